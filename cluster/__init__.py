@@ -1,0 +1,1 @@
+"""How tasks reach machines: in this process, or on Ray."""

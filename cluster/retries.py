@@ -1,0 +1,94 @@
+"""Which tasks are tried again, how often, and for how long one may run.
+
+A unit's own failure (NaN in its scores) is the same everywhere: the worker records it and it is not
+tried again. What is tried again is a task that was lost with its worker. Nobody knows which unit
+of a block took the worker down, so a lost block comes back unit by unit, without blame; only a unit
+that was lost alone has used up one of its retries.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from circuit_atlas.storage_schema.errors import AtlasError, InfrastructureError
+from circuit_atlas.storage_schema.keys import UnitKey
+
+if TYPE_CHECKING:
+    from circuit_atlas.jobs.plan import Task
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Limits on trying again.
+
+    Attributes:
+        retries: further tries of a unit whose worker was lost while it ran that unit alone.
+        deadline_s: seconds a task may run before its worker is ended.
+        failed_starts: workers that may fail to start, one after the other, before the run ends.
+        start_s: seconds to wait for the first worker; an autoscaler may need minutes for a machine.
+    """
+
+    retries: int = 2
+    deadline_s: float = 3600.0
+    failed_starts: int = 3
+    start_s: float = 900.0
+
+
+class Backlog:
+    """The tasks that wait for a worker. Its length counts them."""
+
+    def __init__(self, tasks: Sequence[Task], policy: Policy) -> None:
+        self._waiting = deque(tasks)
+        self._policy = policy
+        self._losses: Counter[UnitKey] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> Task:
+        """The next task. IndexError when none waits."""
+        return self._waiting.popleft()
+
+    def lost(self, task: Task) -> bool:
+        """Queue a lost task again where it may be, and say whether.
+
+        At the end of the queue: a unit that kills its worker holds up nobody else.
+        """
+        if len(task.units) > 1:
+            self._waiting.extend(replace(task, units=(unit,)) for unit in task.units)
+            return True
+        unit = task.units[0]
+        self._losses[unit] += 1
+        if self._losses[unit] > self._policy.retries:
+            return False
+        self._waiting.append(task)
+        return True
+
+
+def retryable(error: BaseException, *, doing: str) -> InfrastructureError:
+    """What an error of a worker amounts to where another try may help; raises it where none can.
+
+    Another AtlasError (a full disk, a model that does not load) meets every worker alike. An
+    error outside our tree is one that nobody foresaw: it costs its own unit, not the run.
+    """
+    if isinstance(error, InfrastructureError):
+        return error
+    if isinstance(error, AtlasError):
+        raise error
+    return InfrastructureError(f"{doing}: {type(error).__name__}: {one_line(str(error))}")
+
+
+def describe(task: Task) -> str:
+    """The task in a message: its layer and units."""
+    numbers = [str(unit.unit) for unit in task.units]
+    shown = ", ".join(numbers[:3]) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
+    return f"{task.layer} unit{'s' if len(numbers) > 1 else ''} {shown}"
+
+
+def one_line(text: str, *, limit: int = 300) -> str:
+    """Foreign error text made fit for our one-line messages."""
+    words = " ".join(text.split())
+    return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -1,0 +1,443 @@
+"""A model as a graph of tensor operations, cut at one layer.
+
+`torch.export` traces the module once with a symbolic batch size and gives functional ATen
+operations: in-place activations, `nn.Conv2d` subclasses with a forward of their own, branches and
+sums all come out as plain steps. So nothing here depends on how a module was written, nor on the
+order in which modules were declared.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from circuit_atlas.storage_schema.errors import ModelError
+
+Weights = Mapping[int, Tensor]
+"""Weights to use in place of the model's own, by convolution ordinal."""
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands in a step's arguments for the value of an earlier step."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation on data that depends on the image.
+
+    Attributes:
+        name: unique in the graph.
+        op: the operation without namespace and overload, such as `conv2d`.
+        call: runs it.
+        args, kwargs: its arguments, earlier values as `Ref`, parameters as tensors.
+        inputs: names of the steps (or the image) whose tensors it reads.
+        part: which element of a tuple result this step stands for, or None.
+        shape: of the result for one image, batch axis left out.
+        convolution: ordinal of the convolution that it applies, or None.
+    """
+
+    name: str
+    op: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    part: int | None
+    shape: tuple[int, ...]
+    convolution: int | None = None
+
+    def run(self, values: Mapping[str, Any], weight: Tensor | None = None) -> Tensor:
+        """The step's result from earlier values; `weight` replaces a convolution's own."""
+        args = _fill(self.args, values)
+        if weight is not None:
+            args = (args[0], weight, *args[2:])
+        result = self.call(*args, **_fill(self.kwargs, values))
+        return result if self.part is None else result[self.part]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A convolution of the graph: `weight` (out, in / groups, height, width)."""
+
+    name: str
+    parameter: str | None
+    weight: Tensor
+    groups: int
+    steps: tuple[str, ...]
+    depth: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Integer values that depend on the batch size alone."""
+
+    nodes: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...]
+    image_shape: tuple[int, ...]
+
+    def at(self, batch: int, image: str) -> dict[str, Any]:
+        """Every integer of the graph, for a batch of that many images."""
+        values: dict[str, Any] = {image: torch.empty((batch, *self.image_shape), device="meta")}
+        for name, call, args in self.nodes:
+            values[name] = call(*_fill(args, values))
+        del values[image]
+        return values
+
+
+@dataclass(frozen=True)
+class Network:
+    """The part of a model that computes one layer, from the image on.
+
+    Attributes:
+        layer: the layer's module path.
+        image: name of the image among the values; shape (batch, 3, height, width).
+        steps: in an order in which they can run, the layer's output last.
+        sites: the convolutions, in the order in which they first run.
+        sizes: batch-dependent integers.
+        image_shape: (3, height, width).
+    """
+
+    layer: str
+    image: str
+    steps: tuple[Step, ...]
+    sites: tuple[Site, ...]
+    sizes: Sizes
+    image_shape: tuple[int, ...]
+    by_name: Mapping[str, Step] = field(repr=False)
+
+    @property
+    def target(self) -> Step:
+        """The step whose result is the layer's output."""
+        return self.steps[-1]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a step's result, or of the image, batch axis left out."""
+        return self.image_shape if name == self.image else self.by_name[name].shape
+
+    def forward(self, images: Tensor, *, weights: Weights | None = None) -> dict[str, Tensor]:
+        """Every step's result for a batch of images.
+
+        Args:
+            images: (batch, 3, height, width).
+            weights: replacements, by convolution ordinal.
+        """
+        sizes = self.sizes.at(len(images), self.image)
+        values: dict[str, Any] = {self.image: images, **sizes}
+        for step in self.steps:
+            replaced = None
+            if weights is not None and step.convolution is not None:
+                replaced = weights.get(step.convolution)
+            values[step.name] = step.run(values, replaced)
+        for name in sizes:
+            del values[name]
+        return values
+
+
+class ModelGraph:
+    """A whole traced model, from which networks are cut layer by layer."""
+
+    def __init__(self, model: nn.Module, image_shape: tuple[int, ...]) -> None:
+        """Traces `model` for images of `image_shape` (3, height, width); it must be in eval mode.
+
+        Raises:
+            ModelError: the model cannot be traced, or mixes the images of a batch.
+        """
+        first = next(model.parameters(), torch.zeros(()))
+        example = torch.zeros((2, *image_shape), dtype=first.dtype, device=first.device)
+        try:
+            with torch.no_grad():
+                program = torch.export.export(
+                    model,
+                    (example,),
+                    dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                    strict=False,
+                ).run_decompositions({})
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise ModelError(
+                f"the model cannot be traced for images of {image_shape}: {reason[0]}; "
+                "torch.export must accept it with a batch of any size"
+            ) from error
+        self.image_shape = image_shape
+        self._modules = [name for name, _ in model.named_modules() if name]
+        self._nodes = list(program.graph.nodes)
+        self._paths = {node.name: _module_paths(node) for node in self._nodes}
+        signature = program.graph_signature
+        self._parameters = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        stored: dict[str, Any] = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+            **program.constants,
+        }
+        self._constants: dict[str, Any] = {
+            name: stored[target].detach() for name, target in self._parameters.items()
+        }
+        self.image = next(
+            node.name
+            for node in self._nodes
+            if node.op == "placeholder" and node.name not in self._parameters
+        )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Module paths that compute something of the shape channels x height x width."""
+        reached = {
+            path
+            for node in self._nodes
+            if node.op == "call_function" and len(_shape(node) or ()) == 3
+            for path in self._paths[node.name]
+        }
+        return tuple(name for name in self._modules if name in reached)
+
+    def network(self, layer: str) -> Network:
+        """Cuts the graph at a layer.
+
+        Raises:
+            ModelError: no such layer, or the forward pass does not reach it, or its output is no
+                map of channels x height x width.
+        """
+        target = self._target(layer)
+        keep = _ancestors(target)
+        nodes = [node for node in self._nodes if node in keep]
+        return _Cutter(self, layer, nodes, target).network()
+
+    def _target(self, layer: str) -> Any:
+        if layer not in self._modules:
+            near = difflib.get_close_matches(layer, self.layers, n=3, cutoff=0.4)
+            near = near or list(self.layers[:3])
+            raise ModelError(f"layer {layer!r} is not in the model; nearest: {', '.join(near)}")
+        inside = [
+            node
+            for node in self._nodes
+            if node.op == "call_function" and layer in self._paths[node.name]
+        ]
+        if not inside:
+            raise ModelError(
+                f"layer {layer!r} is in the model, but the forward pass computes nothing in it; "
+                f"choose one of the {len(self.layers)} layers that it reaches, "
+                f"such as {', '.join(self.layers[-3:])}"
+            )
+        target = inside[-1]
+        if isinstance(target.meta.get("val"), (tuple, list)):
+            target = next(user for user in target.users if user.args[1] == 0)
+        shape = _shape(target)
+        if shape is None or len(shape) != 3:
+            raise ModelError(
+                f"layer {layer!r} gives a result of shape {shape}; "
+                "a layer of units gives channels x height x width"
+            )
+        return target
+
+
+class _Cutter:
+    """Turns traced nodes into steps, folding all that does not depend on the image."""
+
+    def __init__(self, graph: ModelGraph, layer: str, nodes: list[Any], target: Any) -> None:
+        self._graph = graph
+        self._layer = layer
+        self._nodes = nodes
+        self._target = target
+        self._constants = dict(graph._constants)
+        self._steps: dict[str, Step] = {}
+        self._tuples: dict[str, Any] = {}
+        self._integers: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+        self._sites: dict[Any, dict[str, Any]] = {}
+        self._depth: dict[str, int] = {graph.image: 0}
+
+    def network(self) -> Network:
+        for node in self._nodes:
+            if node.op == "call_function":
+                self._add(node)
+        names = _site_names(self._sites)
+        sites = tuple(Site(name=names[key], **site) for key, site in self._sites.items())
+        return Network(
+            layer=self._layer,
+            image=self._graph.image,
+            steps=tuple(self._steps.values()),
+            sites=sites,
+            sizes=Sizes(tuple(self._integers), self._graph.image_shape),
+            image_shape=self._graph.image_shape,
+            by_name=self._steps,
+        )
+
+    def _add(self, node: Any) -> None:
+        read = [n for n in node.all_input_nodes if n.name not in self._constants]
+        value = node.meta.get("val")
+        if not read:
+            self._constants[node.name] = node.target(
+                *_bind(node.args, self._constants), **_bind(node.kwargs, self._constants)
+            )
+        elif isinstance(value, (tuple, list)):
+            self._tuples[node.name] = node
+        elif isinstance(value, Tensor):
+            self._add_step(node)
+        else:
+            self._integers.append((node.name, node.target, _bind(node.args, self._constants)))
+
+    def _add_step(self, node: Any) -> None:
+        source, part = node, None
+        if node.args and getattr(node.args[0], "name", None) in self._tuples:
+            source, part = self._tuples[node.args[0].name], node.args[1]
+        op = source.target.__name__.split(".")[0]
+        if op.startswith("_native_batch_norm_legit") and "no_training" not in op:
+            raise ModelError(
+                f"the batch norm at {self._graph._paths[source.name][-1:]} has no running "
+                "statistics, so each image's response depends on the others of its batch; "
+                "train it with track_running_stats=True"
+            )
+        inputs = tuple(
+            n.name
+            for n in source.all_input_nodes
+            if n.name in self._steps or n.name == self._graph.image
+        )
+        args = _bind(source.args, self._constants)
+        step = Step(
+            name=node.name,
+            op=op,
+            call=source.target,
+            args=args,
+            kwargs=_bind(source.kwargs, self._constants),
+            inputs=inputs,
+            part=part,
+            shape=_require_shape(node),
+            convolution=self._convolution(source, args),
+        )
+        self._steps[node.name] = step
+        depth = max((self._depth[name] for name in inputs), default=0)
+        self._depth[node.name] = depth + (step.convolution is not None)
+
+    def _convolution(self, node: Any, args: tuple[Any, ...]) -> int | None:
+        if not node.target.__name__.startswith("conv2d.") or not isinstance(args[1], Tensor):
+            return None
+        parameter = self._graph._parameters.get(node.args[1].name)
+        path = (parameter or "").rpartition(".")[0]
+        if parameter is None:
+            path = (self._graph._paths[node.name] or ("",))[-1]
+        key = (path, parameter)
+        if key in self._sites:
+            self._sites[key]["steps"] += (node.name,)
+        else:
+            self._sites[key] = {
+                "parameter": parameter,
+                "weight": args[1],
+                "groups": conv_geometry(args).groups,
+                "steps": (node.name,),
+                "depth": 1 + max(self._depth[n.name] for n in node.all_input_nodes[:1]),
+            }
+        return list(self._sites).index(key)
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """How a convolution walks over its input."""
+
+    stride: tuple[int, int]
+    padding: tuple[int, int] | str
+    dilation: tuple[int, int]
+    groups: int
+
+    def pads(self, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Zeros added (top, bottom, left, right)."""
+        if self.padding == "valid":
+            return 0, 0, 0, 0
+        if isinstance(self.padding, str):
+            total = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
+            top, left = total[0] // 2, total[1] // 2
+            return top, total[0] - top, left, total[1] - left
+        return self.padding[0], self.padding[0], self.padding[1], self.padding[1]
+
+
+def conv_geometry(args: tuple[Any, ...]) -> ConvGeometry:
+    """Reads the arguments of `aten.conv2d`: input, weight, bias, stride, padding, dilation,
+    groups, the last five of them optional."""
+    tail = list(args[3:]) + [None] * (7 - len(args))
+    padding = tail[1] if tail[1] is not None else 0
+    return ConvGeometry(
+        stride=pair(tail[0], 1),
+        padding=padding if isinstance(padding, str) else pair(padding, 0),
+        dilation=pair(tail[2], 1),
+        groups=int(tail[3] or 1),
+    )
+
+
+def pair(value: Any, default: int) -> tuple[int, int]:
+    """An ATen size argument (missing, empty, one number or two) as (vertical, horizontal)."""
+    if value is None or (isinstance(value, (list, tuple)) and not value):
+        return default, default
+    if isinstance(value, int):
+        return value, value
+    return int(value[0]), int(value[-1])
+
+
+def _site_names(sites: Mapping[Any, Any]) -> dict[Any, str]:
+    """The module's path; the parameter's where one module holds two convolutions."""
+    paths = [path for path, _ in sites]
+    return {
+        (path, parameter): path if paths.count(path) == 1 and path else parameter or f"conv{n}"
+        for n, (path, parameter) in enumerate(sites)
+    }
+
+
+def _module_paths(node: Any) -> tuple[str, ...]:
+    """Paths of the modules that a traced node runs in, from the outermost in."""
+    stack = node.meta.get("nn_module_stack") or {}
+    # A module's second call in one forward pass is traced as 'path@1'.
+    return tuple(re.sub(r"@\d+", "", str(path)) for path, _ in stack.values() if path)
+
+
+def _ancestors(target: Any) -> set[Any]:
+    found = {target}
+    queue = [target]
+    while queue:
+        for node in queue.pop().all_input_nodes:
+            if node not in found:
+                found.add(node)
+                queue.append(node)
+    return found
+
+
+def _shape(node: Any) -> tuple[int, ...] | None:
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        value = value[0]
+    if not isinstance(value, Tensor):
+        return None
+    return tuple(int(n) if isinstance(n, int) else -1 for n in value.shape[1:])
+
+
+def _require_shape(node: Any) -> tuple[int, ...]:
+    shape = _shape(node)
+    return () if shape is None else shape
+
+
+def _bind(value: Any, constants: Mapping[str, Any]) -> Any:
+    """Traced arguments with parameters filled in and the rest as `Ref`."""
+    if isinstance(value, torch.fx.Node):
+        return constants[value.name] if value.name in constants else Ref(value.name)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_bind(item, constants) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _bind(item, constants) for key, item in value.items()}
+    return value
+
+
+def _fill(value: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(value, Ref):
+        return values[value.name]
+    if isinstance(value, (tuple, list)):
+        return type(value)(_fill(item, values) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _fill(item, values) for key, item in value.items()}
+    return value

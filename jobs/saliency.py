@@ -1,0 +1,106 @@
+"""What each kernel is worth to a unit on one image: one function for each published score.
+
+Hamblin, Konkle and Alvarez, "Pruning for Feature-Preserving Circuits in CNNs", 2022
+(arXiv 2206.01627). Every function takes the calls of one convolution on one image (see
+`passes.Call`) and returns (units, g, o, i) scores, non-negative. A set's score is the mean over its
+images of these, so the absolute value is taken image by image and no result depends on how images
+are batched.
+
+Write A_oi for the map that kernel (o, i) adds to the convolution's output Y_o, r for the unit's
+response, w for the kernel's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.passes import Call
+
+# Activation maps of this many bytes at a time: small enough to stay in the processor's cache.
+_PIECE_BYTES = 4 << 20
+
+
+def actgrad(calls: Sequence[Call]) -> Tensor:
+    """Activation x gradient: mean over positions of |A_oi * dr/dY_o|.
+
+    Since |A G| = |A| |G|, it is for each output channel a matrix product of |A| (in, positions)
+    with |G| (positions, units). A convolution that runs several times sums its calls.
+    """
+    return _sum([_actgrad(call) for call in calls])
+
+
+def _actgrad(call: Call) -> Tensor:
+    positions = call.columns.shape[-1]
+    gradient = call.cotangent.abs()
+    if call.columns.shape[2] == 1:
+        # A_oi = w_oi x_i, so |w| leaves the sum over positions.
+        maps = call.columns[:, :, 0].abs()
+        product = torch.matmul(gradient, maps.transpose(1, 2))
+        return product * call.weight[..., 0].abs() / positions
+    by_unit = gradient.permute(1, 2, 3, 0)
+    pieces = [
+        torch.matmul(
+            torch.matmul(call.weight[:, rows].transpose(1, 2), call.columns).abs_().transpose(1, 2),
+            by_unit[:, rows],
+        )
+        for rows in _row_pieces(call)
+    ]
+    return torch.cat(pieces, 1).permute(3, 0, 1, 2) / positions
+
+
+def snip(calls: Sequence[Call]) -> Tensor:
+    """SNIP: mean over a kernel's weights of |w * dr/dw|."""
+    return _weight_products(calls).abs().mean(-1)
+
+
+def mask_gradient(calls: Sequence[Call]) -> Tensor:
+    """dr/dm of a mask entry m that multiplies a whole kernel: the sum over its weights of
+    w * dr/d(m w); signed."""
+    return _weight_products(calls).sum(-1)
+
+
+def _weight_products(calls: Sequence[Call]) -> Tensor:
+    """w * dr/dw for every weight: (units, g, o, i, K)."""
+    gradients = []
+    for call in calls:
+        groups, inputs, weights, positions = call.columns.shape
+        flat = call.columns.reshape(groups, inputs * weights, positions)
+        gradient = torch.matmul(call.cotangent, flat.transpose(1, 2))
+        gradients.append(gradient.unflatten(-1, (inputs, weights)))
+    return _sum(gradients) * calls[0].weight
+
+
+def magnitude(weight: Tensor) -> Tensor:
+    """Mean over a kernel's weights of |w|: (out, in, height, width) -> (out, in)."""
+    return weight.abs().flatten(2).mean(-1)
+
+
+def random(kernels: int, *, seed: int, unit: Sequence[int]) -> NDArray[np.float32]:
+    """Uniform in [0, 1), the floor that any score must beat: (kernels,), the same for the same
+    seed and unit wherever it is computed."""
+    generator = np.random.default_rng([seed, *unit])
+    return generator.random(kernels, dtype=np.float32)
+
+
+PER_IMAGE: dict[str, Callable[[Sequence[Call]], Tensor]] = {"actgrad": actgrad, "snip": snip}
+"""Scores that are means over images, and so can be recombined for any set of them."""
+
+
+def _sum(terms: Sequence[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def _row_pieces(call: Call) -> Iterator[slice]:
+    groups, inputs, _, positions = call.columns.shape
+    row_bytes = groups * inputs * positions * call.columns.element_size()
+    step = max(1, _PIECE_BYTES // row_bytes)
+    for start in range(0, call.weight.shape[1], step):
+        yield slice(start, start + step)

@@ -1,0 +1,98 @@
+"""What is explained: a unit's map y, and the scalar response r(y) taken from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.header import UnitInfo
+
+Response = Literal["sum_abs", "max"] | tuple[int, int]
+
+
+def response_text(response: Response) -> str:
+    """The stored name of a response: `sum_abs`, `max`, or `abs@y,x`."""
+    return response if isinstance(response, str) else f"abs@{response[0]},{response[1]}"
+
+
+@dataclass(frozen=True)
+class Targets:
+    """A block of units of one layer.
+
+    Attributes:
+        channels: (units,) int64, the channel of each, or None where a direction is among them.
+        directions: (units, channels) weights over the layer's channels.
+    """
+
+    channels: Tensor | None
+    directions: Tensor
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    @classmethod
+    def of(cls, units: Sequence[UnitInfo], channels: int, like: Tensor) -> Targets:
+        """The units' weights over a layer of `channels`, of the dtype and device of `like`."""
+        directions = torch.zeros((len(units), channels), dtype=like.dtype, device=like.device)
+        for row, unit in enumerate(units):
+            if unit.direction is None:
+                directions[row, unit.number] = 1
+            else:
+                directions[row] = torch.tensor(unit.direction, dtype=like.dtype)
+        plain = all(unit.direction is None for unit in units)
+        numbers = torch.tensor([unit.number for unit in units], device=like.device)
+        return cls(numbers if plain else None, directions)
+
+    def maps(self, output: Tensor) -> Tensor:
+        """Each unit's map: layer output (images, channels, h, w) -> (units, images, h, w)."""
+        if self.channels is not None:
+            return output[:, self.channels].transpose(0, 1)
+        return torch.einsum("uc,nchw->unhw", self.directions, output)
+
+    def spread(self, gradient: Tensor) -> Tensor:
+        """Gradient of the units' maps (units, h, w) -> of the layer (units, channels, h, w)."""
+        return torch.einsum("uc,uhw->uchw", self.directions, gradient)
+
+
+def respond(maps: Tensor, response: Response) -> Tensor:
+    """r(y) of every map: (..., h, w) -> (...).
+
+    `sum_abs` is the sum of |y|, `max` the largest y, and a position (row, column) is |y| there.
+    """
+    if response == "sum_abs":
+        return maps.abs().sum((-2, -1))
+    if response == "max":
+        return maps.amax((-2, -1))
+    y, x = check_position(response, (int(maps.shape[-2]), int(maps.shape[-1])))
+    return maps[..., y, x].abs()
+
+
+def response_gradient(maps: Tensor, response: Response) -> Tensor:
+    """dr/dy, of the shape of `maps`; at several equal maxima the first in row order counts."""
+    if response == "sum_abs":
+        return maps.sign()
+    gradient = torch.zeros_like(maps)
+    if response == "max":
+        where = maps.flatten(-2).argmax(-1, keepdim=True)
+        gradient.flatten(-2).scatter_(-1, where, 1.0)
+        return gradient
+    y, x = check_position(response, (int(maps.shape[-2]), int(maps.shape[-1])))
+    gradient[..., y, x] = maps[..., y, x].sign()
+    return gradient
+
+
+def check_position(response: Response, size: tuple[int, int]) -> tuple[int, int]:
+    """The position of a position response; ModelError when the map does not hold it."""
+    y, x = int(response[0]), int(response[1])
+    if not (0 <= y < size[0] and 0 <= x < size[1]):
+        raise ModelError(
+            f"circuits.response: position [{y}, {x}] lies outside the layer's map of "
+            f"{size[0]} x {size[1]}; give [row, column] from [0, 0] to "
+            f"[{size[0] - 1}, {size[1] - 1}]"
+        )
+    return y, x

@@ -1,0 +1,129 @@
+"""The commit record: what makes a unit done, and names every object that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal
+
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+
+Form = Literal["level", "packed"]
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An immutable object of the store."""
+
+    path: Annotated[str, "Path from the atlas' root."]
+    size_bytes: Annotated[int, "Size in bytes."]
+    sha256: Annotated[str, "SHA-256 of the bytes, in hex."]
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> StoredObject:
+        """From a document's keys; KeyError where one is missing."""
+        return cls(content["path"], content["size_bytes"], content["sha256"])
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A unit that is done or dead."""
+
+    model: Annotated[str, "Model reference, as in the header."]
+    layer: Annotated[str, "Layer."]
+    unit: Annotated[int, "Unit."]
+    attempt: Annotated[int, "The attempt whose chunks and fragments hold the unit."]
+    state: Annotated[
+        Literal["done", "dead"],
+        "`done`, or `dead`: the response is one constant, and only `responses` is stored.",
+    ]
+    kernels: Annotated[int, "N: how many kernels can reach the unit."]
+    top_images: Annotated[int, "How many top images have scores of their own."]
+    forms: Annotated[
+        tuple[tuple[str, Form], ...],
+        "Per criterion, which array holds its circuits: `level` if nested, else `packed`.",
+    ]
+    objects: Annotated[tuple[StoredObject, ...], "Every chunk and fragment of the unit."]
+    compute_s: Annotated[float, "Time the unit took its worker, in seconds."]
+
+    @property
+    def key(self) -> UnitKey:
+        """The unit's key."""
+        return UnitKey(self.model, self.layer, self.unit)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the unit's objects, the commit record aside."""
+        return sum(stored.size_bytes for stored in self.objects)
+
+    def form(self, criterion: str) -> Form:
+        """Which array holds the criterion's circuits; QueryError where the unit has none."""
+        for name, form in self.forms:
+            if name == criterion:
+                return form
+        if self.state == "dead":
+            raise QueryError(
+                f"unit {self.unit} of {self.layer} is dead (its response never changes): it has "
+                "responses and no circuit"
+            )
+        raise QueryError(
+            f"unit {self.unit} of {self.layer} has no criterion {criterion!r}: it has "
+            + ", ".join(name for name, _ in self.forms)
+        )
+
+    def receipt(self) -> Receipt:
+        """What a worker sends back for this unit."""
+        return Receipt(self.key, self.state, self.attempt, self.size_bytes, self.compute_s)
+
+    def to_json(self) -> str:
+        """The text of the record."""
+        return seal(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str) -> Commit:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place)
+        try:
+            return cls(
+                model=content["model"],
+                layer=content["layer"],
+                unit=content["unit"],
+                attempt=content["attempt"],
+                state=content["state"],
+                kernels=content["kernels"],
+                top_images=content["top_images"],
+                forms=tuple((name, form) for name, form in content["forms"]),
+                objects=tuple(StoredObject.of(stored) for stored in content["objects"]),
+                compute_s=content["compute_s"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"{place} is no commit record: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure record with the time it was written."""
+
+    time_s: Annotated[float, "When it was written, in seconds since 1970 UTC."]
+    record: Annotated[FailureRecord, "The unit's key, and kind, message and trace of its error."]
+
+    def to_json(self) -> str:
+        """The text of the record."""
+        return seal({"time_s": self.time_s, **asdict(self.record)})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str) -> Failure:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place)
+        try:
+            record = FailureRecord(
+                key=UnitKey(**content["key"]),
+                kind=content["kind"],
+                message=content["message"],
+                trace=content["trace"],
+            )
+            return cls(content["time_s"], record)
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{place} is no failure record: {error!r}") from error

@@ -1,0 +1,58 @@
+"""JSON documents that carry a checksum of themselves.
+
+The small JSON objects of a store decide what is read and trusted, and nothing else records their
+checksums. So each holds, under `sha256`, the hash of its other keys in canonical form: an altered
+or cut document is found when it is read, not only by `verify`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from circuit_atlas.storage_schema import version
+from circuit_atlas.storage_schema.errors import CorruptError
+
+
+def canonical(content: object) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN (ValueError)."""
+    return json.dumps(
+        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 of `data` in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def seal(content: dict[str, Any]) -> str:
+    """The document's text: `content`, the schema version and the checksum, a key a line."""
+    whole = {"schema": version.SCHEMA_VERSION, **content}
+    whole["sha256"] = sha256(canonical(whole).encode())
+    lines = (f"  {json.dumps(key)}: {canonical(value)}" for key, value in whole.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def unseal(text: str | bytes, *, place: str) -> dict[str, Any]:
+    """The content of a document, without its checksum.
+
+    Raises:
+        SchemaError: written by a newer version; looked at first, as that one may seal differently.
+        CorruptError: not JSON, or not what was sealed.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise CorruptError(f"{place} is cut or altered: it is no JSON ({error})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise CorruptError(f"{place} is no document of an atlas: it names no schema version")
+    version.check(content["schema"], place=place)
+    recorded = content.pop("sha256", None)
+    if recorded != sha256(canonical(content).encode()):
+        raise CorruptError(
+            f"{place} is altered: its content does not match the checksum it carries; "
+            "restore it from a copy"
+        )
+    return content

@@ -1,0 +1,147 @@
+"""What an atlas was built from, and the units and kernel axis of each of its layers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Annotated, Any
+
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
+from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+
+
+@dataclass(frozen=True)
+class UnitInfo:
+    """One unit of a layer: a channel, or a direction over the layer's channels."""
+
+    number: Annotated[int, "0.. over the channels, then over the directions of the spec."]
+    name: Annotated[str, "The number as text for a channel, the direction's name otherwise."]
+    direction: Annotated[
+        tuple[float, ...] | None, "The response's weight of each channel; null for a channel."
+    ]
+    rows: Annotated[
+        tuple[int, ...], "The unit's own row of each one-row convolution, in axis order."
+    ]
+
+
+@dataclass(frozen=True)
+class LayerIndex:
+    """The units of a layer and the kernel axis that they share."""
+
+    layer: Annotated[str, "The module's path in the model, as in `named_modules()`."]
+    channels: Annotated[int, "Channels of the layer's output."]
+    height: Annotated[int, "Height of the layer's output for one image, in positions."]
+    width: Annotated[int, "Width of the layer's output for one image, in positions."]
+    index: Annotated[KernelIndex, "The convolutions on the kernel axis, in order."]
+    units: Annotated[tuple[UnitInfo, ...], "All channels, then the named directions."]
+
+    @cached_property
+    def _by_number(self) -> dict[int, UnitInfo]:
+        return {unit.number: unit for unit in self.units}
+
+    def unit(self, number: int) -> UnitInfo:
+        """The unit of that number; QueryError where the layer has none."""
+        try:
+            return self._by_number[number]
+        except KeyError:
+            raise QueryError(
+                f"layer {self.layer!r} has no unit {number}: it has {len(self.units)}, "
+                f"numbered 0 to {len(self.units) - 1}"
+            ) from None
+
+    def content(self) -> dict[str, Any]:
+        """The document's keys, before it is sealed."""
+        return {**asdict(self), "index": [asdict(c) for c in self.index.convolutions]}
+
+    def to_json(self) -> str:
+        """The text of `layer.json`, without the record of the layer's arrays."""
+        return seal(self.content())
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str = "layer.json") -> LayerIndex:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place)
+        try:
+            convolutions = tuple(
+                Convolution(**{**c, "kernel_size": tuple(c["kernel_size"])})
+                for c in content["index"]
+            )
+            units = tuple(
+                UnitInfo(
+                    number=unit["number"],
+                    name=unit["name"],
+                    direction=None if unit["direction"] is None else tuple(unit["direction"]),
+                    rows=tuple(unit["rows"]),
+                )
+                for unit in content["units"]
+            )
+            return cls(
+                layer=content["layer"],
+                channels=content["channels"],
+                height=content["height"],
+                width=content["width"],
+                index=KernelIndex(convolutions),
+                units=units,
+            )
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{place} is no layer index: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class AtlasHeader:
+    """What the atlas was built from. The three fingerprints decide whether a build may go on with
+    a stored atlas; the rest says it in words."""
+
+    schema: Annotated[int, "Schema version, see version.py."]
+    model: Annotated[str, "The model's reference in the spec."]
+    weights_sha256: Annotated[str, "SHA-256 over the sorted entries of the model's state."]
+    images_sha256: Annotated[str, "SHA-256 over the image set: names, bytes and split."]
+    spec_sha256: Annotated[str, "SHA-256 of `spec`."]
+    spec: Annotated[str, "The part of the spec that decides the numbers, as canonical JSON."]
+    criteria: Annotated[tuple[str, ...], "Criteria that every unit has."]
+    image_criteria: Annotated[tuple[str, ...], "Those of them with scores for each top image."]
+    fractions: Annotated[tuple[float, ...], "The ladder of kept fractions, largest first."]
+    ablations: Annotated[tuple[str, ...], "What replaces a dropped kernel: zero, mean."]
+    response: Annotated[str, "The response explained, as text."]
+    top_images: Annotated[int, "How many top images of a unit have scores of their own, at most."]
+    seed: Annotated[int, "Seed of everything drawn."]
+    versions: Annotated[
+        tuple[tuple[str, str], ...], "Package and version, of what the first build ran with."
+    ]
+    input_height: Annotated[int, "Height of the network's input, in pixels."]
+    input_width: Annotated[int, "Width of the network's input, in pixels."]
+
+    def runs(self, criterion: str) -> int:
+        """Score vectors a unit has for `criterion`: a fraction each for `force`, else one."""
+        return len(self.fractions) if criterion == "force" else 1
+
+    def to_json(self) -> str:
+        """The text of `atlas.json`."""
+        return seal(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str = "atlas.json") -> AtlasHeader:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place)
+        try:
+            return cls(
+                schema=content["schema"],
+                model=content["model"],
+                weights_sha256=content["weights_sha256"],
+                images_sha256=content["images_sha256"],
+                spec_sha256=content["spec_sha256"],
+                spec=content["spec"],
+                criteria=tuple(content["criteria"]),
+                image_criteria=tuple(content["image_criteria"]),
+                fractions=tuple(content["fractions"]),
+                ablations=tuple(content["ablations"]),
+                response=content["response"],
+                top_images=content["top_images"],
+                seed=content["seed"],
+                versions=tuple((name, number) for name, number in content["versions"]),
+                input_height=content["input_height"],
+                input_width=content["input_width"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"{place} is no atlas header: {error!r}") from error

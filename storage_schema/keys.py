@@ -1,0 +1,32 @@
+"""The one key that travels the whole way: which unit of which layer of which model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class UnitKey:
+    """A unit: one channel of one layer, or a direction over its channels.
+
+    `unit` counts from 0; channels come first, and the directions of a layer with C channels are
+    numbered from C on in the order of the spec.
+
+    >>> str(UnitKey("demo:squeezenet1_1", "features.7.expand3x3", 5))
+    'demo:squeezenet1_1/features.7.expand3x3/5'
+    >>> UnitKey.parse("demo:squeezenet1_1/features.7.expand3x3/5").unit
+    5
+    """
+
+    model: str
+    layer: str
+    unit: int
+
+    def __str__(self) -> str:
+        return f"{self.model}/{self.layer}/{self.unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> UnitKey:
+        """The inverse of `str`; ValueError when the text is not of that form."""
+        model, layer, unit = text.rsplit("/", 2)
+        return cls(model, layer, int(unit))

@@ -1,0 +1,130 @@
+"""Every path in the store, relative to the atlas' root.
+
+Names that users choose (layers, criteria) are escaped, so that one name is one folder on every
+kind of store: letters, digits, `_`, `-` and inner dots stay, every other byte becomes `=XX`.
+"""
+
+from __future__ import annotations
+
+import re
+
+HEADER = "atlas.json"
+IMAGES = "images.parquet"
+IMAGES_RECORD = "images.json"
+LAYERS = "layers"
+PLANS = "plans"
+
+PATHS: tuple[tuple[str, str], ...] = (
+    (HEADER, "What the atlas was built from; put first, and only if absent."),
+    (IMAGES, "One row an image, with the picture as the network sees it."),
+    (IMAGES_RECORD, "Size and SHA-256 of `images.parquet`."),
+    (f"{PLANS}/<sha256>.json", "Which layers and units one build asked for."),
+    (f"{LAYERS}/<layer>/layer.json", "Units and kernel axis of a layer; its arrays are laid out."),
+    (f"{LAYERS}/<layer>/arrays.zarr/", "One Zarr v3 group a layer, laid out as metadata alone."),
+    (
+        f"{LAYERS}/<layer>/units/<unit>/<attempt>/<table>.parquet",
+        "One unit's rows of one table, written by one attempt.",
+    ),
+    (f"{LAYERS}/<layer>/commits/<unit>.json", "The unit is done: put last, and only if absent."),
+    (f"{LAYERS}/<layer>/failures/<unit>.<attempt>.json", "Why one attempt at a unit failed."),
+)
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
+_FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
+
+
+def escape(name: str) -> str:
+    """A name as one path segment.
+
+    >>> escape("features.7.expand3x3"), escape("a/../b"), escape(".."), escape("")
+    ('features.7.expand3x3', 'a=2F=2E=2E=2Fb', '=2E=2E', '=')
+    """
+    if _PLAIN.fullmatch(name):
+        return name
+    return (
+        "".join(
+            character
+            if character.isascii() and (character.isalnum() or character in "_-")
+            else "".join(f"={byte:02X}" for byte in character.encode())
+            for character in name
+        )
+        or "="
+    )
+
+
+def unescape(segment: str) -> str:
+    """The inverse of `escape`."""
+    if segment == "=":
+        return ""
+    raw = re.sub(
+        rb"=([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), segment.encode("ascii")
+    )
+    return raw.decode()
+
+
+def layer(layer: str) -> str:
+    """The layer's folder."""
+    return f"{LAYERS}/{escape(layer)}"
+
+
+def layer_index(layer_name: str) -> str:
+    """The layer's index document."""
+    return f"{layer(layer_name)}/layer.json"
+
+
+def arrays(layer_name: str) -> str:
+    """The layer's Zarr group."""
+    return f"{layer(layer_name)}/arrays.zarr"
+
+
+def array(layer_name: str, name: str, criterion: str) -> str:
+    """One array of the layer's group."""
+    return f"{arrays(layer_name)}/{name}/{escape(criterion)}"
+
+
+def is_chunk(path: str) -> bool:
+    """Whether `path` is a chunk of an array rather than its metadata."""
+    return path.rsplit("/", 1)[-1].startswith("c.")
+
+
+def fragment(layer_name: str, unit: int, attempt: int, table: str) -> str:
+    """One unit's rows of one table."""
+    return f"{layer(layer_name)}/units/{unit}/{attempt}/{table}.parquet"
+
+
+def commits(layer_name: str) -> str:
+    """The folder of the layer's commit records."""
+    return f"{layer(layer_name)}/commits"
+
+
+def commit(layer_name: str, unit: int) -> str:
+    """The unit's commit record."""
+    return f"{commits(layer_name)}/{unit}.json"
+
+
+def failures(layer_name: str) -> str:
+    """The folder of the layer's failure records."""
+    return f"{layer(layer_name)}/failures"
+
+
+def failure(layer_name: str, unit: int, attempt: int) -> str:
+    """One failure record."""
+    return f"{failures(layer_name)}/{unit}.{attempt}.json"
+
+
+def plan(sha256: str) -> str:
+    """One plan."""
+    return f"{PLANS}/{sha256}.json"
+
+
+def committed_unit(path: str) -> int | None:
+    """The unit whose commit record lies at `path`, or None where it is no commit record."""
+    found = _COMMIT.fullmatch(path)
+    return int(found.group(1)) if found else None
+
+
+def failed_unit(path: str) -> int | None:
+    """The unit whose failure lies at `path`, or None where it is no failure record."""
+    found = _FAILURE.fullmatch(path)
+    return int(found.group(1)) if found else None

@@ -1,0 +1,123 @@
+"""What travels between a worker and the store: one record a unit, one receipt back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.storage_schema.keys import UnitKey
+
+Split = Literal["scoring", "held_out"]
+State = Literal["done", "dead", "failed"]
+
+
+@dataclass(frozen=True)
+class ResponseRow:
+    """What one image does to the unit. Boxes are pixels of the network's input, half-open."""
+
+    image: int
+    split: Split
+    response: float
+    maximum: float
+    position_y: int
+    position_x: int
+    box_top: int
+    box_left: int
+    box_bottom: int
+    box_right: int
+    rank: int | None
+
+
+@dataclass(frozen=True)
+class FaithfulnessRow:
+    """How well the unit's circuit of one kept fraction preserves its response on one split."""
+
+    criterion: str
+    ablation: str
+    split: Split
+    response: str
+    images: int
+    rung: int
+    fraction: float
+    kernels: int
+    pearson: float | None
+    spearman: float | None
+    relative_l1: float | None
+    change_at_maximum: float | None
+
+
+@dataclass(frozen=True)
+class SubfeatureRow:
+    """The same for the circuit of one top image, on that image."""
+
+    criterion: str
+    ablation: str
+    response: str
+    image: int
+    rung: int
+    fraction: float
+    kernels: int
+    pearson: float | None
+    spearman: float | None
+    relative_l1: float | None
+    change_at_maximum: float | None
+
+
+@dataclass(frozen=True)
+class CriterionRecord:
+    """One criterion's result for one unit.
+
+    Attributes:
+        name: the criterion.
+        scores: (runs, kernels) float32, NaN where a kernel cannot reach the unit. One run where
+            one score serves every fraction; a run a fraction where each has its own (`force`).
+        masks: (fractions, kernels) bool, in the ladder's order, from the largest circuit down.
+        image_scores: (top images, kernels) float32 in the order of rank, or None where the score
+            does not depend on images.
+    """
+
+    name: str
+    scores: NDArray[np.float32]
+    masks: NDArray[np.bool_]
+    image_scores: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class CircuitRecord:
+    """All that is stored of one unit. A dead unit (its response is the same constant on every
+    image) has responses and nothing else."""
+
+    key: UnitKey
+    state: Literal["done", "dead"]
+    kernels: int
+    criteria: tuple[CriterionRecord, ...]
+    responses: tuple[ResponseRow, ...]
+    faithfulness: tuple[FaithfulnessRow, ...]
+    subfeatures: tuple[SubfeatureRow, ...]
+    compute_s: float
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """A unit that could not be computed."""
+
+    key: UnitKey
+    kind: str
+    message: str
+    trace: str
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a worker sends back for one unit: small, never a tensor."""
+
+    key: UnitKey
+    state: State
+    attempt: int
+    size_bytes: int
+    compute_s: float
+    kind: str | None = None
+    message: str | None = None
