@@ -14,6 +14,8 @@ AtlasError
 │   ├── CorruptError      missing, torn or altered
 │   └── WriteError        read-only, full, or refused
 ├── UnitError             recorded for that unit; the others go on
+│   ├── NonFiniteError    NaN or infinity in its response or scores
+│   └── RecordError       its record does not fit the layer
 └── InfrastructureError   tried again elsewhere
 ```
 
@@ -106,6 +108,12 @@ class NonFiniteError(UnitError):
     """NaN or infinity in a unit's response or scores."""
 
     kind = "non_finite"
+
+
+class RecordError(UnitError):
+    """What a worker computed of one unit does not fit the layer it belongs to: a fault of ours."""
+
+    kind = "record"
 
 
 class InfrastructureError(AtlasError):

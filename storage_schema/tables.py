@@ -1,4 +1,4 @@
-"""Every Parquet table, column by column, as data: the schemas and the schema page come from here."""
+"""Every Parquet table, column by column, as data. Schemas and schema page come from here."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ class Table:
     ) -> pa.Table:
         """The inverse of `to_parquet`, all columns or some; CorruptError where it can't be read."""
         try:
-            table = pq.read_table(pa.BufferReader(data), columns=columns)
+            table = pq.read_table(
+                pa.BufferReader(data), columns=None if columns is None else list(columns)
+            )
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(f"{place} is cut or altered: {error}") from error
         if columns is None and not table.schema.equals(self.schema):

@@ -1,0 +1,159 @@
+"""Every Zarr array as data: axes, dtype, chunks, unit, and what the fill value means.
+
+An array is laid out as metadata alone. Its `attempts` axis is as long as the numbers that a writer
+draws from: each attempt at a unit writes chunks of its own names, so no chunk is ever written
+twice, and the unit's commit record says which attempt counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+
+ATTEMPTS = 2**31 - 1
+
+AXES: tuple[tuple[str, str], ...] = (
+    ("units", "Units of the layer: channels, then directions."),
+    ("attempts", "The number of the attempt that the unit's commit record names."),
+    ("runs", "1, or a run a fraction where each has scores of its own (`force`)."),
+    ("kernels", "Kernels that can reach any unit of the layer, see `kernels.KernelIndex`."),
+    ("fractions", "The ladder of kept fractions, largest first."),
+    ("kernel_bytes", "Eight kernels a byte, the first in the lowest bit."),
+    ("top", "The unit's top images by rank; those past the commit's `top_images` are empty."),
+)
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One kind of array, of which a layer has one for each criterion it applies to.
+
+    Attributes:
+        name: folder in the layer's group; the criterion's name follows.
+        axes: names from `AXES`. A chunk is one unit, one attempt, and the whole of the others.
+        dtype: as numpy writes it.
+        fill: the value of what was never written. A missing chunk never means "done".
+        unit: of the values.
+        sentence: what a value is.
+        fill_meaning: what the fill value means within a chunk that was written.
+        per_image: only for the criteria with scores of their own for each top image.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str
+    fill: float
+    unit: str
+    sentence: str
+    fill_meaning: str
+    per_image: bool = False
+
+    def criteria(self, header: AtlasHeader) -> tuple[str, ...]:
+        """The criteria that have this array."""
+        return header.image_criteria if self.per_image else header.criteria
+
+    def shape(self, header: AtlasHeader, layer: LayerIndex, criterion: str) -> tuple[int, ...]:
+        """Length of each axis."""
+        lengths = {
+            "units": len(layer.units),
+            "attempts": ATTEMPTS,
+            "runs": header.runs(criterion),
+            "kernels": layer.index.size,
+            "fractions": len(header.fractions),
+            "kernel_bytes": -(-layer.index.size // 8),
+            "top": header.top_images,
+        }
+        return tuple(lengths[axis] for axis in self.axes)
+
+
+SCORE = ArraySpec(
+    name="score",
+    axes=("units", "attempts", "runs", "kernels"),
+    dtype="float32",
+    fill=np.nan,
+    unit="of the criterion",
+    sentence="The kernel's score, the mean over the scoring images.",
+    fill_meaning="NaN: the kernel cannot reach the unit.",
+)
+LEVEL = ArraySpec(
+    name="level",
+    axes=("units", "attempts", "kernels"),
+    dtype="uint8",
+    fill=0,
+    unit="rungs",
+    sentence="How many rungs' circuits hold the kernel, where they are nested: the circuit of rung "
+    "j holds it if and only if the level is above j.",
+    fill_meaning="0: no circuit holds the kernel.",
+)
+PACKED = ArraySpec(
+    name="packed",
+    axes=("units", "attempts", "fractions", "kernel_bytes"),
+    dtype="uint8",
+    fill=0,
+    unit="bits",
+    sentence="A bit a kernel, set where the rung's circuit holds it; used where the circuits are "
+    "not nested.",
+    fill_meaning="0: none of the eight kernels is held.",
+)
+IMAGE_SCORE = ArraySpec(
+    name="image_score",
+    axes=("units", "attempts", "top", "kernels"),
+    dtype="uint16",
+    fill=0,
+    unit="code, see `quantise`",
+    sentence="The kernel's score on one top image, quantised. The circuit of a set of images is "
+    "the ranking of the sum of its rows.",
+    fill_meaning="0: the score is exactly zero.",
+    per_image=True,
+)
+IMAGE_SCALE = ArraySpec(
+    name="image_scale",
+    axes=("units", "attempts", "top"),
+    dtype="float32",
+    fill=0,
+    unit="of the criterion",
+    sentence="The largest score on that image, which the codes of `image_score` are relative to.",
+    fill_meaning="0: every score on the image is zero.",
+    per_image=True,
+)
+
+ARRAYS: tuple[ArraySpec, ...] = (SCORE, LEVEL, PACKED, IMAGE_SCORE, IMAGE_SCALE)
+
+
+def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
+    """The metadata of the layer's Zarr group: path from the atlas' root -> bytes.
+
+    Compressed with zstd, checked with CRC-32C, and with one file name a chunk rather than a tree
+    of folders, so that a unit of an array is one file in one folder.
+    """
+    metadata: dict[str, bytes] = {}
+    store = MemoryStore()
+    root = zarr.create_group(store, zarr_format=3, attributes={"layer": layer.layer})
+    for spec in ARRAYS:
+        for criterion in spec.criteria(header):
+            shape = spec.shape(header, layer, criterion)
+            root.create_array(
+                f"{spec.name}/{layout.escape(criterion)}",
+                shape=shape,
+                chunks=(1, 1, *shape[2:]),
+                dtype=spec.dtype,
+                fill_value=spec.fill,
+                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                chunk_key_encoding={"name": "default", "separator": "."},
+                dimension_names=spec.axes,
+                attributes={
+                    "criterion": criterion,
+                    "sentence": spec.sentence,
+                    "unit": spec.unit,
+                    "fill": spec.fill_meaning,
+                },
+            )
+    for key, value in store._store_dict.items():
+        metadata[f"{layout.arrays(layer.layer)}/{key}"] = value.to_bytes()
+    return metadata

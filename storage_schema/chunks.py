@@ -1,0 +1,97 @@
+"""Zarr's view of the store: chunks are written once, and a missing one is an error.
+
+Zarr reads a missing chunk as the fill value and overwrites a present one. Here a chunk is only
+read because a commit record names it, and only written under a name of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import obstore
+import zarr
+from numpy.typing import NDArray
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import ObjectStore
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.errors import BaseZarrError
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError, StoreError, WriteError
+from circuit_atlas.storage_schema.objects import Objects, first_line, write_error
+
+
+class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
+    """A Zarr store that creates chunks and never replaces one; `written` lists what it wrote."""
+
+    def __init__(self, store: ObjectStore, *, read_only: bool = False) -> None:
+        super().__init__(store, read_only=read_only)
+        self.written: list[StoredObject] = []
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """As Zarr's, but CorruptError where a chunk is missing."""
+        try:
+            found = await super().get(key, prototype, byte_range)
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {key}: {first_line(error)}") from error
+        if found is None and layout.is_chunk(key):
+            raise CorruptError(
+                f"{key} is committed and missing: restore it from a copy, or delete the unit's "
+                "commit record and build again"
+            )
+        return found
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Create an object; WriteError where there is one or the store refuses."""
+        data = value.to_bytes()
+        try:
+            await obstore.put_async(self.store, key, data, mode="create")
+        except AlreadyExistsError as error:
+            raise WriteError(
+                f"{key} is there already: two attempts drew the same number; run again"
+            ) from error
+        except (BaseError, OSError) as error:
+            raise write_error(key, error) from error
+        self.written.append(StoredObject(key, len(data), sha256(data)))
+
+
+class ChunkArray:
+    """One array of a layer, read and written a unit at a time."""
+
+    def __init__(self, objects: Objects, path: str, *, write: bool = False) -> None:
+        """Open the array whose metadata lies at `path`; CorruptError where there is none."""
+        self._path = path
+        self._store = ChunkStore(objects.store, read_only=not write)
+        try:
+            array = zarr.open_array(
+                self._store, path=path, mode="r+" if write else "r", zarr_format=3
+            )
+        except (FileNotFoundError, ValueError, KeyError, BaseZarrError) as error:
+            raise CorruptError(
+                f"{objects.at(path)} is missing or altered: {first_line(error)}"
+            ) from error
+        # A chunk of nothing but the fill value is written too: a commit names every chunk.
+        self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": True})
+
+    def write(self, unit: int, attempt: int, values: NDArray[Any]) -> StoredObject:
+        """Write one unit's chunk; its record. WriteError where the store refuses."""
+        self._store.written.clear()
+        self._array[unit, attempt] = values
+        (stored,) = self._store.written
+        return stored
+
+    def read(self, unit: int, attempt: int) -> NDArray[Any]:
+        """One unit's chunk; CorruptError where it is missing, cut or altered."""
+        try:
+            values = self._array[unit, attempt]
+        except (ValueError, RuntimeError, IndexError) as error:
+            raise CorruptError(
+                f"unit {unit} of {self._path} is cut or altered: {first_line(error)}"
+            ) from error
+        return np.asarray(values)

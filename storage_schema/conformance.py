@@ -1,0 +1,116 @@
+"""Whether a record fits the layer that it is to be stored in, looked at before anything is written.
+
+What does not fit is a fault of the worker that made it, and would be stored for good: shapes,
+dtypes, circuit sizes and the kernels that count are checked here, once.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from circuit_atlas.storage_schema.errors import QueryError, RecordError
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import CircuitRecord, CriterionRecord
+
+
+def check_key(key: UnitKey, *, header: AtlasHeader, layer: LayerIndex) -> None:
+    """Raise RecordError where the key names another model, another layer or no unit of it."""
+    if (key.model, key.layer) != (header.model, layer.layer):
+        raise RecordError(
+            f"record of {key.model}/{key.layer} handed to the writer of "
+            f"{header.model}/{layer.layer}: use the writer of its layer"
+        )
+    try:
+        layer.unit(key.unit)
+    except QueryError as error:
+        raise RecordError(str(error)) from error
+
+
+def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> None:
+    """Raise RecordError where the record does not fit the header and the layer."""
+    check_key(record.key, header=header, layer=layer)
+    if not record.responses:
+        _refuse(record, "no responses", "a row an image")
+    if record.state == "dead":
+        if record.criteria or record.faithfulness or record.subfeatures:
+            _refuse(record, "a dead unit with circuits", "responses alone")
+        return
+    names = tuple(criterion.name for criterion in record.criteria)
+    if names != header.criteria:
+        _refuse(record, f"criteria {names}", f"{header.criteria}")
+    if not 1 <= record.kernels <= layer.index.size:
+        _refuse(record, f"{record.kernels} kernels", f"1 to {layer.index.size}")
+    for criterion in record.criteria:
+        _check_scores(record, criterion, header, layer)
+        _check_masks(record, criterion, header, layer)
+        _check_image_scores(record, criterion, header, layer)
+
+
+def _check_scores(
+    record: CircuitRecord, criterion: CriterionRecord, header: AtlasHeader, layer: LayerIndex
+) -> None:
+    what = f"scores of {criterion.name}"
+    expected = (header.runs(criterion.name), layer.index.size)
+    _check_array(record, what, criterion.scores, np.float32, expected)
+    if np.isinf(criterion.scores).any():
+        _refuse(record, f"{what} with an infinity", "finite numbers, or NaN out of reach")
+    reached = ~np.isnan(criterion.scores)
+    counts = reached.sum(axis=1)
+    if (counts != record.kernels).any() or (reached != reached[0]).any():
+        _refuse(
+            record,
+            f"{what} for {counts.tolist()} kernels",
+            f"the same {record.kernels} in every run, NaN for the kernels out of reach",
+        )
+
+
+def _check_masks(
+    record: CircuitRecord, criterion: CriterionRecord, header: AtlasHeader, layer: LayerIndex
+) -> None:
+    what = f"masks of {criterion.name}"
+    expected = (len(header.fractions), layer.index.size)
+    _check_array(record, what, criterion.masks, np.bool_, expected)
+    if (criterion.masks & np.isnan(criterion.scores[0])).any():
+        _refuse(record, f"{what} with kernels out of reach", "only kernels that have a score")
+    kept = criterion.masks.sum(axis=1).tolist()
+    wanted = [max(1, round(fraction * record.kernels)) for fraction in header.fractions]
+    if kept != wanted:
+        _refuse(record, f"{what} of {kept} kernels", f"{wanted}")
+
+
+def _check_image_scores(
+    record: CircuitRecord, criterion: CriterionRecord, header: AtlasHeader, layer: LayerIndex
+) -> None:
+    what = f"image scores of {criterion.name}"
+    scores = criterion.image_scores
+    if (scores is not None) != (criterion.name in header.image_criteria):
+        has = "none" if scores is None else "some"
+        _refuse(record, f"{has} {what}", f"them for {header.image_criteria} alone")
+    if scores is None:
+        return
+    ranks = sorted(row.rank for row in record.responses if row.rank is not None)
+    if ranks != list(range(len(ranks))) or not 1 <= len(ranks) <= header.top_images:
+        _refuse(record, f"top images of ranks {ranks}", f"0, 1, ... below {header.top_images}")
+    _check_array(record, what, scores, np.float32, (len(ranks), layer.index.size))
+    reached = ~np.isnan(criterion.scores[0])
+    if (np.isnan(scores) == reached).any():
+        _refuse(record, f"{what} with NaN elsewhere than its scores", "NaN out of reach alone")
+    if not (np.isfinite(scores[:, reached]).all() and (scores[:, reached] >= 0).all()):
+        _refuse(record, f"{what} below zero or infinite", "finite numbers of at least 0")
+
+
+def _check_array(
+    record: CircuitRecord, what: str, values: object, dtype: type, shape: tuple[int, ...]
+) -> None:
+    if not isinstance(values, np.ndarray) or values.dtype != dtype or values.shape != shape:
+        found = (
+            f"{values.dtype} {values.shape}"
+            if isinstance(values, np.ndarray)
+            else type(values).__name__
+        )
+        _refuse(record, f"{what} as {found}", f"{np.dtype(dtype)} {shape}")
+
+
+def _refuse(record: CircuitRecord, found: str, expected: str) -> None:
+    raise RecordError(f"{record.key} has {found}: expected {expected}; this is a fault of ours")

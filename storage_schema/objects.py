@@ -1,0 +1,175 @@
+"""One small object-store interface: local disk and any store that obstore opens.
+
+Nothing here replaces an object unless asked to by `put`: the rest of the package puts only what is
+absent. obstore writes a local file beside its place and links it there whole, so no reader sees
+half an object, whichever way a writer ends.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
+
+_THREADS = 16
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_REMEDIES = {
+    1: "it is not permitted: give write permission or choose another store",
+    13: "permission denied: give write permission or choose another store",
+    20: "a part of the path is a file: choose another store",
+    28: "the disk is full: free some space and run the same command again",
+    30: "it is read-only: choose a store that can be written",
+    36: "the name is too long for this file system: choose another store",
+    122: "the disk quota is used up: free some space and run the same command again",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as a listing shows it."""
+
+    path: str
+    size_bytes: int
+
+
+def write_error(place: str, error: Exception) -> WriteError:
+    """A refused write as one line: the place, the reason, the remedy."""
+    found = _OS_ERROR.search(str(error))
+    remedy = _REMEDIES.get(int(found.group(1))) if found else None
+    reason = remedy or f"{first_line(error)}: see that the store can be written, and run again"
+    return WriteError(f"cannot write {place}: {reason}")
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without the lines of debugging that obstore adds."""
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+class Objects:
+    """The objects of one store, by path from its root. Safe to share between threads."""
+
+    def __init__(self, store: ObjectStore, *, place: str) -> None:
+        """`place` names the store in messages."""
+        self.store = store
+        self.place = place
+
+    def at(self, path: str) -> str:
+        """A path as messages name it."""
+        return f"{self.place.rstrip('/')}/{path}"
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        """Write an object unless there is one; whether this call wrote it.
+
+        Looking first costs a request, and saves sending what is there already; it also lets a
+        finished atlas on a read-only disk pass.
+
+        Raises:
+            WriteError: the store refused.
+        """
+        if self.exists(path):
+            return False
+        try:
+            obstore.put(self.store, path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise write_error(self.at(path), error) from error
+        return True
+
+    def put(self, path: str, data: bytes) -> None:
+        """Write an object, or replace it; WriteError where the store refuses."""
+        try:
+            obstore.put(self.store, path, data)
+        except (BaseError, OSError) as error:
+            raise write_error(self.at(path), error) from error
+
+    def get(self, path: str) -> bytes:
+        """An object's bytes.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StoreError: the store refused or cannot be reached.
+        """
+        try:
+            return bytes(obstore.get(self.store, path).bytes())
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.at(path)} is missing") from error
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {self.at(path)}: {first_line(error)}") from error
+
+    def get_many(self, paths: Sequence[str]) -> list[bytes]:
+        """Several objects' bytes, in the order asked; errors as in `get`."""
+        if len(paths) < 2:
+            return [self.get(path) for path in paths]
+        with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
+            return list(pool.map(self.get, paths))
+
+    def exists(self, path: str) -> bool:
+        """Whether there is an object; StoreError where the store cannot say."""
+        try:
+            obstore.head(self.store, path)
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {self.at(path)}: {first_line(error)}") from error
+        return True
+
+    def list(self, prefix: str = "") -> tuple[Entry, ...]:
+        """Every object below a folder (not: with that start of a name), by path."""
+        try:
+            found = obstore.list(self.store, prefix or None).collect()
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot list {self.at(prefix)}: {first_line(error)}") from error
+        return tuple(sorted((Entry(o["path"], o["size"]) for o in found), key=lambda e: e.path))
+
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Names of the objects and folders in a folder, not below it."""
+        try:
+            found = obstore.list_with_delimiter(self.store, folder or None)
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot list {self.at(folder)}: {first_line(error)}") from error
+        paths = [*found["common_prefixes"], *(o["path"] for o in found["objects"])]
+        return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
+
+
+def open_store(place: str | Path, *, create: bool = False) -> Objects:
+    """Open a folder, or a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...).
+
+    Credentials of a URL come from where obstore looks for them.
+
+    Args:
+        place: the folder or URL.
+        create: make the folder where there is none.
+
+    Raises:
+        NotAnAtlasError: there is no such folder, it is a file, or the URL is of no known kind.
+        WriteError: the folder could not be made.
+    """
+    text = str(place)
+    if _URL.match(text) and not text.startswith("file://"):
+        try:
+            return Objects(from_url(text), place=text)
+        except (BaseError, OSError, ValueError) as error:
+            raise NotAnAtlasError(
+                f"cannot open {text}: {first_line(error)}; give a folder or a URL such as "
+                "s3://bucket/folder"
+            ) from error
+    folder = Path(text.removeprefix("file://")).expanduser()
+    if create and not folder.exists():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise write_error(str(folder), OSError(f"(os error {error.errno}) {error}")) from error
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise NotAnAtlasError(f"{folder} {what}: give the folder or URL of an atlas")
+    return Objects(LocalStore(folder), place=str(folder))

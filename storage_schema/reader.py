@@ -1,0 +1,257 @@
+"""Store -> arrays and tables, read-only. Only what a commit record names is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from circuit_atlas.storage_schema import arrays, layout, tables
+from circuit_atlas.storage_schema.arrays import ArraySpec
+from circuit_atlas.storage_schema.chunks import ChunkArray
+from circuit_atlas.storage_schema.commit import Commit, Failure
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.storage_schema.quantise import dequantise
+from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.template import Plan
+
+
+class Reader:
+    """An atlas, finished or still being built.
+
+    Commits, layers and images never change once stored and are kept; what is listed (layers,
+    commits, failures, plans) is listed anew at each call.
+    """
+
+    def __init__(self, place: str | Path | Objects) -> None:
+        """Open a folder, a URL or an opened store.
+
+        Raises:
+            NotAnAtlasError: there is no atlas.
+            SchemaError: the atlas is of a newer schema.
+            CorruptError: its header is altered.
+        """
+        self.objects = place if isinstance(place, Objects) else open_store(place)
+        try:
+            data = self.objects.get(layout.HEADER)
+        except FileNotFoundError:
+            raise NotAnAtlasError(
+                f"{self.objects.place} holds no atlas (there is no {layout.HEADER}): give the "
+                "store that `circuit-atlas build` wrote"
+            ) from None
+        self.header = AtlasHeader.from_json(data, place=self.objects.at(layout.HEADER))
+        self._layers: dict[str, LayerIndex] = {}
+        self._commits: dict[tuple[str, int], Commit] = {}
+        self._arrays: dict[str, ChunkArray] = {}
+        self._images: bytes | None = None
+
+    def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
+        """The images table, all columns or some; CorruptError where it is missing or altered."""
+        if self._images is None:
+            self._images = self._get(layout.IMAGES)
+        place = self.objects.at(layout.IMAGES)
+        return tables.IMAGES.from_parquet(self._images, place=place, columns=columns)
+
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that are laid out, sorted."""
+        names = (layout.unescape(name) for name in self.objects.names(layout.LAYERS))
+        return tuple(
+            sorted(
+                name
+                for name in names
+                if name in self._layers or self.objects.exists(layout.layer_index(name))
+            )
+        )
+
+    def layer(self, name: str) -> LayerIndex:
+        """A layer's units and kernel axis; QueryError where the atlas has no such layer."""
+        if name not in self._layers:
+            path = layout.layer_index(name)
+            try:
+                data = self.objects.get(path)
+            except FileNotFoundError:
+                known = ", ".join(self.layers()) or "none"
+                raise QueryError(
+                    f"{self.objects.place} has no layer {name!r}: it has {known}"
+                ) from None
+            self._layers[name] = LayerIndex.from_json(data, place=self.objects.at(path))
+        return self._layers[name]
+
+    def plan(self) -> Plan:
+        """All layers and units that any build asked for."""
+        paths = [entry.path for entry in self.objects.list(layout.PLANS)]
+        return Plan.union(
+            [
+                Plan.from_json(data, place=self.objects.at(path))
+                for path, data in zip(paths, self.objects.get_many(paths), strict=True)
+            ]
+        )
+
+    def commit(self, layer: str, unit: int) -> Commit | None:
+        """One unit's commit record by its known path, or None where the unit is not done.
+
+        QueryError where the atlas has no such layer or unit.
+        """
+        self.layer(layer).unit(unit)
+        if (layer, unit) not in self._commits:
+            path = layout.commit(layer, unit)
+            try:
+                data = self.objects.get(path)
+            except FileNotFoundError:
+                return None
+            self._commits[layer, unit] = Commit.from_json(data, place=self.objects.at(path))
+        return self._commits[layer, unit]
+
+    def commits(self, layer: str) -> dict[int, Commit]:
+        """The commit record of every unit that is done or dead, by unit: one listing, and the
+        records not seen before. QueryError where the atlas has no such layer."""
+        self.layer(layer)
+        units = self._listed(layer)
+        new = [unit for unit in units if (layer, unit) not in self._commits]
+        paths = [layout.commit(layer, unit) for unit in new]
+        for unit, path, data in zip(new, paths, self.objects.get_many(paths), strict=True):
+            self._commits[layer, unit] = Commit.from_json(data, place=self.objects.at(path))
+        return {unit: self._commits[layer, unit] for unit in units}
+
+    def failures(self, layer: str) -> dict[int, FailureRecord]:
+        """The latest failure of every unit that has one and no commit, by unit."""
+        self.layer(layer)
+        done = set(self._listed(layer))
+        paths = [
+            entry.path
+            for entry in self.objects.list(layout.failures(layer))
+            if layout.failed_unit(entry.path) not in {None, *done}
+        ]
+        found = [
+            Failure.from_json(data, place=self.objects.at(path))
+            for path, data in zip(paths, self.objects.get_many(paths), strict=True)
+        ]
+        latest = {f.record.key.unit: f.record for f in sorted(found, key=lambda f: f.time_s)}
+        return dict(sorted(latest.items()))
+
+    def scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
+        """Scores, NaN where a kernel cannot reach the unit. Shape: (runs, kernels)."""
+        commit.form(criterion)
+        return self._chunk(commit, arrays.SCORE, criterion)
+
+    def levels(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
+        """How many rungs' circuits hold each kernel. Shape: (kernels,).
+
+        Where the circuits are not nested a level does not tell which they are; use `mask`.
+        """
+        if commit.form(criterion) == "level":
+            return self._chunk(commit, arrays.LEVEL, criterion)
+        levels: NDArray[np.uint8] = self._masks(commit, criterion).sum(axis=0, dtype=np.uint8)
+        return levels
+
+    def mask(self, commit: Commit, criterion: str, rung: int) -> NDArray[np.bool_]:
+        """The circuit of one rung. Shape: (kernels,). QueryError where there is no such rung."""
+        rungs = len(self.header.fractions)
+        if not 0 <= rung < rungs:
+            raise QueryError(f"there is no rung {rung}: the ladder has rungs 0 to {rungs - 1}")
+        if commit.form(criterion) == "level":
+            level: NDArray[np.uint8] = self._chunk(commit, arrays.LEVEL, criterion)
+            return level > rung
+        mask: NDArray[np.bool_] = self._masks(commit, criterion)[rung]
+        return mask
+
+    def image_scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
+        """Scores on each top image, by rank. Shape: (top images, kernels).
+
+        To within `quantise.RELATIVE_ERROR`. QueryError where the criterion has none.
+        """
+        commit.form(criterion)
+        if criterion not in self.header.image_criteria:
+            raise QueryError(
+                f"{criterion!r} has no scores for single images: choose from "
+                f"{', '.join(self.header.image_criteria) or 'none'}"
+            )
+        top = commit.top_images
+        codes = self._chunk(commit, arrays.IMAGE_SCORE, criterion)[:top]
+        scale = self._chunk(commit, arrays.IMAGE_SCALE, criterion)[:top]
+        return dequantise(codes, scale)
+
+    def responses(self, commit: Commit) -> pa.Table:
+        """What each image does to the unit: `tables.RESPONSES`."""
+        return self._fragments([commit], tables.RESPONSES)[0]
+
+    def faithfulness(self, commit: Commit) -> pa.Table:
+        """How well its circuits preserve the response: `tables.FAITHFULNESS`."""
+        return self._fragments([commit], tables.FAITHFULNESS)[0]
+
+    def subfeatures(self, commit: Commit) -> pa.Table:
+        """The same for the circuits of single images: `tables.SUBFEATURES`."""
+        return self._fragments([commit], tables.SUBFEATURES)[0]
+
+    def table(self, layer: str, name: str) -> pa.Table:
+        """One table over all units of a layer, with a `unit` column first.
+
+        QueryError where there is no such layer or table.
+        """
+        table = next((table for table in tables.FRAGMENTS if table.name == name), None)
+        if table is None:
+            known = ", ".join(table.name for table in tables.FRAGMENTS)
+            raise QueryError(f"there is no table {name!r}: choose from {known}")
+        commits = self.commits(layer)
+        unit = pa.field("unit", pa.int32(), nullable=False)
+        pieces = [
+            piece.add_column(0, unit, pa.array([number] * len(piece), pa.int32()))
+            for number, piece in zip(
+                commits, self._fragments(list(commits.values()), table), strict=True
+            )
+        ]
+        return pa.concat_tables(pieces or [pa.schema([unit, *table.schema]).empty_table()])
+
+    def _listed(self, layer: str) -> list[int]:
+        """Units of a layer that have a commit record, ascending."""
+        entries = self.objects.list(layout.commits(layer))
+        units = (layout.committed_unit(entry.path) for entry in entries)
+        return sorted(unit for unit in units if unit is not None)
+
+    def _chunk(self, commit: Commit, spec: ArraySpec, criterion: str) -> NDArray[Any]:
+        path = layout.array(commit.layer, spec.name, criterion)
+        if path not in self._arrays:
+            self._arrays[path] = ChunkArray(self.objects, path)
+        return self._arrays[path].read(commit.unit, commit.attempt)
+
+    def _masks(self, commit: Commit, criterion: str) -> NDArray[np.bool_]:
+        bits: NDArray[np.uint8] = self._chunk(commit, arrays.PACKED, criterion)
+        kernels = self.layer(commit.layer).index.size
+        return np.unpackbits(bits, axis=1, count=kernels, bitorder="little").astype(np.bool_)
+
+    def _fragments(self, commits: Sequence[Commit], table: Table) -> list[pa.Table]:
+        """The table of each unit, empty where a dead unit has none."""
+        wanted = [
+            (position, stored)
+            for position, commit in enumerate(commits)
+            for stored in commit.objects
+            if stored.path.endswith(f"/{table.name}.parquet")
+        ]
+        found = [table.schema.empty_table()] * len(commits)
+        try:
+            data = self.objects.get_many([stored.path for _, stored in wanted])
+        except FileNotFoundError as error:
+            raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
+        for (position, stored), piece in zip(wanted, data, strict=True):
+            place = self.objects.at(stored.path)
+            if sha256(piece) != stored.sha256:
+                raise CorruptError(f"{place} is cut or altered: restore it from a copy")
+            found[position] = table.from_parquet(piece, place=place)
+        return found
+
+    def _get(self, path: str) -> bytes:
+        try:
+            return self.objects.get(path)
+        except FileNotFoundError as error:
+            raise CorruptError(
+                f"{error}: the build that laid the atlas out was cut off, or the file was removed; "
+                "run the build again"
+            ) from error

@@ -1,0 +1,162 @@
+"""Records -> chunks and rows, the commit record last.
+
+Every attempt writes under names that hold a number it drew, so two writers of one unit never touch
+the same object; the commit record is put if absent and settles which of them counts. The loser's
+objects stay, named by nothing, and `verify` reports them as unreferenced.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.storage_schema import arrays, conformance, layout, tables
+from circuit_atlas.storage_schema.arrays import ArraySpec
+from circuit_atlas.storage_schema.chunks import ChunkArray
+from circuit_atlas.storage_schema.commit import Commit, Failure, Form, StoredObject
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import WriteError
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.quantise import quantise
+from circuit_atlas.storage_schema.records import (
+    CircuitRecord,
+    CriterionRecord,
+    FailureRecord,
+    Receipt,
+)
+
+
+class Writer:
+    """Writes the units of one layer of an atlas that `template.create` has laid out."""
+
+    def __init__(self, objects: Objects, header: AtlasHeader, layer: LayerIndex) -> None:
+        self._objects = objects
+        self._header = header
+        self._layer = layer
+        self._arrays: dict[str, ChunkArray] = {}
+        self._lock = threading.Lock()
+
+    def commit(self, record: CircuitRecord) -> Receipt:
+        """Store a unit; its receipt, or the receipt of whoever committed the unit before.
+
+        Raises:
+            RecordError: the record does not fit the layer; nothing was written.
+            WriteError: the store refused; the unit is not done, and nothing stored was altered.
+        """
+        conformance.check(record, header=self._header, layer=self._layer)
+        winner = self._committed(record.key.unit)
+        if winner is not None:
+            return winner.receipt()
+        attempt = secrets.randbelow(arrays.ATTEMPTS)
+        with self._lock:
+            commit = self._write(record, attempt)
+        path = layout.commit(self._layer.layer, record.key.unit)
+        if self._objects.put_if_absent(path, commit.to_json().encode()):
+            return commit.receipt()
+        winner = self._committed(record.key.unit)
+        if winner is None:
+            raise WriteError(
+                f"{self._objects.at(path)} was removed while it was written: run again"
+            )
+        return winner.receipt()
+
+    def fail(self, record: FailureRecord) -> Receipt:
+        """Record that an attempt at a unit failed; the receipt of its commit where it has one.
+
+        Raises:
+            WriteError: the store refused.
+        """
+        conformance.check_key(record.key, header=self._header, layer=self._layer)
+        winner = self._committed(record.key.unit)
+        if winner is not None:
+            return winner.receipt()
+        attempt = secrets.randbelow(arrays.ATTEMPTS)
+        data = Failure(time.time(), record).to_json().encode()
+        self._objects.put_if_absent(
+            layout.failure(self._layer.layer, record.key.unit, attempt), data
+        )
+        return Receipt(
+            record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
+        )
+
+    def _committed(self, unit: int) -> Commit | None:
+        path = layout.commit(self._layer.layer, unit)
+        try:
+            data = self._objects.get(path)
+        except FileNotFoundError:
+            return None
+        return Commit.from_json(data, place=self._objects.at(path))
+
+    def _write(self, record: CircuitRecord, attempt: int) -> Commit:
+        """Write the unit's chunks and fragments; the commit record that names them."""
+        unit = record.key.unit
+        stored: list[StoredObject] = []
+        forms: list[tuple[str, Form]] = []
+        top_images = 0
+        for criterion in record.criteria:
+            form = form_of(criterion.masks)
+            forms.append((criterion.name, form))
+            if criterion.image_scores is not None:
+                top_images = len(criterion.image_scores)
+            for spec, values in self._chunks(criterion, form):
+                array = self._array(spec, criterion.name)
+                stored.append(array.write(unit, attempt, values))
+        for table, rows in (
+            (tables.RESPONSES, record.responses),
+            (tables.FAITHFULNESS, record.faithfulness),
+            (tables.SUBFEATURES, record.subfeatures),
+        ):
+            if table is tables.RESPONSES or record.state == "done":
+                path = layout.fragment(self._layer.layer, unit, attempt, table.name)
+                data = table.to_parquet(table.table(rows))
+                if not self._objects.put_if_absent(path, data):
+                    raise WriteError(
+                        f"{self._objects.at(path)} is there already: two attempts drew the same "
+                        "number; run again"
+                    )
+                stored.append(StoredObject(path, len(data), sha256(data)))
+        return Commit(
+            model=self._header.model,
+            layer=self._layer.layer,
+            unit=unit,
+            attempt=attempt,
+            state=record.state,
+            kernels=record.kernels,
+            top_images=top_images,
+            forms=tuple(forms),
+            objects=tuple(stored),
+            compute_s=record.compute_s,
+        )
+
+    def _chunks(
+        self, criterion: CriterionRecord, form: Form
+    ) -> list[tuple[ArraySpec, NDArray[np.generic]]]:
+        """What each array holds of one criterion."""
+        chunks: list[tuple[ArraySpec, NDArray[np.generic]]] = [(arrays.SCORE, criterion.scores)]
+        if form == "level":
+            chunks.append((arrays.LEVEL, criterion.masks.sum(axis=0, dtype=np.uint8)))
+        else:
+            bits = np.packbits(criterion.masks, axis=1, bitorder="little")
+            chunks.append((arrays.PACKED, bits))
+        if criterion.image_scores is not None:
+            codes, scale = quantise(criterion.image_scores)
+            missing = self._header.top_images - len(codes)
+            chunks.append((arrays.IMAGE_SCORE, np.pad(codes, ((0, missing), (0, 0)))))
+            chunks.append((arrays.IMAGE_SCALE, np.pad(scale, (0, missing))))
+        return chunks
+
+    def _array(self, spec: ArraySpec, criterion: str) -> ChunkArray:
+        path = layout.array(self._layer.layer, spec.name, criterion)
+        if path not in self._arrays:
+            self._arrays[path] = ChunkArray(self._objects, path, write=True)
+        return self._arrays[path]
+
+
+def form_of(masks: NDArray[np.bool_]) -> Form:
+    """`level` where each circuit (a row, largest first) holds the next, else `packed`."""
+    return "level" if bool((masks[1:] <= masks[:-1]).all()) else "packed"
