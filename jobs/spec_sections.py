@@ -1,0 +1,286 @@
+"""The tables of a build spec, each a frozen object whose every value is checked."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from circuit_atlas.storage_schema.errors import ModelError, SpecError
+
+Criterion = Literal["actgrad", "snip", "force", "magnitude", "random"]
+Ablation = Literal["zero", "mean"]
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+
+FRACTIONS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+DEMO = "demo:"
+
+# TOML has lists only, and strict checking would refuse a list where a tuple is wanted.
+Listed = Field(strict=False)
+_Positive = Annotated[int, Field(ge=1)]
+_Pair = Annotated[tuple[_Positive, _Positive], Listed]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Colour = Annotated[tuple[_Finite, _Finite, _Finite], Listed]
+
+
+class Section(BaseModel):
+    """A table of the spec: frozen, no unknown keys, no value turned into another type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSpec(Section):
+    """`[model]`: which network, and whose weights.
+
+    Attributes:
+        reference: `torchvision:NAME`, `demo:NAME` or `package.module:function`; the function is
+            called without arguments and returns a `torch.nn.Module`.
+        weights: a `.safetensors` file, or one that `torch.load(weights_only=True)` reads.
+        pretrained: take torchvision's default weights where no file is given.
+    """
+
+    reference: Annotated[str, Field(min_length=1)]
+    weights: str | None = None
+    pretrained: bool = True
+
+
+class PreprocessingSpec(Section):
+    """`[preprocessing]`: from an 8-bit RGB picture to the network's input.
+
+    Attributes:
+        resize: height and width in pixels, exactly; or the shorter side, keeping the shape.
+        crop: the centre's height and width in pixels, after resizing.
+        mean: subtracted from each colour, where colours lie in 0..1.
+        std: what each colour is divided by after that.
+        interpolation: how resizing reads between pixels; always antialiased.
+    """
+
+    resize: _Positive | _Pair | None = None
+    crop: _Positive | _Pair | None = None
+    mean: _Colour = IMAGENET_MEAN
+    std: _Colour = IMAGENET_STD
+    interpolation: Interpolation = "bilinear"
+
+    @field_validator("resize", "crop", mode="before")
+    @classmethod
+    def _extent(cls, value: object) -> object:
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if value is None or (
+            len(numbers) == (2 if numbers is value else 1)
+            and all(type(n) is int and n >= 1 for n in numbers)
+        ):
+            return value
+        raise ValueError("should be a number of pixels or [height, width], at least 1")
+
+    @field_validator("std")
+    @classmethod
+    def _divisible(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if min(value) <= 0:
+            raise ValueError("should be three numbers above 0")
+        return value
+
+    @model_validator(mode="after")
+    def _fixed_size(self) -> Self:
+        if self.crop is None and not isinstance(self.resize, tuple):
+            raise ValueError(
+                "must give every picture the same size: set resize = [height, width], or crop"
+            )
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input, in pixels."""
+        extent = self.resize if self.crop is None else self.crop
+        if isinstance(extent, tuple):
+            return extent
+        if extent is None:
+            raise SpecError("preprocessing: set resize = [height, width], or crop")
+        return extent, extent
+
+
+class ImagesSpec(Section):
+    """`[images]`: the pictures, and which of them are kept for testing.
+
+    Attributes:
+        source: a folder, a `.parquet` file, or `demo:photos`.
+        column: the Parquet column with the pictures' bytes; found by name where not given.
+        held_out: a fraction (drawn by the seed), the names of the held-out pictures, or `odd`:
+            every second one of all, sorted by name.
+        limit: use the first so many pictures only, sorted by name.
+    """
+
+    source: Annotated[str, Field(min_length=1)]
+    column: str | None = None
+    held_out: float | Annotated[tuple[str, ...], Listed] | Literal["odd"] = 0.2
+    limit: _Positive | None = None
+
+    @field_validator("held_out", mode="before")
+    @classmethod
+    def _rule(cls, value: object) -> object:
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            return tuple(sorted(set(value)))
+        if type(value) in (int, float) and 0 <= float(str(value)) < 1:
+            return float(str(value))
+        if value == "odd":
+            return value
+        raise ValueError('should be a fraction in [0, 1), a list of picture names, or "odd"')
+
+
+class LayerSpec(Section):
+    """`[[layers]]`: a layer and which of its units to build.
+
+    Attributes:
+        name: the module's path in the model, as in `named_modules()`.
+        units: `"all"`, a list of channels, or a range such as `"0:64:2"`.
+        directions: name -> one number a channel; each is one more unit, numbered after the
+            channels in the order given here.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    units: str | Annotated[tuple[int, ...], Listed] = "all"
+    directions: dict[str, Annotated[tuple[_Finite, ...], Listed]] = Field(default_factory=dict)
+
+    @field_validator("units", mode="before")
+    @classmethod
+    def _choice(cls, value: object) -> object:
+        if isinstance(value, list | tuple) and all(type(n) is int and n >= 0 for n in value):
+            return tuple(sorted(set(value)))
+        if value == "all" or (isinstance(value, str) and _range(value) is not None):
+            return value
+        raise ValueError('should be "all", a list of channels from 0, or a range like "0:64:2"')
+
+    @model_validator(mode="after")
+    def _some_unit(self) -> Self:
+        if not self.units and not self.directions:
+            raise ValueError(f'names no unit of {self.name}: set units = "all"')
+        for name, vector in self.directions.items():
+            if not any(vector):
+                raise ValueError(f"direction {name!r} has no number other than 0")
+        return self
+
+    def resolve(self, channels: int) -> tuple[int, ...]:
+        """The units to build of a layer with so many channels, ascending, directions last.
+
+        Raises ModelError for a unit that the layer doesn't have, or a direction of another length.
+        """
+        chosen: Sequence[int]
+        if self.units == "all":
+            chosen = range(channels)
+        elif isinstance(self.units, tuple):
+            chosen = self.units
+        else:
+            chosen = self._resolve_range(self.units, channels)
+        outside = next((unit for unit in chosen if unit >= channels), None)
+        if outside is not None:
+            raise ModelError(
+                f"unit {outside} of layer {self.name!r} is out of range: it has {channels} "
+                f"channels, so units go from 0 to {channels - 1}"
+            )
+        for name, vector in self.directions.items():
+            if len(vector) != channels:
+                raise ModelError(
+                    f"direction {name!r} of layer {self.name!r} has {len(vector)} numbers: "
+                    f"give {channels}, one a channel"
+                )
+        return (*chosen, *range(channels, channels + len(self.directions)))
+
+    def _resolve_range(self, text: str, channels: int) -> range:
+        start, stop, step = _range(text) or (0, None, 1)
+        chosen = range(start, channels if stop is None else stop, step)
+        if not chosen:
+            raise ModelError(
+                f"units {text!r} of layer {self.name!r} hold no channel: "
+                f"its {channels} channels go from 0 to {channels - 1}"
+            )
+        return chosen
+
+
+class CircuitsSpec(Section):
+    """`[circuits]`: what is explained, how kernels are scored and how many are kept.
+
+    Attributes:
+        response: the number explained of a unit's output y: `sum_abs`, `max`, or `[y, x]`, the
+            value at one position.
+        criteria: the scores to compute.
+        fractions: parts of the kernels to keep, each in (0, 1]; kept in descending order.
+        ablation: what a dropped kernel becomes: `zero`, or its `mean` over the scoring images.
+        top_images: pictures a unit keeps scores of its own for.
+        force_steps: steps of the iterative score.
+        seed: decides whatever is drawn.
+    """
+
+    response: Literal["sum_abs", "max"] | Annotated[tuple[int, int], Listed] = "sum_abs"
+    criteria: Annotated[tuple[Criterion, ...], Listed, Field(min_length=1)] = ("actgrad",)
+    fractions: Annotated[tuple[float, ...], Listed, Field(min_length=1)] = FRACTIONS
+    ablation: Annotated[tuple[Ablation, ...], Listed, Field(min_length=1)] = ("zero",)
+    top_images: _Positive = 10
+    force_steps: _Positive = 10
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+    @field_validator("response", mode="before")
+    @classmethod
+    def _what(cls, value: object) -> object:
+        if value in ("sum_abs", "max"):
+            return value
+        numbers = value if isinstance(value, list | tuple) else ()
+        if len(numbers) == 2 and all(type(n) is int and n >= 0 for n in numbers):
+            return tuple(numbers)
+        raise ValueError('should be "sum_abs", "max", or a position [y, x] from [0, 0]')
+
+    @field_validator("fractions")
+    @classmethod
+    def _ladder(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        for fraction in value:
+            if not (math.isfinite(fraction) and 0 < fraction <= 1):
+                raise ValueError(f"{fraction} is outside (0, 1]: a fraction of kernels to keep")
+        return tuple(sorted(set(value), reverse=True))
+
+    @field_validator("criteria", "ablation")
+    @classmethod
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value))
+
+
+class RunSpec(Section):
+    """`[run]`: where the atlas goes and how the work is spread; never changes a number.
+
+    Attributes:
+        store: a folder, or a URL such as `s3://bucket/atlas`.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        workers: processes; 0 is one a core.
+        threads: threads of each worker.
+        batch_size: images a forward pass.
+        units_per_task: 0 lets the planner choose.
+        deadline_s: seconds after which a task is given up.
+        retries: further tries of a task whose worker was lost.
+    """
+
+    store: Annotated[str, Field(min_length=1)] = "atlas"
+    device: str = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
+    threads: _Positive = 1
+    batch_size: _Positive = 16
+    units_per_task: Annotated[int, Field(ge=0)] = 0
+    deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
+    retries: Annotated[int, Field(ge=0)] = 2
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+            return value
+        raise ValueError('should be "auto", "cpu", "cuda", "cuda:N" or "mps"')
+
+
+def _range(text: str) -> tuple[int, int | None, int] | None:
+    """`start:stop:step` with whole numbers from 0, or None where the text is something else."""
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*(?::\s*(\d*)\s*)?", text)
+    if match is None or match[3] == "0":
+        return None
+    start, stop, step = match.groups()
+    return int(start or 0), int(stop) if stop else None, int(step or 1)

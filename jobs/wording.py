@@ -1,0 +1,44 @@
+"""How an error line is put: on one line, with the names that were probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def one_line(error: BaseException) -> str:
+    """The error's text without line breaks, or its type's name where it has no text."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def nearest(name: str, known: Iterable[str], *, what: str) -> str:
+    """A clause to end a message with: the nearest of the known names, or all of them if few.
+
+    >>> nearest("sead", ["seed", "response"], what="keys")
+    "did you mean 'seed'?"
+    >>> nearest("zzz", ["seed", "response"], what="keys")
+    "the keys are 'seed' and 'response'"
+    """
+    options = list(dict.fromkeys(known))
+    close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+    if close:
+        return f"did you mean {listed(close, last='or')}?"
+    if not options:
+        return f"there are no {what}"
+    if len(options) <= 12:
+        return f"the {what} are {listed(options)}"
+    return f"there are {len(options)} {what}, {listed(options, most=5)}"
+
+
+def listed(names: Sequence[object], *, last: str = "and", most: int = 12) -> str:
+    """Names for a sentence, no more than `most` of them.
+
+    >>> listed(["a", "b", "c"], most=2)
+    "'a', 'b' and 1 more"
+    """
+    shown = [repr(name) for name in names[:most]]
+    if len(names) > most:
+        shown.append(f"{len(names) - most} more")
+    if len(shown) <= 1:
+        return "".join(shown)
+    return f"{', '.join(shown[:-1])} {last} {shown[-1]}"
