@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.grad import conv2d_input
 
-from circuit_atlas.jobs.graph import Network, Ref, Site, Step, Weights, conv_geometry, pair
+from circuit_atlas.jobs.graph import Network, Ref, Replaced, Step, conv_geometry, pair
+from circuit_atlas.jobs.operations import BATCH_NORM, UNARY
 
 Values = Mapping[str, Tensor]
 Rule = Callable[[Step, Values, Tensor], list[tuple[str, Tensor]]]
@@ -26,7 +28,7 @@ def backward(
     values: Values,
     start: Mapping[str, Tensor],
     *,
-    weights: Weights | None = None,
+    replaced: Replaced | None = None,
 ) -> Iterator[tuple[Step, Tensor]]:
     """Walks back from the steps of `start`, yielding each convolution's step with the cotangent of
     its output as soon as that is complete.
@@ -35,7 +37,7 @@ def backward(
         network: the traced network.
         values: its `forward` on V images.
         start: cotangents (N, channels, height, width) of one or more steps' results; V is 1 or N.
-        weights: the replacements that the forward pass used, by convolution ordinal.
+        replaced: what the forward pass used in place of the model's own weights.
     """
     pending = dict(start)
     needed = _leads_to_convolution(network)
@@ -48,9 +50,8 @@ def backward(
         if not any(name in needed for name in step.inputs):
             continue
         if step.convolution is not None:
-            site = network.sites[step.convolution]
-            weight = (weights or {}).get(step.convolution, site.weight)
-            pushed = [(step.inputs[0], conv_input(step, site, cotangent, weight, network))]
+            weight = weight_of(network, step, replaced)
+            pushed = [(step.inputs[0], conv_input(network, step, cotangent, weight))]
         else:
             rule = RULES.get(step.op)
             pushed = (
@@ -63,9 +64,14 @@ def backward(
                 pending[name] = pending[name] + gradient if name in pending else gradient
 
 
-def conv_input(
-    step: Step, site: Site, cotangent: Tensor, weight: Tensor, network: Network
-) -> Tensor:
+def weight_of(network: Network, step: Step, replaced: Replaced | None) -> Tensor:
+    """The weight that a convolution's step ran with."""
+    if replaced is not None and step.name in replaced:
+        return replaced[step.name].weight
+    return network.sites[step.convolution or 0].weight
+
+
+def conv_input(network: Network, step: Step, cotangent: Tensor, weight: Tensor) -> Tensor:
     """Cotangent of a convolution's input, (N, channels, height, width).
 
     With stride 1 it is a convolution with the flipped, transposed kernels, which in channels-last
@@ -84,7 +90,7 @@ def conv_input(
         and left <= reach[1]
     ):
         flipped = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
-        return F.conv2d(
+        return functional.conv2d(
             cotangent.contiguous(memory_format=torch.channels_last),
             flipped,
             padding=(reach[0] - top, reach[1] - left),
@@ -96,7 +102,7 @@ def conv_input(
         shape[1] + top + bottom,
         shape[2] + left + right,
     )
-    gradient = torch.nn.grad.conv2d_input(
+    gradient = conv2d_input(
         padded,
         weight,
         cotangent,
@@ -108,7 +114,7 @@ def conv_input(
 
 
 def one_row_input(
-    step: Step, cotangent: Tensor, rows: Tensor, weight: Tensor, network: Network
+    network: Network, step: Step, cotangent: Tensor, rows: Tensor, weight: Tensor
 ) -> Tensor:
     """As `conv_input` for an ungrouped convolution, where cotangent n touches output channel
     `rows[n]` alone: (N, height, width) in, one n-th of the arithmetic.
@@ -120,7 +126,7 @@ def one_row_input(
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     top, bottom, left, right = geometry.pads(kernel)
     padded = (1, len(rows) * channels, height + top + bottom, width + left + right)
-    spread = torch.nn.grad.conv2d_input(
+    spread = conv2d_input(
         padded,
         weight[rows],
         cotangent.unsqueeze(0),
@@ -149,7 +155,7 @@ def _relu(step: Step, values: Values, cotangent: Tensor) -> list[tuple[str, Tens
     return [(step.inputs[0], cotangent * (values[step.name] > 0))]
 
 
-def _elementwise(step: Step, values: Values, cotangent: Tensor) -> list[tuple[str, Tensor]]:
+def _unary(step: Step, values: Values, cotangent: Tensor) -> list[tuple[str, Tensor]]:
     with torch.enable_grad():
         value = values[step.inputs[0]].detach().requires_grad_()
         result = step.run({**values, step.inputs[0]: value})
@@ -157,7 +163,7 @@ def _elementwise(step: Step, values: Values, cotangent: Tensor) -> list[tuple[st
     return [(step.inputs[0], cotangent * slope)]
 
 
-def _batch_norm(step: Step, values: Values, cotangent: Tensor) -> list[tuple[str, Tensor]]:
+def _batch_norm(step: Step, _values: Values, cotangent: Tensor) -> list[tuple[str, Tensor]]:
     _, scale, _, _, variance, _, epsilon = step.args
     factor = torch.rsqrt(variance + epsilon)
     if scale is not None:
@@ -193,7 +199,7 @@ def _concatenate(step: Step, values: Values, cotangent: Tensor) -> list[tuple[st
     return [(part.name, piece) for part, piece in zip(step.args[0], pieces, strict=True)]
 
 
-def _same(step: Step, values: Values, cotangent: Tensor) -> list[tuple[str, Tensor]]:
+def _same(step: Step, _values: Values, cotangent: Tensor) -> list[tuple[str, Tensor]]:
     return [(step.inputs[0], cotangent)]
 
 
@@ -201,15 +207,16 @@ def _max_pool(step: Step, values: Values, cotangent: Tensor) -> list[tuple[str, 
     value = values[step.inputs[0]]
     kernel = pair(step.args[1], 1)
     stride = pair(step.args[2] if len(step.args) > 2 else None, 0)
-    options = {
-        "kernel_size": kernel,
-        "stride": kernel if stride == (0, 0) else stride,
-        "padding": pair(step.args[3] if len(step.args) > 3 else None, 0),
-        "dilation": pair(step.args[4] if len(step.args) > 4 else None, 1),
-        "ceil_mode": bool(step.args[5]) if len(step.args) > 5 else False,
-    }
-    _, indices = F.max_pool2d(value, return_indices=True, **options)
-    images, channels, height, width = value.shape
+    _, indices = functional.max_pool2d(
+        value,
+        kernel,
+        kernel if stride == (0, 0) else stride,
+        pair(step.args[3] if len(step.args) > 3 else None, 0),
+        pair(step.args[4] if len(step.args) > 4 else None, 1),
+        bool(step.args[5]) if len(step.args) > 5 else False,
+        return_indices=True,
+    )
+    _, channels, height, width = value.shape
     flat = torch.zeros(
         (len(cotangent), channels, height * width), dtype=value.dtype, device=value.device
     )
@@ -251,8 +258,9 @@ def autograd_rule(
 
 
 RULES: dict[str, Rule] = {
+    **dict.fromkeys(UNARY, _unary),
+    BATCH_NORM: _batch_norm,
     "relu": _relu,
-    "_native_batch_norm_legit_no_training": _batch_norm,
     "add": _add,
     "sub": _add,
     "mul": _multiply,
@@ -260,10 +268,5 @@ RULES: dict[str, Rule] = {
     "clone": _same,
     "dropout": _same,
     "max_pool2d": _max_pool,
-    **dict.fromkeys(
-        ("silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh", "relu6", "gelu", "elu",
-         "leaky_relu", "softplus", "mish", "clamp"),
-        _elementwise,
-    ),
 }
 """Operations with a backward rule of their own; see `autograd_rule` for the rest."""

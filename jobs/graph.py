@@ -19,8 +19,17 @@ from torch import Tensor, nn
 
 from circuit_atlas.storage_schema.errors import ModelError
 
-Weights = Mapping[int, Tensor]
-"""Weights to use in place of the model's own, by convolution ordinal."""
+
+@dataclass(frozen=True)
+class Kernels:
+    """Weight (out, in / groups, height, width) and bias (out,) of one call of a convolution."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+Replaced = Mapping[str, Kernels]
+"""What to use in place of the model's own weights, by the name of the step."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +64,11 @@ class Step:
     shape: tuple[int, ...]
     convolution: int | None = None
 
-    def run(self, values: Mapping[str, Any], weight: Tensor | None = None) -> Tensor:
-        """The step's result from earlier values; `weight` replaces a convolution's own."""
+    def run(self, values: Mapping[str, Any], kernels: Kernels | None = None) -> Tensor:
+        """The step's result from earlier values; `kernels` replaces a convolution's own."""
         args = _fill(self.args, values)
-        if weight is not None:
-            args = (args[0], weight, *args[2:])
+        if kernels is not None:
+            args = (args[0], kernels.weight, kernels.bias, *args[3:])
         result = self.call(*args, **_fill(self.kwargs, values))
         return result if self.part is None else result[self.part]
 
@@ -122,20 +131,12 @@ class Network:
         """Shape of a step's result, or of the image, batch axis left out."""
         return self.image_shape if name == self.image else self.by_name[name].shape
 
-    def forward(self, images: Tensor, *, weights: Weights | None = None) -> dict[str, Tensor]:
-        """Every step's result for a batch of images.
-
-        Args:
-            images: (batch, 3, height, width).
-            weights: replacements, by convolution ordinal.
-        """
+    def forward(self, images: Tensor, *, replaced: Replaced | None = None) -> dict[str, Tensor]:
+        """Every step's result for a batch of images (batch, 3, height, width)."""
         sizes = self.sizes.at(len(images), self.image)
         values: dict[str, Any] = {self.image: images, **sizes}
         for step in self.steps:
-            replaced = None
-            if weights is not None and step.convolution is not None:
-                replaced = weights.get(step.convolution)
-            values[step.name] = step.run(values, replaced)
+            values[step.name] = step.run(values, (replaced or {}).get(step.name))
         for name in sizes:
             del values[name]
         return values

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
-from circuit_atlas.jobs.gradients import Values, backward, one_row_input
-from circuit_atlas.jobs.graph import Network, Step, Weights, conv_geometry
+from circuit_atlas.jobs.gradients import Values, backward, one_row_input, weight_of
+from circuit_atlas.jobs.graph import Network, Replaced, Step, conv_geometry
 from circuit_atlas.jobs.targets import Response, Targets, response_gradient
 
 
@@ -64,8 +64,10 @@ def columns(network: Network, step: Step, value: Tensor) -> Tensor:
     if kernel == (1, 1) and geometry.stride == (1, 1) and not (top or left):
         unfolded = value.reshape(value.shape[1], 1, -1)
     else:
-        padded = F.pad(value, (left, right, top, bottom))
-        unfolded = F.unfold(padded, kernel, dilation=geometry.dilation, stride=geometry.stride)
+        padded = functional.pad(value, (left, right, top, bottom))
+        unfolded = functional.unfold(
+            padded, kernel, dilation=geometry.dilation, stride=geometry.stride
+        )
         unfolded = unfolded.reshape(value.shape[1], kernel[0] * kernel[1], -1)
     return unfolded.unflatten(0, (geometry.groups, -1))
 
@@ -77,7 +79,7 @@ def site_passes(
     response: Response,
     *,
     one_row: dict[int, Tensor],
-    weights: Weights | None = None,
+    replaced: Replaced | None = None,
 ) -> Iterator[SitePass]:
     """Walks back from a block of units over one image, convolution by convolution.
 
@@ -87,13 +89,14 @@ def site_passes(
         targets: the units.
         response: what is explained.
         one_row: for each site of which every unit reaches a single row, the units' rows.
-        weights: replacements that the forward pass used; the scores still take the model's own.
+        replaced: what the forward pass used in place of the model's own weights; the calls still
+            carry the model's own.
     """
     target = network.target
     maps = targets.maps(values[target.name])
     gradient = response_gradient(maps, response)[:, 0]
     waiting: dict[int, list[Call]] = {}
-    for step, rows, cotangent in _walk(network, values, targets, gradient, one_row, weights):
+    for step, rows, cotangent in _walk(network, values, targets, gradient, one_row, replaced):
         ordinal = step.convolution
         if ordinal is None:
             continue
@@ -110,7 +113,7 @@ def _walk(
     targets: Targets,
     gradient: Tensor,
     one_row: dict[int, Tensor],
-    weights: Weights | None,
+    replaced: Replaced | None,
 ) -> Iterator[tuple[Step, Tensor | None, Tensor]]:
     """Every convolution with the units' rows, if they have a single one, and the cotangent:
     (units, h, w) then, (units, out, h, w) otherwise."""
@@ -121,8 +124,8 @@ def _walk(
         if site.groups == 1 and len(site.steps) == 1:
             rows = targets.channels
             yield target, rows, gradient
-            weight = (weights or {}).get(ordinal, site.weight)
-            before = one_row_input(target, gradient, rows, weight, network)
+            weight = weight_of(network, target, replaced)
+            before = one_row_input(network, target, gradient, rows, weight)
             start = {target.inputs[0]: before}
         else:
             start = {target.name: targets.spread(gradient)}
@@ -130,7 +133,7 @@ def _walk(
         start = {target.name: targets.spread(gradient)}
     if list(start) == [network.image]:
         return
-    for step, cotangent in backward(network, values, start, weights=weights):
+    for step, cotangent in backward(network, values, start, replaced=replaced):
         rows_of = None if step.convolution is None else one_row.get(step.convolution)
         if rows_of is None:
             yield step, None, cotangent

@@ -11,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.graph import Network, Step, conv_geometry, pair
+from circuit_atlas.jobs.operations import CHANNEL_MOVES, POINTWISE
 
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-_POINTWISE = frozenset(
-    "relu _native_batch_norm_legit_no_training batch_norm add sub mul div clone dropout silu "
-    "sigmoid tanh hardswish hardsigmoid hardtanh relu6 gelu elu leaky_relu softplus mish clamp "
-    "prelu pow abs cat".split()
-)
-_MOVES = frozenset("view reshape transpose split split_with_sizes chunk slice stack".split())
 
 
 def receptive_fields(network: Network) -> tuple[Interval, Interval]:
@@ -60,13 +54,16 @@ def _before(network: Network, step: Step, name: str, window: Interval, axis: int
     elif step.op in ("constant_pad_nd", "pad") and len(step.args[1]) <= 4:
         shift = ([*step.args[1], 0, 0])[2 - 2 * axis]
         low, high = low - shift, high - shift
-    elif step.op in _POINTWISE and len(shape) == 3 and shape[1 + axis] == 1:
-        return whole
-    elif step.op not in _POINTWISE and not (
-        step.op in _MOVES and shape[-2:] == step.shape[-2:]
-    ):
+    elif not _keeps_place(step, shape, axis):
         return whole
     return np.clip(low, 0, last), np.clip(high, 0, last)
+
+
+def _keeps_place(step: Step, shape: tuple[int, ...], axis: int) -> bool:
+    """Whether a position of the step's result comes from the same position of that input."""
+    if step.op in POINTWISE:
+        return len(shape) == 3 and shape[1 + axis] == step.shape[1 + axis]
+    return step.op in CHANNEL_MOVES and shape[-2:] == step.shape[-2:]
 
 
 def _walk(network: Network, step: Step, axis: int) -> tuple[int, int, int] | None:

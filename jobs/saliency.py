@@ -54,25 +54,18 @@ def _actgrad(call: Call) -> Tensor:
 
 
 def snip(calls: Sequence[Call]) -> Tensor:
-    """SNIP: mean over a kernel's weights of |w * dr/dw|."""
-    return _weight_products(calls).abs().mean(-1)
+    """SNIP: mean over a kernel's weights of |w * dr/dw|.
 
-
-def mask_gradient(calls: Sequence[Call]) -> Tensor:
-    """dr/dm of a mask entry m that multiplies a whole kernel: the sum over its weights of
-    w * dr/d(m w); signed."""
-    return _weight_products(calls).sum(-1)
-
-
-def _weight_products(calls: Sequence[Call]) -> Tensor:
-    """w * dr/dw for every weight: (units, g, o, i, K)."""
+    In a masked network, whose calls carry the unmasked w and the masked network's gradient, it is
+    |dr/dm| averaged over the kernel for a mask entry m on each weight: the score of FORCE.
+    """
     gradients = []
     for call in calls:
         groups, inputs, weights, positions = call.columns.shape
         flat = call.columns.reshape(groups, inputs * weights, positions)
         gradient = torch.matmul(call.cotangent, flat.transpose(1, 2))
         gradients.append(gradient.unflatten(-1, (inputs, weights)))
-    return _sum(gradients) * calls[0].weight
+    return (_sum(gradients) * calls[0].weight).abs().mean(-1)
 
 
 def magnitude(weight: Tensor) -> Tensor:

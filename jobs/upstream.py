@@ -17,21 +17,10 @@ from torch import Tensor
 
 from circuit_atlas.jobs.gradients import autograd_rule
 from circuit_atlas.jobs.graph import Network, Step
+from circuit_atlas.jobs.operations import CHANNELWISE, MOVES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 
-# Output channel c depends on input channel c alone.
-_CHANNELWISE = frozenset(
-    "relu _native_batch_norm_legit_no_training batch_norm add sub mul div clone dropout max_pool2d "
-    "avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d silu sigmoid tanh hardswish hardsigmoid "
-    "hardtanh relu6 gelu elu leaky_relu softplus mish clamp constant_pad_nd pad reflection_pad2d "
-    "replication_pad2d upsample_nearest2d upsample_bilinear2d instance_norm prelu pow abs".split()
-)
-# Elements move and keep their value, so a cotangent shows where each came from.
-_MOVES = frozenset(
-    "view reshape flatten unflatten transpose permute split split_with_sizes chunk slice select "
-    "narrow unsqueeze squeeze index_select stack unbind pixel_shuffle pixel_unshuffle "
-    "channel_shuffle flip roll expand contiguous movedim cat".split()
-)
+# Units at a time: a shuffle marks whole maps.
 _CHUNK = 64
 
 
@@ -129,14 +118,14 @@ def _push(network: Network, step: Step, mark: Tensor) -> list[tuple[str, Tensor]
         names = [part.name for part in step.args[0]]
         pieces = mark.split([network.shape(name)[0] for name in names], 1)
         return list(zip(names, pieces, strict=True))
-    if maps and step.op in _CHANNELWISE:
+    if maps and step.op in CHANNELWISE:
         pushed = []
         for name in step.inputs:
             channels = network.shape(name)[0]
             spread = mark if mark.shape[1] == channels else mark.any(1, keepdim=True)
             pushed.append((name, spread.expand(-1, channels, -1, -1)))
         return pushed
-    if step.op in _MOVES:
+    if step.op in MOVES:
         full = mark.expand(units, *step.shape).float()
         zeros = {name: torch.zeros((1, *network.shape(name))) for name in step.inputs}
         moved = autograd_rule(network, step, zeros, full)

@@ -1,0 +1,125 @@
+"""Running a circuit: the network with every other kernel pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.graph import Kernels, Replaced
+from circuit_atlas.jobs.layer import Layer
+from circuit_atlas.jobs.passes import columns
+
+
+@dataclass(frozen=True)
+class KernelMeans:
+    """What each kernel adds to its output channel on average, over the scoring images and all
+    positions.
+
+    Attributes:
+        by_step: for each step that applies a convolution, (out, in / groups).
+    """
+
+    by_step: dict[str, Tensor]
+
+
+def kernel_means(layer: Layer, batches: Iterable[Tensor]) -> KernelMeans:
+    """The mean contribution of every kernel, for pruning with `ablation = "mean"`."""
+    network = layer.network
+    total: dict[str, Tensor] = {}
+    count = 0
+    with torch.no_grad():
+        for batch in batches:
+            values = network.forward(batch)
+            for image in range(len(batch)):
+                count += 1
+                for step in network.steps:
+                    if step.convolution is not None:
+                        value = values[step.inputs[0]][image : image + 1]
+                        mean = columns(network, step, value).double().mean(-1)
+                        total[step.name] = total[step.name] + mean if step.name in total else mean
+    means = {}
+    for name, summed in total.items():
+        site = network.sites[network.by_name[name].convolution or 0]
+        by_weight = site.weight.flatten(2).unflatten(0, (site.groups, -1)).double()
+        mean = torch.einsum("goik,gik->goi", by_weight, summed / max(count, 1))
+        means[name] = mean.flatten(0, 1).to(site.weight.dtype)
+    return KernelMeans(means)
+
+
+def pruned(
+    layer: Layer, number: int, mask: NDArray[np.bool_], means: KernelMeans | None
+) -> dict[str, Kernels]:
+    """Weights and biases of the circuit, by the name of the step.
+
+    Args:
+        layer: the layer.
+        number: the unit.
+        mask: (kernels,) bool, the kernels kept.
+        means: None sets pruned kernels to zero; otherwise each leaves its mean contribution, a
+            constant, in the bias. Biases stay.
+    """
+    own_rows = layer.own_rows([number])
+    replaced = {}
+    for ordinal, (piece, convolution, site) in zip(
+        layer.upstream.ordinals, layer.pieces(), strict=True
+    ):
+        kept = torch.from_numpy(mask[piece]).to(site.weight.device)
+        kept = kept.reshape(convolution.rows, convolution.in_channels)
+        if convolution.one_row:
+            row = kept
+            kept = torch.zeros(site.weight.shape[:2], dtype=torch.bool, device=row.device)
+            kept[own_rows[ordinal]] = row
+        weight = site.weight * kept[:, :, None, None]
+        for name in site.steps:
+            bias = layer.network.by_name[name].args[2:3]
+            replaced[name] = Kernels(weight, _bias(bias, name, kept, means))
+    return replaced
+
+
+def circuit_maps(
+    layer: Layer,
+    number: int,
+    masks: NDArray[np.bool_],
+    images: Tensor,
+    *,
+    means: KernelMeans | None = None,
+) -> Tensor:
+    """The unit's map in each of several circuits.
+
+    Args:
+        layer: the layer.
+        number: the unit.
+        masks: (circuits, kernels) bool.
+        images: (images, 3, height, width).
+        means: as in `pruned`.
+
+    Returns:
+        (circuits, images, map height, map width).
+    """
+    targets = layer.targets([number])
+    with torch.no_grad():
+        return torch.stack(
+            [
+                targets.maps(_output(layer, images, pruned(layer, number, mask, means)))[0]
+                for mask in masks
+            ]
+        )
+
+
+def _output(layer: Layer, images: Tensor, replaced: Replaced) -> Tensor:
+    return layer.network.forward(images, replaced=replaced)[layer.network.target.name]
+
+
+def _bias(
+    own: tuple[Tensor | None, ...], name: str, kept: Tensor, means: KernelMeans | None
+) -> Tensor | None:
+    bias = own[0] if own else None
+    if means is None:
+        return bias
+    shift = (means.by_step[name] * ~kept).sum(1)
+    return shift if bias is None else bias + shift

@@ -1,0 +1,75 @@
+"""Faithfulness: how well a circuit preserves a unit's response.
+
+All measures compare the circuit's map c with the full network's map y over all positions of all
+images given. Undefined values are None: a correlation where either map is constant, a ratio whose
+denominator is zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+# Maps whose values differ by less than this share of the largest are constant: fp32 rounding of
+# a constant through ten layers stays below it.
+_CONSTANT = 1e-6
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """The measures of one circuit on one set of images.
+
+    Attributes:
+        pearson: Pearson r of c and y, signed.
+        spearman: Pearson r of their ranks, ties at the mean rank.
+        relative_l1: sum |c - y| / sum |y|.
+        change_at_maximum: (c - y) / |y| at the position and image where y is largest.
+    """
+
+    pearson: float | None
+    spearman: float | None
+    relative_l1: float | None
+    change_at_maximum: float | None
+
+
+class Reference:
+    """The full network's map of one unit, with what every comparison needs of it."""
+
+    def __init__(self, maps: NDArray[np.floating]) -> None:
+        """Takes `maps` of any shape, (images, height, width) as a rule."""
+        self._maps = np.asarray(maps, dtype=np.float64).ravel()
+        self.constant = is_constant(self._maps)
+        self._ranks = rankdata(self._maps)
+        self._sum = float(np.abs(self._maps).sum())
+        self._peak = int(self._maps.argmax())
+
+    def compare(self, circuit: NDArray[np.floating]) -> Faithfulness:
+        """How well `circuit`, a map of the same shape, preserves the reference."""
+        maps = np.asarray(circuit, dtype=np.float64).ravel()
+        if self.constant or is_constant(maps):
+            pearson = spearman = None
+        else:
+            pearson = correlation(maps, self._maps)
+            spearman = correlation(rankdata(maps), self._ranks)
+        peak = float(self._maps[self._peak])
+        return Faithfulness(
+            pearson=pearson,
+            spearman=spearman,
+            relative_l1=float(np.abs(maps - self._maps).sum()) / self._sum if self._sum else None,
+            change_at_maximum=(float(maps[self._peak]) - peak) / abs(peak) if peak else None,
+        )
+
+
+def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Pearson r of two vectors of which neither is constant."""
+    a = a - a.mean()
+    b = b - b.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def is_constant(maps: NDArray[np.floating]) -> bool:
+    """Whether all values are the same up to fp32 rounding."""
+    return bool(np.ptp(maps) <= _CONSTANT * np.abs(maps).max())

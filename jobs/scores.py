@@ -1,0 +1,142 @@
+"""Scores of a block of units over a set of images, on the layer's kernel axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.layer import Layer
+from circuit_atlas.jobs.passes import site_passes, slice_values
+from circuit_atlas.jobs.saliency import PER_IMAGE, magnitude, random
+from circuit_atlas.jobs.targets import Response
+
+
+@dataclass(frozen=True)
+class BlockScores:
+    """Scores of one criterion for a block of units.
+
+    Attributes:
+        mean: (units, kernels) float32 over all images, NaN where a kernel cannot reach the unit.
+        kept: for each unit, (kept images, kernels) float32 in the order asked for.
+    """
+
+    mean: NDArray[np.float32]
+    kept: tuple[NDArray[np.float32], ...]
+
+
+def per_image_scores(
+    layer: Layer,
+    numbers: Sequence[int],
+    batches: Iterable[Tensor],
+    *,
+    criteria: Sequence[str],
+    response: Response,
+    block: int,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Scores image by image, the forward pass shared by all the units.
+
+    Args:
+        layer: the layer.
+        numbers: the units.
+        batches: images (batch, 3, height, width) in order.
+        criteria: names in `saliency.PER_IMAGE`.
+        response: what is explained.
+        block: units that walk back together.
+
+    Yields:
+        The image's place in the order, and for each criterion (units, kernels); a kernel that does
+        not reach a unit has 0 here.
+    """
+    blocks = [tuple(numbers[a : a + block]) for a in range(0, len(numbers), block)]
+    prepared = [(layer.targets(some), layer.own_rows(some)) for some in blocks]
+    kernels = layer.upstream.index.size
+    place = 0
+    with torch.no_grad():
+        for batch in batches:
+            values = layer.network.forward(batch)
+            for image in range(len(batch)):
+                parts: dict[str, list[Tensor]] = {name: [] for name in criteria}
+                of_image = slice_values(values, image)
+                for targets, own_rows in prepared:
+                    out = {name: batch.new_zeros((len(targets), kernels)) for name in criteria}
+                    for scored in site_passes(
+                        layer.network, of_image, targets, response, one_row=own_rows
+                    ):
+                        for name in criteria:
+                            layer.place(out[name], scored, PER_IMAGE[name](scored.calls))
+                    for name in criteria:
+                        parts[name].append(out[name])
+                yield place, {name: torch.cat(some) for name, some in parts.items()}
+                place += 1
+
+
+def score_images(
+    layer: Layer,
+    numbers: Sequence[int],
+    batches: Iterable[Tensor],
+    *,
+    keep: Mapping[int, Sequence[int]],
+    criteria: Sequence[str],
+    response: Response,
+    block: int,
+) -> dict[str, BlockScores]:
+    """Mean scores over all images, and single images' scores where they are asked for.
+
+    Args:
+        layer, numbers, batches, criteria, response, block: as in `per_image_scores`.
+        keep: for each unit, places of the images whose own scores are returned.
+    """
+    kernels = layer.upstream.index.size
+    total = {name: np.zeros((len(numbers), kernels)) for name in criteria}
+    kept = {
+        name: [np.zeros((len(keep[n]), kernels), dtype=np.float32) for n in numbers]
+        for name in criteria
+    }
+    count = 0
+    for place, scores in per_image_scores(
+        layer, numbers, batches, criteria=criteria, response=response, block=block
+    ):
+        count += 1
+        for name, tensor in scores.items():
+            values = tensor.cpu().numpy()
+            total[name] += values
+            for row, number in enumerate(numbers):
+                for rank in np.flatnonzero(np.asarray(keep[number]) == place):
+                    kept[name][row][rank] = values[row]
+    absent = np.stack([~layer.reachable(n) for n in numbers])
+    results = {}
+    for name in criteria:
+        mean = (total[name] / max(count, 1)).astype(np.float32)
+        mean[absent] = np.nan
+        for row, own in enumerate(kept[name]):
+            own[:, absent[row]] = np.nan
+        results[name] = BlockScores(mean, tuple(kept[name]))
+    return results
+
+
+def magnitude_scores(layer: Layer, number: int) -> NDArray[np.float32]:
+    """`magnitude` of every kernel on the unit's axis, NaN where it cannot reach the unit."""
+    own_rows = layer.own_rows([number])
+    scores = np.full(layer.upstream.index.size, np.nan, dtype=np.float32)
+    for ordinal, (piece, convolution, site) in zip(
+        layer.upstream.ordinals, layer.pieces(), strict=True
+    ):
+        values = magnitude(site.weight)
+        if convolution.one_row:
+            values = values[own_rows[ordinal]]
+        scores[piece] = values.reshape(-1).cpu().numpy()
+    scores[~layer.reachable(number)] = np.nan
+    return scores
+
+
+def random_scores(layer: Layer, number: int, *, seed: int) -> NDArray[np.float32]:
+    """`random` on the unit's axis, NaN where a kernel cannot reach the unit."""
+    name = [int(byte) for byte in layer.index.layer.encode()]
+    scores = random(layer.upstream.index.size, seed=seed, unit=[*name, number])
+    scores[~layer.reachable(number)] = np.nan
+    return scores

@@ -1,0 +1,73 @@
+"""A spec's model and images, opened: what the planner and every worker start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from circuit_atlas.jobs.graph import ModelGraph
+from circuit_atlas.jobs.images import ImageSet, load_images
+from circuit_atlas.jobs.layer import Layer, open_layer
+from circuit_atlas.jobs.models import load_model
+from circuit_atlas.jobs.spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.storage_schema.errors import SpecError
+
+
+class Source:
+    """The model, traced once, and the images of a build.
+
+    Attributes:
+        spec: the spec with its preprocessing written out.
+        weights_sha256: fingerprint of the weights.
+        images: the image set.
+    """
+
+    def __init__(self, spec: BuildSpec) -> None:
+        """Loads the model and lists the images; InputError where either cannot be used."""
+        loaded = load_model(spec.model)
+        preprocessing = spec.preprocessing or loaded.preprocessing
+        if preprocessing is None:
+            raise SpecError(
+                f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
+                "give resize = [height, width], mean and std"
+            )
+        self.spec = spec.resolved(preprocessing)
+        self.weights_sha256 = loaded.sha256
+        self.images: ImageSet = load_images(self.spec, preprocessing)
+        self._module = loaded.module.requires_grad_(False).to(self.device)
+        self._preprocessing: PreprocessingSpec = preprocessing
+        self._layers: dict[str, Layer] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of the spec; `auto` is the first GPU where there is one."""
+        if self.spec.run.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(self.spec.run.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise SpecError(
+                f"run.device: {self.spec.run.device!r} was asked for, but torch finds no GPU; "
+                'use device = "auto" or "cpu"'
+            )
+        return device
+
+    @cached_property
+    def graph(self) -> ModelGraph:
+        """The traced model."""
+        return ModelGraph(self._module, (3, *self._preprocessing.size))
+
+    def layer(self, name: str) -> Layer:
+        """A layer of the spec, or any other without directions."""
+        if name not in self._layers:
+            directions = next((s.directions for s in self.spec.layers if s.name == name), {})
+            self._layers[name] = open_layer(self.graph, name, tuple(directions.items()))
+        return self._layers[name]
+
+    def batches(self, images: Sequence[int]) -> Iterator[Tensor]:
+        """The images of those ids in order, (batch, 3, height, width) at a time."""
+        size = self.spec.run.batch_size
+        for start in range(0, len(images), size):
+            yield self.images.batch(images[start : start + size]).to(self.device)
