@@ -10,9 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.graph import Kernels, Replaced
+from circuit_atlas.jobs.compact import compact_output
+from circuit_atlas.jobs.graph import Kernels
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.passes import columns
+from circuit_atlas.jobs.targets import Targets
 
 
 @dataclass(frozen=True)
@@ -102,17 +104,16 @@ def circuit_maps(
         (circuits, images, map height, map width).
     """
     targets = layer.targets([number])
+    wanted = layer.reads(number)
+    directions = targets.directions[:, torch.from_numpy(wanted).to(images.device)]
     with torch.no_grad():
-        return torch.stack(
-            [
-                targets.maps(_output(layer, images, pruned(layer, number, mask, means)))[0]
-                for mask in masks
-            ]
-        )
-
-
-def _output(layer: Layer, images: Tensor, replaced: Replaced) -> Tensor:
-    return layer.network.forward(images, replaced=replaced)[layer.network.target.name]
+        maps = [
+            Targets(None, directions).maps(
+                compact_output(layer.network, pruned(layer, number, mask, means), wanted, images)
+            )[0]
+            for mask in masks
+        ]
+    return torch.stack(maps)
 
 
 def _bias(

@@ -38,6 +38,13 @@ class Layer:
         units = [self.index.units[number] for number in numbers]
         return Targets.of(units, self.index.channels, self.network.sites[-1].weight)
 
+    def reads(self, number: int) -> NDArray[np.bool_]:
+        """Which channels of the layer the unit is made of: (channels,) bool."""
+        unit = self.index.units[number]
+        if unit.direction is not None:
+            return np.asarray(unit.direction) != 0
+        return np.arange(self.index.channels) == unit.number
+
     def own_rows(self, numbers: Sequence[int]) -> dict[int, Tensor]:
         """For each one-row convolution, by site ordinal, the units' rows: (units,) int64."""
         device = self.network.sites[-1].weight.device

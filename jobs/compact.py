@@ -1,0 +1,190 @@
+"""A circuit's forward pass without the channels that nothing kept reads.
+
+A channel whose every outgoing kernel is pruned changes nothing downstream, so it is left out of
+every tensor: the arithmetic falls with the square of the channels kept. A channel that is read but
+has no kernel of its own stays, as the constant that its bias makes of it. The result is that of
+the whole network with pruned kernels at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.graph import Kernels, Network, Step, conv_geometry
+from circuit_atlas.jobs.operations import BATCH_NORM, CHANNELWISE
+
+Channels = NDArray[np.bool_]
+
+_PARAMETRIC = frozenset({"prelu", "instance_norm"})
+
+
+def compact_output(
+    network: Network, replaced: Mapping[str, Kernels], wanted: Channels, images: Tensor
+) -> Tensor:
+    """The wanted channels of the layer's output in a pruned network.
+
+    Args:
+        network: the traced network.
+        replaced: pruned weights and the biases with them, by the name of the step.
+        wanted: (channels,) bool over the layer's output.
+        images: (images, 3, height, width).
+
+    Returns:
+        (images, wanted channels, map height, map width).
+    """
+    live = live_channels(network, replaced, wanted)
+    sizes = network.sizes.at(len(images), network.image)
+    values: dict[str, Any] = {network.image: images, **sizes}
+    for step in network.steps:
+        if step.name in live:
+            values[step.name] = _run(network, step, values, live, replaced)
+    return _take(values[network.target.name], live[network.target.name], wanted)
+
+
+def live_channels(
+    network: Network, replaced: Mapping[str, Kernels], wanted: Channels
+) -> dict[str, Channels]:
+    """For each value that the wanted channels need, which of its channels are computed."""
+    live: dict[str, Channels] = {network.target.name: wanted}
+    for step in reversed(network.steps):
+        if step.name not in live:
+            continue
+        if not _follows_channels(network, step):
+            live[step.name] = np.ones(step.shape[:1], dtype=np.bool_)
+        for name, needed in _needed(network, step, live[step.name], replaced):
+            if not needed.any():
+                # An empty tensor would be a case of its own in every operation.
+                needed[0] = True
+            live[name] = live[name] | needed if name in live else needed
+    live[network.image] = np.ones(network.image_shape[0], dtype=np.bool_)
+    return live
+
+
+def _follows_channels(network: Network, step: Step) -> bool:
+    """Whether the step can run on some of its channels alone."""
+    if step.convolution is not None:
+        return _grouping(network, step) != "grouped"
+    maps = all(len(network.shape(name)) == 3 for name in (*step.inputs, step.name))
+    if not maps or step.op in _PARAMETRIC:
+        return False
+    if step.op == "cat":
+        return step.args[1:] == (1,)
+    constants = any(isinstance(arg, Tensor) and arg.dim() > 0 for arg in step.args)
+    return step.op == BATCH_NORM or (step.op in CHANNELWISE and not constants)
+
+
+def _grouping(network: Network, step: Step) -> str:
+    weight = network.sites[step.convolution or 0].weight
+    groups = conv_geometry(step.args).groups
+    if groups == 1:
+        return "plain"
+    return "depthwise" if weight.shape[1] == 1 and len(weight) == groups else "grouped"
+
+
+def _needed(
+    network: Network, step: Step, mark: Channels, replaced: Mapping[str, Kernels]
+) -> list[tuple[str, Channels]]:
+    """Channels of each input that the marked channels of the result read."""
+    if step.convolution is not None and _grouping(network, step) != "grouped":
+        if _grouping(network, step) == "depthwise":
+            return [(step.inputs[0], mark.copy())]
+        kernels = replaced.get(step.name)
+        weight = network.sites[step.convolution].weight if kernels is None else kernels.weight
+        rows = weight[torch.from_numpy(mark).to(weight.device)]
+        return [(step.inputs[0], rows.ne(0).any(-1).any(-1).any(0).cpu().numpy())]
+    if not _follows_channels(network, step):
+        return [(name, np.ones(network.shape(name)[:1], np.bool_)) for name in step.inputs]
+    if step.op == "cat":
+        ends = np.cumsum([network.shape(part.name)[0] for part in step.args[0]])[:-1]
+        pieces = np.split(mark, ends)
+        return [(p.name, piece.copy()) for p, piece in zip(step.args[0], pieces, strict=True)]
+    return [
+        (name, mark.copy() if network.shape(name)[0] == len(mark) else np.ones(1, np.bool_))
+        for name in step.inputs
+    ]
+
+
+def _run(
+    network: Network,
+    step: Step,
+    values: Mapping[str, Any],
+    live: Mapping[str, Channels],
+    replaced: Mapping[str, Kernels],
+) -> Tensor:
+    mark = live[step.name]
+    kernels = replaced.get(step.name)
+    if step.convolution is not None:
+        return _convolve(network, step, values, live, kernels)
+    if not _follows_channels(network, step):
+        return step.run(values)
+    if step.op == "cat":
+        ends = np.cumsum([network.shape(part.name)[0] for part in step.args[0]])[:-1]
+        return torch.cat(
+            [
+                _take(values[part.name], live[part.name], piece)
+                for part, piece in zip(step.args[0], np.split(mark, ends), strict=True)
+                if piece.any()
+            ],
+            1,
+        )
+    taken = {
+        name: _take(values[name], live[name], mark)
+        if network.shape(name)[0] == len(mark)
+        else values[name]
+        for name in step.inputs
+    }
+    if step.op == BATCH_NORM:
+        index = torch.from_numpy(np.flatnonzero(mark)).to(values[step.inputs[0]].device)
+        args = [arg[index] if isinstance(arg, Tensor) else arg for arg in step.args[1:]]
+        return step.call(taken[step.inputs[0]], *args)[0]
+    return step.run({**values, **taken})
+
+
+def _convolve(
+    network: Network,
+    step: Step,
+    values: Mapping[str, Any],
+    live: Mapping[str, Channels],
+    kernels: Kernels | None,
+) -> Tensor:
+    source = step.inputs[0]
+    value = values[source]
+    if kernels is None:
+        bias = step.args[2] if len(step.args) > 2 else None
+        kernels = Kernels(network.sites[step.convolution or 0].weight, bias)
+    weight, bias = kernels.weight, kernels.bias
+    geometry = conv_geometry(step.args)
+    grouping = _grouping(network, step)
+    if grouping == "grouped":
+        return step.run({**values, source: value}, kernels)
+    index = torch.from_numpy(np.flatnonzero(live[step.name])).to(weight.device)
+    weight = weight[index]
+    groups = 1
+    if grouping == "depthwise":
+        value = _take(value, live[source], live[step.name])
+        groups = len(index)
+    elif not live[source].all():
+        weight = weight[:, torch.from_numpy(np.flatnonzero(live[source])).to(weight.device)]
+    return torch.ops.aten.conv2d(
+        value,
+        weight,
+        None if bias is None else bias[index],
+        list(geometry.stride),
+        geometry.padding if isinstance(geometry.padding, str) else list(geometry.padding),
+        list(geometry.dilation),
+        groups,
+    )
+
+
+def _take(value: Tensor, has: Channels, wants: Channels) -> Tensor:
+    """Of a value that holds the channels `has`, the channels `wants`."""
+    if has.sum() == wants.sum():
+        return value
+    index = np.flatnonzero(wants[has])
+    return value[:, torch.from_numpy(index).to(value.device)]
