@@ -111,19 +111,18 @@ class Failure:
 
     def to_json(self) -> str:
         """The text of the record."""
-        return seal({"time_s": self.time_s, **asdict(self.record)})
+        return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Failure:
         """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
         content = unseal(text, place=place)
         try:
-            record = FailureRecord(
-                key=UnitKey(**content["key"]),
-                kind=content["kind"],
-                message=content["message"],
-                trace=content["trace"],
+            record = content["record"]
+            key = UnitKey(**record["key"])
+            return cls(
+                content["time_s"],
+                FailureRecord(key, record["kind"], record["message"], record["trace"]),
             )
-            return cls(content["time_s"], record)
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{place} is no failure record: {error!r}") from error

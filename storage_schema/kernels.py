@@ -86,9 +86,7 @@ class KernelIndex:
 
     def slices(self) -> tuple[slice, ...]:
         """Each convolution's stretch of the axis."""
-        return tuple(
-            slice(a, b) for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True)
-        )
+        return tuple(slice(a, b) for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True))
 
     def locate(
         self, positions: NDArray[np.integer], rows: tuple[int, ...]

@@ -30,6 +30,8 @@ PATHS: tuple[tuple[str, str], ...] = (
 )
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
+_LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
 
@@ -128,3 +130,18 @@ def failed_unit(path: str) -> int | None:
     """The unit whose failure lies at `path`, or None where it is no failure record."""
     found = _FAILURE.fullmatch(path)
     return int(found.group(1)) if found else None
+
+
+def is_plan(path: str) -> bool:
+    """Whether a plan lies at `path`."""
+    return _PLAN.fullmatch(path) is not None
+
+
+def is_layer_index(path: str) -> bool:
+    """Whether a layer's index document lies at `path`."""
+    return _LAYER_INDEX.fullmatch(path) is not None
+
+
+def index_of_commit(path: str) -> str:
+    """The index document of the layer whose commit record lies at `path`."""
+    return path.rsplit("/", 2)[0] + "/layer.json"

@@ -134,8 +134,8 @@ _FAITHFULNESS = (
         "change_at_maximum",
         pa.float64(),
         "1",
-        "Mean over images of the circuit's response where the full one is largest, over that "
-        "largest response, minus 1.",
+        "Circuit minus full response, over abs(full response), at the image and position where "
+        "the full response is largest.",
         null="The largest response is zero.",
     ),
 )

@@ -7,6 +7,7 @@ layout that was cut off is completed by running it again, and one that is there 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -70,12 +71,13 @@ def create(
         SchemaError: the atlas there is of a newer schema.
         WriteError: the store refused; what was stored is as it was.
     """
-    if not objects.exists(layout.HEADER):
-        _check_empty(objects)
+    _check_place(objects)
     if not objects.put_if_absent(layout.HEADER, header.to_json().encode()):
         place = objects.at(layout.HEADER)
         stored = AtlasHeader.from_json(objects.get(layout.HEADER), place=place)
-        _check_header(objects, stored, header, images)
+        same = stored.images_sha256 == header.images_sha256
+        pictures = "" if same else _image_differences(objects, images)
+        check_same(stored, header, place=objects.place, pictures=pictures)
     objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
     if not objects.exists(layout.IMAGES_RECORD):
         data = objects.get(layout.IMAGES)
@@ -87,9 +89,9 @@ def create(
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
 
 
-def _check_empty(objects: Objects) -> None:
+def _check_place(objects: Objects) -> None:
     names = objects.names()
-    if names:
+    if names and layout.HEADER not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise NotAnAtlasError(
             f"{objects.place} holds other things ({shown}) and no atlas: choose a new or empty "
@@ -109,7 +111,8 @@ def _create_layer(objects: Objects, header: AtlasHeader, layer: LayerIndex) -> N
         document = seal({**layer.content(), "objects": records})
         objects.put_if_absent(path, document.encode())
     stored = LayerIndex.from_json(objects.get(path), place=objects.at(path))
-    if stored != layer:
+    known = dataclasses.replace(stored, units=stored.units[: len(layer.units)])
+    if known != layer:
         differences = _differences(stored.content(), layer.content())
         raise MismatchError(
             f"layer {layer.layer!r} of {objects.place} was laid out differently: "
@@ -117,26 +120,34 @@ def _create_layer(objects: Objects, header: AtlasHeader, layer: LayerIndex) -> N
         )
 
 
-def _check_header(
-    objects: Objects, stored: AtlasHeader, given: AtlasHeader, images: pa.Table
+def check_same(
+    stored: AtlasHeader, given: AtlasHeader, *, place: str = "the store", pictures: str = ""
 ) -> None:
+    """Raise MismatchError, with the difference, where a build may not go on with a stored atlas.
+
+    Args:
+        stored: the atlas' header.
+        given: the build's. Package versions may differ.
+        place: names the store in the message.
+        pictures: which images differ, where that is known.
+    """
     causes = []
     if stored.weights_sha256 != given.weights_sha256:
-        causes.append(
-            f"other weights ({stored.weights_sha256[:12]} -> {given.weights_sha256[:12]})"
-        )
+        causes.append(f"other weights ({_hashes(stored.weights_sha256, given.weights_sha256)})")
     if stored.images_sha256 != given.images_sha256:
-        causes.append(f"other images ({_image_differences(objects, stored, given, images)})")
+        hashes = _hashes(stored.images_sha256, given.images_sha256)
+        causes.append(f"other images ({hashes}{pictures and f': {pictures}'})")
     if stored.spec_sha256 != given.spec_sha256:
         differences = _differences(json.loads(stored.spec), json.loads(given.spec))
-        causes.append(f"another spec ({_shown(differences)})")
-    if not causes:
-        derived = _differences(_derived(stored), _derived(given))
-        if derived:
-            causes.append(f"another version of circuit-atlas ({_shown(derived)})")
+        hashes = _hashes(stored.spec_sha256, given.spec_sha256)
+        causes.append(f"another spec ({_shown(differences) or hashes})")
+    derived = _differences(_derived(stored), _derived(given))
+    if derived and not causes:
+        causes.append(f"the same in another way ({_shown(derived)})")
     if causes:
         raise MismatchError(
-            f"the atlas at {objects.place} was built from {' and '.join(causes)}; {_REMEDY}"
+            f"the atlas at {place} was built from {' and '.join(causes)}, stored -> given; "
+            f"{_REMEDY}"
         )
 
 
@@ -148,34 +159,29 @@ def _derived(header: AtlasHeader) -> dict[str, Any]:
     return content
 
 
-def _image_differences(
-    objects: Objects, stored: AtlasHeader, given: AtlasHeader, images: pa.Table
-) -> str:
-    short = f"{stored.images_sha256[:12]} -> {given.images_sha256[:12]}"
+def _image_differences(objects: Objects, images: pa.Table) -> str:
+    """Which images were added, removed, changed or moved to another split."""
     columns = ["name", "sha256", "split"]
     try:
-        table = IMAGES.from_parquet(
-            objects.get(layout.IMAGES), place=objects.at(layout.IMAGES), columns=columns
-        )
+        data = objects.get(layout.IMAGES)
     except FileNotFoundError:
-        return short
+        return ""
+    table = IMAGES.from_parquet(data, place=objects.at(layout.IMAGES), columns=columns)
     old = {row["name"]: row for row in table.to_pylist()}
     new = {row["name"]: row for row in images.select(columns).to_pylist()}
-    differences = [
-        *(f"{name} removed" for name in old if name not in new),
-        *(f"{name} added" for name in new if name not in old),
-        *(
-            f"{name} changed"
-            for name, row in new.items()
-            if name in old and row["sha256"] != old[name]["sha256"]
-        ),
-        *(
-            f"{name} {old[name]['split']} -> {row['split']}"
-            for name, row in new.items()
-            if name in old and row["split"] != old[name]["split"]
-        ),
-    ]
-    return f"{short}; {_shown(differences)}" if differences else short
+    both = [(name, old[name], new[name]) for name in new if name in old]
+    return _shown(
+        [
+            *(f"{name} removed" for name in old if name not in new),
+            *(f"{name} added" for name in new if name not in old),
+            *(f"{name} changed" for name, a, b in both if a["sha256"] != b["sha256"]),
+            *(
+                f"{name} {a['split']} -> {b['split']}"
+                for name, a, b in both
+                if a["split"] != b["split"]
+            ),
+        ]
+    )
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
@@ -191,6 +197,10 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
         ]
     before, after = canonical(old), canonical(new)
     return [] if before == after else [f"{path} {_short(before)} -> {_short(after)}"]
+
+
+def _hashes(stored: str, given: str) -> str:
+    return f"{stored[:12]} -> {given[:12]}"
 
 
 def _short(text: str) -> str:

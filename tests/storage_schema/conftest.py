@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -212,3 +213,27 @@ def snapshot() -> Callable[[Objects], dict[str, bytes]]:
         return {entry.path: objects.get(entry.path) for entry in objects.list()}
 
     return take
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, small enough to fill: 512 KiB of tmpfs."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a file system needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.fixture
+def remount(disk: Path) -> Callable[[str], None]:
+    """`remount("ro")`: make the small disk read-only, or `"rw"` writable again."""
+
+    def change(mode: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{mode}", disk], check=True)
+
+    return change

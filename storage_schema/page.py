@@ -1,0 +1,133 @@
+"""The schema page, made from the definitions: `python -m circuit_atlas.storage_schema.page`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import get_type_hints
+
+from circuit_atlas.storage_schema import layout, quantise
+from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
+from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.kernels import Convolution
+from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES
+from circuit_atlas.storage_schema.template import Plan
+from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+
+_DOCUMENTS: tuple[tuple[str, type], ...] = (
+    ("`atlas.json`", AtlasHeader),
+    ("`layer.json`", LayerIndex),
+    ("`layer.json`, each of `units`", UnitInfo),
+    ("A commit record", Commit),
+    ("A commit record, each of `objects`; also of `layer.json` and `images.json`", StoredObject),
+    ("A failure record", Failure),
+    ("A plan", Plan),
+)
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    return "\n".join(
+        [
+            "# What is stored",
+            "",
+            f"Schema version {SCHEMA_VERSION}. Made by `python -m "
+            "circuit_atlas.storage_schema.page` from the definitions; change those.",
+            "",
+            "A unit is done when its commit record exists, and readers trust commit records alone: "
+            "a chunk that is there, or one that is missing, says nothing. No object is ever "
+            "overwritten.",
+            "",
+            "## Paths",
+            "",
+            *_rows(("path", "what"), ((f"`{path}`", what) for path, what in layout.PATHS)),
+            "Names of layers and criteria are escaped in paths: letters, digits, `_`, `-` and "
+            "inner dots stay, every other byte is `=XX`.",
+            "",
+            *_documents(),
+            *_arrays(),
+            *_tables(),
+        ]
+    )
+
+
+def _documents() -> list[str]:
+    lines = [
+        "## JSON documents",
+        "",
+        "Each holds the schema version under `schema`, and under `sha256` the SHA-256 of its other "
+        "keys as JSON with sorted keys and no spaces.",
+        "",
+    ]
+    for title, kind in _DOCUMENTS:
+        hints = get_type_hints(kind, include_extras=True)
+        lines += [
+            f"### {title}",
+            "",
+            *_rows(("key", "what"), ((f"`{n}`", h.__metadata__[0]) for n, h in hints.items())),
+        ]
+    attributes = re.findall(r"^    (\w+): (.*)$", inspect.getdoc(Convolution) or "", re.MULTILINE)
+    lines += [
+        "### `layer.json`, each of `index`",
+        "",
+        *_rows(("key", "what"), ((f"`{n}`", w[0].upper() + w[1:]) for n, w in attributes)),
+    ]
+    return lines
+
+
+def _arrays() -> list[str]:
+    lines = [
+        "## Arrays",
+        "",
+        "A layer's `arrays.zarr` holds each of these once for every criterion that has it, as "
+        "`<array>/<criterion>`. A chunk is one unit and one attempt, and the whole of the other "
+        "axes; zstd, then CRC-32C.",
+        "",
+        *_rows(("axis", "what"), ((f"`{name}`", what) for name, what in AXES)),
+        f"The `attempts` axis has {ATTEMPTS:,} places, so that every attempt draws one of its own.",
+        "",
+    ]
+    for spec in ARRAYS:
+        lines += [
+            f"### `{spec.name}`",
+            "",
+            f"{spec.sentence}",
+            "",
+            f"- axes: {', '.join(f'`{axis}`' for axis in spec.axes)}",
+            f"- dtype: `{spec.dtype}`",
+            f"- unit: {spec.unit}",
+            f"- fill value: {spec.fill_meaning}",
+            f"- criteria: {'those with per-image scores' if spec.per_image else 'all'}",
+            "",
+        ]
+    return [*lines, "### Quantisation", "", inspect.getdoc(quantise) or "", ""]
+
+
+def _tables() -> list[str]:
+    lines = ["## Tables", ""]
+    for table in (IMAGES, *FRAGMENTS):
+        columns = (
+            (f"`{c.name}`", f"{c.type}", c.unit, c.sentence, c.null or "never")
+            for c in table.columns
+        )
+        lines += [
+            f"### `{table.name}.parquet`",
+            "",
+            table.sentence,
+            "",
+            *_rows(("column", "type", "unit", "what", "null"), columns),
+        ]
+    return lines
+
+
+def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table and the empty line after it."""
+    cells = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(row)} |" for row in cells] + [""]
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

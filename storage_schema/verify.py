@@ -1,0 +1,160 @@
+"""Finds what is missing, torn or altered in an atlas, and what nothing names.
+
+Every byte is read and held against the checksum recorded for it: chunks and fragments against the
+unit's commit record, a layer's array metadata against its index, pictures against their record,
+and each JSON document against the checksum it carries. What a local writer had half written when
+it was killed lies under a name with `#`, which obstore never lists; it is not reported.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
+from circuit_atlas.storage_schema.documents import sha256, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.template import Plan
+
+Kind = Literal["missing", "torn", "altered", "unreferenced"]
+T = TypeVar("T", covariant=True)
+_THREADS = 8
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """One object that is not as it must be.
+
+    Attributes:
+        kind: `missing`; `torn`, shorter than recorded; `altered`; or `unreferenced`, which no
+            record names: harmless, left by an attempt that was cut off, failed or lost a race, or
+            written by a build that is running now.
+        path: from the atlas' root.
+        message: one line.
+    """
+
+    kind: Kind
+    path: str
+    message: str
+
+    @property
+    def harmful(self) -> bool:
+        """Whether something committed cannot be trusted."""
+        return self.kind != "unreferenced"
+
+
+class Parse(Protocol[T]):
+    """Reads one kind of document, or raises CorruptError."""
+
+    def __call__(self, text: str | bytes, *, place: str) -> T: ...
+
+
+def verify(objects: Objects) -> tuple[Finding, ...]:
+    """Every finding, by kind and path; empty where the atlas is whole.
+
+    Raises:
+        NotAnAtlasError: there is no atlas.
+        SchemaError: the atlas, or a document of it, is of a newer schema.
+        StoreError: the store cannot be read.
+    """
+    if not objects.exists(layout.HEADER):
+        raise NotAnAtlasError(f"{objects.place} holds no atlas: give the store of a build")
+    check = _Check(objects)
+    check.read_documents()
+    check.compare_named()
+    check.find_unreferenced()
+    return tuple(sorted(check.findings))
+
+
+class _Check:
+    """One pass over a store: what is listed, what is named, what was found."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.sizes = {entry.path: entry.size_bytes for entry in objects.list()}
+        self.documents: set[str] = set()
+        self.named: dict[str, StoredObject] = {}
+        self.findings: list[Finding] = []
+
+    def read_documents(self) -> None:
+        """Read every JSON document, and collect the objects that they name."""
+        self._document(layout.HEADER, AtlasHeader.from_json)
+        self._name(self._document(layout.IMAGES_RECORD, _objects) or ())
+        indices: set[str] = set()
+        for path in self.sizes:
+            if layout.is_plan(path):
+                plan = self._document(path, Plan.from_json)
+                asked = plan.units if plan else ()
+                indices.update(layout.layer_index(layer) for layer, _ in asked)
+            elif layout.failed_unit(path) is not None:
+                self._document(path, Failure.from_json)
+            elif layout.committed_unit(path) is not None:
+                indices.add(layout.index_of_commit(path))
+                commit = self._document(path, Commit.from_json)
+                if commit and layout.commit(commit.layer, commit.unit) != path:
+                    self._find("altered", path, f"is the record of {commit.key}, moved here")
+                elif commit:
+                    self._name(commit.objects)
+            elif layout.is_layer_index(path):
+                indices.add(path)
+        for path in sorted(indices):
+            if self._document(path, LayerIndex.from_json):
+                self._name(self._document(path, _objects) or ())
+
+    def compare_named(self) -> None:
+        """Hold every named object against its record."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for _ in pool.map(self._compare, self.named.values()):
+                pass
+
+    def find_unreferenced(self) -> None:
+        """Find what is there and named by nothing."""
+        for path in self.sizes:
+            if path not in self.documents and path not in self.named:
+                self._find("unreferenced", path, "is named by no record")
+
+    def _document(self, path: str, parse: Parse[T]) -> T | None:
+        """The parsed document, or None and a finding."""
+        self.documents.add(path)
+        try:
+            data = self.objects.get(path)
+        except FileNotFoundError:
+            self._find("missing", path, "is missing")
+            return None
+        try:
+            return parse(data, place=self.objects.at(path))
+        except CorruptError as error:
+            torn = not data.rstrip().endswith(b"}")
+            self.findings.append(Finding("torn" if torn else "altered", path, str(error)))
+            return None
+
+    def _compare(self, stored: StoredObject) -> None:
+        try:
+            data = self.objects.get(stored.path)
+        except FileNotFoundError:
+            self._find("missing", stored.path, "is committed and missing")
+            return
+        if len(data) < stored.size_bytes:
+            size = f"{len(data)} of {stored.size_bytes} bytes"
+            self._find("torn", stored.path, f"is cut: it has {size}")
+        elif sha256(data) != stored.sha256:
+            self._find("altered", stored.path, "does not match its recorded checksum")
+
+    def _name(self, objects: tuple[StoredObject, ...]) -> None:
+        self.named.update((stored.path, stored) for stored in objects)
+
+    def _find(self, kind: Kind, path: str, what: str) -> None:
+        self.findings.append(Finding(kind, path, f"{self.objects.at(path)} {what}"))
+
+
+def _objects(text: str | bytes, *, place: str) -> tuple[StoredObject, ...]:
+    """The objects that a document names, beside what else it says."""
+    content = unseal(text, place=place)
+    try:
+        return tuple(StoredObject.of(stored) for stored in content["objects"])
+    except (KeyError, TypeError) as error:
+        raise CorruptError(f"{place} names no objects: {error!r}") from error

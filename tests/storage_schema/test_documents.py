@@ -1,0 +1,61 @@
+"""A sealed document gives back its content, or says that it is not what was sealed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from circuit_atlas.storage_schema.documents import canonical, seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, SchemaError
+from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    # A lone surrogate has no UTF-8 form.
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda children: (
+        st.lists(children, max_size=3)
+        | st.dictionaries(st.sampled_from("abc"), children, max_size=3)
+    ),
+    max_leaves=8,
+)
+SEALED = seal({"state": "done"})
+
+
+@given(st.dictionaries(st.sampled_from(["model", "unit", "ü"]), JSON))
+def test_content_comes_back(content):
+    text = seal(content)
+    assert unseal(text.encode(), place="x") == {"schema": SCHEMA_VERSION, **content}
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "says"),
+    [
+        (SEALED[: len(SEALED) // 2], "no JSON"),
+        ("", "no JSON"),
+        (SEALED.replace("done", "dead"), "does not match the checksum"),
+        ("[1]", "no schema version"),
+        ('{"schema": 1}', "does not match the checksum"),
+    ],
+)
+def test_what_is_cut_or_altered_is_refused(spoiled, says):
+    with pytest.raises(CorruptError, match=f"^x/5.json is .*{says}") as caught:
+        unseal(spoiled, place="x/5.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_newer_schema_is_told_from_an_altered_document():
+    newer = json.dumps({"schema": SCHEMA_VERSION + 1, "sealed": "in another way"})
+    with pytest.raises(SchemaError, match="install a newer circuit-atlas"):
+        unseal(newer, place="atlas.json")
+
+
+def test_nan_is_refused():
+    with pytest.raises(ValueError, match="JSON"):
+        canonical({"a": float("nan")})

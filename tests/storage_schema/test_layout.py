@@ -1,0 +1,43 @@
+"""Paths are safe and tell names apart, whatever a layer is called."""
+
+from __future__ import annotations
+
+import doctest
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from circuit_atlas.storage_schema import keys, layout
+
+
+@given(st.text())
+@example("")
+@example("..")
+@example("a#1")
+@example("=2E")
+def test_an_escaped_name_is_one_safe_segment_and_comes_back(name):
+    segment = layout.escape(name)
+    assert segment
+    assert segment.isascii()
+    assert not set(segment) & set('/\\#%?*:<>|" ')
+    assert set(segment) != {"."}
+    assert not segment.startswith(".")
+    assert layout.unescape(segment) == name
+
+
+def test_paths_are_recognised():
+    assert layout.committed_unit(layout.commit("a/b", 12)) == 12
+    assert layout.failed_unit(layout.failure("a/b", 12, 7)) == 12
+    assert layout.committed_unit(layout.failure("a/b", 12, 7)) is None
+    assert layout.failed_unit(layout.commit("a/b", 12)) is None
+    assert layout.index_of_commit(layout.commit("a/b", 12)) == layout.layer_index("a/b")
+    assert layout.is_layer_index(layout.layer_index("a/b"))
+    assert layout.is_chunk(f"{layout.array('a', 'score', 'actgrad')}/c.1.2.0.0")
+    assert not layout.is_chunk(f"{layout.array('a', 'score', 'actgrad')}/zarr.json")
+
+
+def test_examples_in_docstrings():
+    for module in (layout, keys):
+        result = doctest.testmod(module)
+        assert result.attempted
+        assert not result.failed

@@ -1,0 +1,73 @@
+"""The object store, over local disk and memory alike."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from obstore.store import MemoryStore
+
+from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
+from circuit_atlas.storage_schema.objects import Entry, Objects, open_store
+
+
+@pytest.fixture(params=["disk", "memory"])
+def empty(request, tmp_path):
+    if request.param == "disk":
+        return open_store(tmp_path / "new" / "store", create=True)
+    return Objects(MemoryStore(), place="memory://")
+
+
+def test_put_get_list(empty):
+    assert empty.put_if_absent("a/b.json", b"one")
+    assert not empty.put_if_absent("a/b.json", b"two")
+    assert empty.get("a/b.json") == b"one"
+    empty.put("a/b.json", b"three")
+    empty.put("ab.json", b"")
+    assert empty.get_many(["ab.json", "a/b.json"]) == [b"", b"three"]
+    assert empty.list() == (Entry("a/b.json", 5), Entry("ab.json", 0))
+    assert empty.list("a") == (Entry("a/b.json", 5),)
+    assert empty.list("none") == ()
+    assert empty.names() == ("a", "ab.json")
+    assert empty.names("a") == ("b.json",)
+    assert (empty.exists("ab.json"), empty.exists("a"), empty.exists("b")) == (True, False, False)
+
+
+def test_a_missing_object_says_where(empty):
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{empty.at('x/y')} is missing")):
+        empty.get("x/y")
+
+
+def test_of_many_that_put_at_once_one_wins_and_stays(empty):
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda n: empty.put_if_absent("key", b"%d" % n), range(40)))
+    assert won.count(True) == 1
+    assert empty.get("key") == b"%d" % won.index(True)
+
+
+def test_a_store_survives_pickling(tmp_path):
+    store = open_store(tmp_path / "a", create=True)
+    store.put("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).get("x") == b"1"
+
+
+def test_a_file_url_is_a_folder(tmp_path):
+    open_store(f"file://{tmp_path}/a", create=True).put("x", b"1")
+    assert (tmp_path / "a" / "x").read_bytes() == b"1"
+
+
+def test_places_that_cannot_be_opened(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(NotAnAtlasError, match="none does not exist: give the folder"):
+        open_store(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(NotAnAtlasError, match="file is a file"):
+        open_store(tmp_path / "file", create=True)
+    with pytest.raises(WriteError, match="a part of the path is a file") as caught:
+        open_store(tmp_path / "file" / "below", create=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(NotAnAtlasError, match=r"cannot open nothing://x: .*recognise") as unknown:
+        open_store("nothing://x")
+    assert "\n" not in str(unknown.value)

@@ -1,0 +1,68 @@
+"""Rows -> table -> Parquet -> table, with the promises of each column held."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from circuit_atlas.storage_schema import tables
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.records import FaithfulnessRow, ResponseRow, SubfeatureRow
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [
+        (tables.RESPONSES, ResponseRow),
+        (tables.FAITHFULNESS, FaithfulnessRow),
+        (tables.SUBFEATURES, SubfeatureRow),
+    ],
+)
+def test_columns_are_the_fields_of_the_records(table, row):
+    fields = dataclasses.fields(row)
+    assert [column.name for column in table.columns] == [field.name for field in fields]
+    for column, field in zip(table.columns, fields, strict=True):
+        assert ("None" in str(field.type)) == (column.null is not None)
+
+
+def test_rows_come_back(record):
+    rows = record(0).faithfulness
+    table = tables.FAITHFULNESS.table(rows)
+    data = tables.FAITHFULNESS.to_parquet(table)
+    back = tables.FAITHFULNESS.from_parquet(data, place="x")
+    assert back.equals(table)
+    assert back.to_pylist() == [dataclasses.asdict(row) for row in rows]
+    assert back.schema.field("pearson").metadata[b"unit"] == b"1"
+    assert tables.FAITHFULNESS.to_parquet(table) == data
+
+
+def test_no_rows_keep_their_columns():
+    data = tables.SUBFEATURES.to_parquet(tables.SUBFEATURES.table([]))
+    back = tables.SUBFEATURES.from_parquet(data, place="x")
+    assert (len(back), back.schema.names[0]) == (0, "criterion")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"response": None}, "responses.response: a null"),
+        ({"image": "one"}, "responses.image"),
+        ({"image": 2**40}, "responses.image"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(record, change, says):
+    row = dataclasses.replace(record(0).responses[0], **change)
+    with pytest.raises(ValueError, match=says):
+        tables.RESPONSES.table([row])
+
+
+def test_another_table_is_refused(record):
+    other = tables.RESPONSES.table(record(0).responses)
+    with pytest.raises(ValueError, match="not this table's columns"):
+        tables.FAITHFULNESS.to_parquet(other)
+    data = tables.RESPONSES.to_parquet(other)
+    with pytest.raises(CorruptError, match="x has other columns"):
+        tables.FAITHFULNESS.from_parquet(data, place="x")
+    with pytest.raises(CorruptError, match="x is cut or altered"):
+        tables.RESPONSES.from_parquet(data[:-20], place="x")
