@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits import KernelMeans, circuit_maps, kernel_means
 from circuit_atlas.jobs.evaluate import Faithfulness, Reference, is_constant
-from circuit_atlas.jobs.force import force_scores
+from circuit_atlas.jobs.force import force_scores, schedule
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.prune import keep_best, kernels_kept, ladder
 from circuit_atlas.jobs.receptive import Interval, receptive_fields

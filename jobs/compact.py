@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.graph import Kernels, Network, Step, conv_geometry
+from circuit_atlas.jobs.graph import Kernels, Network, Step, channels_last, conv_geometry
 from circuit_atlas.jobs.operations import BATCH_NORM, CHANNELWISE
 
 Channels = NDArray[np.bool_]
@@ -40,7 +40,7 @@ def compact_output(
     """
     live = live_channels(network, replaced, wanted)
     sizes = network.sizes.at(len(images), network.image)
-    values: dict[str, Any] = {network.image: images, **sizes}
+    values: dict[str, Any] = {network.image: channels_last(images), **sizes}
     for step in network.steps:
         if step.name in live:
             values[step.name] = _run(network, step, values, live, replaced)

@@ -10,7 +10,7 @@ network's gradient, so that a pruned kernel has a score too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -44,29 +44,23 @@ def force_scores(
     number: int,
     batches: Callable[[], Iterable[Tensor]],
     *,
-    count: int,
-    steps: int,
+    counts: Sequence[int],
     response: Response,
-    start: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
-    """The scores after the last mask: the circuit is the `count` best of them.
+    """The scores after the last mask: the circuit is the `counts[-1]` best of them.
 
     Args:
         layer: the layer.
         number: the unit.
         batches: gives the scoring images (batch, 3, height, width), from the start at each call.
-        count: kernels that the circuit keeps, k_T.
-        steps: T.
+        counts: kernels kept at each step, k_1 .. k_T, as `schedule` gives them.
         response: what is explained.
-        start: the mask of the first scoring, (kernels,) bool; all kernels by default.
 
     Returns:
         (kernels,) float32, NaN where a kernel cannot reach the unit.
     """
-    reachable = layer.reachable(number)
-    mask = reachable if start is None else start
-    scores = _masked_scores(layer, number, mask, batches(), response)
-    for kept in schedule(count, int(reachable.sum()), steps):
+    scores = _masked_scores(layer, number, layer.reachable(number), batches(), response)
+    for kept in counts:
         mask = keep_best(scores, kept)
         scores = _masked_scores(layer, number, mask, batches(), response)
     return scores

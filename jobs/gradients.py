@@ -16,7 +16,15 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from circuit_atlas.jobs.graph import Network, Ref, Replaced, Step, conv_geometry, pair
+from circuit_atlas.jobs.graph import (
+    Network,
+    Ref,
+    Replaced,
+    Step,
+    channels_last,
+    conv_geometry,
+    pair,
+)
 from circuit_atlas.jobs.operations import BATCH_NORM, UNARY
 
 Values = Mapping[str, Tensor]
@@ -39,7 +47,7 @@ def backward(
         start: cotangents (N, channels, height, width) of one or more steps' results; V is 1 or N.
         replaced: what the forward pass used in place of the model's own weights.
     """
-    pending = dict(start)
+    pending = {name: channels_last(cotangent) for name, cotangent in start.items()}
     needed = _leads_to_convolution(network)
     for step in reversed(network.steps):
         cotangent = pending.pop(step.name, None)
@@ -61,7 +69,8 @@ def backward(
             )
         for name, gradient in pushed:
             if name in needed:
-                pending[name] = pending[name] + gradient if name in pending else gradient
+                laid = channels_last(gradient) if gradient.dim() == 4 else gradient
+                pending[name] = pending[name] + laid if name in pending else laid
 
 
 def weight_of(network: Network, step: Step, replaced: Replaced | None) -> Tensor:
@@ -91,7 +100,7 @@ def conv_input(network: Network, step: Step, cotangent: Tensor, weight: Tensor) 
     ):
         flipped = weight.flip(2, 3).transpose(0, 1).contiguous(memory_format=torch.channels_last)
         return functional.conv2d(
-            cotangent.contiguous(memory_format=torch.channels_last),
+            cotangent,
             flipped,
             padding=(reach[0] - top, reach[1] - left),
             dilation=geometry.dilation,

@@ -134,12 +134,18 @@ class Network:
     def forward(self, images: Tensor, *, replaced: Replaced | None = None) -> dict[str, Tensor]:
         """Every step's result for a batch of images (batch, 3, height, width)."""
         sizes = self.sizes.at(len(images), self.image)
-        values: dict[str, Any] = {self.image: images, **sizes}
+        values: dict[str, Any] = {self.image: channels_last(images), **sizes}
         for step in self.steps:
             values[step.name] = step.run(values, (replaced or {}).get(step.name))
         for name in sizes:
             del values[name]
         return values
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Images laid out so that pooling and convolutions run fast: on a processor, pooling and the
+    first convolution of SqueezeNet take a tenth of the time that they take channels-first."""
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 class ModelGraph:

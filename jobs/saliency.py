@@ -42,7 +42,8 @@ def _actgrad(call: Call) -> Tensor:
         maps = call.columns[:, :, 0].abs()
         product = torch.matmul(gradient, maps.transpose(1, 2))
         return product * call.weight[..., 0].abs() / positions
-    by_unit = gradient.permute(1, 2, 3, 0)
+    # Laid out anew once: the products would do it again for every piece.
+    by_unit = gradient.contiguous().permute(1, 2, 3, 0)
     pieces = [
         torch.matmul(
             torch.matmul(call.weight[:, rows].transpose(1, 2), call.columns).abs_().transpose(1, 2),
