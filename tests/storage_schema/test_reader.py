@@ -1,12 +1,38 @@
-"""What a writer stored is what a reader gives."""
+"""What a writer stored is what a reader gives, and nothing that no commit record names."""
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
+import pytest
+from obstore.store import MemoryStore
+
+from circuit_atlas.storage_schema import layout, tables
+from circuit_atlas.storage_schema.commit import Commit, Failure
+from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Objects, open_store
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.writer import Writer
+
+EPS = 2.0**-24  # dequantised scores are rounded to float32
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Paths that were read and folders that were listed."""
+    seen = {"get": [], "list": []}
+    get, listing = Objects.get, Objects.list
+    monkeypatch.setattr(Objects, "get", lambda s, p: seen["get"].append(p) or get(s, p))
+    monkeypatch.setattr(Objects, "list", lambda s, p="": seen["list"].append(p) or listing(s, p))
+    return seen
 
 
 def test_what_was_written_is_read(objects, header, layer, images, plan, record):
@@ -15,22 +41,242 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
 
     reader = Reader(objects.place)
     commit = reader.commits("features.3")[1]
-    assert (receipt.attempt, receipt.size_bytes) == (commit.attempt, commit.size_bytes)
+    assert commit.receipt() == receipt
     assert (receipt.key, receipt.state, receipt.compute_s) == (written.key, "done", 1.5)
+    assert receipt.size_bytes == sum(len(objects.get(o.path)) for o in commit.objects)
     assert reader.header == header
     assert reader.layers() == ("features.3",)
     assert reader.layer("features.3") == layer
     assert reader.plan() == plan
     assert reader.images().equals(images)
-    assert dict(commit.forms) == {"actgrad": "level", "force": "packed"}
+    assert reader.images(columns=["name"]).schema.names == ["name"]
     for criterion in written.criteria:
-        np.testing.assert_array_equal(reader.scores(commit, criterion.name), criterion.scores)
+        scores = reader.scores(commit, criterion.name)
+        assert scores.dtype == np.float32
+        np.testing.assert_array_equal(scores, criterion.scores)
         for rung, mask in enumerate(criterion.masks):
-            np.testing.assert_array_equal(reader.mask(commit, criterion.name, rung), mask)
+            read = reader.mask(commit, criterion.name, rung)
+            assert read.dtype == np.bool_
+            np.testing.assert_array_equal(read, mask)
         np.testing.assert_array_equal(
             reader.levels(commit, criterion.name), criterion.masks.sum(axis=0)
         )
-    given = reader.image_scores(commit, "actgrad")
     np.testing.assert_allclose(
-        given, written.criteria[0].image_scores, rtol=RELATIVE_ERROR + 1e-7, atol=0
+        reader.image_scores(commit, "actgrad"),
+        written.criteria[0].image_scores,
+        rtol=RELATIVE_ERROR + EPS,
+        atol=0,
     )
+    for name in ("responses", "faithfulness", "subfeatures"):
+        rows = [dataclasses.asdict(row) for row in getattr(written, name)]
+        assert getattr(reader, name)(commit).to_pylist() == rows
+
+
+@pytest.mark.parametrize("place", ["disk", "memory"])
+def test_any_name_of_a_layer_works(tmp_path, lay_out, header, odd_layer, record, place):
+    objects = (
+        open_store(tmp_path / "a", create=True)
+        if place == "disk"
+        else Objects(MemoryStore(), place="memory://")
+    )
+    lay_out(objects, layers=[odd_layer])
+    written = record(3, key=UnitKey("toy", odd_layer.layer, 3))
+    Writer(objects, header, odd_layer).commit(written)
+    reader = Reader(objects)
+    assert reader.layers() == (odd_layer.layer,)
+    commit = reader.commits(odd_layer.layer)[3]
+    mask = reader.mask(commit, "force", 1)
+    np.testing.assert_array_equal(mask, written.criteria[1].masks[1])
+
+
+def test_fewer_top_images_than_the_header_allows(objects, header, layer, record):
+    written = record(1, top=2)
+    Writer(objects, header, layer).commit(written)
+    reader = Reader(objects)
+    scores = reader.image_scores(reader.commits("features.3")[1], "actgrad")
+    np.testing.assert_allclose(
+        scores, written.criteria[0].image_scores, rtol=RELATIVE_ERROR + EPS, atol=0
+    )
+
+
+def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, record):
+    Writer(objects, header, layer).commit(
+        record(1, state="dead", criteria=(), faithfulness=(), subfeatures=())
+    )
+    reader = Reader(objects)
+    commit = reader.commits("features.3")[1]
+    assert reader.responses(commit).num_rows == 4
+    assert reader.faithfulness(commit).equals(tables.FAITHFULNESS.table([]))
+    for ask in (reader.scores, reader.levels, reader.image_scores):
+        with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
+            ask(commit, "actgrad")
+
+
+def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, record):
+    writer = Writer(objects, header, layer)
+    for unit in (4, 0, 1):
+        writer.commit(record(unit))
+    reader = Reader(objects)
+    table = reader.table("features.3", "faithfulness")
+    assert table.schema.names == ["unit", *tables.FAITHFULNESS.schema.names]
+    expected = [
+        {"unit": unit, **dataclasses.asdict(row)}
+        for unit in (0, 1, 4)
+        for row in record(unit).faithfulness
+    ]
+    assert table.to_pylist() == expected
+    empty = Reader(objects).table("features.3", "subfeatures").slice(0, 0)
+    assert empty.schema.names[0] == "unit"
+
+
+def test_a_table_of_nothing_has_the_same_columns(objects, header, layer, record):
+    before = Reader(objects).table("features.3", "responses")
+    Writer(objects, header, layer).commit(record(1))
+    assert before.num_rows == 0
+    assert before.schema.equals(Reader(objects).table("features.3", "responses").schema)
+
+
+def test_the_latest_failure_counts(objects):
+    key = UnitKey("toy", "features.3", 2)
+    for attempt, (time_s, message) in enumerate([(20.0, "later"), (10.0, "earlier")]):
+        failure = Failure(time_s, FailureRecord(key, "x", message, "trace\nof it"))
+        path = layout.failure("features.3", 2, attempt)
+        objects.put(path, failure.to_json().encode())
+    assert Reader(objects).failures("features.3")[2].message == "later"
+
+
+def test_a_thousand_commits_are_one_listing_and_one_read_each(
+    tmp_path, lay_out, header, layer, record, counted
+):
+    units = tuple(dataclasses.replace(layer.units[0], number=n, name=str(n)) for n in range(1000))
+    wide = dataclasses.replace(layer, units=units)
+    objects = open_store(tmp_path / "wide", create=True)
+    lay_out(objects, layers=[wide])
+    Writer(objects, header, wide).commit(record(0))
+    reader = Reader(objects)
+    first = reader.commits("features.3")[0]
+    for unit in range(1, 1000):
+        text = dataclasses.replace(first, unit=unit).to_json()
+        objects.put(layout.commit("features.3", unit), text.encode())
+
+    for asked in counted.values():
+        asked.clear()
+    started = time.perf_counter()
+    commits = reader.commits("features.3")
+    took_s = time.perf_counter() - started
+    assert [commit.unit for commit in commits.values()] == list(range(1000))
+    assert counted["list"] == [layout.commits("features.3")]
+    assert len(counted["get"]) == 999
+    # 0.3 s on two idle cores.
+    assert took_s < 5
+
+    for asked in counted.values():
+        asked.clear()
+    assert reader.commits("features.3") == commits
+    assert counted == {"get": [], "list": [layout.commits("features.3")]}
+
+
+def test_one_unit_is_read_by_known_paths(objects, header, layer, record, counted):
+    receipt = Writer(objects, header, layer).commit(record(1))
+    reader = Reader(objects)
+    assert reader.commit("features.3", 0) is None
+    commit = reader.commit("features.3", 1)
+    assert isinstance(commit, Commit)
+    assert commit.attempt == receipt.attempt
+    reader.responses(commit)
+    assert counted["list"] == []
+    with pytest.raises(QueryError, match=r"no unit 9: it has 5, numbered 0 to 4"):
+        reader.commit("features.3", 9)
+
+
+def test_an_open_reader_sees_what_is_committed_later(objects, header, layer, record):
+    reader = Reader(objects)
+    assert reader.commits("features.3") == {}
+    Writer(objects, header, layer).commit(record(1))
+    assert list(reader.commits("features.3")) == [1]
+
+
+def test_questions_without_an_answer(objects, header, layer, record):
+    Writer(objects, header, layer).commit(record(1))
+    reader = Reader(objects)
+    commit = reader.commits("features.3")[1]
+    for says, ask in {
+        r"has no layer 'x': it has features\.3": lambda: reader.layer("x"),
+        r"no layer 'y'": lambda: reader.commits("y"),
+        r"no criterion 'snip': it has actgrad, force": lambda: reader.scores(commit, "snip"),
+        r"no rung 4: the ladder has rungs 0 to 3": lambda: reader.mask(commit, "actgrad", 4),
+        r"no rung -1": lambda: reader.mask(commit, "actgrad", -1),
+        r"'force' has no scores for single images: choose from actgrad": lambda: (
+            reader.image_scores(commit, "force")
+        ),
+        r"no table 'x': choose from responses": lambda: reader.table("features.3", "x"),
+    }.items():
+        with pytest.raises(QueryError, match=says):
+            ask()
+
+
+def test_no_atlas(tmp_path):
+    with pytest.raises(NotAnAtlasError, match=r"holds no atlas \(there is no atlas.json\)"):
+        Reader(tmp_path)
+    with pytest.raises(NotAnAtlasError, match="does not exist"):
+        Reader(tmp_path / "none")
+
+
+def test_images_that_were_never_laid_out_are_no_empty_set(objects):
+    Path(objects.place, layout.IMAGES).unlink()
+    with pytest.raises(CorruptError, match=r"images.parquet is missing: .* run the build again"):
+        Reader(objects).images()
+
+
+def test_a_missing_chunk_is_an_error_and_not_the_fill_value(objects, header, layer, record):
+    Writer(objects, header, layer).commit(record(1))
+    reader = Reader(objects)
+    commit = reader.commits("features.3")[1]
+    for stored in commit.objects:
+        Path(objects.place, stored.path).unlink()
+    for ask in (reader.scores, reader.levels, reader.image_scores):
+        with pytest.raises(CorruptError, match=r"is committed and missing: restore it"):
+            ask(commit, "actgrad")
+    with pytest.raises(CorruptError, match=r"responses.parquet is missing, and it is committed"):
+        reader.responses(commit)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_spoiled_object_is_an_error_and_not_wrong_numbers(objects, header, layer, record, cut):
+    Writer(objects, header, layer).commit(record(1))
+    reader = Reader(objects)
+    commit = reader.commits("features.3")[1]
+    for stored in commit.objects:
+        data = bytearray(objects.get(stored.path))
+        data[len(data) // 2] ^= 1
+        objects.put(stored.path, bytes(data[:-2] if cut else data))
+    for ask in (
+        lambda: reader.scores(commit, "actgrad"),
+        lambda: reader.mask(commit, "force", 0),
+        lambda: reader.mask(commit, "actgrad", 0),
+        lambda: reader.image_scores(commit, "actgrad"),
+        lambda: reader.faithfulness(commit),
+    ):
+        with pytest.raises(CorruptError, match="is cut or altered") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_layer_whose_array_is_gone(objects, header, layer, record):
+    Writer(objects, header, layer).commit(record(1))
+    commit = Reader(objects).commits("features.3")[1]
+    Path(objects.place, layout.array("features.3", "score", "actgrad"), "zarr.json").unlink()
+    with pytest.raises(CorruptError, match=r"score/actgrad is missing or altered"):
+        Reader(objects).scores(commit, "actgrad")
+
+
+def test_reading_needs_nothing_heavy():
+    code = (
+        "import sys; from circuit_atlas.storage_schema import reader, writer, verify, page;"
+        "heavy = {'torch', 'ray', 'pydantic', 'scipy', 'rich', 'PIL', 'pandas'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
