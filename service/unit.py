@@ -1,0 +1,187 @@
+"""One unit of a layer: its circuits, its images, and how well its circuits do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from circuit_atlas.jobs.wording import listed, nearest
+from circuit_atlas.service.circuit import Circuit
+from circuit_atlas.service.display import html_table
+from circuit_atlas.service.selection import select
+from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.header import UnitInfo
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.records import FailureRecord
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.client import Layer
+
+State = Literal["done", "dead", "failed", "planned", "not built"]
+
+
+class Unit:
+    """One unit of a layer: a channel, or a named direction over the channels."""
+
+    def __init__(self, layer: Layer, info: UnitInfo) -> None:
+        self.layer = layer
+        self.info = info
+
+    @property
+    def number(self) -> int:
+        """Channels count from 0, directions follow them."""
+        return self.info.number
+
+    @property
+    def name(self) -> str:
+        """`layer/number`, or `layer/direction`."""
+        return f"{self.layer.name}/{self.info.name}"
+
+    @property
+    def state(self) -> State:
+        """done; dead: its response never changes; failed; planned; or not built."""
+        if self._found is not None:
+            return self._found.state
+        if self._failure is not None:
+            return "failed"
+        planned = dict(self._reader.plan().units).get(self.layer.name, ())
+        return "planned" if self.number in planned else "not built"
+
+    @property
+    def kernels(self) -> int:
+        """How many kernels can reach the unit. QueryError where it is not stored."""
+        return self.commit.kernels
+
+    @property
+    def commit(self) -> Commit:
+        """The unit's commit record; QueryError, saying why, where the unit is not stored."""
+        found = self._found
+        if found is None:
+            raise QueryError(self._absence())
+        return found
+
+    def circuit(
+        self,
+        *,
+        keep: float | None = None,
+        kernels: int | None = None,
+        criterion: str | None = None,
+        images: Sequence[int] | None = None,
+    ) -> Circuit:
+        """The best kernels of the unit, exactly as many as asked for.
+
+        A kept fraction of the stored ladder gives the stored circuit, any other the best kernels
+        of the stored score, ties by position on the kernel axis. With `images`, the score is the
+        mean of the stored scores of those images, and no model is needed.
+
+        Args:
+            keep: fraction of the kernels that can reach the unit, in (0, 1].
+            kernels: or their number.
+            criterion: one of the atlas' criteria; its first where not given.
+            images: ids of some of the unit's top images, see `images()`; each counts once.
+
+        Raises:
+            QueryError: the unit has no circuit (dead, failed, not built), no such criterion, not
+                that many kernels, or no scores of those images; `force` has the ladder only.
+        """
+        header = self.layer.atlas.header
+        commit = self.commit
+        chosen = header.criteria[0] if criterion is None else criterion
+        if chosen not in header.criteria:
+            raise QueryError(
+                f"{self.layer.atlas.place} has no criterion {chosen!r}: "
+                + nearest(chosen, header.criteria, what="criteria")
+            )
+        if commit.state == "dead":
+            raise QueryError(
+                f"unit {self.name} is dead: its response is the same on every image, so it has "
+                "responses and no circuit"
+            )
+        picked = select(self._reader, commit, chosen, keep=keep, kernels=kernels, images=images)
+        ids = self.layer.index.index.full_ids(self.info.rows)
+        return Circuit(
+            title=f"{self.name} {chosen}"
+            + ("" if images is None else f" of images {listed(picked.images)}"),
+            model=header.model,
+            weights_sha256=header.weights_sha256,
+            index=self.layer.index.index,
+            ids=ids[picked.positions],
+            reachable=ids[picked.reachable],
+            scores=picked.scores,
+            positions=picked.positions,
+        )
+
+    def faithfulness(self) -> pa.Table:
+        """How well its circuits preserve its response: a row a criterion, ablation, split, rung.
+        Without rows for a dead unit."""
+        return self._reader.faithfulness(self.commit)
+
+    def responses(self) -> pa.Table:
+        """What each image does to the unit, one row an image."""
+        return self._reader.responses(self.commit)
+
+    def subfeatures(self) -> pa.Table:
+        """How well the circuits of its single top images do, each on its image."""
+        return self._reader.subfeatures(self.commit)
+
+    def images(self) -> pa.Table:
+        """Its top images: the scoring images with the largest response, best first.
+
+        Columns: rank, image (its id), name, label, response, maximum; position_y and position_x of
+        the maximum in the layer's output; box_top, box_left, box_bottom and box_right of its
+        receptive field, in pixels of the network's input, half-open.
+        """
+        responses = self.responses()
+        top = responses.filter(pc.is_valid(responses["rank"])).sort_by("rank")
+        named = self._reader.images(columns=["id", "name", "label"])
+        names = {row["id"]: row for row in named.to_pylist()}
+        rows = [names[number] for number in top["image"].to_pylist()]
+        measured = top.drop_columns(["rank", "image", "split"])
+        return pa.table(
+            {
+                "rank": top["rank"],
+                "image": top["image"],
+                "name": pa.array([row["name"] for row in rows], pa.string()),
+                "label": pa.array([row["label"] for row in rows], pa.string()),
+                **dict(zip(measured.column_names, measured.columns, strict=True)),
+            }
+        )
+
+    @cached_property
+    def _found(self) -> Commit | None:
+        return self._reader.commit(self.layer.name, self.number)
+
+    @cached_property
+    def _failure(self) -> FailureRecord | None:
+        return self._reader.failures(self.layer.name).get(self.number)
+
+    @property
+    def _reader(self) -> Reader:
+        return self.layer.atlas.reader
+
+    def _absence(self) -> str:
+        """Why the unit is not stored, and what to do."""
+        if self._failure is not None:
+            return (
+                f"unit {self.name} failed ({self._failure.kind}: {self._failure.message}); "
+                "run the same build again to retry it"
+            )
+        if self.state == "planned":
+            return f"unit {self.name} is not computed yet: run the same build again to go on"
+        return (
+            f"unit {self.name} is not in this atlas: name it under `units` of its layer in the "
+            "spec and run `circuit-atlas build` again, which adds to the atlas"
+        )
+
+    def __repr__(self) -> str:
+        reach = f", {self.kernels:,} kernels can reach it" if self._found is not None else ""
+        return f"<Unit {self.name} of {self.layer.atlas.header.model}: {self.state}{reach}>"
+
+    def _repr_html_(self) -> str:
+        table = self.images() if self._found is not None else pa.table({"state": [self.state]})
+        return html_table(table, caption=repr(self)[1:-1])

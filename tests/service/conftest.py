@@ -1,0 +1,208 @@
+"""A small atlas of invented numbers, written through the store's own writer; no torch, no Ray.
+
+Layer `conv3` (one row a unit): units 0, 1 and 2 are done, 3 is dead, 4 failed. Layer `conv2`, which
+has a direction `edge` (unit 4) and so all its rows on the axis: 0, 1 and `edge` are done, 2 is
+planned, 3 was never asked for. `conv2` is grouped: unit 0 reaches the first half of `conv1` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from circuit_atlas.jobs.prune import kernels_kept, ladder
+from circuit_atlas.service import Atlas
+from circuit_atlas.storage_schema.documents import canonical, sha256
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.records import (
+    CircuitRecord,
+    CriterionRecord,
+    FailureRecord,
+    FaithfulnessRow,
+    ResponseRow,
+    SubfeatureRow,
+)
+from circuit_atlas.storage_schema.tables import IMAGES
+from circuit_atlas.storage_schema.template import Plan, create
+from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.writer import Writer
+
+FRACTIONS = (1.0, 0.5, 0.1)
+TOP = 3
+NAMES = ("a.jpg", "b.jpg", "<b>.jpg", "d.jpg", "e.jpg", "cut.jpg")
+
+CONV1 = Convolution("conv1", "conv1.weight", 8, 3, 1, (3, 3), 1, one_row=False)
+CONV2 = Convolution("conv2", "conv2.weight", 4, 4, 2, (3, 3), 2, one_row=False)
+CONV3 = Convolution("conv3", "conv3.weight", 5, 4, 1, (1, 1), 3, one_row=True)
+
+
+def layer_conv3() -> LayerIndex:
+    units = tuple(UnitInfo(n, str(n), None, (n,)) for n in range(5))
+    return LayerIndex("conv3", 5, 6, 6, KernelIndex((CONV1, CONV2, CONV3)), units)
+
+
+def layer_conv2() -> LayerIndex:
+    channels = tuple(UnitInfo(n, str(n), None, ()) for n in range(4))
+    edge = UnitInfo(4, "edge", (1.0, -1.0, 0.5, 0.0), ())
+    return LayerIndex("conv2", 4, 8, 8, KernelIndex((CONV1, CONV2)), (*channels, edge))
+
+
+def make_header(model: str = "toy.models:small", weights: bytes = b"weights") -> AtlasHeader:
+    spec = canonical({"model": {"reference": model}, "circuits": {"response": "sum_abs"}})
+    return AtlasHeader(
+        schema=SCHEMA_VERSION,
+        model=model,
+        weights_sha256=sha256(weights),
+        images_sha256=sha256(b"images"),
+        spec_sha256=sha256(spec.encode()),
+        spec=spec,
+        criteria=("actgrad", "force", "magnitude"),
+        image_criteria=("actgrad",),
+        fractions=FRACTIONS,
+        ablations=("zero",),
+        response="sum_abs",
+        top_images=TOP,
+        seed=0,
+        versions=(("circuit-atlas", "0.1.0"), ("numpy", np.__version__)),
+        input_height=32,
+        input_width=32,
+    )
+
+
+def make_images() -> pa.Table:
+    left_out = [name == "cut.jpg" for name in NAMES]
+    return IMAGES.from_columns(
+        {
+            "id": range(len(NAMES)),
+            "name": NAMES,
+            "label": ["cat", None, "dog <small>", "dog", "cat", None],
+            "split": ["scoring", "scoring", "scoring", "scoring", "held_out", "left_out"],
+            "sha256": [sha256(name.encode()) for name in NAMES],
+            "width": [None if out else 40 for out in left_out],
+            "height": [None if out else 50 for out in left_out],
+            "mode": [None if out else "RGB" for out in left_out],
+            "problem": ["it is cut" if out else None for out in left_out],
+            "picture": [None if out else b"jpeg" for out in left_out],
+        }
+    )
+
+
+def responses() -> tuple[ResponseRow, ...]:
+    """Images 2, 0 and 3 are the top ones, in this order; 4 is held out."""
+    rank = {2: 0, 0: 1, 3: 2}
+    return tuple(
+        ResponseRow(
+            image=image,
+            split="held_out" if image == 4 else "scoring",
+            response=10.0 - rank.get(image, 9),
+            maximum=1.0,
+            position_y=1,
+            position_x=2,
+            box_top=0,
+            box_left=3,
+            box_bottom=7,
+            box_right=9,
+            rank=rank.get(image),
+        )
+        for image in range(5)
+    )
+
+
+def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRecord:
+    """Scores with many ties; `force` has other circuits at each rung, not nested."""
+    rng = np.random.default_rng([unit, layer.index.size])
+    size = layer.index.size
+    reach = np.ones(size, dtype=bool)
+    if layer.layer == "conv2" and unit < 2:
+        reach[4 * CONV1.in_channels : CONV1.size] = False
+    count = int(reach.sum())
+
+    def scores(runs: int) -> np.ndarray:
+        values = rng.integers(0, 6, size=(runs, size)).astype(np.float32)
+        values[:, ~reach] = np.nan
+        return values
+
+    criteria = []
+    for name in header.criteria:
+        found = scores(header.runs(name))
+        masks = np.stack(
+            [
+                ladder(found[rung if name == "force" else 0], (fraction,))[0]
+                for rung, fraction in enumerate(header.fractions)
+            ]
+        )
+        top = scores(TOP) if name in header.image_criteria else None
+        criteria.append(CriterionRecord(name, found, masks, top))
+    kept = [kernels_kept(fraction, count) for fraction in header.fractions]
+    r = {0: 0.9, 1: 0.4, 2: None}.get(unit, 0.1)
+    faithfulness = tuple(
+        FaithfulnessRow(
+            name, "zero", split, "sum_abs", images, rung, fraction, k, r, 0.5, 0.25, -0.1
+        )
+        for name in header.criteria
+        for split, images in (("scoring", 4), ("held_out", 1))
+        for rung, (fraction, k) in enumerate(zip(header.fractions, kept, strict=True))
+    )
+    subfeatures = tuple(
+        SubfeatureRow("actgrad", "zero", "sum_abs", image, 0, 1.0, count, 0.75, 0.5, 0.25, None)
+        for image in (2, 0, 3)
+    )
+    key = UnitKey(header.model, layer.layer, unit)
+    return CircuitRecord(
+        key, "done", count, tuple(criteria), responses(), faithfulness, subfeatures, 1.5
+    )
+
+
+def write_atlas(place: Path, header: AtlasHeader | None = None) -> None:
+    header = header or make_header()
+    conv2, conv3 = layer_conv2(), layer_conv3()
+    objects = open_store(place, create=True)
+    plan = Plan((("conv3", (0, 1, 2, 3, 4)), ("conv2", (0, 1, 2, 4))))
+    create(objects, header, [conv2, conv3], make_images(), plan)
+    for layer, units in ((conv3, (0, 1, 2)), (conv2, (0, 1, 4))):
+        writer = Writer(objects, header, layer)
+        for unit in units:
+            writer.commit(make_record(header, layer, unit))
+    writer = Writer(objects, header, conv3)
+    writer.commit(
+        CircuitRecord(UnitKey(header.model, "conv3", 3), "dead", 52, (), responses(), (), (), 0.5)
+    )
+    key = UnitKey(header.model, "conv3", 4)
+    writer.fail(FailureRecord(key, "non_finite", "NaN in its response to image 1", "trace"))
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the small atlas lies; read only."""
+    folder = tmp_path_factory.mktemp("service") / "atlas"
+    write_atlas(folder)
+    return folder
+
+
+@pytest.fixture
+def atlas(place: Path) -> Atlas:
+    return Atlas.open(place)
+
+
+@pytest.fixture
+def write() -> Callable[..., None]:
+    """`write(folder, model=..., weights=...)`: another atlas of the same shape."""
+
+    def make(folder: Path, **changes: str | bytes) -> None:
+        write_atlas(folder, make_header(**changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def record() -> Callable[[str, int], CircuitRecord]:
+    """`record(layer, unit)`: what was written of a unit."""
+    layers = {"conv2": layer_conv2(), "conv3": layer_conv3()}
+    return lambda layer, unit: make_record(make_header(), layers[layer], unit)

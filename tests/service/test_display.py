@@ -1,0 +1,21 @@
+"""Tables for people."""
+
+from __future__ import annotations
+
+import doctest
+
+import pyarrow as pa
+
+from circuit_atlas.service import building, demo, display
+
+
+def test_examples_in_docstrings():
+    for module in (building, demo, display):
+        assert doctest.testmod(module).failed == 0
+
+
+def test_a_long_table_is_cut_and_says_so():
+    html = display.html_table(pa.table({"n": list(range(23))}), caption="a < b")
+    assert html.count("<tr>") == 1 + 20
+    assert "and 3 more rows" in html
+    assert "a &lt; b" in html
