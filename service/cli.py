@@ -194,7 +194,9 @@ def status(atlas: str, as_json: bool) -> None:
     show_default=True,
     help="Which circuits: the stored kept fraction that is nearest to this.",
 )
-@click.option("--criterion", metavar="NAME", help="Which score chose them.  [default: the first]")
+@click.option(
+    "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
+)
 @_JSON
 @_debug
 def show(
