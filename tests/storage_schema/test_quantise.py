@@ -57,3 +57,13 @@ def test_the_bound_is_reached_and_small():
 def test_scores_that_have_no_code_are_refused(bad):
     with pytest.raises(ValueError, match="finite and not negative"):
         quantise(np.array([[1.0, bad]], np.float32))
+
+
+def test_codes_are_the_ones_that_are_stored():
+    """Atlases hold these codes: another scale is another schema version."""
+    scores = np.array([[0, np.nan, 8, 4, 8 * 2.0**-10, 8 * 2.0**-40, 8 * 2.0**-50]], np.float32)
+    codes, scale = quantise(scores)
+    # Code c stands for 8 * 2 ** (-40 * (65534 - c) / 65533).
+    assert codes.tolist() == [[0, 65535, 65534, 63896, 49151, 1, 1]]
+    assert scale.tolist() == [8]
+    assert FLOOR == 2.0**-40
