@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from circuit_atlas.storage_schema import layout
@@ -132,9 +133,8 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
     Compressed with zstd, checked with CRC-32C, and with one file name a chunk rather than a tree
     of folders, so that a unit of an array is one file in one folder.
     """
-    metadata: dict[str, bytes] = {}
-    store = MemoryStore()
-    root = zarr.create_group(store, zarr_format=3, attributes={"layer": layer.layer})
+    written: dict[str, Buffer] = {}
+    root = zarr.create_group(MemoryStore(written), zarr_format=3, attributes={"layer": layer.layer})
     for spec in ARRAYS:
         for criterion in spec.criteria(header):
             shape = spec.shape(header, layer, criterion)
@@ -154,6 +154,5 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
                     "fill": spec.fill_meaning,
                 },
             )
-    for key, value in store._store_dict.items():
-        metadata[f"{layout.arrays(layer.layer)}/{key}"] = value.to_bytes()
-    return metadata
+    folder = layout.arrays(layer.layer)
+    return {f"{folder}/{key}": value.to_bytes() for key, value in written.items()}
