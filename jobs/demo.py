@@ -123,12 +123,14 @@ def _state(arrays: dict[str, list[NDArray[np.float32]]]) -> dict[str, torch.Tens
         weight = torch.from_numpy(kernel).permute(3, 2, 0, 1).contiguous()
         state[f"{_torchvision_name(name)}.weight"] = weight
         state[f"{_torchvision_name(name)}.bias"] = torch.from_numpy(bias)
-    mean = torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    rgb = state["features.0.weight"].flip(1)
-    shift = 255 * mean - torch.tensor(_CAFFE_MEAN_RGB).view(1, 3, 1, 1)
-    state["features.0.bias"] = state["features.0.bias"] + (rgb * shift).sum((1, 2, 3))
-    state["features.0.weight"] = rgb * 255 * std
+    # In float64, so that rounding to float32 gives the same weights on every machine.
+    mean = torch.tensor(IMAGENET_MEAN, dtype=torch.float64).view(1, 3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, dtype=torch.float64).view(1, 3, 1, 1)
+    caffe_mean = torch.tensor(_CAFFE_MEAN_RGB, dtype=torch.float64).view(1, 3, 1, 1)
+    rgb = state["features.0.weight"].flip(1).double()
+    moved = state["features.0.bias"].double() + (rgb * (255 * mean - caffe_mean)).sum((1, 2, 3))
+    state["features.0.weight"] = (rgb * 255 * std).float()
+    state["features.0.bias"] = moved.float()
     return state
 
 

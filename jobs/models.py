@@ -8,7 +8,9 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -102,7 +104,7 @@ def _torchvision(name: str, spec: ModelSpec) -> tuple[nn.Module, PreprocessingSp
     default = published["DEFAULT"]
     try:
         module: nn.Module = get_model(name, weights=default, progress=False)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, HTTPException, UnpicklingError) as error:
         raise ModelError(
             f"the weights of {spec.reference!r} could not be fetched from {default.url} "
             f"({one_line(error)}): set model.weights to a file, or model.pretrained = false"

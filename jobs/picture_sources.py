@@ -62,16 +62,24 @@ def _demo(name: str) -> list[Entry]:
 def _folder(root: Path) -> list[Entry]:
     """Every picture below a folder; the first folder on the way names the class."""
     try:
-        return [
-            Entry(
-                name, name.split("/")[0] if "/" in name else None, place, (root / name).read_bytes
-            )
-            for place, name in enumerate(_walk(root))
-        ]
+        names = list(_walk(root))
     except OSError as error:
         raise ImageError(
             f"the images in {str(root)!r} cannot be listed: {one_line(error)}"
         ) from error
+    return [
+        Entry(_shown(name), _label(name), place, (root / name).read_bytes)
+        for place, name in enumerate(names)
+    ]
+
+
+def _label(name: str) -> str | None:
+    return _shown(name).split("/")[0] if "/" in name else None
+
+
+def _shown(name: str) -> str:
+    # A file's name may be any bytes; what is stored is text.
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -23,6 +23,8 @@ from circuit_atlas.storage_schema.errors import ImageError
 
 # What `convert("RGB")` turns into 8-bit colours without a choice of ours.
 _PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"})
+# Only what Pillow decodes by itself: of others, EPS would start a program on the file.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _JPEG_QUALITY = 85
 
 
@@ -48,8 +50,7 @@ def decode(data: bytes) -> Picture:
         with warnings.catch_warnings():
             # Pillow's remarks on odd metadata, and on pictures that are large but allowed.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 upright = ImageOps.exif_transpose(image)
                 return Picture(image.width, image.height, image.mode, _rgb(upright))
     except UnreadablePictureError:

@@ -13,6 +13,8 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 def to_toml(values: Mapping[str, Any]) -> str:
     """Tables of scalars and of lists, and lists of tables, as in a spec; `tomllib` reads it back.
 
+    A table within a table has a name of ours; the keys of the innermost may be any text.
+
     Values are strings, numbers, booleans, lists of those, and tables; nothing is None.
     """
     lines: list[str] = []
@@ -23,7 +25,7 @@ def to_toml(values: Mapping[str, Any]) -> str:
             lines += [f"{_key(k)} = {_text(v)}" for k, v in table.items() if k not in nested]
             for key, item in nested.items():
                 if item:
-                    lines += [f"[{name}.{_key(key)}]"]
+                    lines += [f"[{name}.{key}]"]
                     lines += [f"{_key(k)} = {_text(v)}" for k, v in item.items()]
             lines.append("")
     return "\n".join(lines)

@@ -1,18 +1,14 @@
-"""Pictures of every kind reach the network right, and those that can't be read are left out."""
+"""A set of pictures: which are in it, which are left out, the split, the batches."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -20,7 +16,6 @@ from PIL import Image
 
 from circuit_atlas.jobs import images as images_module
 from circuit_atlas.jobs.images import ImageSet, load_images
-from circuit_atlas.jobs.pictures import UnreadablePictureError, decode, preprocess
 from circuit_atlas.jobs.spec import BuildSpec, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.tables import IMAGES
@@ -69,127 +64,6 @@ def refusal(source: Path, **images: Any) -> str:
     return str(caught.value)
 
 
-def seen(data: bytes) -> NDArray[np.uint8]:
-    return preprocess(decode(data).rgb, EXACT)
-
-
-# Pictures of every kind
-
-
-def test_grey_is_the_same_in_all_colours() -> None:
-    grey = coloured()[..., 0]
-    assert np.array_equal(seen(png(Image.fromarray(grey))), np.stack([grey] * 3, axis=-1))
-
-
-def test_one_bit_is_black_and_white() -> None:
-    grey = coloured()[..., 0] > 127
-    expected = np.stack([grey * 255] * 3, axis=-1)
-    assert np.array_equal(seen(png(Image.fromarray(grey))), expected)
-
-
-def over_white(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.float64]:
-    weight = alpha[..., None] / 255.0
-    return rgb * weight + 255 * (1 - weight)
-
-
-def test_transparency_lies_over_white() -> None:
-    rgb, alpha = coloured(), coloured(1)[..., 0]
-    alpha[0, 0], alpha[0, 1] = 0, 255
-    found = seen(png(Image.fromarray(np.dstack([rgb, alpha]))))
-    assert tuple(found[0, 0]) == (255, 255, 255)
-    assert np.array_equal(found[0, 1], rgb[0, 1])
-    # Pillow composes in whole numbers.
-    assert np.abs(found - over_white(rgb, alpha)).max() <= 1
-
-
-def test_grey_with_transparency_lies_over_white() -> None:
-    grey, alpha = coloured()[..., 0], coloured(1)[..., 0]
-    found = seen(png(Image.fromarray(np.dstack([grey, alpha]))))
-    assert np.abs(found - over_white(np.stack([grey] * 3, axis=-1), alpha)).max() <= 1
-
-
-def test_a_palette_is_looked_up_and_its_transparent_entry_is_white() -> None:
-    colours = [(200, 10, 30), (0, 90, 250), (7, 7, 7)]
-    index = (coloured()[..., 0] % 3).astype(np.uint8)
-    image = Image.fromarray(index).convert("P")
-    image.putdata(index.ravel().tolist())
-    image.putpalette([value for colour in colours for value in colour])
-    assert image.mode == "P"
-    expected = np.array(colours, dtype=np.uint8)[index]
-    assert np.array_equal(seen(png(image)), expected)
-    expected[index == 1] = 255
-    assert np.array_equal(seen(png(image, transparency=1)), expected)
-
-
-def test_sixteen_bits_are_scaled_and_rounded() -> None:
-    values = np.linspace(0, 65535, 48).astype(np.uint16).reshape(SIZE)
-    data = png(Image.fromarray(values))
-    assert decode(data).mode.startswith("I")
-    expected = np.rint(values / 257).astype(np.uint8)
-    assert np.array_equal(seen(data), np.stack([expected] * 3, axis=-1))
-
-
-def test_thirty_two_bits_and_floats_have_no_fixed_range() -> None:
-    for values, reason in (
-        (np.full(SIZE, 70_000, dtype=np.int32), "exceed 16 bits"),
-        (np.zeros(SIZE, dtype=np.float32), "mode 'F' have no fixed range"),
-    ):
-        stream = io.BytesIO()
-        Image.fromarray(values).save(stream, "TIFF")
-        with pytest.raises(UnreadablePictureError, match=reason):
-            decode(stream.getvalue())
-
-
-@pytest.mark.parametrize(
-    ("orientation", "upright"),
-    [
-        (1, lambda stored: stored),
-        (2, lambda stored: stored[:, ::-1]),
-        (3, lambda stored: np.rot90(stored, 2)),
-        (4, lambda stored: stored[::-1]),
-        (5, lambda stored: stored.transpose(1, 0, 2)),
-        (6, lambda stored: np.rot90(stored, -1)),
-        (7, lambda stored: np.rot90(stored, 2).transpose(1, 0, 2)),
-        (8, lambda stored: np.rot90(stored, 1)),
-    ],
-)
-def test_exif_turns_a_picture_upright(
-    orientation: int, upright: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-) -> None:
-    stored = coloured()
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    picture = decode(png(Image.fromarray(stored), exif=exif.tobytes()))
-    assert np.array_equal(np.asarray(picture.rgb), upright(stored))
-    assert (picture.height, picture.width) == SIZE
-
-
-def test_cmyk_becomes_rgb() -> None:
-    stream = io.BytesIO()
-    Image.new("CMYK", (8, 6), (0, 255, 255, 0)).save(stream, "TIFF")
-    assert np.array_equal(seen(stream.getvalue())[0, 0], [255, 0, 0])
-
-
-def test_resizing_and_cropping_are_torchvisions() -> None:
-    from torchvision.transforms._presets import ImageClassification
-
-    rng = np.random.default_rng(3)
-    rgb = Image.fromarray(rng.integers(0, 256, (70, 50, 3)).astype(np.uint8))
-    given = PreprocessingSpec(resize=40, crop=32)
-    expected = ImageClassification(crop_size=32, resize_size=40)(rgb)
-    pixels = torch.from_numpy(preprocess(rgb, given)).permute(2, 0, 1)
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (given.mean, given.std))
-    assert torch.equal((pixels.float() / 255 - mean) / std, expected)
-
-
-def test_a_picture_too_thin_to_resize_is_left_out() -> None:
-    with pytest.raises(UnreadablePictureError, match="30000 x 1 pixels are too long and thin"):
-        preprocess(Image.new("RGB", (30_000, 1)), PreprocessingSpec(resize=256, crop=224))
-
-
-# Sets of pictures
-
-
 def test_class_folders_give_labels_and_other_files_are_no_pictures(tmp_path: Path) -> None:
     folder(tmp_path, ["dog/b.PNG", "cat/deep/a.png", "loose.png", "dog/.hidden.png"])
     (tmp_path / "notes.txt").write_text("no picture")
@@ -208,6 +82,15 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     os.symlink(tmp_path / "other", tmp_path / "set" / "dog")
     os.symlink(tmp_path / "set", tmp_path / "set" / "dogs_loop")
     assert [info.name for info in load(tmp_path / "set").infos] == ["cat/a.png", "dog/b.png"]
+
+
+def test_a_name_that_is_no_text_is_shown_as_its_bytes(tmp_path: Path) -> None:
+    data = png(Image.fromarray(coloured()))
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
+        file.write(data)
+    found = load(tmp_path)
+    assert found.table().column("name").to_pylist() == ["caf\\xe9.png"]
+    assert found.batch([0]).shape == (1, 3, *SIZE)
 
 
 def test_unreadable_pictures_are_left_out_and_recorded(tmp_path: Path) -> None:
@@ -285,9 +168,6 @@ def test_a_small_cache_changes_nothing_and_a_changed_file_is_noticed(
         found.batch([0])
 
 
-# Splits and fingerprint
-
-
 def test_odd_holds_out_every_second_name(tmp_path: Path) -> None:
     folder(tmp_path, ["d.png", "b.png", "a.png", "c.png", "e.png"])
     found = load(tmp_path, held_out="odd")
@@ -347,9 +227,6 @@ def test_the_fingerprint_covers_names_bytes_labels_and_splits(tmp_path: Path) ->
     assert len(set(prints)) == len(prints)
 
 
-# What cannot be used
-
-
 def test_no_pictures(tmp_path: Path) -> None:
     assert "no pictures (.jpg, .png ...) in" in refusal(tmp_path)
     assert "no images at" in refusal(tmp_path / "gone")
@@ -357,97 +234,3 @@ def test_no_pictures(tmp_path: Path) -> None:
     assert "neither a folder nor a .parquet file" in refusal(tmp_path / "a.png")
     assert "none of the 1 images in" in refusal(tmp_path)
     assert "the demo has no images 'photo': did you mean 'photos'?" in refusal(Path("demo:photo"))
-
-
-# Parquet
-
-
-def parquet(path: Path, columns: dict[str, Any], *, row_group_size: int | None = None) -> Path:
-    pq.write_table(pa.table(columns), path, row_group_size=row_group_size)
-    return path
-
-
-def encoded(count: int) -> list[bytes]:
-    return [png(Image.fromarray(coloured(seed))) for seed in range(count)]
-
-
-def test_parquet_with_a_plain_column(tmp_path: Path) -> None:
-    columns = {
-        "bytes": pa.array([*encoded(3), None, b"torn"], pa.binary()),
-        "label": pa.array(["x", "y", None, "x", "x"]),
-    }
-    found = load(parquet(tmp_path / "s.parquet", columns, row_group_size=2))
-    assert [info.name for info in found.infos] == [f"row-{row}" for row in range(5)]
-    assert [info.label for info in found.infos] == ["x", "y", None, "x", "x"]
-    assert [info.split for info in found.infos] == ["scoring"] * 3 + ["left_out"] * 2
-    assert found.infos[3].problem == "the file is empty"
-    for row in range(3):
-        assert np.array_equal(found.pixels(row), coloured(row))
-
-
-def test_parquet_of_hugging_face(tmp_path: Path) -> None:
-    rows = [
-        {"bytes": data, "path": f"{name}.png"} for name, data in zip("cab", encoded(3), strict=True)
-    ]
-    schema = pa.schema(
-        [
-            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-            ("label", pa.int64()),
-        ],
-        metadata={
-            "huggingface": json.dumps(
-                {"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}
-            )
-        },
-    )
-    table = pa.table({"image": rows, "label": [0, 1, 0]}, schema=schema)
-    pq.write_table(table, tmp_path / "s.parquet", row_group_size=1)
-    found = load(tmp_path / "s.parquet")
-    assert [(info.name, info.label) for info in found.infos] == [
-        ("a.png", "dog"),
-        ("b.png", "cat"),
-        ("c.png", "cat"),
-    ]
-    assert np.array_equal(found.pixels(0), coloured(1))
-
-
-def test_rows_dropped_from_the_cache_are_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(images_module, "_PIXELS_LIMIT_BYTES", 0)
-    monkeypatch.setattr("circuit_atlas.jobs.parquet_pictures._GROUPS_LIMIT_BYTES", 0)
-    columns = {"image": pa.array(encoded(4), pa.large_binary())}
-    found = load(parquet(tmp_path / "s.parquet", columns, row_group_size=1))
-    for row in (3, 0, 2):
-        assert np.array_equal(found.pixels(row), coloured(row))
-
-
-def test_names_that_come_again_are_numbered(tmp_path: Path) -> None:
-    columns = {
-        "picture": pa.array(encoded(4), pa.binary()),
-        "name": pa.array(["a", "a", "a#2", "a"]),
-    }
-    found = load(parquet(tmp_path / "s.parquet", columns))
-    assert [info.name for info in found.infos] == ["a", "a#2", "a#3", "a#4"]
-    assert len({info.sha256 for info in found.infos}) == 4
-
-
-def test_parquet_columns_that_are_not_there(tmp_path: Path) -> None:
-    columns = {
-        "left": pa.array(encoded(1), pa.binary()),
-        "right": pa.array(encoded(1), pa.binary()),
-        "number": pa.array([1]),
-    }
-    path = parquet(tmp_path / "s.parquet", columns)
-    assert "'left' and 'right'): set images.column" in refusal(path)
-    assert "no column 'rigth' in 's.parquet': did you mean 'right'?" in refusal(
-        path, column="rigth"
-    )
-    assert "'number' of 's.parquet' holds int64, no bytes" in refusal(path, column="number")
-    assert load(path, column="right").scoring == (0,)
-    bare = parquet(tmp_path / "bare.parquet", {"number": pa.array([1])})
-    assert "has no single column of pictures (the columns are 'number')" in refusal(bare)
-    empty = parquet(tmp_path / "empty.parquet", {"image": pa.array([], pa.binary())})
-    assert "no rows in" in refusal(empty)
-    (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
-    assert "cannot be read" in refusal(tmp_path / "torn.parquet")

@@ -107,6 +107,11 @@ def test_science_holds_all_that_changes_numbers(change: str) -> None:
     assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(SMALL + change).sha256()
 
 
+def test_science_holds_the_split() -> None:
+    odd = SMALL.replace('"pictures"', '"pictures"\nheld_out = "odd"')
+    assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(odd).sha256()
+
+
 def test_resolved_preprocessing_is_part_of_the_science() -> None:
     spec = BuildSpec.from_toml(SMALL)
     resolved = spec.resolved(PreprocessingSpec(resize=(8, 8)))
