@@ -191,8 +191,7 @@ def _criterion(block: Block, number: int, name: str) -> CriterionRecord:
                     block.layer,
                     number,
                     partial(block.source.batches, scoring),
-                    count=count,
-                    steps=spec.force_steps,
+                    counts=schedule(count, total, spec.force_steps),
                     response=spec.response,
                 )
                 for count in counts

@@ -22,12 +22,12 @@ CHANNELWISE = POINTWISE | frozenset(
 # Elements move and keep their value.
 MOVES = frozenset(
     """
-    view reshape flatten unflatten transpose permute split split_with_sizes chunk slice select
-    narrow unsqueeze squeeze index_select stack unbind pixel_shuffle pixel_unshuffle channel_shuffle
-    flip roll expand contiguous movedim cat
+    view _unsafe_view reshape flatten unflatten transpose permute split split_with_sizes chunk
+    slice select narrow unsqueeze squeeze index_select stack unbind pixel_shuffle pixel_unshuffle
+    channel_shuffle flip roll expand contiguous movedim cat
     """.split()
 )
 # Moves that leave the last two axes as they are, where these keep their size.
 CHANNEL_MOVES = frozenset(
-    "view reshape transpose split split_with_sizes chunk slice stack cat".split()
+    "view _unsafe_view reshape transpose split split_with_sizes chunk slice stack cat".split()
 )

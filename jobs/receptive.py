@@ -62,7 +62,7 @@ def _before(network: Network, step: Step, name: str, window: Interval, axis: int
 def _keeps_place(step: Step, shape: tuple[int, ...], axis: int) -> bool:
     """Whether a position of the step's result comes from the same position of that input."""
     if step.op in POINTWISE:
-        return len(shape) == 3 and shape[1 + axis] == step.shape[1 + axis]
+        return len(shape) == len(step.shape) and shape[axis - 2] == step.shape[axis - 2]
     return step.op in CHANNEL_MOVES and shape[-2:] == step.shape[-2:]
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.gradients import autograd_rule
 from circuit_atlas.jobs.graph import Network, Step
-from circuit_atlas.jobs.operations import CHANNELWISE, MOVES
+from circuit_atlas.jobs.operations import CHANNELWISE, MOVES, POINTWISE
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 
 # Units at a time: a shuffle marks whole maps.
@@ -118,6 +118,8 @@ def _push(network: Network, step: Step, mark: Tensor) -> list[tuple[str, Tensor]
         names = [part.name for part in step.args[0]]
         pieces = mark.split([network.shape(name)[0] for name in names], 1)
         return list(zip(names, pieces, strict=True))
+    if step.op in POINTWISE and all(network.shape(name) == step.shape for name in step.inputs):
+        return [(name, mark) for name in step.inputs]
     if maps and step.op in CHANNELWISE:
         pushed = []
         for name in step.inputs:

@@ -76,12 +76,11 @@ class Worker:
     def _unit(self, writer: Writer, block: Block, key: UnitKey) -> Receipt:
         started = time.perf_counter()
         try:
-            record = compute_unit(block, key, started=started)
+            return writer.commit(compute_unit(block, key, started=started))
         except (StoreError, InfrastructureError):
             raise
         except Exception as error:
             return writer.fail(_failure(key, error))
-        return writer.commit(record)
 
 
 def _failure(key: UnitKey, error: Exception) -> FailureRecord:

@@ -1,0 +1,52 @@
+"""Oracle results, laid on the engine's kernel axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.graph import ModelGraph
+from circuit_atlas.jobs.layer import Layer, open_layer
+from tests.oracles.convolutions import Masks, double
+from tests.oracles.networks import Network
+
+
+def open_double(
+    network: Network, name: str, directions: tuple[tuple[str, tuple[float, ...]], ...] = ()
+) -> Layer:
+    """The layer of a float64 copy, so that rounding hides nothing."""
+    module = double(network.module).requires_grad_(False)
+    return open_layer(ModelGraph(module, (3, *network.size)), name, directions)
+
+
+def pictures(network: Network, count: int) -> Tensor:
+    """Random images, float64."""
+    return network.images(count).double()
+
+
+def on_axis(layer: Layer, unit: int, arrays: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Arrays (..., out, in) by convolution -> (..., kernels), NaN where a kernel doesn't reach."""
+    own_rows = iter(layer.upstream.rows[unit])
+    pieces = []
+    for _, convolution, _ in layer.pieces():
+        array = arrays[convolution.name]
+        if convolution.one_row:
+            array = array[..., [next(own_rows)], :]
+        pieces.append(array.reshape(*array.shape[:-2], -1))
+    laid = np.concatenate(pieces, axis=-1)
+    laid[..., ~layer.reachable(unit)] = np.nan
+    return laid
+
+
+def off_axis(layer: Layer, unit: int, mask: NDArray[np.bool_], like: Masks) -> Masks:
+    """A mask on the axis -> masks (out, in) by convolution; False off the axis."""
+    masks = {name: torch.zeros_like(kept) for name, kept in like.items()}
+    ordinal, out, _ = layer.upstream.index.locate(np.flatnonzero(mask), layer.upstream.rows[unit])
+    positions = np.flatnonzero(mask)
+    for place, position in enumerate(positions):
+        convolution = layer.upstream.index.convolutions[ordinal[place]]
+        within = (position - layer.upstream.index.offsets[ordinal[place]]) % convolution.in_channels
+        masks[convolution.name][out[place], within] = True
+    return masks
