@@ -158,8 +158,8 @@ def compute_unit(block: Block, key: UnitKey, *, started: float) -> CircuitRecord
         top=block.top[key.unit] if alive else [],
         fields=block.fields,
     )
-    criteria = tuple(_criterion(block, key.unit, name) for name in block.header.criteria)
-    criteria = criteria if alive else ()
+    wanted = block.header.criteria if alive else ()
+    criteria = tuple(_criterion(block, key.unit, name) for name in wanted)
     return CircuitRecord(
         key=key,
         state="done" if alive else "dead",

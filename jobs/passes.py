@@ -118,17 +118,12 @@ def _walk(
     """Every convolution with the units' rows, if they have a single one, and the cotangent:
     (units, h, w) then, (units, out, h, w) otherwise."""
     target = network.target
-    ordinal = target.convolution
-    if ordinal is not None and targets.channels is not None:
-        site = network.sites[ordinal]
-        if site.groups == 1 and len(site.steps) == 1:
-            rows = targets.channels
-            yield target, rows, gradient
-            weight = weight_of(network, target, replaced)
-            before = one_row_input(network, target, gradient, rows, weight)
-            start = {target.inputs[0]: before}
-        else:
-            start = {target.name: targets.spread(gradient)}
+    rows = one_row.get(-1 if target.convolution is None else target.convolution)
+    site = network.sites[target.convolution or 0]
+    if rows is not None and site.groups == 1 and len(site.steps) == 1:
+        yield target, rows, gradient
+        weight = weight_of(network, target, replaced)
+        start = {target.inputs[0]: one_row_input(network, target, gradient, rows, weight)}
     else:
         start = {target.name: targets.spread(gradient)}
     if list(start) == [network.image]:

@@ -49,10 +49,18 @@ class Targets:
         return cls(numbers if plain else None, directions)
 
     def maps(self, output: Tensor) -> Tensor:
-        """Each unit's map: layer output (images, channels, h, w) -> (units, images, h, w)."""
+        """Each unit's map: layer output (images, channels, h, w) -> (units, images, h, w).
+
+        Only the channels that a unit reads are touched, so that a channel that overflows spoils no
+        other unit.
+        """
         if self.channels is not None:
             return output[:, self.channels].transpose(0, 1)
-        return torch.einsum("uc,nchw->unhw", self.directions, output)
+        maps = []
+        for direction in self.directions:
+            read = direction.nonzero()[:, 0]
+            maps.append(torch.einsum("c,nchw->nhw", direction[read], output[:, read]))
+        return torch.stack(maps)
 
     def spread(self, gradient: Tensor) -> Tensor:
         """Gradient of the units' maps (units, h, w) -> of the layer (units, channels, h, w)."""

@@ -1,0 +1,172 @@
+"""A task from its units to their commit records, with units that go wrong among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from circuit_atlas.jobs.plan import Task, estimate, make_tasks, resolve
+from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.jobs.worker import WorkerJob
+from circuit_atlas.storage_schema.errors import MismatchError, ModelError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.template import create
+
+MODEL = '''
+import torch
+from torch import nn
+
+def network():
+    """Unit 1 is dead, unit 2 overflows."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(6, 5, 3, padding=1)
+    )
+    with torch.no_grad():
+        model[2].weight[1] = 0
+        model[2].weight[2] = 1e38
+        model[2].bias[2] = 3e38
+        model[0].weight[:] *= 10
+    return model
+'''
+ALL = ["actgrad", "snip", "force", "magnitude", "random"]
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
+    (tmp_path / "worker_models.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    generator = np.random.default_rng(0)
+    for n in range(6):
+        pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(pictures / f"{n}.png")
+    return BuildSpec.from_values(
+        {
+            "model": {"reference": "worker_models:network"},
+            "preprocessing": {"resize": [12, 12]},
+            "images": {"source": str(pictures), "held_out": "odd"},
+            "layers": [{"name": "2", "directions": {"pair": [1, 0, 0, -1, 0]}}],
+            "circuits": {
+                "criteria": ALL,
+                "fractions": [1, 0.5, 0.1],
+                "ablation": ["zero", "mean"],
+                "top_images": 2,
+                "force_steps": 3,
+            },
+            "run": {"store": str(tmp_path / "atlas"), "batch_size": 2},
+        }
+    )
+
+
+def lay_out(spec: BuildSpec) -> None:
+    build = resolve(spec)
+    store = open_store(spec.run.store, create=True)
+    create(store, build.header, build.layers, build.images, build.plan)
+
+
+def task(spec: BuildSpec, *units: int) -> Task:
+    return Task("2", tuple(UnitKey(spec.model.reference, "2", unit) for unit in units))
+
+
+def test_a_bad_unit_fails_alone(spec):
+    lay_out(spec)
+    receipts = WorkerJob(spec, 1).open().run(task(spec, 0, 1, 2, 3, 5))
+    assert [receipt.state for receipt in receipts] == ["done", "dead", "failed", "done", "done"]
+    assert receipts[2].kind == "non_finite"
+    assert "unit 2 of '2' responds with NaN or infinity to image" in str(receipts[2].message)
+    reader = Reader(spec.run.store)
+    assert sorted(reader.commits("2")) == [0, 1, 3, 5]
+    assert sorted(reader.failures("2")) == [2]
+
+
+def test_what_is_stored_of_a_unit(spec):
+    lay_out(spec)
+    WorkerJob(spec, 1).open().run(task(spec, 0))
+    reader = Reader(spec.run.store)
+    commit = reader.commits("2")[0]
+    rows = reader.faithfulness(commit).to_pylist()
+    assert len(rows) == len(ALL) * 2 * 2 * 3, "criteria x ablations x splits x fractions"
+    assert {row["images"] for row in rows} == {3}
+    for row in rows:
+        assert row["kernels"] == {1.0: 24, 0.5: 12, 0.1: 2}[row["fraction"]]
+        if row["fraction"] == 1:
+            assert row["pearson"] == pytest.approx(1)
+            assert row["relative_l1"] == 0
+    assert len(reader.subfeatures(commit).to_pylist()) == 2 * 2 * 2 * 3
+    responses = reader.responses(commit).to_pylist()
+    ranked = sorted(
+        (row for row in responses if row["rank"] is not None), key=lambda row: row["rank"]
+    )
+    assert all(row["split"] == "scoring" for row in ranked)
+    assert ranked[0]["response"] >= ranked[1]["response"]
+    for row in responses:
+        assert row["box_bottom"] - row["box_top"] <= 5
+    for criterion in ALL:
+        scores = reader.scores(commit, criterion)
+        assert scores.shape == ((3 if criterion == "force" else 1), 24)
+    own = reader.image_scores(commit, "actgrad")
+    assert own.shape == (2, 24)
+
+
+def test_alone_or_together_gives_the_same_masks(spec, tmp_path):
+    lay_out(spec)
+    WorkerJob(spec, 1).open().run(task(spec, 0, 3, 4, 5))
+    alone = BuildSpec.from_values(
+        {**spec.model_dump(), "run": {"store": str(tmp_path / "alone"), "batch_size": 1}}
+    )
+    lay_out(alone)
+    worker = WorkerJob(alone, 1).open()
+    for unit in (0, 3, 4, 5):
+        worker.run(task(alone, unit))
+    one, other = Reader(spec.run.store), Reader(alone.run.store)
+    assert sorted(one.commits("2")) == [0, 3, 4, 5]
+    for unit, commit in one.commits("2").items():
+        for criterion in ALL:
+            for rung in range(3):
+                left = one.mask(commit, criterion, rung)
+                np.testing.assert_array_equal(
+                    left, other.mask(other.commits("2")[unit], criterion, rung)
+                )
+
+
+def test_the_plan_leaves_out_what_is_committed(spec):
+    build = resolve(spec)
+    tasks = make_tasks(build, spec, {"2": [0, 4]}, workers=1)
+    assert [key.unit for task in tasks for key in task.units] == [1, 2, 3, 5]
+    found = estimate(build, tasks)
+    assert (found.layers[0].units, found.layers[0].kernels, found.images) == (4, 48, 6)
+    assert found.size_bytes == found.layers[0].size_bytes > 0
+
+
+def test_a_worker_that_sees_other_images_refuses(spec):
+    lay_out(spec)
+    Image.new("RGB", (12, 12)).save(Path(spec.images.source) / "6.png")
+    with pytest.raises(MismatchError, match="other images"):
+        WorkerJob(spec, 1).open()
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{"name": "3"}], "layer '3' is not in the model; nearest: "),
+        ([{"name": "2", "units": [5]}], "unit 5 of layer '2' is out of range.*0 to 4"),
+        ([{"name": "2", "directions": {"d": [1.0]}}], "direction 'd' of layer '2' has 1 numbers"),
+    ],
+)
+def test_layers_and_units_that_are_not_there(spec, layers, message):
+    wrong = BuildSpec.from_values({**spec.model_dump(), "layers": layers})
+    with pytest.raises(ModelError, match=message):
+        resolve(wrong)
+
+
+def test_a_position_outside_the_map(spec):
+    wrong = spec.model_dump()
+    wrong["circuits"]["response"] = [12, 0]
+    with pytest.raises(ModelError, match=r"position \[12, 0\] lies outside.*12 x 12"):
+        resolve(BuildSpec.from_values(wrong))
