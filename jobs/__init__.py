@@ -1,1 +1,1 @@
-"""The science: which kernels reach a unit, what each is worth, which to keep, how well that does."""
+"""The science: which kernels reach a unit, what each is worth, which to keep, and how well."""

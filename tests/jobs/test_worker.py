@@ -109,9 +109,11 @@ def test_what_is_stored_of_a_unit(spec):
         assert row["box_bottom"] - row["box_top"] <= 5
     for criterion in ALL:
         scores = reader.scores(commit, criterion)
-        assert scores.shape == ((3 if criterion == "force" else 1), 24)
+        # The direction reads two rows of the target, so the axis of this layer holds all five.
+        assert scores.shape == ((3 if criterion == "force" else 1), 48)
+        np.testing.assert_array_equal((~np.isnan(scores)).sum(axis=1), 24)
     own = reader.image_scores(commit, "actgrad")
-    assert own.shape == (2, 24)
+    assert own.shape == (2, 48)
 
 
 def test_alone_or_together_gives_the_same_masks(spec, tmp_path):
