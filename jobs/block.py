@@ -38,8 +38,8 @@ from circuit_atlas.storage_schema.records import (
     SubfeatureRow,
 )
 
-# Units that walk back together: more cotangents at a time fall out of the processor's cache.
-_UNITS_PER_PASS = 16
+# Units whose cotangents are held at one time: activation maps are computed once for all of them.
+_UNITS_PER_PASS = 32
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.circuits import pruned
+from circuit_atlas.jobs.forward import Forward
 from circuit_atlas.jobs.layer import Layer
-from circuit_atlas.jobs.passes import site_passes, slice_values
+from circuit_atlas.jobs.passes import site_passes
 from circuit_atlas.jobs.prune import keep_best
 from circuit_atlas.jobs.saliency import snip
 from circuit_atlas.jobs.targets import Response
@@ -79,17 +80,9 @@ def _masked_scores(
     count = 0
     with torch.no_grad():
         for batch in batches:
-            values = layer.network.forward(batch, replaced=replaced)
-            for image in range(len(batch)):
+            for forward in Forward.of_batch(layer.network, batch, replaced):
                 out = batch.new_zeros((1, len(mask)))
-                for scored in site_passes(
-                    layer.network,
-                    slice_values(values, image),
-                    targets,
-                    response,
-                    one_row=own_rows,
-                    replaced=replaced,
-                ):
+                for scored in site_passes(forward, targets, response, one_row=own_rows):
                     layer.place(out, scored, snip(scored.calls))
                 total += out[0].cpu().numpy()
                 count += 1

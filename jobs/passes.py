@@ -1,21 +1,24 @@
-"""One forward pass per image, shared by every unit of a layer; backward passes in blocks.
+"""Backward passes of a block of units over one image, a few units at a time.
 
 The input maps of the upstream convolutions do not depend on the unit, so they are computed once
-per image. The units of a block walk back together, as the batch axis of every operation.
+per image (`forward.Forward`). The units of a block walk back as the batch axis of every operation:
+few enough together that their maps stay in the processor's cache.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from circuit_atlas.jobs.gradients import Values, backward, one_row_input, weight_of
-from circuit_atlas.jobs.graph import Network, Replaced, Step, conv_geometry
+from circuit_atlas.jobs.forward import Forward
+from circuit_atlas.jobs.gradients import Arrival, backward, one_row_input
 from circuit_atlas.jobs.targets import Response, Targets, response_gradient
+
+# 2, 4, 8 and 16 were tried on SqueezeNet at 224 x 224: maps of 4 units fill a 2 MiB cache.
+_UNITS_TOGETHER = 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,9 @@ class Call:
     Attributes:
         columns: (g, i, K, P) what each weight of each kernel meets at each position.
         weight: (g, o, i, K).
-        cotangent: (units, g, o, P) gradient of each unit's response by the output Y.
+        cotangents: pieces (units, g, o, P) of the gradient of each unit's response by the output
+            Y, one after the other along the units.
+        positions: of the output; more than P where only some of them have a cotangent.
 
     Where each unit reaches one output channel alone, the rows of all units stand on the output
     (or group) axis instead, and `units` is 1.
@@ -35,119 +40,101 @@ class Call:
 
     columns: Tensor
     weight: Tensor
-    cotangent: Tensor
+    cotangents: tuple[Tensor, ...]
+    positions: int
+
+    @property
+    def units(self) -> int:
+        """Units of all pieces."""
+        return sum(len(piece) for piece in self.cotangents)
 
 
 @dataclass(frozen=True)
 class SitePass:
-    """A convolution with every call of it; `rows` are the units' own rows, or None for all."""
+    """A convolution, by its ordinal among the network's sites, with every call of it."""
 
     ordinal: int
     calls: tuple[Call, ...]
-    rows: Tensor | None
-
-
-def slice_values(values: Values, image: int) -> dict[str, Tensor]:
-    """The values of one image of a batch, the batch axis kept."""
-    return {name: value[image : image + 1] for name, value in values.items()}
-
-
-def columns(network: Network, step: Step, value: Tensor) -> Tensor:
-    """Input of a convolution laid out by what each weight meets: (1, channels, h, w) ->
-    (groups, channels / groups, K, positions)."""
-    if step.convolution is None:
-        raise ValueError(f"{step.name} is no convolution")
-    weight = network.sites[step.convolution].weight
-    geometry = conv_geometry(step.args)
-    kernel = (int(weight.shape[2]), int(weight.shape[3]))
-    top, bottom, left, right = geometry.pads(kernel)
-    if kernel == (1, 1) and geometry.stride == (1, 1) and not (top or left):
-        unfolded = value.reshape(value.shape[1], 1, -1)
-    else:
-        padded = functional.pad(value, (left, right, top, bottom))
-        unfolded = functional.unfold(
-            padded, kernel, dilation=geometry.dilation, stride=geometry.stride
-        )
-        unfolded = unfolded.reshape(value.shape[1], kernel[0] * kernel[1], -1)
-    return unfolded.unflatten(0, (geometry.groups, -1))
 
 
 def site_passes(
-    network: Network,
-    values: Values,
+    forward: Forward,
     targets: Targets,
     response: Response,
     *,
-    one_row: dict[int, Tensor],
-    replaced: Replaced | None = None,
+    one_row: Mapping[int, Tensor],
 ) -> Iterator[SitePass]:
-    """Walks back from a block of units over one image, convolution by convolution.
+    """Walks back from a block of units over one image; yields every convolution that they reach.
 
     Args:
-        network: the traced network.
-        values: one image's values.
+        forward: the image's values.
         targets: the units.
         response: what is explained.
         one_row: for each site of which every unit reaches a single row, the units' rows.
-        replaced: what the forward pass used in place of the model's own weights; the calls still
-            carry the model's own.
     """
-    target = network.target
-    maps = targets.maps(values[target.name])
+    maps = targets.maps(forward.values[forward.network.target.name])
     gradient = response_gradient(maps, response)[:, 0]
-    waiting: dict[int, list[Call]] = {}
-    for step, rows, cotangent in _walk(network, values, targets, gradient, one_row, replaced):
-        ordinal = step.convolution
-        if ordinal is None:
-            continue
-        call = _call(network, step, values, cotangent, rows)
-        waiting.setdefault(ordinal, []).append(call)
-        # A convolution that is applied twice has one score, from all of its calls.
-        if step.name == network.sites[ordinal].steps[0]:
-            yield SitePass(ordinal, tuple(waiting.pop(ordinal)), rows)
+    arrived: dict[str, list[Arrival]] = {}
+    for start in range(0, len(targets), _UNITS_TOGETHER):
+        some = slice(start, start + _UNITS_TOGETHER)
+        rows = {ordinal: own[some] for ordinal, own in one_row.items()}
+        for arrival in _walk(forward, targets.part(some), gradient[some], rows):
+            arrived.setdefault(arrival.step.name, []).append(arrival)
+    for ordinal, site in enumerate(forward.network.sites):
+        calls = tuple(
+            _call(forward, arrived[name], one_row.get(ordinal))
+            for name in site.steps
+            if name in arrived
+        )
+        if calls:
+            yield SitePass(ordinal, calls)
 
 
 def _walk(
-    network: Network,
-    values: Values,
-    targets: Targets,
-    gradient: Tensor,
-    one_row: dict[int, Tensor],
-    replaced: Replaced | None,
-) -> Iterator[tuple[Step, Tensor | None, Tensor]]:
-    """Every convolution with the units' rows, if they have a single one, and the cotangent:
-    (units, h, w) then, (units, out, h, w) otherwise."""
+    forward: Forward, targets: Targets, gradient: Tensor, one_row: Mapping[int, Tensor]
+) -> Iterator[Arrival]:
+    """Every convolution with its cotangent: (units, positions) of the units' own rows where
+    `one_row` names them, as in `Arrival` otherwise."""
+    network = forward.network
     target = network.target
     rows = one_row.get(-1 if target.convolution is None else target.convolution)
     site = network.sites[target.convolution or 0]
     if rows is not None and site.groups == 1 and len(site.steps) == 1:
-        yield target, rows, gradient
-        weight = weight_of(network, target, replaced)
+        yield Arrival(target, gradient.flatten(1), None)
+        if target.inputs[0] == network.image:
+            return
+        weight = forward.weight(target)
         start = {target.inputs[0]: one_row_input(network, target, gradient, rows, weight)}
     else:
         start = {target.name: targets.spread(gradient)}
-    if list(start) == [network.image]:
-        return
-    for step, cotangent in backward(network, values, start, replaced=replaced):
-        rows_of = None if step.convolution is None else one_row.get(step.convolution)
-        if rows_of is None:
-            yield step, None, cotangent
+    for arrival in backward(forward, start):
+        own = one_row.get(arrival.step.convolution or 0)
+        if own is None:
+            yield arrival
         else:
-            yield step, rows_of, cotangent[torch.arange(len(rows_of)), rows_of]
+            units = torch.arange(len(own), device=own.device)
+            cotangent = arrival.cotangent.flatten(2)[units, own]
+            yield Arrival(arrival.step, cotangent, arrival.pool)
 
 
-def _call(
-    network: Network, step: Step, values: Values, cotangent: Tensor, rows: Tensor | None
-) -> Call:
-    site = network.sites[step.convolution or 0]
-    laid = columns(network, step, values[step.inputs[0]])
-    weight = site.weight.flatten(2).unflatten(0, (site.groups, -1))
+def _call(forward: Forward, arrivals: list[Arrival], rows: Tensor | None) -> Call:
+    step, pool = arrivals[0].step, arrivals[0].pool
+    site = forward.network.sites[step.convolution or 0]
+    positions = step.shape[1] * step.shape[2]
+    groups = site.groups
+    if pool is not None:
+        # Each output channel has positions of its own, so each is a group of its own.
+        groups = len(site.weight)
+        laid = forward.pooled_columns(step, pool)
+    else:
+        laid = forward.columns(step)
     if rows is None:
-        spread = cotangent.flatten(2).unflatten(1, (site.groups, -1))
-        return Call(laid, weight, spread)
+        weight = site.weight.flatten(2).unflatten(0, (groups, -1))
+        pieces = [a.cotangent.flatten(2).unflatten(1, (groups, -1)) for a in arrivals]
+        return Call(laid, weight, tuple(pieces), positions)
     own = site.weight.flatten(2)[rows]
-    flat = cotangent.flatten(1)
-    if site.groups == 1:
-        return Call(laid, own[None], flat[None, None])
-    group = rows // (len(site.weight) // site.groups)
-    return Call(laid[group], own[:, None], flat[None, :, None])
+    flat = torch.cat([arrival.cotangent for arrival in arrivals])
+    if groups == 1:
+        return Call(laid, own[None], (flat[None, None],), positions)
+    group = rows // (len(site.weight) // groups)
+    return Call(laid[group], own[:, None], (flat[None, :, None],), positions)

@@ -35,23 +35,29 @@ def actgrad(calls: Sequence[Call]) -> Tensor:
 
 
 def _actgrad(call: Call) -> Tensor:
-    positions = call.columns.shape[-1]
-    gradient = call.cotangent.abs()
-    if call.columns.shape[2] == 1:
+    groups, inputs, weights, _ = call.columns.shape
+    if weights == 1:
         # A_oi = w_oi x_i, so |w| leaves the sum over positions.
-        maps = call.columns[:, :, 0].abs()
-        product = torch.matmul(gradient, maps.transpose(1, 2))
-        return product * call.weight[..., 0].abs() / positions
-    # Laid out anew once: the products would do it again for every piece.
-    by_unit = gradient.contiguous().permute(1, 2, 3, 0)
-    pieces = [
-        torch.matmul(
-            torch.matmul(call.weight[:, rows].transpose(1, 2), call.columns).abs_().transpose(1, 2),
-            by_unit[:, rows],
-        )
-        for rows in _row_pieces(call)
-    ]
-    return torch.cat(pieces, 1).permute(3, 0, 1, 2) / positions
+        maps = call.columns[:, :, 0].abs().transpose(1, 2)
+        product = torch.cat([torch.matmul(piece.abs(), maps) for piece in call.cotangents])
+        return product * call.weight[..., 0].abs() / call.positions
+    gradient = _stacked(call).permute(1, 2, 3, 0)
+    scores = gradient.new_empty((groups, call.weight.shape[1], inputs, call.units))
+    for part, rows in _pieces(call):
+        maps = torch.matmul(call.weight[part, rows].transpose(1, 2), call.columns[part]).abs_()
+        scores[part, rows] = torch.matmul(maps.transpose(1, 2), gradient[part, rows])
+    return scores.permute(3, 0, 1, 2) / call.positions
+
+
+def _stacked(call: Call) -> Tensor:
+    """|dY| of all units with each channel's positions side by side: (units, g, o, P)."""
+    out = call.columns.new_empty((call.units, *call.cotangents[0].shape[1:]))
+    rows = iter(out.flatten(1, 2))
+    for piece in call.cotangents:
+        for unit in piece.abs().flatten(1, 2):
+            # Two axes at a time: torch turns a matrix fast, and a whole batch of maps slowly.
+            next(rows).copy_(unit)
+    return out
 
 
 def snip(calls: Sequence[Call]) -> Tensor:
@@ -63,9 +69,9 @@ def snip(calls: Sequence[Call]) -> Tensor:
     gradients = []
     for call in calls:
         groups, inputs, weights, positions = call.columns.shape
-        flat = call.columns.reshape(groups, inputs * weights, positions)
-        gradient = torch.matmul(call.cotangent, flat.transpose(1, 2))
-        gradients.append(gradient.unflatten(-1, (inputs, weights)))
+        flat = call.columns.reshape(groups, inputs * weights, positions).transpose(1, 2)
+        pieces = [torch.matmul(piece, flat) for piece in call.cotangents]
+        gradients.append(torch.cat(pieces).unflatten(-1, (inputs, weights)))
     return (_sum(gradients) * calls[0].weight).abs().mean(-1)
 
 
@@ -92,9 +98,17 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _row_pieces(call: Call) -> Iterator[slice]:
+def _pieces(call: Call) -> Iterator[tuple[slice, slice]]:
+    """Groups and rows whose activation maps are computed at one time."""
     groups, inputs, _, positions = call.columns.shape
-    row_bytes = groups * inputs * positions * call.columns.element_size()
+    rows = call.weight.shape[1]
+    row_bytes = inputs * positions * call.columns.element_size()
+    together = max(1, _PIECE_BYTES // (rows * row_bytes))
+    if together > 1:
+        for start in range(0, groups, together):
+            yield slice(start, start + together), slice(0, rows)
+        return
     step = max(1, _PIECE_BYTES // row_bytes)
-    for start in range(0, call.weight.shape[1], step):
-        yield slice(start, start + step)
+    for group in range(groups):
+        for start in range(0, rows, step):
+            yield slice(group, group + 1), slice(start, start + step)

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuit_atlas.jobs.forward import Forward
 from circuit_atlas.jobs.layer import Layer
-from circuit_atlas.jobs.passes import site_passes, slice_values
+from circuit_atlas.jobs.passes import site_passes
 from circuit_atlas.jobs.saliency import PER_IMAGE, magnitude, random
 from circuit_atlas.jobs.targets import Response
 
@@ -58,15 +59,11 @@ def per_image_scores(
     place = 0
     with torch.no_grad():
         for batch in batches:
-            values = layer.network.forward(batch)
-            for image in range(len(batch)):
+            for forward in Forward.of_batch(layer.network, batch):
                 parts: dict[str, list[Tensor]] = {name: [] for name in criteria}
-                of_image = slice_values(values, image)
                 for targets, own_rows in prepared:
                     out = {name: batch.new_zeros((len(targets), kernels)) for name in criteria}
-                    for scored in site_passes(
-                        layer.network, of_image, targets, response, one_row=own_rows
-                    ):
+                    for scored in site_passes(forward, targets, response, one_row=own_rows):
                         for name in criteria:
                             layer.place(out[name], scored, PER_IMAGE[name](scored.calls))
                     for name in criteria:

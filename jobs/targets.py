@@ -48,6 +48,11 @@ class Targets:
         numbers = torch.tensor([unit.number for unit in units], device=like.device)
         return cls(numbers if plain else None, directions)
 
+    def part(self, units: slice) -> Targets:
+        """Some of the units."""
+        channels = None if self.channels is None else self.channels[units]
+        return Targets(channels, self.directions[units])
+
     def maps(self, output: Tensor) -> Tensor:
         """Each unit's map: layer output (images, channels, h, w) -> (units, images, h, w).
 
