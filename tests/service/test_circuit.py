@@ -9,6 +9,7 @@ import pytest
 
 from circuit_atlas.service import Atlas, Circuit
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 
 SHAPES = {"conv1": (8, 3, 1), "conv2": (4, 4, 2), "conv3": (5, 4, 1)}
@@ -183,6 +184,39 @@ def test_iou_and_counts_a_convolution(pairs):
             assert row["kernels"] <= row["total"]
 
 
+def test_the_total_of_a_combination_is_what_can_reach_either_unit(atlas):
+    one, two = atlas.layer("conv3").unit(2), atlas.layer("conv2").unit(1)
+    union = two.circuit(keep=0.5) | one.circuit(keep=0.1)
+    reach = triples(one.circuit(keep=1)) | triples(two.circuit(keep=1))
+    for row in union.layers().to_pylist():
+        assert row["total"] == sum(name == row["convolution"] for name, _, _ in reach)
+
+
+def test_layers_may_list_their_convolutions_in_any_order(atlas):
+    """Two layers' axes need not agree on the order of what they share."""
+    conv1, conv2 = layer_convolutions(atlas)
+    ids = np.asarray([0, 5, 20, 25, 39])
+    scores = np.arange(5, dtype=np.float32)
+
+    def circuit(*convolutions: Convolution) -> Circuit:
+        index = KernelIndex(convolutions)
+        first = np.arange(convolutions[0].size)
+        return Circuit("c", "toy", "0" * 64, index, ids, first, scores, ids)
+
+    forward, backward = circuit(conv1, conv2), circuit(conv2, conv1)
+    a, b = triples(forward), triples(backward)
+    assert triples(backward & forward) == triples(forward & backward) == a & b
+    assert triples(backward | forward) == a | b
+    own = {tuple(row.values())[:3]: row["score"] for row in backward.kernels().to_pylist()}
+    for row in (backward | forward).kernels().to_pylist():
+        assert row["score"] == own.get(tuple(row.values())[:3])
+    assert (backward | forward).layers()["total"].to_pylist() == [24, 16]
+
+
+def layer_convolutions(atlas: Atlas) -> tuple[Convolution, ...]:
+    return atlas.layer("conv2").index.index.convolutions
+
+
 def test_a_combination_keeps_the_left_scores(atlas):
     layer = atlas.layer("conv3")
     left, right = layer.unit(0).circuit(keep=0.5), layer.unit(1).circuit(keep=0.5)
@@ -285,7 +319,6 @@ def test_weights_that_are_computed_or_shared_cannot_be_cut(network):
     from dataclasses import replace
 
     from circuit_atlas.service.ablation import keep_only
-    from circuit_atlas.storage_schema.kernels import Convolution
 
     conv1 = Convolution("conv1", "conv1.weight", 8, 3, 1, (3, 3), 1, one_row=False)
     all_of_it = np.ones((8, 3), dtype=bool)
