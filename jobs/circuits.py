@@ -14,6 +14,7 @@ from circuit_atlas.jobs.compact import compact_output
 from circuit_atlas.jobs.forward import columns
 from circuit_atlas.jobs.graph import Kernels
 from circuit_atlas.jobs.layer import Layer
+from circuit_atlas.jobs.stem import Stem
 from circuit_atlas.jobs.targets import Targets
 
 
@@ -83,6 +84,12 @@ def pruned(
     return replaced
 
 
+def open_stem(layer: Layer, images: Tensor, means: KernelMeans | None) -> Stem | None:
+    """What all circuits of the layer share on these images, where the network allows it."""
+    with torch.no_grad():
+        return Stem.of(layer.network, images, None if means is None else means.by_step)
+
+
 def circuit_maps(
     layer: Layer,
     number: int,
@@ -90,6 +97,7 @@ def circuit_maps(
     images: Tensor,
     *,
     means: KernelMeans | None = None,
+    stem: Stem | None = None,
 ) -> Tensor:
     """The unit's map in each of several circuits.
 
@@ -99,6 +107,7 @@ def circuit_maps(
         masks: (circuits, kernels) bool.
         images: (images, 3, height, width).
         means: as in `pruned`.
+        stem: `open_stem` of the same images and means; without it the same maps take longer.
 
     Returns:
         (circuits, images, map height, map width).
@@ -109,11 +118,14 @@ def circuit_maps(
     with torch.no_grad():
         maps = [
             Targets(None, directions).maps(
-                compact_output(layer.network, pruned(layer, number, mask, means), wanted, images)
+                compact_output(
+                    layer.network, pruned(layer, number, mask, means), wanted, images, stem
+                )
             )[0]
             for mask in masks
         ]
-    return torch.stack(maps)
+    shape = (0, len(images), layer.index.height, layer.index.width)
+    return torch.stack(maps) if maps else images.new_empty(shape)
 
 
 def _bias(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.graph import Kernels, Network, Step, channels_last, conv_geometry
 from circuit_atlas.jobs.operations import BATCH_NORM, CHANNELWISE
+from circuit_atlas.jobs.stem import Stem
 
 Channels = NDArray[np.bool_]
 
@@ -25,7 +26,11 @@ _PARAMETRIC = frozenset({"prelu", "instance_norm"})
 
 
 def compact_output(
-    network: Network, replaced: Mapping[str, Kernels], wanted: Channels, images: Tensor
+    network: Network,
+    replaced: Mapping[str, Kernels],
+    wanted: Channels,
+    images: Tensor,
+    stem: Stem | None,
 ) -> Tensor:
     """The wanted channels of the layer's output in a pruned network.
 
@@ -34,6 +39,7 @@ def compact_output(
         replaced: pruned weights and the biases with them, by the name of the step.
         wanted: (channels,) bool over the layer's output.
         images: (images, 3, height, width).
+        stem: the network's, for these images and this ablation, where it has one.
 
     Returns:
         (images, wanted channels, map height, map width).
@@ -41,7 +47,12 @@ def compact_output(
     live = live_channels(network, replaced, wanted)
     sizes = network.sizes.at(len(images), network.image)
     values: dict[str, Any] = {network.image: channels_last(images), **sizes}
-    for step in network.steps:
+    steps = list(network.steps)
+    if stem is not None and stem.last.name in live:
+        kernels = replaced.get(stem.convolution.name)
+        values[stem.last.name] = stem.channels(kernels, live[stem.last.name])
+        steps = steps[steps.index(stem.last) + 1 :]
+    for step in steps:
         if step.name in live:
             values[step.name] = _run(network, step, values, live, replaced)
     return _take(values[network.target.name], live[network.target.name], wanted)
@@ -143,6 +154,10 @@ def _run(
         index = torch.from_numpy(np.flatnonzero(mark)).to(values[step.inputs[0]].device)
         args = [arg[index] if isinstance(arg, Tensor) else arg for arg in step.args[1:]]
         return step.call(taken[step.inputs[0]], *args)[0]
+    source = step.inputs[0]
+    if step.op == "relu" and network.reads[source] == 1 and source != network.image:
+        # Nothing else reads the value, and writing over it saves a pass through memory.
+        return torch.relu_(taken[source])
     return step.run({**values, **taken})
 
 

@@ -48,7 +48,7 @@ def backward(forward: Forward, start: Mapping[str, Tensor]) -> Iterator[Arrival]
         start: cotangents (N, channels, height, width) of one or more steps' results.
     """
     network = forward.network
-    reads = _readers(network)
+    reads = network.reads
     needed = _leads_to_convolution(network)
     pending = {name: channels_last(cotangent) for name, cotangent in start.items()}
     gated: set[str] = set()
@@ -164,15 +164,6 @@ def _leads_to_convolution(network: Network) -> set[str]:
         if step.convolution is not None or any(name in needed for name in step.inputs):
             needed.add(step.name)
     return needed
-
-
-def _readers(network: Network) -> dict[str, int]:
-    """How many steps read each value; the layer's output counts as read once more."""
-    counts: dict[str, int] = {network.image: 0, network.target.name: 1}
-    for step in network.steps:
-        for name in step.inputs:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
 
 
 def _rectified(network: Network, name: str) -> bool:

@@ -12,6 +12,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -126,6 +127,15 @@ class Network:
     def target(self) -> Step:
         """The step whose result is the layer's output."""
         return self.steps[-1]
+
+    @cached_property
+    def reads(self) -> Mapping[str, int]:
+        """How many steps read each value; the layer's output counts as read once more."""
+        counts: dict[str, int] = {self.image: 0, self.target.name: 1}
+        for step in self.steps:
+            for name in step.inputs:
+                counts[name] = counts.get(name, 0) + 1
+        return counts
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a step's result, or of the image, batch axis left out."""

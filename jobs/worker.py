@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import time
-import traceback
 from dataclasses import dataclass
 
 import torch
 
-from circuit_atlas.jobs.block import Block, compute_unit, open_block
+from circuit_atlas.jobs.block import open_block
 from circuit_atlas.jobs.plan import Task, resolve_source
 from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.spec import BuildSpec
-from circuit_atlas.storage_schema.errors import (
-    AtlasError,
-    InfrastructureError,
-    StoreError,
-)
+from circuit_atlas.jobs.units import compute, failure
+from circuit_atlas.storage_schema.errors import InfrastructureError, StoreError, UnitError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import check_same
 from circuit_atlas.storage_schema.writer import Writer
 
@@ -62,31 +57,27 @@ class Worker:
         """
         layer = self._source.layer(task.layer)
         writer = Writer(self._objects, self._header, layer.index)
+        receipts: dict[UnitKey, Receipt] = {}
         try:
             block = open_block(self._source, layer, self._header, [k.unit for k in task.units])
+            for result in compute(block, task.units):
+                receipts[result.key] = _stored(writer, result)
         except (StoreError, InfrastructureError):
             raise
         except Exception as error:
+            # What went wrong for several units at once is that of one of them: each on its own.
             if len(task.units) == 1:
-                return (writer.fail(_failure(task.units[0], error)),)
-            alone = (Task(task.layer, (key,)) for key in task.units)
-            return tuple(receipt for single in alone for receipt in self.run(single))
-        return tuple(self._unit(writer, block, key) for key in task.units)
-
-    def _unit(self, writer: Writer, block: Block, key: UnitKey) -> Receipt:
-        started = time.perf_counter()
-        try:
-            return writer.commit(compute_unit(block, key, started=started))
-        except (StoreError, InfrastructureError):
-            raise
-        except Exception as error:
-            return writer.fail(_failure(key, error))
+                return (writer.fail(failure(task.units[0], error)),)
+            for key in task.units:
+                if key not in receipts:
+                    (receipts[key],) = self.run(Task(task.layer, (key,)))
+        return tuple(receipts[key] for key in task.units)
 
 
-def _failure(key: UnitKey, error: Exception) -> FailureRecord:
-    return FailureRecord(
-        key=key,
-        kind=error.kind if isinstance(error, AtlasError) else type(error).__name__,
-        message=(str(error).strip().splitlines() or [type(error).__name__])[0],
-        trace="".join(traceback.format_exception(error)),
-    )
+def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:
+    if isinstance(result, FailureRecord):
+        return writer.fail(result)
+    try:
+        return writer.commit(result)
+    except UnitError as error:
+        return writer.fail(failure(result.key, error))

@@ -8,7 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from circuit_atlas.jobs.circuits import circuit_maps, kernel_means
+from circuit_atlas.jobs.circuits import circuit_maps, kernel_means, open_stem
 from circuit_atlas.jobs.layer import Layer
 from tests.jobs.axis import off_axis, open_double, pictures
 from tests.oracles.convolutions import Target, convolutions
@@ -40,9 +40,10 @@ def assert_maps(network: Network, layer: Layer, unit: int, kept: float, ablation
         scoring=scoring,
     )
     means = kernel_means(layer, scoring.split(2)) if ablation == "mean" else None
-    found = circuit_maps(layer, unit, mask[None], images, means=means)[0].numpy()
     scale = np.abs(full_response(network.module, images, target)).max()
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * scale)
+    for stem in (None, open_stem(layer, images, means)):
+        found = circuit_maps(layer, unit, mask[None], images, means=means, stem=stem)[0].numpy()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * scale)
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
@@ -76,3 +77,19 @@ def test_a_direction():
     found = circuit_maps(layer, unit, layer.reachable(unit)[None], images)[0].numpy()
     wanted = full_response(network.module, images, Target(target, vector))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
+
+
+def test_which_networks_have_a_stem():
+    """Where the first convolution is shared, the test above has tried it."""
+    stems = {}
+    for name in ("sequential", "branched", "depthwise", "gated"):
+        network = NAMED[name]()
+        layer = open_double(network, network.targets[-1])
+        stem = open_stem(layer, pictures(network, 1), None)
+        stems[name] = None if stem is None else layer.network.by_name[stem.last.name].op
+    assert stems == {
+        "sequential": "max_pool2d",
+        "branched": "relu",
+        "depthwise": "relu",
+        "gated": "relu",
+    }

@@ -1,0 +1,228 @@
+"""The units of an open block: prune each, run its circuits, say how faithful they are."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+import numpy as np
+
+from circuit_atlas.jobs.block import Block
+from circuit_atlas.jobs.evaluate import Reference
+from circuit_atlas.jobs.force import force_scores, schedule
+from circuit_atlas.jobs.prune import keep_best, kernels_kept, ladder
+from circuit_atlas.jobs.scores import magnitude_scores, random_scores
+from circuit_atlas.jobs.subfeatures import response_rows
+from circuit_atlas.jobs.trials import Trial, run
+from circuit_atlas.storage_schema.errors import AtlasError, NonFiniteError, UnitError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import (
+    CircuitRecord,
+    CriterionRecord,
+    FailureRecord,
+    FaithfulnessRow,
+    Split,
+    SubfeatureRow,
+)
+
+# Maps of the circuits that are run together; more units share a pass over the images with more.
+_MAPS_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A unit's circuits and the trials that are to say how faithful they are; a dead unit's are
+    empty.
+
+    Attributes:
+        criteria: scores and masks.
+        sets: with its criterion, a trial of the set's circuits on all images, for each ablation.
+        singles: the same of each top image's own circuits, on that image.
+    """
+
+    criteria: tuple[CriterionRecord, ...]
+    sets: tuple[tuple[str, Trial], ...]
+    singles: tuple[tuple[str, Trial], ...]
+
+
+def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
+    """The record of every unit, or how it failed.
+
+    Units are taken so many at a time as their circuits' maps fit into memory: together they share
+    what circuits have in common.
+    """
+    waiting = iter(keys)
+    while some := tuple(islice(waiting, _units_together(block))):
+        pruned: dict[UnitKey, Pruned | FailureRecord] = {}
+        spent_s: dict[UnitKey, float] = {}
+        for key in some:
+            started = time.perf_counter()
+            try:
+                pruned[key] = _prune(block, key)
+            except UnitError as error:
+                pruned[key] = failure(key, error)
+            spent_s[key] = time.perf_counter() - started
+        started = time.perf_counter()
+        ready = [unit for unit in pruned.values() if isinstance(unit, Pruned)]
+        trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
+        if trials:
+            run(block.layer, trials, block.batches, means=block.means)
+        run_s = (time.perf_counter() - started) / max(1, len(ready))
+        for key, unit in pruned.items():
+            if isinstance(unit, FailureRecord):
+                yield unit
+            else:
+                yield _record(block, key, unit, block.shared_s + spent_s[key] + run_s)
+
+
+def failure(key: UnitKey, error: Exception) -> FailureRecord:
+    """How a unit failed: the error's kind, its line, and where it arose."""
+    return FailureRecord(
+        key=key,
+        kind=error.kind if isinstance(error, AtlasError) else type(error).__name__,
+        message=(str(error).strip().splitlines() or [type(error).__name__])[0],
+        trace="".join(traceback.format_exception(error)),
+    )
+
+
+def _units_together(block: Block) -> int:
+    header = block.header
+    maps = len(header.criteria) * len(block.images)
+    maps += len(header.image_criteria) * header.top_images
+    maps *= len(header.ablations) * len(header.fractions)
+    return max(1, _MAPS_BYTES // (maps * block.maps[0, 0].nbytes))
+
+
+def _prune(block: Block, key: UnitKey) -> Pruned:
+    """Scores and masks of every criterion, and the trials of their circuits."""
+    full = block.full(key.unit)
+    if not np.isfinite(full).all():
+        bad = int((~np.isfinite(full)).any(axis=(1, 2)).argmax())
+        name = block.source.images.infos[block.images[bad]].name
+        raise NonFiniteError(
+            f"unit {key.unit} of {key.layer!r} responds with NaN or infinity to image {name!r}; "
+            "look at the weights and the preprocessing"
+        )
+    if key.unit not in block.live:
+        return Pruned((), (), ())
+    criteria = tuple(_criterion(block, key.unit, name) for name in block.header.criteria)
+    places = range(len(block.images))
+    trial = partial(Trial, key.unit)
+    sets, singles = [], []
+    for record in criteria:
+        for ablation in block.header.ablations:
+            sets.append((record.name, trial(ablation, record.masks, full, places)))
+            if record.image_scores is None:
+                continue
+            for place, scores in zip(block.top[key.unit], record.image_scores, strict=True):
+                masks = ladder(scores, block.header.fractions)
+                singles.append((record.name, trial(ablation, masks, full[[place]], [place])))
+    return Pruned(criteria, tuple(sets), tuple(singles))
+
+
+def _criterion(block: Block, number: int, name: str) -> CriterionRecord:
+    """Scores and masks of one criterion; each of FORCE's fractions has scores of its own."""
+    spec = block.source.spec.circuits
+    fractions = block.header.fractions
+    reachable = block.layer.reachable(number)
+    image_scores = None
+    if name in block.scores:
+        at = block.live.index(number)
+        scores = block.scores[name].mean[at][None]
+        image_scores = block.scores[name].kept[at]
+    elif name == "force":
+        total = int(reachable.sum())
+        counts = [kernels_kept(fraction, total) for fraction in fractions]
+        scores = np.stack(
+            [
+                force_scores(
+                    block.layer,
+                    number,
+                    partial(block.batches, range(block.scoring)),
+                    counts=schedule(count, total, spec.force_steps),
+                    response=spec.response,
+                )
+                for count in counts
+            ]
+        )
+    elif name == "magnitude":
+        scores = magnitude_scores(block.layer, number)[None]
+    else:
+        scores = random_scores(block.layer, number, seed=spec.seed)[None]
+    if not np.isfinite(scores[:, reachable]).all():
+        raise NonFiniteError(
+            f"unit {number} of {block.layer.index.layer!r} has {name} scores that are NaN or "
+            "infinite; look at the weights and the preprocessing"
+        )
+    if name == "force":
+        masks = np.stack([keep_best(run, k) for run, k in zip(scores, counts, strict=True)])
+    else:
+        masks = ladder(scores[0], fractions)
+    return CriterionRecord(name, scores, masks, image_scores)
+
+
+def _record(block: Block, key: UnitKey, unit: Pruned, compute_s: float) -> CircuitRecord:
+    number = key.unit
+    splits: list[Split] = ["scoring"] * block.scoring
+    splits += ["held_out"] * (len(block.images) - block.scoring)
+    return CircuitRecord(
+        key=key,
+        state="done" if unit.criteria else "dead",
+        kernels=int(block.layer.reachable(number).sum()),
+        criteria=unit.criteria,
+        responses=response_rows(
+            block.full(number),
+            block.responses[block.numbers.index(number)],
+            images=block.images,
+            splits=splits,
+            top=block.top[number] if unit.criteria else [],
+            fields=block.fields,
+        ),
+        faithfulness=tuple(_faithfulness(block, unit)),
+        subfeatures=tuple(_subfeatures(block, unit)),
+        compute_s=compute_s,
+    )
+
+
+def _faithfulness(block: Block, unit: Pruned) -> Iterator[FaithfulnessRow]:
+    splits: tuple[tuple[Split, slice], ...] = (
+        ("scoring", slice(0, block.scoring)),
+        ("held_out", slice(block.scoring, len(block.images))),
+    )
+    for split, part in splits:
+        for criterion, trial in unit.sets:
+            if not len(trial.full[part]):
+                continue
+            reference = Reference(trial.full[part])
+            for rung, fraction in enumerate(block.header.fractions):
+                yield FaithfulnessRow(
+                    criterion=criterion,
+                    ablation=trial.ablation,
+                    split=split,
+                    response=block.header.response,
+                    images=len(trial.full[part]),
+                    rung=rung,
+                    fraction=fraction,
+                    kernels=int(trial.masks[rung].sum()),
+                    **vars(reference.compare(trial.maps[rung, part])),
+                )
+
+
+def _subfeatures(block: Block, unit: Pruned) -> Iterator[SubfeatureRow]:
+    for criterion, trial in unit.singles:
+        reference = Reference(trial.full)
+        for rung, fraction in enumerate(block.header.fractions):
+            yield SubfeatureRow(
+                criterion=criterion,
+                ablation=trial.ablation,
+                response=block.header.response,
+                image=block.images[trial.places[0]],
+                rung=rung,
+                fraction=fraction,
+                kernels=int(trial.masks[rung].sum()),
+                **vars(reference.compare(trial.maps[rung])),
+            )
