@@ -53,7 +53,6 @@ class LocalExecutor:
                 yield TaskDone(task, outcome)
 
 
-
 def _open(job: Job) -> Worker:
     try:
         return job.open()

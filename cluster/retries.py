@@ -8,12 +8,13 @@ that was lost alone has used up one of its retries.
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from circuit_atlas.storage_schema.errors import AtlasError, InfrastructureError
+from circuit_atlas.storage_schema.errors import AtlasError, DeadlineError, InfrastructureError
 from circuit_atlas.storage_schema.keys import UnitKey
 
 if TYPE_CHECKING:
@@ -68,17 +69,28 @@ class Backlog:
         return True
 
 
-def retryable(error: BaseException, *, doing: str) -> InfrastructureError:
+def retryable(error: BaseException, *, doing: str, trace: str | None = None) -> InfrastructureError:
     """What an error of a worker amounts to where another try may help; raises it where none can.
 
     Another AtlasError (a full disk, a model that does not load) meets every worker alike. An
-    error outside our tree is one that nobody foresaw: it costs its own unit, not the run.
+    error outside our tree is one that nobody foresaw: it costs its own unit, not the run. Its
+    traceback (`trace`, where the error itself lost it on the way) goes along as a note.
     """
     if isinstance(error, InfrastructureError):
         return error
     if isinstance(error, AtlasError):
         raise error
-    return InfrastructureError(f"{doing}: {type(error).__name__}: {one_line(str(error))}")
+    found = InfrastructureError(f"{doing}: {type(error).__name__}: {one_line(str(error))}")
+    found.add_note(trace or "".join(traceback.format_exception(error)))
+    return found
+
+
+def late(task: Task, policy: Policy) -> DeadlineError:
+    """The error of a task that was ended at its deadline."""
+    return DeadlineError(
+        f"{describe(task)} ran past the deadline of {policy.deadline_s:g} s; raise `deadline_s` "
+        "under [run], or ask for fewer images or criteria"
+    )
 
 
 def describe(task: Task) -> str:
