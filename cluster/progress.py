@@ -1,0 +1,171 @@
+"""Events -> what a person sees: a bar on a terminal, dated lines in a log."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, Self, TextIO
+
+from circuit_atlas.cluster.executor import (
+    Event,
+    Planned,
+    TaskDone,
+    TaskLost,
+    WorkersReady,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+# A line this often keeps a day's log readable, and shows within a minute that all is well.
+_LINE_EVERY_S = 20.0
+
+
+class View(Protocol):
+    """Pass `show` to `run.build` as `on_event`; entered around it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def show(self, event: Event) -> None: ...
+
+
+def open_view(stream: TextIO, *, plain: bool = False) -> View:
+    """A bar where `stream` is a terminal, lines where it is not, or where `plain` asks for them."""
+    return Lines(stream) if plain or not stream.isatty() else Bar(stream)
+
+
+class Tally:
+    """Units so far, and from them rate and time left."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.skipped = 0
+        self.ended = 0
+        self.failed = 0
+        self._started_s: float | None = None
+
+    def note(self, event: Event, now_s: float) -> list[str]:
+        """Count an event. Returns what is worth a line of its own."""
+        if isinstance(event, Planned):
+            self.total, self.skipped = event.units, event.skipped
+        elif isinstance(event, WorkersReady) and self._started_s is None:
+            # Not from the start: starting Ray and loading the model would pass for slow units.
+            self._started_s = now_s
+        elif isinstance(event, TaskDone):
+            self.ended += len(event.receipts)
+            failed = [receipt for receipt in event.receipts if receipt.state == "failed"]
+            self.failed += len(failed)
+            return [f"failed: {r.key.layer} unit {r.key.unit}: {r.message}" for r in failed]
+        elif isinstance(event, TaskLost):
+            if event.will_retry:
+                return [f"trying again: {event.error}"]
+            self.ended += len(event.task.units)
+            self.failed += len(event.task.units)
+            return [f"given up: {event.error}"]
+        return []
+
+    def rate(self, now_s: float) -> float | None:
+        """Units a second since the first worker was ready, or None before the first unit."""
+        if self._started_s is None or not self.ended or now_s <= self._started_s:
+            return None
+        return self.ended / (now_s - self._started_s)
+
+    def text(self, now_s: float) -> str:
+        """Rate, time left and failures, as far as known."""
+        rate = self.rate(now_s)
+        parts = []
+        if rate is not None:
+            slow = rate < 1
+            parts.append(f"{rate * 60:.1f} units/min" if slow else f"{rate:.1f} units/s")
+            parts.append(f"{_duration((self.total - self.ended) / rate)} left")
+        elif self.total:
+            parts.append("starting" if self._started_s is None else "first units under way")
+        if self.failed:
+            parts.append(f"{self.failed} failed")
+        return ", ".join(parts)
+
+
+class Lines:
+    """Dated lines, at most one each 20 s besides failures and the last."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._tally = Tally()
+        self._last_s = float("-inf")
+        self._shown = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def show(self, event: Event) -> None:
+        tally, now_s = self._tally, time.monotonic()
+        for line in tally.note(event, now_s):
+            self._write(line)
+        if isinstance(event, Planned):
+            there = f"; {event.skipped} are there already" if event.skipped else ""
+            self._write(f"{event.units} units to build in {event.tasks} tasks{there}")
+        elif isinstance(event, WorkersReady):
+            self._write(f"{event.count} workers ready" if event.count > 1 else "1 worker ready")
+        elif tally.ended > self._shown and (
+            tally.ended == tally.total or now_s - self._last_s >= _LINE_EVERY_S
+        ):
+            self._shown, self._last_s = tally.ended, now_s
+            self._write(f"{tally.ended}/{tally.total} units, {tally.text(now_s)}")
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
+        self._stream.flush()
+
+
+class Bar:
+    """One live line: a bar, units of all units, rate, time left, failures."""
+
+    def __init__(self, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._tally = Tally()
+        self._progress: Progress = Progress(
+            TextColumn("units"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(file=stream),
+        )
+        self._bar = self._progress.add_task("units", total=None, text="reading the spec")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, event: Event) -> None:
+        now_s = time.monotonic()
+        for line in self._tally.note(event, now_s):
+            self._progress.console.print(line, markup=False, highlight=False)
+        self._progress.update(
+            self._bar,
+            total=self._tally.total or None,
+            completed=self._tally.ended,
+            text=self._tally.text(now_s),
+        )
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(42.4), _duration(605), _duration(7260)
+    ('42s', '10m05s', '2h01m')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
