@@ -1,0 +1,146 @@
+"""Hand a build to a running Ray cluster, and follow it to its end.
+
+What travels: our code as a wheel (`py_modules`), and the spec with its paths made absolute, alone
+in a working directory. What must be there: the packages that we build with (`cluster/Dockerfile`),
+and, at the same paths or URLs, the images, the weights and the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+from ray.exceptions import RayError
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from circuit_atlas.cluster.process import environment
+from circuit_atlas.cluster.retries import one_line
+from circuit_atlas.cluster.wheel import build_wheel
+from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.storage_schema.errors import InfrastructureError
+
+ENTRYPOINT = "python -m circuit_atlas.service.cli build spec.toml --address auto --plain-progress"
+# With these set, the client would submit to another cluster than the address it is given.
+_OVERRIDES = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
+# They report each file that is sent.
+_CHATTY = (
+    "ray._private.runtime_env.packaging",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+)
+# The job's status is written a moment after its log ends.
+_PAUSE_S = 0.5
+# A head that restarts, or a tunnel that is opened again, takes about a minute.
+_PATIENCE_S = 120.0
+
+
+def submit(spec_path: str | Path, *, address: str, on_log: Callable[[str], None]) -> int:
+    """Run `circuit-atlas build` on the cluster; its exit code.
+
+    Args:
+        spec_path: the spec. It is checked here first.
+        address: of the cluster's job server, such as `http://head:8265`.
+        on_log: receives the job's output as it comes, some lines at a time, line ends included.
+
+    Raises:
+        SpecError: the spec cannot be used; nothing was submitted.
+        InfrastructureError: no job server answers there, or the job ended without an exit code:
+            it could not be set up, was stopped, or its machine was lost.
+        KeyboardInterrupt: Ctrl-C ends the following, not the job; `on_log` is told how to end that.
+    """
+    spec = BuildSpec.load(spec_path)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        with environment(_OVERRIDES):
+            client = JobSubmissionClient(address)
+        job = _send(client, spec.to_toml())
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise InfrastructureError(
+            f"cannot submit to {address!r}: {one_line(str(error))}; give the address of a Ray "
+            "head's job server, such as http://HOST:8265"
+        ) from error
+    on_log(f"submitted as {job}\n")
+    try:
+        return _exit_code(job, _follow(client, job, on_log))
+    except KeyboardInterrupt:
+        on_log(f"\nno longer following; to stop it: ray job stop {job} --address {address}\n")
+        raise
+
+
+def _send(client: JobSubmissionClient, spec: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        wheels, work = Path(folder, "wheels"), Path(folder, "work")
+        wheels.mkdir()
+        work.mkdir()
+        (work / "spec.toml").write_text(spec, encoding="utf-8")
+        runtime = {"working_dir": str(work), "py_modules": [str(build_wheel(wheels))]}
+        job: str = client.submit_job(entrypoint=ENTRYPOINT, runtime_env=runtime)
+        return job
+
+
+class _Log:
+    """The job's output, passed on once though each connection brings it from its start."""
+
+    def __init__(self, on_log: Callable[[str], None]) -> None:
+        self._on_log = on_log
+        self._seen = 0
+
+    async def follow(self, client: JobSubmissionClient, job: str) -> None:
+        position = 0
+        async for text in client.tail_job_logs(job):
+            self.show(text, position)
+            position += len(text)
+
+    def show(self, text: str, position: int = 0) -> None:
+        """Pass on what of `text`, which stands at `position` of the log, is new."""
+        new = text[max(0, self._seen - position) :]
+        if new:
+            self._on_log(new)
+        self._seen = max(self._seen, position + len(text))
+
+
+def _follow(client: JobSubmissionClient, job: str, on_log: Callable[[str], None]) -> JobDetails:
+    """Pass the log on until the job has ended. A connection that breaks does not end a job."""
+    log = _Log(on_log)
+    answered_s = time.monotonic()
+    while True:
+        broken = False
+        try:
+            with warnings.catch_warnings():
+                # Ray's client asks for the connection in a way that newer versions of aiohttp
+                # announce to end.
+                warnings.filterwarnings("ignore", "ssl=None", DeprecationWarning)
+                asyncio.run(log.follow(client, job))
+        except (OSError, RuntimeError, aiohttp.ClientError):
+            broken = True
+        try:
+            details = client.get_job_info(job)
+            answered_s = time.monotonic()
+            if details.status.is_terminal():
+                if broken:
+                    log.show(client.get_job_logs(job))
+                return details
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() - answered_s > _PATIENCE_S:
+                raise InfrastructureError(
+                    f"the job server has not answered for {_PATIENCE_S:.0f} s "
+                    f"({one_line(str(error))}); the job may still run: ask `ray job status {job}`"
+                ) from error
+        time.sleep(_PAUSE_S)
+
+
+def _exit_code(job: str, details: JobDetails) -> int:
+    if details.driver_exit_code is None:
+        what = "was stopped" if details.status == JobStatus.STOPPED else "did not run to its end"
+        raise InfrastructureError(
+            f"job {job} {what}: {one_line(details.message or 'Ray gives no reason')}; "
+            "what is committed stays, and submitting again resumes"
+        )
+    return int(details.driver_exit_code)
