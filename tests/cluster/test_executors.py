@@ -1,0 +1,215 @@
+"""One suite over every executor: what becomes of tasks that end well, fail, or are lost."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from circuit_atlas.cluster.executor import (
+    Event,
+    Executor,
+    TaskDone,
+    TaskLost,
+    TaskStarted,
+    WorkersReady,
+)
+from circuit_atlas.cluster.local_executor import LocalExecutor
+from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.storage_schema.errors import (
+    DeadlineError,
+    InfrastructureError,
+    ModelError,
+    WorkerLostError,
+    WriteError,
+)
+
+
+def _load_toy() -> ModuleType:
+    """Under importlib mode a test module is no package's: load its neighbour by path."""
+    spec = importlib.util.spec_from_file_location("toy", Path(__file__).with_name("toy.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["toy"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+toy = _load_toy()
+
+
+@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param == "local":
+        yield LocalExecutor()
+    else:
+        yield request.getfixturevalue("ray_executor")
+
+
+@pytest.fixture
+def ray_executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    request.getfixturevalue("own_ray")
+    from ray import cloudpickle
+
+    from circuit_atlas.cluster.ray_executor import RayExecutor
+
+    cloudpickle.register_pickle_by_value(toy)
+    with RayExecutor(workers=2) as executor:
+        yield executor
+    cloudpickle.unregister_pickle_by_value(toy)
+
+
+def run(executor: Executor, tasks: object, job: object, **policy: float) -> list[Event]:
+    return list(executor.run(tasks, job, policy=Policy(**policy)))
+
+
+def done(events: list[Event]) -> Counter[int]:
+    return Counter(
+        receipt.key.unit
+        for event in events
+        if isinstance(event, TaskDone)
+        for receipt in event.receipts
+    )
+
+
+def lost(events: list[Event]) -> list[TaskLost]:
+    return [event for event in events if isinstance(event, TaskLost)]
+
+
+def test_every_unit_comes_back_once(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path)
+    events = run(executor, toy.tasks((0, 1, 2), (3,), (4, 5)), job)
+    assert done(events) == Counter(range(6))
+    assert not lost(events)
+    assert sum(isinstance(event, TaskStarted) for event in events) == 3
+    assert 1 <= job.starts() <= executor.workers
+    assert isinstance(events[0], WorkersReady)
+
+
+def test_nothing_to_do_starts_no_worker(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path)
+    assert run(executor, (), job) == []
+    assert job.starts() == 0
+
+
+def test_a_unit_of_its_own_failing_is_not_tried_again(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, {1: "fail"})
+    events = run(executor, toy.tasks((0, 1, 2)), job)
+    states = {r.key.unit: r.state for e in events if isinstance(e, TaskDone) for r in e.receipts}
+    assert states == {0: "done", 1: "failed", 2: "done"}
+    assert job.tries(1) == 1
+
+
+def test_a_lost_block_is_tried_again_unit_by_unit(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, {1: "lost once"})
+    events = run(executor, toy.tasks((0, 1, 2)), job)
+    assert done(events) == Counter(range(3))
+    assert [(len(event.task.units), event.will_retry) for event in lost(events)] == [(3, True)]
+    assert sum(isinstance(event, TaskStarted) for event in events) == 4
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+def test_one_bad_unit_takes_nobody_along(executor: Executor, tmp_path: Path, retries: int) -> None:
+    job = toy.ToyJob(tmp_path, {1: "lost", 4: "bug"})
+    events = run(executor, toy.tasks((0, 1, 2), (3, 4)), job, retries=retries)
+    assert done(events) == Counter([0, 2, 3])
+    given_up = [event for event in lost(events) if not event.will_retry]
+    assert sorted(event.task.units[0].unit for event in given_up) == [1, 4]
+    assert job.tries(1) == job.tries(4) == retries + 2
+    message = next(str(e.error) for e in given_up if e.task.units[0].unit == 4)
+    assert message == "conv unit 4 stopped its worker: ValueError: unit 4 is odd"
+    notes = next(e.error.__notes__ for e in given_up if e.task.units[0].unit == 4)
+    assert "in unit" in notes[0], "the traceback goes along for whoever looks for the cause"
+
+
+def test_an_error_that_all_workers_meet_ends_the_run(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, {0: "full"})
+    with pytest.raises(WriteError, match=r"^no space left on the disk; free some and run again$"):
+        run(executor, toy.tasks((0,), (1,), (2,)), job)
+
+
+def test_a_model_that_does_not_load_ends_the_run(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, start="model")
+    with pytest.raises(ModelError, match=r"^the weights of 'toy' lack conv\.weight; give"):
+        run(executor, toy.tasks((0,), (1,)), job)
+    assert job.tries(0) == 0
+
+
+def test_a_start_that_nobody_foresaw_is_one_line(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, start="bug")
+    with pytest.raises(InfrastructureError) as caught:
+        run(executor, toy.tasks((0,), (1,)), job)
+    assert str(caught.value) == "a worker could not start: RuntimeError: no such device"
+
+
+def test_closing_the_events_stops_the_run(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, dict.fromkeys(range(20), "slow"))
+    events = executor.run(toy.tasks(*((unit,) for unit in range(20))), job, policy=Policy())
+    with contextlib.closing(events):
+        next(event for event in events if isinstance(event, TaskDone))
+    tried = sum(job.tries(unit) for unit in range(20))
+    assert tried < 10
+    # A run after it finds room for its workers: those of the first are gone.
+    assert done(run(executor, toy.tasks((30,)), job)) == Counter([30])
+    assert sum(job.tries(unit) for unit in range(20)) == tried
+
+
+@pytest.mark.ray
+def test_a_dead_worker_is_replaced(ray_executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, {3: "die once", 7: "die"})
+    events = run(ray_executor, toy.tasks((0, 1), (2, 3), (4, 5), (6, 7)), job, retries=1)
+    assert done(events) == Counter([0, 1, 2, 3, 4, 5, 6])
+    final = [event for event in lost(events) if not event.will_retry]
+    assert [event.task.units[0].unit for event in final] == [7]
+    assert isinstance(final[0].error, WorkerLostError)
+    assert "\n" not in str(final[0].error)
+    assert job.tries(7) == 3
+    assert job.starts() >= 4, "a death each of units 3 and 7 in a block, and two of 7 alone"
+
+
+@pytest.mark.ray
+def test_a_task_past_its_deadline_is_ended(ray_executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, {1: "hang", 2: "hang once"})
+    events = run(ray_executor, toy.tasks((0,), (1,), (2,), (3,)), job, retries=1, deadline_s=2.0)
+    assert done(events) == Counter([0, 2, 3])
+    assert all(isinstance(event.error, DeadlineError) for event in lost(events))
+    assert str(lost(events)[0].error).startswith("conv unit 1 ran past the deadline of 2 s; raise")
+    assert [event.will_retry for event in lost(events) if event.task.units[0].unit == 1] == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.ray
+def test_workers_that_die_at_their_start_end_the_run(
+    ray_executor: Executor, tmp_path: Path
+) -> None:
+    job = toy.ToyJob(tmp_path, start="die")
+    with pytest.raises(WorkerLostError, match=r"^a worker could not start: its process ended"):
+        run(ray_executor, toy.tasks((0,), (1,)), job, failed_starts=2)
+    assert 2 <= job.starts() <= 3
+
+
+@pytest.mark.ray
+def test_workers_that_never_start_end_the_run(ray_executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, start="hang")
+    with pytest.raises(WorkerLostError, match=r"^no worker started within 3 s; the cluster has"):
+        run(ray_executor, toy.tasks((0,)), job, start_s=3.0)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_executor")
+def test_threads_are_set_before_the_worker_loads(tmp_path: Path) -> None:
+    from circuit_atlas.cluster.ray_executor import RayExecutor
+
+    with RayExecutor(threads=2) as executor:
+        assert executor.workers == 1, "two CPUs, two threads each"
+        events = run(executor, toy.tasks((0,)), toy.ToyJob(tmp_path, {0: "threads"}))
+    assert [r.size_bytes for e in events if isinstance(e, TaskDone) for r in e.receipts] == [2]

@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM in the middle of a run, in a process of its own with a Ray of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import contextlib, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import toy
+from ray import cloudpickle
+from circuit_atlas.cluster.executor import TaskDone
+from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.ray_executor import RayExecutor
+from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.local_executor import LocalExecutor
+
+cloudpickle.register_pickle_by_value(toy)
+kind, log, temp = sys.argv[2], pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
+executor = LocalExecutor() if kind == "local" else RayExecutor(workers=2, temp_dir=temp)
+job = toy.ToyJob(log, {unit: "slow" for unit in range(60)})
+tasks = toy.tasks(*((unit,) for unit in range(60)))
+try:
+    with sigterm_interrupts(), executor:
+        with contextlib.closing(executor.run(tasks, job, policy=Policy())) as events:
+            for event in events:
+                if isinstance(event, TaskDone):
+                    print("done", event.task.units[0].unit, flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    sys.exit(130)
+"""
+
+
+@contextlib.contextmanager
+def program(kind: str, log: Path, home: Path) -> Iterator[subprocess.Popen[str]]:
+    """The program, leading a process group as it would from a shell."""
+    arguments = [str(Path(__file__).parent), kind, str(log), str(home / "r")]
+    child = subprocess.Popen(
+        [sys.executable, "-W", "error::FutureWarning", "-c", PROGRAM, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+
+
+def descendants(pid: int) -> list[int]:
+    """Linux alone tells; Ray's workers are children of its raylet, which is a child of ours."""
+    children = [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+    return [*children, *(further for child in children for further in descendants(child))]
+
+
+def running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+# A terminal's Ctrl-C goes to the whole group, a cluster's SIGTERM to the program.
+@pytest.mark.parametrize(
+    ("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)]
+)
+@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_stopped_run_ends_at_once_and_leaves_nobody(
+    kind: str,
+    number: signal.Signals,
+    send: Callable[[int, int], None],
+    tmp_path: Path,
+    private_home: Path,
+) -> None:
+    with program(kind, tmp_path, private_home) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline().startswith("done"), child.stderr.read()
+        family = descendants(child.pid)
+        started = time.monotonic()
+        send(child.pid, number)
+        out, err = child.communicate(timeout=60)
+        assert child.returncode == 130, err
+        assert time.monotonic() - started < 20
+    assert out.splitlines()[-1] == "interrupted"
+    assert err == ""
+    assert "done 59" not in out
+    assert len(family) > 4 or kind == "local"
+    while any(running(pid) for pid in family):
+        assert time.monotonic() - started < 30
+        time.sleep(0.1)

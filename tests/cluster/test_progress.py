@@ -1,0 +1,113 @@
+"""What a person sees of a run, on a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from circuit_atlas.cluster import progress
+from circuit_atlas.cluster.executor import (
+    Event,
+    Planned,
+    TaskDone,
+    TaskLost,
+    WorkersReady,
+)
+from circuit_atlas.cluster.progress import Bar, Lines, Tally, open_view
+from circuit_atlas.storage_schema.errors import WorkerLostError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import Receipt
+
+
+@dataclass(frozen=True)
+class Task:
+    layer: str
+    units: tuple[UnitKey, ...]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+KEYS = tuple(UnitKey("toy", "conv", unit) for unit in range(8))
+BLOCK = Task("conv", KEYS[:2])
+DONE = TaskDone(BLOCK, tuple(Receipt(key, "done", 1, 10, 1.0) for key in KEYS[:2]))
+FAILED = TaskDone(
+    Task("conv", KEYS[2:3]),
+    (Receipt(KEYS[2], "failed", 1, 0, 1.0, kind="non_finite", message="NaN in [the] scores"),),
+)
+RETRY = TaskLost(BLOCK, WorkerLostError("conv units 0, 1: its process ended"), True)
+GIVEN_UP = TaskLost(Task("conv", KEYS[3:4]), WorkerLostError("conv unit 3: ended"), False)
+EVENTS: tuple[Event, ...] = (
+    Planned(4, 3, 3), WorkersReady(1), WorkersReady(2), RETRY, DONE, FAILED, GIVEN_UP,
+)  # fmt: skip
+
+
+def test_rate_and_time_left_count_from_the_first_worker() -> None:
+    tally = Tally()
+    tally.note(Planned(8, 0, 4), 0.0)
+    assert tally.text(50.0) == "starting"
+    tally.note(WorkersReady(1), 100.0)
+    tally.note(WorkersReady(2), 105.0)
+    assert tally.text(105.0) == "first units under way"
+    tally.note(DONE, 110.0)
+    assert tally.text(110.0) == "12.0 units/min, 30s left"
+    tally.note(FAILED, 120.0)
+    tally.note(RETRY, 120.0)
+    assert tally.text(120.0) == "9.0 units/min, 33s left, 1 failed"
+    tally.note(GIVEN_UP, 120.0)
+    assert (tally.ended, tally.failed) == (4, 2)
+
+
+def test_lines_are_dated_and_say_all_that_went_wrong() -> None:
+    stream = io.StringIO()
+    with open_view(stream) as view:
+        assert isinstance(view, Lines)
+        for event in EVENTS:
+            view.show(event)
+    lines = stream.getvalue().splitlines()
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  ", line) for line in lines)
+    text = [line[21:] for line in lines]
+    assert text[:4] == [
+        "4 units to build in 3 tasks; 3 are there already",
+        "1 worker ready",
+        "2 workers ready",
+        "trying again: conv units 0, 1: its process ended",
+    ]
+    assert text[4].startswith("2/4 units, ")
+    assert text[5] == "failed: conv unit 2: NaN in [the] scores"
+    assert text[6] == "given up: conv unit 3: ended"
+    assert re.fullmatch(r"4/4 units, [\d.]+ units/s, 0s left, 2 failed", text[7])
+
+
+def test_a_long_run_writes_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 3))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    stream = io.StringIO()
+    view = Lines(stream)
+    view.show(Planned(1000, 0, 500))
+    view.show(WorkersReady(1))
+    for _ in range(100):
+        view.show(DONE)
+    assert 100 * 3 / 20 - 2 <= len(stream.getvalue().splitlines()) <= 100 * 3 / 20 + 4
+
+
+def test_a_terminal_gets_a_bar_with_counts_and_the_failures() -> None:
+    stream = Terminal()
+    with open_view(stream) as view:
+        assert isinstance(view, Bar)
+        for event in EVENTS:
+            view.show(event)
+    text = stream.getvalue()
+    assert "4/4" in text
+    assert "units/s" in text
+    assert "2 failed" in text
+    assert "NaN in [the] scores" in text, "brackets are no markup here"
+
+
+def test_lines_on_a_terminal_where_asked_for() -> None:
+    assert isinstance(open_view(Terminal(), plain=True), Lines)

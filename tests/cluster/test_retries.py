@@ -1,0 +1,78 @@
+"""The policy by itself: what is queued again, and which errors end a run."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+
+import pytest
+
+from circuit_atlas.cluster.retries import Backlog, Policy, describe, one_line, retryable
+from circuit_atlas.storage_schema.errors import (
+    DeadlineError,
+    InfrastructureError,
+    WriteError,
+)
+from circuit_atlas.storage_schema.keys import UnitKey
+
+
+@dataclass(frozen=True)
+class Task:
+    layer: str
+    units: tuple[UnitKey, ...]
+
+
+def task(*units: int) -> Task:
+    return Task("conv", tuple(UnitKey("toy", "conv", unit) for unit in units))
+
+
+def test_a_block_is_split_without_blame_and_goes_to_the_end() -> None:
+    backlog = Backlog([task(0, 1), task(2)], Policy(retries=1))
+    block = backlog.take()
+    assert backlog.lost(block)
+    assert [backlog.take() for _ in range(len(backlog))] == [task(2), task(0), task(1)]
+
+
+@pytest.mark.parametrize("retries", [0, 1, 3])
+def test_a_unit_alone_has_as_many_retries_as_the_policy_says(retries: int) -> None:
+    backlog = Backlog([task(5)], Policy(retries=retries))
+    tries = 1
+    while backlog.lost(backlog.take()):
+        tries += 1
+    assert tries == retries + 1
+    assert len(backlog) == 0
+
+
+def test_losses_of_one_unit_are_not_anothers() -> None:
+    backlog = Backlog([task(0)], Policy(retries=0))
+    assert not backlog.lost(task(0))
+    assert backlog.lost(task(1, 2))
+    assert not backlog.lost(task(1))
+
+
+def test_an_infrastructure_error_stays_itself() -> None:
+    error = DeadlineError("late")
+    assert retryable(error, doing="x") is error
+
+
+def test_an_error_that_another_try_cannot_help_is_raised() -> None:
+    with pytest.raises(WriteError, match="full"):
+        retryable(WriteError("full"), doing="x")
+
+
+def test_an_error_nobody_foresaw_is_one_line_with_its_trace() -> None:
+    try:
+        raise ValueError("odd\n  thing")
+    except ValueError as error:
+        found = retryable(error, doing="conv unit 3 stopped its worker")
+    assert type(found) is InfrastructureError
+    assert str(found) == "conv unit 3 stopped its worker: ValueError: odd thing"
+    assert "test_retries.py" in found.__notes__[0]
+    assert str(pickle.loads(pickle.dumps(found))) == str(found)
+
+
+def test_messages_stay_short() -> None:
+    assert describe(task(3)) == "conv unit 3"
+    assert describe(task(*range(16))) == "conv units 0, 1, 2 and 13 more"
+    assert one_line("a\n\tb " * 200).startswith("a b a b")
+    assert len(one_line("word " * 200)) == 300

@@ -1,0 +1,159 @@
+"""A whole build of a real network: the same on every executor, resumed, and honest about losses."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pytest
+
+from circuit_atlas.cluster.executor import (
+    Event,
+    Executor,
+    Planned,
+    TaskDone,
+    TaskLost,
+    TaskStarted,
+)
+from circuit_atlas.cluster.local_executor import LocalExecutor
+from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.run import build, executor_for
+from circuit_atlas.jobs.plan import Task
+from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.jobs.worker import WorkerJob
+from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError
+from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.verify import verify
+
+LAYER = "features.3.squeeze"
+SPEC = """
+[model]
+reference = "demo:squeezenet1_1"
+[preprocessing]
+resize = [64, 64]
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+[images]
+source = "demo:photos"
+held_out = "odd"
+limit = 4
+[[layers]]
+name = "features.3.squeeze"
+units = [0, 1, 2]
+[circuits]
+criteria = ["actgrad", "random"]
+fractions = [1, 0.3, 0.1]
+top_images = 2
+[run]
+store = "atlas"
+units_per_task = 2
+"""
+
+
+class Unlucky:
+    """Runs tasks here, but for a unit that is lost past all retries, after its commit or before."""
+
+    workers = 1
+
+    def __init__(self, unit: int, *, committed: bool) -> None:
+        self._unit = unit
+        self._committed = committed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        return None
+
+    def run(
+        self, tasks: Sequence[Task], job: WorkerJob, *, policy: Policy
+    ) -> Generator[Event, None, None]:
+        del policy
+        worker = job.open()
+        for task in tasks:
+            lost = tuple(key for key in task.units if key.unit == self._unit)
+            kept = Task(task.layer, tuple(key for key in task.units if key not in lost))
+            yield TaskDone(kept, worker.run(kept))
+            if lost and self._committed:
+                worker.run(Task(task.layer, lost))
+            if lost:
+                yield TaskLost(task, DeadlineError("late"), True)
+                yield TaskLost(Task(task.layer, lost), DeadlineError("late"), False)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An atlas that was built in this process."""
+    folder = tmp_path_factory.mktemp("local")
+    summary = build(spec(folder), executor=LocalExecutor())
+    assert (summary.done, summary.failed, summary.lost, summary.skipped) == (3, 0, 0, 0)
+    assert summary.size_bytes > 0
+    assert 0 < summary.compute_s < summary.wall_s
+    return folder / "atlas"
+
+
+def spec(folder: Path, text: str = SPEC) -> BuildSpec:
+    return BuildSpec.from_toml(text, folder=folder)
+
+
+def masks(place: Path) -> dict[tuple[int, str, int], bytes]:
+    reader = Reader(place)
+    return {
+        (unit, criterion, rung): np.packbits(reader.mask(commit, criterion, rung)).tobytes()
+        for unit, commit in reader.commits(LAYER).items()
+        for criterion in reader.header.criteria
+        for rung in range(len(reader.header.fractions))
+    }
+
+
+def test_a_second_run_has_nothing_to_do_and_changes_nothing(local: Path) -> None:
+    before = {path: path.read_bytes() for path in local.rglob("*") if path.is_file()}
+    events: list[Event] = []
+    summary = build(spec(local.parent), executor=LocalExecutor(), on_event=events.append)
+    assert (summary.done, summary.skipped) == (0, 3)
+    assert events == [Planned(units=0, skipped=3, tasks=0)]
+    assert before == {path: path.read_bytes() for path in local.rglob("*") if path.is_file()}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
+def test_on_ray_it_is_the_same_atlas(local: Path, tmp_path: Path) -> None:
+    wanted = spec(tmp_path)
+    summary = build(wanted, executor=executor_for(wanted))
+    assert (summary.done, summary.retried) == (3, 0)
+    assert masks(tmp_path / "atlas") == masks(local)
+    assert not verify(open_store(tmp_path / "atlas"))
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_unit_given_up_is_recorded_and_the_next_run_builds_it(
+    tmp_path: Path, committed: bool
+) -> None:
+    executor: Executor = Unlucky(1, committed=committed)
+    summary = build(spec(tmp_path), executor=executor)
+    assert summary.retried == 1
+    reader = Reader(tmp_path / "atlas")
+    if committed:
+        assert (summary.done, summary.lost, summary.failures) == (3, 0, ())
+        assert reader.failures(LAYER) == {}
+        return
+    assert (summary.done, summary.failed, summary.lost) == (2, 0, 1)
+    assert [(r.key.unit, r.kind, r.message) for r in summary.failures] == [(1, "deadline", "late")]
+    assert reader.failures(LAYER)[1].kind == "deadline"
+    events: list[Event] = []
+    again = build(spec(tmp_path), executor=LocalExecutor(), on_event=events.append)
+    assert (again.done, again.skipped, again.lost) == (1, 2, 0)
+    started = [event.task for event in events if isinstance(event, TaskStarted)]
+    assert [key.unit for task in started for key in task.units] == [1]
+    assert Reader(tmp_path / "atlas").failures(LAYER) == {}
+
+
+def test_another_spec_is_refused_before_any_worker_starts(local: Path) -> None:
+    other = SPEC.replace("[1, 0.3, 0.1]", "[1, 0.3]")
+    before = masks(local)
+    with pytest.raises(MismatchError, match="fractions"):
+        build(spec(local.parent, other), executor=Unlucky(0, committed=False))
+    assert masks(local) == before

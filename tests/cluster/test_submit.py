@@ -1,0 +1,235 @@
+"""A build handed to a Ray head over its job server; the head is the test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from circuit_atlas.cluster import submit as module
+from circuit_atlas.cluster.submit import submit
+from circuit_atlas.storage_schema.errors import InfrastructureError, SpecError
+from circuit_atlas.storage_schema.reader import Reader
+
+SPEC = """
+[model]
+reference = "demo:squeezenet1_1"
+[images]
+source = "pictures"
+[[layers]]
+name = "features.4.squeeze"
+units = [0, 1]
+[run]
+store = "atlas"
+"""
+
+BUILD = """
+[model]
+reference = "demo:squeezenet1_1"
+[preprocessing]
+resize = [64, 64]
+mean = [0.485, 0.456, 0.406]
+std = [0.229, 0.224, 0.225]
+[images]
+source = "demo:photos"
+held_out = "odd"
+limit = 4
+[[layers]]
+name = "features.3.squeeze"
+units = [0, 1]
+[circuits]
+fractions = [1, 0.1]
+top_images = 2
+[run]
+store = "atlas"
+"""
+
+
+@pytest.fixture(scope="module")
+def head(private_home: Path) -> Iterator[str]:
+    """A Ray head with a job server on a free port, ended as the child that it is: `ray stop` would
+    end every Ray of this machine."""
+    port, dashboard, agent, client = (free_port() for _ in range(4))
+    command = [
+        sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block",
+        f"--port={port}", f"--temp-dir={private_home / 'h'}", "--num-cpus=2",
+        "--object-store-memory=100000000", "--disable-usage-stats", "--include-dashboard=true",
+        "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={agent}", f"--ray-client-server-port={client}",
+    ]  # fmt: skip
+    # Ray runs the first `python` and `pip` of the path.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Else whether it asks for a token would depend on whether an earlier Ray left one in HOME.
+    variables = {**os.environ, "PATH": path, "RAY_AUTH_MODE": "disabled"}
+    with (private_home / "head.log").open("w") as log:
+        child = subprocess.Popen(command, stdout=log, stderr=log, env=variables, cwd=private_home)
+    try:
+        address = f"http://127.0.0.1:{dashboard}"
+        wait_for(address, child, private_home / "head.log")
+        yield address
+    finally:
+        child.send_signal(signal.SIGTERM)
+        child.wait(timeout=30)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def wait_for(address: str, child: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        assert child.poll() is None, log.read_text()
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
+            return
+        time.sleep(0.1)
+    pytest.fail(f"no job server at {address}: {log.read_text()}")
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def entrypoint(patch: pytest.MonkeyPatch, program: str) -> None:
+    patch.setattr(module, "ENTRYPOINT", f'python -c "{program}"')
+
+
+def line(text: str, start: str) -> str:
+    """The line of the log that starts so; Ray also puts the entrypoint into it."""
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+@pytest.mark.ray
+def test_a_build_runs_there(head: str, tmp_path: Path) -> None:
+    spec = tmp_path / "mine.toml"
+    spec.write_text(BUILD)
+    log: list[str] = []
+    assert submit(spec, address=head, on_log=log.append) == 0, "".join(log)
+    assert set(Reader(tmp_path / "atlas").commits("features.3.squeeze")) == {0, 1}
+    assert "2/2 units" in "".join(log)
+
+
+@pytest.mark.ray
+def test_our_code_and_the_spec_arrive_and_the_exit_code_returns(
+    head: str, spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Another cluster in the environment is not the one that was asked for.
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    entrypoint(
+        monkeypatch,
+        "import sys, time, circuit_atlas.cluster.wheel as wheel\n"
+        "print('code at', wheel.__file__)\n"
+        "print(open('spec.toml').read())\n"
+        "time.sleep(2)\n"
+        "print('the last line')\n"
+        "sys.exit(7)",
+    )
+    log: list[str] = []
+    assert submit(spec, address=head, on_log=log.append) == 7
+    text = "".join(log)
+    assert "py_modules_files" in line(text, "code at")
+    assert f'source = "{tmp_path / "pictures"}"' in text, "paths are those of the spec's folder"
+    assert f'store = "{tmp_path / "atlas"}"' in text
+    assert line(text, "the last line")
+    assert text.startswith("submitted as raysubmit_")
+
+
+@pytest.mark.ray
+def test_a_workers_ray_is_the_cluster_and_has_our_code_too(
+    head: str, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entrypoint(
+        monkeypatch,
+        "import ray\n"
+        "from circuit_atlas.cluster.ray_executor import RayExecutor\n"
+        "with RayExecutor('auto') as executor:\n"
+        "    print(executor.workers, 'workers')\n"
+        "    def where():\n"
+        "        import circuit_atlas.jobs as jobs\n"
+        "        return jobs.__file__\n"
+        "    print('workers have', ray.get(ray.remote(where).remote()))\n",
+    )
+    log: list[str] = []
+    assert submit(spec, address=head, on_log=log.append) == 0, "".join(log)
+    text = "".join(log)
+    assert line(text, "2 workers")
+    assert "py_modules_files" in line(text, "workers have")
+
+
+@pytest.mark.ray
+def test_the_log_is_whole_where_the_connection_breaks(
+    head: str, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entrypoint(
+        monkeypatch,
+        "import time\nfor number in range(30):\n    print('line', number)\n    time.sleep(0.1)\n",
+    )
+    follow = module.JobSubmissionClient.tail_job_logs
+    broken = 0
+
+    async def flaky(self: object, job: str) -> object:
+        nonlocal broken
+        chunks = 0
+        async for text in follow(self, job):
+            yield text
+            chunks += 1
+            if broken < 2 and chunks > 2:
+                broken += 1
+                raise RuntimeError("WebSocket connection closed unexpectedly")
+
+    monkeypatch.setattr(module.JobSubmissionClient, "tail_job_logs", flaky)
+    log: list[str] = []
+    assert submit(spec, address=head, on_log=log.append) == 0
+    lines = [line for line in "".join(log).splitlines() if line.startswith("line")]
+    assert lines == [f"line {number}" for number in range(30)]
+    assert broken == 2
+
+
+@pytest.mark.ray
+def test_ctrl_c_stops_following_and_says_how_to_stop_the_job(
+    head: str, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entrypoint(monkeypatch, "import time\nprint('under way')\ntime.sleep(600)\n")
+    log: list[str] = []
+
+    def on_log(text: str) -> None:
+        log.append(text)
+        if "under way\n" in text.splitlines(keepends=True):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        submit(spec, address=head, on_log=on_log)
+    job = log[0].split()[-1]
+    assert f"ray job stop {job} --address {head}" in log[-1]
+    client = module.JobSubmissionClient(head)
+    assert client.get_job_status(job) == module.JobStatus.RUNNING
+    client.stop_job(job)
+    with pytest.raises(InfrastructureError, match=f"^job {job} was stopped: .*resumes$"):
+        module._exit_code(job, module._follow(client, job, log.append))
+
+
+def test_nobody_there_is_one_line(spec: Path) -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(InfrastructureError) as caught:
+        submit(spec, address=address, on_log=pytest.fail)
+    assert str(caught.value).startswith(f"cannot submit to '{address}': ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_spec_that_cannot_be_used_is_not_submitted(tmp_path: Path) -> None:
+    with pytest.raises(SpecError):
+        submit(tmp_path / "absent.toml", address="http://127.0.0.1:1", on_log=pytest.fail)

@@ -1,0 +1,92 @@
+"""A job whose units do as they are told, so that what an executor makes of it can be seen.
+
+`Task` has the two fields that executors look at; the real one is in `circuit_atlas.jobs.plan`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from circuit_atlas.storage_schema.errors import (
+    InfrastructureError,
+    ModelError,
+    WriteError,
+)
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import Receipt
+
+
+@dataclass(frozen=True)
+class Task:
+    layer: str
+    units: tuple[UnitKey, ...]
+
+
+def tasks(*blocks: tuple[int, ...]) -> tuple[Task, ...]:
+    return tuple(Task("conv", tuple(UnitKey("toy", "conv", u) for u in block)) for block in blocks)
+
+
+@dataclass(frozen=True)
+class ToyJob:
+    """`log` receives a file for each start of a worker and each try of a unit."""
+
+    log: Path
+    units: Mapping[int, str] = field(default_factory=dict)
+    start: str = "well"
+
+    def open(self) -> ToyWorker:
+        _note(self.log, "start")
+        if self.start == "model":
+            raise ModelError("the weights of 'toy' lack conv.weight; give weights that fit")
+        if self.start == "bug":
+            raise RuntimeError("no such\ndevice")
+        if self.start == "die":
+            os._exit(3)
+        if self.start == "hang":
+            time.sleep(600)
+        return ToyWorker(self)
+
+    def tries(self, unit: int) -> int:
+        return len(list(self.log.glob(f"unit{unit}-*")))
+
+    def starts(self) -> int:
+        return len(list(self.log.glob("start-*")))
+
+
+class ToyWorker:
+    def __init__(self, job: ToyJob) -> None:
+        self.job = job
+
+    def run(self, task: Task) -> tuple[Receipt, ...]:
+        return tuple(self.unit(key) for key in task.units)
+
+    def unit(self, key: UnitKey) -> Receipt:
+        orders = self.job.units.get(key.unit, "well")
+        first = _note(self.job.log, f"unit{key.unit}") == 1
+        if orders == "fail":
+            return Receipt(key, "failed", 1, 0, 0.0, kind="non_finite", message="NaN in scores")
+        if orders == "bug" or (orders == "bug once" and first):
+            raise ValueError(f"unit {key.unit}\nis odd")
+        if orders == "lost" or (orders == "lost once" and first):
+            raise InfrastructureError("the network store did not answer")
+        if orders == "full":
+            raise WriteError("no space left on the disk; free some and run again")
+        if orders == "die" or (orders == "die once" and first):
+            os._exit(3)
+        if orders == "hang" or (orders == "hang once" and first):
+            time.sleep(600)
+        if orders == "threads":
+            return Receipt(key, "done", 1, int(os.environ["OMP_NUM_THREADS"]), 0.0)
+        if orders == "slow":
+            time.sleep(1.0)
+        return Receipt(key, "done", 1, os.getpid(), 0.0)
+
+
+def _note(log: Path, name: str) -> int:
+    """Leave a trace that outlives the process; how many of that name there are now."""
+    (log / f"{name}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    return len(list(log.glob(f"{name}-*")))
