@@ -108,7 +108,8 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
     "--address",
     default="local",
     show_default=True,
-    help="Which Ray: local starts one here; auto is the one this process runs in; or ray://HOST.",
+    help="Which Ray: local starts one here; auto is the one this process runs in; or HOST:PORT, on "
+    "a machine of the cluster.",
 )
 @_EXECUTOR
 @_STORE
