@@ -19,7 +19,6 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from circuit_atlas.jobs.spec_sections import PreprocessingSpec
 from circuit_atlas.jobs.wording import one_line
-from circuit_atlas.storage_schema.errors import ImageError
 
 # What `convert("RGB")` turns into 8-bit colours without a choice of ours.
 _PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"})
@@ -28,7 +27,7 @@ _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _JPEG_QUALITY = 85
 
 
-class UnreadablePictureError(ImageError):
+class UnreadablePictureError(Exception):
     """Why a picture is left out, in one line."""
 
 
