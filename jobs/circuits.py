@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.compact import compact_output
+from circuit_atlas.jobs.convolution import Kernels
 from circuit_atlas.jobs.forward import columns
-from circuit_atlas.jobs.graph import Kernels
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.stem import Stem
 from circuit_atlas.jobs.targets import Targets

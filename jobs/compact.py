@@ -9,6 +9,7 @@ the whole network with pruned kernels at zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.graph import Kernels, Network, Step, channels_last, conv_geometry
+from circuit_atlas.jobs.convolution import Kernels, channels_last, conv_geometry, convolve
+from circuit_atlas.jobs.graph import Network, Step
 from circuit_atlas.jobs.operations import BATCH_NORM, CHANNELWISE
 from circuit_atlas.jobs.stem import Stem
 
@@ -46,12 +48,14 @@ def compact_output(
     """
     live = live_channels(network, replaced, wanted)
     sizes = network.sizes.at(len(images), network.image)
-    values: dict[str, Any] = {network.image: channels_last(images), **sizes}
+    values: dict[str, Any] = {**sizes}
     steps = list(network.steps)
     if stem is not None and stem.last.name in live:
         kernels = replaced.get(stem.convolution.name)
         values[stem.last.name] = stem.channels(kernels, live[stem.last.name])
         steps = steps[steps.index(stem.last) + 1 :]
+    else:
+        values[network.image] = channels_last(images)
     for step in steps:
         if step.name in live:
             values[step.name] = _run(network, step, values, live, replaced)
@@ -186,15 +190,8 @@ def _convolve(
         groups = len(index)
     elif not live[source].all():
         weight = weight[:, torch.from_numpy(np.flatnonzero(live[source])).to(weight.device)]
-    return torch.ops.aten.conv2d(
-        value,
-        weight,
-        None if bias is None else bias[index],
-        list(geometry.stride),
-        geometry.padding if isinstance(geometry.padding, str) else list(geometry.padding),
-        list(geometry.dilation),
-        groups,
-    )
+    kernels = Kernels(weight, None if bias is None else bias[index])
+    return convolve(value, kernels, replace(geometry, groups=groups))
 
 
 def _take(value: Tensor, has: Channels, wants: Channels) -> Tensor:

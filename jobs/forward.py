@@ -1,4 +1,4 @@
-"""One image's forward pass, with what every backward pass over it needs and no unit changes.
+"""A forward pass, with what every backward pass over it needs and no cotangent changes.
 
 Kept as they are asked for: the slope of each activation function, where each maximum was taken,
 what each weight of a convolution meets at each position.
@@ -6,68 +6,70 @@ what each weight of a convolution meets at each position.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from circuit_atlas.jobs.graph import (
-    Network,
-    Replaced,
-    Step,
-    channels_last,
-    conv_geometry,
-    pair,
-)
+from circuit_atlas.jobs.convolution import channels_last, conv_geometry, pair
+from circuit_atlas.jobs.graph import Network, Replaced, Step
 
 
 @dataclass(frozen=True)
-class Winners:
-    """Where a max-pool took its maxima.
+class Repeats:
+    """Maxima of one image's max-pool that several windows took.
 
     Attributes:
-        places: (channels, positions) int64, the flat input position of each maximum.
         repeats: flat (position, channel) numbers of maxima that an earlier window took too.
         firsts: for each of them the earlier window's, so that cotangents can be added up there.
         alive: (channels, positions) bool: the first window of its maximum, and the maximum passes
             the ReLU before the pool, where there is one.
     """
 
-    places: Tensor
     repeats: Tensor
     firsts: Tensor
     alive: Tensor
 
 
 class Forward:
-    """The values of one image.
+    """The values of one image, over which any number of cotangents go back; or of several images,
+    each of which has one cotangent.
 
     Attributes:
         network: the traced network.
-        values: every step's result, (1, ...).
+        values: every step's result, (images, ...).
         replaced: what ran in place of the model's own weights.
     """
 
     def __init__(
-        self, network: Network, values: dict[str, Tensor], replaced: Replaced | None = None
+        self,
+        network: Network,
+        values: dict[str, Tensor],
+        replaced: Replaced | None = None,
+        places: Mapping[str, Tensor] | None = None,
     ) -> None:
+        """`places` gives `winners` of max-pools whose input is not among the values."""
         self.network = network
         self.values = values
         self.replaced = replaced
-        self._kept: dict[tuple[str, str], Tensor] = {}
-        self._winners: dict[str, Winners] = {}
+        self._slopes: dict[str, Tensor] = {}
+        self._columns: dict[str, Tensor] = {}
+        self._places: dict[str, Tensor] = dict(places or {})
+        self._repeats: dict[str, Repeats] = {}
 
     @classmethod
-    def of_batch(
-        cls, network: Network, images: Tensor, replaced: Replaced | None = None
-    ) -> list[Forward]:
+    def of_batch(cls, network: Network, images: Tensor) -> Iterator[Forward]:
         """One forward pass of several images, taken apart."""
-        values = network.forward(images, replaced=replaced)
-        return [
-            cls(network, {name: value[n : n + 1] for name, value in values.items()}, replaced)
-            for n in range(len(images))
-        ]
+        values = network.forward(images)
+        for n in range(len(images)):
+            yield cls(network, {name: value[n : n + 1] for name, value in values.items()})
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return len(self.values[self.network.target.name])
 
     def weight(self, step: Step) -> Tensor:
         """The weight that a convolution's step ran with."""
@@ -76,15 +78,14 @@ class Forward:
         return self.network.sites[step.convolution or 0].weight
 
     def slope(self, step: Step) -> Tensor:
-        """Derivative of an elementwise function at its input, (1, ...)."""
-        key = ("slope", step.name)
-        if key not in self._kept:
+        """Derivative of an elementwise function at its input, (images, ...)."""
+        if step.name not in self._slopes:
             if step.op == "relu":
                 value = self.values[step.name]
-                self._kept[key] = (value > 0).to(value.dtype)
+                self._slopes[step.name] = (value > 0).to(value.dtype)
             else:
-                self._kept[key] = self._autograd_slope(step)
-        return self._kept[key]
+                self._slopes[step.name] = self._autograd_slope(step)
+        return self._slopes[step.name]
 
     def _autograd_slope(self, step: Step) -> Tensor:
         with torch.enable_grad():
@@ -94,28 +95,35 @@ class Forward:
         return slope
 
     def columns(self, step: Step) -> Tensor:
-        """Input of a convolution laid out by what each weight meets: (groups, channels of a group,
-        K, positions)."""
-        key = ("columns", step.name)
-        if key not in self._kept:
-            self._kept[key] = columns(self.network, step, self.values[step.inputs[0]])
-        return self._kept[key]
+        """What each weight of a convolution meets at each position of the one image: (groups,
+        channels of a group, K, positions)."""
+        if step.name not in self._columns:
+            self._columns[step.name] = columns(self.network, step, self.values[step.inputs[0]])
+        return self._columns[step.name]
 
-    def winners(self, pool: Step, *, rectified: bool) -> Winners:
-        """Where a max-pool took its maxima; `rectified` if its input is a ReLU's result."""
-        if pool.name not in self._winners:
-            self._winners[pool.name] = self._find_winners(pool, rectified)
-        return self._winners[pool.name]
+    def places(self, pool: Step) -> Tensor:
+        """Where a max-pool took its maxima: flat input positions, (images, channels, positions)
+        int64."""
+        if pool.name not in self._places:
+            _, indices = functional.max_pool2d(
+                self.values[pool.inputs[0]], *pool_options(pool), return_indices=True
+            )
+            self._places[pool.name] = indices.flatten(2)
+        return self._places[pool.name]
 
-    def _find_winners(self, pool: Step, rectified: bool) -> Winners:
-        pooled, indices = functional.max_pool2d(
-            self.values[pool.inputs[0]], *_pool_options(pool), return_indices=True
-        )
-        places = indices[0].flatten(1)
+    def repeats(self, pool: Step, *, rectified: bool) -> Repeats:
+        """Which maxima of the one image several windows took; `rectified` if the pool's input is a
+        ReLU's result."""
+        if pool.name not in self._repeats:
+            self._repeats[pool.name] = self._find_repeats(pool, rectified)
+        return self._repeats[pool.name]
+
+    def _find_repeats(self, pool: Step, rectified: bool) -> Repeats:
+        places = self.places(pool)[0]
         channels, positions = places.shape
-        passes = (
-            pooled[0].flatten(1) > 0 if rectified else torch.ones_like(places, dtype=torch.bool)
-        )
+        passes = torch.ones_like(places, dtype=torch.bool)
+        if rectified:
+            passes = self.values[pool.name][0].flatten(1) > 0
         # Windows in order of the position that they took, the earliest window first.
         ordered, windows = places.sort(dim=1, stable=True)
         again = torch.zeros_like(passes)
@@ -127,23 +135,23 @@ class Forward:
         repeats = windows[repeated] * channels + channel[repeated]
         firsts = windows.gather(1, leader)[repeated] * channels + channel[repeated]
         alive = passes.scatter(1, windows, passes.gather(1, windows) & ~again)
-        return Winners(places, repeats, firsts, alive)
+        return Repeats(repeats, firsts, alive)
 
     def pooled_columns(self, step: Step, pool: Step) -> Tensor:
         """As `columns`, at the positions that a max-pool took of each output channel alone, and 0
-        where `Winners.alive` is not: (out channels, channels of a group, K, pooled positions)."""
-        key = ("columns", pool.name)
-        if key not in self._kept:
-            winners = self._winners[pool.name]
+        where `Repeats.alive` is not: (out channels, channels of a group, K, pooled positions)."""
+        if pool.name not in self._columns:
+            places = self.places(pool)[0]
             laid = self.columns(step)
             groups, inputs, weights, positions = laid.shape
-            out = len(winners.places)
+            out = len(places)
             flat = laid.reshape(groups, inputs * weights, positions)
             per_channel = flat.repeat_interleave(out // groups, 0) if groups > 1 else flat
-            where = winners.places[:, None, :].expand(-1, inputs * weights, -1)
-            taken = per_channel.expand(out, -1, -1).gather(2, where) * winners.alive[:, None, :]
-            self._kept[key] = taken.unflatten(1, (inputs, weights))
-        return self._kept[key]
+            where = places[:, None, :].expand(-1, inputs * weights, -1)
+            taken = per_channel.expand(out, -1, -1).gather(2, where)
+            taken = taken * self._repeats[pool.name].alive[:, None, :]
+            self._columns[pool.name] = taken.unflatten(1, (inputs, weights))
+        return self._columns[pool.name]
 
 
 def columns(network: Network, step: Step, value: Tensor) -> Tensor:
@@ -164,25 +172,28 @@ def columns(network: Network, step: Step, value: Tensor) -> Tensor:
     return unfolded.unflatten(0, (geometry.groups, -1))
 
 
-def spread_winners(cotangent: Tensor, winners: Winners, shape: tuple[int, ...]) -> Tensor:
-    """Cotangents of a max-pool's result (N, channels, h, w) -> of its input (N, *shape)."""
-    count, (channels, height, width) = len(cotangent), shape
-    flat = cotangent.new_zeros((count, height * width, channels))
-    where = winners.places.t().expand(count, -1, -1)
-    flat.scatter_add_(1, where, cotangent.permute(0, 2, 3, 1).flatten(1, 2))
+def spread_places(
+    cotangent: Tensor, places: Tensor, channels: slice, shape: tuple[int, ...]
+) -> Tensor:
+    """Cotangents of a max-pool's result (N, all channels, h, w) -> of some channels of its input
+    (N, *shape); `places` as `Forward.places`."""
+    count, (some, height, width) = len(cotangent), shape
+    flat = cotangent.new_zeros((count, height * width, some))
+    where = places[:, channels].transpose(1, 2).expand(count, -1, -1)
+    flat.scatter_add_(1, where, cotangent[:, channels].permute(0, 2, 3, 1).flatten(1, 2))
     return flat.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-def merge_winners(cotangent: Tensor, winners: Winners) -> Tensor:
+def merge_repeats(cotangent: Tensor, found: Repeats) -> Tensor:
     """Cotangents of a max-pool's result with those of one and the same maximum added up at its
     first window: (N, channels, h, w) -> (N, channels, positions); other windows' do not count."""
     laid = channels_last(cotangent).permute(0, 2, 3, 1).flatten(1, 2)
     flat = laid.flatten(1).clone()
-    flat.index_add_(1, winners.firsts, flat[:, winners.repeats])
+    flat.index_add_(1, found.firsts, flat[:, found.repeats])
     return flat.view_as(laid).transpose(1, 2)
 
 
-def _pool_options(
+def pool_options(
     step: Step,
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]:
     """Kernel, stride, padding, dilation and ceiling of `aten.max_pool2d`."""

@@ -1,4 +1,5 @@
-"""The backward pass of a traced network: many cotangents over one image's forward pass.
+"""The backward pass of a traced network: N cotangents over the forward pass of one image, or one
+cotangent over that of each of N images.
 
 Every rule takes N cotangents of a step's result, stacked on the batch axis, and gives N cotangents
 of each input. Written by hand are the operations on which convolutional networks spend their time;
@@ -14,11 +15,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.nn.grad import conv2d_input
 
-from circuit_atlas.jobs.forward import Forward, merge_winners, spread_winners
-from circuit_atlas.jobs.graph import Network, Ref, Step, channels_last, conv_geometry
+from circuit_atlas.jobs.convolution import (
+    ConvGeometry,
+    Kernels,
+    channels_last,
+    conv_geometry,
+    convolve,
+)
+from circuit_atlas.jobs.forward import Forward, merge_repeats, spread_places
+from circuit_atlas.jobs.graph import Network, Ref, Step
 from circuit_atlas.jobs.operations import BATCH_NORM, UNARY
 
 Rule = Callable[[Forward, Step, Tensor], list[tuple[str, Tensor]]]
@@ -31,8 +38,8 @@ class Arrival:
     Attributes:
         step: the convolution.
         cotangent: (N, channels, height, width); with `pool`, (N, channels, pooled positions).
-        pool: the max-pool through which alone the convolution is read, where no convolution comes
-            before it: then only the maxima have a cotangent, and the map is not spread out.
+        pool: where cotangents are given at its maxima alone: the max-pool through which alone the
+            convolution is read, and before which there is no other.
     """
 
     step: Step
@@ -40,81 +47,128 @@ class Arrival:
     pool: Step | None
 
 
-def backward(forward: Forward, start: Mapping[str, Tensor]) -> Iterator[Arrival]:
+def backward(
+    forward: Forward,
+    start: Mapping[str, Tensor],
+    *,
+    live: Mapping[str, Tensor] | None = None,
+    at_maxima: bool = False,
+) -> Iterator[Arrival]:
     """Walks back from the steps of `start`, and yields each convolution as its cotangent arrives.
 
     Args:
-        forward: one image's values.
+        forward: the values of one image, or of as many as there are cotangents.
         start: cotangents (N, channels, height, width) of one or more steps' results.
+        live: of some ungrouped convolutions, the output channels whose cotangent is not zero.
+        at_maxima: give the first convolution's cotangents at the maxima of its max-pool alone;
+            over one image, and worth it for many cotangents.
     """
     network = forward.network
     reads = network.reads
     needed = _leads_to_convolution(network)
     pending = {name: channels_last(cotangent) for name, cotangent in start.items()}
+    # Values whose cotangent is held by nobody else, so that it may be written over.
+    own: set[str] = set()
     gated: set[str] = set()
+
+    def push(name: str, gradient: Tensor, *, fresh: bool) -> None:
+        if name not in needed:
+            return
+        if name in pending:
+            pending[name] = pending[name] + gradient
+            own.add(name)
+        else:
+            pending[name] = gradient
+            if fresh:
+                own.add(name)
+
     for step in reversed(network.steps):
         cotangent = pending.pop(step.name, None)
         if cotangent is None:
             continue
+        if cotangent.dim() == 4 and step.op not in UNARY and step.op not in RULES:
+            cotangent = channels_last(cotangent)
         if step.convolution is not None:
             yield Arrival(step, cotangent, None)
         if not any(name in needed for name in step.inputs):
             continue
+        source = step.inputs[0]
         if step.op == "max_pool2d":
-            source = step.inputs[0]
-            alone = reads[source] == 1
             rectified = _rectified(network, source)
-            winners = forward.winners(step, rectified=rectified)
             first = _first_convolution(network, source, needed, reads)
-            if first is not None:
-                yield Arrival(first, merge_winners(cotangent, winners), step)
+            if first is not None and at_maxima:
+                found = forward.repeats(step, rectified=rectified)
+                yield Arrival(first, merge_repeats(cotangent, found), step)
                 continue
-            if rectified and alone:
+            if rectified and reads[source] == 1:
                 # The gate of the ReLU before the pool, at the pool's size.
-                cotangent = cotangent * (forward.values[step.name] > 0).to(cotangent.dtype)
+                gate = (forward.values[step.name] > 0).to(cotangent.dtype)
+                cotangent = cotangent.mul_(gate) if step.name in own else cotangent * gate
                 gated.add(source)
-            pushed = [(source, spread_winners(cotangent, winners, network.shape(source)))]
+            for name, channels in _parts(network, source, gated):
+                shape = network.shape(name)
+                spread = spread_places(cotangent, forward.places(step), channels, shape)
+                push(name, spread, fresh=True)
         elif step.convolution is not None:
             weight = forward.weight(step)
-            pushed = [(step.inputs[0], conv_input(network, step, cotangent, weight))]
+            if live is not None and step.name in live:
+                weight, cotangent = weight[live[step.name]], cotangent[:, live[step.name]]
+            parts = [(source, slice(0, network.shape(source)[0]))]
+            if is_matrix(step, weight):
+                parts = _parts(network, source, gated)
+            for name, channels in parts:
+                gradient = conv_input(network, step, cotangent, weight, channels)
+                push(name, gradient, fresh=True)
         elif step.op == "relu" and step.name in gated:
-            pushed = [(step.inputs[0], cotangent)]
+            push(source, cotangent, fresh=step.name in own)
+        elif step.op in UNARY:
+            slope = forward.slope(step)
+            scaled = cotangent.mul_(slope) if step.name in own else cotangent * slope
+            push(source, scaled, fresh=True)
         else:
-            rule = RULES.get(step.op, autograd_rule)
-            pushed = rule(forward, step, cotangent)
             if step.op == "cat" and step.name in gated:
                 gated.update(name for name in step.inputs if reads[name] == 1)
-        for name, gradient in pushed:
-            if name in needed:
-                laid = channels_last(gradient) if gradient.dim() == 4 else gradient
-                pending[name] = pending[name] + laid if name in pending else laid
+            for name, gradient in RULES.get(step.op, autograd_rule)(forward, step, cotangent):
+                push(name, gradient, fresh=False)
 
 
-def conv_input(network: Network, step: Step, cotangent: Tensor, weight: Tensor) -> Tensor:
-    """Cotangent of a convolution's input, (N, channels, height, width).
+def _parts(network: Network, name: str, gated: set[str]) -> list[tuple[str, slice]]:
+    """A value by the parts that it is concatenated from, where nothing else reads it: each part's
+    name and channels. So its cotangent comes in parts, and is not copied when it is split."""
+    step = network.by_name.get(name)
+    whole = slice(0, network.shape(name)[0])
+    if step is None or step.op != "cat" or network.reads[name] != 1 or step.args[1:] != (1,):
+        return [(name, whole)]
+    parts, start = [], 0
+    for part in step.args[0]:
+        if name in gated and network.reads[part.name] == 1:
+            gated.add(part.name)
+        stop = start + network.shape(part.name)[0]
+        parts.append((part.name, slice(start, stop)))
+        start = stop
+    return parts
+
+
+def conv_input(
+    network: Network, step: Step, cotangent: Tensor, weight: Tensor, channels: slice
+) -> Tensor:
+    """Cotangent of some channels of a convolution's input, (N, channels, height, width).
 
     With stride 1 it is a convolution with the flipped, transposed kernels, which in channels-last
-    runs several times faster than the transposed convolution that autograd calls; with 1 x 1
-    kernels, a matrix product.
+    runs several times faster than the transposed convolution that autograd calls.
     """
     geometry = conv_geometry(step.args)
     shape = network.shape(step.inputs[0])
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     top, bottom, left, right = geometry.pads(kernel)
     reach = [d * (k - 1) for d, k in zip(geometry.dilation, kernel, strict=True)]
-    if geometry.stride == (1, 1) and geometry.groups == 1:
-        if kernel == (1, 1) and not (top or bottom or left or right):
-            return torch.matmul(cotangent.permute(0, 2, 3, 1), weight[:, :, 0, 0]).permute(
-                0, 3, 1, 2
-            )
-        if (top, left) == (bottom, right) and top <= reach[0] and left <= reach[1]:
-            flipped = channels_last(weight.flip(2, 3).transpose(0, 1))
-            return functional.conv2d(
-                cotangent,
-                flipped,
-                padding=(reach[0] - top, reach[1] - left),
-                dilation=geometry.dilation,
-            )
+    even = (top, left) == (bottom, right) and top <= reach[0] and left <= reach[1]
+    if geometry.stride == (1, 1) and geometry.groups == 1 and even:
+        flipped = channels_last(weight[:, channels].flip(2, 3).transpose(0, 1))
+        padding = (reach[0] - top, reach[1] - left)
+        return convolve(
+            cotangent, Kernels(flipped, None), ConvGeometry((1, 1), padding, geometry.dilation, 1)
+        )
     padded = (
         len(cotangent),
         shape[0],
@@ -129,7 +183,19 @@ def conv_input(network: Network, step: Step, cotangent: Tensor, weight: Tensor) 
         dilation=geometry.dilation,
         groups=geometry.groups,
     )
-    return gradient[:, :, top : top + shape[1], left : left + shape[2]]
+    return gradient[:, channels, top : top + shape[1], left : left + shape[2]]
+
+
+def is_matrix(step: Step, weight: Tensor) -> bool:
+    """Whether a convolution is one matrix for every position."""
+    geometry = conv_geometry(step.args)
+    kernel = (int(weight.shape[2]), int(weight.shape[3]))
+    return (
+        kernel == (1, 1)
+        and geometry.stride == (1, 1)
+        and geometry.groups == 1
+        and not any(geometry.pads(kernel))
+    )
 
 
 def one_row_input(
@@ -195,7 +261,7 @@ def autograd_rule(forward: Forward, step: Step, cotangent: Tensor) -> list[tuple
 def autograd_cotangents(
     network: Network, step: Step, values: Mapping[str, Tensor], cotangent: Tensor
 ) -> list[tuple[str, Tensor]]:
-    """As `autograd_rule`, from the step's inputs (1, ...) alone."""
+    """As `autograd_rule`, from the step's inputs, (1, ...) or (N, ...), alone."""
     count = len(cotangent)
     with torch.enable_grad():
         expanded = {
@@ -215,10 +281,6 @@ def autograd_cotangents(
 
 def _ref(argument: Any) -> str | None:
     return argument.name if isinstance(argument, Ref) else None
-
-
-def _unary(forward: Forward, step: Step, cotangent: Tensor) -> list[tuple[str, Tensor]]:
-    return [(step.inputs[0], cotangent * forward.slope(step))]
 
 
 def _batch_norm(_forward: Forward, step: Step, cotangent: Tensor) -> list[tuple[str, Tensor]]:
@@ -274,7 +336,6 @@ def _reduce_to(gradient: Tensor, value: Tensor) -> Tensor:
 
 
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(UNARY, _unary),
     BATCH_NORM: _batch_norm,
     "add": _add,
     "sub": _add,
@@ -283,4 +344,5 @@ RULES: dict[str, Rule] = {
     "clone": _same,
     "dropout": _same,
 }
-"""Operations with a backward rule of their own, besides convolutions and max-pools."""
+"""Operations with a backward rule of their own, besides convolutions, max-pools and functions of
+single values."""

@@ -18,16 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.convolution import Kernels, channels_last, conv_geometry, convolve
 from circuit_atlas.storage_schema.errors import ModelError
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """Weight (out, in / groups, height, width) and bias (out,) of one call of a convolution."""
-
-    weight: Tensor
-    bias: Tensor | None
-
 
 Replaced = Mapping[str, Kernels]
 """What to use in place of the model's own weights, by the name of the step."""
@@ -68,8 +60,9 @@ class Step:
     def run(self, values: Mapping[str, Any], kernels: Kernels | None = None) -> Tensor:
         """The step's result from earlier values; `kernels` replaces a convolution's own."""
         args = _fill(self.args, values)
-        if kernels is not None:
-            args = (args[0], kernels.weight, kernels.bias, *args[3:])
+        if self.convolution is not None:
+            own = Kernels(args[1], args[2] if len(args) > 2 else None)
+            return convolve(args[0], kernels or own, conv_geometry(args))
         result = self.call(*args, **_fill(self.kwargs, values))
         return result if self.part is None else result[self.part]
 
@@ -141,21 +134,29 @@ class Network:
         """Shape of a step's result, or of the image, batch axis left out."""
         return self.image_shape if name == self.image else self.by_name[name].shape
 
-    def forward(self, images: Tensor, *, replaced: Replaced | None = None) -> dict[str, Tensor]:
-        """Every step's result for a batch of images (batch, 3, height, width)."""
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        replaced: Replaced | None = None,
+        given: tuple[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Every step's result for a batch of images (batch, 3, height, width).
+
+        With `given`, the name of a step and its result, without all that only that step needs: it
+        must be all that reads the image, directly or not.
+        """
         sizes = self.sizes.at(len(images), self.image)
         values: dict[str, Any] = {self.image: channels_last(images), **sizes}
-        for step in self.steps:
+        steps = self.steps
+        if given is not None:
+            values[given[0]] = given[1]
+            steps = steps[steps.index(self.by_name[given[0]]) + 1 :]
+        for step in steps:
             values[step.name] = step.run(values, (replaced or {}).get(step.name))
         for name in sizes:
             del values[name]
         return values
-
-
-def channels_last(images: Tensor) -> Tensor:
-    """Images laid out so that pooling and convolutions run fast: on a processor, pooling and the
-    first convolution of SqueezeNet take a tenth of the time that they take channels-first."""
-    return images.contiguous(memory_format=torch.channels_last)
 
 
 class ModelGraph:
@@ -354,48 +355,6 @@ class _Cutter:
                 "depth": 1 + max(self._depth[n.name] for n in node.all_input_nodes[:1]),
             }
         return list(self._sites).index(key)
-
-
-@dataclass(frozen=True)
-class ConvGeometry:
-    """How a convolution walks over its input."""
-
-    stride: tuple[int, int]
-    padding: tuple[int, int] | str
-    dilation: tuple[int, int]
-    groups: int
-
-    def pads(self, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Zeros added (top, bottom, left, right)."""
-        if self.padding == "valid":
-            return 0, 0, 0, 0
-        if isinstance(self.padding, str):
-            total = [d * (k - 1) for d, k in zip(self.dilation, kernel, strict=True)]
-            top, left = total[0] // 2, total[1] // 2
-            return top, total[0] - top, left, total[1] - left
-        return self.padding[0], self.padding[0], self.padding[1], self.padding[1]
-
-
-def conv_geometry(args: tuple[Any, ...]) -> ConvGeometry:
-    """Reads the arguments of `aten.conv2d`: input, weight, bias, stride, padding, dilation,
-    groups, the last five of them optional."""
-    tail = list(args[3:]) + [None] * (7 - len(args))
-    padding = tail[1] if tail[1] is not None else 0
-    return ConvGeometry(
-        stride=pair(tail[0], 1),
-        padding=padding if isinstance(padding, str) else pair(padding, 0),
-        dilation=pair(tail[2], 1),
-        groups=int(tail[3] or 1),
-    )
-
-
-def pair(value: Any, default: int) -> tuple[int, int]:
-    """An ATen size argument (missing, empty, one number or two) as (vertical, horizontal)."""
-    if value is None or (isinstance(value, (list, tuple)) and not value):
-        return default, default
-    if isinstance(value, int):
-        return value, value
-    return int(value[0]), int(value[-1])
 
 
 def _site_names(sites: Mapping[Any, Any]) -> dict[Any, str]:

@@ -76,7 +76,11 @@ class Layer:
         if scored.ordinal in self.upstream.ordinals:
             ordinal = self.upstream.ordinals.index(scored.ordinal)
             piece = self.upstream.index.slices()[ordinal]
-            out[:, piece] = scores.reshape(len(out), piece.stop - piece.start)
+            if scored.rows is None:
+                out[:, piece] = scores.reshape(len(out), piece.stop - piece.start)
+            else:
+                rows = out[:, piece].unflatten(1, (-1, scores.shape[-1]))
+                rows[:, scored.rows] = scores.flatten(1, 2)
 
 
 def open_layer(

@@ -1,20 +1,24 @@
-"""Backward passes of a block of units over one image, a few units at a time.
+"""Backward passes: of a block of units over one image, or of one unit over a batch of images.
 
-The input maps of the upstream convolutions do not depend on the unit, so they are computed once
-per image (`forward.Forward`). The units of a block walk back as the batch axis of every operation:
-few enough together that their maps stay in the processor's cache.
+The input maps of the upstream convolutions do not depend on the unit, so in the whole network they
+are computed once per image (`forward.Forward`). The units of a block walk back as the batch axis of
+every operation: few enough together that their maps stay in the processor's cache. In a pruned
+network, which belongs to one unit, it is the images that walk back together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.forward import Forward
+from circuit_atlas.jobs.convolution import ConvGeometry, conv_geometry
+from circuit_atlas.jobs.forward import Forward, columns
 from circuit_atlas.jobs.gradients import Arrival, backward, one_row_input
+from circuit_atlas.jobs.graph import Site, Step
 from circuit_atlas.jobs.targets import Response, Targets, response_gradient
 
 # 2, 4, 8 and 16 were tried on SqueezeNet at 224 x 224: maps of 4 units fill a 2 MiB cache.
@@ -28,33 +32,58 @@ class Call:
     With g groups of i input and o output channels each, kernels of K weights, P output positions:
 
     Attributes:
-        columns: (g, i, K, P) what each weight of each kernel meets at each position.
+        columns: gives (g, i, K, P), what each weight of each kernel meets at each position.
         weight: (g, o, i, K).
         cotangents: pieces (units, g, o, P) of the gradient of each unit's response by the output
             Y, one after the other along the units.
         positions: of the output; more than P where only some of them have a cotangent.
+        applied: the convolution itself, where P are all positions and g are its own groups.
 
     Where each unit reaches one output channel alone, the rows of all units stand on the output
     (or group) axis instead, and `units` is 1.
     """
 
-    columns: Tensor
+    columns: Callable[[], Tensor]
     weight: Tensor
     cotangents: tuple[Tensor, ...]
     positions: int
+    applied: Applied | None
 
     @property
     def units(self) -> int:
         """Units of all pieces."""
         return sum(len(piece) for piece in self.cotangents)
 
+    def rows(self, some: Tensor) -> Call:
+        """The call with some of its output channels alone; of an ungrouped convolution."""
+        pieces = tuple(piece[:, :, some] for piece in self.cotangents)
+        return replace(self, weight=self.weight[:, some], cotangents=pieces)
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A convolution's input (1, channels, h, w), how it walks over it, and heights and widths of
+    its kernels and of its output."""
+
+    value: Tensor
+    geometry: ConvGeometry
+    kernel: tuple[int, int]
+    size: tuple[int, int]
+
 
 @dataclass(frozen=True)
 class SitePass:
-    """A convolution, by its ordinal among the network's sites, with every call of it."""
+    """A convolution, by its ordinal among the network's sites, with every call of it.
+
+    Attributes:
+        ordinal: of the site.
+        calls: its calls.
+        rows: the output channels that the calls are of, where they are not all.
+    """
 
     ordinal: int
     calls: tuple[Call, ...]
+    rows: Tensor | None = None
 
 
 def site_passes(
@@ -90,8 +119,52 @@ def site_passes(
             yield SitePass(ordinal, calls)
 
 
+def image_passes(
+    forward: Forward,
+    target: Targets,
+    response: Response,
+    *,
+    one_row: Mapping[int, Tensor],
+    live: Mapping[str, Tensor],
+) -> Iterator[tuple[int, SitePass]]:
+    """As `site_passes`, of one unit over each of the images of a pruned network; with every
+    convolution comes the image's place among them.
+
+    Args:
+        forward: the values of the images.
+        target: the unit.
+        response: what is explained.
+        one_row: as in `site_passes`.
+        live: of some ungrouped convolutions, the output channels whose cotangent is not zero.
+    """
+    count = forward.images
+    maps = target.maps(forward.values[forward.network.target.name])
+    gradient = response_gradient(maps, response)[0]
+    rows = {ordinal: own.expand(count) for ordinal, own in one_row.items()}
+    arrived = {
+        a.step.name: a for a in _walk(forward, target.repeated(count), gradient, rows, live=live)
+    }
+    for ordinal, site in enumerate(forward.network.sites):
+        arrivals = [arrived[name] for name in site.steps if name in arrived]
+        if not arrivals:
+            continue
+        own = one_row.get(ordinal)
+        by_row = own is None and len(site.steps) == 1
+        kept = live.get(site.steps[0]) if by_row else None
+        for image in range(count):
+            calls = (_image_call(forward, a, image, own) for a in arrivals)
+            if kept is not None:
+                calls = (call.rows(kept) for call in calls)
+            yield image, SitePass(ordinal, tuple(calls), kept)
+
+
 def _walk(
-    forward: Forward, targets: Targets, gradient: Tensor, one_row: Mapping[int, Tensor]
+    forward: Forward,
+    targets: Targets,
+    gradient: Tensor,
+    one_row: Mapping[int, Tensor],
+    *,
+    live: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Arrival]:
     """Every convolution with its cotangent: (units, positions) of the units' own rows where
     `one_row` names them, as in `Arrival` otherwise."""
@@ -107,7 +180,7 @@ def _walk(
         start = {target.inputs[0]: one_row_input(network, target, gradient, rows, weight)}
     else:
         start = {target.name: targets.spread(gradient)}
-    for arrival in backward(forward, start):
+    for arrival in backward(forward, start, live=live, at_maxima=live is None):
         own = one_row.get(arrival.step.convolution or 0)
         if own is None:
             yield arrival
@@ -119,22 +192,46 @@ def _walk(
 
 def _call(forward: Forward, arrivals: list[Arrival], rows: Tensor | None) -> Call:
     step, pool = arrivals[0].step, arrivals[0].pool
+    cotangents = [arrival.cotangent for arrival in arrivals]
     site = forward.network.sites[step.convolution or 0]
-    positions = step.shape[1] * step.shape[2]
-    groups = site.groups
     if pool is not None:
         # Each output channel has positions of its own, so each is a group of its own.
-        groups = len(site.weight)
-        laid = forward.pooled_columns(step, pool)
-    else:
-        laid = forward.columns(step)
+        laid = partial(forward.pooled_columns, step, pool)
+        return _laid_call(site, step, len(site.weight), laid, cotangents, rows)
+    laid = partial(forward.columns, step)
+    value = forward.values[step.inputs[0]]
+    return _laid_call(site, step, site.groups, laid, cotangents, rows, value)
+
+
+def _image_call(forward: Forward, arrival: Arrival, image: int, rows: Tensor | None) -> Call:
+    step, some = arrival.step, slice(image, image + 1)
+    site = forward.network.sites[step.convolution or 0]
+    value = forward.values[step.inputs[0]][some]
+    laid = partial(columns, forward.network, step, value)
+    return _laid_call(site, step, site.groups, laid, [arrival.cotangent[some]], rows, value)
+
+
+def _laid_call(
+    site: Site,
+    step: Step,
+    groups: int,
+    laid: Callable[[], Tensor],
+    cotangents: list[Tensor],
+    rows: Tensor | None,
+    value: Tensor | None = None,
+) -> Call:
+    _, height, width = step.shape
+    kernel = (int(site.weight.shape[2]), int(site.weight.shape[3]))
+    applied = (
+        None if value is None else Applied(value, conv_geometry(step.args), kernel, (height, width))
+    )
     if rows is None:
         weight = site.weight.flatten(2).unflatten(0, (groups, -1))
-        pieces = [a.cotangent.flatten(2).unflatten(1, (groups, -1)) for a in arrivals]
-        return Call(laid, weight, tuple(pieces), positions)
+        pieces = tuple(piece.flatten(2).unflatten(1, (groups, -1)) for piece in cotangents)
+        return Call(laid, weight, pieces, height * width, applied)
     own = site.weight.flatten(2)[rows]
-    flat = torch.cat([arrival.cotangent for arrival in arrivals])
+    flat = torch.cat(cotangents)
     if groups == 1:
-        return Call(laid, own[None], (flat[None, None],), positions)
+        return Call(laid, own[None], (flat[None, None],), height * width, applied)
     group = rows // (len(site.weight) // groups)
-    return Call(laid[group], own[:, None], (flat[None, :, None],), positions)
+    return Call(lambda: laid()[group], own[:, None], (flat[None, :, None],), height * width, None)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.graph import Network, Step, conv_geometry, pair
+from circuit_atlas.jobs.convolution import conv_geometry, pair
+from circuit_atlas.jobs.graph import Network, Step
 from circuit_atlas.jobs.operations import CHANNEL_MOVES, POINTWISE
 
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuit_atlas.jobs.convolution import channels_last, weight_gradient
 from circuit_atlas.jobs.passes import Call
 
 # Activation maps of this many bytes at a time: small enough to stay in the processor's cache.
@@ -35,29 +36,19 @@ def actgrad(calls: Sequence[Call]) -> Tensor:
 
 
 def _actgrad(call: Call) -> Tensor:
-    groups, inputs, weights, _ = call.columns.shape
+    groups, rows, inputs, weights = call.weight.shape
+    laid = call.columns()
     if weights == 1:
         # A_oi = w_oi x_i, so |w| leaves the sum over positions.
-        maps = call.columns[:, :, 0].abs().transpose(1, 2)
-        product = torch.cat([torch.matmul(piece.abs(), maps) for piece in call.cotangents])
-        return product * call.weight[..., 0].abs() / call.positions
-    gradient = _stacked(call).permute(1, 2, 3, 0)
-    scores = gradient.new_empty((groups, call.weight.shape[1], inputs, call.units))
-    for part, rows in _pieces(call):
-        maps = torch.matmul(call.weight[part, rows].transpose(1, 2), call.columns[part]).abs_()
-        scores[part, rows] = torch.matmul(maps.transpose(1, 2), gradient[part, rows])
+        maps = laid[:, :, 0].abs().transpose(1, 2)
+        products = [_product(piece.abs(), maps) for piece in _batches(call)]
+        return torch.cat(products) * call.weight[..., 0].abs() / call.positions
+    gradient = _stacked(call).abs_().permute(1, 2, 3, 0)
+    scores = gradient.new_empty((groups, rows, inputs, call.units))
+    for part, some in _pieces(laid, rows):
+        maps = torch.matmul(call.weight[part, some].transpose(1, 2), laid[part]).abs_()
+        scores[part, some] = torch.matmul(maps.transpose(1, 2), gradient[part, some])
     return scores.permute(3, 0, 1, 2) / call.positions
-
-
-def _stacked(call: Call) -> Tensor:
-    """|dY| of all units with each channel's positions side by side: (units, g, o, P)."""
-    out = call.columns.new_empty((call.units, *call.cotangents[0].shape[1:]))
-    rows = iter(out.flatten(1, 2))
-    for piece in call.cotangents:
-        for unit in piece.abs().flatten(1, 2):
-            # Two axes at a time: torch turns a matrix fast, and a whole batch of maps slowly.
-            next(rows).copy_(unit)
-    return out
 
 
 def snip(calls: Sequence[Call]) -> Tensor:
@@ -66,13 +57,73 @@ def snip(calls: Sequence[Call]) -> Tensor:
     In a masked network, whose calls carry the unmasked w and the masked network's gradient, it is
     |dr/dm| averaged over the kernel for a mask entry m on each weight: the score of FORCE.
     """
-    gradients = []
-    for call in calls:
-        groups, inputs, weights, positions = call.columns.shape
-        flat = call.columns.reshape(groups, inputs * weights, positions).transpose(1, 2)
-        pieces = [torch.matmul(piece, flat) for piece in call.cotangents]
-        gradients.append(torch.cat(pieces).unflatten(-1, (inputs, weights)))
-    return (_sum(gradients) * calls[0].weight).abs().mean(-1)
+    applied = [call.applied for call in calls]
+    weights = calls[0].weight.shape[-1]
+    # Weights of a kernel before its input channels, so that the mean adds up whole rows.
+    weight = calls[0].weight.transpose(2, 3).contiguous()
+    if weights > 1 and all(applied):
+        parts = zip(*(_weight_gradients(call) for call in calls), strict=True)
+    else:
+        parts = zip(*(_column_gradients(call) for call in calls), strict=True)
+    scores = []
+    for terms in parts:
+        worth = (_sum(terms) * weight).abs_()
+        scores.append(worth.sum(-2).div_(weights))
+    return torch.cat(scores)
+
+
+def _weight_gradients(call: Call) -> Iterator[Tensor]:
+    """dr/dw of every unit, (1, g, o, K, i), by the convolution's own backward pass."""
+    applied = call.applied
+    groups, rows, inputs, weights = call.weight.shape
+    if applied is None:
+        return
+    shape = call.weight.flatten(0, 1).unflatten(-1, applied.kernel)
+    weight = channels_last(shape)
+    for piece in call.cotangents:
+        for unit in piece:
+            cotangent = unit.flatten(0, 1).unflatten(-1, applied.size)[None]
+            gradient = weight_gradient(applied.geometry, applied.value, cotangent, weight)
+            laid = gradient.permute(0, 2, 3, 1).reshape(1, groups, rows, weights, inputs)
+            yield laid
+
+
+def _column_gradients(call: Call) -> Iterator[Tensor]:
+    """dr/dw of some units, (units, g, o, K, i), by what each weight meets."""
+    _, _, inputs, weights = call.weight.shape
+    flat = call.columns().transpose(1, 2).flatten(1, 2).transpose(1, 2)
+    for piece in _batches(call):
+        yield _product(piece, flat).unflatten(-1, (weights, inputs))
+
+
+def _batches(call: Call) -> tuple[Tensor, ...]:
+    """The pieces of the cotangents as they are best multiplied: many groups have few rows each, so
+    there all units go together."""
+    return call.cotangents if len(call.weight) == 1 else (_stacked(call),)
+
+
+def _product(piece: Tensor, right: Tensor) -> Tensor:
+    """(units, g, o, P) times (g, P, n) -> (units, g, o, n)."""
+    units, groups, rows, positions = piece.shape
+    if groups == 1:
+        # One after the other, as the batched product would copy `right` for every unit.
+        out = piece.new_empty((units, 1, rows, right.shape[-1]))
+        for unit, to in zip(piece, out, strict=True):
+            torch.mm(unit[0], right[0], out=to[0])
+        return out
+    stacked = piece.transpose(0, 1).reshape(groups, units * rows, positions)
+    return torch.bmm(stacked, right).unflatten(1, (units, rows)).transpose(0, 1)
+
+
+def _stacked(call: Call) -> Tensor:
+    """dY of all units with each channel's positions side by side: (units, g, o, P)."""
+    out = call.cotangents[0].new_empty((call.units, *call.cotangents[0].shape[1:]))
+    rows = iter(out.flatten(1, 2))
+    for piece in call.cotangents:
+        for unit in piece.flatten(1, 2):
+            # Two axes at a time: torch turns a matrix fast, and a whole batch of maps slowly.
+            next(rows).copy_(unit)
+    return out
 
 
 def magnitude(weight: Tensor) -> Tensor:
@@ -98,11 +149,10 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _pieces(call: Call) -> Iterator[tuple[slice, slice]]:
+def _pieces(laid: Tensor, rows: int) -> Iterator[tuple[slice, slice]]:
     """Groups and rows whose activation maps are computed at one time."""
-    groups, inputs, _, positions = call.columns.shape
-    rows = call.weight.shape[1]
-    row_bytes = inputs * positions * call.columns.element_size()
+    groups, inputs, _, positions = laid.shape
+    row_bytes = inputs * positions * laid.element_size()
     together = max(1, _PIECE_BYTES // (rows * row_bytes))
     if together > 1:
         for start in range(0, groups, together):

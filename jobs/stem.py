@@ -8,13 +8,17 @@ norm, ReLU, pooling), and each circuit picks its own.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
-from circuit_atlas.jobs.graph import Kernels, Network, Step, channels_last
+from circuit_atlas.jobs.convolution import Kernels, channels_last
+from circuit_atlas.jobs.forward import pool_options
+from circuit_atlas.jobs.graph import Network, Step
 from circuit_atlas.jobs.operations import BATCH_NORM, UNARY
 
 # 2^4 patterns a channel: more inputs would cost more than they save.
@@ -22,23 +26,33 @@ _MOST_INPUTS = 4
 _FOLLOWS = UNARY | {BATCH_NORM, "max_pool2d", "avg_pool2d", "clone", "dropout"}
 
 
+@dataclass(frozen=True)
 class Stem:
     """Every channel that pruning can make of the first convolution, for a batch of images.
 
     Attributes:
         convolution: the step that applies it.
         last: the step up to which results are kept; its result is read channel by channel.
+        weight: of the convolution in the whole network.
+        table: (images, patterns * channels, height, width), results of `last`.
+        places: where `last`, a max-pool, took its maxima, of the same shape; None where that is not
+            asked for.
     """
 
-    def __init__(self, convolution: Step, last: Step, table: Tensor, weight: Tensor) -> None:
-        self.convolution = convolution
-        self.last = last
-        self._table = table
-        self._weight = weight
+    convolution: Step
+    last: Step
+    weight: Tensor
+    table: Tensor
+    places: Tensor | None
 
     @classmethod
     def of(
-        cls, network: Network, images: Tensor, means: Mapping[str, Tensor] | None
+        cls,
+        network: Network,
+        images: Tensor,
+        means: Mapping[str, Tensor] | None,
+        *,
+        places: bool = False,
     ) -> Stem | None:
         """The stem of a network, or None where it has no such first convolution.
 
@@ -46,45 +60,87 @@ class Stem:
             network: the traced network.
             images: (images, 3, height, width).
             means: each kernel's mean contribution (out, in) by step, for mean ablation.
+            places: keep where maxima were taken; then None too where anything but batch norm and a
+                ReLU stands between the convolution and a max-pool.
         """
         chain = _chain(network)
-        if chain is None:
+        if chain is None or (places and not _ends_in_maxima(chain)):
             return None
         first = chain[0]
-        site = network.sites[first.convolution or 0]
-        inputs = site.weight.shape[1]
+        weight = network.sites[first.convolution or 0].weight
+        out, inputs = weight.shape[:2]
         patterns = 2**inputs
-        kept = torch.tensor([[p >> i & 1 for i in range(inputs)] for p in range(patterns)])
-        kept = kept.to(site.weight.device, torch.bool)[:, None, :]
-        weight = (site.weight[None] * kept[..., None, None]).flatten(0, 1)
-        own = first.args[2] if len(first.args) > 2 else None
-        bias = None if own is None else own.repeat(patterns)
-        if means is not None:
-            shift = (means[first.name][None] * ~kept).sum(2).flatten()
-            bias = shift if bias is None else bias + shift
-        value = first.run({first.inputs[0]: channels_last(images)}, Kernels(weight, bias))
-        for step in chain[1:]:
-            if step.op == BATCH_NORM:
-                args = [a.repeat(patterns) if isinstance(a, Tensor) else a for a in step.args[1:]]
-                value = step.call(value, *args)[0]
-            else:
-                value = step.run({step.inputs[0]: value})
-        return cls(first, chain[-1], value.contiguous(), site.weight)
+        shape = (len(images), patterns * out, *chain[-1].shape[1:])
+        table = images.new_empty(shape)
+        where = images.new_empty(shape, dtype=torch.int64) if places else None
+        bias = first.args[2] if len(first.args) > 2 else None
+        # A pattern and an image at a time, so that the maps stay in the processor's cache.
+        for pattern in range(patterns):
+            kept = torch.tensor([bool(pattern >> n & 1) for n in range(inputs)])
+            kept = kept.to(weight.device)
+            shifted = bias
+            if means is not None:
+                shift = (means[first.name] * ~kept).sum(1)
+                shifted = shift if bias is None else bias + shift
+            kernels = Kernels(weight * kept[:, None, None], shifted)
+            channels = slice(pattern * out, (pattern + 1) * out)
+            for n in range(len(images)):
+                value = first.run({first.inputs[0]: channels_last(images[n : n + 1])}, kernels)
+                value, indices = _follow(chain[1:], value, places=places)
+                table[n, channels] = value[0]
+                if where is not None and indices is not None:
+                    where[n, channels] = indices[0]
+        return cls(first, chain[-1], weight, table, where)
 
     def part(self, images: slice | list[int]) -> Stem:
         """The same for some of the images."""
-        return Stem(self.convolution, self.last, self._table[images], self._weight)
+        places = None if self.places is None else self.places[images]
+        return replace(self, table=self.table[images], places=places)
 
     def channels(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
         """The live channels of `last` in a circuit: (images, live channels, height, width)."""
-        weight = self._weight if kernels is None else kernels.weight
+        return channels_last(self.table[:, self._index(kernels, live)])
+
+    def maxima(self, kernels: Kernels) -> Tensor:
+        """Where the max-pool took its maxima in a circuit: (images, channels, positions)."""
+        if self.places is None:
+            raise ValueError("the stem was opened without places")
+        live = np.ones(len(self.weight), dtype=np.bool_)
+        return self.places[:, self._index(kernels, live)].flatten(2)
+
+    def _index(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
+        weight = self.weight if kernels is None else kernels.weight
         kept = weight.ne(0).any(-1).any(-1).long()
         # A kernel that is zero in the whole model is the same kept or pruned.
         bits = 2 ** torch.arange(kept.shape[1], device=kept.device)
         pattern = (kept * bits).sum(1)
         channel = torch.arange(len(pattern), device=kept.device)
-        index = (pattern * len(pattern) + channel)[torch.from_numpy(live).to(kept.device)]
-        return channels_last(self._table[:, index])
+        return (pattern * len(pattern) + channel)[torch.from_numpy(live).to(kept.device)]
+
+
+def _follow(
+    steps: tuple[Step, ...], value: Tensor, *, places: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The result of the steps, and the places of the last one's maxima where asked for."""
+    indices = None
+    # A ReLU and the max-pool after it can change places, and the ReLU has less to do then.
+    swapped = len(steps) > 1 and (steps[-2].op, steps[-1].op) == ("relu", "max_pool2d")
+    for step in (*steps[:-2], steps[-1], steps[-2]) if swapped else steps:
+        if places and step.op == "max_pool2d":
+            value, indices = functional.max_pool2d(value, *pool_options(step), return_indices=True)
+        elif step.op == BATCH_NORM:
+            value = step.call(value, *step.args[1:])[0]
+        elif step.op == "relu":
+            value = torch.relu_(value)
+        else:
+            value = step.run({step.inputs[0]: value})
+    return value, indices
+
+
+def _ends_in_maxima(chain: tuple[Step, ...]) -> bool:
+    """Whether the chain is a convolution, batch norm perhaps, a ReLU and a max-pool."""
+    names = [step.op for step in chain[1:]]
+    return names[-2:] == ["relu", "max_pool2d"] and set(names[:-2]) <= {BATCH_NORM}
 
 
 def _chain(network: Network) -> tuple[Step, ...] | None:

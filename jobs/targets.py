@@ -53,6 +53,11 @@ class Targets:
         channels = None if self.channels is None else self.channels[units]
         return Targets(channels, self.directions[units])
 
+    def repeated(self, count: int) -> Targets:
+        """The one unit, so many times."""
+        channels = None if self.channels is None else self.channels.expand(count)
+        return Targets(channels, self.directions.expand(count, -1))
+
     def maps(self, output: Tensor) -> Tensor:
         """Each unit's map: layer output (images, channels, h, w) -> (units, images, h, w).
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from circuit_atlas.jobs.block import Block
 from circuit_atlas.jobs.evaluate import Reference
-from circuit_atlas.jobs.force import force_scores, schedule
+from circuit_atlas.jobs.force import Course, force_scores, schedule
 from circuit_atlas.jobs.prune import keep_best, kernels_kept, ladder
 from circuit_atlas.jobs.scores import magnitude_scores, random_scores
 from circuit_atlas.jobs.subfeatures import response_rows
@@ -58,25 +59,23 @@ def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | F
     waiting = iter(keys)
     while some := tuple(islice(waiting, _units_together(block))):
         pruned: dict[UnitKey, Pruned | FailureRecord] = {}
-        spent_s: dict[UnitKey, float] = {}
+        started = time.perf_counter()
+        force = _force(block, [key.unit for key in some if key.unit in block.live])
         for key in some:
-            started = time.perf_counter()
             try:
-                pruned[key] = _prune(block, key)
+                pruned[key] = _prune(block, key, force)
             except UnitError as error:
                 pruned[key] = failure(key, error)
-            spent_s[key] = time.perf_counter() - started
-        started = time.perf_counter()
         ready = [unit for unit in pruned.values() if isinstance(unit, Pruned)]
         trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
         if trials:
             run(block.layer, trials, block.batches, means=block.means)
-        run_s = (time.perf_counter() - started) / max(1, len(ready))
+        each_s = (time.perf_counter() - started) / len(some)
         for key, unit in pruned.items():
             if isinstance(unit, FailureRecord):
                 yield unit
             else:
-                yield _record(block, key, unit, block.shared_s + spent_s[key] + run_s)
+                yield _record(block, key, unit, block.shared_s + each_s)
 
 
 def failure(key: UnitKey, error: Exception) -> FailureRecord:
@@ -97,7 +96,28 @@ def _units_together(block: Block) -> int:
     return max(1, _MAPS_BYTES // (maps * block.maps[0, 0].nbytes))
 
 
-def _prune(block: Block, key: UnitKey) -> Pruned:
+def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
+    """Of each unit the scores that chose the circuit of each fraction, (fractions, kernels)."""
+    spec = block.source.spec.circuits
+    if "force" not in block.header.criteria or not numbers:
+        return {}
+    courses = []
+    for number in numbers:
+        total = int(block.layer.reachable(number).sum())
+        for fraction in block.header.fractions:
+            counts = schedule(kernels_kept(fraction, total), total, spec.force_steps)
+            courses.append(Course(number, counts))
+    scores = force_scores(
+        block.layer,
+        courses,
+        partial(block.batches, range(block.scoring)),
+        response=spec.response,
+    )
+    by_unit = np.stack(scores).reshape(len(numbers), len(block.header.fractions), -1)
+    return dict(zip(numbers, by_unit, strict=True))
+
+
+def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) -> Pruned:
     """Scores and masks of every criterion, and the trials of their circuits."""
     full = block.full(key.unit)
     if not np.isfinite(full).all():
@@ -109,7 +129,7 @@ def _prune(block: Block, key: UnitKey) -> Pruned:
         )
     if key.unit not in block.live:
         return Pruned((), (), ())
-    criteria = tuple(_criterion(block, key.unit, name) for name in block.header.criteria)
+    criteria = tuple(_criterion(block, key.unit, name, force) for name in block.header.criteria)
     places = range(len(block.images))
     trial = partial(Trial, key.unit)
     sets, singles = [], []
@@ -124,7 +144,9 @@ def _prune(block: Block, key: UnitKey) -> Pruned:
     return Pruned(criteria, tuple(sets), tuple(singles))
 
 
-def _criterion(block: Block, number: int, name: str) -> CriterionRecord:
+def _criterion(
+    block: Block, number: int, name: str, force: Mapping[int, NDArray[np.float32]]
+) -> CriterionRecord:
     """Scores and masks of one criterion; each of FORCE's fractions has scores of its own."""
     spec = block.source.spec.circuits
     fractions = block.header.fractions
@@ -135,20 +157,7 @@ def _criterion(block: Block, number: int, name: str) -> CriterionRecord:
         scores = block.scores[name].mean[at][None]
         image_scores = block.scores[name].kept[at]
     elif name == "force":
-        total = int(reachable.sum())
-        counts = [kernels_kept(fraction, total) for fraction in fractions]
-        scores = np.stack(
-            [
-                force_scores(
-                    block.layer,
-                    number,
-                    partial(block.batches, range(block.scoring)),
-                    counts=schedule(count, total, spec.force_steps),
-                    response=spec.response,
-                )
-                for count in counts
-            ]
-        )
+        scores = force[number]
     elif name == "magnitude":
         scores = magnitude_scores(block.layer, number)[None]
     else:
@@ -159,7 +168,8 @@ def _criterion(block: Block, number: int, name: str) -> CriterionRecord:
             "infinite; look at the weights and the preprocessing"
         )
     if name == "force":
-        masks = np.stack([keep_best(run, k) for run, k in zip(scores, counts, strict=True)])
+        kept = [kernels_kept(fraction, int(reachable.sum())) for fraction in fractions]
+        masks = np.stack([keep_best(run, k) for run, k in zip(scores, kept, strict=True)])
     else:
         masks = ladder(scores[0], fractions)
     return CriterionRecord(name, scores, masks, image_scores)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from circuit_atlas.jobs.allocator import keep_freed_memory
 from circuit_atlas.jobs.block import open_block
 from circuit_atlas.jobs.plan import Task, resolve_source
 from circuit_atlas.jobs.source import Source
@@ -44,6 +45,7 @@ class Worker:
                 for.
         """
         torch.set_num_threads(job.threads)
+        keep_freed_memory()
         self._source = Source(job.spec)
         self._objects = open_store(job.spec.run.store, create=False)
         build = resolve_source(self._source)

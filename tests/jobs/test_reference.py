@@ -9,7 +9,7 @@ import pytest
 
 from circuit_atlas.jobs.circuits import circuit_maps
 from circuit_atlas.jobs.evaluate import Reference
-from circuit_atlas.jobs.force import force_scores
+from circuit_atlas.jobs.force import Course, force_scores
 from circuit_atlas.jobs.graph import ModelGraph
 from circuit_atlas.jobs.layer import Layer, open_layer
 from circuit_atlas.jobs.prune import keep_best, ladder
@@ -88,9 +88,8 @@ def test_force(unit, fraction):
     best of them. The published loop keeps one kernel fewer a step than its schedule says, so its
     own counts are given; FORCE's masks depend on every one of them."""
     counts = reference.FORCE_COUNTS[fraction]
-    found = force_scores(
-        layer(), unit, lambda: [reference.images()], counts=counts, response="sum_abs"
-    )
+    course = Course(unit, tuple(counts))
+    (found,) = force_scores(layer(), [course], lambda: [reference.images()], response="sum_abs")
     wanted = on_axis(f"force@{fraction}", unit)
     assert_close(found, wanted)
     np.testing.assert_array_equal(keep_best(found, counts[-1]), keep_best(wanted, counts[-1]))

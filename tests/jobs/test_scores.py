@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from circuit_atlas.jobs.force import force_scores, schedule
+from circuit_atlas.jobs.force import Course, force_scores, schedule
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.prune import keep_best
 from circuit_atlas.jobs.scores import magnitude_scores, random_scores, score_images
@@ -153,15 +153,18 @@ def test_random_is_seeded_by_layer_and_unit():
     np.testing.assert_array_equal(np.isnan(scores[0]), ~layer.reachable(0))
 
 
-@pytest.mark.parametrize("name", ["branched", "residual", "depthwise", "standardised"])
-def test_force(name):
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("name", NAMED)
+def test_force(name, batch):
     network, layer = opened(name, NAMED[name]().targets[-1])
     images = pictures(network, 2)
     target = Target(layer.index.layer, 1)
     reached: Masks = reach(network.module, images[0], target.layer, 1)
     counts = schedule(9, int(layer.reachable(1).sum()), 4)
     assert counts == oracle.schedule(oracle.kernels(reached), 9, 4)
-    found = force_scores(layer, 1, lambda: images.split(1), counts=counts, response=target.response)
+    (found,) = force_scores(
+        layer, [Course(1, counts)], lambda: images.split(batch), response=target.response
+    )
     wanted = on_axis(
         layer,
         1,
@@ -178,7 +181,8 @@ def test_a_planted_circuit_is_found(criterion):
     count = len(case.kernels)
     if criterion == "force":
         counts = schedule(count, int(layer.reachable(case.unit).sum()), 10)
-        scores = force_scores(layer, case.unit, lambda: [images], counts=counts, response="sum_abs")
+        course = Course(case.unit, counts)
+        (scores,) = force_scores(layer, [course], lambda: [images], response="sum_abs")
     else:
         scores = score_images(
             layer,

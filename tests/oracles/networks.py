@@ -135,6 +135,9 @@ NAMED: dict[str, Callable[[], Network]] = {
     "preactivated": lambda: build(["plain", "preactivated", "preactivated"]),
     "shuffled": lambda: build(["plain", "shuffled"]),
     "standardised": lambda: build(["plain", "standardised"]),
+    "pooled": lambda: build(
+        ["normed", "max_pool", "branched", "pointwise", "branched", "max_pool"]
+    ),
 }
 """One small network of each kind, always the same."""
 
