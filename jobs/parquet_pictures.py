@@ -69,7 +69,9 @@ class _Rows:
         if group not in self._kept:
             try:
                 with pq.ParquetFile(self._path) as file:
-                    column = file.read_row_group(group, columns=[self._leaf]).column(0)
+                    column = file.read_row_group(
+                        group, columns=[self._leaf], use_threads=False
+                    ).column(0)
             except pa.ArrowException as error:
                 raise OSError(one_line(error)) from error
             if pa.types.is_struct(column.type):
@@ -117,17 +119,21 @@ def _leaf(schema: pa.Schema, images: str) -> str:
     return f"{images}.bytes" if pa.types.is_struct(schema.field(images).type) else images
 
 
+def _column(file: pq.ParquetFile, name: str) -> list[Any]:
+    """One column as Python values."""
+    values: list[Any] = file.read(columns=[name], use_threads=False).column(0).to_pylist()
+    return values
+
+
 def _names(file: pq.ParquetFile, schema: pa.Schema, images: str) -> list[str]:
     rows = file.metadata.num_rows
     columns = []
     kind = schema.field(images).type
     if pa.types.is_struct(kind) and any(field.name == "path" for field in kind):
-        structs = file.read(columns=[f"{images}.path"]).column(0).to_pylist()
+        structs = _column(file, f"{images}.path")
         columns.append([value and value["path"] for value in structs])
     columns += [
-        file.read(columns=[name]).column(0).to_pylist()
-        for name in _NAME_COLUMNS
-        if name in schema.names and name != images
+        _column(file, name) for name in _NAME_COLUMNS if name in schema.names and name != images
     ]
     numbers = [f"row-{row:0{len(str(max(rows - 1, 0)))}d}" for row in range(rows)]
     named = next(
@@ -142,7 +148,7 @@ def _labels(file: pq.ParquetFile, schema: pa.Schema) -> list[str | None]:
     if name is None:
         return [None] * file.metadata.num_rows
     classes = _class_names(schema, name)
-    values = file.read(columns=[name]).column(0).to_pylist()
+    values = _column(file, name)
     return [
         None
         if value is None

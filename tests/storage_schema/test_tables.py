@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +38,24 @@ def test_rows_come_back(record):
     assert back.to_pylist() == [dataclasses.asdict(row) for row in rows]
     assert back.schema.field("pearson").metadata[b"unit"] == b"1"
     assert tables.FAITHFULNESS.to_parquet(table) == data
+
+
+READS = """
+import os, sys
+from circuit_atlas.storage_schema import tables
+data = sys.stdin.buffer.read()
+before = os.listdir("/proc/self/task")
+for columns in (None, ["image"]):
+    tables.RESPONSES.from_parquet(data, place="x", columns=columns)
+sys.exit(len(os.listdir("/proc/self/task")) - len(before))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux alone tells")
+def test_reading_starts_no_thread_that_could_abort_a_script_at_its_end(record):
+    data = tables.RESPONSES.to_parquet(tables.RESPONSES.table(record(0).responses))
+    done = subprocess.run([sys.executable, "-c", READS], input=data, timeout=60, check=False)
+    assert done.returncode == 0
 
 
 def test_no_rows_keep_their_columns():
