@@ -86,7 +86,7 @@ def build(
             with executor:
                 tasks = make_tasks(resolved, spec, committed, workers=executor.workers)
                 tell(Planned(missing, units - missing, len(tasks)))
-                job = WorkerJob(spec, spec.run.threads)
+                job = WorkerJob(spec, executor.workers)
                 policy = Policy(retries=spec.run.retries, deadline_s=spec.run.deadline_s)
                 with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
                     for event in events:

@@ -22,9 +22,6 @@ from circuit_atlas.jobs.subfeatures import top_places
 from circuit_atlas.jobs.targets import respond
 from circuit_atlas.storage_schema.header import AtlasHeader
 
-# Units whose cotangents are held at one time: activation maps are computed once for all of them.
-_UNITS_PER_PASS = 32
-
 
 @dataclass(frozen=True)
 class Block:
@@ -39,6 +36,7 @@ class Block:
         scores: by criterion, for the live units, in the order of `live`.
         live: numbers of the units that are neither dead nor failing.
         means: every kernel's mean contribution, where the spec asks for mean ablation.
+        together: images that go through the network at one time.
         shared_s: seconds that a unit has used of the work done for all of them.
     """
 
@@ -55,6 +53,7 @@ class Block:
     live: tuple[int, ...]
     means: KernelMeans | None
     fields: tuple[Interval, Interval]
+    together: int
     shared_s: float
 
     def full(self, number: int) -> NDArray[np.float32]:
@@ -63,11 +62,14 @@ class Block:
 
     def batches(self, places: Sequence[int]) -> Iterator[Tensor]:
         """The images at those places, (batch, 3, height, width) at a time."""
-        return self.source.batches([self.images[place] for place in places])
+        return self.source.batches([self.images[place] for place in places], self.together)
 
 
-def open_block(source: Source, layer: Layer, header: AtlasHeader, numbers: Sequence[int]) -> Block:
-    """Runs the full network on every image and scores all units of the block together."""
+def open_block(
+    source: Source, layer: Layer, header: AtlasHeader, numbers: Sequence[int], *, together: int
+) -> Block:
+    """Runs the full network on every image, `together` at a time, and scores all units of the
+    block together."""
     started = time.perf_counter()
     spec = source.spec.circuits
     scoring, held_out = source.images.scoring, source.images.held_out
@@ -75,8 +77,7 @@ def open_block(source: Source, layer: Layer, header: AtlasHeader, numbers: Seque
     targets = layer.targets(numbers)
     with torch.no_grad():
         outputs = [
-            targets.maps(layer.network.forward(batch)[layer.network.target.name])
-            for batch in source.batches(images)
+            targets.maps(layer.network.output(batch)) for batch in source.batches(images, together)
         ]
         full = torch.cat(outputs, 1)
         responses = respond(full, spec.response).cpu().numpy()
@@ -97,15 +98,15 @@ def open_block(source: Source, layer: Layer, header: AtlasHeader, numbers: Seque
         scores = score_images(
             layer,
             live,
-            source.batches(scoring),
+            source.batches(scoring, together),
             keep=top,
             criteria=criteria,
             response=spec.response,
-            block=_UNITS_PER_PASS,
+            block=len(live),
         )
     means = None
     if live and "mean" in spec.ablation:
-        means = kernel_means(layer, source.batches(scoring))
+        means = kernel_means(layer, source.batches(scoring, together))
     return Block(
         source=source,
         layer=layer,
@@ -120,5 +121,6 @@ def open_block(source: Source, layer: Layer, header: AtlasHeader, numbers: Seque
         live=live,
         means=means,
         fields=receptive_fields(layer.network),
+        together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
     )

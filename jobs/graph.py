@@ -158,6 +158,21 @@ class Network:
             del values[name]
         return values
 
+    def output(self, images: Tensor) -> Tensor:
+        """The layer's output for a batch of images, (batch, channels, height, width); every other
+        value goes once it has been read."""
+        sizes = self.sizes.at(len(images), self.image)
+        values: dict[str, Any] = {self.image: channels_last(images), **sizes}
+        left = dict(self.reads)
+        for step in self.steps:
+            values[step.name] = step.run(values)
+            for name in step.inputs:
+                left[name] -= 1
+                if not left[name]:
+                    del values[name]
+        result: Tensor = values[self.target.name]
+        return result
+
 
 class ModelGraph:
     """A whole traced model, from which networks are cut layer by layer."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from circuit_atlas.jobs.memory import require
 from circuit_atlas.jobs.saliency import PER_IMAGE
 from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.spec import BuildSpec
@@ -106,6 +107,11 @@ def resolve_source(source: Source) -> Build:
         input_height=height,
         input_width=width,
     )
+    if spec.run.memory_bytes:
+        images = len(source.images.scoring) + len(source.images.held_out)
+        for name, _ in planned:
+            opened = source.layer(name)
+            require(opened, header, images=images, budget_bytes=spec.run.memory_bytes)
     return Build(header, tuple(layers), Plan(tuple(planned)), source.images.table())
 
 

@@ -66,8 +66,7 @@ class Source:
             self._layers[name] = open_layer(self.graph, name, tuple(directions.items()))
         return self._layers[name]
 
-    def batches(self, images: Sequence[int]) -> Iterator[Tensor]:
-        """The images of those ids in order, (batch, 3, height, width) at a time."""
-        size = self.spec.run.batch_size
+    def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
+        """The images of those ids in order, (size, 3, height, width) at a time."""
         for start in range(0, len(images), size):
             yield self.images.batch(images[start : start + size]).to(self.device)

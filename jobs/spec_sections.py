@@ -254,7 +254,8 @@ class RunSpec(Section):
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
         workers: processes; 0 is one a core.
         threads: threads of each worker.
-        batch_size: images a forward pass.
+        batch_size: images a forward pass, at most.
+        memory_bytes: budget of each worker, see `memory`; 0 is its share of half of what is free.
         units_per_task: 0 lets the planner choose.
         deadline_s: seconds after which a task is given up.
         retries: further tries of a task whose worker was lost.
@@ -265,6 +266,7 @@ class RunSpec(Section):
     workers: Annotated[int, Field(ge=0)] = 0
     threads: _Positive = 1
     batch_size: _Positive = 16
+    memory_bytes: Annotated[int, Field(ge=0)] = 0
     units_per_task: Annotated[int, Field(ge=0)] = 0
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
     retries: Annotated[int, Field(ge=0)] = 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import torch
@@ -116,6 +117,15 @@ class Stem:
         pattern = (kept * bits).sum(1)
         channel = torch.arange(len(pattern), device=kept.device)
         return (pattern * len(pattern) + channel)[torch.from_numpy(live).to(kept.device)]
+
+
+def stem_size(network: Network) -> int:
+    """Numbers that a network's stem holds of one image, 0 where it has none."""
+    chain = _chain(network)
+    if chain is None:
+        return 0
+    inputs = network.sites[chain[0].convolution or 0].weight.shape[1]
+    return int(2**inputs * prod(chain[-1].shape))
 
 
 def _follow(

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +29,6 @@ from circuit_atlas.storage_schema.records import (
     SubfeatureRow,
 )
 
-# Maps of the circuits that are run together; more units share a pass over the images with more.
-_MAPS_BYTES = 128 << 20
-
 
 @dataclass(frozen=True)
 class Pruned:
@@ -51,31 +47,25 @@ class Pruned:
 
 
 def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
-    """The record of every unit, or how it failed.
-
-    Units are taken so many at a time as their circuits' maps fit into memory: together they share
-    what circuits have in common.
-    """
-    waiting = iter(keys)
-    while some := tuple(islice(waiting, _units_together(block))):
-        pruned: dict[UnitKey, Pruned | FailureRecord] = {}
-        started = time.perf_counter()
-        force = _force(block, [key.unit for key in some if key.unit in block.live])
-        for key in some:
-            try:
-                pruned[key] = _prune(block, key, force)
-            except UnitError as error:
-                pruned[key] = failure(key, error)
-        ready = [unit for unit in pruned.values() if isinstance(unit, Pruned)]
-        trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
-        if trials:
-            run(block.layer, trials, block.batches, means=block.means)
-        each_s = (time.perf_counter() - started) / len(some)
-        for key, unit in pruned.items():
-            if isinstance(unit, FailureRecord):
-                yield unit
-            else:
-                yield _record(block, key, unit, block.shared_s + each_s)
+    """The record of every unit of the block, or how it failed."""
+    started = time.perf_counter()
+    pruned: dict[UnitKey, Pruned | FailureRecord] = {}
+    force = _force(block, [key.unit for key in keys if key.unit in block.live])
+    for key in keys:
+        try:
+            pruned[key] = _prune(block, key, force)
+        except UnitError as error:
+            pruned[key] = failure(key, error)
+    ready = [unit for unit in pruned.values() if isinstance(unit, Pruned)]
+    trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
+    if trials:
+        run(block.layer, trials, block.batches, means=block.means)
+    each_s = block.shared_s + (time.perf_counter() - started) / len(keys)
+    for key, unit in pruned.items():
+        if isinstance(unit, FailureRecord):
+            yield unit
+        else:
+            yield _record(block, key, unit, each_s)
 
 
 def failure(key: UnitKey, error: Exception) -> FailureRecord:
@@ -86,14 +76,6 @@ def failure(key: UnitKey, error: Exception) -> FailureRecord:
         message=(str(error).strip().splitlines() or [type(error).__name__])[0],
         trace="".join(traceback.format_exception(error)),
     )
-
-
-def _units_together(block: Block) -> int:
-    header = block.header
-    maps = len(header.criteria) * len(block.images)
-    maps += len(header.image_criteria) * header.top_images
-    maps *= len(header.ablations) * len(header.fractions)
-    return max(1, _MAPS_BYTES // (maps * block.maps[0, 0].nbytes))
 
 
 def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
@@ -134,12 +116,13 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
     trial = partial(Trial, key.unit)
     sets, singles = [], []
     for record in criteria:
+        own: list[tuple[int, NDArray[np.bool_]]] = []
+        if record.image_scores is not None:
+            ladders = (ladder(scores, block.header.fractions) for scores in record.image_scores)
+            own = list(zip(block.top[key.unit], ladders, strict=True))
         for ablation in block.header.ablations:
             sets.append((record.name, trial(ablation, record.masks, full, places)))
-            if record.image_scores is None:
-                continue
-            for place, scores in zip(block.top[key.unit], record.image_scores, strict=True):
-                masks = ladder(scores, block.header.fractions)
+            for place, masks in own:
                 singles.append((record.name, trial(ablation, masks, full[[place]], [place])))
     return Pruned(criteria, tuple(sets), tuple(singles))
 

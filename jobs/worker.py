@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import torch
 
 from circuit_atlas.jobs.allocator import keep_freed_memory
 from circuit_atlas.jobs.block import open_block
+from circuit_atlas.jobs.layer import Layer
+from circuit_atlas.jobs.memory import Needs, Portion, default_budget, is_out_of_memory, needs
 from circuit_atlas.jobs.plan import Task, resolve_source
 from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.units import compute, failure
+from circuit_atlas.jobs.wording import one_line
 from circuit_atlas.storage_schema.errors import InfrastructureError, StoreError, UnitError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import open_store
@@ -23,10 +27,20 @@ from circuit_atlas.storage_schema.writer import Writer
 
 @dataclass(frozen=True)
 class WorkerJob:
-    """All that a worker needs to start, small enough to send anywhere."""
+    """All that a worker needs to start, small enough to send anywhere.
+
+    Attributes:
+        spec: the build's.
+        workers: how many share the tasks, and perhaps a machine.
+    """
 
     spec: BuildSpec
-    threads: int
+    workers: int
+
+    @property
+    def threads(self) -> int:
+        """Threads that the worker computes with."""
+        return self.spec.run.threads
 
     def open(self) -> Worker:
         """The worker, in the process that calls."""
@@ -50,30 +64,68 @@ class Worker:
         self._objects = open_store(job.spec.run.store, create=False)
         build = resolve_source(self._source)
         self._header = build.header
+        run = self._source.spec.run
+        self._needs: dict[str, Needs] = {}
+        self._budget_bytes = run.memory_bytes or default_budget(
+            self._source.device, workers=job.workers, threads=job.threads
+        )
         check_same(Reader(self._objects).header, build.header, place=self._objects.place)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Every unit of the task, committed or recorded as failed: one receipt each.
 
-        An error of one unit is that unit's alone. Errors of the store or of the machine are raised.
+        So many units go together as the budget holds; where memory runs out all the same, half of
+        them do. An error of one unit is that unit's alone. Errors of the store or of the machine
+        are raised.
         """
         layer = self._source.layer(task.layer)
         writer = Writer(self._objects, self._header, layer.index)
         receipts: dict[UnitKey, Receipt] = {}
-        try:
-            block = open_block(self._source, layer, self._header, [k.unit for k in task.units])
-            for result in compute(block, task.units):
-                receipts[result.key] = _stored(writer, result)
-        except (StoreError, InfrastructureError):
-            raise
-        except Exception as error:
-            # What went wrong for several units at once is that of one of them: each on its own.
-            if len(task.units) == 1:
-                return (writer.fail(failure(task.units[0], error)),)
-            for key in task.units:
-                if key not in receipts:
-                    (receipts[key],) = self.run(Task(task.layer, (key,)))
+        waiting = deque([task.units])
+        while waiting:
+            group = waiting.popleft()
+            portion = self._portion(layer)
+            if len(group) > portion.units:
+                waiting.appendleft(group[portion.units :])
+                group = group[: portion.units]
+            try:
+                numbers = [key.unit for key in group]
+                together = portion.images
+                block = open_block(self._source, layer, self._header, numbers, together=together)
+                for result in compute(block, group):
+                    receipts[result.key] = _stored(writer, result)
+            except (StoreError, InfrastructureError):
+                raise
+            except Exception as error:
+                left = tuple(key for key in group if key not in receipts)
+                if is_out_of_memory(error):
+                    self._halve(portion, error)
+                    waiting.appendleft(left)
+                elif len(left) == 1:
+                    receipts[left[0]] = writer.fail(failure(left[0], error))
+                else:
+                    # What went wrong for several units at once is that of one of them.
+                    waiting.extendleft((key,) for key in reversed(left))
         return tuple(receipts[key] for key in task.units)
+
+    def _portion(self, layer: Layer) -> Portion:
+        if layer.index.layer not in self._needs:
+            images = len(self._source.images.scoring) + len(self._source.images.held_out)
+            self._needs[layer.index.layer] = needs(layer, self._header, images=images)
+        found = self._needs[layer.index.layer].portion(
+            self._budget_bytes, batch_size=self._source.spec.run.batch_size
+        )
+        return found or Portion(1, 1)
+
+    def _halve(self, portion: Portion, error: Exception) -> None:
+        if portion == Portion(1, 1):
+            raise InfrastructureError(
+                f"memory ran out with one unit and one image at a time ({one_line(error)}); "
+                "use fewer workers, or a machine with more memory"
+            ) from error
+        self._budget_bytes //= 2
+        if self._source.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:

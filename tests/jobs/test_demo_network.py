@@ -33,13 +33,13 @@ def test_medians_over_six_units_of_r_on_held_out_photos():
     scores = score_images(
         layer,
         UNITS,
-        source.batches(source.images.scoring),
+        source.batches(source.images.scoring, 16),
         keep=dict.fromkeys(UNITS, ()),
         criteria=list(HELD_OUT_MEDIAN),
         response="sum_abs",
         block=len(UNITS),
     )
-    photos = torch.cat(list(source.batches(source.images.held_out)))
+    photos = torch.cat(list(source.batches(source.images.held_out, 16)))
     full = layer.network.forward(photos)[layer.network.target.name]
     for criterion, wanted in HELD_OUT_MEDIAN.items():
         found = []
