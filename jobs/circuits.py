@@ -66,21 +66,19 @@ def pruned(
         means: None sets pruned kernels to zero; otherwise each leaves its mean contribution, a
             constant, in the bias. Biases stay.
     """
-    own_rows = layer.own_rows([number])
+    own_rows = iter(layer.upstream.rows[number])
     replaced = {}
-    for ordinal, (piece, convolution, site) in zip(
-        layer.upstream.ordinals, layer.pieces(), strict=True
-    ):
-        kept = torch.from_numpy(mask[piece]).to(site.weight.device)
-        kept = kept.reshape(convolution.rows, convolution.in_channels)
+    for piece, convolution, site in layer.pieces():
+        kept = mask[piece].reshape(convolution.rows, convolution.in_channels)
         if convolution.one_row:
             row = kept
-            kept = torch.zeros(site.weight.shape[:2], dtype=torch.bool, device=row.device)
-            kept[own_rows[ordinal]] = row
-        weight = site.weight * kept[:, :, None, None]
+            kept = np.zeros(site.weight.shape[:2], dtype=np.bool_)
+            kept[next(own_rows)] = row[0]
+        on_device = torch.from_numpy(kept).to(site.weight.device)
+        weight = site.weight * on_device[:, :, None, None]
         for name in site.steps:
             bias = layer.network.by_name[name].args[2:3]
-            replaced[name] = Kernels(weight, _bias(bias, name, kept, means))
+            replaced[name] = Kernels(weight, _bias(bias, name, on_device, means), kept)
     return replaced
 
 

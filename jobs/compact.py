@@ -150,9 +150,10 @@ def _needed(
         if _grouping(network, step) == "depthwise":
             return [(step.inputs[0], mark.copy())]
         kernels = replaced.get(step.name)
-        weight = network.sites[step.convolution].weight if kernels is None else kernels.weight
-        rows = weight[torch.from_numpy(mark).to(weight.device)]
-        return [(step.inputs[0], rows.ne(0).any(-1).any(-1).any(0).cpu().numpy())]
+        if kernels is None or kernels.kept is None:
+            return [(step.inputs[0], np.ones(network.shape(step.inputs[0])[:1], np.bool_))]
+        inputs: Channels = np.any(kernels.kept[mark], axis=0)
+        return [(step.inputs[0], inputs)]
     if not _follows_channels(network, step):
         return [(name, np.ones(network.shape(name)[:1], np.bool_)) for name in step.inputs]
     if step.op == "cat":

@@ -10,17 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 
 @dataclass(frozen=True)
 class Kernels:
-    """Weight (out, in / groups, height, width) and bias (out,) of one call of a convolution."""
+    """What one call of a convolution runs with.
+
+    Attributes:
+        weight: (out, in / groups, height, width).
+        bias: (out,).
+        kept: (out, in / groups) bool, kernels that are not pruned, known without a look at the
+            device; None for all.
+    """
 
     weight: Tensor
     bias: Tensor | None
+    kept: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)

@@ -88,32 +88,38 @@ def score_images(
         layer, numbers, batches, criteria, response, block: as in `per_image_scores`.
         keep: for each unit, places of the images whose own scores are returned.
     """
-    kernels = layer.upstream.index.size
-    total = {name: np.zeros((len(numbers), kernels)) for name in criteria}
-    kept = {
-        name: [np.zeros((len(keep[n]), kernels), dtype=np.float32) for n in numbers]
-        for name in criteria
-    }
+    like, shape = layer.network.sites[-1].weight, (len(numbers), layer.upstream.index.size)
+    # On the device, so that nothing waits for it before the end; MPS has no float64.
+    exact = torch.float32 if like.device.type == "mps" else torch.float64
+    total = {name: like.new_zeros(shape, dtype=exact) for name in criteria}
+    kept = {name: [like.new_empty((len(keep[n]), shape[1])) for n in numbers] for name in criteria}
     count = 0
     for place, scores in per_image_scores(
         layer, numbers, batches, criteria=criteria, response=response, block=block
     ):
         count += 1
-        for name, tensor in scores.items():
-            values = tensor.cpu().numpy()
+        for name, values in scores.items():
             total[name] += values
             for row, number in enumerate(numbers):
-                for rank in np.flatnonzero(np.asarray(keep[number]) == place):
-                    kept[name][row][rank] = values[row]
-    absent = np.stack([~layer.reachable(n) for n in numbers])
+                if place in keep[number]:
+                    kept[name][row][list(keep[number]).index(place)] = values[row]
     results = {}
     for name in criteria:
-        mean = (total[name] / max(count, 1)).astype(np.float32)
-        mean[absent] = np.nan
-        for row, own in enumerate(kept[name]):
-            own[:, absent[row]] = np.nan
-        results[name] = BlockScores(mean, tuple(kept[name]))
+        mean = _on_axis(layer, numbers, total[name] / max(count, 1))
+        own = (
+            _on_axis(layer, [number] * len(rows), rows)
+            for number, rows in zip(numbers, kept[name], strict=True)
+        )
+        results[name] = BlockScores(mean, tuple(own))
     return results
+
+
+def _on_axis(layer: Layer, numbers: Sequence[int], scores: Tensor) -> NDArray[np.float32]:
+    """Scores (units, kernels) off the device, NaN where a kernel cannot reach its unit."""
+    found: NDArray[np.float32] = scores.float().cpu().numpy()
+    for row, number in zip(found, numbers, strict=True):
+        row[~layer.reachable(number)] = np.nan
+    return found
 
 
 def magnitude_scores(layer: Layer, number: int) -> NDArray[np.float32]:

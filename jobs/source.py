@@ -69,4 +69,8 @@ class Source:
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
         """The images of those ids in order, (size, 3, height, width) at a time."""
         for start in range(0, len(images), size):
-            yield self.images.batch(images[start : start + size]).to(self.device)
+            batch = self.images.batch(images[start : start + size])
+            if self.device.type == "cuda":
+                # Page-locked, a batch is copied while the device computes on the one before.
+                batch = batch.pin_memory()
+            yield batch.to(self.device, non_blocking=True)

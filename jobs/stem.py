@@ -110,13 +110,13 @@ class Stem:
         return self.places[:, self._index(kernels, live)].flatten(2)
 
     def _index(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
-        weight = self.weight if kernels is None else kernels.weight
-        kept = weight.ne(0).any(-1).any(-1).long()
-        # A kernel that is zero in the whole model is the same kept or pruned.
-        bits = 2 ** torch.arange(kept.shape[1], device=kept.device)
-        pattern = (kept * bits).sum(1)
-        channel = torch.arange(len(pattern), device=kept.device)
-        return (pattern * len(pattern) + channel)[torch.from_numpy(live).to(kept.device)]
+        out, inputs = self.weight.shape[:2]
+        kept = None if kernels is None else kernels.kept
+        if kept is None:
+            kept = np.ones((out, inputs), dtype=np.bool_)
+        pattern = (kept * 2 ** np.arange(inputs)).sum(1)
+        index = (pattern * out + np.arange(out))[live]
+        return torch.from_numpy(index).to(self.table.device)
 
 
 def stem_size(network: Network) -> int:
