@@ -8,7 +8,6 @@ order in which modules were declared.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,10 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.convolution import Kernels, channels_last, conv_geometry, convolve
+from circuit_atlas.jobs.tracing import trace
+from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.storage_schema.errors import ModelError
 
 Replaced = Mapping[str, Kernels]
 """What to use in place of the model's own weights, by the name of the step."""
+
+# Of the largest output: a GPU may compute with ten bits of mantissa, and choose other ways for a
+# batch of another size.
+_ROUNDING = 1e-2
 
 
 @dataclass(frozen=True)
@@ -181,25 +186,11 @@ class ModelGraph:
         """Traces `model` for images of `image_shape` (3, height, width); it must be in eval mode.
 
         Raises:
-            ModelError: the model cannot be traced, or mixes the images of a batch.
+            ModelError: the model cannot be traced.
         """
-        first = next(model.parameters(), torch.zeros(()))
-        example = torch.zeros((2, *image_shape), dtype=first.dtype, device=first.device)
-        try:
-            with torch.no_grad():
-                program = torch.export.export(
-                    model,
-                    (example,),
-                    dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                    strict=False,
-                ).run_decompositions({})
-        except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise ModelError(
-                f"the model cannot be traced for images of {image_shape}: {reason[0]}; "
-                "torch.export must accept it with a batch of any size"
-            ) from error
+        program = trace(model, image_shape)
         self.image_shape = image_shape
+        self._like = next(model.parameters(), torch.zeros(()))
         self._modules = [name for name, _ in model.named_modules() if name]
         self._nodes = list(program.graph.nodes)
         self._paths = {node.name: _module_paths(node) for node in self._nodes}
@@ -239,18 +230,20 @@ class ModelGraph:
 
         Raises:
             ModelError: no such layer, or the forward pass does not reach it, or its output is no
-                map of channels x height x width.
+                map of channels x height x width, or mixes the images of a batch.
         """
         target = self._target(layer)
         keep = _ancestors(target)
         nodes = [node for node in self._nodes if node in keep]
-        return _Cutter(self, layer, nodes, target).network()
+        network = _Cutter(self, layer, nodes, target).network()
+        _refuse_mixing(network, self._like)
+        return network
 
     def _target(self, layer: str) -> Any:
         if layer not in self._modules:
-            near = difflib.get_close_matches(layer, self.layers, n=3, cutoff=0.4)
-            near = near or list(self.layers[:3])
-            raise ModelError(f"layer {layer!r} is not in the model; nearest: {', '.join(near)}")
+            raise ModelError(
+                f"layer {layer!r} is not in the model: {nearest(layer, self.layers, what='layers')}"
+            )
         inside = [
             node
             for node in self._nodes
@@ -370,6 +363,29 @@ class _Cutter:
                 "depth": 1 + max(self._depth[n.name] for n in node.all_input_nodes[:1]),
             }
         return list(self._sites).index(key)
+
+
+def _refuse_mixing(network: Network, like: Tensor) -> None:
+    """Raise ModelError where an image gives another output beside a second one than alone.
+
+    Args:
+        network: the traced network.
+        like: of the dtype and device of its weights.
+    """
+    noise = torch.randn((2, *network.image_shape), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        both = network.output(noise.to(like))
+        alone = network.output(noise[:1].to(like))
+    finite = both[both.isfinite()].abs()
+    slack = _ROUNDING * float(finite.max()) if len(finite) else 0.0
+    if (len(both), len(alone)) != (2, 1) or not torch.isclose(
+        both[:1], alone, rtol=0, atol=slack, equal_nan=True
+    ).all():
+        raise ModelError(
+            f"layer {network.layer!r} gives an image another output beside a second image than "
+            "alone, so each image's response depends on the others of its batch, or on chance; "
+            "choose an earlier layer, or a model that takes images one by one"
+        )
 
 
 def _site_names(sites: Mapping[Any, Any]) -> dict[Any, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import logging
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -48,7 +51,9 @@ class Aside(nn.Module):
 def test_layers_that_cannot_be_used():
     graph = ModelGraph(Aside().eval(), (3, 8, 8))
     assert graph.layers == ("used",)
-    with pytest.raises(ModelError, match=r"layer 'uzed' is not in the model; nearest: used"):
+    with pytest.raises(
+        ModelError, match=r"layer 'uzed' is not in the model: did you mean 'used'\?"
+    ):
         graph.network("uzed")
     with pytest.raises(ModelError, match=r"'idle'.*computes nothing in it; choose one of"):
         graph.network("idle")
@@ -75,6 +80,40 @@ def test_batch_statistics_are_refused():
         ModelGraph(model, (3, 8, 8)).network("1")
 
 
+class Mixing(nn.Module):
+    """Takes an image's difference to the mean of its batch, and something else before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, 2, 3)
+        self.after = nn.Conv2d(2, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.before(x)
+        z: Tensor = self.after(y - y.mean(0, keepdim=True))
+        return z
+
+
+def test_a_layer_that_mixes_the_images_of_a_batch_is_refused():
+    graph = ModelGraph(Mixing().eval(), (3, 8, 8))
+    with pytest.raises(ModelError, match=r"'after'.*response depends on the others of its batch"):
+        graph.network("after")
+    assert graph.network("before").layer == "before"
+
+
+class Unsteady(Mixing):
+    """Divides by the spread of the batch, which is NaN for one image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.after(self.before(x) / x.std(0).mean())
+        return y
+
+
+def test_mixing_that_gives_nan_for_one_image_is_refused():
+    with pytest.raises(ModelError, match="depends on the others of its batch"):
+        ModelGraph(Unsteady().eval(), (3, 8, 8)).network("after")
+
+
 class Moody(nn.Module):
     """Decides by a value which way to go: no graph says what it computes."""
 
@@ -83,6 +122,7 @@ class Moody(nn.Module):
         self.one = nn.Conv2d(3, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        print("on my way")  # noqa: T201
         y: Tensor = self.one(x) if bool(x.sum() > 0) else x
         return y
 
@@ -90,6 +130,45 @@ class Moody(nn.Module):
 def test_a_model_that_decides_by_values_cannot_be_traced():
     with pytest.raises(ModelError, match=r"cannot be traced for images of \(3, 8, 8\)"):
         ModelGraph(Moody().eval(), (3, 8, 8))
+
+
+class Loud(nn.Conv2d):
+    """Says something each time it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        print("on my way")  # noqa: T201
+        return super().forward(x)
+
+
+def test_a_models_own_words_go_to_stderr(capsys):
+    ModelGraph(Loud(3, 2, 1).eval(), (3, 8, 8))
+    assert capsys.readouterr() == ("", "on my way\n")
+
+
+class Misfit(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.zeros(3, 3)
+
+
+class Exits(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        del x
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize("module", [Moody(), Misfit(), Exits()])
+def test_torchs_own_account_of_a_failure_is_a_note_and_no_output(module, capsys):
+    logged = io.StringIO()
+    logger, handler = (
+        logging.getLogger("torch._subclasses.fake_tensor"),
+        logging.StreamHandler(logged),
+    )
+    logger.addHandler(handler)
+    with pytest.raises(ModelError, match="cannot be traced") as caught:
+        ModelGraph(module.eval(), (3, 8, 8))
+    logger.removeHandler(handler)
+    assert (capsys.readouterr(), logged.getvalue()) == (("", ""), "")
+    assert ("def forward" in caught.value.__notes__[0]) == isinstance(module, Moody)
 
 
 class Twice(nn.Module):

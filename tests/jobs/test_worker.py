@@ -156,7 +156,7 @@ def test_a_worker_that_sees_other_images_refuses(spec):
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([{"name": "3"}], "layer '3' is not in the model; nearest: "),
+        ([{"name": "3"}], "layer '3' is not in the model: the layers are '0', '1' and '2'"),
         ([{"name": "2", "units": [5]}], "unit 5 of layer '2' is out of range.*0 to 4"),
         ([{"name": "2", "directions": {"d": [1.0]}}], "direction 'd' of layer '2' has 1 numbers"),
     ],
