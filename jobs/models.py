@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import importlib.util
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +32,9 @@ from circuit_atlas.jobs.weights import check_finite, file_sha256, fingerprint, l
 from circuit_atlas.jobs.wording import nearest, one_line
 from circuit_atlas.storage_schema.errors import ModelError
 
+_FORMS = "write torchvision:NAME, demo:squeezenet1_1 or package.module:function"
+_PLACE = "install it, or set PYTHONPATH to the folder that holds it"
+
 
 @dataclass(frozen=True)
 class LoadedModel:
@@ -46,24 +52,28 @@ class LoadedModel:
     sha256: str
     preprocessing: PreprocessingSpec | None
 
-    def layer(self, name: str) -> nn.Module:
-        """The module of that path; ModelError with the nearest paths where there is none."""
-        modules = dict(self.module.named_modules())
-        if not name or name not in modules:
-            names = [known for known in modules if known]
-            raise ModelError(
-                f"no layer {name!r} in {self.reference!r}: {nearest(name, names, what='layers')}"
-            )
-        return modules[name]
-
 
 def load_model(spec: ModelSpec) -> LoadedModel:
     """The network that a spec names, with its weights, checked to be finite.
 
     Weights that nobody gives are drawn with the same seed each time, so that every process that
-    loads the model has the same ones. Raises ModelError, in one line, for a reference that means
-    nothing, code of the user's that fails, and weights that don't fit or aren't finite.
+    Weights that nobody gives are drawn with the same seed each time, so that every process that
+    loads the model has the same ones. What the user's code prints goes to stderr. Raises
+    ModelError, in one line, for a reference that means nothing, code of the user's that fails, and
+    weights that don't fit or aren't finite.
     """
+    with contextlib.redirect_stdout(sys.stderr):
+        module, preprocessing = _find(spec)
+        _refuse_unfinished(module, spec.reference)
+        if spec.weights is not None:
+            load_weights(module, Path(spec.weights), model=spec.reference)
+        module = module.float().cpu().eval()
+        check_finite(module, model=spec.reference)
+        return LoadedModel(spec.reference, module, fingerprint(module), preprocessing)
+
+
+def _find(spec: ModelSpec) -> tuple[nn.Module, PreprocessingSpec | None]:
+    """What the reference names, before weights of a file are put in."""
     kind, colon, name = spec.reference.partition(":")
     if not colon:
         raise ModelError(f"model reference {spec.reference!r} has no colon: {_remedy(kind)}")
@@ -72,17 +82,10 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"torchvision\.")
         torch.manual_seed(0)
         if kind == "torchvision":
-            module, preprocessing = _torchvision(name, spec)
-        elif kind == "demo":
-            module, preprocessing = _demo(name), demo.PREPROCESSING
-        else:
-            module, preprocessing = _from_function(kind, name), None
-    _refuse_unfinished(module, spec.reference)
-    if spec.weights is not None:
-        load_weights(module, Path(spec.weights), model=spec.reference)
-    module = module.float().cpu().eval()
-    check_finite(module, model=spec.reference)
-    return LoadedModel(spec.reference, module, fingerprint(module), preprocessing)
+            return _torchvision(name, spec)
+        if kind == "demo":
+            return _demo(name), demo.PREPROCESSING
+        return _from_function(kind, name), None
 
 
 def _torchvision(name: str, spec: ModelSpec) -> tuple[nn.Module, PreprocessingSpec | None]:
@@ -165,7 +168,7 @@ def _from_function(package: str, name: str) -> nn.Module:
     function = _import(package, name)
     try:
         module = function()
-    except Exception as error:  # the function is the user's: anything may come out of it
+    except (Exception, SystemExit) as error:  # the user's code: anything may come out of it
         raise ModelError(
             f"{reference!r} failed with {type(error).__name__}: {one_line(error)}; "
             "it is called without arguments and must return a torch.nn.Module"
@@ -179,13 +182,16 @@ def _from_function(package: str, name: str) -> nn.Module:
 
 def _import(package: str, name: str) -> Callable[[], object]:
     reference = f"{package}:{name}"
+    for what, absent in (("module", package.split(".")[0] == ""), ("function", not name)):
+        if absent:
+            raise ModelError(f"model reference {reference!r} names no {what}: {_FORMS}")
     try:
         found = importlib.import_module(package)
     except ModuleNotFoundError as error:
         if f"{package}.".startswith(f"{error.name}."):
             raise ModelError(f"model reference {reference!r}: {_remedy(package)}") from error
-        raise ModelError(f"importing {package!r} failed: {one_line(error)}") from error
-    except Exception as error:  # importing runs the user's code: anything may come out of it
+        raise ModelError(f"importing {package!r} failed: {one_line(error)}; {_PLACE}") from error
+    except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ModelError(
             f"importing {package!r} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
@@ -196,22 +202,29 @@ def _import(package: str, name: str) -> Callable[[], object]:
         raise ModelError(f"module {package!r} has no {name!r}: {known}")
     if not callable(function):
         raise ModelError(
-            f"{reference!r} is a {type(function).__name__}: name a function that returns the model"
+            f"{reference!r} is of type {type(function).__name__!r}: "
+            "name a function that returns the model"
         )
     checked: Callable[[], object] = function
     return checked
 
 
 def _remedy(kind: str) -> str:
-    """What a reference may look like, guessing from what was written."""
+    """What a reference may look like, guessing from what stands before its colon, or is all."""
     if kind in list_models():
         return f'write "torchvision:{kind}"'
     if close := difflib.get_close_matches(kind, ("torchvision", "demo")):
         return f"did you mean {close[0]}:NAME?"
-    return (
-        f"no module {kind!r} can be imported; "
-        "write torchvision:NAME, demo:squeezenet1_1 or package.module:function"
-    )
+    if _importable(kind):
+        return f"name a function of it: '{kind}:FUNCTION'"
+    return f"no module {kind!r} can be imported: {_PLACE}; or {_FORMS}"
+
+
+def _importable(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (Exception, SystemExit):  # looking into a package runs it
+        return False
 
 
 def _refuse_unfinished(module: nn.Module, reference: str) -> None:

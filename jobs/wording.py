@@ -18,6 +18,8 @@ def nearest(name: str, known: Iterable[str], *, what: str) -> str:
     "did you mean 'seed'?"
     >>> nearest("zzz", ["seed", "response"], what="keys")
     "the keys are 'seed' and 'response'"
+    >>> nearest("zzz", ["seed"], what="keys")
+    "there is only 'seed'"
     """
     options = list(dict.fromkeys(known))
     close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
@@ -25,6 +27,8 @@ def nearest(name: str, known: Iterable[str], *, what: str) -> str:
         return f"did you mean {listed(close, last='or')}?"
     if not options:
         return f"there are no {what}"
+    if len(options) == 1:
+        return f"there is only {options[0]!r}"
     if len(options) <= 12:
         return f"the {what} are {listed(options)}"
     return f"there are {len(options)} {what}, {listed(options, most=5)}"

@@ -153,8 +153,8 @@ def submit(spec: Path, address: str, as_json: bool) -> None:
 
     Sends this code and the spec as a Ray job, prints the job's log, and ends with its exit code;
     with --json the log goes to stderr, and the exit code is printed.
-    The cluster needs our dependencies, and finds images, weights and store at the spec's paths or
-    URLs. Ctrl-C stops following; the job goes on.
+    The cluster needs our dependencies and the module of a model function of your own, and finds
+    images, weights and store at the spec's paths or URLs. Ctrl-C stops following; the job goes on.
     """
     from circuit_atlas.cluster.submit import submit as hand_over
 
