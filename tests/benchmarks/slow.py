@@ -57,7 +57,7 @@ class Slow:
         maps = [outputs[f"{name}.maps"] for name in self.convolutions]
         gradients = torch.autograd.grad(response, maps)
         scores = {
-            name: (own * gradient).abs().mean((-2, -1))[0].t()
+            name: (own.detach() * gradient).abs().mean((-2, -1))[0].t()
             for name, own, gradient in zip(self.convolutions, maps, gradients, strict=True)
         }
         return self._own_row(scores, unit)

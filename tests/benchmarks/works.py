@@ -1,0 +1,57 @@
+"""The lines of the table, at full size and at one that takes a minute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.benchmarks import builds, engine
+from tests.benchmarks.measured import Row
+from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET
+
+WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
+    "actgrad-demo": (
+        lambda: engine.actgrad(DEMO, units=128, images=20, slow=3, least=120),
+        lambda: engine.actgrad(DEMO, units=2, images=1, slow=1),
+    ),
+    "actgrad-alexnet": (
+        lambda: engine.actgrad(ALEXNET, units=256, images=16, slow=3, least=200),
+        lambda: engine.actgrad(ALEXNET, units=2, images=1, slow=1),
+    ),
+    "actgrad-resnet": (
+        lambda: engine.actgrad(RESNET, units=256, images=4, slow=1, least=40),
+        lambda: engine.actgrad(DEMO, units=1, images=1, slow=1),
+    ),
+    "snip-demo": (
+        lambda: engine.snip(DEMO, units=128, images=20, slow=5),
+        lambda: engine.snip(DEMO, units=2, images=1, slow=1),
+    ),
+    "snip-alexnet": (
+        lambda: engine.snip(ALEXNET, units=256, images=16, slow=5),
+        lambda: engine.snip(ALEXNET, units=2, images=1, slow=1),
+    ),
+    "force-demo": (
+        lambda: engine.force(DEMO, units=16, images=10, slow=3),
+        lambda: engine.force(DEMO, units=1, images=1, slow=1),
+    ),
+    "force-alexnet": (
+        lambda: engine.force(ALEXNET, units=16, images=8, slow=3),
+        lambda: engine.force(ALEXNET, units=1, images=1, slow=1),
+    ),
+    "faithfulness-demo": (
+        lambda: engine.faithfulness(DEMO, units=128, images=20, slow=2),
+        lambda: engine.faithfulness(DEMO, units=1, images=2, slow=1),
+    ),
+    "growth-alexnet": (
+        lambda: engine.growth(ALEXNET, units=(16, 32, 64, 128, 256), images=(4, 8, 16, 32, 64)),
+        lambda: engine.growth(ALEXNET, units=(1, 2), images=(1, 2)),
+    ),
+    "places-alexnet": (
+        lambda: engine.places(
+            ALEXNET, layers=("features.3", "features.6", "features.8", "features.10"), units=32
+        ),
+        lambda: engine.places(ALEXNET, layers=("features.3", "features.6"), units=2),
+    ),
+    "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2)),
+    "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1")),
+}
+"""By name: what measures a line at full size, and at a small one."""
