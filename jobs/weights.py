@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.wording import listed, one_line
 from circuit_atlas.storage_schema.errors import ModelError
+
+_FILES = "give a .safetensors file, or what torch.save(model.state_dict(), path) wrote"
+# A zip file, or the pickle of former versions: torch.load stumbles over others in many ways.
+_TORCHS = (b"PK", b"\x80")
 
 
 def load_weights(module: nn.Module, path: Path, *, model: str) -> None:
@@ -32,9 +35,9 @@ def load_weights(module: nn.Module, path: Path, *, model: str) -> None:
         for key in sorted(needed.keys() & given.keys())
         if given[key].shape != needed[key].shape
     ]
-    faults = [f"{len(missing)} keys missing ({listed(missing, most=3)})"] if missing else []
+    faults = [f"missing {listed(missing, most=3)}"] if missing else []
     if unexpected:
-        faults.append(f"{len(unexpected)} keys unexpected ({listed(unexpected, most=3)})")
+        faults.append(f"not wanted {listed(unexpected, most=3)}")
     if reshaped:
         more = f" and {len(reshaped) - 3} more" if len(reshaped) > 3 else ""
         faults.append(f"other shapes ({', '.join(reshaped[:3])}{more})")
@@ -54,6 +57,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise ModelError(f"no weights at {str(path)!r}: give the path of a file")
+    what = f"the weights {str(path)!r}"
+    try:
+        with path.open("rb") as file:
+            begin = file.read(2)
+    except OSError as error:
+        raise ModelError(f"{what} cannot be read: {one_line(error)}") from error
+    if not begin:
+        raise ModelError(f"{what} are an empty file: {_FILES}")
+    if path.suffix != ".safetensors" and not begin.startswith(_TORCHS):
+        raise ModelError(f"{what} are no file that torch.save wrote: {_FILES}")
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
@@ -63,18 +76,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"the weights {str(path)!r} are not plain tensors, and nothing else is read from a "
-            "pickle: save them with torch.save(model.state_dict(), path)"
+            f"{what} are not plain tensors, and nothing else is read from a pickle: {_FILES}"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
-        raise ModelError(f"the weights {str(path)!r} cannot be read: {one_line(error)}") from error
+    except Exception as error:  # of a damaged file, the readers raise whatever they stumble over
+        raise ModelError(
+            f"{what} are cut or altered, or of another kind of file "
+            f"({type(error).__name__}: {one_line(error)}): {_FILES}"
+        ) from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(_is_tensor(value) for value in found.values()):
-        raise ModelError(
-            f"the weights {str(path)!r} are not a state dict (name -> tensor): "
-            "save them with torch.save(model.state_dict(), path)"
-        )
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and _is_tensor(value) for name, value in found.items()
+    ):
+        raise ModelError(f"{what} are not a state dict (name -> tensor): {_FILES}")
     return dict(found)
 
 

@@ -144,25 +144,36 @@ def test_weights_that_do_not_fit_name_the_keys(networks: str, tmp_path: Path) ->
     state["3.weight"] = torch.zeros(2, 5, 1, 1)
     save_file(state, tmp_path / "w.safetensors")
     line = refusal(f"{networks}:small", tmp_path / "w.safetensors")
-    assert "1 keys missing ('1.running_var')" in line
-    assert "1 keys unexpected ('head.weight')" in line
+    assert "missing '1.running_var'; not wanted 'head.weight'; other shapes" in line
     assert "'3.weight' is [2, 5, 1, 1] and should be [2, 4, 1, 1]" in line
 
 
 def test_weights_that_cannot_be_read(networks: str, tmp_path: Path) -> None:
-    reference = f"{networks}:small"
+    reference, files = f"{networks}:small", "give a .safetensors file, or what torch.save("
+
+    def refused(name: str, message: str) -> None:
+        line = refusal(reference, tmp_path / name)
+        assert f"the weights '{tmp_path / name}' are {message}" in line
+        assert line.endswith("torch.save(model.state_dict(), path) wrote")
+
     assert "no weights at" in refusal(reference, tmp_path / "gone.pt")
-    for name in ("torn.pt", "torn.safetensors"):
-        (tmp_path / name).write_bytes(b"PK\x03\x04 torn")
-        assert name in refusal(reference, tmp_path / name)
+    for suffix in ("pt", "safetensors"):
+        (tmp_path / f"empty.{suffix}").touch()
+        refused(f"empty.{suffix}", f"an empty file: {files}")
+        (tmp_path / f"torn.{suffix}").write_bytes(b"PK\x03\x04 torn")
+        refused(f"torn.{suffix}", "cut or altered, or of another kind of file (")
+    (tmp_path / "text.pt").write_text("hello world")
+    refused("text.pt", f"no file that torch.save wrote: {files}")
+    for data in (b"\x80\x02M", b"\x80\x02)\x81."):
+        (tmp_path / "cut.pt").write_bytes(data)
+        refused("cut.pt", "cut or altered, or of another kind of file (")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Path))
-    assert "save them with torch.save(model.state_dict(), path)" in refusal(
-        reference, tmp_path / "code.pt"
-    )
-    torch.save([1, 2], tmp_path / "list.pt")
-    assert "not a state dict" in refusal(reference, tmp_path / "list.pt")
+    refused("code.pt", "not plain tensors, and nothing else is read from a pickle")
     torch.save(nn.Conv2d(1, 1, 1), tmp_path / "module.pt")
-    assert "not plain tensors" in refusal(reference, tmp_path / "module.pt")
+    refused("module.pt", "not plain tensors")
+    for name, content in (("list.pt", [1, 2]), ("keys.pt", {"a": torch.ones(1), 3: torch.ones(1)})):
+        torch.save(content, tmp_path / name)
+        refused(name, "not a state dict (name -> tensor)")
 
 
 def test_nan_in_weights_names_the_tensor(networks: str) -> None:
