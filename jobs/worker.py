@@ -16,7 +16,13 @@ from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.units import compute, failure
 from circuit_atlas.jobs.wording import one_line
-from circuit_atlas.storage_schema.errors import InfrastructureError, StoreError, UnitError
+from circuit_atlas.storage_schema.errors import (
+    InfrastructureError,
+    MismatchError,
+    StoreError,
+    UnitError,
+)
+from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -69,7 +75,7 @@ class Worker:
         self._budget_bytes = run.memory_bytes or default_budget(
             self._source.device, workers=job.workers, threads=job.threads
         )
-        check_same(Reader(self._objects).header, build.header, place=self._objects.place)
+        _check_same(Reader(self._objects).header, build.header, place=self._objects.place)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Every unit of the task, committed or recorded as failed: one receipt each.
@@ -126,6 +132,18 @@ class Worker:
         self._budget_bytes //= 2
         if self._source.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _check_same(stored: AtlasHeader, seen: AtlasHeader, *, place: str) -> None:
+    """As `check_same`, for an atlas that was just laid out with the very spec of this worker."""
+    if stored.weights_sha256 != seen.weights_sha256:
+        raise MismatchError(
+            f"the model {seen.model!r} has other weights in this worker than when the atlas at "
+            f"{place} was laid out ({stored.weights_sha256[:12]} -> {seen.weights_sha256[:12]}): "
+            "a model function has to return the same weights at each call, on every machine; draw "
+            "them by a seed, or keep them in a file and name it under model.weights"
+        )
+    check_same(stored, seen, place=place)
 
 
 def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from circuit_atlas.jobs.plan import Task, estimate, make_tasks, resolve
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.worker import WorkerJob
-from circuit_atlas.storage_schema.errors import MismatchError, ModelError
+from circuit_atlas.storage_schema.errors import MismatchError, ModelError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -32,6 +33,16 @@ def network():
         model[2].bias[2] = 3e38
         model[0].weight[:] *= 10
     return model
+
+calls = []
+
+def fickle():
+    """Other weights at each call."""
+    calls.append(0)
+    model = nn.Conv2d(3, 2, 3)
+    with torch.no_grad():
+        model.bias.fill_(len(calls))
+    return nn.Sequential(model)
 '''
 ALL = ["actgrad", "snip", "force", "magnitude", "random"]
 
@@ -151,6 +162,26 @@ def test_a_worker_that_sees_other_images_refuses(spec):
     Image.new("RGB", (12, 12)).save(Path(spec.images.source) / "6.png")
     with pytest.raises(MismatchError, match="other images"):
         WorkerJob(spec, 1).open()
+
+
+def test_a_worker_whose_model_has_other_weights_says_what_a_function_must_do(spec):
+    values = spec.model_dump()
+    values["model"]["reference"] = "worker_models:fickle"
+    values["layers"] = [{"name": "0"}]
+    fickle = BuildSpec.from_values(values)
+    lay_out(fickle)
+    with pytest.raises(MismatchError, match="has to return the same weights at each call"):
+        WorkerJob(fickle, 1).open()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_gpu_that_is_not_there(spec, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    values = spec.model_dump()
+    values["run"]["device"] = device
+    with pytest.raises(SpecError, match=f"'{device}' was asked for, but torch finds no such GPU"):
+        resolve(BuildSpec.from_values(values))
 
 
 @pytest.mark.parametrize(
