@@ -47,8 +47,8 @@ class Source:
         if self.spec.run.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.spec.run.device)
-        found = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
-        if device.type in found and not found[device.type]():
+        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not found.get(device.type, True):
             raise SpecError(
                 f"run.device: {self.spec.run.device!r} was asked for, but torch finds no such GPU; "
                 'use device = "auto" or "cpu"'
