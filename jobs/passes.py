@@ -23,6 +23,8 @@ from circuit_atlas.jobs.targets import Response, Targets, response_gradient
 
 # 2, 4, 8 and 16 were tried on SqueezeNet at 224 x 224: maps of 4 units fill a 2 MiB cache.
 _UNITS_TOGETHER = 4
+# A GPU has no use for fewer than fit; what fits is settled where blocks are made (`memory`).
+_UNITS_TOGETHER_ON_GPU = 1024
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,9 @@ def site_passes(
     maps = targets.maps(forward.values[forward.network.target.name])
     gradient = response_gradient(maps, response)[:, 0]
     arrived: dict[str, list[Arrival]] = {}
-    for start in range(0, len(targets), _UNITS_TOGETHER):
-        some = slice(start, start + _UNITS_TOGETHER)
+    together = _UNITS_TOGETHER if gradient.device.type == "cpu" else _UNITS_TOGETHER_ON_GPU
+    for start in range(0, len(targets), together):
+        some = slice(start, start + together)
         rows = {ordinal: own[some] for ordinal, own in one_row.items()}
         for arrival in _walk(forward, targets.part(some), gradient[some], rows):
             arrived.setdefault(arrival.step.name, []).append(arrival)

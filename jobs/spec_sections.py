@@ -211,6 +211,8 @@ class CircuitsSpec(Section):
         ablation: what a dropped kernel becomes: `zero`, or its `mean` over the scoring images.
         top_images: pictures a unit keeps scores of its own for.
         force_steps: steps of the iterative score.
+        precision: of multiplications on a GPU: `float32`, or `tf32`, which keeps 10 bits of what is
+            multiplied. Other devices always compute in float32.
         seed: decides whatever is drawn.
     """
 
@@ -220,6 +222,7 @@ class CircuitsSpec(Section):
     ablation: Annotated[tuple[Ablation, ...], Listed, Field(min_length=1)] = ("zero",)
     top_images: _Positive = 10
     force_steps: _Positive = 10
+    precision: Literal["float32", "tf32"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
     @field_validator("response", mode="before")
