@@ -101,9 +101,19 @@ def live_channels(
 
 def _filled(network: Network, step: Step, mark: Channels) -> Channels:
     """The channels filled up to a multiple of 8, so that few sizes of convolutions are met: oneDNN
-    makes code for each, and what that takes is a third of the time of small circuits."""
-    if step.op == "cat" and step.args[1:] == (1,):
-        pieces = np.split(mark, _ends(network, step))
+    makes code for each, and what that takes is a third of the time of small circuits.
+
+    Of what is concatenated each part is filled up, so that the parts and all that follows channel
+    by channel hold the same.
+    """
+    source = step
+    while source.op != "cat" and len(source.inputs) == 1 and source.inputs[0] in network.by_name:
+        before = network.by_name[source.inputs[0]]
+        if source.convolution is not None or before.shape[:1] != source.shape[:1]:
+            break
+        source = before
+    if source.op == "cat" and source.args[1:] == (1,):
+        pieces = np.split(mark, _ends(network, source))
         return np.concatenate([_filled_up(piece) for piece in pieces])
     return _filled_up(mark)
 
@@ -171,7 +181,8 @@ def _run(
     values: Mapping[str, Any],
     live: Mapping[str, Channels],
     replaced: Mapping[str, Kernels],
-) -> Tensor:
+) -> Tensor | tuple[Tensor, ...]:
+    """The step's live channels; in parts where what is concatenated stays apart."""
     mark = live[step.name]
     kernels = replaced.get(step.name)
     if step.convolution is not None:
@@ -179,16 +190,15 @@ def _run(
     if not _follows_channels(network, step):
         return step.run(values)
     if step.op == "cat":
-        return torch.cat(
-            [
-                _take(values[part.name], live[part.name], piece)
-                for part, piece in zip(
-                    step.args[0], np.split(mark, _ends(network, step)), strict=True
-                )
-                if piece.any()
-            ],
-            1,
-        )
+        pieces = zip(step.args[0], np.split(mark, _ends(network, step)), strict=True)
+        parts = [
+            _take(values[part.name], live[part.name], piece)
+            for part, piece in pieces
+            if piece.any()
+        ]
+        return tuple(parts) if _stays_apart(network, step) else torch.cat(parts, 1)
+    if isinstance(values[step.inputs[0]], tuple):
+        return tuple(step.run({step.inputs[0]: part}) for part in values[step.inputs[0]])
     taken = {
         name: _take(values[name], live[name], mark)
         if network.shape(name)[0] == len(mark)
@@ -231,8 +241,31 @@ def _convolve(
         groups = len(index)
     elif not live[source].all():
         weight = weight[:, torch.from_numpy(np.flatnonzero(live[source])).to(weight.device)]
-    kernels = Kernels(weight, None if bias is None else bias[index])
-    return convolve(value, kernels, replace(geometry, groups=groups))
+    bias = None if bias is None else bias[index]
+    geometry = replace(geometry, groups=groups)
+    parts = value if isinstance(value, tuple) else (value,)
+    weights = weight.split([part.shape[1] for part in parts], 1) if len(parts) > 1 else (weight,)
+    result = convolve(parts[0], Kernels(weights[0], bias), geometry)
+    for part, some in zip(parts[1:], weights[1:], strict=True):
+        result += convolve(part, Kernels(some, None), geometry)
+    return result
+
+
+def _stays_apart(network: Network, step: Step) -> bool:
+    """Whether a concatenation is not worth its copy: a convolution alone reads it, perhaps after a
+    max-pool, and adding up its results of each part moves less."""
+    reader = _only_reader(network, step)
+    if reader is not None and reader.op == "max_pool2d":
+        reader = _only_reader(network, reader)
+    if reader is None or reader.convolution is None or _grouping(network, reader) != "plain":
+        return False
+    return (len(step.args[0]) - 1) * reader.shape[0] < step.shape[0]
+
+
+def _only_reader(network: Network, step: Step) -> Step | None:
+    if network.reads[step.name] != 1 or step is network.target:
+        return None
+    return next(other for other in network.steps if step.name in other.inputs)
 
 
 def _take(value: Tensor, has: Channels, wants: Channels) -> Tensor:

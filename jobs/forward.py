@@ -124,17 +124,17 @@ class Forward:
         passes = torch.ones_like(places, dtype=torch.bool)
         if rectified:
             passes = self.values[pool.name][0].flatten(1) > 0
-        # Windows in order of the position that they took, the earliest window first.
-        ordered, windows = places.sort(dim=1, stable=True)
-        again = torch.zeros_like(passes)
-        again[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-        number = torch.arange(positions, device=places.device).expand_as(places)
-        leader = torch.where(again, 0, number).cummax(1).values
+        _, height, width = self.network.shape(pool.inputs[0])
+        window = torch.arange(positions, device=places.device).expand_as(places)
+        earliest = places.new_full((channels, height * width), positions)
+        earliest.scatter_reduce_(1, places, window, "amin")
+        first = earliest.gather(1, places)
+        again = first != window
         channel = torch.arange(channels, device=places.device)[:, None].expand_as(places)
-        repeated = again & passes.gather(1, windows)
-        repeats = windows[repeated] * channels + channel[repeated]
-        firsts = windows.gather(1, leader)[repeated] * channels + channel[repeated]
-        alive = passes.scatter(1, windows, passes.gather(1, windows) & ~again)
+        repeated = again & passes
+        repeats = window[repeated] * channels + channel[repeated]
+        firsts = first[repeated] * channels + channel[repeated]
+        alive = passes & ~again
         return Repeats(repeats, firsts, alive)
 
     def pooled_columns(self, step: Step, pool: Step) -> Tensor:

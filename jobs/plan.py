@@ -22,7 +22,7 @@ from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 # So many units share a forward pass as a rule: more would make progress coarse and a lost task
 # dear, fewer would repeat the forward pass.
 _UNITS_PER_TASK = 16
-_TASKS_PER_WORKER = 4
+_TASKS_PER_WORKER = 2
 # A unit's tables take about 100 bytes a row; a commit record and file headers some kilobytes.
 _ROW_BYTES = 100
 _UNIT_BYTES = 16_000
