@@ -46,11 +46,13 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Planned:
-    """Before any worker starts: what this run has to do, and what was there already."""
+    """Before any worker starts: what this run has to do, what was there already, and what a person
+    should know beforehand."""
 
     units: int
     skipped: int
     tasks: int
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

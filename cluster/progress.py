@@ -50,7 +50,8 @@ class Tally:
         """Count an event. Returns what is worth a line of its own."""
         if isinstance(event, Planned):
             self.total, self.skipped = event.units, event.skipped
-        elif isinstance(event, WorkersReady) and self._started_s is None:
+            return [f"note: {remark}" for remark in event.remarks]
+        if isinstance(event, WorkersReady) and self._started_s is None:
             # Not from the start: starting Ray and loading the model would pass for slow units.
             self._started_s = now_s
         elif isinstance(event, TaskDone):

@@ -85,7 +85,7 @@ def build(
         if missing:
             with executor:
                 tasks = make_tasks(resolved, spec, committed, workers=executor.workers)
-                tell(Planned(missing, units - missing, len(tasks)))
+                tell(Planned(missing, units - missing, len(tasks), resolved.remarks))
                 job = WorkerJob(spec, executor.workers)
                 policy = Policy(retries=spec.run.retries, deadline_s=spec.run.deadline_s)
                 with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:

@@ -26,7 +26,7 @@ from circuit_atlas.jobs.convolution import (
 )
 from circuit_atlas.jobs.forward import Forward, merge_repeats, spread_places
 from circuit_atlas.jobs.graph import Network, Ref, Step
-from circuit_atlas.jobs.operations import BATCH_NORM, UNARY
+from circuit_atlas.jobs.operations import BATCH_NORM, CHANNELWISE, MOVES, UNARY
 
 Rule = Callable[[Forward, Step, Tensor], list[tuple[str, Tensor]]]
 
@@ -130,6 +130,19 @@ def backward(
                 gated.update(name for name in step.inputs if reads[name] == 1)
             for name, gradient in RULES.get(step.op, autograd_rule)(forward, step, cotangent):
                 push(name, gradient, fresh=False)
+
+
+def generic_operations(network: Network) -> tuple[str, ...]:
+    """Operations between the layer and its convolutions that nothing is known of, so that autograd
+    takes them as they are: right, and slower than a rule."""
+    needed = _leads_to_convolution(network)
+    known = UNARY | CHANNELWISE | MOVES | RULES.keys()
+    found = (
+        step.op
+        for step in network.steps
+        if step.convolution is None and step.op not in known and step.name in needed
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _parts(network: Network, name: str, gated: set[str]) -> list[tuple[str, slice]]:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from circuit_atlas.jobs.gradients import generic_operations
+from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.memory import require
 from circuit_atlas.jobs.saliency import PER_IMAGE
 from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.targets import check_position, response_text
+from circuit_atlas.jobs.wording import listed
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.template import Plan
@@ -38,12 +41,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Build:
-    """A resolved spec: all that the store is laid out from."""
+    """A resolved spec: all that the store is laid out from, and remarks for people."""
 
     header: AtlasHeader
     layers: tuple[LayerIndex, ...]
     plan: Plan
     images: pa.Table
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,13 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Work that a build still has to do."""
+    """Work that a build still has to do, and remarks of `Build`."""
 
     layers: tuple[LayerEstimate, ...]
     images: int
     left_out: int
     size_bytes: int
+    remarks: tuple[str, ...]
 
 
 def resolve(spec: BuildSpec) -> Build:
@@ -112,7 +117,25 @@ def resolve_source(source: Source) -> Build:
         for name, _ in planned:
             opened = source.layer(name)
             require(opened, header, images=images, budget_bytes=spec.run.memory_bytes)
-    return Build(header, tuple(layers), Plan(tuple(planned)), source.images.table())
+    remarks = [_remark(name, source.layer(name)) for name, _ in planned]
+    return Build(
+        header,
+        tuple(layers),
+        Plan(tuple(planned)),
+        source.images.table(),
+        tuple(remark for remark in remarks if remark),
+    )
+
+
+def _remark(name: str, layer: Layer) -> str:
+    """What is slow about a layer, or nothing."""
+    generic = generic_operations(layer.network)
+    if not generic:
+        return ""
+    return (
+        f"layer {name!r} is computed through {listed(generic)}, for which there is no fast "
+        "backward pass: torch's autograd takes its place, as right and slower"
+    )
 
 
 def make_tasks(
@@ -159,6 +182,7 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
         images=len(splits) - splits.count("left_out"),
         left_out=splits.count("left_out"),
         size_bytes=sum(layer.size_bytes for layer in layers),
+        remarks=build.remarks,
     )
 
 

@@ -49,7 +49,7 @@ EVENTS: tuple[Event, ...] = (
 
 def test_rate_and_time_left_count_from_the_first_worker() -> None:
     tally = Tally()
-    tally.note(Planned(8, 0, 4), 0.0)
+    assert tally.note(Planned(8, 0, 4, ("slow",)), 0.0) == ["note: slow"]
     assert tally.text(50.0) == "starting"
     tally.note(WorkersReady(1), 100.0)
     tally.note(WorkersReady(2), 105.0)

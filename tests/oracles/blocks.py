@@ -134,6 +134,18 @@ class Gated(Block):
         return x * torch.sigmoid(gate)
 
 
+class Attended(Block):
+    """Weighted by a softmax over all positions, an operation without a backward rule of its own."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.conv(x))
+        return x * torch.softmax(x.flatten(2), 2).view_as(x)
+
+
 class Shuffled(Block):
     """ShuffleNet's unit: grouped convolution, channels shuffled across groups, grouped again."""
 
@@ -188,8 +200,10 @@ HALVING = ("strided", "strided_residual", "strided_same_pad", "max_pool", "avg_p
 """Those that halve the map."""
 
 EXTRA_KINDS: dict[str, Callable[[int], Block]] = {
+    "attended": Attended,
     "preactivated": Preactivated,
     "shuffled": Shuffled,
     "standardised": lambda c: Chain(4, Standardised(c, 4, 3, padding=1), nn.ReLU(inplace=True)),
 }
-"""Rarer wiring, for those who ask: written over inputs, shuffled channels, computed kernels."""
+"""Rarer wiring, for those who ask: attention, written over inputs, shuffled channels, computed
+kernels."""

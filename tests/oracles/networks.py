@@ -135,6 +135,7 @@ NAMED: dict[str, Callable[[], Network]] = {
     "preactivated": lambda: build(["plain", "preactivated", "preactivated"]),
     "shuffled": lambda: build(["plain", "shuffled"]),
     "standardised": lambda: build(["plain", "standardised"]),
+    "attended": lambda: build(["plain", "attended", "plain"]),
     "pooled": lambda: build(
         ["normed", "max_pool", "branched", "pointwise", "branched", "max_pool"]
     ),
