@@ -6,6 +6,7 @@ read because a commit record names it, and only written under a name of its own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,18 @@ from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, StoreError, WriteError
-from circuit_atlas.storage_schema.objects import Objects, first_line, write_error
+from circuit_atlas.storage_schema.objects import Objects, in_words, write_error
 
 
 class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
     """A Zarr store that creates chunks and never replaces one; `written` lists what it wrote."""
 
-    def __init__(self, store: ObjectStore, *, read_only: bool = False) -> None:
+    def __init__(
+        self, store: ObjectStore, *, read_only: bool = False, at: Callable[[str], str] = str
+    ) -> None:
+        """`at` gives a key as messages name it."""
         super().__init__(store, read_only=read_only)
+        self._at = at
         self.written: list[StoredObject] = []
 
     async def get(
@@ -39,11 +44,11 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
         try:
             found = await super().get(key, prototype, byte_range)
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {key}: {first_line(error)}") from error
+            raise StoreError(f"cannot read {self._at(key)}: {in_words(error)}") from error
         if found is None and layout.is_chunk(key):
             raise CorruptError(
-                f"{key} is committed and missing: restore it from a copy, or delete the unit's "
-                "commit record and build again"
+                f"{self._at(key)} is committed and missing: restore it from a copy, or delete the "
+                "unit's commit record and build again"
             )
         return found
 
@@ -54,10 +59,10 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
             await obstore.put_async(self.store, key, data, mode="create")
         except AlreadyExistsError as error:
             raise WriteError(
-                f"{key} is there already: two attempts drew the same number; run again"
+                f"{self._at(key)} is there already: two attempts drew the same number; run again"
             ) from error
         except (BaseError, OSError) as error:
-            raise write_error(key, error) from error
+            raise write_error(self._at(key), error) from error
         self.written.append(StoredObject(key, len(data), sha256(data)))
 
 
@@ -66,15 +71,15 @@ class ChunkArray:
 
     def __init__(self, objects: Objects, path: str, *, write: bool = False) -> None:
         """Open the array whose metadata lies at `path`; CorruptError where there is none."""
-        self._path = path
-        self._store = ChunkStore(objects.store, read_only=not write)
+        self._place = objects.at(path)
+        self._store = ChunkStore(objects.store, read_only=not write, at=objects.at)
         try:
             array = zarr.open_array(
                 self._store, path=path, mode="r+" if write else "r", zarr_format=3
             )
         except (FileNotFoundError, ValueError, KeyError, BaseZarrError) as error:
             raise CorruptError(
-                f"{objects.at(path)} is missing or altered: {first_line(error)}"
+                f"{objects.at(path)} is missing or altered: {in_words(error)}"
             ) from error
         # A chunk of nothing but the fill value is written too: a commit names every chunk.
         self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": True})
@@ -92,6 +97,6 @@ class ChunkArray:
             values = self._array[unit, attempt]
         except (ValueError, RuntimeError, IndexError) as error:
             raise CorruptError(
-                f"unit {unit} of {self._path} is cut or altered: {first_line(error)}"
+                f"unit {unit} of {self._place} is cut or altered: {in_words(error)}"
             ) from error
         return np.asarray(values)

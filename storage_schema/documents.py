@@ -14,6 +14,8 @@ from typing import Any
 from circuit_atlas.storage_schema import version
 from circuit_atlas.storage_schema.errors import CorruptError
 
+_REMEDY = "restore it from a copy, or delete it and build again"
+
 
 def canonical(content: object) -> str:
     """One text for one value: sorted keys, no spaces, no NaN (ValueError)."""
@@ -35,8 +37,13 @@ def seal(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def unseal(text: str | bytes, *, place: str) -> dict[str, Any]:
+def unseal(text: str | bytes, *, place: str, remedy: str = _REMEDY) -> dict[str, Any]:
     """The content of a document, without its checksum.
+
+    Args:
+        text: the document.
+        place: names it in messages.
+        remedy: what to do where it is cut or altered.
 
     Raises:
         SchemaError: written by a newer version; looked at first, as that one may seal differently.
@@ -45,14 +52,17 @@ def unseal(text: str | bytes, *, place: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise CorruptError(f"{place} is cut or altered: it is no JSON ({error})") from error
+        raise CorruptError(
+            f"{place} is cut or altered: it is no JSON ({error}); {remedy}"
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
-        raise CorruptError(f"{place} is no document of an atlas: it names no schema version")
+        raise CorruptError(
+            f"{place} is no document of an atlas: it names no schema version; {remedy}"
+        )
     version.check(content["schema"], place=place)
     recorded = content.pop("sha256", None)
     if recorded != sha256(canonical(content).encode()):
         raise CorruptError(
-            f"{place} is altered: its content does not match the checksum it carries; "
-            "restore it from a copy"
+            f"{place} is altered: its content does not match the checksum it carries; {remedy}"
         )
     return content

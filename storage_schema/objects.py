@@ -7,6 +7,8 @@ half an object, whichever way a writer ends.
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +22,12 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 
 _THREADS = 16
+_GIVE = "give the folder or URL of an atlas"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _REMEDIES = {
     1: "it is not permitted: give write permission or choose another store",
+    2: "a folder of the path is gone or cannot be made: choose another store",
     13: "permission denied: give write permission or choose another store",
     20: "a part of the path is a file: choose another store",
     28: "the disk is full: free some space and run the same command again",
@@ -43,15 +47,24 @@ class Entry:
 
 def write_error(place: str, error: Exception) -> WriteError:
     """A refused write as one line: the place, the reason, the remedy."""
-    found = _OS_ERROR.search(str(error))
-    remedy = _REMEDIES.get(int(found.group(1))) if found else None
-    reason = remedy or f"{first_line(error)}: see that the store can be written, and run again"
+    remedy = _REMEDIES.get(_number(error))
+    reason = remedy or f"{in_words(error)}: see that the store can be written, and run again"
     return WriteError(f"cannot write {place}: {reason}")
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, without the lines of debugging that obstore adds."""
-    return str(error).partition("\n")[0] or type(error).__name__
+def in_words(error: Exception) -> str:
+    """What an error says: the system's words, without the path that our messages begin with, or a
+    first line, without those of debugging that obstore adds."""
+    number = _number(error)
+    return os.strerror(number) if number else str(error).partition("\n")[0] or type(error).__name__
+
+
+def _number(error: Exception) -> int:
+    """The system's number of an error, 0 where it has none."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = _OS_ERROR.search(str(error))
+    return int(found.group(1)) if found else 0
 
 
 class Objects:
@@ -104,7 +117,7 @@ class Objects:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.at(path)} is missing") from error
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self.at(path)}: {first_line(error)}") from error
+            raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
 
     def get_many(self, paths: Sequence[str]) -> list[bytes]:
         """Several objects' bytes, in the order asked; errors as in `get`."""
@@ -120,7 +133,7 @@ class Objects:
         except FileNotFoundError:
             return False
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self.at(path)}: {first_line(error)}") from error
+            raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
         return True
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
@@ -128,7 +141,7 @@ class Objects:
         try:
             found = obstore.list(self.store, prefix or None).collect()
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.at(prefix)}: {first_line(error)}") from error
+            raise StoreError(f"cannot list {self.at(prefix)}: {in_words(error)}") from error
         return tuple(sorted((Entry(o["path"], o["size"]) for o in found), key=lambda e: e.path))
 
     def names(self, folder: str = "") -> tuple[str, ...]:
@@ -136,7 +149,7 @@ class Objects:
         try:
             found = obstore.list_with_delimiter(self.store, folder or None)
         except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.at(folder)}: {first_line(error)}") from error
+            raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
         paths = [*found["common_prefixes"], *(o["path"] for o in found["objects"])]
         return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
 
@@ -155,21 +168,50 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
         WriteError: the folder could not be made.
     """
     text = str(place)
-    if _URL.match(text) and not text.startswith("file://"):
+    if _is_url(text):
         try:
             return Objects(from_url(text), place=text)
         except (BaseError, OSError, ValueError) as error:
             raise NotAnAtlasError(
-                f"cannot open {text}: {first_line(error)}; give a folder or a URL such as "
+                f"cannot open {text}: {in_words(error)}; give a folder or a URL such as "
                 "s3://bucket/folder"
             ) from error
-    folder = Path(text.removeprefix("file://")).expanduser()
-    if create and not folder.exists():
-        try:
+    folder = _folder(text)
+    try:
+        if create and not folder.exists():
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise write_error(str(folder), OSError(f"(os error {error.errno}) {error}")) from error
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise NotAnAtlasError(f"{folder} {what}: give the folder or URL of an atlas")
+        is_folder, is_there = folder.is_dir(), folder.exists()
+    except OSError as error:
+        if create:
+            raise write_error(str(folder), error) from error
+        raise NotAnAtlasError(f"cannot open {folder}: {in_words(error)}; {_GIVE}") from error
+    if not is_folder:
+        raise NotAnAtlasError(f"{folder} {'is a file' if is_there else 'does not exist'}: {_GIVE}")
     return Objects(LocalStore(folder), place=str(folder))
+
+
+def find_store(place: str | Path) -> Objects | None:
+    """The store that a build would use, or None where it would make the folder.
+
+    Makes nothing, and raises as `open_store` would that makes it.
+    """
+    text = str(place)
+    if not _is_url(text):
+        folder = _folder(text)
+        try:
+            if not folder.exists():
+                base = next(parent for parent in folder.parents if parent.exists())
+                if base.is_dir():
+                    return None
+                raise NotADirectoryError(errno.ENOTDIR, str(base))
+        except OSError as error:
+            raise write_error(str(folder), error) from error
+    return open_store(place)
+
+
+def _is_url(text: str) -> bool:
+    return _URL.match(text) is not None and not text.startswith("file://")
+
+
+def _folder(text: str) -> Path:
+    return Path(text.removeprefix("file://")).expanduser()

@@ -48,6 +48,7 @@ def test_what_is_cut_or_altered_is_refused(spoiled, says):
     with pytest.raises(CorruptError, match=f"^x/5.json is .*{says}") as caught:
         unseal(spoiled, place="x/5.json")
     assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; restore it from a copy, or delete it and build again")
 
 
 def test_a_newer_schema_is_told_from_an_altered_document():

@@ -10,7 +10,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
-from circuit_atlas.storage_schema.objects import Entry, Objects, open_store
+from circuit_atlas.storage_schema.objects import Entry, Objects, find_store, open_store
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -68,6 +68,22 @@ def test_places_that_cannot_be_opened(tmp_path):
     with pytest.raises(WriteError, match="a part of the path is a file") as caught:
         open_store(tmp_path / "file" / "below", create=True)
     assert "\n" not in str(caught.value)
+    with pytest.raises(
+        NotAnAtlasError, match=r"cannot open .*: File name too long; give the folder"
+    ):
+        open_store(tmp_path / ("n" * 300))
+    with pytest.raises(WriteError, match="the name is too long for this file system"):
+        open_store(tmp_path / ("n" * 300), create=True)
     with pytest.raises(NotAnAtlasError, match=r"cannot open nothing://x: .*recognise") as unknown:
         open_store("nothing://x")
     assert "\n" not in str(unknown.value)
+
+
+def test_the_store_of_a_build_to_come_is_found_and_not_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    assert find_store(tmp_path / "new" / "store") is None
+    assert not (tmp_path / "new").exists()
+    assert find_store(tmp_path).names() == ("file",)
+    for place, error in ((tmp_path / "file", NotAnAtlasError), (tmp_path / "file/x", WriteError)):
+        with pytest.raises(error, match="is a file"):
+            find_store(place)

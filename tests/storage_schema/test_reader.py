@@ -247,7 +247,8 @@ def test_a_missing_chunk_is_an_error_and_not_the_fill_value(objects, header, lay
     for stored in commit.objects:
         Path(objects.place, stored.path).unlink()
     for ask in (reader.scores, reader.levels, reader.image_scores):
-        with pytest.raises(CorruptError, match=r"is committed and missing: restore it"):
+        says = f"^{objects.place}/layers/.* is committed and missing: restore it"
+        with pytest.raises(CorruptError, match=says):
             ask(commit, "actgrad")
     with pytest.raises(CorruptError, match=r"responses.parquet is missing, and it is committed"):
         reader.responses(commit)
@@ -272,6 +273,24 @@ def test_a_spoiled_object_is_an_error_and_not_wrong_numbers(objects, header, lay
         with pytest.raises(CorruptError, match="is cut or altered") as caught:
             ask()
         assert "\n" not in str(caught.value)
+
+
+def test_one_torn_commit_record_is_named_with_what_to_do(objects, header, layer, record):
+    for unit in (0, 1):
+        Writer(objects, header, layer).commit(record(unit))
+    path = layout.commit("features.3", 1)
+    objects.put(path, objects.get(path)[:100])
+    says = f"^{objects.place}/{path} is cut or altered: .* delete it and build again$"
+    for ask in (
+        lambda: Reader(objects).commits("features.3"),
+        lambda: Reader(objects).commit("features.3", 1),
+        lambda: Writer(objects, header, layer).commit(record(1)),
+    ):
+        with pytest.raises(CorruptError, match=says):
+            ask()
+    assert Reader(objects).commit("features.3", 0) is not None
+    Path(objects.place, path).unlink()
+    assert Writer(objects, header, layer).commit(record(1)).state == "done"
 
 
 def test_a_fragment_exchanged_for_another_good_one_is_noticed(objects, header, layer, record):

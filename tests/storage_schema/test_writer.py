@@ -15,7 +15,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import chunks, layout
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects, open_store, write_error
@@ -200,13 +200,32 @@ def test_a_folder_without_write_permission(objects, header, layer, record):
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(13, "permission denied"), (28, "disk is full"), (30, "read-only"), (122, "quota")],
+    [
+        (2, "gone or cannot be made"),
+        (13, "permission denied"),
+        (28, "disk is full"),
+        (30, "read-only"),
+        (122, "quota"),
+    ],
 )
 def test_a_refused_write_names_place_reason_and_remedy(code, says):
     raw = OSError(f"Generic error: cannot write (os error {code})\n\nDebug source:\n...")
     message = str(write_error("/a/b", raw))
     assert re.fullmatch(f"cannot write /a/b: .*{says}.*: .*", message)
     assert str(write_error("/a/b", OSError("odd\nmore"))).startswith("cannot write /a/b: odd: ")
+    with_path = OSError(5, "Input/output error", "/a/b")
+    assert str(write_error("/a/b", with_path)).startswith("cannot write /a/b: Input/output error: ")
+
+
+def test_a_refused_chunk_names_the_store(objects, header, layer, record, monkeypatch):
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(chunks.obstore, "put_async", refuse)
+    with pytest.raises(
+        WriteError, match=f"cannot write {objects.place}/layers/.*: the disk is full"
+    ):
+        Writer(objects, header, layer).commit(record(1))
 
 
 def test_nested_circuits_become_levels_and_others_bits(objects, header, layer, record):
