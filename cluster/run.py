@@ -22,6 +22,7 @@ from circuit_atlas.cluster.executor import (
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.jobs.directions import with_stored_directions
 from circuit_atlas.jobs.plan import Build, make_tasks, resolve
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.worker import WorkerJob
@@ -75,6 +76,7 @@ def build(
     started_s = time.monotonic()
     ledger = _Ledger()
     with sigterm_interrupts():
+        spec = with_stored_directions(spec)
         resolved = resolve(spec)
         objects = open_store(spec.run.store, create=True)
         create(objects, resolved.header, resolved.layers, resolved.images, resolved.plan)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from circuit_atlas.storage_schema.errors import NotAnAtlasError, SpecError
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.objects import find_store
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.template import check_place, check_same, is_laid_out
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
@@ -44,7 +46,11 @@ def load_spec(path: str | Path, overrides: Overrides) -> BuildSpec:
 
 
 def here(store: str) -> str:
-    """A store as typed: a URL as it is, a folder from the current one on."""
+    """A store as typed: a URL as it is, a folder from the current one on; SpecError for nothing."""
+    if not store.strip():
+        raise SpecError(
+            f"store {store!r} is empty: give a folder, or a URL such as s3://bucket/atlas"
+        )
     return store if "://" in store else str(Path(store).expanduser().absolute())
 
 
@@ -71,21 +77,23 @@ def plan_build(spec: BuildSpec) -> Estimate:
 
     Raises:
         InputError: the spec, the model or the images cannot be used.
+        NotAnAtlasError: the store is a file, or holds other things.
         MismatchError: the store holds an atlas of something else.
     """
+    from circuit_atlas.jobs.directions import with_stored_directions
     from circuit_atlas.jobs.plan import estimate, make_tasks, resolve
-    from circuit_atlas.storage_schema.template import check_same
 
+    objects = find_store(spec.run.store)
+    if objects is not None:
+        check_place(objects)
+    spec = with_stored_directions(spec)
     build = resolve(spec)
     done: Mapping[str, Any] = {}
-    try:
-        reader = Reader(open_store(spec.run.store))
-    except NotAnAtlasError:
-        reader = None
-    if reader is not None:
-        check_same(reader.header, build.header, place=reader.objects.place)
-        stored = reader.layers()
-        done = {name: reader.commits(name) for name, _ in build.plan.units if name in stored}
+    if objects is not None and objects.exists(layout.HEADER):
+        reader = Reader(objects)
+        check_same(reader.header, build.header, place=objects.place)
+        layers = [index.layer for index in build.layers if is_laid_out(objects, index)]
+        done = {name: reader.commits(name) for name in layers}
     tasks = make_tasks(build, spec, done, workers=spec.run.workers or os.cpu_count() or 1)
     return estimate(build, tasks)
 

@@ -7,9 +7,9 @@ layout that was cut off is completed by running it again, and one that is there 
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from circuit_atlas.storage_schema.tables import IMAGES
 
 _REMEDY = "give the same as stored, or build into another store"
 _SHOWN = 8
+_WIDTH = 60
 
 
 @dataclass(frozen=True)
@@ -71,25 +72,28 @@ def create(
         SchemaError: the atlas there is of a newer schema.
         WriteError: the store refused; what was stored is as it was.
     """
-    _check_place(objects)
+    check_place(objects)
     if not objects.put_if_absent(layout.HEADER, header.to_json().encode()):
         place = objects.at(layout.HEADER)
         stored = AtlasHeader.from_json(objects.get(layout.HEADER), place=place)
         same = stored.images_sha256 == header.images_sha256
         pictures = "" if same else _image_differences(objects, images)
         check_same(stored, header, place=objects.place, pictures=pictures)
+    # All of them before any is laid out: a build that is refused alters nothing.
+    new = [layer for layer in layers if not is_laid_out(objects, layer)]
     objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
     if not objects.exists(layout.IMAGES_RECORD):
         data = objects.get(layout.IMAGES)
         record = StoredObject(layout.IMAGES, len(data), sha256(data))
         objects.put_if_absent(layout.IMAGES_RECORD, seal({"objects": [asdict(record)]}).encode())
-    for layer in layers:
-        _create_layer(objects, header, layer)
+    for layer in new:
+        _lay_out(objects, header, layer)
     text = plan.to_json()
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
 
 
-def _check_place(objects: Objects) -> None:
+def check_place(objects: Objects) -> None:
+    """Raise NotAnAtlasError where a store holds other things and no atlas."""
     names = objects.names()
     if names and layout.HEADER not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -99,25 +103,55 @@ def _check_place(objects: Objects) -> None:
         )
 
 
-def _create_layer(objects: Objects, header: AtlasHeader, layer: LayerIndex) -> None:
+def _lay_out(objects: Objects, header: AtlasHeader, layer: LayerIndex) -> None:
+    records = []
+    for metadata, text in arrays.group(header, layer).items():
+        objects.put_if_absent(metadata, text)
+        # Read back: a racing build of another Zarr version may have written other bytes.
+        data = objects.get(metadata)
+        records.append(asdict(StoredObject(metadata, len(data), sha256(data))))
+    document = seal({**layer.content(), "objects": records})
+    if not objects.put_if_absent(layout.layer_index(layer.layer), document.encode()):
+        is_laid_out(objects, layer)
+
+
+def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
+    """Whether the layer is there; MismatchError where it is there and another."""
     path = layout.layer_index(layer.layer)
     if not objects.exists(path):
-        records = []
-        for metadata, text in arrays.group(header, layer).items():
-            objects.put_if_absent(metadata, text)
-            # Read back: a racing build of another Zarr version may have written other bytes.
-            data = objects.get(metadata)
-            records.append(asdict(StoredObject(metadata, len(data), sha256(data))))
-        document = seal({**layer.content(), "objects": records})
-        objects.put_if_absent(path, document.encode())
+        return False
     stored = LayerIndex.from_json(objects.get(path), place=objects.at(path))
-    known = dataclasses.replace(stored, units=stored.units[: len(layer.units)])
-    if known != layer:
+    what = f"layer {layer.layer!r} of {objects.place}"
+    if stored.channels == layer.channels and _directions(stored) != _directions(layer):
+        raise MismatchError(f"{what} {_other_directions(stored, layer)}")
+    if stored != layer:
         differences = _differences(stored.content(), layer.content())
-        raise MismatchError(
-            f"layer {layer.layer!r} of {objects.place} was laid out differently: "
-            f"{_shown(differences)}; {_REMEDY}"
-        )
+        raise MismatchError(f"{what} was laid out differently: {_shown(differences)}; {_REMEDY}")
+    return True
+
+
+def _directions(layer: LayerIndex) -> list[tuple[str, tuple[float, ...]]]:
+    return [(unit.name, unit.direction) for unit in layer.units if unit.direction is not None]
+
+
+def _other_directions(stored: LayerIndex, given: LayerIndex) -> str:
+    """What directions a layer has, what was given, and what differs."""
+    old, new = dict(_directions(stored)), dict(_directions(given))
+    changes = {
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+        "changed": [name for name in new if name in old and new[name] != old[name]],
+    }
+    told = [f"{what} {_names(names)}" for what, names in changes.items() if names]
+    return (
+        f"has {f'the directions {_names(old)}' if old else 'no directions'}; given: "
+        f"{_names(new) or 'none'} ({'; '.join(told) or 'in another order'}); a layer's directions "
+        "are fixed by its first build: give the same or none, or build into another store"
+    )
+
+
+def _names(names: Collection[str]) -> str:
+    return _shown([repr(name) for name in names])
 
 
 def check_same(
@@ -185,7 +219,7 @@ def _image_differences(objects: Objects, images: pa.Table) -> str:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Each key whose value differs, as `path old -> new`."""
+    """Each key whose value differs, as `path old -> new`; items of long lists one by one."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [*old, *(key for key in new if key not in old)]
         return [
@@ -196,15 +230,31 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
             )
         ]
     before, after = canonical(old), canonical(new)
-    return [] if before == after else [f"{path} {_short(before)} -> {_short(after)}"]
+    if before == after:
+        return []
+    lists = isinstance(old, list | tuple) and isinstance(new, list | tuple)
+    if lists and max(len(before), len(after)) > _WIDTH:
+        return [
+            line
+            for place, (a, b) in enumerate(itertools.zip_longest(old, new))
+            for line in _differences(a, b, f"{path}[{place}]")
+        ]
+    pairs = enumerate(zip(before, after, strict=False))
+    same = next((n for n, (a, b) in pairs if a != b), min(len(before), len(after)))
+    return [f"{path} {_short(before, same)} -> {_short(after, same)}"]
 
 
 def _hashes(stored: str, given: str) -> str:
     return f"{stored[:12]} -> {given[:12]}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:40]}...{text[-15:]}"
+def _short(text: str, same: int) -> str:
+    """A text, or the part of a long one that begins to differ after `same` characters."""
+    if len(text) <= _WIDTH:
+        return text
+    start = max(0, same - 10)
+    end = start + _WIDTH
+    return f"{'...' * (start > 0)}{text[start:end]}{'...' * (end < len(text))}"
 
 
 def _shown(differences: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from circuit_atlas.cluster.executor import (
 )
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
-from circuit_atlas.cluster.run import build, executor_for
+from circuit_atlas.cluster.run import Summary, build, executor_for
 from circuit_atlas.jobs.plan import Task
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.worker import WorkerJob
@@ -149,6 +149,34 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_builds_it(
     started = [event.task for event in events if isinstance(event, TaskStarted)]
     assert [key.unit for task in started for key in task.units] == [1]
     assert Reader(tmp_path / "atlas").failures(LAYER) == {}
+
+
+NETWORK = """
+from torch import nn
+def network():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+"""
+
+
+def test_a_build_that_names_no_directions_keeps_the_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run_network.py").write_text(NETWORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = SPEC.replace("demo:squeezenet1_1", "run_network:network").replace(LAYER, "2")
+    text = text.replace("[64, 64]", "[8, 8]")
+
+    def built(units: str) -> Summary:
+        wanted = text.replace("units = [0, 1, 2]", f"units = {units}")
+        return build(spec(tmp_path, wanted), executor=LocalExecutor())
+
+    assert built("[0]\ndirections = {curve = [0.5, -1, 0, 0]}").done == 2
+    first = Reader(tmp_path / "atlas").layer("2")
+    more = built("[0, 1]")
+    assert (more.done, more.skipped) == (1, 2)
+    assert Reader(tmp_path / "atlas").layer("2") == first
+    with pytest.raises(MismatchError, match=r"directions 'curve'; given: 'edge' .added 'edge'"):
+        built("[2]\ndirections = {edge = [0.5, -1, 0, 0]}")
 
 
 def test_another_spec_is_refused_before_any_worker_starts(local: Path) -> None:

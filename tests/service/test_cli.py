@@ -121,11 +121,22 @@ def test_verify_finds_what_was_altered(call, write, tmp_path):
         (["show", "ATLAS", "--keep", "x"], 2, "'x' is not a valid float"),
         (["build", "no-such.toml"], 2, "no spec at 'no-such.toml'"),
         (["plan", "no-such.toml"], 2, "no spec at 'no-such.toml'"),
+        (["demo", "--store="], 2, "store '' is empty: give a folder, or a URL"),
+        (["build", "SPEC", "--store", " "], 2, "store ' ' is empty"),
+        (["plan", "SPEC", "--store", "SPEC"], 3, "spec.toml is a file: give the folder"),
+        (["plan", "SPEC", "--store", "SPEC/below"], 3, "a part of the path is a file"),
+        (["plan", "SPEC", "--store", "FOLDER"], 3, "holds other things (spec.toml) and no atlas"),
         (["demo", "--units", "129"], 2, "give all, or a number from 1 to 128"),
     ],
 )
-def test_an_error_is_one_line_without_a_traceback(call, place, arguments, code, message):
-    ended, out, err = call(*(str(place) if a == "ATLAS" else a for a in arguments))
+def test_an_error_is_one_line_without_a_traceback(call, place, tmp_path, arguments, code, message):
+    spec = tmp_path / "spec.toml"
+    spec.write_text(
+        '[model]\nreference = "demo:squeezenet1_1"\n[images]\nsource = "demo:photos"\n'
+        '[[layers]]\nname = "features.3.squeeze"\n'
+    )
+    names = {"ATLAS": place, "SPEC": spec, "FOLDER": tmp_path, "SPEC/below": spec / "below"}
+    ended, out, err = call(*(names.get(argument, argument) for argument in arguments))
     assert (ended, out) == (code, "")
     assert err.startswith("circuit-atlas: error: ")
     assert err.count("\n") == 1

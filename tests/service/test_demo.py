@@ -90,6 +90,10 @@ def test_another_spec_into_the_same_atlas_is_refused(tmp_path, capsys):
         assert main(command) == exits.STORE
         err = capsys.readouterr().err
         assert "circuits.fractions [0.5,0.1] -> [0.5,0.2]" in err
+    vector = [1, -1, *[0] * 14]
+    other.write_text(SPEC.replace("units =", f"directions = {{edge = {vector}}}\nunits ="))
+    assert main(["plan", str(other)]) == exits.STORE
+    assert "has no directions; given: 'edge' (added 'edge')" in capsys.readouterr().err
     other.unlink()
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 

@@ -99,16 +99,56 @@ def test_further_units_and_layers_join_the_atlas(
     }
 
 
-def test_a_build_without_the_directions_goes_on_and_one_with_others_does_not(
-    objects, lay_out, layer
+def _with_directions(layer, **directions):
+    units = layer.units[: layer.channels]
+    named = [
+        dataclasses.replace(layer.units[4], number=4 + n, name=name, direction=vector)
+        for n, (name, vector) in enumerate(directions.items())
+    ]
+    return dataclasses.replace(layer, units=(*units, *named))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "given: none (removed 'd0', 'up')"),
+        ({"d0": None, "up": None, "x": (1.0,) * 4}, "given: 'd0', 'up', 'x' (added 'x')"),
+        ({"d0": (1.0,) * 4, "x": None}, "'d0', 'x' (added 'x'; removed 'up'; changed 'd0')"),
+        ({"up": None, "d0": None}, "given: 'up', 'd0' (in another order)"),
+    ],
+)
+def test_a_layers_directions_are_those_of_its_first_build(
+    tmp_path, lay_out, layer, given, says, snapshot
 ):
-    lay_out(objects, layers=[dataclasses.replace(layer, units=layer.units[:4])])
-    turned = dataclasses.replace(layer.units[4], direction=(1.0, 0.0, 0.0, 0.0))
-    for units in ((*layer.units[:4], turned), (*layer.units, turned)):
-        with pytest.raises(MismatchError, match=r"layer 'features.3' .* differently: units .* ->"):
-            lay_out(objects, layers=[dataclasses.replace(layer, units=units)])
-    with pytest.raises(MismatchError, match="height 8 -> 9"):
-        lay_out(objects, layers=[dataclasses.replace(layer, height=9)])
+    objects = open_store(tmp_path / "new", create=True)
+    first = _with_directions(layer, d0=layer.units[4].direction, up=(0.0, 1.0, 0.0, 0.0))
+    lay_out(objects, layers=[first])
+    before = snapshot(objects)
+    own = {unit.name: unit.direction for unit in first.units}
+    other = {name: vector or own.get(name, (1.0,) * 4) for name, vector in given.items()}
+    with pytest.raises(MismatchError) as caught:
+        lay_out(objects, layers=[_with_directions(layer, **other)])
+    start = f"layer 'features.3' of {objects.place} has the directions 'd0', 'up'; "
+    assert str(caught.value).startswith(start)
+    assert f"{says}; a layer's directions are fixed by its first build: give" in str(caught.value)
+    assert snapshot(objects) == before
+
+
+def test_a_layer_laid_out_differently_shows_where(objects, lay_out, layer):
+    rows = list(layer.units)
+    rows[3] = dataclasses.replace(rows[3], rows=(7,))
+    with pytest.raises(
+        MismatchError, match=r"differently: height 8 -> 9, units\[3\].rows \[3\] ->"
+    ):
+        lay_out(objects, layers=[dataclasses.replace(layer, height=9, units=tuple(rows))])
+
+
+def test_a_refused_layer_keeps_the_others_out(objects, lay_out, layer, odd_layer, snapshot):
+    before = snapshot(objects)
+    other = dataclasses.replace(layer, height=9)
+    with pytest.raises(MismatchError, match="height"):
+        lay_out(objects, layers=[odd_layer, other], plan=Plan(((odd_layer.layer, (0,)),)))
+    assert snapshot(objects) == before
 
 
 def _other_spec(header, **changes):
@@ -155,6 +195,26 @@ def test_many_differences_are_counted(header):
     other = _other_spec(header, **{f"k{n:02}": n for n in range(20)})
     with pytest.raises(MismatchError, match=r"k07 null -> 7 and 12 more\), stored"):
         check_same(header, other)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (["x" * 70, "b"], ["x" * 70, "c"], 'k[1] "b" -> "c"'),
+        ([1] * 40, [1] * 39, "k[39] 1 -> null"),
+        (
+            "x" * 70 + "a" + "y" * 70,
+            "x" * 70 + "b" + "y" * 70,
+            f"...xxxxxxxxxxa{'y' * 49}... -> ...",
+        ),
+        ("x" * 70, "x" * 71, f'k ...{"x" * 10}" -> ...{"x" * 11}"'),
+    ],
+    ids=["item", "length", "middle", "end"],
+)
+def test_no_difference_shows_as_the_same_text_twice(header, old, new, says):
+    with pytest.raises(MismatchError) as caught:
+        check_same(_other_spec(header, k=old), _other_spec(header, k=new))
+    assert says in str(caught.value)
 
 
 def test_other_package_versions_are_no_difference(objects, lay_out, header):
