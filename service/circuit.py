@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,9 +73,13 @@ class Circuit:
     def __hash__(self) -> int:
         return hash((self.weights_sha256, len(self)))
 
-    def __contains__(self, kernel: tuple[str, int, int]) -> bool:
+    def __contains__(self, kernel: Any) -> bool:
         """Whether (convolution, output channel, input channel) is in the circuit."""
-        name, out, channel = kernel
+        try:
+            name, out, channel = kernel
+            out, channel = operator.index(out), operator.index(channel)
+        except (TypeError, ValueError):
+            return False  # as of any container that holds nothing of the kind
         for ordinal, convolution in enumerate(self.index.convolutions):
             if convolution.name == name:
                 group = out // (convolution.out_channels // convolution.groups)

@@ -21,6 +21,7 @@ from circuit_atlas.service.building import (
 )
 from circuit_atlas.service.client import Atlas
 from circuit_atlas.service.display import size, text_table
+from circuit_atlas.service.ranking import protocol
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.verify import verify as find
 
@@ -216,6 +217,7 @@ def show(
     shows the images it responds to most, how faithful its circuits are, and where one of them lies.
     """
     opened = Atlas.open(atlas)
+    chosen = protocol(opened, keep=keep, criterion=criterion)
     if layer is None:
         text = (
             jsonout.to_json(jsonout.atlas_facts(opened)) if as_json else report.atlas_text(opened)
@@ -223,16 +225,14 @@ def show(
     elif unit is None:
         one = opened.layer(layer)
         text = (
-            jsonout.to_json(jsonout.layer_facts(one))
-            if as_json
-            else report.layer_text(one, keep=keep, criterion=criterion)
+            jsonout.to_json(jsonout.layer_facts(one)) if as_json else report.layer_text(one, chosen)
         )
     else:
         asked = opened.layer(layer).unit(unit)
         text = (
-            jsonout.to_json(jsonout.unit_facts(asked, keep=keep, criterion=criterion))
+            jsonout.to_json(jsonout.unit_facts(asked, chosen))
             if as_json
-            else report.unit_text(asked, keep=keep, criterion=criterion)
+            else report.unit_text(asked, chosen)
         )
     click.echo(text)
 

@@ -11,6 +11,7 @@ unit.circuit(keep=0.1).kernels().to_pandas()
 from __future__ import annotations
 
 import operator
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,7 +129,7 @@ class Layer:
         return self.index.layer
 
     def unit(self, which: int | str) -> Unit:
-        """A unit by its number, or a direction by its name, whatever its state.
+        """A unit by its number, also as text, or a direction by its name, whatever its state.
 
         QueryError where the layer has no such unit, with the range or the nearest names.
         """
@@ -136,12 +137,13 @@ class Layer:
             for info in self.index.units:
                 if info.name == which:
                     return Unit(self, info)
-            directions = [info.name for info in self.index.units if info.direction is not None]
-            raise QueryError(
-                f"layer {self.name!r} has no direction {which!r}: "
-                + nearest(which, directions, what="directions")
-                + self._range
-            )
+            if not re.fullmatch(r"[+-]?\d{1,18}", which):
+                directions = [info.name for info in self.index.units if info.direction is not None]
+                raise QueryError(
+                    f"layer {self.name!r} has units {self._range} and no direction {which!r}: "
+                    + nearest(which, directions, what="directions")
+                )
+            which = int(which)
         try:
             number = operator.index(which)
         except TypeError:
@@ -149,12 +151,14 @@ class Layer:
                 f"a unit is named by its number or its direction's name, not by {which!r}"
             ) from None
         if not 0 <= number < len(self.index.units):
-            raise QueryError(f"layer {self.name!r} has no unit {number}{self._range}")
+            raise QueryError(
+                f"layer {self.name!r} has no unit {number}; units go from {self._range}"
+            )
         return Unit(self, self.index.unit(number))
 
     @property
     def _range(self) -> str:
-        return f"; units go from 0 to {len(self.index.units) - 1}"
+        return f"0 to {len(self.index.units) - 1}"
 
     def units(self) -> pa.Table:
         """One row a unit that was asked for or is stored: unit, name, state (done, dead, failed or

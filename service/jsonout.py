@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from circuit_atlas.service.client import Atlas, Layer
-from circuit_atlas.service.ranking import protocol
+from circuit_atlas.service.ranking import Protocol
 from circuit_atlas.service.unit import Unit
 
 
@@ -28,7 +28,13 @@ def atlas_facts(atlas: Atlas) -> dict[str, object]:
 def status_facts(atlas: Atlas) -> dict[str, object]:
     """How far each layer is, and every failure."""
     failures = [
-        {"layer": name, "unit": number, "kind": failure.kind, "message": failure.message}
+        {
+            "layer": name,
+            "unit": number,
+            "name": atlas.reader.layer(name).unit(number).name,
+            "kind": failure.kind,
+            "message": failure.message,
+        }
         for name in atlas.layers
         for number, failure in atlas.reader.failures(name).items()
     ]
@@ -48,7 +54,7 @@ def layer_facts(layer: Layer) -> dict[str, object]:
     }
 
 
-def unit_facts(unit: Unit, *, keep: float, criterion: str | None) -> dict[str, object]:
+def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
     """A unit: its images, faithfulness, and one of its circuits with its counts and kernels."""
     facts: dict[str, object] = {
         "layer": unit.layer.name,
@@ -60,7 +66,6 @@ def unit_facts(unit: Unit, *, keep: float, criterion: str | None) -> dict[str, o
         "faithfulness": unit.faithfulness(),
     }
     if unit.state != "dead":
-        chosen = protocol(unit.layer.atlas, keep=keep, criterion=criterion)
         circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
         facts["circuit"] = {
             "criterion": chosen.criterion,

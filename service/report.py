@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.display import size, text_table
-from circuit_atlas.service.ranking import Protocol, Standing, protocol, standings
+from circuit_atlas.service.ranking import Protocol, Standing, standings
 from circuit_atlas.service.unit import Unit
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def status_text(atlas: Atlas) -> str:
     lines = [text_table(atlas.status())]
     for name in atlas.layers:
         for number, failure in atlas.reader.failures(name).items():
-            lines.append(f"  failed: {name} unit {number}: {failure.kind}: {failure.message}")
+            unit = atlas.reader.layer(name).unit(number).name
+            lines.append(f"  failed: {name} unit {unit}: {failure.kind}: {failure.message}")
     return "\n".join(lines)
 
 
-def layer_text(layer: Layer, *, keep: float, criterion: str | None) -> str:
+def layer_text(layer: Layer, chosen: Protocol) -> str:
     """A layer's units, the most faithful first."""
-    chosen = protocol(layer.atlas, keep=keep, criterion=criterion)
     ranked = standings(layer, chosen)
     lines = [repr(layer)[1:-1]]
     if ranked:
@@ -85,16 +85,17 @@ def layer_text(layer: Layer, *, keep: float, criterion: str | None) -> str:
     return "\n".join([*lines, text_table(pa.table(columns))])
 
 
-def unit_text(unit: Unit, *, keep: float, criterion: str | None) -> str:
+def unit_text(unit: Unit, chosen: Protocol) -> str:
     """A unit's top images, how faithful its circuits are, and where one of them lies.
 
     QueryError where the unit is not stored.
     """
-    chosen = protocol(unit.layer.atlas, keep=keep, criterion=criterion)
     top = unit.images().select(
         ["rank", "image", "name", "label", "response", "position_y", "position_x"]
     )
-    lines = [repr(unit)[1:-1], "", "largest responses", text_table(top)]
+    lines = [repr(unit)[1:-1]]
+    if top.num_rows:
+        lines += ["", "largest responses", text_table(top)]
     if unit.state == "dead":
         return "\n".join([*lines, "", "its response is the same on every image: it has no circuit"])
     lines += ["", f"faithfulness of the {chosen.criterion} circuits, {chosen.ablation} ablation"]

@@ -48,7 +48,7 @@ def select(
     """See `Unit.circuit`, whose arguments these are; `commit` is of a unit that is done."""
     count = _count(commit, keep, kernels)
     if images is not None:
-        chosen = tuple(dict.fromkeys(_id(image) for image in images))
+        chosen = _ids(images)
         scores = _mean_of_images(reader, commit, criterion, chosen)
         return _best(scores, count, chosen)
     fractions = reader.header.fractions
@@ -120,7 +120,7 @@ def _mean_of_images(
     if criterion not in known:
         raise QueryError(
             f"{criterion!r} has no scores of single images: "
-            + nearest(criterion, known, what="criteria that have are")
+            + nearest(criterion, known, what="criteria that have them")
         )
     responses = reader.responses(commit)
     ranks = {
@@ -141,6 +141,15 @@ def _mean_of_images(
     rows = reader.image_scores(commit, criterion)[[ranks[image] for image in images]]
     mean: NDArray[np.float64] = rows.astype(np.float64).mean(axis=0)
     return mean
+
+
+def _ids(images: Sequence[int]) -> tuple[int, ...]:
+    """Each id once, in the order given."""
+    try:
+        given = list(images)
+    except TypeError:
+        raise QueryError(f"images={images!r} is no list of ids: give one such as [0, 1]") from None
+    return tuple(dict.fromkeys(_id(image) for image in given))
 
 
 def _id(image: SupportsIndex) -> int:

@@ -94,9 +94,9 @@ def make_images() -> pa.Table:
     )
 
 
-def responses() -> tuple[ResponseRow, ...]:
-    """Images 2, 0 and 3 are the top ones, in this order; 4 is held out."""
-    rank = {2: 0, 0: 1, 3: 2}
+def responses(*, ranked: bool = True) -> tuple[ResponseRow, ...]:
+    """Images 2, 0 and 3 are the top ones, in this order, or none; 4 is held out."""
+    rank = {2: 0, 0: 1, 3: 2} if ranked else {}
     return tuple(
         ResponseRow(
             image=image,
@@ -160,7 +160,8 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
     )
 
 
-def write_atlas(place: Path, header: AtlasHeader | None = None) -> None:
+def write_atlas(place: Path, header: AtlasHeader | None = None, *, ranked: bool = True) -> None:
+    """`ranked`: whether the dead unit has top images."""
     header = header or make_header()
     conv2, conv3 = layer_conv2(), layer_conv3()
     objects = open_store(place, create=True)
@@ -171,9 +172,8 @@ def write_atlas(place: Path, header: AtlasHeader | None = None) -> None:
         for unit in units:
             writer.commit(make_record(header, layer, unit))
     writer = Writer(objects, header, conv3)
-    writer.commit(
-        CircuitRecord(UnitKey(header.model, "conv3", 3), "dead", 52, (), responses(), (), (), 0.5)
-    )
+    key, rows = UnitKey(header.model, "conv3", 3), responses(ranked=ranked)
+    writer.commit(CircuitRecord(key, "dead", 52, (), rows, (), (), 0.5))
     key = UnitKey(header.model, "conv3", 4)
     writer.fail(FailureRecord(key, "non_finite", "NaN in its response to image 1", "trace"))
 
@@ -193,10 +193,10 @@ def atlas(place: Path) -> Atlas:
 
 @pytest.fixture
 def write() -> Callable[..., None]:
-    """`write(folder, model=..., weights=...)`: another atlas of the same shape."""
+    """`write(folder, model=..., weights=..., ranked=...)`: another atlas of the same shape."""
 
-    def make(folder: Path, **changes: str | bytes) -> None:
-        write_atlas(folder, make_header(**changes))
+    def make(folder: Path, *, ranked: bool = True, **changes: str | bytes) -> None:
+        write_atlas(folder, make_header(**changes), ranked=ranked)
 
     return make
 

@@ -116,7 +116,11 @@ def test_a_set_of_images_has_the_circuit_of_their_mean_score(atlas, record, imag
         ({"keep": 0.1, "images": [0, 1, 4]}, "no scores of image 1, 4: .* top images, 2, 0, 3"),
         ({"keep": 0.1, "images": []}, "no score of no images"),
         ({"keep": 0.1, "images": ["a.jpg"]}, "by their ids, whole numbers, not by 'a.jpg'"),
-        ({"keep": 0.1, "images": [0], "criterion": "force"}, "'force' has no scores of single"),
+        ({"keep": 0.1, "images": 3}, r"images=3 is no list of ids: give one such as \[0, 1\]"),
+        (
+            {"keep": 0.1, "images": [0], "criterion": "force"},
+            "'force' has no scores of single images: there is only 'actgrad'",
+        ),
     ],
 )
 def test_a_question_without_an_answer_says_what_can_be_asked(atlas, question, message):
@@ -161,6 +165,15 @@ def test_algebra_is_that_of_sets_of_named_kernels(pairs):
                 for channel in range(inputs + 1):
                     kernel = (name, out, channel)
                     assert (kernel in (left | right)) == (kernel in a | b)
+
+
+@pytest.mark.parametrize(
+    "other", [("conv1", 0), 3, None, ("conv1", "a", 0), ("conv1", 0.0, 0), "abc", (0, 0, 0)]
+)
+def test_a_circuit_holds_nothing_but_kernels(atlas, other):
+    circuit = atlas.layer("conv3").unit(0).circuit(keep=1)
+    assert ("conv1", np.int64(0), 0) in circuit
+    assert other not in circuit
 
 
 def test_units_of_a_layer_do_not_share_rows_of_their_own(atlas):

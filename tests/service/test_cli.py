@@ -13,12 +13,17 @@ import pytest
 
 from circuit_atlas.service import exits
 from circuit_atlas.service.cli import cli, main
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     SpecError,
     UnitError,
     WriteError,
 )
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.writer import Writer
 
 COMMAND = [sys.executable, "-m", "circuit_atlas.service.cli"]
 
@@ -65,7 +70,28 @@ def test_show_a_unit(call, place):
     assert "Circuit conv2/edge force: 20 of 40 kernels" in out
     code, out, _ = call("show", place, "conv3", "3")
     assert code == 0
+    assert "largest responses" in out
     assert "it has no circuit" in out
+
+
+def test_a_dead_unit_without_top_images_has_no_table_of_them(call, write, tmp_path):
+    write(tmp_path / "atlas", ranked=False)
+    code, out, _ = call("show", tmp_path / "atlas", "conv3", "3")
+    assert code == 0
+    assert "largest responses" not in out
+    assert "it has no circuit" in out
+
+
+@pytest.mark.parametrize("where", [(), ("conv3",), ("conv3", "0"), ("conv3", "3")])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_show_checks_its_options_in_every_form(call, place, where, form):
+    for option, message in (
+        (["--keep", "nan"], "outside (0, 1]"),
+        (["--criterion", "x"], "no crit"),
+    ):
+        code, out, err = call("show", place, *where, *option, *form)
+        assert (code, out) == (exits.BAD_INPUT, "")
+        assert message in err
 
 
 @pytest.mark.parametrize(
@@ -91,6 +117,17 @@ def test_status_ends_with_1_where_a_unit_failed(call, place):
     code, out, _ = call("status", place, "--json")
     assert code == exits.UNIT_FAILED
     assert json.loads(out)["failures"][0]["kind"] == "non_finite"
+
+
+def test_status_names_directions(call, write, tmp_path):
+    write(tmp_path / "atlas")
+    reader = Reader(tmp_path / "atlas")
+    writer = Writer(reader.objects, reader.header, reader.layer("conv2"))
+    Path(reader.objects.place, layout.commit("conv2", 4)).unlink()
+    writer.fail(FailureRecord(UnitKey(reader.header.model, "conv2", 4), "kind", "why", ""))
+    assert "failed: conv2 unit edge: kind: why" in call("status", tmp_path / "atlas")[1]
+    failures = json.loads(call("status", tmp_path / "atlas", "--json")[1])["failures"]
+    assert [failure["name"] for failure in failures] == ["edge", "4"]
 
 
 def test_verify_finds_what_was_altered(call, write, tmp_path):

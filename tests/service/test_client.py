@@ -41,7 +41,10 @@ def test_units_are_found_by_number_and_by_a_directions_name(atlas):
     [
         (5, r"'conv2' has no unit 5; units go from 0 to 4"),
         (-1, r"no unit -1"),
-        ("edgy", r"no direction 'edgy': did you mean 'edge'\?"),
+        ("99", r"'conv2' has no unit 99; units go from 0 to 4"),
+        ("-1", r"no unit -1; units go from 0 to 4"),
+        ("edgy", r"units 0 to 4 and no direction 'edgy': did you mean 'edge'\?$"),
+        ("9" * 5000, "and no direction"),
         (1.0, r"not by 1\.0"),
     ],
 )
