@@ -107,8 +107,8 @@ def open_layer(
     for title, vector in directions:
         if len(vector) != channels or not np.isfinite(vector).all() or not np.any(vector):
             raise ModelError(
-                f"direction {title!r} of layer {name!r} has {len(vector)} numbers; give "
-                f"{channels} finite ones, one a channel, not all zero"
+                f"direction {title!r} of layer {name!r} is of length {len(vector)}; give "
+                f"{channels} finite numbers, one a channel, not all zero"
             )
         reads.append(np.asarray(vector) != 0)
     found = upstream(network, reads)

@@ -92,6 +92,23 @@ class PreprocessingSpec(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _crop_within(self) -> Self:
+        if self.crop is not None and self.resize is not None:
+            crop = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
+            # Of one number, the longer side is not known.
+            sides = (
+                zip(crop, self.resize, strict=True)
+                if isinstance(self.resize, tuple)
+                else [(min(crop), self.resize)]
+            )
+            if any(cropped > resized for cropped, resized in sides):
+                raise ValueError(
+                    f"crop = {_plain(self.crop)} is larger than resize = {_plain(self.resize)}, "
+                    "and would be filled up with black: give a smaller crop or a larger resize"
+                )
+        return self
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the network's input, in pixels."""
@@ -184,8 +201,8 @@ class LayerSpec(Section):
         for name, vector in self.directions.items():
             if len(vector) != channels:
                 raise ModelError(
-                    f"direction {name!r} of layer {self.name!r} has {len(vector)} numbers: "
-                    f"give {channels}, one a channel"
+                    f"direction {name!r} of layer {self.name!r} is of length {len(vector)}: "
+                    f"give {channels} numbers, one a channel"
                 )
         return (*chosen, *range(channels, channels + len(self.directions)))
 
@@ -280,6 +297,11 @@ class RunSpec(Section):
         if re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
             return value
         raise ValueError('should be "auto", "cpu", "cuda", "cuda:N" or "mps"')
+
+
+def _plain(extent: int | tuple[int, int]) -> int | list[int]:
+    """As in the file."""
+    return list(extent) if isinstance(extent, tuple) else extent
 
 
 def _range(text: str) -> tuple[int, int | None, int] | None:

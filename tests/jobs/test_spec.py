@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -112,6 +113,13 @@ def test_science_holds_the_split() -> None:
     assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(odd).sha256()
 
 
+@pytest.mark.parametrize(
+    ("resize", "crop"), [(None, 9), (9, 9), (8, (8, 16)), ((8, 16), 8), ((9, 8), (9, 8))]
+)
+def test_a_crop_that_may_lie_within(resize: Any, crop: Any) -> None:
+    assert PreprocessingSpec(resize=resize, crop=crop).crop == crop
+
+
 def test_resolved_preprocessing_is_part_of_the_science() -> None:
     spec = BuildSpec.from_toml(SMALL)
     resolved = spec.resolved(PreprocessingSpec(resize=(8, 8)))
@@ -140,6 +148,12 @@ def test_resolved_preprocessing_is_part_of_the_science() -> None:
         ("[preprocessing]\nresize = [8]", "preprocessing.resize = [8]: should be a number of"),
         ("[preprocessing]\nresize = [8, 8]\nstd = [1, 0, 1]", "should be three numbers above 0"),
         ("[preprocessing]\nresize = [8, 8]\nstd = [1, 2]", "preprocessing.std is too short"),
+        (
+            "[preprocessing]\nresize = [8, 16]\ncrop = 9",
+            "preprocessing crop = 9 is larger than resize = [8, 16], and would be filled up with b",
+        ),
+        ("[preprocessing]\nresize = [16, 8]\ncrop = [16, 9]", "crop = [16, 9] is larger than"),
+        ("[preprocessing]\nresize = 8\ncrop = [9, 10]", "is larger than resize = 8, and would"),
         ("units = 'some'", "layers[0].units = 'some': should be \"all\", a list"),
         ("units = '0:8:0'", "layers[0].units = '0:8:0': should be"),
         ("units = [-1]", "layers[0].units = [-1]: should be"),
@@ -201,7 +215,7 @@ def test_units_of_a_layer() -> None:
             "unit 8 of layer 'a' is out of range.*from 0 to 7",
         ),
         (LayerSpec(name="a", units="9:"), "units '9:' of layer 'a' hold no channel"),
-        (LayerSpec(name="a", directions={"up": (1.0,)}), "has 1 numbers: give 8, one a channel"),
+        (LayerSpec(name="a", directions={"up": (1.0,)}), "is of length 1: give 8 numbers, one a"),
     ],
 )
 def test_units_that_a_layer_does_not_have(layer: LayerSpec, message: str) -> None:
