@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 from ray.exceptions import RayError
@@ -23,7 +24,7 @@ from circuit_atlas.cluster.process import environment
 from circuit_atlas.cluster.retries import one_line
 from circuit_atlas.cluster.wheel import build_wheel
 from circuit_atlas.jobs.spec import BuildSpec
-from circuit_atlas.storage_schema.errors import InfrastructureError
+from circuit_atlas.storage_schema.errors import InfrastructureError, InputError
 
 ENTRYPOINT = "python -m circuit_atlas.service.cli build spec.toml --address auto --plain-progress"
 # With these set, the client would submit to another cluster than the address it is given.
@@ -49,11 +50,13 @@ def submit(spec_path: str | Path, *, address: str, on_log: Callable[[str], None]
         on_log: receives the job's output as it comes, some lines at a time, line ends included.
 
     Raises:
-        SpecError: the spec cannot be used; nothing was submitted.
+        InputError: the address is no job server's, or the spec cannot be used; nothing was
+            submitted.
         InfrastructureError: no job server answers there, or the job ended without an exit code:
             it could not be set up, was stopped, or its machine was lost.
         KeyboardInterrupt: Ctrl-C ends the following, not the job; `on_log` is told how to end that.
     """
+    _check_address(address)
     spec = BuildSpec.load(spec_path)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -72,6 +75,20 @@ def submit(spec_path: str | Path, *, address: str, on_log: Callable[[str], None]
     except KeyboardInterrupt:
         on_log(f"\nno longer following; to stop it: ray job stop {job} --address {address}\n")
         raise
+
+
+def _check_address(address: str) -> None:
+    """InputError unless it is the URL of a host: Ray's client takes any other text for a cluster to
+    look for."""
+    try:
+        parts = urlsplit(address)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(
+            f"address {address!r} is no job server's: give http://HOST:8265, or https://HOST"
+        )
 
 
 def _send(client: JobSubmissionClient, spec: str) -> str:

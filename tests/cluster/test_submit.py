@@ -17,7 +17,7 @@ import pytest
 
 from circuit_atlas.cluster import submit as module
 from circuit_atlas.cluster.submit import submit
-from circuit_atlas.storage_schema.errors import InfrastructureError, SpecError
+from circuit_atlas.storage_schema.errors import InfrastructureError, InputError, SpecError
 from circuit_atlas.storage_schema.reader import Reader
 
 SPEC = """
@@ -228,6 +228,15 @@ def test_nobody_there_is_one_line(spec: Path) -> None:
         submit(spec, address=address, on_log=pytest.fail)
     assert str(caught.value).startswith(f"cannot submit to '{address}': ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["", "auto", "head:8265", "ray://head:10001", "http://", "https://:1", "http://h:x"]
+)
+def test_an_address_that_is_no_job_servers_is_refused_first(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match=r"is no job server's: give http://HOST:8265") as caught:
+        submit(tmp_path / "absent.toml", address=address, on_log=pytest.fail)
+    assert type(caught.value) is InputError
 
 
 def test_a_spec_that_cannot_be_used_is_not_submitted(tmp_path: Path) -> None:
