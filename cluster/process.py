@@ -40,6 +40,25 @@ def sigterm_interrupts() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back from what must not be cut off; then raise KeyboardInterrupt
+    where one came. In another thread than the main one nothing comes."""
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+
+    with _restored(signal.SIGINT) as here, _restored(signal.SIGTERM):
+        if here:
+            signal.signal(signal.SIGINT, note)
+            signal.signal(signal.SIGTERM, note)
+        yield
+    if came:
+        raise KeyboardInterrupt
+
+
 def _apply(changes: Mapping[str, str | None]) -> None:
     for name, value in changes.items():
         if value is None:

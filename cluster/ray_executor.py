@@ -30,7 +30,7 @@ from circuit_atlas.cluster.executor import (
     Worker,
     WorkersReady,
 )
-from circuit_atlas.cluster.process import environment, sigterm_kept
+from circuit_atlas.cluster.process import environment, interrupts_deferred, sigterm_kept
 from circuit_atlas.cluster.retries import Backlog, Policy, describe, late, one_line, retryable
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
@@ -113,7 +113,7 @@ class RayExecutor:
         if not ray.is_initialized():
             with contextlib.ExitStack() as session:
                 session.enter_context(environment({name: os.environ.get(name) for name in _LEFT}))
-                session.callback(ray.shutdown)
+                session.callback(_shut_down)
                 self._connect()
                 self._session = session.pop_all()
         return self
@@ -164,7 +164,8 @@ class RayExecutor:
                     else:
                         yield TaskLost(task, outcome, backlog.lost(task))
         finally:
-            crew.dismiss()
+            with interrupts_deferred():
+                crew.dismiss()
 
     def _connect(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -175,9 +176,11 @@ class RayExecutor:
                 "include_dashboard": False,
                 "_temp_dir": None if self._temp_dir is None else str(self._temp_dir),
             }
+        # Of a Ray that is half started, nobody knows the processes; joining one starts none.
+        local = interrupts_deferred() if self._address == "local" else contextlib.nullcontext()
         try:
             _knock(self._address)
-            with environment(_NO_REPORTS), sigterm_kept(), warnings.catch_warnings():
+            with local, environment(_NO_REPORTS), sigterm_kept(), warnings.catch_warnings():
                 # Some versions announce a change of CUDA_VISIBLE_DEVICES for workers without GPU.
                 warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
                 ray.init(self._address, **options)
@@ -288,6 +291,11 @@ class _Crew:
                 del self._duties[reference]
             if not self._duties:
                 return
+
+
+def _shut_down() -> None:
+    with interrupts_deferred():
+        ray.shutdown()
 
 
 def _outcome(reference: Any, task: Task | None) -> _Outcome:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -57,7 +59,10 @@ def resumable() -> None:
 
 
 def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
-    """Run a command line; its exit code. Errors become one line on stderr."""
+    """Run a command line; its exit code. Errors become one line on stderr.
+
+    After Ctrl-C the process is expected to end: it hears no other.
+    """
     meta: dict[str, object] = {}
     try:
         with command.make_context(name, list(arguments)) as context:
@@ -73,11 +78,12 @@ def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
         _tell(f"{_ended(error.format_message())} See `{where} --help`.")
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        _tell_stopped(resumes=_RESUMABLE in meta)
-        return INTERRUPTED
+        return _stopped(resumes=_RESUMABLE in meta)
     except BrokenPipeError:
         return _hang_up()
     except Exception as error:
+        if _is_of_interrupt(error):
+            return _stopped(resumes=_RESUMABLE in meta)
         if _DEBUG in meta:
             traceback.print_exc()
         return _explained(error)
@@ -107,9 +113,19 @@ def _tell(line: str) -> None:
     click.echo(f"circuit-atlas: error: {line}", err=True)
 
 
-def _tell_stopped(*, resumes: bool) -> None:
+def _is_of_interrupt(error: BaseException | None) -> bool:
+    """Whether a Ctrl-C led to the error, as where it cuts off an import of compiled code."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _stopped(*, resumes: bool) -> int:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     more = ": what is stored stays, and the same command goes on where it stopped"
     click.echo(f"\ncircuit-atlas: stopped{more if resumes else ''}", err=True)
+    return INTERRUPTED
 
 
 def _one_line(text: str) -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from circuit_atlas.cluster.process import interrupts_deferred
+
 PROGRAM = """
 import contextlib, pathlib, sys
 sys.path.insert(0, sys.argv[1])
@@ -78,7 +80,8 @@ def running(pid: int) -> bool:
     return state != "Z"
 
 
-# A terminal's Ctrl-C goes to the whole group, a cluster's SIGTERM to the program.
+# A terminal's Ctrl-C goes to the whole group, a cluster's SIGTERM to the program. Either may come
+# again while Ray is being shut down.
 @pytest.mark.parametrize(
     ("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)]
 )
@@ -96,7 +99,9 @@ def test_a_stopped_run_ends_at_once_and_leaves_nobody(
         assert child.stdout.readline().startswith("done"), child.stderr.read()
         family = descendants(child.pid)
         started = time.monotonic()
-        send(child.pid, number)
+        for _ in range(4 if kind == "ray" else 1):
+            send(child.pid, number)
+            time.sleep(0.05)
         out, err = child.communicate(timeout=60)
         assert child.returncode == 130, err
         assert time.monotonic() - started < 20
@@ -107,3 +112,19 @@ def test_a_stopped_run_ends_at_once_and_leaves_nobody(
     while any(running(pid) for pid in family):
         assert time.monotonic() - started < 30
         time.sleep(0.1)
+
+
+def test_an_interrupt_waits_for_what_must_not_be_cut_off() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    done = []
+
+    def work() -> None:
+        with interrupts_deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("all")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["all"]
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -192,6 +193,20 @@ def test_an_unknown_key_names_the_nearest(call, tmp_path):
     assert "'seed'" in err
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_heard():
+    """A command that Ctrl-C stopped leaves its process deaf to another."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def _of_interrupt() -> ImportError:
+    error = ImportError("a module of compiled code")
+    error.__cause__ = KeyboardInterrupt()
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
@@ -205,6 +220,7 @@ def test_an_unknown_key_names_the_nearest(call, tmp_path):
         (ModuleNotFoundError("No module named 'mine'", name="mine"), 70, "No module named 'mine'"),
         (ZeroDivisionError("two\nlines"), 70, "ZeroDivisionError: two lines"),
         (KeyboardInterrupt(), 130, "circuit-atlas: stopped\n"),
+        (_of_interrupt(), 130, "circuit-atlas: stopped\n"),
     ],
 )
 def test_exit_codes(capsys, error, code, text):
@@ -225,6 +241,7 @@ def test_ctrl_c_in_a_build_says_that_it_can_go_on(capsys):
         raise KeyboardInterrupt
 
     assert exits.run(fail, [], name="fail") == exits.INTERRUPTED
+    os.kill(os.getpid(), signal.SIGINT)  # once more, while the process ends
     assert "the same command goes on where it stopped" in capsys.readouterr().err
 
 
