@@ -18,16 +18,18 @@ from circuit_atlas.jobs.graph import Network, Replaced, Step
 
 
 @dataclass(frozen=True)
-class Repeats:
-    """Maxima of one image's max-pool that several windows took.
+class Maxima:
+    """What one image's max-pool took.
 
     Attributes:
+        places: (channels, positions) int64, the flat input position of each maximum.
         repeats: flat (position, channel) numbers of maxima that an earlier window took too.
         firsts: for each of them the earlier window's, so that cotangents can be added up there.
         alive: (channels, positions) bool: the first window of its maximum, and the maximum passes
             the ReLU before the pool, where there is one.
     """
 
+    places: Tensor
     repeats: Tensor
     firsts: Tensor
     alive: Tensor
@@ -57,7 +59,7 @@ class Forward:
         self._slopes: dict[str, Tensor] = {}
         self._columns: dict[str, Tensor] = {}
         self._places: dict[str, Tensor] = dict(places or {})
-        self._repeats: dict[str, Repeats] = {}
+        self._maxima: dict[str, Maxima] = {}
 
     @classmethod
     def of_batch(cls, network: Network, images: Tensor) -> Iterator[Forward]:
@@ -111,14 +113,13 @@ class Forward:
             self._places[pool.name] = indices.flatten(2)
         return self._places[pool.name]
 
-    def repeats(self, pool: Step, *, rectified: bool) -> Repeats:
-        """Which maxima of the one image several windows took; `rectified` if the pool's input is a
-        ReLU's result."""
-        if pool.name not in self._repeats:
-            self._repeats[pool.name] = self._find_repeats(pool, rectified)
-        return self._repeats[pool.name]
+    def maxima(self, pool: Step, *, rectified: bool) -> Maxima:
+        """What a max-pool took of the one image; `rectified` if its input is a ReLU's result."""
+        if pool.name not in self._maxima:
+            self._maxima[pool.name] = self._find_maxima(pool, rectified)
+        return self._maxima[pool.name]
 
-    def _find_repeats(self, pool: Step, rectified: bool) -> Repeats:
+    def _find_maxima(self, pool: Step, rectified: bool) -> Maxima:
         places = self.places(pool)[0]
         channels, positions = places.shape
         passes = torch.ones_like(places, dtype=torch.bool)
@@ -135,23 +136,7 @@ class Forward:
         repeats = window[repeated] * channels + channel[repeated]
         firsts = first[repeated] * channels + channel[repeated]
         alive = passes & ~again
-        return Repeats(repeats, firsts, alive)
-
-    def pooled_columns(self, step: Step, pool: Step) -> Tensor:
-        """As `columns`, at the positions that a max-pool took of each output channel alone, and 0
-        where `Repeats.alive` is not: (out channels, channels of a group, K, pooled positions)."""
-        if pool.name not in self._columns:
-            places = self.places(pool)[0]
-            laid = self.columns(step)
-            groups, inputs, weights, positions = laid.shape
-            out = len(places)
-            flat = laid.reshape(groups, inputs * weights, positions)
-            per_channel = flat.repeat_interleave(out // groups, 0) if groups > 1 else flat
-            where = places[:, None, :].expand(-1, inputs * weights, -1)
-            taken = per_channel.expand(out, -1, -1).gather(2, where)
-            taken = taken * self._repeats[pool.name].alive[:, None, :]
-            self._columns[pool.name] = taken.unflatten(1, (inputs, weights))
-        return self._columns[pool.name]
+        return Maxima(places, repeats, firsts, alive)
 
 
 def columns(network: Network, step: Step, value: Tensor) -> Tensor:
@@ -184,7 +169,7 @@ def spread_places(
     return flat.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-def merge_repeats(cotangent: Tensor, found: Repeats) -> Tensor:
+def merge_repeats(cotangent: Tensor, found: Maxima) -> Tensor:
     """Cotangents of a max-pool's result with those of one and the same maximum added up at its
     first window: (N, channels, h, w) -> (N, channels, positions); other windows' do not count."""
     laid = channels_last(cotangent).permute(0, 2, 3, 1).flatten(1, 2)

@@ -24,7 +24,7 @@ from circuit_atlas.jobs.convolution import (
     conv_geometry,
     convolve,
 )
-from circuit_atlas.jobs.forward import Forward, merge_repeats, spread_places
+from circuit_atlas.jobs.forward import Forward, Maxima, merge_repeats, spread_places
 from circuit_atlas.jobs.graph import Network, Ref, Step
 from circuit_atlas.jobs.operations import BATCH_NORM, CHANNELWISE, MOVES, UNARY
 
@@ -37,14 +37,14 @@ class Arrival:
 
     Attributes:
         step: the convolution.
-        cotangent: (N, channels, height, width); with `pool`, (N, channels, pooled positions).
-        pool: where cotangents are given at its maxima alone: the max-pool through which alone the
-            convolution is read, and before which there is no other.
+        cotangent: (N, channels, height, width); with `maxima`, (N, channels, pooled positions).
+        maxima: where cotangents are given there alone: those of the max-pool through which alone
+            the convolution is read, and before which there is no other.
     """
 
     step: Step
     cotangent: Tensor
-    pool: Step | None
+    maxima: Maxima | None
 
 
 def backward(
@@ -97,8 +97,8 @@ def backward(
             rectified = _rectified(network, source)
             first = _first_convolution(network, source, needed, reads)
             if first is not None and at_maxima:
-                found = forward.repeats(step, rectified=rectified)
-                yield Arrival(first, merge_repeats(cotangent, found), step)
+                found = forward.maxima(step, rectified=rectified)
+                yield Arrival(first, merge_repeats(cotangent, found), found)
                 continue
             if rectified and reads[source] == 1:
                 # The gate of the ReLU before the pool, at the pool's size.

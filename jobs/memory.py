@@ -170,13 +170,10 @@ def _columns(network: Network) -> int:
     for step in network.steps:
         if step.convolution is not None:
             weight = network.sites[step.convolution].weight
-            out, inputs, height, width = weight.shape
+            _, inputs, height, width = weight.shape
             groups = network.sites[step.convolution].groups
             positions = prod(step.shape[1:])
             total += groups * inputs * height * width * positions * _FLOAT
-            if network.image in step.inputs:
-                # Its own columns for each output channel, where a max-pool follows.
-                total += out * inputs * height * width * positions * _FLOAT // 4
             largest = max(largest, inputs * positions * _FLOAT)
     return total + largest
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from circuit_atlas.jobs.convolution import ConvGeometry, conv_geometry
-from circuit_atlas.jobs.forward import Forward, columns
+from circuit_atlas.jobs.forward import Forward, Maxima, columns
 from circuit_atlas.jobs.gradients import Arrival, backward, one_row_input
-from circuit_atlas.jobs.graph import Site, Step
+from circuit_atlas.jobs.graph import Network, Step
 from circuit_atlas.jobs.targets import Response, Targets, response_gradient
 
 # 2, 4, 8 and 16 were tried on SqueezeNet at 224 x 224: maps of 4 units fill a 2 MiB cache.
@@ -38,8 +38,10 @@ class Call:
         weight: (g, o, i, K).
         cotangents: pieces (units, g, o, P) of the gradient of each unit's response by the output
             Y, one after the other along the units.
-        positions: of the output; more than P where only some of them have a cotangent.
-        applied: the convolution itself, where P are all positions and g are its own groups.
+        positions: of the output.
+        applied: the convolution itself, where g are its own groups.
+        maxima: where only maxima have a cotangent: (g, o, maxima) their places among the P, and
+            which of them count. The pieces are (units, g, o, maxima) then.
 
     Where each unit reaches one output channel alone, the rows of all units stand on the output
     (or group) axis instead, and `units` is 1.
@@ -50,6 +52,7 @@ class Call:
     cotangents: tuple[Tensor, ...]
     positions: int
     applied: Applied | None
+    maxima: tuple[Tensor, Tensor] | None
 
     @property
     def units(self) -> int:
@@ -190,51 +193,49 @@ def _walk(
         else:
             units = torch.arange(len(own), device=own.device)
             cotangent = arrival.cotangent.flatten(2)[units, own]
-            yield Arrival(arrival.step, cotangent, arrival.pool)
+            yield Arrival(arrival.step, cotangent, arrival.maxima)
 
 
 def _call(forward: Forward, arrivals: list[Arrival], rows: Tensor | None) -> Call:
-    step, pool = arrivals[0].step, arrivals[0].pool
+    step, maxima = arrivals[0].step, arrivals[0].maxima
+    laid, value = partial(forward.columns, step), forward.values[step.inputs[0]]
     cotangents = [arrival.cotangent for arrival in arrivals]
-    site = forward.network.sites[step.convolution or 0]
-    if pool is not None:
-        # Each output channel has positions of its own, so each is a group of its own.
-        laid = partial(forward.pooled_columns, step, pool)
-        return _laid_call(site, step, len(site.weight), laid, cotangents, rows)
-    laid = partial(forward.columns, step)
-    value = forward.values[step.inputs[0]]
-    return _laid_call(site, step, site.groups, laid, cotangents, rows, value)
+    return _laid_call(forward.network, step, value, laid, cotangents, rows, maxima)
 
 
 def _image_call(forward: Forward, arrival: Arrival, image: int, rows: Tensor | None) -> Call:
     step, some = arrival.step, slice(image, image + 1)
-    site = forward.network.sites[step.convolution or 0]
     value = forward.values[step.inputs[0]][some]
     laid = partial(columns, forward.network, step, value)
-    return _laid_call(site, step, site.groups, laid, [arrival.cotangent[some]], rows, value)
+    return _laid_call(forward.network, step, value, laid, [arrival.cotangent[some]], rows, None)
 
 
 def _laid_call(
-    site: Site,
+    network: Network,
     step: Step,
-    groups: int,
+    value: Tensor,
     laid: Callable[[], Tensor],
     cotangents: list[Tensor],
     rows: Tensor | None,
-    value: Tensor | None = None,
+    maxima: Maxima | None,
 ) -> Call:
-    _, height, width = step.shape
+    site, (_, height, width) = network.sites[step.convolution or 0], step.shape
+    groups = site.groups
     kernel = (int(site.weight.shape[2]), int(site.weight.shape[3]))
-    applied = (
-        None if value is None else Applied(value, conv_geometry(step.args), kernel, (height, width))
-    )
+    applied = Applied(value, conv_geometry(step.args), kernel, (height, width))
+    at = None if maxima is None else (maxima.places, maxima.alive)
     if rows is None:
         weight = site.weight.flatten(2).unflatten(0, (groups, -1))
         pieces = tuple(piece.flatten(2).unflatten(1, (groups, -1)) for piece in cotangents)
-        return Call(laid, weight, pieces, height * width, applied)
+        if at is not None:
+            at = (at[0].unflatten(0, (groups, -1)), at[1].unflatten(0, (groups, -1)))
+        return Call(laid, weight, pieces, height * width, applied, at)
     own = site.weight.flatten(2)[rows]
     flat = torch.cat(cotangents)
     if groups == 1:
-        return Call(laid, own[None], (flat[None, None],), height * width, applied)
+        at = None if at is None else (at[0][rows][None], at[1][rows][None])
+        return Call(laid, own[None], (flat[None, None],), height * width, applied, at)
+    at = None if at is None else (at[0][rows][:, None], at[1][rows][:, None])
     group = rows // (len(site.weight) // groups)
-    return Call(lambda: laid()[group], own[:, None], (flat[None, :, None],), height * width, None)
+    pieces = (flat[None, :, None],)
+    return Call(lambda: laid()[group], own[:, None], pieces, height * width, None, at)

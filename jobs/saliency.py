@@ -38,7 +38,7 @@ def actgrad(calls: Sequence[Call]) -> Tensor:
 def _actgrad(call: Call) -> Tensor:
     groups, rows, inputs, weights = call.weight.shape
     laid = call.columns()
-    if weights == 1:
+    if weights == 1 and call.maxima is None:
         # A_oi = w_oi x_i, so |w| leaves the sum over positions.
         maps = laid[:, :, 0].abs().transpose(1, 2)
         products = [_product(piece.abs(), maps) for piece in _batches(call)]
@@ -47,7 +47,11 @@ def _actgrad(call: Call) -> Tensor:
     scores = gradient.new_empty((groups, rows, inputs, call.units))
     for part, some in _pieces(laid, rows):
         maps = torch.matmul(call.weight[part, some].transpose(1, 2), laid[part]).abs_()
-        scores[part, some] = torch.matmul(maps.transpose(1, 2), gradient[part, some])
+        maps = maps.transpose(1, 2)
+        if call.maxima is not None:
+            places, alive = (of[part, some, None] for of in call.maxima)
+            maps = maps.gather(3, places.expand(-1, -1, inputs, -1)) * alive
+        scores[part, some] = torch.matmul(maps, gradient[part, some])
     return scores.permute(3, 0, 1, 2) / call.positions
 
 
@@ -61,7 +65,7 @@ def snip(calls: Sequence[Call]) -> Tensor:
     weights = calls[0].weight.shape[-1]
     # Weights of a kernel before its input channels, so that the mean adds up whole rows.
     weight = calls[0].weight.transpose(2, 3).contiguous()
-    if weights > 1 and all(applied):
+    if all(applied) and (weights > 1 or calls[0].maxima is not None):
         parts = zip(*(_weight_gradients(call) for call in calls), strict=True)
     else:
         parts = zip(*(_column_gradients(call) for call in calls), strict=True)
@@ -82,7 +86,8 @@ def _weight_gradients(call: Call) -> Iterator[Tensor]:
     weight = channels_last(shape)
     for piece in call.cotangents:
         for unit in piece:
-            cotangent = unit.flatten(0, 1).unflatten(-1, applied.size)[None]
+            spread = _spread(unit, call.maxima, applied.size[0] * applied.size[1])
+            cotangent = spread.flatten(0, 1).unflatten(-1, applied.size)[None]
             gradient = weight_gradient(applied.geometry, applied.value, cotangent, weight)
             laid = gradient.permute(0, 2, 3, 1).reshape(1, groups, rows, weights, inputs)
             yield laid
@@ -93,7 +98,17 @@ def _column_gradients(call: Call) -> Iterator[Tensor]:
     _, _, inputs, weights = call.weight.shape
     flat = call.columns().transpose(1, 2).flatten(1, 2).transpose(1, 2)
     for piece in _batches(call):
-        yield _product(piece, flat).unflatten(-1, (weights, inputs))
+        spread = _spread(piece, call.maxima, call.positions)
+        yield _product(spread, flat).unflatten(-1, (weights, inputs))
+
+
+def _spread(cotangent: Tensor, maxima: tuple[Tensor, Tensor] | None, positions: int) -> Tensor:
+    """Cotangents at maxima (..., g, o, maxima), 0 at all other positions: (..., g, o, P)."""
+    if maxima is None:
+        return cotangent
+    places, alive = maxima
+    out = cotangent.new_zeros((*cotangent.shape[:-1], positions))
+    return out.scatter_add_(-1, places.expand(cotangent.shape), cotangent * alive)
 
 
 def _batches(call: Call) -> tuple[Tensor, ...]:
