@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,8 @@ def test_pretrained_weights_that_cannot_be_fetched(
         monkeypatch.setenv(variable, "http://127.0.0.1:9")  # the discard port: nobody answers
     for variable in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(variable, raising=False)
+    # urllib keeps the proxies of its first call, for every later test too.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     line = refusal("torchvision:squeezenet1_1", pretrained=True)
     assert "could not be fetched from https://" in line
     assert "set model.weights to a file" in line
