@@ -19,7 +19,9 @@ from circuit_atlas.jobs.spec_sections import FRACTIONS
 from circuit_atlas.jobs.trials import Trial, run
 from tests.benchmarks.limits import (
     backward_multiplications,
+    circuit_multiplications,
     convolution_multiplications_a_second,
+    masked_multiplications,
     multiplications_a_second,
 )
 from tests.benchmarks.measured import Peak, Row, best_s, once_s
@@ -28,6 +30,19 @@ from tests.benchmarks.subjects import Subject
 
 STEPS = 10
 KEPT = 0.1
+# Operations by what bounds them.
+_KINDS = {
+    "convolutions": ("aten::mkldnn_convolution", "aten::convolution_backward"),
+    "matrix products": ("aten::mm", "aten::bmm"),
+    "moving and gating maps": tuple(
+        f"aten::{name}"
+        for name in (
+            "abs abs_ add add_ cat clone copy_ fill_ gather gt index index_add_ mul mul_ "
+            "scatter_add_ scatter_reduce_ sum zero_"
+        ).split()
+    ),
+}
+_OTHER = "all else, with Python's own time"
 # As many as a task has; fewer where a layer's scores would not fit into memory.
 _UNITS_TOGETHER = 16
 _SCORES_BYTES = 1 << 30
@@ -134,6 +149,7 @@ def force(subject: Subject, *, units: int, images: int, slow: int) -> Row:
         of="unit, image and step",
         ours_s=once_s(ours) / units / images / passes,
         slow_s=slow_s / slow / passes,
+        limit_s=masked_multiplications(layer.network) / multiplications_a_second(),
         least_ratio=5,
     )
 
@@ -161,6 +177,8 @@ def faithfulness(subject: Subject, *, units: int, images: int, slow: int) -> Row
     groups = [trials[n : n + _UNITS_TOGETHER] for n in range(0, units, _UNITS_TOGETHER)]
     ours_s = once_s(lambda: [run(layer, some, batches, means=None) for some in groups])
 
+    # A circuit of all kernels is the network itself, and need not run.
+    multiplied = sum(circuit_multiplications(layer, 0, mask) for mask in trials[0].masks[1:])
     worth = {
         c.name: torch.rand(c.out_channels, c.in_channels) for c in layer.index.index.convolutions
     }
@@ -178,7 +196,32 @@ def faithfulness(subject: Subject, *, units: int, images: int, slow: int) -> Row
         of="unit, fraction and image",
         ours_s=ours_s / units / len(FRACTIONS) / images,
         slow_s=best_s(loop, times=slow) / len(FRACTIONS) / images,
+        limit_s=multiplied / len(FRACTIONS) / multiplications_a_second(),
         least_ratio=8,
+    )
+
+
+def profile(subject: Subject, *, units: int) -> Row:
+    """Where the time of scoring goes: of activation x gradient and SNIP, by kind of operation."""
+    pictures, layer = subject.pictures(1), subject.layer
+    facts: dict[str, float] = {}
+    seconds = 0.0
+    for criterion in ("snip", "actgrad"):
+        deque(scored(layer, units, pictures, criterion), maxlen=0)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
+            seconds = once_s(lambda c=criterion: deque(scored(layer, units, pictures, c), maxlen=0))  # type: ignore[misc]
+        spent = dict.fromkeys(_KINDS, 0.0)
+        for event in found.key_averages():
+            for kind, names in _KINDS.items():
+                if event.key in names:
+                    spent[kind] += event.self_cpu_time_total / 1e3 / units
+        spent[_OTHER] = seconds * 1e3 / units - sum(spent.values())
+        facts |= {f"{criterion}, milliseconds of {kind}": ms for kind, ms in spent.items()}
+    return Row(
+        work=f"profile, {subject.name}, {units} units x 1 image",
+        of="unit and image",
+        ours_s=seconds / units,
+        facts=facts,
     )
 
 

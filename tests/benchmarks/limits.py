@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from circuit_atlas.jobs.circuits import pruned
+from circuit_atlas.jobs.compact import live_channels
 from circuit_atlas.jobs.convolution import ConvGeometry, Kernels, channels_last, convolve
 from circuit_atlas.jobs.graph import Network
+from circuit_atlas.jobs.layer import Layer
 from tests.benchmarks.measured import best_s
 
 _SIDE = 1536
@@ -23,6 +28,31 @@ def backward_multiplications(network: Network) -> int:
             if step is network.target:
                 kernels //= len(site.weight)
             total += kernels * step.shape[1] * step.shape[2]
+    return total
+
+
+def masked_multiplications(network: Network) -> int:
+    """Multiply-adds of one step of FORCE over one image: forward and backward of all but the first
+    convolution, and the gradients of all weights."""
+    weights = sum(
+        network.sites[step.convolution].weight.numel() * step.shape[1] * step.shape[2]
+        for step in network.steps
+        if step.convolution is not None and step is not network.target
+    )
+    return 2 * backward_multiplications(network) + weights
+
+
+def circuit_multiplications(layer: Layer, unit: int, mask: NDArray[np.bool_]) -> int:
+    """Multiply-adds of a circuit over one image, of the channels that it reads and without the
+    first convolution, which circuits share."""
+    network = layer.network
+    live = live_channels(network, pruned(layer, unit, mask, None), layer.reads(unit))
+    total = 0
+    for step in network.steps:
+        if step.convolution is not None and network.image not in step.inputs and step.name in live:
+            _, _, height, width = network.sites[step.convolution].weight.shape
+            kernels = int(live[step.name].sum()) * int(live[step.inputs[0]].sum())
+            total += kernels * height * width * step.shape[1] * step.shape[2]
     return total
 
 

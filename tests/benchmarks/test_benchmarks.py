@@ -16,7 +16,11 @@ from circuit_atlas.jobs.prune import keep_best
 from circuit_atlas.jobs.scores import score_images
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.engine import straight_line
-from tests.benchmarks.limits import backward_multiplications
+from tests.benchmarks.limits import (
+    backward_multiplications,
+    circuit_multiplications,
+    masked_multiplications,
+)
 from tests.benchmarks.report import chart, table
 from tests.benchmarks.slow import Scores, best
 from tests.benchmarks.subjects import DEMO
@@ -87,6 +91,12 @@ def test_multiplications_are_counted():
     squeeze = 55 * 55 * (64 * 16 + 16 * 64 + 16 * 64 * 9 + 128 * 16 + 16 * 64 + 16 * 64 * 9)
     after = 27 * 27 * (128 * 32 + 32 * 128 + 32 * 128 * 9 + 256 * 32 + 32 * 9)
     assert backward_multiplications(DEMO.layer.network) == squeeze + after
+    first = 64 * 3 * 9 * 111 * 111
+    weights = squeeze + after - 27 * 27 * 32 * 9 + first
+    assert masked_multiplications(DEMO.layer.network) == 2 * (squeeze + after) + weights
+    everything = DEMO.layer.reachable(UNIT)
+    assert circuit_multiplications(DEMO.layer, UNIT, everything) == squeeze + after
+    assert circuit_multiplications(DEMO.layer, UNIT, everything & False) < (squeeze + after) / 50
 
 
 def test_a_straight_line_is_found():

@@ -18,7 +18,7 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
         lambda: engine.actgrad(ALEXNET, units=2, images=1, slow=1),
     ),
     "actgrad-resnet": (
-        lambda: engine.actgrad(RESNET, units=256, images=4, slow=1, least=40),
+        lambda: engine.actgrad(RESNET, units=256, images=4, slow=4, least=40),
         lambda: engine.actgrad(DEMO, units=1, images=1, slow=1),
     ),
     "snip-demo": (
@@ -40,6 +40,14 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
     "faithfulness-demo": (
         lambda: engine.faithfulness(DEMO, units=128, images=20, slow=2),
         lambda: engine.faithfulness(DEMO, units=1, images=2, slow=1),
+    ),
+    "profile-demo": (
+        lambda: engine.profile(DEMO, units=16),
+        lambda: engine.profile(DEMO, units=1),
+    ),
+    "profile-alexnet": (
+        lambda: engine.profile(ALEXNET, units=16),
+        lambda: engine.profile(ALEXNET, units=1),
     ),
     "growth-alexnet": (
         lambda: engine.growth(ALEXNET, units=(16, 32, 64, 128, 256), images=(4, 8, 16, 32, 64)),
