@@ -96,7 +96,8 @@ def test_multiplications_are_counted():
     assert masked_multiplications(DEMO.layer.network) == 2 * (squeeze + after) + weights
     everything = DEMO.layer.reachable(UNIT)
     assert circuit_multiplications(DEMO.layer, UNIT, everything) == squeeze + after
-    assert circuit_multiplications(DEMO.layer, UNIT, everything & False) < (squeeze + after) / 50
+    # Of nothing, eight channels of each map are left.
+    assert circuit_multiplications(DEMO.layer, UNIT, everything & False) < (squeeze + after) / 20
 
 
 def test_a_straight_line_is_found():
