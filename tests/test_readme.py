@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -80,3 +81,12 @@ def test_the_calls_in_the_table_of_python_are_there():
 def test_links_lead_to_files():
     for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
         assert (Path(__file__).parents[1] / target).exists()
+
+
+def test_the_table_of_speed_is_that_of_the_results():
+    results = Path(__file__).parent / "benchmarks" / "results.json"
+    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    measured = [float(f"{row['ratio']:.2g}") for row in rows if row["ratio"] is not None]
+    table = README.partition("| one thread of")[2].partition("\n\n")[0].splitlines()[2:]
+    told = [float(number) for line in table for number in line.split("|")[4].split(",")]
+    assert told == measured

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from tests.benchmarks.limits import (
     masked_multiplications,
     multiplications_a_second,
 )
-from tests.benchmarks.measured import Peak, Row, best_s, once_s
+from tests.benchmarks.measured import Peak, Row, best_s, once_s, spend
 from tests.benchmarks.slow import best
 from tests.benchmarks.subjects import Subject
 
@@ -71,16 +71,13 @@ def scored(
         )
 
 
-def actgrad(
-    subject: Subject, *, units: int, images: int, slow: int, least: float | None = None
-) -> Row:
+def actgrad(subject: Subject, *, units: int, images: int, slow: int) -> Row:
     """Activation x gradient, the backward pass within it, and the slow reference on some units."""
     pictures, layer = subject.pictures(images), subject.layer
     all_of_it = units * images
-    for _ in scored(layer, min(units, 4), pictures[:1], "actgrad"):
-        pass
+    spend(scored(layer, min(units, 4), pictures[:1], "actgrad"))
     peak = Peak()
-    ours_s = once_s(lambda: deque(scored(layer, units, pictures, "actgrad"), maxlen=0))
+    ours_s = once_s(lambda: spend(scored(layer, units, pictures, "actgrad")))
     peak_bytes = peak.bytes()
     rate = multiplications_a_second()
     with torch.no_grad():
@@ -88,8 +85,7 @@ def actgrad(
         block = range(min(units, _UNITS_TOGETHER))
         targets, rows = layer.targets(block), layer.own_rows(block)
         back_s = best_s(
-            lambda: deque(site_passes(forward, targets, "sum_abs", one_row=rows), maxlen=0),
-            times=5,
+            lambda: spend(site_passes(forward, targets, "sum_abs", one_row=rows)), times=5
         )
     slow_s = best_s(lambda: subject.slow.actgrad(0, pictures[:1]), times=slow)
     multiplied = backward_multiplications(layer.network)
@@ -101,7 +97,6 @@ def actgrad(
         slow_s=slow_s,
         limit_s=multiplied / rate,
         part_s=back_s / len(block),
-        least_ratio=least,
         peak_bytes=peak_bytes,
         facts={
             "billion multiply-adds a second of a large matrix product": rate / 1e9,
@@ -118,9 +113,9 @@ def snip(subject: Subject, *, units: int, images: int, slow: int) -> Row:
     """Per-image SNIP against activation x gradient on the same."""
     pictures, layer = subject.pictures(images), subject.layer
     for criterion in ("actgrad", "snip"):
-        deque(scored(layer, min(units, 4), pictures[:1], criterion), maxlen=0)
-    ours_s = once_s(lambda: deque(scored(layer, units, pictures, "snip"), maxlen=0))
-    actgrad_s = once_s(lambda: deque(scored(layer, units, pictures, "actgrad"), maxlen=0))
+        spend(scored(layer, min(units, 4), pictures[:1], criterion))
+    ours_s = once_s(lambda: spend(scored(layer, units, pictures, "snip")))
+    actgrad_s = once_s(lambda: spend(scored(layer, units, pictures, "actgrad")))
     return Row(
         work=f"snip, {subject.name}, {units} units x {images} images",
         of="unit and image",
@@ -150,7 +145,6 @@ def force(subject: Subject, *, units: int, images: int, slow: int) -> Row:
         ours_s=once_s(ours) / units / images / passes,
         slow_s=slow_s / slow / passes,
         limit_s=masked_multiplications(layer.network) / multiplications_a_second(),
-        least_ratio=5,
     )
 
 
@@ -197,7 +191,6 @@ def faithfulness(subject: Subject, *, units: int, images: int, slow: int) -> Row
         ours_s=ours_s / units / len(FRACTIONS) / images,
         slow_s=best_s(loop, times=slow) / len(FRACTIONS) / images,
         limit_s=multiplied / len(FRACTIONS) / multiplications_a_second(),
-        least_ratio=8,
     )
 
 
@@ -206,10 +199,14 @@ def profile(subject: Subject, *, units: int) -> Row:
     pictures, layer = subject.pictures(1), subject.layer
     facts: dict[str, float] = {}
     seconds = 0.0
+
+    def timed(criterion: str) -> None:
+        spend(scored(layer, units, pictures, criterion))
+
     for criterion in ("snip", "actgrad"):
-        deque(scored(layer, units, pictures, criterion), maxlen=0)
+        timed(criterion)
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as found:
-            seconds = once_s(lambda c=criterion: deque(scored(layer, units, pictures, c), maxlen=0))  # type: ignore[misc]
+            seconds = once_s(partial(timed, criterion))
         spent = dict.fromkeys(_KINDS, 0.0)
         for event in found.key_averages():
             for kind, names in _KINDS.items():
@@ -230,10 +227,10 @@ def growth(subject: Subject, *, units: tuple[int, ...], images: tuple[int, ...])
     layer = subject.layer
     pictures = subject.pictures(max(images))
     fewest = units[0]
-    deque(scored(layer, fewest, pictures[:1], "actgrad"), maxlen=0)
+    spend(scored(layer, fewest, pictures[:1], "actgrad"))
 
     def timed(count: int, some: Tensor) -> float:
-        return once_s(lambda: deque(scored(layer, count, some, "actgrad"), maxlen=0))
+        return once_s(lambda: spend(scored(layer, count, some, "actgrad")))
 
     by_units = [timed(count, pictures[: images[0]]) for count in units]
     by_images = [timed(fewest, pictures[:count]) for count in images]
@@ -273,12 +270,8 @@ def places(subject: Subject, *, layers: tuple[str, ...], units: int) -> Row:
         with torch.no_grad():
             (forward,) = Forward.of_batch(at.layer.network, pictures)
             targets, rows = at.layer.targets(range(units)), at.layer.own_rows(range(units))
-            seconds = best_s(
-                lambda forward=forward, targets=targets, rows=rows: deque(  # type: ignore[misc]
-                    site_passes(forward, targets, "sum_abs", one_row=rows), maxlen=0
-                ),
-                times=3,
-            )
+            passes = partial(site_passes, forward, targets, "sum_abs", one_row=rows)
+            seconds = best_s(partial(_spend_on, passes), times=3)
         shares[f"share of the limit at {name}"] = (
             backward_multiplications(at.layer.network) / rate / (seconds / units)
         )
@@ -288,3 +281,7 @@ def places(subject: Subject, *, layers: tuple[str, ...], units: int) -> Row:
         ours_s=seconds / units,
         facts=shares,
     )
+
+
+def _spend_on(pieces: Callable[[], Iterator[object]]) -> None:
+    spend(pieces())

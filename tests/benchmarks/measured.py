@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -23,8 +24,6 @@ class Row:
         slow_s: seconds of the slow reference, where there is one.
         limit_s: seconds of the multiply-adds alone, at the rate of a large matrix product.
         part_s: seconds of the part that the limit is of, where that is not all of it.
-        least_ratio: what slow over ours is asked to be; `most_ratio` likewise, for rows where less
-            is better.
         peak_bytes: memory beyond what the program, its model and its images take.
         facts: whatever else was measured.
     """
@@ -35,8 +34,6 @@ class Row:
     slow_s: float | None = None
     limit_s: float | None = None
     part_s: float | None = None
-    least_ratio: float | None = None
-    most_ratio: float | None = None
     peak_bytes: int | None = None
     facts: dict[str, float] = field(default_factory=dict)
 
@@ -64,6 +61,11 @@ def best_s(work: Callable[[], object], *, times: int) -> float:
         work()
         best = min(best, perf_counter() - started)
     return best
+
+
+def spend(work: Iterator[object]) -> None:
+    """Do work that comes in pieces, and keep none of them."""
+    deque(work, maxlen=0)
 
 
 def once_s(work: Callable[[], object]) -> float:

@@ -198,7 +198,7 @@ def _replaced(slow: Slow, run: Callable[[str, nn.Conv2d, Tensor], Tensor]) -> It
     """Every convolution calls `run` instead of its own forward."""
     modules = {name: slow._convolution(name) for name in slow.convolutions}
     for name, module in modules.items():
-        module.forward = partial(run, name, module)  # type: ignore[method-assign]
+        module.forward = partial(run, name, module)
     try:
         yield
     finally:

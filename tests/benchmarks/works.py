@@ -10,15 +10,15 @@ from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET
 
 WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
     "actgrad-demo": (
-        lambda: engine.actgrad(DEMO, units=128, images=20, slow=3, least=120),
+        lambda: engine.actgrad(DEMO, units=128, images=20, slow=3),
         lambda: engine.actgrad(DEMO, units=2, images=1, slow=1),
     ),
     "actgrad-alexnet": (
-        lambda: engine.actgrad(ALEXNET, units=256, images=16, slow=3, least=200),
+        lambda: engine.actgrad(ALEXNET, units=256, images=16, slow=3),
         lambda: engine.actgrad(ALEXNET, units=2, images=1, slow=1),
     ),
     "actgrad-resnet": (
-        lambda: engine.actgrad(RESNET, units=256, images=4, slow=4, least=40),
+        lambda: engine.actgrad(RESNET, units=256, images=4, slow=4),
         lambda: engine.actgrad(DEMO, units=1, images=1, slow=1),
     ),
     "snip-demo": (
