@@ -24,7 +24,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader
 _FLOAT, _DOUBLE, _PLACE = 4, 8, 8
 # Of what is free: other programs grow too.
 _SHARE = 0.5
-# What the allocator and the libraries' own buffers take on top, as measured.
+# What the allocator and the libraries' own buffers take on top: as measured, at most .48.
 _OVERHEAD = 1.5
 _RAN_OUT = (
     "out of memory",
@@ -90,11 +90,12 @@ def needs(layer: Layer, header: AtlasHeader, *, images: int) -> Needs:
     """
     network, kernels = layer.network, layer.upstream.index.size
     kept, running = _values(network)
-    stem = stem_size(network) * _FLOAT
+    stem = stem_size(network)
     force = "force" in header.criteria
-    per_image = max(kept + (stem // _FLOAT * (_FLOAT + _PLACE) if force else 0), running + stem)
+    per_image = max(kept, running + stem * _FLOAT)
     if force:
-        per_image += _cotangents(network)
+        masked = kept + stem * (_FLOAT + _PLACE) + _cotangents(network)
+        per_image = max(per_image, masked)
     return Needs(
         fixed=int(_OVERHEAD * (_columns(network) + 2 * _weights(network))),
         image=int(_OVERHEAD * per_image),
