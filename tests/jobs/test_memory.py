@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from circuit_atlas.jobs import worker as worker_module
 from circuit_atlas.jobs.block import open_block
@@ -20,9 +18,8 @@ from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.worker import WorkerJob
 from circuit_atlas.storage_schema.errors import InfrastructureError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.template import create
+from tests.jobs.builds import lay_out, write_noise
 
 MODEL = """
 from torch import nn
@@ -73,11 +70,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
     (tmp_path / "memory_models.py").write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
     pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    generator = np.random.default_rng(0)
-    for n in range(12):
-        pixels = generator.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{n:02}.png")
+    write_noise(pictures, count=12, side=96)
     return BuildSpec.from_values(
         {
             "model": {"reference": "memory_models:network"},
@@ -93,12 +86,6 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
 def with_run(spec: BuildSpec, **changes: object) -> BuildSpec:
     values = spec.model_dump(mode="json", exclude_none=True)
     return BuildSpec.from_values({**values, "run": {**values["run"], **changes}})
-
-
-def lay_out(spec: BuildSpec) -> None:
-    build = resolve(spec)
-    store = open_store(spec.run.store, create=True)
-    create(store, build.header, build.layers, build.images, build.plan)
 
 
 def task(spec: BuildSpec, *units: int) -> Task:

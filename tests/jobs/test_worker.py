@@ -14,9 +14,8 @@ from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.worker import WorkerJob
 from circuit_atlas.storage_schema.errors import MismatchError, ModelError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.template import create
+from tests.jobs.builds import lay_out, write_noise
 
 MODEL = '''
 import torch
@@ -52,11 +51,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
     (tmp_path / "worker_models.py").write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
     pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    generator = np.random.default_rng(0)
-    for n in range(6):
-        pixels = generator.integers(0, 256, (12, 12, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(pictures / f"{n}.png")
+    write_noise(pictures, count=6, side=12)
     return BuildSpec.from_values(
         {
             "model": {"reference": "worker_models:network"},
@@ -73,12 +68,6 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
             "run": {"store": str(tmp_path / "atlas"), "batch_size": 2},
         }
     )
-
-
-def lay_out(spec: BuildSpec) -> None:
-    build = resolve(spec)
-    store = open_store(spec.run.store, create=True)
-    create(store, build.header, build.layers, build.images, build.plan)
 
 
 def task(spec: BuildSpec, *units: int) -> Task:
