@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,24 +191,41 @@ class Reader:
         """The same for the circuits of single images: `tables.SUBFEATURES`."""
         return self._fragments([commit], tables.SUBFEATURES)[0]
 
-    def table(self, layer: str, name: str) -> pa.Table:
+    def table(
+        self,
+        layer: str,
+        name: str,
+        *,
+        units: Collection[int] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table:
         """One table over all units of a layer, with a `unit` column first.
 
-        QueryError where there is no such layer or table.
+        Args:
+            layer: its name.
+            name: of one of `tables.FRAGMENTS`.
+            units: only of these, where they are stored.
+            columns: only these, after `unit`.
+
+        Raises:
+            QueryError: there is no such layer or table.
         """
         table = next((table for table in tables.FRAGMENTS if table.name == name), None)
         if table is None:
             known = ", ".join(table.name for table in tables.FRAGMENTS)
             raise QueryError(f"there is no table {name!r}: choose from {known}")
         commits = self.commits(layer)
+        if units is not None:
+            commits = {unit: commit for unit, commit in commits.items() if unit in units}
         unit = pa.field("unit", pa.int32(), nullable=False)
+        found = self._fragments(list(commits.values()), table, columns=columns)
         pieces = [
             piece.add_column(0, unit, pa.array([number] * len(piece), pa.int32()))
-            for number, piece in zip(
-                commits, self._fragments(list(commits.values()), table), strict=True
-            )
+            for number, piece in zip(commits, found, strict=True)
         ]
-        return pa.concat_tables(pieces or [pa.schema([unit, *table.schema]).empty_table()])
+        empty = table.schema.empty_table()
+        fields = (empty if columns is None else empty.select(list(columns))).schema
+        return pa.concat_tables(pieces or [pa.schema([unit, *fields]).empty_table()])
 
     def _listed(self, layer: str) -> list[int]:
         """Units of a layer that have a commit record, ascending."""
@@ -227,15 +244,18 @@ class Reader:
         kernels = self.layer(commit.layer).index.size
         return np.unpackbits(bits, axis=1, count=kernels, bitorder="little").astype(np.bool_)
 
-    def _fragments(self, commits: Sequence[Commit], table: Table) -> list[pa.Table]:
-        """The table of each unit, empty where a dead unit has none."""
+    def _fragments(
+        self, commits: Sequence[Commit], table: Table, *, columns: Sequence[str] | None = None
+    ) -> list[pa.Table]:
+        """The table of each unit, all columns or some; empty where a dead unit has none."""
         wanted = [
             (position, stored)
             for position, commit in enumerate(commits)
             for stored in commit.objects
             if stored.path.endswith(f"/{table.name}.parquet")
         ]
-        found = [table.schema.empty_table()] * len(commits)
+        empty = table.schema.empty_table()
+        found = [empty if columns is None else empty.select(list(columns))] * len(commits)
         try:
             data = self.objects.get_many([stored.path for _, stored in wanted])
         except FileNotFoundError as error:
@@ -244,7 +264,7 @@ class Reader:
             place = self.objects.at(stored.path)
             if sha256(piece) != stored.sha256:
                 raise CorruptError(f"{place} is cut or altered: restore it from a copy")
-            found[position] = table.from_parquet(piece, place=place)
+            found[position] = table.from_parquet(piece, place=place, columns=columns)
         return found
 
     def _get(self, path: str) -> bytes:

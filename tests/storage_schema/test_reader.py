@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from obstore.store import MemoryStore
 
@@ -139,6 +140,22 @@ def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, re
     assert table.to_pylist() == expected
     empty = Reader(objects).table("features.3", "subfeatures").slice(0, 0)
     assert empty.schema.names[0] == "unit"
+
+
+def test_a_table_of_some_units_reads_those_alone(objects, header, layer, record, counted):
+    writer = Writer(objects, header, layer)
+    for unit in (4, 0, 1):
+        writer.commit(record(unit))
+    reader = Reader(objects)
+    whole = reader.table("features.3", "responses")
+    counted["get"].clear()
+    some = reader.table("features.3", "responses", units=[1, 3], columns=["image", "response"])
+    assert len(counted["get"]) == 1
+    expected = whole.select(["unit", "image", "response"]).filter(pc.equal(whole["unit"], 1))
+    assert some.equals(expected)
+    none = reader.table("features.3", "responses", units=[3], columns=["image", "response"])
+    assert none.num_rows == 0
+    assert none.schema.equals(some.schema)
 
 
 def test_a_table_of_nothing_has_the_same_columns(objects, header, layer, record):
