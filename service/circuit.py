@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.display import html_table
+from circuit_atlas.service.origin import Origin, merged
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 
@@ -39,6 +40,7 @@ class Circuit:
         reachable: the same for all kernels that the circuit was chosen from.
         scores: float32, one a kernel; NaN where the kernel came from the right of a union.
         positions: on the unit's kernel axis, one a kernel; -1 where the score is NaN so.
+        origins: the units it was chosen for, and how; several where circuits were combined.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Circuit:
     reachable: Ids
     scores: NDArray[np.float32]
     positions: Ids
+    origins: tuple[Origin, ...] = ()
 
     def __len__(self) -> int:
         """Kernels in the circuit."""
@@ -241,6 +244,7 @@ class Circuit:
             np.union1d(self.reachable, right.reachable),
             scores,
             positions,
+            merged(self.origins, right.origins),
         )
 
     def _on(self, index: KernelIndex) -> Circuit:
@@ -265,6 +269,7 @@ class Circuit:
             np.sort(moved(self.reachable)),
             self.scores[order],
             self.positions[order],
+            self.origins,
         )
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from circuit_atlas.jobs.wording import listed, nearest
 from circuit_atlas.service.circuit import Circuit
 from circuit_atlas.service.display import html_table
+from circuit_atlas.service.origin import Origin
 from circuit_atlas.service.selection import select
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
@@ -114,6 +115,9 @@ class Unit:
             reachable=ids[picked.reachable],
             scores=picked.scores,
             positions=picked.positions,
+            origins=(
+                Origin(self._reader, self.layer.index, self.info, commit, chosen, picked.images),
+            ),
         )
 
     def faithfulness(self) -> pa.Table:
