@@ -8,6 +8,7 @@ twice, and the unit's commit record says which attempt counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import zarr
@@ -20,6 +21,8 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 
 ATTEMPTS = 2**31 - 1
 
+Per = Literal["criterion", "image criterion", "unit"]
+
 AXES: tuple[tuple[str, str], ...] = (
     ("units", "Units of the layer: channels, then directions."),
     ("attempts", "The number of the attempt that the unit's commit record names."),
@@ -28,22 +31,25 @@ AXES: tuple[tuple[str, str], ...] = (
     ("fractions", "The ladder of kept fractions, largest first."),
     ("kernel_bytes", "Eight kernels a byte, the first in the lowest bit."),
     ("top", "The unit's top images by rank; those past the commit's `top_images` are empty."),
+    ("height", "Rows of the layer's output, in positions."),
+    ("width", "Columns of the layer's output, in positions."),
 )
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One kind of array, of which a layer has one for each criterion it applies to.
+    """One kind of array.
 
     Attributes:
-        name: folder in the layer's group; the criterion's name follows.
+        name: folder in the layer's group; the criterion's name follows where there is one for each.
         axes: names from `AXES`. A chunk is one unit, one attempt, and the whole of the others.
         dtype: as numpy writes it.
         fill: the value of what was never written. A missing chunk never means "done".
         unit: of the values.
         sentence: what a value is.
         fill_meaning: what the fill value means within a chunk that was written.
-        per_image: only for the criteria with scores of their own for each top image.
+        per: what there is one for: each criterion, each of those with scores of their own for each
+            top image, or the unit.
     """
 
     name: str
@@ -53,22 +59,28 @@ class ArraySpec:
     unit: str
     sentence: str
     fill_meaning: str
-    per_image: bool = False
+    per: Per = "criterion"
 
-    def criteria(self, header: AtlasHeader) -> tuple[str, ...]:
-        """The criteria that have this array."""
-        return header.image_criteria if self.per_image else header.criteria
+    def criteria(self, header: AtlasHeader) -> tuple[str | None, ...]:
+        """The criteria that have this array; None alone where it is the unit's."""
+        if self.per == "unit":
+            return (None,)
+        return header.image_criteria if self.per == "image criterion" else header.criteria
 
-    def shape(self, header: AtlasHeader, layer: LayerIndex, criterion: str) -> tuple[int, ...]:
+    def shape(
+        self, header: AtlasHeader, layer: LayerIndex, criterion: str | None
+    ) -> tuple[int, ...]:
         """Length of each axis."""
         lengths = {
             "units": len(layer.units),
             "attempts": ATTEMPTS,
-            "runs": header.runs(criterion),
+            "runs": 1 if criterion is None else header.runs(criterion),
             "kernels": layer.index.size,
             "fractions": len(header.fractions),
             "kernel_bytes": -(-layer.index.size // 8),
             "top": header.top_images,
+            "height": layer.height,
+            "width": layer.width,
         }
         return tuple(lengths[axis] for axis in self.axes)
 
@@ -111,7 +123,7 @@ IMAGE_SCORE = ArraySpec(
     sentence="The kernel's score on one top image, quantised. The circuit of a set of images is "
     "the ranking of the sum of its rows.",
     fill_meaning="0: the score is exactly zero.",
-    per_image=True,
+    per="image criterion",
 )
 IMAGE_SCALE = ArraySpec(
     name="image_scale",
@@ -121,10 +133,41 @@ IMAGE_SCALE = ArraySpec(
     unit="of the criterion",
     sentence="The largest score on that image, which the codes of `image_score` are relative to.",
     fill_meaning="0: every score on the image is zero.",
-    per_image=True,
+    per="image criterion",
 )
 
-ARRAYS: tuple[ArraySpec, ...] = (SCORE, LEVEL, PACKED, IMAGE_SCORE, IMAGE_SCALE)
+CONTRIBUTION = ArraySpec(
+    name="contribution",
+    axes=("units", "attempts", "kernels"),
+    dtype="float32",
+    fill=np.nan,
+    unit="of the response, a position",
+    sentence="What the kernel contributes to the response, with its sign: mean over the scoring "
+    "images and the positions of A_oi x dr/dY_o. Positive excites the unit, negative inhibits it; "
+    "its magnitude is at most that of `actgrad`.",
+    fill_meaning="NaN: the kernel cannot reach the unit.",
+    per="unit",
+)
+RESPONSE_MAP = ArraySpec(
+    name="response_map",
+    axes=("units", "attempts", "top", "height", "width"),
+    dtype="float32",
+    fill=np.nan,
+    unit="of the layer's output",
+    sentence="The unit's output, before the activation function, on each of its top images.",
+    fill_meaning="NaN: the unit has fewer top images.",
+    per="unit",
+)
+
+ARRAYS: tuple[ArraySpec, ...] = (
+    SCORE,
+    LEVEL,
+    PACKED,
+    IMAGE_SCORE,
+    IMAGE_SCALE,
+    CONTRIBUTION,
+    RESPONSE_MAP,
+)
 
 
 def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
@@ -139,7 +182,7 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
         for criterion in spec.criteria(header):
             shape = spec.shape(header, layer, criterion)
             root.create_array(
-                f"{spec.name}/{layout.escape(criterion)}",
+                spec.name if criterion is None else f"{spec.name}/{layout.escape(criterion)}",
                 shape=shape,
                 chunks=(1, 1, *shape[2:]),
                 dtype=spec.dtype,
@@ -148,7 +191,7 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
                 chunk_key_encoding={"name": "default", "separator": "."},
                 dimension_names=spec.axes,
                 attributes={
-                    "criterion": criterion,
+                    **({} if criterion is None else {"criterion": criterion}),
                     "sentence": spec.sentence,
                     "unit": spec.unit,
                     "fill": spec.fill_meaning,

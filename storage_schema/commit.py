@@ -40,7 +40,7 @@ class Commit:
         "`done`, or `dead`: the response is one constant, and only `responses` is stored.",
     ]
     kernels: Annotated[int, "N: how many kernels can reach the unit."]
-    top_images: Annotated[int, "How many top images have scores of their own."]
+    top_images: Annotated[int, "How many top images the unit has."]
     forms: Annotated[
         tuple[tuple[str, Form], ...],
         "Per criterion, which array holds its circuits: `level` if nested, else `packed`.",
@@ -63,15 +63,19 @@ class Commit:
         for name, form in self.forms:
             if name == criterion:
                 return form
+        self.require_circuit()
+        raise QueryError(
+            f"unit {self.unit} of {self.layer} has no criterion {criterion!r}: it has "
+            + ", ".join(name for name, _ in self.forms)
+        )
+
+    def require_circuit(self) -> None:
+        """QueryError where the unit is dead."""
         if self.state == "dead":
             raise QueryError(
                 f"unit {self.unit} of {self.layer} is dead (its response never changes): it has "
                 "responses and no circuit"
             )
-        raise QueryError(
-            f"unit {self.unit} of {self.layer} has no criterion {criterion!r}: it has "
-            + ", ".join(name for name, _ in self.forms)
-        )
 
     def receipt(self) -> Receipt:
         """What a worker sends back for this unit."""

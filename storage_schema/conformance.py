@@ -33,7 +33,10 @@ def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> N
     if not record.responses:
         _refuse(record, "no responses", "a row an image")
     if record.state == "dead":
-        if record.criteria or record.faithfulness or record.subfeatures:
+        circuits = (record.criteria, record.faithfulness, record.subfeatures)
+        maps = (record.contribution, record.response_maps)
+        grouped = (record.groups, record.contrast)
+        if any(circuits) or any(grouped) or any(array is not None for array in maps):
             _refuse(record, "a dead unit with circuits", "responses alone")
         return
     names = tuple(criterion.name for criterion in record.criteria)
@@ -41,10 +44,13 @@ def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> N
         _refuse(record, f"criteria {names}", f"{header.criteria}")
     if not 1 <= record.kernels <= layer.index.size:
         _refuse(record, f"{record.kernels} kernels", f"1 to {layer.index.size}")
+    _check_top_images(record, header, layer)
     for criterion in record.criteria:
         _check_scores(record, criterion, header, layer)
         _check_masks(record, criterion, header, layer)
         _check_image_scores(record, criterion, header, layer)
+    _check_contribution(record, layer)
+    _check_groups(record, header)
 
 
 def _check_scores(
@@ -89,15 +95,55 @@ def _check_image_scores(
         _refuse(record, f"{has} {what}", f"them for {header.image_criteria} alone")
     if scores is None:
         return
-    ranks = sorted(row.rank for row in record.responses if row.rank is not None)
-    if ranks != list(range(len(ranks))) or not 1 <= len(ranks) <= header.top_images:
-        _refuse(record, f"top images of ranks {ranks}", f"0, 1, ... below {header.top_images}")
-    _check_array(record, what, scores, np.float32, (len(ranks), layer.index.size))
+    _check_array(record, what, scores, np.float32, (len(_top(record)), layer.index.size))
     reached = ~np.isnan(criterion.scores[0])
     if (np.isnan(scores) == reached).any():
         _refuse(record, f"{what} with NaN elsewhere than its scores", "NaN out of reach alone")
     if not (np.isfinite(scores[:, reached]).all() and (scores[:, reached] >= 0).all()):
         _refuse(record, f"{what} below zero or infinite", "finite numbers of at least 0")
+
+
+def _check_contribution(record: CircuitRecord, layer: LayerIndex) -> None:
+    values = record.contribution
+    _check_array(record, "contribution", values, np.float32, (layer.index.size,))
+    reached = ~np.isnan(record.criteria[0].scores[0])
+    if values is not None and (np.isfinite(values) != reached).any():
+        _refuse(record, "contribution that is not finite", "finite numbers, NaN out of reach alone")
+
+
+def _check_top_images(record: CircuitRecord, header: AtlasHeader, layer: LayerIndex) -> None:
+    ranks = sorted(row.rank for row in record.responses if row.rank is not None)
+    if ranks != list(range(len(ranks))) or not 1 <= len(ranks) <= header.top_images:
+        _refuse(record, f"top images of ranks {ranks}", f"0, 1, ... below {header.top_images}")
+    shape = (len(ranks), layer.height, layer.width)
+    _check_array(record, "response maps", record.response_maps, np.float32, shape)
+
+
+def _check_groups(record: CircuitRecord, header: AtlasHeader) -> None:
+    """Every top image is in one group of each criterion with per-image scores; contrast is of
+    groups and images that are there."""
+    counts = {}
+    for name in header.image_criteria:
+        rows = [row for row in record.groups if row.criterion == name]
+        found = {row.group for row in rows}
+        if (
+            sorted(row.image for row in rows) != _top(record)
+            or found != set(range(len(found)))
+            or any(row.groups != len(found) for row in rows)
+        ):
+            _refuse(
+                record, f"groups of {name} over other images", "each top image in one of 0, 1, ..."
+            )
+        counts[name] = len(found)
+    if any(row.criterion not in counts for row in record.groups):
+        _refuse(record, "groups of other criteria", f"{header.image_criteria}")
+    if any(not 0 <= row.group < counts.get(row.criterion, 0) for row in record.contrast):
+        _refuse(record, "contrast of a group that is not there", f"groups below {counts}")
+
+
+def _top(record: CircuitRecord) -> list[int]:
+    """Ids of the top images, ascending."""
+    return sorted(row.image for row in record.responses if row.rank is not None)
 
 
 def _check_array(

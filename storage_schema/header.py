@@ -104,7 +104,7 @@ class AtlasHeader:
     fractions: Annotated[tuple[float, ...], "The ladder of kept fractions, largest first."]
     ablations: Annotated[tuple[str, ...], "What replaces a dropped kernel: zero, mean."]
     response: Annotated[str, "The response explained, as text."]
-    top_images: Annotated[int, "How many top images of a unit have scores of their own, at most."]
+    top_images: Annotated[int, "How many top images a unit has, at most."]
     seed: Annotated[int, "Seed of everything drawn."]
     versions: Annotated[
         tuple[tuple[str, str], ...], "Package and version, of what the first build ran with."

@@ -20,6 +20,13 @@ PATHS: tuple[tuple[str, str], ...] = (
     (IMAGES_RECORD, "Size and SHA-256 of `images.parquet`."),
     (f"{PLANS}/<sha256>.json", "Which layers and units one build asked for."),
     (f"{LAYERS}/<layer>/layer.json", "Units and kernel axis of a layer; its arrays are laid out."),
+    (
+        f"{LAYERS}/<layer>/network.json",
+        "Size and SHA-256 of the three that follow; put last of them, and before any unit.",
+    ),
+    (f"{LAYERS}/<layer>/wiring.json", "Which channels of the layer's network feed which."),
+    (f"{LAYERS}/<layer>/weights.parquet", "The weights of its convolutions."),
+    (f"{LAYERS}/<layer>/channels.parquet", "Where each channel of them responds most."),
     (f"{LAYERS}/<layer>/arrays.zarr/", "One Zarr v3 group a layer, laid out as metadata alone."),
     (
         f"{LAYERS}/<layer>/units/<unit>/<attempt>/<table>.parquet",
@@ -32,6 +39,7 @@ PATHS: tuple[tuple[str, str], ...] = (
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
 _LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
+_NETWORK = re.compile(r"layers/[^/]+/network\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
 
@@ -75,14 +83,35 @@ def layer_index(layer_name: str) -> str:
     return f"{layer(layer_name)}/layer.json"
 
 
+def network(layer_name: str) -> str:
+    """The record of what is stored of the layer's network."""
+    return f"{layer(layer_name)}/network.json"
+
+
+def wiring(layer_name: str) -> str:
+    """How the layer's convolutions are joined."""
+    return f"{layer(layer_name)}/wiring.json"
+
+
+def weights(layer_name: str) -> str:
+    """The weights of the layer's convolutions."""
+    return f"{layer(layer_name)}/weights.parquet"
+
+
+def channels(layer_name: str) -> str:
+    """Top crops of the channels of the layer's convolutions."""
+    return f"{layer(layer_name)}/channels.parquet"
+
+
 def arrays(layer_name: str) -> str:
     """The layer's Zarr group."""
     return f"{layer(layer_name)}/arrays.zarr"
 
 
-def array(layer_name: str, name: str, criterion: str) -> str:
-    """One array of the layer's group."""
-    return f"{arrays(layer_name)}/{name}/{escape(criterion)}"
+def array(layer_name: str, name: str, criterion: str | None = None) -> str:
+    """One array of the layer's group: a criterion's, or one that a unit has once."""
+    path = f"{arrays(layer_name)}/{name}"
+    return path if criterion is None else f"{path}/{escape(criterion)}"
 
 
 def is_chunk(path: str) -> bool:
@@ -140,6 +169,16 @@ def is_plan(path: str) -> bool:
 def is_layer_index(path: str) -> bool:
     """Whether a layer's index document lies at `path`."""
     return _LAYER_INDEX.fullmatch(path) is not None
+
+
+def is_network(path: str) -> bool:
+    """Whether the record of a layer's network lies at `path`."""
+    return _NETWORK.fullmatch(path) is not None
+
+
+def network_of_commit(path: str) -> str:
+    """The record of the network of the layer whose commit record lies at `path`."""
+    return path.rsplit("/", 2)[0] + "/network.json"
 
 
 def index_of_commit(path: str) -> str:

@@ -13,19 +13,32 @@ from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
-from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES
+from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.wiring import Wiring
 
 _DOCUMENTS: tuple[tuple[str, type], ...] = (
     ("`atlas.json`", AtlasHeader),
     ("`layer.json`", LayerIndex),
     ("`layer.json`, each of `units`", UnitInfo),
     ("A commit record", Commit),
-    ("A commit record, each of `objects`; also of `layer.json` and `images.json`", StoredObject),
+    (
+        "A commit record, each of `objects`; also of `layer.json`, `network.json` "
+        "and `images.json`",
+        StoredObject,
+    ),
+    ("`wiring.json`", Wiring),
     ("A failure record", Failure),
     ("A plan", Plan),
 )
+
+
+_PER = {
+    "criterion": "each criterion",
+    "image criterion": "each criterion with per-image scores",
+    "unit": "the unit",
+}
 
 
 def page() -> str:
@@ -83,8 +96,8 @@ def _arrays() -> list[str]:
         "## Arrays",
         "",
         "A layer's `arrays.zarr` holds each of these once for every criterion that has it, as "
-        "`<array>/<criterion>`. A chunk is one unit and one attempt, and the whole of the other "
-        "axes; zstd, then CRC-32C.",
+        "`<array>/<criterion>`, or once, as `<array>`. A chunk is one unit and one attempt, and "
+        "the whole of the other axes; zstd, then CRC-32C.",
         "",
         *_rows(("axis", "what"), ((f"`{name}`", what) for name, what in AXES)),
         f"The `attempts` axis has {ATTEMPTS:,} places, so that every attempt draws one of its own.",
@@ -100,7 +113,7 @@ def _arrays() -> list[str]:
             f"- dtype: `{spec.dtype}`",
             f"- unit: {spec.unit}",
             f"- fill value: {spec.fill_meaning}",
-            f"- criteria: {'those with per-image scores' if spec.per_image else 'all'}",
+            f"- one for: {_PER[spec.per]}",
             "",
         ]
     return [*lines, "### Quantisation", "", inspect.getdoc(quantise) or "", ""]
@@ -108,7 +121,7 @@ def _arrays() -> list[str]:
 
 def _tables() -> list[str]:
     lines = ["## Tables", ""]
-    for table in (IMAGES, *FRAGMENTS):
+    for table in (IMAGES, *NETWORK, *FRAGMENTS):
         columns = (
             (f"`{c.name}`", f"{c.type}", c.unit, c.sentence, c.null or "never")
             for c in table.columns

@@ -17,11 +17,14 @@ from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects, open_store
 from circuit_atlas.storage_schema.quantise import dequantise
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.tables import Table
 from circuit_atlas.storage_schema.template import Plan
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.wiring import Wiring
 
 
 class Reader:
@@ -52,6 +55,9 @@ class Reader:
         self._commits: dict[tuple[str, int], Commit] = {}
         self._arrays: dict[str, ChunkArray] = {}
         self._images: bytes | None = None
+        self._wirings: dict[str, Wiring] = {}
+        self._weights: dict[str, tuple[NDArray[np.float32] | None, ...]] = {}
+        self._channels: dict[str, pa.Table] = {}
 
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
         """The images table, all columns or some; CorruptError where it is missing or altered."""
@@ -191,6 +197,64 @@ class Reader:
         """The same for the circuits of single images: `tables.SUBFEATURES`."""
         return self._fragments([commit], tables.SUBFEATURES)[0]
 
+    def groups(self, commit: Commit) -> pa.Table:
+        """Sub-feature groups of its top images: `tables.GROUPS`; QueryError for an old atlas."""
+        self._require(tables.GROUPS.name)
+        return self._fragments([commit], tables.GROUPS)[0]
+
+    def contrast(self, commit: Commit) -> pa.Table:
+        """What the groups' circuits make of its top images: `tables.CONTRAST`, empty where there
+        is one group. QueryError for an old atlas."""
+        self._require(tables.CONTRAST.name)
+        return self._fragments([commit], tables.CONTRAST)[0]
+
+    def contribution(self, commit: Commit) -> NDArray[np.float32]:
+        """Signed contribution of each kernel to the response, NaN where a kernel cannot reach the
+        unit. Shape: (kernels,). QueryError for a dead unit or an old atlas."""
+        self._require("contributions")
+        commit.require_circuit()
+        return self._chunk(commit, arrays.CONTRIBUTION)
+
+    def response_maps(self, commit: Commit) -> NDArray[np.float32]:
+        """The unit's output on each of its top images, by rank. Shape: (top images, height,
+        width). QueryError for a dead unit or an old atlas."""
+        self._require("response maps")
+        commit.require_circuit()
+        maps: NDArray[np.float32] = self._chunk(commit, arrays.RESPONSE_MAP)[: commit.top_images]
+        return maps
+
+    def wiring(self, layer: str) -> Wiring:
+        """Which channels of the layer's network feed which.
+
+        QueryError for an old atlas, or while no worker has begun with the layer; as of the two
+        that follow.
+        """
+        if layer not in self._wirings:
+            path = layout.wiring(layer)
+            data = self._network(layer, path)
+            self._wirings[layer] = Wiring.from_json(data, place=self.objects.at(path))
+        return self._wirings[layer]
+
+    def weights(self, layer: str) -> tuple[NDArray[np.float32] | None, ...]:
+        """The weights of each convolution of the axis, each (out_channels, in_channels per group,
+        height, width), None where unknown. Read-only."""
+        if layer not in self._weights:
+            path = layout.weights(layer)
+            data = self._network(layer, path)
+            table = tables.WEIGHTS.from_parquet(data, place=self.objects.at(path))
+            # Those of one layer at a time: of a large network they are many.
+            self._weights = {layer: weights_of(table, self.layer(layer))}
+        return self._weights[layer]
+
+    def channels(self, layer: str) -> pa.Table:
+        """Where each output channel of each convolution is largest: `tables.CHANNELS`."""
+        if layer not in self._channels:
+            path = layout.channels(layer)
+            data = self._network(layer, path)
+            table = tables.CHANNELS.from_parquet(data, place=self.objects.at(path))
+            self._channels[layer] = table
+        return self._channels[layer]
+
     def table(
         self,
         layer: str,
@@ -208,12 +272,14 @@ class Reader:
             columns: only these, after `unit`.
 
         Raises:
-            QueryError: there is no such layer or table.
+            QueryError: there is no such layer or table, or none in an old atlas.
         """
         table = next((table for table in tables.FRAGMENTS if table.name == name), None)
         if table is None:
             known = ", ".join(table.name for table in tables.FRAGMENTS)
             raise QueryError(f"there is no table {name!r}: choose from {known}")
+        if table in (tables.GROUPS, tables.CONTRAST):
+            self._require(name)
         commits = self.commits(layer)
         if units is not None:
             commits = {unit: commit for unit, commit in commits.items() if unit in units}
@@ -233,7 +299,20 @@ class Reader:
         units = (layout.committed_unit(entry.path) for entry in entries)
         return sorted(unit for unit in units if unit is not None)
 
-    def _chunk(self, commit: Commit, spec: ArraySpec, criterion: str) -> NDArray[Any]:
+    def _require(self, what: str) -> None:
+        """QueryError where the atlas is older than some things are."""
+        if self.header.schema < NETWORK_SINCE:
+            raise QueryError(
+                f"{self.objects.place} was built by an older circuit-atlas and has no {what}: "
+                "build it again into another store"
+            )
+
+    def _network(self, layer: str, path: str) -> bytes:
+        """One object of what is stored of a layer's network."""
+        self._require(path.rsplit("/", 1)[-1].partition(".")[0])
+        return network_object(self.objects, self.layer(layer), path)
+
+    def _chunk(self, commit: Commit, spec: ArraySpec, criterion: str | None = None) -> NDArray[Any]:
         path = layout.array(commit.layer, spec.name, criterion)
         if path not in self._arrays:
             self._arrays[path] = ChunkArray(self.objects, path)

@@ -67,6 +67,34 @@ class SubfeatureRow:
 
 
 @dataclass(frozen=True)
+class GroupRow:
+    """Which sub-feature group a top image is of; groups count from 0, the largest first."""
+
+    criterion: str
+    image: int
+    group: int
+    groups: int
+    silhouette: float | None
+
+
+@dataclass(frozen=True)
+class ContrastRow:
+    """What a group's circuit makes of one top image, inside the group or outside: r of the circuit
+    and r of the whole network."""
+
+    criterion: str
+    ablation: str
+    group: int
+    rung: int
+    fraction: float
+    kernels: int
+    image: int
+    inside: bool
+    response: float
+    full: float
+
+
+@dataclass(frozen=True)
 class CriterionRecord:
     """One criterion's result for one unit.
 
@@ -88,7 +116,15 @@ class CriterionRecord:
 @dataclass(frozen=True)
 class CircuitRecord:
     """All that is stored of one unit. A dead unit (its response is the same constant on every
-    image) has responses and nothing else."""
+    image) has responses and nothing else.
+
+    Attributes:
+        kernels: N, how many can reach the unit.
+        contribution: (kernels,) float32, signed, NaN where a kernel cannot reach the unit.
+        response_maps: (top images, height, width) float32 in the order of rank.
+        groups: a row a criterion with per-image scores, and top image.
+        contrast: empty where there is one group.
+    """
 
     key: UnitKey
     state: Literal["done", "dead"]
@@ -98,6 +134,10 @@ class CircuitRecord:
     faithfulness: tuple[FaithfulnessRow, ...]
     subfeatures: tuple[SubfeatureRow, ...]
     compute_s: float
+    contribution: NDArray[np.float32] | None = None
+    response_maps: NDArray[np.float32] | None = None
+    groups: tuple[GroupRow, ...] = ()
+    contrast: tuple[ContrastRow, ...] = ()
 
 
 @dataclass(frozen=True)

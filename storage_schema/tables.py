@@ -222,4 +222,93 @@ SUBFEATURES = Table(
     ),
 )
 
-FRAGMENTS: tuple[Table, ...] = (RESPONSES, FAITHFULNESS, SUBFEATURES)
+_GROUP = Column("group", pa.int16(), "", "The sub-feature group, from 0, the largest first.")
+
+GROUPS = Table(
+    "groups",
+    "Sub-feature groups: top images that the unit sees through like kernels, by their scores.",
+    (
+        _CRITERION,
+        _IMAGE_ID,
+        _GROUP,
+        Column("groups", pa.int16(), "groups", "How many were found."),
+        Column(
+            "silhouette",
+            pa.float64(),
+            "1",
+            "Mean silhouette of the groups, by the distance that they were found with.",
+            null="One group.",
+        ),
+    ),
+)
+
+CONTRAST = Table(
+    "contrast",
+    "What each group's circuit makes of the unit's top images, those of the group and the others.",
+    (
+        _CRITERION,
+        _ABLATION,
+        _GROUP,
+        _RUNG,
+        _FRACTION,
+        _KERNELS,
+        _IMAGE_ID,
+        Column("inside", pa.bool_(), "", "Whether the image is of the group."),
+        Column(
+            "response",
+            pa.float64(),
+            "of the layer's output",
+            "r of the unit in the group's circuit, on that image.",
+        ),
+        Column(
+            "full",
+            pa.float64(),
+            "of the layer's output",
+            "r of the unit in the whole network, on that image.",
+        ),
+    ),
+)
+
+FRAGMENTS: tuple[Table, ...] = (RESPONSES, FAITHFULNESS, SUBFEATURES, GROUPS, CONTRAST)
+
+_CONVOLUTION = Column("convolution", pa.string(), "", "Name of the convolution, as in the index.")
+
+WEIGHTS = Table(
+    "weights",
+    "The weights of a layer's network, one row a convolution in the order of the index.",
+    (
+        _CONVOLUTION,
+        Column("out_channels", pa.int32(), "channels", "First axis."),
+        Column("in_channels", pa.int32(), "channels", "Second axis: channels of one group."),
+        Column("height", pa.int32(), "pixels", "Third axis, of the convolution's input."),
+        Column("width", pa.int32(), "pixels", "Fourth axis."),
+        Column(
+            "values",
+            pa.list_(pa.float32()),
+            "",
+            "The weights, the last axis fastest.",
+            null="They are unknown.",
+        ),
+    ),
+)
+
+CHANNELS = Table(
+    "channels",
+    "Where each output channel of each convolution of a layer's network is largest, over the "
+    "scoring images and before the activation function. Boxes are half-open.",
+    (
+        _CONVOLUTION,
+        Column("channel", pa.int32(), "", "Output channel."),
+        Column("rank", pa.int16(), "", "Place by `maximum` among the images, from 0; at most 3."),
+        _IMAGE_ID,
+        Column("maximum", pa.float64(), "of the output", "Largest value over positions."),
+        Column("position_y", pa.int32(), "positions", "Row of that maximum in the output."),
+        Column("position_x", pa.int32(), "positions", "Column of that maximum in the output."),
+        Column("box_top", pa.int32(), "input pixels", "Top of the maximum's receptive field."),
+        Column("box_left", pa.int32(), "input pixels", "Left of the receptive field."),
+        Column("box_bottom", pa.int32(), "input pixels", "Bottom of it, exclusive."),
+        Column("box_right", pa.int32(), "input pixels", "Right of it, exclusive."),
+    ),
+)
+
+NETWORK: tuple[Table, ...] = (WEIGHTS, CHANNELS)

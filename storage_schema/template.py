@@ -165,6 +165,12 @@ def check_same(
         place: names the store in the message.
         pictures: which images differ, where that is known.
     """
+    if stored.schema < given.schema:
+        raise MismatchError(
+            f"the atlas at {place} was built by an older circuit-atlas (schema version "
+            f"{stored.schema}, not {given.schema}): it can be read and not added to; build into "
+            "another store"
+        )
     causes = []
     if stored.weights_sha256 != given.weights_sha256:
         causes.append(f"other weights ({_hashes(stored.weights_sha256, given.weights_sha256)})")

@@ -1,9 +1,10 @@
 """Finds what is missing, torn or altered in an atlas, and what nothing names.
 
 Every byte is read and held against the checksum recorded for it: chunks and fragments against the
-unit's commit record, a layer's array metadata against its index, pictures against their record,
-and each JSON document against the checksum it carries. What a local writer had half written when
-it was killed lies under a name with `#`, which obstore never lists; it is not reported.
+unit's commit record, a layer's array metadata against its index, its network and the pictures
+against their records, and each JSON document against the checksum it carries. What a local writer
+had half written when it was killed lies under a name with `#`, which obstore never lists; it is not
+reported.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.template import Plan
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 Kind = Literal["missing", "torn", "altered", "unreferenced"]
 T = TypeVar("T", covariant=True)
@@ -82,9 +84,10 @@ class _Check:
 
     def read_documents(self) -> None:
         """Read every JSON document, and collect the objects that they name."""
-        self._document(layout.HEADER, AtlasHeader.from_json)
+        header = self._document(layout.HEADER, AtlasHeader.from_json)
         self._name(self._document(layout.IMAGES_RECORD, _objects) or ())
         indices: set[str] = set()
+        networks: set[str] = set()
         for path in self.sizes:
             if layout.is_plan(path):
                 plan = self._document(path, Plan.from_json)
@@ -94,6 +97,8 @@ class _Check:
                 self._document(path, Failure.from_json)
             elif layout.committed_unit(path) is not None:
                 indices.add(layout.index_of_commit(path))
+                if header is None or header.schema >= NETWORK_SINCE:
+                    networks.add(layout.network_of_commit(path))
                 commit = self._document(path, Commit.from_json)
                 if commit and layout.commit(commit.layer, commit.unit) != path:
                     self._find("altered", path, f"is the record of {commit.key}, moved here")
@@ -101,9 +106,13 @@ class _Check:
                     self._name(commit.objects)
             elif layout.is_layer_index(path):
                 indices.add(path)
+            elif layout.is_network(path):
+                networks.add(path)
         for path in sorted(indices):
             if self._document(path, LayerIndex.from_json):
                 self._name(self._document(path, _objects) or ())
+        for path in sorted(networks):
+            self._name(self._document(path, _objects) or ())
 
     def compare_named(self) -> None:
         """Hold every named object against its record."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from circuit_atlas.storage_schema.errors import SchemaError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+NETWORK_SINCE = 2
+"""The first version with each layer's wiring, weights and channels, and each unit's contribution,
+response maps, groups and contrast."""
 
 
 def check(version: int, *, place: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from circuit_atlas.storage_schema.records import (
     FailureRecord,
     Receipt,
 )
+from circuit_atlas.storage_schema.tables import Table
 
 
 class Writer:
@@ -97,20 +99,22 @@ class Writer:
         unit = record.key.unit
         stored: list[StoredObject] = []
         forms: list[tuple[str, Form]] = []
-        top_images = 0
         for criterion in record.criteria:
             form = form_of(criterion.masks)
             forms.append((criterion.name, form))
-            if criterion.image_scores is not None:
-                top_images = len(criterion.image_scores)
             for spec, values in self._chunks(criterion, form):
                 array = self._array(spec, criterion.name)
                 stored.append(array.write(unit, attempt, values))
-        for table, rows in (
+        for spec, of_unit in self._unit_chunks(record):
+            stored.append(self._array(spec, None).write(unit, attempt, of_unit))
+        fragments: tuple[tuple[Table, Sequence[object]], ...] = (
             (tables.RESPONSES, record.responses),
             (tables.FAITHFULNESS, record.faithfulness),
             (tables.SUBFEATURES, record.subfeatures),
-        ):
+            (tables.GROUPS, record.groups),
+            (tables.CONTRAST, record.contrast),
+        )
+        for table, rows in fragments:
             if table is tables.RESPONSES or record.state == "done":
                 path = layout.fragment(self._layer.layer, unit, attempt, table.name)
                 data = table.to_parquet(table.table(rows))
@@ -127,7 +131,7 @@ class Writer:
             attempt=attempt,
             state=record.state,
             kernels=record.kernels,
-            top_images=top_images,
+            top_images=0 if record.response_maps is None else len(record.response_maps),
             forms=tuple(forms),
             objects=tuple(stored),
             compute_s=record.compute_s,
@@ -150,7 +154,16 @@ class Writer:
             chunks.append((arrays.IMAGE_SCALE, np.pad(scale, (0, missing))))
         return chunks
 
-    def _array(self, spec: ArraySpec, criterion: str) -> ChunkArray:
+    def _unit_chunks(self, record: CircuitRecord) -> list[tuple[ArraySpec, NDArray[np.generic]]]:
+        """What the arrays hold that a unit has once."""
+        if record.contribution is None or record.response_maps is None:
+            return []
+        missing = self._header.top_images - len(record.response_maps)
+        padding = ((0, missing), (0, 0), (0, 0))
+        maps = np.pad(record.response_maps, padding, constant_values=np.nan)
+        return [(arrays.CONTRIBUTION, record.contribution), (arrays.RESPONSE_MAP, maps)]
+
+    def _array(self, spec: ArraySpec, criterion: str | None) -> ChunkArray:
         path = layout.array(self._layer.layer, spec.name, criterion)
         if path not in self._arrays:
             self._arrays[path] = ChunkArray(self._objects, path, write=True)

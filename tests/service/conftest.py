@@ -7,31 +7,39 @@ planned, 3 was never asked for. `conv2` is grouped: unit 0 reaches the first hal
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from circuit_atlas.jobs.prune import kernels_kept, ladder
 from circuit_atlas.service import Atlas
+from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.network import NetworkRecord
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
+    ContrastRow,
     CriterionRecord,
     FailureRecord,
     FaithfulnessRow,
+    GroupRow,
     ResponseRow,
     SubfeatureRow,
 )
-from circuit_atlas.storage_schema.tables import IMAGES
+from circuit_atlas.storage_schema.tables import CHANNELS, IMAGES
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.wiring import Stretch, Wiring
 from circuit_atlas.storage_schema.writer import Writer
 
 FRACTIONS = (1.0, 0.5, 0.1)
@@ -89,8 +97,84 @@ def make_images() -> pa.Table:
             "height": [None if out else 50 for out in left_out],
             "mode": [None if out else "RGB" for out in left_out],
             "problem": ["it is cut" if out else None for out in left_out],
-            "picture": [None if out else b"jpeg" for out in left_out],
+            "picture": [None if out else picture(n) for n, out in enumerate(left_out)],
         }
+    )
+
+
+def picture(number: int) -> bytes:
+    """A JPEG of 32 x 32 pixels: a disc, elsewhere and of another colour for each number."""
+    rows, columns = np.mgrid[:32, :32]
+    centre = 8 + 4 * (number % 5)
+    disc = (rows - centre) ** 2 + (columns - centre) ** 2 < 49
+    pixels = np.full((32, 32, 3), 40 * number, dtype=np.uint8)
+    pixels[disc] = np.random.default_rng(number).integers(64, 256, 3, dtype=np.uint8)
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG")
+    return data.getvalue()
+
+
+def make_network(layer: LayerIndex) -> NetworkRecord:
+    """One convolution after the other; three crops of every channel."""
+    rng = np.random.default_rng(layer.index.size)
+    convolutions = layer.index.convolutions
+    stretches = [Stretch(0, 0, 3, -1, 0, "alone")]
+    for ordinal, convolution in enumerate(convolutions):
+        width = convolution.out_channels
+        stretches.append(Stretch(ordinal + 1, 0, width, ordinal, 0, "alone"))
+    weights = tuple(
+        rng.normal(size=(c.out_channels, c.in_channels, *c.kernel_size)).astype(np.float32)
+        for c in convolutions
+    )
+    crops = [
+        {
+            "convolution": convolution.name,
+            "channel": channel,
+            "rank": rank,
+            "image": image,
+            "maximum": 3.0 - rank,
+            "position_y": 2,
+            "position_x": channel % 6,
+            "box_top": 2,
+            "box_left": 3 * (channel % 6),
+            "box_bottom": 2 + 4 * convolution.depth,
+            "box_right": 3 * (channel % 6) + 4 * convolution.depth,
+        }
+        for convolution in convolutions
+        for channel in range(convolution.out_channels)
+        for rank, image in enumerate((channel % 4, (channel + 1) % 4, (channel + 2) % 4))
+    ]
+    columns = {name: [crop[name] for crop in crops] for name in crops[0]}
+    return NetworkRecord(Wiring(tuple(stretches)), weights, CHANNELS.from_columns(columns))
+
+
+def groups_of(unit: int) -> dict[int, int]:
+    """Image -> group: unit 1 has one group, each other the images 2 and 3, and image 0."""
+    return dict.fromkeys((2, 0, 3), 0) if unit == 1 else {2: 0, 0: 1, 3: 0}
+
+
+def contrast(
+    header: AtlasHeader, unit: int, kept: Sequence[int], full: Mapping[int, float]
+) -> tuple[ContrastRow, ...]:
+    """A group's circuit keeps nine tenths of its own images' responses and a fifth of others'."""
+    groups = groups_of(unit)
+    count = max(groups.values()) + 1
+    return tuple(
+        ContrastRow(
+            criterion="actgrad",
+            ablation="zero",
+            group=group,
+            rung=rung,
+            fraction=fraction,
+            kernels=kernels,
+            image=image,
+            inside=groups[image] == group,
+            response=full[image] * (1 if rung == 0 else 0.9 if groups[image] == group else 0.2),
+            full=full[image],
+        )
+        for group in range(count if count > 1 else 0)
+        for rung, (fraction, kernels) in enumerate(zip(header.fractions, kept, strict=True))
+        for image in groups
     )
 
 
@@ -154,9 +238,27 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
         SubfeatureRow("actgrad", "zero", "sum_abs", image, 0, 1.0, count, 0.75, 0.5, 0.25, None)
         for image in (2, 0, 3)
     )
-    key = UnitKey(header.model, layer.layer, unit)
+    sign = np.where(np.arange(size) % 3 == 0, -1, 1)
+    share = rng.random(size)
+    found_groups = groups_of(unit)
+    several = max(found_groups.values()) + 1
+    rows = responses()
     return CircuitRecord(
-        key, "done", count, tuple(criteria), responses(), faithfulness, subfeatures, 1.5
+        key=UnitKey(header.model, layer.layer, unit),
+        state="done",
+        kernels=count,
+        criteria=tuple(criteria),
+        responses=rows,
+        faithfulness=faithfulness,
+        subfeatures=subfeatures,
+        compute_s=1.5,
+        contribution=(criteria[0].scores[0] * sign * share).astype(np.float32),
+        response_maps=rng.normal(size=(TOP, layer.height, layer.width)).astype(np.float32),
+        groups=tuple(
+            GroupRow("actgrad", image, group, several, 0.6 if several > 1 else None)
+            for image, group in found_groups.items()
+        ),
+        contrast=contrast(header, unit, kept, {row.image: row.response for row in rows}),
     )
 
 
@@ -168,6 +270,7 @@ def write_atlas(place: Path, header: AtlasHeader | None = None, *, ranked: bool 
     plan = Plan((("conv3", (0, 1, 2, 3, 4)), ("conv2", (0, 1, 2, 4))))
     create(objects, header, [conv2, conv3], make_images(), plan)
     for layer, units in ((conv3, (0, 1, 2)), (conv2, (0, 1, 4))):
+        network.store(objects, layer, partial(make_network, layer))
         writer = Writer(objects, header, layer)
         for unit in units:
             writer.commit(make_record(header, layer, unit))

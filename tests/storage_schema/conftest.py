@@ -11,21 +11,26 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.network import NetworkRecord
 from circuit_atlas.storage_schema.objects import Objects, open_store
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
+    ContrastRow,
     CriterionRecord,
     FaithfulnessRow,
+    GroupRow,
     ResponseRow,
     SubfeatureRow,
 )
-from circuit_atlas.storage_schema.tables import IMAGES
+from circuit_atlas.storage_schema.tables import CHANNELS, IMAGES
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.wiring import Stretch, Wiring
 
 FRACTIONS = (1.0, 0.5, 0.2, 0.05)
 TOP = 3
@@ -99,6 +104,8 @@ def make_record(
     kernels = int(reached.sum())
     kept = [max(1, round(f * kernels)) for f in header.fractions]
     criteria = []
+    contribution = rng.normal(size=size).astype(np.float32)
+    contribution[~reached] = np.nan
     for name in header.criteria:
         scores = rng.random((header.runs(name), size), dtype=np.float32)
         scores[:, ~reached] = np.nan
@@ -136,6 +143,12 @@ def make_record(
         SubfeatureRow("actgrad", "zero", "sum_abs", image, 0, 1.0, kernels, 0.75, 0.5, 0.25, None)
         for image in range(top)
     )
+    groups = tuple(GroupRow("actgrad", image, image % 2, min(top, 2), 0.5) for image in range(top))
+    contrast = tuple(
+        ContrastRow("actgrad", "zero", group, 0, 1.0, kernels, image, image % 2 == group, 2.0, 2.5)
+        for group in range(min(top, 2))
+        for image in range(top)
+    )
     return CircuitRecord(
         key=UnitKey(header.model, layer.layer, unit),
         state="done",
@@ -145,6 +158,43 @@ def make_record(
         faithfulness=faithfulness,
         subfeatures=subfeatures,
         compute_s=1.5,
+        contribution=contribution,
+        response_maps=rng.random((top, layer.height, layer.width), dtype=np.float32),
+        groups=groups,
+        contrast=contrast,
+    )
+
+
+def make_network(layer: LayerIndex, *, seed: int = 0) -> NetworkRecord:
+    """Invented weights, those of the last convolution unknown, and a crop a channel."""
+    rng = np.random.default_rng(seed)
+    first, last = layer.index.convolutions
+    weights = rng.normal(size=(6, 3, 3, 3)).astype(np.float32)
+    channels = [(c.name, n) for c in (first, last) for n in range(c.out_channels)]
+    count = len(channels)
+    return NetworkRecord(
+        wiring=Wiring(
+            (
+                Stretch(0, 0, 3, -1, 0, "alone"),
+                Stretch(1, 0, 4, 0, 0, "sum"),
+                Stretch(1, 0, 4, 0, 2, "sum"),
+                Stretch(1, 4, 2, 0, 0, "mixed"),
+                Stretch(2, 0, 4, 1, 0, "alone"),
+            )
+        ),
+        weights=(weights, None),
+        channels=CHANNELS.from_columns(
+            {
+                "convolution": [name for name, _ in channels],
+                "channel": [number for _, number in channels],
+                "rank": [0] * count,
+                "image": [1] * count,
+                "maximum": rng.normal(size=count),
+                "position_y": [2] * count,
+                "position_x": [3] * count,
+                **{f"box_{side}": [4] * count for side in ("top", "left", "bottom", "right")},
+            }
+        ),
     )
 
 
@@ -187,11 +237,18 @@ def lay_out(
 
 
 @pytest.fixture
-def objects(tmp_path: Path, lay_out: Callable[..., None]) -> Objects:
-    """A store with the small atlas laid out and nothing committed."""
+def laid_out(tmp_path: Path, lay_out: Callable[..., None]) -> Objects:
+    """A store with the small atlas laid out, before any worker."""
     opened = open_store(tmp_path / "atlas", create=True)
     lay_out(opened)
     return opened
+
+
+@pytest.fixture
+def objects(laid_out: Objects, layer: LayerIndex) -> Objects:
+    """The same with the layer's network, and nothing committed."""
+    network.store(laid_out, layer, lambda: make_network(layer))
+    return laid_out
 
 
 @pytest.fixture
@@ -201,6 +258,23 @@ def record(header: AtlasHeader, layer: LayerIndex) -> Callable[..., CircuitRecor
     def make(unit: int, *, seed: int = 0, top: int = TOP, **changes: object) -> CircuitRecord:
         made = make_record(header, layer, unit, seed=seed, top=top)
         return dataclasses.replace(made, **changes)
+
+    return make
+
+
+@pytest.fixture
+def network_record(layer: LayerIndex) -> Callable[..., NetworkRecord]:
+    """`network_record(seed=...)`: a network of the small atlas' first layer."""
+    return lambda *, seed=0: make_network(layer, seed=seed)
+
+
+@pytest.fixture
+def dead(record: Callable[..., CircuitRecord]) -> Callable[[int], CircuitRecord]:
+    """`dead(unit)`: a record of a dead unit."""
+    nothing = dict.fromkeys(("criteria", "faithfulness", "subfeatures", "groups", "contrast"), ())
+
+    def make(unit: int) -> CircuitRecord:
+        return record(unit, state="dead", contribution=None, response_maps=None, **nothing)
 
     return make
 

@@ -23,7 +23,7 @@ def test_everything_is_described():
         assert spec.sentence
         assert spec.fill_meaning
         assert set(spec.axes) <= {name for name, _ in AXES}
-    for table in (tables.IMAGES, *tables.FRAGMENTS):
+    for table in (tables.IMAGES, *tables.NETWORK, *tables.FRAGMENTS):
         for column in table.columns:
             assert f"| `{column.name}` | {column.type} |" in text
             assert column.sentence.endswith(".")

@@ -68,7 +68,9 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
         rtol=RELATIVE_ERROR + EPS,
         atol=0,
     )
-    for name in ("responses", "faithfulness", "subfeatures"):
+    np.testing.assert_array_equal(reader.contribution(commit), written.contribution)
+    np.testing.assert_array_equal(reader.response_maps(commit), written.response_maps)
+    for name in ("responses", "faithfulness", "subfeatures", "groups", "contrast"):
         rows = [dataclasses.asdict(row) for row in getattr(written, name)]
         assert getattr(reader, name)(commit).to_pylist() == rows
 
@@ -98,6 +100,8 @@ def test_fewer_top_images_than_the_header_allows(objects, header, layer, record)
     np.testing.assert_allclose(
         scores, written.criteria[0].image_scores, rtol=RELATIVE_ERROR + EPS, atol=0
     )
+    maps = reader.response_maps(reader.commits("features.3")[1])
+    np.testing.assert_array_equal(maps, written.response_maps)
 
 
 def test_chunks_of_nothing_but_the_fill_value_are_stored_too(objects, header, layer, record):
@@ -112,10 +116,8 @@ def test_chunks_of_nothing_but_the_fill_value_are_stored_too(objects, header, la
     np.testing.assert_array_equal(reader.image_scores(commit, "actgrad"), silent)
 
 
-def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, record):
-    Writer(objects, header, layer).commit(
-        record(1, state="dead", criteria=(), faithfulness=(), subfeatures=())
-    )
+def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, dead):
+    Writer(objects, header, layer).commit(dead(1))
     reader = Reader(objects)
     commit = reader.commits("features.3")[1]
     assert reader.responses(commit).num_rows == 4
@@ -123,6 +125,11 @@ def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, rec
     for ask in (reader.scores, reader.levels, reader.image_scores):
         with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
             ask(commit, "actgrad")
+    for ask in (reader.contribution, reader.response_maps):
+        with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
+            ask(commit)
+    assert reader.groups(commit).equals(tables.GROUPS.table([]))
+    assert reader.contrast(commit).equals(tables.CONTRAST.table([]))
 
 
 def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, record):

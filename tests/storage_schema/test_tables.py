@@ -11,7 +11,13 @@ import pytest
 
 from circuit_atlas.storage_schema import tables
 from circuit_atlas.storage_schema.errors import CorruptError
-from circuit_atlas.storage_schema.records import FaithfulnessRow, ResponseRow, SubfeatureRow
+from circuit_atlas.storage_schema.records import (
+    ContrastRow,
+    FaithfulnessRow,
+    GroupRow,
+    ResponseRow,
+    SubfeatureRow,
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +26,8 @@ from circuit_atlas.storage_schema.records import FaithfulnessRow, ResponseRow, S
         (tables.RESPONSES, ResponseRow),
         (tables.FAITHFULNESS, FaithfulnessRow),
         (tables.SUBFEATURES, SubfeatureRow),
+        (tables.GROUPS, GroupRow),
+        (tables.CONTRAST, ContrastRow),
     ],
 )
 def test_columns_are_the_fields_of_the_records(table, row):

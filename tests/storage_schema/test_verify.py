@@ -17,13 +17,13 @@ from circuit_atlas.storage_schema.writer import Writer
 
 
 @pytest.fixture
-def built(objects, lay_out, header, layer, odd_layer, record):
+def built(objects, lay_out, header, layer, odd_layer, record, dead):
     """Two units done, one dead, one failed, and a second layer with nothing done."""
     lay_out(objects, layers=[layer, odd_layer])
     writer = Writer(objects, header, layer)
     for unit in (0, 4):
         writer.commit(record(unit))
-    writer.commit(record(1, state="dead", criteria=(), faithfulness=(), subfeatures=()))
+    writer.commit(dead(1))
     writer.fail(FailureRecord(UnitKey("toy", "features.3", 2), "x", "y", "z"))
     return objects
 

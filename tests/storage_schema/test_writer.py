@@ -15,7 +15,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from circuit_atlas.storage_schema import chunks, layout
+from circuit_atlas.storage_schema import chunks, layout, network
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects, open_store, write_error
@@ -143,9 +143,12 @@ def test_a_writer_killed_before_its_commit_leaves_the_unit_undone(objects, heade
     assert verify(objects) == left
 
 
-def test_a_full_disk_fails_in_one_line_and_alters_nothing(disk, lay_out, header, layer, record):
+def test_a_full_disk_fails_in_one_line_and_alters_nothing(
+    disk, lay_out, header, layer, record, network_record
+):
     objects = open_store(disk / "atlas", create=True)
     lay_out(objects)
+    network.store(objects, layer, network_record)
     writer = Writer(objects, header, layer)
     writer.commit(record(0))
     before = {e.path: objects.get(e.path) for e in objects.list()}
@@ -240,8 +243,8 @@ def test_nested_circuits_become_levels_and_others_bits(objects, header, layer, r
     assert not {"packed/actgrad", "level/force"} & named
 
 
-def test_a_dead_unit_has_responses_alone(objects, header, layer, record):
-    dead = record(2, state="dead", criteria=(), faithfulness=(), subfeatures=(), kernels=0)
+def test_a_dead_unit_has_responses_alone(objects, header, layer, dead):
+    dead = dataclasses.replace(dead(2), kernels=0)
     receipt = Writer(objects, header, layer).commit(dead)
     assert receipt.state == "dead"
     commit = Reader(objects).commits("features.3")[2]
@@ -320,6 +323,31 @@ BAD = {
     ),
     "image scores of actgrad below zero": lambda r: _changed(
         r, image_scores=_with(r.criteria[0].image_scores, (0, 0), -1)
+    ),
+    "contribution as NoneType: expected float32 (24,)": lambda r: dataclasses.replace(
+        r, contribution=None
+    ),
+    "contribution that is not finite": lambda r: dataclasses.replace(
+        r, contribution=_with(r.contribution, 0, np.inf)
+    ),
+    "contribution that is not finite: expected finite numbers, NaN out": lambda r: (
+        dataclasses.replace(r, contribution=_with(r.contribution, 2, 0))
+    ),
+    "response maps as float32 (2, 8, 8): expected float32 (3, 8, 8)": lambda r: dataclasses.replace(
+        r, response_maps=r.response_maps[:2]
+    ),
+    "groups of actgrad over other images": lambda r: dataclasses.replace(r, groups=r.groups[:2]),
+    "groups of actgrad over other images: expected each": lambda r: dataclasses.replace(
+        r, groups=tuple(dataclasses.replace(row, groups=3) for row in r.groups)
+    ),
+    "groups of other criteria": lambda r: dataclasses.replace(
+        r, groups=(*r.groups, dataclasses.replace(r.groups[0], criterion="force"))
+    ),
+    "contrast of a group that is not there": lambda r: dataclasses.replace(
+        r, contrast=tuple(dataclasses.replace(row, group=2) for row in r.contrast)
+    ),
+    "a dead unit with circuits: expected responses alone": lambda r: dataclasses.replace(
+        r, state="dead", criteria=(), faithfulness=(), subfeatures=(), groups=(), contrast=()
     ),
     "top images of ranks [0, 2]": lambda r: dataclasses.replace(
         r, responses=tuple(row for row in r.responses if row.rank != 1)

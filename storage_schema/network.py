@@ -1,0 +1,140 @@
+"""What is stored of a layer's network, once for all its units: wiring, weights, top crops.
+
+A worker writes it before its first unit of the layer, and `network.json`, which names the objects,
+last. Workers that race put the same objects if absent, and each records what it finds there, so
+whoever is first counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.documents import seal, sha256, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError, RecordError
+from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.kernels import Convolution
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.tables import CHANNELS, WEIGHTS
+from circuit_atlas.storage_schema.wiring import Wiring
+
+TOP_CROPS = 4
+"""Images of each channel in the channels table, at most."""
+
+
+@dataclass(frozen=True)
+class NetworkRecord:
+    """A layer's network.
+
+    Attributes:
+        wiring: how the convolutions are joined.
+        weights: for each convolution of the axis (out, in / groups, height, width) float32, or
+            None where they are unknown.
+        channels: `tables.CHANNELS`.
+    """
+
+    wiring: Wiring
+    weights: tuple[NDArray[np.float32] | None, ...]
+    channels: pa.Table
+
+
+def is_stored(objects: Objects, layer: LayerIndex) -> bool:
+    """Whether the layer's network is there."""
+    return objects.exists(layout.network(layer.layer))
+
+
+def store(objects: Objects, layer: LayerIndex, compute: Callable[[], NetworkRecord]) -> None:
+    """Computes and stores the layer's network, unless it is there.
+
+    Raises:
+        RecordError: it does not fit the layer.
+        WriteError: the store refused; nothing stored was altered.
+    """
+    if is_stored(objects, layer):
+        return
+    record = compute()
+    _check(record, layer)
+    stored = []
+    for path, data in (
+        (layout.wiring(layer.layer), record.wiring.to_json().encode()),
+        (layout.weights(layer.layer), _weights(record, layer)),
+        (layout.channels(layer.layer), CHANNELS.to_parquet(record.channels)),
+    ):
+        objects.put_if_absent(path, data)
+        # Read back: another worker's may lie there, rounded otherwise.
+        data = objects.get(path)
+        stored.append(asdict(StoredObject(path, len(data), sha256(data))))
+    objects.put_if_absent(layout.network(layer.layer), seal({"objects": stored}).encode())
+
+
+def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
+    """One object of the layer's network, held against its record.
+
+    Raises:
+        QueryError: no worker has begun with the layer.
+        CorruptError: it is missing or altered.
+    """
+    record = layout.network(layer.layer)
+    try:
+        content = unseal(objects.get(record), place=objects.at(record))
+    except FileNotFoundError:
+        raise QueryError(
+            f"{objects.place} has nothing of the network of layer {layer.layer!r} yet, as no "
+            "worker has begun with it: run the build"
+        ) from None
+    checksums = {stored["path"]: stored["sha256"] for stored in content["objects"]}
+    try:
+        data = objects.get(path)
+    except FileNotFoundError as error:
+        raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
+    if sha256(data) != checksums.get(path):
+        raise CorruptError(f"{objects.at(path)} is cut or altered: restore it from a copy")
+    return data
+
+
+def weights_of(table: pa.Table, layer: LayerIndex) -> tuple[NDArray[np.float32] | None, ...]:
+    """`tables.WEIGHTS` -> the weights of each convolution of the axis, None where unknown."""
+    found: list[NDArray[np.float32] | None] = []
+    for convolution, row in zip(layer.index.convolutions, table["values"], strict=True):
+        flat = row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
+        found.append(None if flat is None else flat.reshape(_shape(convolution)))
+    return tuple(found)
+
+
+def _weights(record: NetworkRecord, layer: LayerIndex) -> bytes:
+    convolutions = layer.index.convolutions
+    return WEIGHTS.to_parquet(
+        WEIGHTS.from_columns(
+            {
+                "convolution": [convolution.name for convolution in convolutions],
+                "out_channels": [convolution.out_channels for convolution in convolutions],
+                "in_channels": [convolution.in_channels for convolution in convolutions],
+                "height": [convolution.kernel_size[0] for convolution in convolutions],
+                "width": [convolution.kernel_size[1] for convolution in convolutions],
+                "values": [None if array is None else array.ravel() for array in record.weights],
+            }
+        )
+    )
+
+
+def _shape(convolution: Convolution) -> tuple[int, int, int, int]:
+    return (convolution.out_channels, convolution.in_channels, *convolution.kernel_size)
+
+
+def _check(record: NetworkRecord, layer: LayerIndex) -> None:
+    record.wiring.check(layer)
+    wanted = [_shape(convolution) for convolution in layer.index.convolutions]
+    found = [None if array is None else array.shape for array in record.weights]
+    if len(found) != len(wanted) or any(
+        shape not in (None, expected) for shape, expected in zip(found, wanted, strict=True)
+    ):
+        raise RecordError(
+            f"the weights of layer {layer.layer!r} are of shapes {found}: expected {wanted}; this "
+            "is a fault of ours"
+        )

@@ -1,0 +1,107 @@
+"""Which channels feed which: how the convolutions of a layer's kernel axis are joined.
+
+Between the output of one convolution and the input of the next lie functions that treat channels
+one by one (activations, batch norm, pooling), and joints: concatenations, sums, gates, shuffles.
+The wiring says of every input channel which output channels it is made of, without a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import astuple, dataclass
+from typing import Annotated, Any, Literal, get_args
+
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, RecordError
+from circuit_atlas.storage_schema.header import LayerIndex
+
+Joined = Literal["alone", "sum", "product", "mixed"]
+IMAGE = -1
+"""`Stretch.source` of the image itself."""
+IMAGE_CHANNELS = 3
+
+
+@dataclass(frozen=True, order=True)
+class Stretch:
+    """Channels of a convolution's input, side by side, and the channels that feed them.
+
+    Channels [start, start + channels) of the input of `into` are fed by the channels from
+    `source_start` on of the output of `source`, one by one; where `joined` is `mixed`, each of them
+    by all channels of the source from `source_start` on.
+
+    Attributes:
+        into: ordinal of the convolution on the axis; as many as there are for the layer's output.
+        start: the first of its input channels, groups counted through.
+        channels: how many input channels.
+        source: ordinal of the convolution that feeds them, -1 for the image.
+        source_start: the first of its output channels.
+        joined: `alone`: nothing else feeds these channels. `sum`: others are added (a residual
+            sum). `product`: others are multiplied (a gate). `mixed`: an operation that mixes
+            channels or positions lies between, so that every channel of the source feeds each.
+    """
+
+    into: int
+    start: int
+    channels: int
+    source: int
+    source_start: int
+    joined: Joined
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """All stretches of a layer, ordered by `into`, `start` and `source`."""
+
+    stretches: Annotated[
+        tuple[Stretch, ...],
+        "Each as [into, start, channels, source, source_start, joined]: channels [start, start + "
+        "channels) of the input of convolution `into` are fed by channels from `source_start` on "
+        "of the output of convolution `source`. Convolutions by their place in `index`; `into` = "
+        "their number is the layer's output, `source` = -1 the image. `joined`: `alone`; `sum` or "
+        "`product` with others on the same channels; `mixed`, every source channel from "
+        "`source_start` on feeds every input channel.",
+    ]
+
+    def of(self, into: int) -> tuple[Stretch, ...]:
+        """What feeds one convolution, or the layer's output."""
+        return tuple(stretch for stretch in self.stretches if stretch.into == into)
+
+    def to_json(self) -> str:
+        """The text of `wiring.json`."""
+        return seal({"stretches": [astuple(stretch) for stretch in self.stretches]})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str) -> Wiring:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place)
+        try:
+            return cls(tuple(_stretch(row) for row in content["stretches"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"{place} is no wiring: {error!r}") from error
+
+    def check(self, layer: LayerIndex) -> None:
+        """Raise RecordError where a stretch lies outside the layer's convolutions."""
+        sources = {IMAGE: IMAGE_CHANNELS}
+        inputs = {}
+        for ordinal, convolution in enumerate(layer.index.convolutions):
+            sources[ordinal] = convolution.out_channels
+            inputs[ordinal] = convolution.in_channels * convolution.groups
+        inputs[len(inputs)] = layer.channels
+        for stretch in self.stretches:
+            given = 1 if stretch.joined == "mixed" else stretch.channels
+            if (
+                stretch.channels < 1
+                or not 0 <= stretch.start <= inputs.get(stretch.into, -1) - stretch.channels
+                or not 0 <= stretch.source_start <= sources.get(stretch.source, -1) - given
+                or stretch.source >= stretch.into
+            ):
+                raise RecordError(
+                    f"the wiring of layer {layer.layer!r} has {stretch}, which lies outside its "
+                    "convolutions; this is a fault of ours"
+                )
+
+
+def _stretch(row: list[Any]) -> Stretch:
+    into, start, channels, source, source_start, joined = row
+    if joined not in get_args(Joined):
+        raise ValueError(f"joined is {joined!r}")
+    return Stretch(into, start, channels, source, source_start, joined)
