@@ -70,7 +70,7 @@ class Circuit:
             return NotImplemented
         if self.weights_sha256 != other.weights_sha256 or len(self) != len(other):
             return False
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         return bool(np.array_equal(left.ids, right.ids))
 
     def __hash__(self) -> int:
@@ -105,7 +105,7 @@ class Circuit:
 
     def union(self, other: Circuit) -> Circuit:
         """Kernels of either. QueryError where the other is of another model."""
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         more = np.setdiff1d(right.ids, left.ids, assume_unique=True)
         ids = np.concatenate([left.ids, more])
         order = np.argsort(ids)
@@ -120,24 +120,24 @@ class Circuit:
 
     def intersection(self, other: Circuit) -> Circuit:
         """Kernels of both. QueryError where the other is of another model."""
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         keep = np.isin(left.ids, right.ids, assume_unique=True)
         return left._combined(right, "&", left.ids[keep], left.scores[keep], left.positions[keep])
 
     def difference(self, other: Circuit) -> Circuit:
         """Kernels of this one that the other lacks. QueryError where it is of another model."""
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         keep = ~np.isin(left.ids, right.ids, assume_unique=True)
         return left._combined(right, "-", left.ids[keep], left.scores[keep], left.positions[keep])
 
     def contains(self, other: Circuit) -> bool:
         """Whether every kernel of the other is in this one."""
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         return bool(np.isin(right.ids, left.ids, assume_unique=True).all())
 
     def iou(self, other: Circuit) -> float:
         """Kernels of both over kernels of either, 0 to 1; NaN where both are empty."""
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         both = len(np.intersect1d(left.ids, right.ids, assume_unique=True))
         either = len(left) + len(right) - both
         return both / either if either else float("nan")
@@ -145,7 +145,7 @@ class Circuit:
     def iou_by_layer(self, other: Circuit) -> pa.Table:
         """The same for each convolution: convolution, intersection, union, iou (null where
         neither circuit has a kernel there)."""
-        left, right = _aligned(self, other)
+        left, right = aligned(self, other)
         both = left._counts(np.intersect1d(left.ids, right.ids, assume_unique=True))
         either = left._counts(left.ids) + left._counts(right.ids) - both
         return pa.table(
@@ -273,8 +273,8 @@ class Circuit:
         )
 
 
-def _aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
-    """Both circuits over one index; QueryError where they are of different models."""
+def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
+    """Both circuits counted over one index; QueryError where they are of different models."""
     if not isinstance(right, Circuit):
         raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
     if left.weights_sha256 != right.weights_sha256:
