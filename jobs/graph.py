@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -138,6 +138,15 @@ class Network:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a step's result, or of the image, batch axis left out."""
         return self.image_shape if name == self.image else self.by_name[name].shape
+
+    def up_to(self, name: str) -> Network:
+        """The part of it that computes one of its steps, with the convolutions of the whole."""
+        needed = {name}
+        for step in reversed(self.steps):
+            if step.name in needed:
+                needed.update(step.inputs)
+        steps = tuple(step for step in self.steps if step.name in needed)
+        return replace(self, steps=steps, by_name={step.name: step for step in steps})
 
     def forward(
         self,

@@ -23,6 +23,7 @@ class Source:
         spec: the spec with its preprocessing written out.
         weights_sha256: fingerprint of the weights.
         images: the image set.
+        preprocessing: from a picture to the network's input.
     """
 
     def __init__(self, spec: BuildSpec) -> None:
@@ -38,8 +39,9 @@ class Source:
         self.weights_sha256 = loaded.sha256
         self.images: ImageSet = load_images(self.spec, preprocessing)
         self._module = loaded.module.requires_grad_(False).to(self.device)
-        self._preprocessing: PreprocessingSpec = preprocessing
-        self._layers: dict[str, Layer] = {}
+        self.preprocessing: PreprocessingSpec = preprocessing
+        self._graphs: dict[tuple[int, int], ModelGraph] = {}
+        self._layers: dict[tuple[str, tuple[int, int]], Layer] = {}
 
     @cached_property
     def device(self) -> torch.device:
@@ -58,14 +60,25 @@ class Source:
     @cached_property
     def graph(self) -> ModelGraph:
         """The traced model."""
-        return ModelGraph(self._module, (3, *self._preprocessing.size))
+        return ModelGraph(self._module, (3, *self.preprocessing.size))
 
-    def layer(self, name: str) -> Layer:
-        """A layer of the spec, or any other without directions."""
-        if name not in self._layers:
+    def layer(self, name: str, size: tuple[int, int] | None = None) -> Layer:
+        """A layer of the spec, or any other without directions.
+
+        Args:
+            name: the layer's module path.
+            size: height and width of the images that go in, where they are not the spec's. The
+                model is traced anew for them; ModelError where it does not take them.
+        """
+        size = size or self.images.size
+        if (name, size) not in self._layers:
+            if size not in self._graphs:
+                same = size == self.images.size
+                self._graphs[size] = self.graph if same else ModelGraph(self._module, (3, *size))
             directions = next((s.directions for s in self.spec.layers if s.name == name), {})
-            self._layers[name] = open_layer(self.graph, name, tuple(directions.items()))
-        return self._layers[name]
+            opened = open_layer(self._graphs[size], name, tuple(directions.items()))
+            self._layers[name, size] = opened
+        return self._layers[name, size]
 
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
         """The images of those ids in order, (size, 3, height, width) at a time."""
