@@ -17,6 +17,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from circuit_atlas.jobs.wording import nearest
+from circuit_atlas.service.analysis.finding import search
+from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.responding import responding
+from circuit_atlas.service.analysis.similarity import Similarity, of_masks
+from circuit_atlas.service.analysis.summary import LayerTables, Protocol, distribution, summary
+from circuit_atlas.service.analysis.uses import uses
 from circuit_atlas.service.display import html_table
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.storage_schema.errors import QueryError
@@ -83,6 +89,40 @@ class Atlas:
         """
         table = self.reader.images()
         return table if pictures else table.drop_columns(["picture"])
+
+    def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> pa.Table:
+        """The units that respond to a picture most: first those for which fewest other images have
+        a larger response, then those for which it comes nearest to the largest.
+
+        Columns: layer; unit; name; place, how many of the unit's images, scoring and held out,
+        have a larger response; rank among its top images, null where it is none of them; response;
+        share, of the unit's largest response, null where that is not above zero; maximum,
+        position_y, position_x and the box of its receptive field, as in `Unit.images`.
+
+        Args:
+            image: its id in `images()`.
+            layer: of this layer alone; of all where not given.
+            limit: rows, at most.
+
+        Raises:
+            QueryError: no such image or layer, or the image was left out.
+        """
+        layers = self.layers if layer is None else (self.layer(layer).name,)
+        return responding(self, image, layers=layers, limit=limit)
+
+    def search(self, text: str, *, limit: int = 20) -> pa.Table:
+        """What has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`),
+        directions, labels, and pictures by file name. The same text first, then its start, then
+        the start of a word, then any part.
+
+        Columns: kind (layer, unit, direction, label, picture); text, its name; layer, null for
+        labels and pictures; unit, null but for units and directions; image, null but for pictures;
+        count, units of a layer or images of a label, null for the others.
+
+        Raises:
+            QueryError: `text` is longer than 200 characters, or `limit` no number from 1 up.
+        """
+        return search(self, text, limit=limit)
 
     def status(self) -> pa.Table:
         """One row a layer: its name and how many units were asked for, are done, dead (their
@@ -192,6 +232,114 @@ class Layer:
     def subfeatures(self) -> pa.Table:
         """How well the circuits of single images do; a `unit` column first."""
         return self.atlas.reader.table(self.name, "subfeatures")
+
+    def summary(
+        self,
+        *,
+        criterion: str | None = None,
+        ablation: str | None = None,
+        split: str | None = None,
+        threshold: float = 0.9,
+        polysemanticity: pa.Table | None = None,
+    ) -> pa.Table:
+        """One row a unit that was asked for or is stored, ascending.
+
+        Columns: unit; name; state; kernels that can reach it, null unless done or dead;
+        smallest_rung, smallest_fraction and smallest_kernels of the smallest circuit whose r
+        reaches the threshold, null where none does; r, a list with one value a rung, the largest
+        circuit first, null where undefined, and no list unless done; groups of the criterion's
+        sub-features and their silhouette, null where there are none; polysemanticity, null unless
+        given; image, response, maximum, position_y, position_x and box of the first top image, null
+        where the unit has none; error, null unless failed.
+
+        Args:
+            criterion: the score that chose the circuits; the atlas' first where not given.
+            ablation: what stood for dropped kernels; the atlas' first.
+            split: of the images that r was measured on; `held_out` where there are such.
+            threshold: the Pearson r that is enough, from -1 to 1.
+            polysemanticity: what `polysemanticity()` gave, which takes longer than all the rest.
+
+        Raises:
+            QueryError: no such criterion, ablation, split or threshold.
+        """
+        chosen = Protocol.of(
+            self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
+        )
+        return summary(self, LayerTables.read(self), chosen, polysemanticity=polysemanticity)
+
+    def distribution(
+        self,
+        *,
+        criterion: str | None = None,
+        ablation: str | None = None,
+        split: str | None = None,
+        threshold: float = 0.9,
+    ) -> pa.Table:
+        """How r is spread over the layer's units that are done, one row a rung of the ladder.
+
+        Columns: rung; fraction; units; undefined, those whose r is undefined there, which counts
+        as 0; reached, those whose r reaches the threshold; smallest, those for which this is the
+        smallest circuit that does; low, quarter, median, three_quarters and high, the 10th, 25th,
+        50th, 75th and 90th percentile of r, null where no unit is done. Arguments and errors as in
+        `summary`.
+        """
+        chosen = Protocol.of(
+            self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
+        )
+        return distribution(self, LayerTables.read(self), chosen)
+
+    def masks(self, *, keep: float = 0.1, criterion: str | None = None) -> Masks:
+        """The circuits of all its units, read once, to ask several things of; see `Masks`."""
+        return Masks(self, keep=keep, criterion=criterion).add_all()
+
+    def similarity(
+        self, *, keep: float = 0.1, criterion: str | None = None, by_convolution: bool = False
+    ) -> Similarity:
+        """Intersection over union of the circuits of all pairs of its units.
+
+        Args:
+            keep: the fraction that all circuits keep, as in `Unit.circuit`.
+            criterion: the score that chose them; the atlas' first where not given.
+            by_convolution: also in each convolution; takes as much memory for each as for all.
+
+        Raises:
+            QueryError: no such criterion or fraction, or the pairs take more than 1 GiB.
+        """
+        return of_masks(self.masks(keep=keep, criterion=criterion), by_convolution=by_convolution)
+
+    def uses(
+        self,
+        convolution: str,
+        *,
+        out: int | None = None,
+        channel: int | None = None,
+        keep: float = 0.1,
+        criterion: str | None = None,
+    ) -> pa.Table:
+        """Which units' circuits hold kernels of a convolution: all its kernels, those that make
+        output channel `out`, those that read input channel `channel`, or the one of both.
+
+        One row a unit whose circuit holds any, the largest share first, then most kernels, then by
+        number. Columns: unit; name; kernels, how many of these it holds; share, of the sum of the
+        scores of all its kernels, null where that is 0; rank, how many of its kernels stand before
+        the best of these, ties by position.
+
+        Args:
+            convolution: its name on the layer's kernel axis.
+            out: output channel.
+            channel: input channel, over all channels of the convolution's input.
+            keep: the fraction that all circuits keep.
+            criterion: the score that chose them; the atlas' first where not given.
+
+        Raises:
+            QueryError: no such convolution, channel, kernel, criterion or fraction.
+        """
+        return uses(
+            self.masks(keep=keep, criterion=criterion),
+            convolution=convolution,
+            out=out,
+            channel=channel,
+        )
 
     def __repr__(self) -> str:
         i = self.index

@@ -68,6 +68,30 @@ def select(
     return Selection(positions, run[positions], np.flatnonzero(~np.isnan(run)))
 
 
+def kept(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDArray[np.bool_]:
+    """The circuit that `select` gives for a kept fraction, as a mask of the unit's axis.
+
+    Reads the circuit alone where the fraction is of the ladder: scores are what takes long to read
+    of a thousand units. Shape: (kernels,). Errors as of `select`.
+    """
+    count = _count(commit, keep, None)
+    rung = _rung(reader.header.fractions, commit.kernels, count, keep)
+    if rung is not None:
+        return reader.mask(commit, criterion, rung)
+    mask = np.zeros(reader.layer(commit.layer).index.size, np.bool_)
+    mask[select(reader, commit, criterion, keep=keep, kernels=None, images=None).positions] = True
+    return mask
+
+
+def run_scores(
+    reader: Reader, commit: Commit, criterion: str, *, keep: float
+) -> NDArray[np.float32]:
+    """The scores that the circuit of a kept fraction was chosen by. Shape: (kernels,)."""
+    stored = reader.scores(commit, criterion)
+    rung = _rung(reader.header.fractions, commit.kernels, 0, keep)
+    return stored[0 if rung is None or len(stored) == 1 else rung]
+
+
 def _count(commit: Commit, keep: float | None, kernels: int | None) -> int:
     """How many kernels are asked for; QueryError unless exactly one way was used, and rightly."""
     if (keep is None) == (kernels is None):

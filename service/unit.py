@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from circuit_atlas.jobs.wording import listed, nearest
+from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.circuit import Circuit
 from circuit_atlas.service.display import html_table
 from circuit_atlas.service.origin import Origin
@@ -155,6 +156,23 @@ class Unit:
                 **dict(zip(measured.column_names, measured.columns, strict=True)),
             }
         )
+
+    def similar(
+        self, *, keep: float = 0.1, criterion: str | None = None, limit: int = 10
+    ) -> pa.Table:
+        """The units of its layer whose circuits share most with its own, most first, ties by
+        number.
+
+        Columns: unit; name; iou, kernels of both circuits over kernels of either, 0 to 1; shared,
+        kernels of both; kernels, of the other circuit. Reads the circuits of the whole layer; to
+        ask for several units, ask `Layer.masks` or `Layer.similarity`.
+
+        Raises:
+            QueryError: the unit has no circuit, or no such criterion, fraction or limit.
+        """
+        one = Masks(self.layer, keep=keep, criterion=criterion)
+        one.add(self.number)  # what is wrong is said before the layer is read
+        return one.add_all().similar(self.number, limit=limit)
 
     @cached_property
     def _found(self) -> Commit | None:

@@ -1,0 +1,145 @@
+"""The reverse index: whose circuits hold a kernel, or kernels of a channel."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from circuit_atlas.jobs.wording import nearest
+from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.selection import run_scores
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.kernels import KernelIndex
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.analysis.masks import Masks
+
+
+@dataclass(frozen=True)
+class Sought:
+    """Kernels of one convolution: all, those of an output channel, those of an input channel, or
+    the single one of both.
+
+    Attributes:
+        ordinal: of the convolution on the kernel axis.
+        out: output channel, or None for all.
+        channel: input channel, over all channels of the convolution's input, or None for all.
+    """
+
+    ordinal: int
+    out: int | None
+    channel: int | None
+
+    @classmethod
+    def of(
+        cls,
+        index: KernelIndex,
+        *,
+        layer: str,
+        convolution: str,
+        out: int | None,
+        channel: int | None,
+    ) -> Sought:
+        """Checked against a layer's axis; QueryError, with the nearest names or the range, where
+        there are no such kernels."""
+        names = [c.name for c in index.convolutions]
+        if convolution not in names:
+            raise QueryError(
+                f"layer {layer!r} has no convolution {convolution!r} upstream: "
+                + nearest(str(convolution), names, what="convolutions")
+            )
+        ordinal = names.index(convolution)
+        one = index.convolutions[ordinal]
+        outs, ins = one.out_channels, one.in_channels * one.groups
+        out = _channel(out, outs, what="out", of=f"output channels of {convolution}")
+        channel = _channel(channel, ins, what="channel", of=f"input channels of {convolution}")
+        if out is not None and channel is not None:
+            group = out // (outs // one.groups)
+            first = group * one.in_channels
+            if not first <= channel < first + one.in_channels:
+                raise QueryError(
+                    f"{convolution} has no kernel from input channel {channel} to output channel "
+                    f"{out}: it is grouped, and {out} reads channels {first} to "
+                    f"{first + one.in_channels - 1}"
+                )
+        return cls(ordinal, out, channel)
+
+    def mask(self, index: KernelIndex, rows: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Which kernels of the convolution's stretch of a unit's axis. Shape: (its kernels,)."""
+        piece = index.slices()[self.ordinal]
+        _, out, channel = index.locate(np.arange(piece.start, piece.stop), rows)
+        found = np.ones(piece.stop - piece.start, np.bool_)
+        if self.out is not None:
+            found &= out == self.out
+        if self.channel is not None:
+            found &= channel == self.channel
+        return found
+
+
+def uses(
+    masks: Masks, *, convolution: str, out: int | None = None, channel: int | None = None
+) -> pa.Table:
+    """Which of the circuits that were added to `masks` hold those kernels; see `Layer.uses`.
+
+    Reads the scores of the units that do.
+    """
+    layer = masks.layer
+    index, reader = layer.index.index, layer.atlas.reader
+    sought = Sought.of(index, layer=layer.name, convolution=convolution, out=out, channel=channel)
+    piece = index.slices()[sought.ordinal]
+    one = index.convolutions[sought.ordinal]
+    shared_axis = None if one.one_row else sought.mask(index, (0,) * index.owned)
+    found: list[_Use] = []
+    for unit in sorted(masks.units):
+        info = layer.index.unit(unit)
+        wanted = sought.mask(index, info.rows) if shared_axis is None else shared_axis
+        circuit = masks.mask(unit)
+        held = np.flatnonzero(circuit[piece] & wanted) + piece.start
+        if not len(held):
+            continue
+        scores = run_scores(reader, layer.unit(unit).commit, masks.criterion, keep=masks.keep)
+        own = scores[circuit].astype(np.float64)
+        total = float(own.sum())
+        best = held[np.argmax(scores[held])]
+        # Ties by position, as circuits are chosen.
+        before = int((own > scores[best]).sum())
+        before += int((scores[:best][circuit[:best]] == scores[best]).sum())
+        share = float(scores[held].sum(dtype=np.float64)) / total if total else None
+        found.append(_Use(unit, info.name, len(held), share, before))
+    found.sort(key=lambda use: (-(use.share or 0.0), -use.kernels, use.unit))
+    return pa.Table.from_pylist([asdict(use) for use in found], _SCHEMA)
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A row of the answer."""
+
+    unit: int
+    name: str
+    kernels: int
+    share: float | None
+    rank: int
+
+
+def _channel(given: int | None, count: int, *, what: str, of: str) -> int | None:
+    if given is None:
+        return None
+    number = asked.whole(given, what=what)
+    if not 0 <= number < count:
+        raise QueryError(f"{what}={number} is out of range: the {of} are 0 to {count - 1}")
+    return number
+
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("unit", pa.int32(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("kernels", pa.int32(), nullable=False),
+        pa.field("share", pa.float64()),
+        pa.field("rank", pa.int32(), nullable=False),
+    ]
+)
