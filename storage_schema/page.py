@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
-from circuit_atlas.storage_schema import layout, quantise
+from circuit_atlas.storage_schema import features, layout, quantise
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
+from circuit_atlas.storage_schema.features import FeatureCircuit, FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK
@@ -29,11 +30,14 @@ _DOCUMENTS: tuple[tuple[str, type], ...] = (
         StoredObject,
     ),
     ("`wiring.json`", Wiring),
+    ("A feature image's record", FeatureRecord),
+    ("A feature image's record, `circuit`", FeatureCircuit),
     ("A failure record", Failure),
     ("A plan", Plan),
 )
 
 
+_PATHS = (*layout.PATHS, *features.PATHS)
 _PER = {
     "criterion": "each criterion",
     "image criterion": "each criterion with per-image scores",
@@ -56,7 +60,7 @@ def page() -> str:
             "",
             "## Paths",
             "",
-            *_rows(("path", "what"), ((f"`{path}`", what) for path, what in layout.PATHS)),
+            *_rows(("path", "what"), ((f"`{path}`", what) for path, what in _PATHS)),
             "Names of layers and criteria are escaped in paths: letters, digits, `_`, `-` and "
             "inner dots stay, every other byte is `=XX`.",
             "",

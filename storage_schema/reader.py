@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import arrays, layout, tables
+from circuit_atlas.storage_schema import arrays, features, layout, tables
 from circuit_atlas.storage_schema.arrays import ArraySpec
 from circuit_atlas.storage_schema.chunks import ChunkArray
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
+from circuit_atlas.storage_schema.features import FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects, open_store
@@ -254,6 +255,24 @@ class Reader:
             table = tables.CHANNELS.from_parquet(data, place=self.objects.at(path))
             self._channels[layer] = table
         return self._channels[layer]
+
+    def feature_variants(self, layer: str) -> dict[int, tuple[str, ...]]:
+        """Names of the feature images that units of a layer have, or channels of a convolution of
+        that name, by unit: one listing."""
+        return features.variants(self.objects, layer)
+
+    def feature_images(self, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
+        """Every feature image of a unit, or of a channel where `layer` names a convolution: those
+        of the whole network first. Empty where there is none."""
+        return features.records(self.objects, layer, unit)
+
+    def feature_image(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
+        """One of them by its name, such as `positive`, or None."""
+        return features.record(self.objects, layer, unit, variant)
+
+    def feature_picture(self, record: FeatureRecord) -> bytes:
+        """The picture, a PNG; CorruptError where it is missing or altered."""
+        return features.picture(self.objects, record)
 
     def table(
         self,
