@@ -102,7 +102,7 @@ def _fit(wanted: str, name: str) -> int | None:
     folded = name.casefold()
     if wanted == folded:
         return 0
-    at = folded.find(wanted)
+    at = folded.find(wanted) if wanted else -1
     if at < 1:
         return 1 if at == 0 else None
     starts = re.search(rf"(?<![^\W_]){re.escape(wanted)}", folded)

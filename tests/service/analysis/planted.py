@@ -146,8 +146,19 @@ def _split(image: int, count: int) -> str:
 
 def _responses(values: Sequence[float], *, images: int, top: int) -> tuple[ResponseRow, ...]:
     return tuple(
-        ResponseRow(n, _split(n, images), value, value / 2, 1, 2, n, 0, n + 5, 5,
-                    rank=n if n < top else None)  # fmt: skip
+        ResponseRow(
+            n,
+            _split(n, images),
+            value,
+            value / 2,
+            1,
+            2,
+            n,
+            0,
+            n + 5,
+            5,
+            rank=n if n < top else None,
+        )
         for n, value in enumerate(values)
     )
 
@@ -162,10 +173,22 @@ def _record(header: AtlasHeader, number: int, unit: Planted, *, images: int) -> 
         criteria.append(CriterionRecord(name, scores.astype(np.float32), masks, own))
     top = max((len(scores) for scores in unit.image_scores.values()), default=1)
     faithfulness = tuple(
-        FaithfulnessRow(name, ablation, split, "sum_abs", 1, rung, fraction,
-                        kernels_kept(fraction, count),
-                        None if value is None else value - (ablation == "mean") * 0.25
-                        - (split == "scoring") * 0.125, 0.5, 0.25, -0.1)  # fmt: skip
+        FaithfulnessRow(
+            name,
+            ablation,
+            split,
+            "sum_abs",
+            1,
+            rung,
+            fraction,
+            kernels_kept(fraction, count),
+            None
+            if value is None
+            else value - (ablation == "mean") * 0.25 - (split == "scoring") * 0.125,
+            0.5,
+            0.25,
+            -0.1,
+        )
         for name, values in unit.r.items()
         for ablation in header.ablations
         for split in ("scoring", "held_out")
