@@ -1,0 +1,216 @@
+"""From a question to an HTTP answer: checksum-derived ETags, kept answers, gzip, downloads."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from circuit_atlas.service.web.cache import ByteCache
+from circuit_atlas.service.web.errors import TooLargeError
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.work import Work
+
+API_VERSION = 1
+Format = Literal["json", "csv", "parquet"]
+MEDIA: dict[str, str] = {
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+JSON = "application/json"
+
+_GAINS = ("application/json", "text/", "image/svg+xml")
+_SMALL_BYTES = 1000
+_LEVEL = 5
+_LASTING = "public, max-age=31536000, immutable"
+_REVALIDATED = "no-cache"
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The body of an answer.
+
+    Attributes:
+        body: its bytes.
+        media_type: what they are.
+        filename: the name to save it under, where it is a download.
+        status: 200, or 202 where the answer is still being worked out.
+    """
+
+    body: bytes
+    media_type: str = JSON
+    filename: str | None = None
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a question is answered from.
+
+    Attributes:
+        version: a digest of all that the answer depends on, apart from the question itself.
+        render: makes the answer.
+    """
+
+    version: str
+    render: Callable[[], Rendered]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An answer and what its headers need."""
+
+    etag: str
+    version: str
+    rendered: Rendered | None
+    body: bytes
+    zipped: bool
+
+
+def digest(*parts: str) -> str:
+    """A short digest of some texts, 128 bits in hex."""
+    whole = hashlib.sha256()
+    for part in parts:
+        whole.update(len(part).to_bytes(8, "big"))
+        whole.update(part.encode(errors="surrogatepass"))
+    return whole.hexdigest()[:32]
+
+
+@cache
+def code_version() -> str:
+    """The version of this package: other code may answer otherwise from the same atlas."""
+    try:
+        return version("circuit-atlas")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def to_json(answer: BaseModel) -> Rendered:
+    """A model as JSON, NaN as null."""
+    return Rendered(answer.model_dump_json(by_alias=True).encode())
+
+
+def to_file(table: pa.Table, form: Format, *, name: str) -> Rendered:
+    """A table as a CSV or Parquet download."""
+    if form == "parquet":
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        body = bytes(sink.getvalue())
+    else:
+        flat = [
+            pc.cast(column.combine_chunks().cast(pa.string()), pa.string())
+            if pa.types.is_dictionary(column.type)
+            else column
+            for column in table.columns
+        ]
+        text = BytesIO()
+        arrow_csv.write_csv(pa.table(dict(zip(table.column_names, flat, strict=True))), text)
+        body = text.getvalue()
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
+    return Rendered(body, MEDIA[form], f"{safe}.{form}")
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: NaN and infinities become None."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Answerer:
+    """Answers requests: looks first at what the client has, then at what is kept."""
+
+    def __init__(self, work: Work, limits: Limits) -> None:
+        self.work = work
+        self.limits = limits
+        self.kept: ByteCache[Rendered] = ByteCache(limits.cache_bytes)
+
+    async def reply(
+        self, request: Request, locate: Callable[[], Source], *, question: bool = True
+    ) -> Response:
+        """Answer a request.
+
+        Args:
+            request: the question; path, query and `If-None-Match` are looked at.
+            locate: finds what it is answered from, in a thread; quick, since it runs for an answer
+                that turns out to be known too.
+            question: whether the answer depends on the query, as that of a page does not.
+        """
+        query = tuple(sorted(request.query_params.multi_items())) if question else ()
+        path = request.scope["path"]
+        known = frozenset(
+            tag.strip().removeprefix("W/")
+            for tag in request.headers.get("if-none-match", "").split(",")
+        )
+        zipped = _takes_gzip(request.headers.get("accept-encoding", ""))
+
+        def job() -> _Kept:
+            source = locate()
+            asked = [(name, value) for name, value in query if name != "v"]
+            base = digest(str(API_VERSION), code_version(), source.version, path, repr(asked))
+            return self._made(base, source, known, zipped=zipped)
+
+        kept = await self.work.run((path, query, known, zipped), job)
+        lasting = request.query_params.get("v") == kept.version
+        headers = {
+            "ETag": kept.etag,
+            "Cache-Control": _LASTING if lasting else _REVALIDATED,
+            "Vary": "Accept-Encoding",
+        }
+        if kept.rendered is None:
+            return Response(status_code=304, headers=headers)
+        if kept.zipped:
+            headers["Content-Encoding"] = "gzip"
+        if kept.rendered.filename is not None:
+            headers["Content-Disposition"] = f'attachment; filename="{kept.rendered.filename}"'
+        if kept.rendered.status == 202:
+            headers = {"Cache-Control": "no-store", "Retry-After": "1"}
+        return Response(
+            kept.body, kept.rendered.status, headers=headers, media_type=kept.rendered.media_type
+        )
+
+    def _made(self, base: str, source: Source, known: frozenset[str], *, zipped: bool) -> _Kept:
+        """The answer, or that the client has it. Two codings are two strong tags."""
+        plain_tag, zipped_tag = f'"{base}"', f'"{base}-gzip"'
+        for tag in (zipped_tag, plain_tag) if zipped else (plain_tag,):
+            if tag in known or "*" in known:
+                return _Kept(tag, source.version, None, b"", zipped=False)
+        rendered = self.kept.get(base)
+        if rendered is None:
+            rendered = source.render()
+            if len(rendered.body) > self.limits.answer_bytes:
+                raise TooLargeError(
+                    f"the answer would have {len(rendered.body)} bytes, more than "
+                    f"{self.limits.answer_bytes}: ask for fewer rows"
+                )
+            if rendered.status == 200:
+                self.kept.put(base, rendered, size_bytes=len(rendered.body))
+        gains = len(rendered.body) >= _SMALL_BYTES and rendered.media_type.startswith(_GAINS)
+        if not (zipped and gains and rendered.status == 200):
+            return _Kept(plain_tag, source.version, rendered, rendered.body, zipped=False)
+        packed = self.kept.get(zipped_tag)
+        if packed is None:
+            packed = Rendered(gzip.compress(rendered.body, _LEVEL, mtime=0))
+            self.kept.put(zipped_tag, packed, size_bytes=len(packed.body))
+        return _Kept(zipped_tag, source.version, rendered, packed.body, zipped=True)
+
+
+def _takes_gzip(header: str) -> bool:
+    """Whether an Accept-Encoding header allows gzip."""
+    for part in header.lower().split(","):
+        coding, _, parameters = part.strip().partition(";")
+        if coding.strip() in ("gzip", "*"):
+            quality = parameters.replace(" ", "").removeprefix("q=")
+            return not quality or quality.strip("0.") != ""
+    return False

@@ -1,0 +1,85 @@
+"""The app: an atlas over HTTP, read-only, and the pages that show it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI
+
+from circuit_atlas.service.client import Atlas
+from circuit_atlas.service.web import (
+    atlas_routes,
+    circuit_routes,
+    compare_routes,
+    image_routes,
+    layer_routes,
+    pages,
+    raw_routes,
+    unit_routes,
+)
+from circuit_atlas.service.web.answers import API_VERSION, code_version
+from circuit_atlas.service.web.errors import install
+from circuit_atlas.service.web.guard import Guard
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.questions import only_known
+from circuit_atlas.service.web.served import Served
+
+PREFIX = f"/api/v{API_VERSION}"
+_DESCRIPTION = """Circuits of whole convolutional layers, read-only.
+
+Every answer has a strong ETag, made of the checksums of what it was computed from. Lists have
+`total`, `offset`, `limit`, `complete` and `rows`; tables can also be had as CSV and Parquet. NaN is
+null. Errors are `{"error": {"kind", "message"}}`."""
+
+
+def create_app(atlas: Atlas | str | Path, *, limits: Limits | None = None) -> FastAPI:
+    """The app that serves an atlas.
+
+    Args:
+        atlas: an opened atlas, or its folder or URL.
+        limits: bounds of time and memory.
+
+    Raises:
+        StoreError: there is no atlas at that place.
+    """
+    opened = atlas if isinstance(atlas, Atlas) else Atlas.open(atlas)
+    served = Served(opened, limits or Limits())
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        served.warm_up()
+        yield
+        served.close()
+
+    app = FastAPI(
+        title="Circuit Atlas",
+        version=code_version(),
+        description=_DESCRIPTION,
+        openapi_url=f"{PREFIX}/openapi.json",
+        # Both pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+    )
+    app.state.served = served
+    app.state.parameters = {}
+    api = APIRouter(prefix=PREFIX, dependencies=[Depends(only_known)])
+    for part in (
+        atlas_routes,
+        layer_routes,
+        unit_routes,
+        circuit_routes,
+        image_routes,
+        compare_routes,
+        raw_routes,
+    ):
+        api.include_router(part.router)
+    app.include_router(api)
+    app.include_router(pages.router)
+    place = opened.place.rstrip("/")
+    install(app, hide={place: served.name} if place else {})
+    app.add_middleware(Guard, url_bytes=served.limits.url_bytes)
+    return app

@@ -1,0 +1,238 @@
+"""The atlas as a whole: what it was built from, how far it is, and a search."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.answers import (
+    API_VERSION,
+    Rendered,
+    Source,
+    code_version,
+    digest,
+    to_json,
+)
+from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.questions import AtlasServed
+from circuit_atlas.service.web.rows import rows_of
+from circuit_atlas.service.web.search import matches
+from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.views import LayerView
+
+router = APIRouter(tags=["atlas"])
+
+
+class ServerFacts(BaseModel):
+    """What answers here."""
+
+    server: Literal["circuit-atlas"] = Field(description="Always this.")
+    version: str = Field(description="Version of the package.")
+    api: int = Field(description="Version of the API, the number in its paths.")
+
+
+class ImageCounts(BaseModel):
+    """How many images there are."""
+
+    total: int
+    scoring: int = Field(description="They chose the circuits.")
+    held_out: int = Field(description="They took no part in it.")
+    left_out: int = Field(description="They could not be read.")
+
+
+class LayerFacts(BaseModel):
+    """A layer, and how far it is built."""
+
+    layer: str = Field(description="The module's path in the model.")
+    planned: int = Field(description="Units that were asked for.")
+    done: int = Field(description="Units with circuits.")
+    dead: int = Field(description="Units whose response never changes.")
+    failed: int = Field(description="Units that failed.")
+    missing: int = Field(description="Units that were asked for and are not computed yet.")
+    channels: int = Field(description="Channels of the layer's output.")
+    height: int = Field(description="Height of its output, in positions.")
+    width: int = Field(description="Width of its output, in positions.")
+    kernels: int = Field(description="Kernels on the axis that its units share.")
+    convolutions: int = Field(description="Convolutions upstream, itself included.")
+    features: bool = Field(description="Whether feature images are stored.")
+    version: str = Field(description="Changes whenever a unit is stored or fails.")
+
+
+class Size(BaseModel):
+    """Pixels."""
+
+    height: int
+    width: int
+
+
+class AtlasFacts(BaseModel):
+    """An atlas: what it was built from, and its layers."""
+
+    place: str = Field(description="The last segment of where it lies.")
+    version: str = Field(description="A digest of what it was built from: `v` of its pictures.")
+    server: ServerFacts
+    schema_version: int = Field(alias="schema", description="Version of the store's schema.")
+    model: str = Field(description="The model's reference in the spec.")
+    response: str = Field(description="The response that is explained.")
+    criteria: list[str] = Field(description="The scores that every unit has, the default first.")
+    image_criteria: list[str] = Field(description="Those with scores of single images.")
+    fractions: list[float] = Field(description="The ladder of kept fractions, largest first.")
+    ablations: list[str] = Field(description="What stands for a dropped kernel.")
+    splits: list[Literal["held_out", "scoring"]] = Field(
+        description="Those with images, the default first."
+    )
+    top_images: int = Field(description="Images that a unit has scores of its own for, at most.")
+    seed: int
+    input: Size = Field(description="The network's input.")
+    weights_sha256: str
+    images_sha256: str
+    spec: dict[str, Any] = Field(description="The part of the spec that decides the numbers.")
+    versions: dict[str, str] = Field(description="Packages that the first build ran with.")
+    images: ImageCounts
+    complete: bool = Field(description="Whether no unit is missing.")
+    layers: list[LayerFacts]
+    limits: dict[str, int] = Field(description="Largest values that questions may have.")
+
+
+class Match(BaseModel):
+    """Something a search found."""
+
+    kind: Literal["layer", "unit", "label", "image"]
+    text: str = Field(description="Its name.")
+    detail: str = Field(description="What it is, in a few words.")
+    layer: str | None = Field(default=None, description="The layer, or the unit's layer.")
+    unit: int | None = Field(default=None, description="The unit's number.")
+    image: int | None = Field(default=None, description="The image's id.")
+    count: int | None = Field(default=None, description="How many images have the label.")
+
+
+Matches = rows_of(Match)
+
+
+@router.get("/atlas", response_model=AtlasFacts, responses=responses())
+async def atlas(request: Request, served: AtlasServed) -> Response:
+    """What the atlas was built from, and how far each layer is."""
+
+    def locate() -> Source:
+        views = [served.views.view(name) for name in served.views.names()]
+        version = digest(served.version, *(view.version for view in views))
+        return Source(version, lambda: to_json(_facts(served, views)))
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/search", response_model=Matches, responses=responses())
+async def search(
+    request: Request,
+    served: AtlasServed,
+    q: Annotated[
+        str,
+        Query(
+            description="Part of the name of a layer, direction, label or picture; a unit's "
+            "number; or `layer/unit`.",
+            min_length=1,
+            max_length=limits.TEXT,
+        ),
+    ],
+    limit: Annotated[
+        int, Query(description="Matches at most.", ge=1, le=limits.FOUND)
+    ] = 20,
+) -> Response:
+    """Layers, units, labels and pictures by name: whole matches first, then starts, then parts."""
+
+    def locate() -> Source:
+        names = served.views.names()
+        return Source(digest(served.version, *names), render)
+
+    def render() -> Rendered:
+        found = matches(served, q)
+        shown = found[:limit]
+        note = None if len(shown) == len(found) else f"the first {limit} of {len(found)}"
+        return to_json(
+            Matches.model_validate(
+                {
+                    "total": len(found),
+                    "offset": 0,
+                    "limit": limit,
+                    "complete": note is None,
+                    "note": note,
+                    "rows": shown,
+                }
+            )
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+def server_facts() -> ServerFacts:
+    """What answers here."""
+    return ServerFacts(server="circuit-atlas", version=code_version(), api=API_VERSION)
+
+
+def layer_facts(view: LayerView, *, features: bool) -> LayerFacts:
+    """A layer and how far it is built."""
+    states = [commit.state for commit in view.commits.values()]
+    index = view.layer.index
+    return LayerFacts(
+        layer=view.layer.name,
+        planned=len(view.planned),
+        done=states.count("done"),
+        dead=states.count("dead"),
+        failed=len(view.failures),
+        missing=view.missing,
+        channels=index.channels,
+        height=index.height,
+        width=index.width,
+        kernels=index.index.size,
+        convolutions=len(index.index.convolutions),
+        features=features,
+        version=view.version,
+    )
+
+
+def _facts(served: Served, views: list[LayerView]) -> AtlasFacts:
+    header = served.atlas.header
+    splits = served.images.table["split"].to_pylist()
+    layers = [layer_facts(view, features=False) for view in views]
+    return AtlasFacts(
+        place=served.name,
+        version=served.version,
+        server=server_facts(),
+        schema=header.schema,
+        model=header.model,
+        response=header.response,
+        criteria=list(header.criteria),
+        image_criteria=list(header.image_criteria),
+        fractions=list(header.fractions),
+        ablations=list(header.ablations),
+        splits=[name for name in ("held_out", "scoring") if name in splits],
+        top_images=header.top_images,
+        seed=header.seed,
+        input=Size(height=header.input_height, width=header.input_width),
+        weights_sha256=header.weights_sha256,
+        images_sha256=header.images_sha256,
+        spec=json.loads(header.spec),
+        versions=dict(header.versions),
+        images=ImageCounts(
+            total=len(splits),
+            scoring=splits.count("scoring"),
+            held_out=splits.count("held_out"),
+            left_out=splits.count("left_out"),
+        ),
+        complete=not any(layer.missing for layer in layers),
+        layers=layers,
+        limits={
+            "rows": limits.ROWS,
+            "download_rows": limits.DOWNLOAD_ROWS,
+            "edges": limits.EDGES,
+            "images": limits.IMAGES,
+            "text": limits.TEXT,
+            "url_bytes": served.limits.url_bytes,
+        },
+    )
+
+

@@ -1,0 +1,150 @@
+"""Errors as answers: one shape, our kinds, a status by what a client would do, never a trace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from circuit_atlas.storage_schema.errors import (
+    AtlasError,
+    CorruptError,
+    InputError,
+    QueryError,
+    SchemaError,
+    StoreError,
+)
+
+T = TypeVar("T")
+RETRY_AFTER_S = 1
+_LOG = logging.getLogger(__name__)
+
+
+class NotFoundError(QueryError):
+    """What the path names is not there."""
+
+
+class BusyError(AtlasError):
+    """More requests wait than the server holds."""
+
+    kind = "busy"
+
+
+class TooLargeError(QueryError):
+    """The answer would be larger than the server sends."""
+
+
+class ErrorFacts(BaseModel):
+    """One error."""
+
+    kind: str = Field(description="Stable, for programs: query, corrupt, store, busy, internal, …")
+    message: str = Field(description="One line for people: what, which value, what to do.")
+
+
+class ErrorAnswer(BaseModel):
+    """What every status of 400 and above carries."""
+
+    error: ErrorFacts
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of an endpoint, for its OpenAPI description."""
+    known = {
+        400: "The question cannot be answered: its values are at odds with the atlas.",
+        404: "There is no such thing.",
+        405: "Only GET and HEAD are answered.",
+        413: "The answer would be larger than the server sends; ask for a part of it.",
+        414: "The address is too long.",
+        422: "A value cannot be read, is out of bounds, or has no meaning here.",
+        500: "The atlas is altered, or a fault of ours.",
+        503: "The store cannot be reached, or too many requests wait: come back a little later.",
+    }
+    asked = {*statuses, 400, 404, 405, 414, 422, 500, 503}
+    return {
+        status: {"model": ErrorAnswer, "description": known[status]} for status in sorted(asked)
+    }
+
+
+def found(lookup: Callable[[], T]) -> T:
+    """What a path names; NotFoundError in place of the QueryError of one that is not there."""
+    try:
+        return lookup()
+    except QueryError as error:
+        raise NotFoundError(str(error)) from error
+
+
+def answer(
+    status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """One error as an answer. It is not kept by caches."""
+    body = ErrorAnswer(error=ErrorFacts(kind=kind, message=" ".join(message.split())))
+    return JSONResponse(
+        body.model_dump(), status, headers={"Cache-Control": "no-store", **(headers or {})}
+    )
+
+
+def status_of(error: AtlasError) -> int:
+    """The status that tells a client what to do."""
+    if isinstance(error, NotFoundError):
+        return 404
+    if isinstance(error, TooLargeError):
+        return 413
+    if isinstance(error, InputError):
+        return 400
+    if isinstance(error, CorruptError | SchemaError):
+        return 500
+    if isinstance(error, StoreError | BusyError):
+        return 503
+    return 500
+
+
+def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
+    """Answer every error of the app so.
+
+    Args:
+        app: the app.
+        hide: text -> what stands for it in messages: where the atlas lies is not for clients.
+    """
+
+    def hidden(text: str) -> str:
+        for secret, name in hide.items():
+            text = text.replace(secret, name)
+        return text
+
+    async def of_atlas(request: Request, error: Exception) -> JSONResponse:
+        assert_type = error if isinstance(error, AtlasError) else AtlasError(str(error))
+        status = status_of(assert_type)
+        if status >= 500:
+            _LOG.warning("%s: %s", request.url.path, error)
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
+        return answer(status, assert_type.kind, hidden(str(error)), headers)
+
+    async def of_validation(request: Request, error: Exception) -> JSONResponse:
+        del request
+        problems = error.errors() if isinstance(error, RequestValidationError) else ()
+        first = problems[0] if problems else {"loc": (), "msg": str(error), "input": ""}
+        name = ".".join(str(part) for part in first["loc"][1:])
+        given = str(first.get("input", ""))
+        shown = given if len(given) <= 40 else f"{given[:40]}..."
+        return answer(422, "query", f"{name}={shown!r} is refused: {first['msg']}")
+
+    async def of_http(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = error.headers if isinstance(error, HTTPException) else None
+        if status == 404:
+            text = f"there is nothing at {request.url.path[:80]}: see /api/v1/openapi.json"
+        elif status == 405:
+            text = f"{request.method[:20]} is not answered: an atlas is read with GET and HEAD"
+        else:
+            text = str(getattr(error, "detail", error))
+        return answer(status, "query" if status < 500 else "internal", text, headers)
+
+    app.add_exception_handler(AtlasError, of_atlas)
+    app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(HTTPException, of_http)

@@ -1,0 +1,122 @@
+"""What every request passes first and every answer last: method, length, path, headers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from circuit_atlas.service.web.errors import answer
+
+_LOG = logging.getLogger(__name__)
+# No inline script or style; nothing from elsewhere; pictures may also be made in the page.
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "connect-src 'self'",
+        "font-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+_HEADERS = (
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+# A slash or percent sign that is part of a name stays written so until the name is taken apart.
+_KEPT = re.compile(rb"%(2[fF]|25)")
+_TEXT = re.compile(r"[^\x00-\x1f\x7f]*")
+
+
+class Guard:
+    """ASGI middleware. HEAD is answered as GET without its body."""
+
+    def __init__(self, app: ASGIApp, *, url_bytes: int) -> None:
+        self.app = app
+        self.url_bytes = url_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        head = scope["method"] == "HEAD"
+        started = False
+
+        async def out(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                present = {name.lower() for name, _ in message["headers"]}
+                more = [(name, value) for name, value in _HEADERS if name not in present]
+                message = {**message, "headers": [*message["headers"], *more]}
+            elif head and message["type"] == "http.response.body":
+                if message.get("more_body"):
+                    return
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        if len(raw) + len(scope["query_string"]) > self.url_bytes:
+            refused = answer(
+                414, "query", f"the address is longer than {self.url_bytes} bytes: ask for less"
+            )
+            await refused(scope, receive, out)
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            refused = answer(
+                405,
+                "query",
+                f"{scope['method'][:20]} is not answered: an atlas is read with GET and HEAD",
+                {"Allow": "GET, HEAD"},
+            )
+            await refused(scope, receive, out)
+            return
+        path = _path(raw)
+        if path is None:
+            refused = answer(
+                400, "query", "the path is no UTF-8 text: write each name in it percent-encoded"
+            )
+            await refused(scope, receive, out)
+            return
+        try:
+            await self.app({**scope, "method": "GET", "path": path}, receive, out)
+        except Exception as error:
+            if started:
+                raise
+            _LOG.exception("%s", path)
+            fault = answer(500, "internal", f"a fault of the server: {type(error).__name__}")
+            await fault(scope, receive, out)
+
+
+def segment(text: str) -> str:
+    """A name out of a path that `Guard` let through.
+
+    >>> segment("a%2Fb"), segment("50%25")
+    ('a/b', '50%')
+    """
+    return text.replace("%2F", "/").replace("%25", "%")
+
+
+def _path(raw: bytes) -> str | None:
+    """The path to route by: decoded once, but for `%2F` and `%25`; None where it is no text."""
+    pieces = _KEPT.split(raw.partition(b"?")[0])
+    # `split` with a group alternates what lies between and what was kept.
+    decoded = b"".join(
+        b"%" + piece.upper() if place % 2 else unquote_to_bytes(piece)
+        for place, piece in enumerate(pieces)
+    )
+    try:
+        text = decoded.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if _TEXT.fullmatch(text) else None

@@ -1,0 +1,154 @@
+"""The image set: facts, pictures, and the units that respond most to one image."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import pyarrow.compute as pc
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.answers import Rendered, Source, digest, to_json
+from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.questions import AtlasServed, ImageId, Pages, Version
+from circuit_atlas.service.web.responding import Responding, responding
+from circuit_atlas.service.web.rows import Progress, answer, row_model, rows_of
+from circuit_atlas.storage_schema.tables import IMAGES
+
+router = APIRouter(tags=["images"])
+
+ImageRow = row_model(
+    "ImageRow",
+    "An image of the set.",
+    tuple(column for column in IMAGES.columns if column.name != "picture"),
+)
+ImageRows = rows_of(ImageRow)
+
+
+class ImageUnit(BaseModel):
+    """A unit by how it responds to an image."""
+
+    layer: str = Field(description="The unit's layer.")
+    unit: int = Field(description="Its number.")
+    name: str = Field(description="Its number as text, or its direction's name.")
+    rank: int | None = Field(
+        description="Place of the image among the scoring images by the unit's response, from 0. "
+        "Null: it is a held-out image."
+    )
+    above: int = Field(description="Scoring images that the unit responds to more.")
+    response: float = Field(description="The unit's response to the image.")
+    share: float | None = Field(
+        description="The response over the unit's largest to any image. Null: that is zero."
+    )
+    top: bool = Field(
+        description="Whether it is one of the unit's top images, so that its circuit can be had."
+    )
+
+
+ImageUnits = rows_of(
+    ImageUnit, progress=(Progress, Field(description="How many units were looked at."))
+)
+
+
+@router.get("/images", response_model=ImageRows, responses=responses())
+async def images(
+    request: Request,
+    served: AtlasServed,
+    paging: Pages,
+    label: Annotated[
+        str | None, Query(description="Only images of this label.", max_length=limits.TEXT)
+    ] = None,
+    split: Annotated[
+        Literal["scoring", "held_out", "left_out"] | None, Query(description="Only this split.")
+    ] = None,
+    q: Annotated[
+        str | None,
+        Query(description="Only images with this in their name.", max_length=limits.TEXT),
+    ] = None,
+) -> Response:
+    """The image set, those left out included."""
+
+    def render() -> Rendered:
+        table = served.images.table
+        if label is not None:
+            table = table.filter(pc.equal(table["label"], label))
+        if split is not None:
+            table = table.filter(pc.equal(table["split"], split))
+        if q is not None:
+            table = table.filter(pc.match_substring(table["name"], q, ignore_case=True))
+        return answer(table, ImageRows, paging, name="images")
+
+    return await served.answers.reply(request, lambda: Source(served.version, render))
+
+
+@router.get("/images/{image}", response_model=ImageRow, responses=responses())
+async def image_facts(request: Request, served: AtlasServed, image: ImageId) -> Response:
+    """One image."""
+
+    def locate() -> Source:
+        row = served.images.facts(image)
+        return Source(served.version, lambda: to_json(ImageRow.model_validate(row)))
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get(
+    "/images/{image}/picture",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The picture as the network sees it.",
+            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **responses(),
+    },
+)
+async def picture(
+    request: Request, served: AtlasServed, image: ImageId, v: Version = None
+) -> Response:
+    """The picture as the network sees it, resized and cropped. `v`: the atlas' version."""
+    del v
+
+    def locate() -> Source:
+        served.images.check(image)
+        return Source(served.version, lambda: Rendered(served.pictures.picture(image), "image/jpeg"))
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/images/{image}/units", response_model=ImageUnits, responses=responses())
+async def image_units(
+    request: Request,
+    served: AtlasServed,
+    image: ImageId,
+    paging: Pages,
+    layer: Annotated[
+        str | None, Query(description="Only units of this layer.", max_length=limits.TEXT)
+    ] = None,
+) -> Response:
+    """The units that respond to an image most, compared with what they do to other images: those
+    that rank it highest first, then those with the largest share."""
+
+    def locate() -> Source:
+        served.images.check(image)
+        names = served.views.names() if layer is None else (layer,)
+        views = [served.views.view(name) for name in names]
+        found = responding(served, views, image)
+        version = digest(served.version, *(v.version for v in views), str(found.read))
+        return Source(version, lambda: render(found))
+
+    def render(found: Responding) -> Rendered:
+        return answer(
+            found.table,
+            ImageUnits,
+            paging,
+            name=f"image-{image}-units",
+            complete=found.note is None,
+            note=found.note,
+            more={"progress": Progress(read=found.read, of=found.of)},
+        )
+
+    return await served.answers.reply(request, locate)
+
+

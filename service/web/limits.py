@@ -1,0 +1,55 @@
+"""Every size that the HTTP API allows, in one place. Whatever goes past one is refused with a 4xx."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+TEXT = 256
+"""Characters of a name, a search or a criterion."""
+NUMBER = 10**9
+"""Largest whole number in a question."""
+IMAGES = 256
+"""Images that a circuit may be asked of."""
+ROWS = 1000
+"""Rows of one page of JSON."""
+PAGE = 100
+"""Rows of a page where nothing is said."""
+LISTED = 10_000
+"""Units of one chart, or objects of one raw listing page."""
+DOWNLOAD_ROWS = 500_000
+"""Rows of one CSV or Parquet file."""
+EDGES = 20_000
+"""Kernels drawn in one diagram."""
+FOUND = 100
+"""Matches of one search."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one server takes of its machine. A test gives smaller ones.
+
+    Attributes:
+        url_bytes: length of path and query together, as sent.
+        answer_bytes: size of one answer, raw objects aside: these are streamed.
+        threads: requests that compute at once; the others wait.
+        waiting: requests that may wait; one more is told to come back (503).
+        cache_bytes: answers kept, compressed ones included.
+        digest_bytes: facts kept of the units of all layers.
+        at_once: units whose facts a request reads itself; more are read in the background.
+        fresh_s: for how long a look at which units are stored is good.
+    """
+
+    url_bytes: int = 8192
+    answer_bytes: int = 64 * 2**20
+    threads: int = 4
+    waiting: int = 256
+    cache_bytes: int = 64 * 2**20
+    digest_bytes: int = 256 * 2**20
+    at_once: int = 32
+    fresh_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        """ValueError for a bound that is negative."""
+        for field in fields(self):
+            if getattr(self, field.name) < 0:
+                raise ValueError(f"{field.name}={getattr(self, field.name)!r} is negative")

@@ -1,0 +1,104 @@
+"""One atlas as it is served: what requests share."""
+
+from __future__ import annotations
+
+import re
+
+from circuit_atlas.service.client import Atlas, Layer
+from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.web.answers import Answerer, digest
+from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.digests import Digests, LayerDigests
+from circuit_atlas.service.web.errors import found
+from circuit_atlas.service.web.guard import segment
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.pictures import ImageSet, Pictures
+from circuit_atlas.service.web.views import LayerView, Views, commit_version
+from circuit_atlas.service.web.work import Work
+
+
+class Served:
+    """An atlas with what is kept of it. Safe to share between threads."""
+
+    def __init__(self, atlas: Atlas, limits: Limits) -> None:
+        self.atlas = atlas
+        self.limits = limits
+        self.work = Work(threads=limits.threads, waiting=limits.waiting)
+        self.answers = Answerer(self.work, limits)
+        self.background = Background(self.work)
+        self.views = Views(atlas, fresh_s=limits.fresh_s)
+        self.pictures = Pictures(atlas)
+        self._digests: Digests | None = None
+
+    @property
+    def name(self) -> str:
+        """The last segment of where the atlas lies: the rest is not for clients."""
+        return re.split(r"[/\\]", self.atlas.place.rstrip("/\\"))[-1] or "atlas"
+
+    @property
+    def version(self) -> str:
+        """A digest of what the atlas was built from."""
+        return digest(self.atlas.header.to_json())
+
+    @property
+    def images(self) -> ImageSet:
+        """The image set."""
+        return self.pictures.images
+
+    def layer(self, name: str) -> Layer:
+        """A layer by its name in a path; NotFoundError where there is none."""
+        return self.views.layer(segment(name))
+
+    def view(self, name: str) -> LayerView:
+        """What is stored of a layer named in a path; NotFoundError where there is none."""
+        return self.views.view(segment(name))
+
+    def unit(self, layer: str, unit: str) -> Unit:
+        """A unit by number or direction, as named in a path; NotFoundError where there is none."""
+        return found(lambda: self.layer(layer).unit(segment(unit)))
+
+    def digests(self, view: LayerView) -> LayerDigests:
+        """Facts of a layer's units: all of them where few are missing, else as far as they are
+        read, while the background reads on."""
+        if self._digests is None:
+            self._digests = Digests(
+                self.atlas, images=len(self.images), size_bytes=self.limits.digest_bytes
+            )
+        found = self._digests.of(view)
+        missing = found.want(view)
+        if missing > self.limits.at_once:
+            self.background.ask(found)
+        elif missing:
+            found.read(missing)
+        return found
+
+    def unit_version(self, unit: Unit) -> str:
+        """A digest of what is stored of a unit; QueryError where nothing is."""
+        return digest(self.version, unit.layer.name, str(unit.number), commit_version(unit.commit))
+
+    def warm_up(self) -> None:
+        """Read in the background what every page needs first."""
+        self.background.ask(_WarmUp(self))
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.background.close()
+        self.work.close()
+
+
+class _WarmUp:
+    """A chore: look at each layer, and then at its units."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._layers: list[str] | None = None
+
+    def step(self) -> bool:
+        """One layer."""
+        if self._layers is None:
+            self._layers = list(self._served.views.names())
+            self._served.pictures.images  # noqa: B018  read now, used later
+            return True
+        if self._layers:
+            self._served.digests(self._served.views.view(self._layers.pop()))
+        return bool(self._layers)

@@ -1,0 +1,272 @@
+"""One unit: its facts and its stored tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pyarrow as pa
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, Field
+
+from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.web.answers import Source, digest, to_json
+from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.questions import (
+    AtlasServed,
+    ImageId,
+    LayerName,
+    Pages,
+    Paging,
+    UnitName,
+    Version,
+)
+from circuit_atlas.service.web.rows import Rows, answer, table_model
+from circuit_atlas.service.web.served import Served
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.tables import (
+    CONTRAST,
+    FAITHFULNESS,
+    RESPONSES,
+    SUBFEATURES,
+)
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
+
+router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["units"])
+
+ResponseRows = table_model("ResponseRow", RESPONSES)
+FaithfulnessRows = table_model("FaithfulnessRow", FAITHFULNESS)
+SubfeatureRows = table_model("SubfeatureRow", SUBFEATURES)
+ContrastRows = table_model("ContrastRow", CONTRAST)
+
+
+class TopImage(BaseModel):
+    """One of the images that a unit responds to most."""
+
+    rank: int = Field(description="0 for the largest response.")
+    image: int = Field(description="Its id.")
+    name: str
+    label: str | None = Field(description="Class of the image. Null: none is known.")
+    response: float = Field(description="The response explained.")
+    maximum: float = Field(description="Largest output over positions.")
+    position: tuple[int, int] = Field(description="Row and column of that maximum.")
+    box: tuple[int, int, int, int] = Field(
+        description="Its receptive field: top, left, bottom, right, half-open, in pixels of the "
+        "network's input."
+    )
+
+
+class Stored(BaseModel):
+    """What is stored of a unit."""
+
+    circuits: bool = Field(description="Circuits and their faithfulness.")
+    subfeatures: bool = Field(description="Faithfulness of the circuits of single images.")
+    image_scores: list[str] = Field(description="Criteria with circuits of sets of images.")
+    groups: bool = Field(description="Sub-feature groups.")
+    contrast: bool = Field(description="What the groups' circuits make of the images.")
+    response_maps: bool = Field(description="Its output on its top images.")
+    contribution: bool = Field(description="Signed contribution of each kernel.")
+
+
+class UnitAnswer(BaseModel):
+    """A unit, whatever its state."""
+
+    layer: str
+    unit: int = Field(description="Its number.")
+    name: str = Field(description="Its number as text, or its direction's name.")
+    state: Literal["done", "dead", "failed", "planned", "not built"]
+    error: str | None = Field(description="Why it failed.")
+    kernels: int | None = Field(description="Kernels that can reach it. Null: not stored.")
+    direction: list[float] | None = Field(
+        description="The weight of each channel of the layer. Null: it is a single channel."
+    )
+    version: str | None = Field(description="A digest of what is stored of it. Null: nothing is.")
+    previous: int | None = Field(description="The stored unit before it. Null: there is none.")
+    next: int | None = Field(description="The stored unit after it. Null: there is none.")
+    top: list[TopImage] = Field(description="Its top images, best first.")
+    has: Stored
+
+
+@router.get("", response_model=UnitAnswer, responses=responses())
+async def unit_answer(
+    request: Request, served: AtlasServed, layer: LayerName, unit: UnitName
+) -> Response:
+    """A unit: its state, its top images, and what is stored of it."""
+
+    def locate() -> Source:
+        view = served.view(layer)
+        one = served.unit(layer, unit)
+        version = digest(served.version, view.version)
+        return Source(version, lambda: to_json(_facts(served, one)))
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/responses", response_model=ResponseRows, responses=responses())
+async def unit_responses(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    paging: Pages,
+    v: Version = None,
+) -> Response:
+    """What each image does to the unit."""
+    del v
+    return await _table(request, served, layer, unit, paging, Unit.responses, ResponseRows)
+
+
+@router.get("/faithfulness", response_model=FaithfulnessRows, responses=responses())
+async def unit_faithfulness(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    paging: Pages,
+    v: Version = None,
+) -> Response:
+    """How well the unit's circuits preserve its response; no rows for a dead unit."""
+    del v
+    return await _table(request, served, layer, unit, paging, Unit.faithfulness, FaithfulnessRows)
+
+
+@router.get("/subfeatures", response_model=SubfeatureRows, responses=responses())
+async def unit_subfeatures(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    paging: Pages,
+    v: Version = None,
+) -> Response:
+    """How well the circuits of its single top images do, each on its image."""
+    del v
+    return await _table(request, served, layer, unit, paging, Unit.subfeatures, SubfeatureRows)
+
+
+@router.get("/contrast", response_model=ContrastRows, responses=responses())
+async def unit_contrast(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    paging: Pages,
+    v: Version = None,
+) -> Response:
+    """What each group's circuit makes of the unit's top images; no rows where there is one group."""
+    del v
+
+    def rows(one: Unit) -> pa.Table:
+        return one.layer.atlas.reader.contrast(one.commit)
+
+    return await _table(request, served, layer, unit, paging, rows, ContrastRows)
+
+
+class ResponseMap(BaseModel):
+    """A unit's output on one of its top images."""
+
+    image: int
+    rank: int
+    height: int = Field(description="Rows of positions.")
+    width: int = Field(description="Columns of positions.")
+    minimum: float
+    maximum: float
+    values: list[list[float]] = Field(description="The output, row by row.")
+
+
+@router.get("/response-map/{image}", response_model=ResponseMap, responses=responses())
+async def response_map(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    image: ImageId,
+    v: Version = None,
+) -> Response:
+    """The unit's output over all positions on one of its top images."""
+    del v
+
+    def locate() -> Source:
+        one = served.unit(layer, unit)
+        return Source(served.unit_version(one), lambda: to_json(drawn(one)))
+
+    def drawn(one: Unit) -> ResponseMap:
+        top = one.images()["image"].to_pylist()
+        if image not in top:
+            ids = ", ".join(str(known) for known in top) or "none"
+            raise QueryError(f"unit {one.name} has maps of its top images alone ({ids}), not of {image}")
+        rank = top.index(image)
+        values = one.layer.atlas.reader.response_maps(one.commit)[rank]
+        return ResponseMap(
+            image=image,
+            rank=rank,
+            height=values.shape[0],
+            width=values.shape[1],
+            minimum=float(values.min()),
+            maximum=float(values.max()),
+            values=[[round(float(value), 6) for value in row] for row in values],
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+async def _table(
+    request: Request,
+    served: Served,
+    layer: str,
+    unit: str,
+    paging: Paging,
+    table: Callable[[Unit], pa.Table],
+    model: type[Rows],
+) -> Response:
+    """One of a unit's stored tables."""
+
+    def locate() -> Source:
+        one = served.unit(layer, unit)
+        name = f"{one.layer.name}-{one.info.name}-{request.url.path.rsplit('/', 1)[-1]}"
+        return Source(
+            served.unit_version(one), lambda: answer(table(one), model, paging, name=name)
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+def _facts(served: Served, one: Unit) -> UnitAnswer:
+    view = served.views.view(one.layer.name)
+    stored = sorted(view.commits)
+    commit, failure = view.commits.get(one.number), view.failures.get(one.number)
+    done = commit is not None and commit.state == "done"
+    header = served.atlas.header
+    new = done and header.schema >= NETWORK_SINCE
+    top: list[dict[str, Any]] = [] if commit is None else one.images().to_pylist()
+    return UnitAnswer.model_validate(
+        {
+            "layer": one.layer.name,
+            "unit": one.number,
+            "name": one.info.name,
+            "state": view.state(one.number),
+            "error": None if failure is None else f"{failure.kind}: {failure.message}",
+            "kernels": None if commit is None else commit.kernels,
+            "direction": one.info.direction,
+            "version": None if commit is None else served.unit_version(one),
+            "previous": max((number for number in stored if number < one.number), default=None),
+            "next": min((number for number in stored if number > one.number), default=None),
+            "top": [
+                {
+                    **row,
+                    "position": (row["position_y"], row["position_x"]),
+                    "box": tuple(row[f"box_{s}"] for s in ("top", "left", "bottom", "right")),
+                }
+                for row in top
+            ],
+            "has": Stored(
+                circuits=done,
+                subfeatures=done,
+                image_scores=list(header.image_criteria) if done else [],
+                groups=new,
+                contrast=new,
+                response_maps=new,
+                contribution=new,
+            ),
+        }
+    )

@@ -1,0 +1,217 @@
+"""The units of a layer as rows: facts, the smallest faithful circuit, filters, sorting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from circuit_atlas.jobs.wording import nearest
+from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.web.digests import LayerDigests, Protocol, UnitDigest
+from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.views import LayerView
+from circuit_atlas.storage_schema.errors import QueryError
+
+
+@dataclass(frozen=True)
+class Sortable:
+    """A column that units can be sorted and filtered by."""
+
+    name: str
+    type: str
+    sentence: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """By which measure units are compared: which faithfulness rows, and the Pearson r that a
+    circuit has to reach."""
+
+    protocol: Protocol
+    threshold: float
+
+
+def choose(
+    served: Served,
+    criterion: str | None,
+    ablation: str | None,
+    split: str | None,
+    threshold: float,
+) -> Chosen:
+    """What a question means by its words; QueryError, with the nearest names, for unknown ones."""
+    atlas = served.atlas
+    protocol = Protocol(
+        asked.criterion(atlas, criterion),
+        asked.ablation(atlas, ablation),
+        asked.split(atlas, split),
+    )
+    return Chosen(protocol, threshold)
+
+
+def smallest(unit: UnitDigest, place: int, threshold: float) -> int | None:
+    """The rung of the smallest stored circuit whose r reaches the threshold, or None."""
+    reached = np.flatnonzero(unit.r[place] >= threshold)
+    return int(reached[-1]) if len(reached) else None
+
+
+def columns(served: Served) -> tuple[Sortable, ...]:
+    """The columns that units can be sorted and filtered by."""
+    fixed = (
+        Sortable("unit", "number", "Number of the unit.", ""),
+        Sortable("name", "text", "Number as text, or the direction's name.", ""),
+        Sortable("state", "text", "done, dead, failed or planned.", ""),
+        Sortable("kernels", "number", "Kernels that can reach the unit.", "kernels"),
+        Sortable("keep", "number", "Kept fraction of the smallest faithful circuit.", "1"),
+        Sortable("circuit_kernels", "number", "Kernels of that circuit.", "kernels"),
+        Sortable("groups", "number", "Sub-feature groups of its top images.", "groups"),
+        Sortable("silhouette", "number", "How well the groups part, -1 to 1.", "1"),
+        Sortable("image", "number", "The image with the largest response.", "image id"),
+        Sortable("response", "number", "That response.", "of the layer's output"),
+        Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
+    )
+    r = tuple(
+        Sortable(f"r.{fraction:g}", "number", f"Pearson r of the circuit that keeps {fraction:g}.", "1")
+        for fraction in served.atlas.header.fractions
+    )
+    return fixed + r
+
+
+def unit_row(
+    view: LayerView, digests: LayerDigests, number: int, chosen: Chosen
+) -> dict[str, Any]:
+    """One unit: what is known of it so far."""
+    commit, failure = view.commits.get(number), view.failures.get(number)
+    unit = digests.units.get(number) if commit is not None else None
+    row: dict[str, Any] = {
+        "unit": number,
+        "name": view.layer.index.unit(number).name,
+        "state": view.state(number),
+        "error": None if failure is None else f"{failure.kind}: {failure.message}",
+        "kernels": None if commit is None else commit.kernels,
+        "keep": None,
+        "circuit_kernels": None,
+        "r": [],
+        "groups": None,
+        "silhouette": None,
+        "image": None,
+        "box": None,
+        "position": None,
+        "response": None,
+        "maximum": None,
+    }
+    if unit is None:
+        return row
+    row["error"] = unit.problem
+    place = digests.protocols.index(chosen.protocol)
+    if commit is not None and commit.state == "done" and unit.problem is None:
+        row["r"] = [None if np.isnan(r) else float(r) for r in unit.r[place]]
+        rung = smallest(unit, place, chosen.threshold)
+        if rung is not None:
+            row["keep"] = digests.fractions[rung]
+            row["circuit_kernels"] = int(unit.kernels[rung])
+        row["groups"], row["silhouette"] = unit.groups.get(chosen.protocol.criterion, (None, None))
+    if unit.top is not None:
+        top = unit.top
+        row["image"] = top["image"]
+        row["response"], row["maximum"] = top["response"], top["maximum"]
+        row["position"] = [top["position_y"], top["position_x"]]
+        row["box"] = [top[f"box_{side}"] for side in ("top", "left", "bottom", "right")]
+    return row
+
+
+def filtered(
+    rows: list[dict[str, Any]],
+    known: Sequence[Sortable],
+    *,
+    fractions: Sequence[float],
+    states: Sequence[str],
+    text: str | None,
+    bounds: Sequence[tuple[str, str, float]],
+) -> list[dict[str, Any]]:
+    """The rows that pass all filters.
+
+    Args:
+        rows: all rows.
+        known: columns.
+        fractions: of the ladder, for the columns of r.
+        states: only these, or all where empty.
+        text: only names that hold it.
+        bounds: `min` or `max`, the column, and the value.
+
+    Raises:
+        QueryError: a bound of a column that is no number or not there.
+    """
+    if states:
+        rows = [row for row in rows if row["state"] in states]
+    if text:
+        wanted = text.casefold()
+        rows = [row for row in rows if wanted in row["name"].casefold()]
+    for side, name, bound in bounds:
+        column = _column(known, name)
+        if column.type != "number":
+            raise QueryError(f"{side}.{name}: only numbers have bounds, and this is {column.type}")
+        value = _value(name, fractions)
+        rows = [
+            row
+            for row in rows
+            if (found := value(row)) is not None
+            and (found >= bound if side == "min" else found <= bound)
+        ]
+    return rows
+
+
+def in_order(
+    rows: list[dict[str, Any]],
+    known: Sequence[Sortable],
+    *,
+    fractions: Sequence[float],
+    by: str,
+    descending: bool,
+) -> list[dict[str, Any]]:
+    """Rows by a column, ties by number, those without a value last in both orders.
+
+    QueryError where there is no such column.
+    """
+    _column(known, by)
+    value = _value(by, fractions)
+    with_value = [row for row in rows if value(row) is not None]
+    without = [row for row in rows if value(row) is None]
+    with_value.sort(key=lambda row: row["unit"])
+    with_value.sort(key=value, reverse=descending)
+    return with_value + sorted(without, key=lambda row: row["unit"])
+
+
+def to_table(rows: Sequence[dict[str, Any]], fractions: Sequence[float]) -> pa.Table:
+    """Rows as a table for files: a column a number."""
+    flat = []
+    for row in rows:
+        one = {key: value for key, value in row.items() if key not in ("r", "box", "position")}
+        for place, side in enumerate(("top", "left", "bottom", "right")):
+            one[f"box_{side}"] = row["box"][place] if row["box"] else None
+        for place, axis in enumerate("yx"):
+            one[f"position_{axis}"] = row["position"][place] if row["position"] else None
+        for place, fraction in enumerate(fractions):
+            one[f"r.{fraction:g}"] = row["r"][place] if row["r"] else None
+        flat.append(one)
+    return pa.Table.from_pylist(flat)
+
+
+def _column(known: Sequence[Sortable], name: str) -> Sortable:
+    for column in known:
+        if column.name == name:
+            return column
+    names = [column.name for column in known]
+    raise QueryError(f"units have no column {name!r}: {nearest(name, names, what='columns')}")
+
+
+def _value(name: str, fractions: Sequence[float]) -> Callable[[dict[str, Any]], Any]:
+    labels = [f"r.{fraction:g}" for fraction in fractions]
+    if name in labels:
+        place = labels.index(name)
+        return lambda row: row["r"][place] if row["r"] else None
+    return lambda row: row[name]
