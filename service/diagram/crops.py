@@ -1,0 +1,57 @@
+"""The pictures of nodes: where a channel is largest, cut from the images, or a feature image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.service.diagram.data import Crop
+from circuit_atlas.service.diagram.topology import CHANNEL, UNIT, Topology
+from circuit_atlas.service.origin import Origin
+
+_MOST = 4
+_COLUMNS = ("image", "box_top", "box_left", "box_bottom", "box_right")
+
+
+def crops_of(
+    goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]
+) -> dict[int, list[Crop]]:
+    """The best crops of each node that has any, the best first.
+
+    A unit's are those of its top images; another channel's are where it is largest over the
+    scoring images.
+    """
+    found: dict[int, list[Crop]] = {}
+    names = {c.name: base for c, base in zip(graph.index.convolutions, graph.base, strict=True)}
+    wanted = {int(node) for node in nodes[graph.kind[nodes] == CHANNEL]}
+    for origin in goals:
+        layer = origin.layer.layer
+        table = origin.reader.channels(layer).sort_by(
+            [("convolution", "ascending"), ("channel", "ascending"), ("rank", "ascending")]
+        )
+        bases = [names[name] for name in table["convolution"].to_pylist()]
+        node_of = np.asarray(bases, np.int64) + table["channel"].to_numpy()
+        held = np.isin(node_of, np.asarray(sorted(wanted - found.keys()), np.int64))
+        boxes = np.stack([table[name].to_numpy()[held] for name in _COLUMNS], axis=1)
+        for node, row in zip(node_of[held].tolist(), boxes.tolist(), strict=True):
+            found.setdefault(node, []).append((row[0], row[1], row[2], row[3], row[4]))
+    for origin, node in zip(goals, graph.units, strict=True):
+        found[node] = _of_unit(origin)
+    return found
+
+
+def _of_unit(origin: Origin) -> list[Crop]:
+    rows = origin.reader.responses(origin.commit).to_pylist()
+    ranked = sorted((r for r in rows if r["rank"] is not None), key=lambda r: r["rank"])
+    if origin.images:
+        chosen = [r for r in ranked if r["image"] in origin.images]
+        ranked = chosen or ranked
+    return [tuple(int(row[name]) for name in _COLUMNS) for row in ranked[:_MOST]]  # type: ignore[misc]
+
+
+def feature_images(goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]) -> set[int]:
+    """The nodes that a feature image is stored of."""
+    del goals, graph, nodes, UNIT
+    return set()

@@ -1,0 +1,292 @@
+"""What a drawing holds: all that the renderer, the SVG file and the web API get, and no more.
+
+Coordinates are in points, 40 a row; the y axis points down. A *point* is a node or, numbered after
+all nodes, a bend: where a line passes a column that it does not end in. `rungs` are bits: bit n is
+set where the thing is drawn on step n of the slider. Floats are rounded to five digits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from circuit_atlas.storage_schema.errors import CorruptError
+
+VERSION = 1
+ROW = 40.0
+"""Points from one row to the next."""
+
+Crop = tuple[int, int, int, int, int]
+"""Image, top, left, bottom, right: pixels of the network's input, half-open."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Kernels, or crossings of lines.
+
+    Attributes:
+        reachable: kernels that can reach the unit.
+        circuit: kernels of the circuit (of either circuit).
+        on_path: those of them on a path from the image to the unit.
+        drawn: those of them drawn, at most as many as were asked for.
+        crossings_before, crossings_after: pairs of lines that cross, rows by channel, and as drawn.
+    """
+
+    reachable: int
+    circuit: int
+    on_path: int
+    drawn: int
+    crossings_before: int
+    crossings_after: int
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One step of the slider: the kept fraction, and its kernels counted as in `Counts`."""
+
+    fraction: float
+    kernels: int
+    on_path: int
+    drawn: int
+
+
+@dataclass(frozen=True)
+class Band:
+    """Nodes that belong together: a convolution's channels, the image, joints, or the unit.
+
+    Attributes:
+        kind: image, channel, sum, product, mix or unit.
+        name: the convolution's path, or what the joint does.
+        depth: of the convolution, 0 of the image, null of joints and unit.
+        channels: how many the convolution has.
+        kernel: height and width of its kernels, or null.
+        x: middle of the column.
+        top, bottom: from where to where its nodes reach.
+        concatenated: names of convolutions that lie side by side in its input.
+        unit: whether the unit's own channel is in it.
+    """
+
+    kind: str
+    name: str
+    depth: int | None
+    channels: int
+    kernel: tuple[int, int] | None
+    x: float
+    top: float
+    bottom: float
+    concatenated: tuple[str, ...]
+    unit: bool
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Columns of equal length, one entry a node.
+
+    Attributes:
+        band: its band.
+        channel: of the convolution or image; of a joint, that of its first source.
+        x, y: its middle.
+        score: sum over the circuit's kernels into it (of the image: out of it).
+        share: that of the sum over the whole circuit.
+        contribution: signed sum over the same kernels; null where unknown.
+        rungs: bits.
+        crops: where the channel is largest, best first.
+        feature: whether a feature image of it is stored.
+    """
+
+    band: list[int]
+    channel: list[int]
+    x: list[float]
+    y: list[float]
+    score: list[float]
+    share: list[float]
+    contribution: list[float | None]
+    rungs: list[int]
+    crops: list[list[Crop]]
+    feature: list[int]
+
+
+@dataclass(frozen=True)
+class Bends:
+    """One entry a bend: the node whose line passes, and where."""
+
+    node: list[int]
+    x: list[float]
+    y: list[float]
+
+
+@dataclass(frozen=True)
+class Edges:
+    """One entry a kernel.
+
+    Attributes:
+        source: the node that feeds it.
+        start: the point that its line starts from: that node, or a bend of it.
+        end: the node that it writes.
+        channel: its input channel, over all channels of the convolution's input.
+        score, share, contribution: as of nodes; null where unknown.
+        other: its score by the other circuit, where both hold it.
+        strength: 0 to 1: root of its score over the largest of its convolution in the circuit.
+        side: 0 of the only circuit or of both, 1 of the left one alone, 2 of the right one alone.
+        rungs: bits.
+    """
+
+    source: list[int]
+    start: list[int]
+    end: list[int]
+    channel: list[int]
+    score: list[float | None]
+    share: list[float]
+    contribution: list[float | None]
+    other: list[float | None]
+    strength: list[float]
+    side: list[int]
+    rungs: list[int]
+
+
+@dataclass(frozen=True)
+class Wires:
+    """One entry a line without a kernel: to a joint, to the unit, or on to a bend."""
+
+    start: list[int]
+    end: list[int]
+    rungs: list[int]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The kernels' weights, edge after edge, row by row.
+
+    Attributes:
+        scale: the largest abs(weight) of each kernel; null where the weights are unknown.
+        values: base64 of one signed byte a weight, 127 for that largest; none where unknown.
+    """
+
+    scale: list[float | None]
+    values: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """A whole drawing.
+
+    Attributes:
+        version: of this form, 1.
+        title: the circuit's.
+        model, criterion: the model's reference; which score chose the kernels.
+        layers, units: of each unit that the drawing ends at: its layer and its name.
+        sides: titles of the left and the right circuit; empty with one circuit.
+        note: what is to be said where nothing is drawn; else empty.
+        width, height: of the drawing.
+        input_height, input_width: of the network's input, in pixels.
+        images: id and name or label of each image that a crop is of.
+    """
+
+    version: int
+    title: str
+    model: str
+    criterion: str
+    layers: tuple[str, ...]
+    units: tuple[str, ...]
+    sides: tuple[str, ...]
+    note: str
+    width: float
+    height: float
+    input_height: int
+    input_width: int
+    counts: Counts
+    rungs: tuple[Rung, ...]
+    bands: tuple[Band, ...]
+    nodes: Nodes
+    bends: Bends
+    edges: Edges
+    wires: Wires
+    weights: Weights
+    images: tuple[tuple[int, str], ...]
+
+    def __post_init__(self) -> None:
+        """ValueError where columns differ in length, or something names a point that is not."""
+        nodes, points = len(self.nodes.band), len(self.nodes.band) + len(self.bends.node)
+        for table in (self.nodes, self.bends, self.edges, self.wires):
+            lengths = {f.name: len(getattr(table, f.name)) for f in fields(table)}
+            if len(set(lengths.values())) > 1:
+                raise ValueError(f"columns of {type(table).__name__} differ in length: {lengths}")
+        for name, values, size in (
+            ("band", self.nodes.band, len(self.bands)),
+            ("bends.node", self.bends.node, nodes),
+            ("edges.source", self.edges.source, nodes),
+            ("edges.start", self.edges.start, points),
+            ("edges.end", self.edges.end, nodes),
+            ("wires.start", self.wires.start, points),
+            ("wires.end", self.wires.end, points),
+        ):
+            if values and not 0 <= min(values) <= max(values) < size:
+                raise ValueError(f"{name} names something outside 0 to {size - 1}")
+        if len(self.weights.scale) != len(self.edges.end):
+            raise ValueError(f"{len(self.weights.scale)} weights of {len(self.edges.end)} edges")
+        if len(self.edges.end) != self.counts.drawn:
+            raise ValueError(f"{len(self.edges.end)} edges, and {self.counts.drawn} are told of")
+
+    def to_json(self) -> str:
+        """One line of JSON; NaN as null."""
+        return json.dumps(
+            _plain(asdict(self)), separators=(",", ":"), ensure_ascii=False, allow_nan=False
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Content:
+        """The inverse of `to_json`; CorruptError where it is something else."""
+        try:
+            raw = json.loads(text)
+            if raw["version"] != VERSION:
+                raise ValueError(f"version {raw['version']!r}, and {VERSION} is read here")
+            crops = [[tuple(crop) for crop in some] for some in raw["nodes"]["crops"]]
+            return cls(
+                **{
+                    **raw,
+                    **{name: tuple(raw[name]) for name in ("layers", "units", "sides")},
+                    "images": tuple((number, name) for number, name in raw["images"]),
+                    "counts": Counts(**raw["counts"]),
+                    "rungs": tuple(Rung(**rung) for rung in raw["rungs"]),
+                    "bands": tuple(_band(band) for band in raw["bands"]),
+                    "nodes": Nodes(**{**raw["nodes"], "crops": crops}),
+                    "bends": Bends(**raw["bends"]),
+                    "edges": Edges(**raw["edges"]),
+                    "wires": Wires(**raw["wires"]),
+                    "weights": Weights(**raw["weights"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"this is no drawing of a circuit: {error}") from error
+
+
+def _band(raw: dict[str, Any]) -> Band:
+    kernel = raw["kernel"]
+    return Band(
+        **{
+            **raw,
+            "kernel": None if kernel is None else (kernel[0], kernel[1]),
+            "concatenated": tuple(raw["concatenated"]),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return rounded(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def rounded(value: float) -> float | None:
+    """Five digits; None for what is no finite number.
+
+    >>> rounded(0.123456789), rounded(float("nan"))
+    (0.12346, None)
+    """
+    return float(f"{value:.5g}") if math.isfinite(value) else None

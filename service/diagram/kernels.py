@@ -1,0 +1,233 @@
+"""The kernels of a drawing: those of a circuit on every rung of the ladder, or of two circuits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.jobs.prune import kernels_kept, ranking
+from circuit_atlas.service.circuit import Circuit, aligned
+from circuit_atlas.service.origin import Origin
+from circuit_atlas.storage_schema.kernels import KernelIndex
+
+Ids = NDArray[np.int64]
+
+SHARED, LEFT, RIGHT = range(3)
+"""Which of two circuits hold a kernel; of one circuit all kernels are shared."""
+
+_MOST_RUNGS = 30  # a kernel's rungs are the bits of one JavaScript integer
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rung of the slider: a kept fraction, and the kernels of its circuit (or circuits)."""
+
+    fraction: float
+    member: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Every kernel that may be drawn, ascending by id.
+
+    Attributes:
+        index: the convolutions.
+        ordinal, out, channel: convolution, output and input channel of each.
+        side: SHARED, LEFT or RIGHT.
+        score: by the left circuit, or by the right one where the left lacks the kernel.
+        other: by the right one where both hold it, else NaN.
+        share: `score` of the sum over all kernels of its circuit.
+        strength: `score` of the largest score of its convolution in its circuit, square root.
+        contribution: signed, to the unit's response; NaN where unknown.
+        steps: the circuit first, then the ladder's smaller ones.
+        reachable: kernels that the circuit was, or the circuits were, chosen from.
+    """
+
+    index: KernelIndex
+    ordinal: Ids
+    out: Ids
+    channel: Ids
+    side: NDArray[np.int64]
+    score: NDArray[np.float64]
+    other: NDArray[np.float64]
+    share: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    contribution: NDArray[np.float64]
+    steps: tuple[Step, ...]
+    reachable: int
+
+    def __len__(self) -> int:
+        return len(self.ordinal)
+
+
+def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
+    """The kernels of one circuit, or of two of one model, with what is stored of them.
+
+    QueryError where the two are of different models, or the atlas has no contributions.
+    """
+    pairs = [(circuit, _ladder(circuit))]
+    if against is not None:
+        _, other = aligned(circuit, against)
+        pairs = [(aligned(circuit, against)[0], pairs[0][1]), (other, _ladder(against))]
+        pairs = [
+            (whole, [(f, _moved(ids, own.index, whole.index)) for f, ids in rungs])
+            for (whole, rungs), own in zip(pairs, (circuit, against), strict=True)
+        ]
+    wholes = [whole for whole, _ in pairs]
+    ids = np.unique(np.concatenate([x for w, rungs in pairs for x in (w.ids, *_ids(rungs))]))
+    index = wholes[0].index
+    ordinal = np.searchsorted(np.asarray(index.full_offsets[1:]), ids, side="right")
+    local = ids - np.asarray(index.full_offsets, np.int64)[ordinal]
+    per_row = np.asarray([c.in_channels for c in index.convolutions], np.int64)[ordinal]
+    per_group = np.asarray([c.out_channels // c.groups for c in index.convolutions], np.int64)
+    out = local // per_row
+    scored = [_scores(whole, ids, ordinal, local) for whole in wholes]
+    held = [np.isin(ids, np.concatenate([w.ids, *_ids(rungs)])) for w, rungs in pairs]
+    side = np.zeros(len(ids), np.int64)
+    score, other = scored[0], np.full(len(ids), np.nan)
+    share, strength = _relative(wholes[0], scored[0], ordinal, held[0])
+    if against is not None:
+        side = np.where(held[0], np.where(held[1], SHARED, LEFT), RIGHT)
+        right = _relative(wholes[1], scored[1], ordinal, held[1])
+        score = np.where(side == RIGHT, scored[1], scored[0])
+        other = np.where(side == SHARED, scored[1], np.nan)
+        share = np.where(side == RIGHT, right[0], share)
+        strength = np.where(side == RIGHT, right[1], strength)
+    return Kernels(
+        index=index,
+        ordinal=ordinal,
+        out=out,
+        channel=local % per_row + out // per_group[ordinal] * per_row,
+        side=side,
+        score=score,
+        other=other,
+        share=share,
+        strength=strength,
+        contribution=_contributions(wholes, ids, ordinal, local),
+        steps=_steps(pairs, ids),
+        reachable=len(np.unique(np.concatenate([w.reachable for w in wholes]))),
+    )
+
+
+def _ids(rungs: list[tuple[float, Ids]]) -> list[Ids]:
+    return [ids for _, ids in rungs]
+
+
+def _ladder(circuit: Circuit) -> list[tuple[float, Ids]]:
+    """The atlas' fractions that keep fewer kernels than the circuit, and their circuits: as they
+    are stored, or the best of the mean score of the same images. None of combined circuits."""
+    if len(circuit.origins) != 1 or not circuit.origins[0].alone:
+        return []
+    origin = circuit.origins[0]
+    reader, commit = origin.reader, origin.commit
+    rungs = []
+    # In full precision, as the circuit was chosen: rounding would make ties of near scores.
+    order = ranking(_stored_scores(origin)[circuit.positions]) if origin.images else None
+    nested = not origin.images and commit.form(origin.criterion) == "level"
+    levels = reader.levels(commit, origin.criterion)[circuit.positions] if nested else None
+    names = circuit.index.full_ids(origin.unit.rows)
+    for rung, fraction in enumerate(reader.header.fractions):
+        count = kernels_kept(fraction, commit.kernels)
+        if count >= len(circuit):
+            continue
+        if order is not None:
+            ids = circuit.ids[np.sort(order[:count])]
+        elif levels is not None:
+            ids = circuit.ids[levels > rung]
+        else:
+            ids = names[reader.mask(commit, origin.criterion, rung)]
+        rungs.append((fraction, ids))
+    return rungs[-_MOST_RUNGS:]
+
+
+def _steps(pairs: list[tuple[Circuit, list[tuple[float, Ids]]]], ids: Ids) -> tuple[Step, ...]:
+    every = np.isin(ids, np.concatenate([w.ids for w, _ in pairs]))
+    steps = [Step(_fraction(pairs[0][0]), every)]
+    ladders = [dict(rungs) for _, rungs in pairs]
+    for fraction in ladders[0]:
+        if all(fraction in rungs for rungs in ladders):
+            some = np.concatenate([rungs[fraction] for rungs in ladders])
+            steps.append(Step(fraction, np.isin(ids, some)))
+    return tuple(steps)
+
+
+def _fraction(circuit: Circuit) -> float:
+    """The kept fraction: the ladder's, where a rung keeps as many."""
+    for origin in circuit.origins:
+        for fraction in origin.reader.header.fractions:
+            if origin.alone and kernels_kept(fraction, origin.commit.kernels) == len(circuit):
+                return fraction
+    return len(circuit) / max(1, len(circuit.reachable))
+
+
+def _scores(circuit: Circuit, ids: Ids, ordinal: Ids, local: Ids) -> NDArray[np.float64]:
+    """The score of each kernel by a circuit; of kernels that it does not score, by its origins."""
+    found = np.full(len(ids), np.nan)
+    found[np.searchsorted(ids, circuit.ids)] = circuit.scores
+    for origin in circuit.origins:
+        if not np.isnan(found).any():
+            break
+        found = _filled(found, origin, _stored_scores(origin), circuit.index, ordinal, local)
+    return found
+
+
+def _filled(
+    found: NDArray[np.float64],
+    origin: Origin,
+    stored: NDArray[np.floating],
+    index: KernelIndex,
+    ordinal: Ids,
+    local: Ids,
+) -> NDArray[np.float64]:
+    """What is NaN so far, from an array over an origin's kernel axis."""
+    positions = origin.positions(index, ordinal, local)
+    missing = np.isnan(found) & (positions >= 0)
+    found = found.copy()
+    found[missing] = stored[positions[missing]]
+    return found
+
+
+def _stored_scores(origin: Origin) -> NDArray[np.floating]:
+    reader, commit = origin.reader, origin.commit
+    if not origin.images:
+        return reader.scores(commit, origin.criterion)[0]
+    responses = reader.responses(commit)
+    ranks = dict(zip(responses["image"].to_pylist(), responses["rank"].to_pylist(), strict=True))
+    rows = reader.image_scores(commit, origin.criterion)[[ranks[i] for i in origin.images]]
+    mean: NDArray[np.float64] = rows.astype(np.float64).mean(axis=0)
+    return mean
+
+
+def _contributions(
+    circuits: list[Circuit], ids: Ids, ordinal: Ids, local: Ids
+) -> NDArray[np.float64]:
+    found = np.full(len(ids), np.nan)
+    for circuit in circuits:
+        for origin in circuit.origins:
+            stored = origin.reader.contribution(origin.commit)
+            found = _filled(found, origin, stored, circuit.index, ordinal, local)
+    return found
+
+
+def _relative(
+    circuit: Circuit, score: NDArray[np.float64], ordinal: Ids, held: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Each score's share of the circuit's sum, and the root of its part of its convolution's
+    largest."""
+    total = float(np.nansum(circuit.scores))
+    known = np.where(held, np.nan_to_num(score), 0.0)
+    largest = np.zeros(len(circuit.index.convolutions))
+    np.maximum.at(largest, ordinal, known)
+    top = largest[ordinal]
+    part = np.divide(known, top, out=np.zeros_like(known), where=top > 0)
+    return (known / total if total > 0 else np.zeros_like(known)), np.sqrt(part)
+
+
+def _moved(ids: Ids, own: KernelIndex, index: KernelIndex) -> Ids:
+    """Kernels named by one index -> the same by another that holds all its convolutions."""
+    start = {c.name: s for c, s in zip(index.convolutions, index.full_offsets, strict=False)}
+    offsets = np.asarray(own.full_offsets[:-1], np.int64)
+    shift = np.asarray([start[c.name] for c in own.convolutions], np.int64) - offsets
+    return np.sort(ids + shift[np.searchsorted(offsets, ids, side="right") - 1])
