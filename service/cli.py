@@ -11,7 +11,7 @@ import click
 import pyarrow as pa
 
 from circuit_atlas.service import demo as bundled
-from circuit_atlas.service import exits, jsonout, report
+from circuit_atlas.service import exits, jsonout, report, serving
 from circuit_atlas.service.building import (
     ExecutorKind,
     Overrides,
@@ -235,6 +235,42 @@ def show(
             else report.unit_text(asked, chosen)
         )
     click.echo(text)
+
+
+@cli.command()
+@_ATLAS
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Name or address to listen at; the default is heard by this machine alone.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8000,
+    show_default=True,
+    help="Port to listen at; 0 takes a free one.",
+)
+@click.option("--open/--no-open", "open_browser", default=False, help="Show it in a browser.")
+@_JSON
+@_debug
+def serve(atlas: str, host: str, port: int, open_browser: bool, as_json: bool) -> None:
+    """Serve ATLAS, a folder or URL, to browsers and Python.
+
+    Prints the address. Opened in a browser it shows layers, units, their circuits and images;
+    `Atlas.open(ADDRESS)` reads it from Python as it does a folder. Nothing can be written through
+    it. Ctrl-C stops it.
+    """
+
+    def started(address: str) -> None:
+        told = {"address": address, "atlas": atlas}
+        text = f"{atlas} is served at {address} (Ctrl-C stops)"
+        click.echo(jsonout.to_json(told) if as_json else text)
+
+    serving.serve(atlas, host=host, port=port, on_start=started, open_browser=open_browser)
 
 
 @cli.command()

@@ -155,7 +155,8 @@ class Objects:
 
 
 def open_store(place: str | Path, *, create: bool = False) -> Objects:
-    """Open a folder, or a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...).
+    """Open a folder, a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...), or what
+    `circuit-atlas serve` serves at an `http://` address.
 
     Credentials of a URL come from where obstore looks for them.
 
@@ -165,9 +166,20 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
 
     Raises:
         NotAnAtlasError: there is no such folder, it is a file, or the URL is of no known kind.
-        WriteError: the folder could not be made.
+        WriteError: the folder could not be made, or an address of a server was to be written.
+        StoreError: no server answers at the address.
     """
     text = str(place)
+    if text.startswith(("http://", "https://")):
+        # Imported here: it is a store of objects itself.
+        from circuit_atlas.storage_schema.http_objects import open_served
+
+        if create:
+            raise WriteError(
+                f"cannot write {text}: what `circuit-atlas serve` serves is read-only; give its "
+                "folder or its store's URL"
+            )
+        return open_served(text)
     if _is_url(text):
         try:
             return Objects(from_url(text), place=text)

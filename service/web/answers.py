@@ -149,10 +149,7 @@ class Answerer:
         """
         query = tuple(sorted(request.query_params.multi_items())) if question else ()
         path = request.scope["path"]
-        known = frozenset(
-            tag.strip().removeprefix("W/")
-            for tag in request.headers.get("if-none-match", "").split(",")
-        )
+        known = etags(request)
         zipped = _takes_gzip(request.headers.get("accept-encoding", ""))
 
         def job() -> _Kept:
@@ -204,6 +201,12 @@ class Answerer:
             packed = Rendered(gzip.compress(rendered.body, _LEVEL, mtime=0))
             self.kept.put(zipped_tag, packed, size_bytes=len(packed.body))
         return _Kept(zipped_tag, source.version, rendered, packed.body, zipped=True)
+
+
+def etags(request: Request) -> frozenset[str]:
+    """The tags of what a client has, or `*`."""
+    header = request.headers.get("if-none-match", "")
+    return frozenset(tag.strip().removeprefix("W/") for tag in header.split(","))
 
 
 def _takes_gzip(header: str) -> bool:

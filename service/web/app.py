@@ -20,7 +20,8 @@ from circuit_atlas.service.web import (
     unit_routes,
 )
 from circuit_atlas.service.web.answers import API_VERSION, code_version
-from circuit_atlas.service.web.errors import install
+from circuit_atlas.service.web.atlas_routes import ServerFacts, server_facts
+from circuit_atlas.service.web.errors import install, responses
 from circuit_atlas.service.web.guard import Guard
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.questions import only_known
@@ -78,6 +79,12 @@ def create_app(atlas: Atlas | str | Path, *, limits: Limits | None = None) -> Fa
     ):
         api.include_router(part.router)
     app.include_router(api)
+
+    @app.get("/api/server", response_model=ServerFacts, responses=responses(), tags=["atlas"])
+    async def server() -> ServerFacts:
+        """What answers here, whatever the version of its API."""
+        return server_facts()
+
     app.include_router(pages.router)
     place = opened.place.rstrip("/")
     install(app, hide={place: served.name} if place else {})

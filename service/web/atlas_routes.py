@@ -20,7 +20,6 @@ from circuit_atlas.service.web.answers import (
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import AtlasServed
 from circuit_atlas.service.web.rows import rows_of
-from circuit_atlas.service.web.search import matches
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 
@@ -101,13 +100,12 @@ class AtlasFacts(BaseModel):
 class Match(BaseModel):
     """Something a search found."""
 
-    kind: Literal["layer", "unit", "label", "image"]
+    kind: Literal["layer", "unit", "direction", "label", "picture"]
     text: str = Field(description="Its name.")
-    detail: str = Field(description="What it is, in a few words.")
-    layer: str | None = Field(default=None, description="The layer, or the unit's layer.")
-    unit: int | None = Field(default=None, description="The unit's number.")
-    image: int | None = Field(default=None, description="The image's id.")
-    count: int | None = Field(default=None, description="How many images have the label.")
+    layer: str | None = Field(description="The layer, or the unit's. Null: a label or picture.")
+    unit: int | None = Field(description="The unit's number. Null: no unit or direction.")
+    image: int | None = Field(description="The image's id. Null: no picture.")
+    count: int | None = Field(description="Units of a layer, or images of a label.")
 
 
 Matches = rows_of(Match)
@@ -138,9 +136,7 @@ async def search(
             max_length=limits.TEXT,
         ),
     ],
-    limit: Annotated[
-        int, Query(description="Matches at most.", ge=1, le=limits.FOUND)
-    ] = 20,
+    limit: Annotated[int, Query(description="Matches at most.", ge=1, le=limits.FOUND)] = 20,
 ) -> Response:
     """Layers, units, labels and pictures by name: whole matches first, then starts, then parts."""
 
@@ -149,18 +145,18 @@ async def search(
         return Source(digest(served.version, *names), render)
 
     def render() -> Rendered:
-        found = matches(served, q)
-        shown = found[:limit]
-        note = None if len(shown) == len(found) else f"the first {limit} of {len(found)}"
+        # One more than is shown, to know whether there are more.
+        found = served.atlas.search(q, limit=limit + 1)
+        more = found.num_rows > limit
         return to_json(
             Matches.model_validate(
                 {
-                    "total": len(found),
+                    "total": found.num_rows,
                     "offset": 0,
                     "limit": limit,
-                    "complete": note is None,
-                    "note": note,
-                    "rows": shown,
+                    "complete": not more,
+                    "note": f"the first {limit} matches; there are more" if more else None,
+                    "rows": found.slice(0, limit).to_pylist(),
                 }
             )
         )
@@ -234,5 +230,3 @@ def _facts(served: Served, views: list[LayerView]) -> AtlasFacts:
             "url_bytes": served.limits.url_bytes,
         },
     )
-
-

@@ -81,9 +81,7 @@ async def left_circuit(
     ],
     criterion: Annotated[
         str | None,
-        Query(
-            alias="left.criterion", description="As of a circuit.", max_length=limits.TEXT
-        ),
+        Query(alias="left.criterion", description="As of a circuit.", max_length=limits.TEXT),
     ] = None,
     keep: Annotated[
         float | None, Query(alias="left.keep", description="As of a circuit.", gt=0, le=1)
@@ -120,9 +118,7 @@ async def right_circuit(
     ],
     criterion: Annotated[
         str | None,
-        Query(
-            alias="right.criterion", description="As of a circuit.", max_length=limits.TEXT
-        ),
+        Query(alias="right.criterion", description="As of a circuit.", max_length=limits.TEXT),
     ] = None,
     keep: Annotated[
         float | None, Query(alias="right.keep", description="As of a circuit.", gt=0, le=1)

@@ -124,9 +124,7 @@ class LayerDigests:
             return UnitDigest(r, kernels, responses, None, {}, " ".join(str(error).split()))
         return UnitDigest(r, kernels, responses, top, groups)
 
-    def _fill(
-        self, table: pa.Table, r: NDArray[np.float64], kernels: NDArray[np.int64]
-    ) -> None:
+    def _fill(self, table: pa.Table, r: NDArray[np.float64], kernels: NDArray[np.int64]) -> None:
         place = {protocol: number for number, protocol in enumerate(self.protocols)}
         columns = (
             table[name].to_pylist()
@@ -161,8 +159,7 @@ class Digests:
 def protocols(header: AtlasHeader) -> tuple[Protocol, ...]:
     """Every protocol that an atlas measures by."""
     return tuple(
-        Protocol(*names)
-        for names in itertools.product(header.criteria, header.ablations, SPLITS)
+        Protocol(*names) for names in itertools.product(header.criteria, header.ablations, SPLITS)
     )
 
 

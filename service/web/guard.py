@@ -6,10 +6,12 @@ import logging
 import re
 from urllib.parse import unquote_to_bytes
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from circuit_atlas.service.web.errors import answer
 
+_HEAD = "circuit_atlas.head"
 _LOG = logging.getLogger(__name__)
 # No inline script or style; nothing from elsewhere; pictures may also be made in the page.
 POLICY = "; ".join(
@@ -89,13 +91,18 @@ class Guard:
             await refused(scope, receive, out)
             return
         try:
-            await self.app({**scope, "method": "GET", "path": path}, receive, out)
+            await self.app({**scope, "method": "GET", "path": path, _HEAD: head}, receive, out)
         except Exception as error:
             if started:
                 raise
             _LOG.exception("%s", path)
             fault = answer(500, "internal", f"a fault of the server: {type(error).__name__}")
             await fault(scope, receive, out)
+
+
+def is_head(request: Request) -> bool:
+    """Whether the headers alone are asked for."""
+    return bool(request.scope.get(_HEAD))
 
 
 def segment(text: str) -> str:

@@ -112,7 +112,9 @@ async def picture(
 
     def locate() -> Source:
         served.images.check(image)
-        return Source(served.version, lambda: Rendered(served.pictures.picture(image), "image/jpeg"))
+        return Source(
+            served.version, lambda: Rendered(served.pictures.picture(image), "image/jpeg")
+        )
 
     return await served.answers.reply(request, locate)
 
@@ -150,5 +152,3 @@ async def image_units(
         )
 
     return await served.answers.reply(request, locate)
-
-

@@ -323,5 +323,3 @@ def _bounds(request: Request) -> list[tuple[str, str, float]]:
             raise QueryError(f"{name[: limits.TEXT]}={text[:40]!r} is no finite number")
         found.append((side, column[: limits.TEXT], value))
     return found
-
-

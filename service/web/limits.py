@@ -1,4 +1,4 @@
-"""Every size that the HTTP API allows, in one place. Whatever goes past one is refused with a 4xx."""
+"""Every size that the HTTP API allows, in one place. What goes past one is refused with a 4xx."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROWS = 1000
 PAGE = 100
 """Rows of a page where nothing is said."""
 LISTED = 10_000
-"""Units of one chart, or objects of one raw listing page."""
+"""Units of one chart."""
 DOWNLOAD_ROWS = 500_000
 """Rows of one CSV or Parquet file."""
 EDGES = 20_000
@@ -33,6 +33,7 @@ class Limits:
         answer_bytes: size of one answer, raw objects aside: these are streamed.
         threads: requests that compute at once; the others wait.
         waiting: requests that may wait; one more is told to come back (503).
+        streams: raw objects that are sent at once; one more is told to come back.
         cache_bytes: answers kept, compressed ones included.
         digest_bytes: facts kept of the units of all layers.
         at_once: units whose facts a request reads itself; more are read in the background.
@@ -43,6 +44,7 @@ class Limits:
     answer_bytes: int = 64 * 2**20
     threads: int = 4
     waiting: int = 256
+    streams: int = 128
     cache_bytes: int = 64 * 2**20
     digest_bytes: int = 256 * 2**20
     at_once: int = 32

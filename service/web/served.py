@@ -13,6 +13,7 @@ from circuit_atlas.service.web.errors import found
 from circuit_atlas.service.web.guard import segment
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.pictures import ImageSet, Pictures
+from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.views import LayerView, Views, commit_version
 from circuit_atlas.service.web.work import Work
 
@@ -28,6 +29,7 @@ class Served:
         self.background = Background(self.work)
         self.views = Views(atlas, fresh_s=limits.fresh_s)
         self.pictures = Pictures(atlas)
+        self.raw = Raw(atlas.reader.objects, streams=limits.streams)
         self._digests: Digests | None = None
 
     @property

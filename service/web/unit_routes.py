@@ -153,7 +153,7 @@ async def unit_contrast(
     paging: Pages,
     v: Version = None,
 ) -> Response:
-    """What each group's circuit makes of the unit's top images; no rows where there is one group."""
+    """What each group's circuit makes of the unit's top images; no rows for one group."""
     del v
 
     def rows(one: Unit) -> pa.Table:
@@ -194,7 +194,9 @@ async def response_map(
         top = one.images()["image"].to_pylist()
         if image not in top:
             ids = ", ".join(str(known) for known in top) or "none"
-            raise QueryError(f"unit {one.name} has maps of its top images alone ({ids}), not of {image}")
+            raise QueryError(
+                f"unit {one.name} has maps of its top images alone ({ids}), not of {image}"
+            )
         rank = top.index(image)
         values = one.layer.atlas.reader.response_maps(one.commit)[rank]
         return ResponseMap(

@@ -75,15 +75,15 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
     )
     r = tuple(
-        Sortable(f"r.{fraction:g}", "number", f"Pearson r of the circuit that keeps {fraction:g}.", "1")
+        Sortable(
+            f"r.{fraction:g}", "number", f"Pearson r of the circuit that keeps {fraction:g}.", "1"
+        )
         for fraction in served.atlas.header.fractions
     )
     return fixed + r
 
 
-def unit_row(
-    view: LayerView, digests: LayerDigests, number: int, chosen: Chosen
-) -> dict[str, Any]:
+def unit_row(view: LayerView, digests: LayerDigests, number: int, chosen: Chosen) -> dict[str, Any]:
     """One unit: what is known of it so far."""
     commit, failure = view.commits.get(number), view.failures.get(number)
     unit = digests.units.get(number) if commit is not None else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -119,5 +118,3 @@ class Views:
 
     def _old(self, since: float) -> bool:
         return time.monotonic() - since > self.fresh_s
-
-

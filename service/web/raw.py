@@ -1,0 +1,129 @@
+"""Raw reads of the store: only what the layout names, and nothing through a link out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore
+
+from circuit_atlas.service.web.answers import digest
+from circuit_atlas.service.web.errors import BusyError, NotFoundError
+from circuit_atlas.storage_schema import paths
+from circuit_atlas.storage_schema.errors import StoreError
+from circuit_atlas.storage_schema.objects import Entry, Objects, in_words
+
+_CHUNK_BYTES = 2**20
+
+
+class OpenObject:
+    """An object that is about to be sent."""
+
+    def __init__(self, path: str, result: obstore.GetResult, objects: Objects) -> None:
+        self._path = path
+        self._result = result
+        self._objects = objects
+        meta = result.meta
+        self.size_bytes: int = meta["size"]
+        self.etag = f'"{digest(path, str(meta["e_tag"]), str(meta["last_modified"]))}"'
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Its bytes, a megabyte at a time."""
+        try:
+            async for piece in self._result.stream(min_chunk_size=_CHUNK_BYTES):
+                yield bytes(piece)
+        except (BaseError, OSError) as error:
+            raise StoreError(
+                f"cannot read {self._objects.at(self._path)}: {in_words(error)}"
+            ) from error
+
+
+class Raw:
+    """What may be read of a store as it is. Objects are streamed, not held."""
+
+    def __init__(self, objects: Objects, *, streams: int) -> None:
+        """`streams` objects are sent at once; one more is refused."""
+        self._objects = objects
+        self._streams = streams
+        self._open = 0
+
+    async def open(self, path: str) -> OpenObject:
+        """An object by its path.
+
+        Raises:
+            NotFoundError: no path of an atlas, nothing there, or a link out of the atlas.
+            StoreError: the store refused.
+        """
+        if not paths.is_object(path) or not self._is_inside(path):
+            raise NotFoundError(f"an atlas has no object {path[:80]!r}")
+        try:
+            result = await obstore.get_async(self._objects.store, path)
+        except FileNotFoundError:
+            raise NotFoundError(f"there is no object {path!r}") from None
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {self._objects.at(path)}: {in_words(error)}") from error
+        return OpenObject(path, result, self._objects)
+
+    def check_folder(self, folder: str) -> None:
+        """NotFoundError where an atlas has no such folder."""
+        if not paths.is_folder(folder) or not self._is_inside(folder):
+            raise NotFoundError(f"an atlas has no folder {folder[:80]!r}")
+
+    def entries(self, folder: str) -> list[Entry]:
+        """Every object below a folder, by path."""
+        inside: dict[str, bool] = {}
+        return [
+            entry
+            for entry in self._objects.list(folder)
+            if paths.is_object(entry.path) and self._is_listed(entry.path, inside)
+        ]
+
+    def names(self, folder: str) -> Sequence[str]:
+        """Names in a folder: of folders and of objects of an atlas."""
+        found = []
+        for name in self._objects.names(folder):
+            path = f"{folder}/{name}" if folder else name
+            if (paths.is_object(path) or paths.is_folder(path)) and self._is_inside(path):
+                found.append(name)
+        return found
+
+    def take(self) -> None:
+        """Count one more stream; BusyError where there are as many as may be."""
+        if self._open >= self._streams:
+            raise BusyError(f"{self._open} objects are being sent already: come back in a second")
+        self._open += 1
+
+    def give_back(self) -> None:
+        """Count one less."""
+        self._open -= 1
+
+    @cached_property
+    def _root(self) -> Path | None:
+        """The atlas' folder with all links resolved, or None where it is on no local disk."""
+        store: Any = self._objects.store
+        if not isinstance(store, LocalStore) or store.prefix is None:
+            return None
+        return Path(os.path.realpath(store.prefix))
+
+    def _is_inside(self, path: str) -> bool:
+        """Whether a path leads to within the atlas, whatever links are on the way."""
+        if self._root is None:
+            return True
+        real = Path(os.path.realpath(self._root / path))
+        return real == self._root or self._root in real.parents
+
+    def _is_listed(self, path: str, inside: dict[str, bool]) -> bool:
+        """The same for many: each folder is looked at once."""
+        if self._root is None:
+            return True
+        folder = path.rpartition("/")[0]
+        if folder not in inside:
+            inside[folder] = self._is_inside(folder)
+        if not inside[folder]:
+            return False
+        return not os.path.islink(self._root / path) or self._is_inside(path)
