@@ -19,6 +19,7 @@ import pyarrow as pa
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.service.analysis.finding import search
 from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.polysemanticity import of_layer as polysemanticity
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.similarity import Similarity, of_masks
 from circuit_atlas.service.analysis.summary import LayerTables, Protocol, distribution, summary
@@ -287,6 +288,15 @@ class Layer:
             self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
         )
         return distribution(self, LayerTables.read(self), chosen)
+
+    def polysemanticity(self, *, criterion: str | None = None, keep: float = 0.1) -> pa.Table:
+        """How polysemantic its units are, see `Unit.polysemanticity`, by their stored groups.
+
+        One row a unit that is done. Columns: unit; name; groups; silhouette of the groups, null for
+        one; polysemanticity, null where it is undefined. Reads and ranks the scores of every top
+        image, some ten milliseconds a unit. Errors as of `Unit.polysemanticity`.
+        """
+        return polysemanticity(self, criterion=criterion, keep=keep)
 
     def masks(self, *, keep: float = 0.1, criterion: str | None = None) -> Masks:
         """The circuits of all its units, read once, to ask several things of; see `Masks`."""

@@ -10,7 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from circuit_atlas.jobs.wording import listed, nearest
+from circuit_atlas.service.analysis.contrast import contrast
+from circuit_atlas.service.analysis.groups import Groups, new_groups, stored_groups
 from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.polysemanticity import Polysemanticity
+from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity_of_unit
+from circuit_atlas.service.analysis.projection import projection
 from circuit_atlas.service.circuit import Circuit
 from circuit_atlas.service.display import html_table
 from circuit_atlas.service.origin import Origin
@@ -173,6 +178,91 @@ class Unit:
         one = Masks(self.layer, keep=keep, criterion=criterion)
         one.add(self.number)  # what is wrong is said before the layer is read
         return one.add_all().similar(self.number, limit=limit)
+
+    def groups(
+        self, *, criterion: str | None = None, groups: int | Literal["auto"] | None = None
+    ) -> Groups:
+        """Its sub-feature groups: top images that it computes by the same kernels.
+
+        A sequence of groups, each with its images and its circuit: `unit.groups()[0].circuit(
+        keep=0.1)`. How images are compared and the number of groups is chosen is said in
+        `jobs.groups`.
+
+        Args:
+            criterion: whose scores of single images; the atlas' first that has such.
+            groups: how many, found anew from the stored scores; "auto" for as many as there seem
+                to be, found anew; the stored groups where not given.
+
+        Raises:
+            QueryError: a dead unit, no such criterion, not that many images, an atlas too old to
+                have groups, or scipy is not installed, which finding them anew needs.
+        """
+        if groups is None:
+            return stored_groups(self, criterion=criterion)
+        return new_groups(self, criterion=criterion, groups=None if groups == "auto" else groups)
+
+    def polysemanticity(
+        self,
+        *,
+        criterion: str | None = None,
+        keep: float = 0.1,
+        groups: int | Literal["auto"] | None = None,
+    ) -> Polysemanticity:
+        """How much less the circuits of images of different groups share than those of one group,
+        corrected for what circuits of that size share by chance: `value` is 0 for one feature, and
+        1 for features that have no more in common than any two sets of kernels. The definition
+        stands at the top of `service.analysis.polysemanticity`.
+
+        Args:
+            criterion: whose scores of single images; the atlas' first that has such.
+            keep: the fraction that the images' circuits keep, above 0 and below 1.
+            groups: as in `groups`.
+
+        Raises:
+            QueryError: as of `groups`, or no such fraction.
+        """
+        found = self.groups(criterion=criterion, groups=groups)
+        return polysemanticity_of_unit(self, found, keep=keep)
+
+    def contrast(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
+        """How much of the responses to its own images each group's circuit preserves, and how much
+        of the responses to the others', on every rung: the paper's own comparison.
+
+        One row a group and rung, empty where there is one group. Columns: group; rung; fraction;
+        kernels of the group's circuit; images of the group; others, the unit's other top images;
+        preserved, the sum of |r of the circuit| over the group's images over that of |r of the
+        whole network|; leaked, the same over the other images, small where the circuit suppresses
+        them; selectivity, preserved - leaked. r is the response explained of the unit's output on
+        one image, `atlas.header.response` (`sum_abs`: the sum of its absolute values over
+        positions), so preserved can be above 1. The three are null where |r| of the whole network
+        sums to 0 or there are no such images.
+
+        Args:
+            criterion: whose scores of single images; the atlas' first that has such.
+            ablation: what stood for dropped kernels; the atlas' first.
+
+        Raises:
+            QueryError: no such criterion or ablation, the unit is not stored, or the atlas is too
+                old to have the comparison.
+        """
+        return contrast(self, criterion=criterion, ablation=ablation)
+
+    def projection(self, *, criterion: str | None = None, method: str = "pca") -> pa.Table:
+        """A map of its top images: near each other where it computes them by the same kernels.
+
+        One row an image, by rank. Columns: image; x and y, the first two principal components of
+        the images' vectors, each the square root of every kernel's share of the image's scores, so
+        without a unit; name; label, null where none is known; rank; response; group, as in
+        `groups()`, null where there is none. The table's metadata has criterion, method, and
+        explained_variance: JSON of each component's share of the variance, null where the images
+        do not differ. Reading the scores takes 20 bytes a kernel and image, the map itself 30 a
+        pair of images. `circuit(images=...)` gives the circuit of images picked from the map.
+
+        Raises:
+            QueryError: the unit has no circuit, no such criterion or method, or scikit-learn is not
+                installed.
+        """
+        return projection(self, criterion=criterion, method=method)
 
     @cached_property
     def _found(self) -> Commit | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.storage_schema.errors import QueryError
@@ -56,6 +57,17 @@ def at_least(value: object, smallest: int, *, what: str) -> int:
     if number < smallest:
         raise QueryError(f"{what}={number} is too small: give {smallest} or more")
     return number
+
+
+def module(name: str, *, package: str, what: str) -> Any:
+    """A module of the extra `analysis`; QueryError where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise QueryError(
+            f"{what} needs the package {package!r}, which is not installed: "
+            "python -m pip install 'circuit-atlas[analysis]'"
+        ) from None
 
 
 def _of(atlas: Atlas, given: str | None, known: Sequence[str], what: str, several: str) -> str:

@@ -1,0 +1,115 @@
+"""A map of a unit's top images: near each other where it computes them by the same kernels."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from circuit_atlas.jobs.wording import nearest
+from circuit_atlas.service.analysis import asked
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.unit import Unit
+
+METHODS = ("pca",)
+_BLOCK = 8192
+
+
+def projection(unit: Unit, *, criterion: str | None, method: str) -> pa.Table:
+    """See `Unit.projection`."""
+    if method not in METHODS:
+        raise QueryError(
+            f"there is no projection {method!r}: {nearest(str(method), METHODS, what='methods')}"
+        )
+    atlas = unit.layer.atlas
+    chosen = asked.image_criterion(atlas, criterion)
+    scores = atlas.reader.image_scores(unit.commit, chosen)
+    places, explained = principal(gram(scores))
+    top = unit.images()
+    return pa.table(
+        {
+            "image": top["image"],
+            "x": pa.array(places[:, 0], pa.float64()),
+            "y": pa.array(places[:, 1], pa.float64()),
+            "name": top["name"],
+            "label": top["label"],
+            "rank": top["rank"],
+            "response": top["response"],
+            "group": _groups(unit, chosen, top["image"]),
+        }
+    ).replace_schema_metadata(
+        {
+            "criterion": chosen,
+            "method": method,
+            "explained_variance": json.dumps(explained),
+        }
+    )
+
+
+def gram(scores: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Products of the images' vectors, each the square root of every kernel's share of the image's
+    scores (so of length 1): their distance is the Hellinger distance of the shares times sqrt 2.
+
+    Shares, since the size of all scores together says how strongly the unit responds to an image
+    and not by which kernels. Their roots, since a few kernels of the first convolutions hold most
+    of the score on every image, and would decide alone where the images lie. Sub-feature groups are
+    found by the same distance, see `jobs.groups`.
+
+    Works through 8,192 kernels at a time. Shape: (images, images), from (images, kernels) with NaN
+    for kernels out of reach.
+    """
+    total = np.nansum(scores, axis=1, dtype=np.float64)
+    products = np.zeros((len(scores), len(scores)))
+    for at in range(0, scores.shape[1], _BLOCK):
+        block = np.nan_to_num(scores[:, at : at + _BLOCK].astype(np.float64))
+        roots = np.sqrt(block / np.where(total > 0, total, 1.0)[:, None])
+        products += roots @ roots.T
+    return products
+
+
+def principal(
+    products: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], tuple[float | None, float | None]]:
+    """Principal components 1 and 2 of vectors of which the products are known: (images, 2), and
+    each one's share of the variance, None where there is none.
+
+    That is PCA in its dual form (scikit-learn's `KernelPCA` with a linear kernel): exact, and the
+    size of the images' number rather than the kernels'. Of the two directions that an axis can
+    have, the one in which the image farthest out is positive.
+
+    Raises:
+        QueryError: scikit-learn is not installed.
+    """
+    count = len(products)
+    centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
+    variance = float(np.trace(centred))
+    if count < 2 or variance <= 1e-12 * float(np.trace(products)):
+        return np.zeros((count, 2)), (None, None)
+    decomposition = asked.module("sklearn.decomposition", package="scikit-learn", what="projection")
+    model = decomposition.KernelPCA(
+        n_components=2, kernel="precomputed", eigen_solver="auto", random_state=0
+    )
+    places = np.zeros((count, 2))
+    found = model.fit_transform(products)
+    places[:, : found.shape[1]] = found
+    for axis in range(2):
+        if places[np.argmax(np.abs(places[:, axis])), axis] < 0:
+            places[:, axis] *= -1
+    first, second = (float(value) for value in np.square(places).sum(axis=0) / variance)
+    return places, (first, second)
+
+
+def _groups(unit: Unit, criterion: str, images: pa.ChunkedArray) -> pa.Array:
+    """The stored group of each image; null in an atlas that is too old to have them."""
+    reader = unit.layer.atlas.reader
+    if reader.header.schema < NETWORK_SINCE:
+        return pa.nulls(len(images), pa.int16())
+    rows = reader.groups(unit.commit).to_pylist()
+    of = {row["image"]: row["group"] for row in rows if row["criterion"] == criterion}
+    return pa.array([of.get(image) for image in images.to_pylist()], pa.int16())
