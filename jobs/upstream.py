@@ -107,6 +107,8 @@ def _push(network: Network, step: Step, mark: Tensor) -> list[tuple[str, Tensor]
     """Marks of a step's inputs. A map's mark is (units, channels, 1, 1), another tensor's has the
     tensor's own shape after the units axis."""
     units = len(mark)
+    if not step.inputs:  # a constant, as large as the batch
+        return []
     if step.convolution is not None:
         groups = network.sites[step.convolution].groups
         channels = network.shape(step.inputs[0])[0]
