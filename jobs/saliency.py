@@ -12,7 +12,7 @@ response, w for the kernel's weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -26,33 +26,63 @@ from circuit_atlas.jobs.passes import Call
 _PIECE_BYTES = 4 << 20
 
 
+CONTRIBUTION = "contribution"
+"""Name of the signed contribution among scores."""
+
+
 def actgrad(calls: Sequence[Call]) -> Tensor:
     """Activation x gradient: mean over positions of |A_oi * dr/dY_o|.
 
     Since |A G| = |A| |G|, it is for each output channel a matrix product of |A| (in, positions)
     with |G| (positions, units). A convolution that runs several times sums its calls.
     """
-    return _sum([_actgrad(call) for call in calls])
+    return _sum([_activation_gradient(call, signed=False)[0] for call in calls])
 
 
-def _actgrad(call: Call) -> Tensor:
+def contribution(calls: Sequence[Call]) -> Tensor:
+    """Signed contribution: mean over positions of A_oi * dr/dY_o, which is the sum over the
+    kernel's weights of w * dr/dw, over the positions.
+
+    Where it is positive the kernel excites the unit, where negative it inhibits it; its magnitude
+    is at most `actgrad`. A convolution that runs several times sums its calls.
+    """
+    return actgrad_and_contribution(calls)[1]
+
+
+def actgrad_and_contribution(calls: Sequence[Call]) -> tuple[Tensor, Tensor]:
+    """Both in one: the maps A and the gradients G serve for |A| |G| and for A G."""
+    found = [_activation_gradient(call, signed=True) for call in calls]
+    return _sum([pair[0] for pair in found]), _sum([pair[1] for pair in found])
+
+
+def _activation_gradient(call: Call, *, signed: bool) -> tuple[Tensor, Tensor]:
+    """Means over positions of |A| |G|, and where asked for of A G (else the same again)."""
     groups, rows, inputs, weights = call.weight.shape
     laid = call.columns()
     if weights == 1 and call.maxima is None:
-        # A_oi = w_oi x_i, so |w| leaves the sum over positions.
-        maps = laid[:, :, 0].abs().transpose(1, 2)
-        products = [_product(piece.abs(), maps) for piece in _batches(call)]
-        return torch.cat(products) * call.weight[..., 0].abs() / call.positions
-    gradient = _stacked(call).abs_().permute(1, 2, 3, 0)
+        # A_oi = w_oi x_i, so w leaves the sum over positions.
+        weight = call.weight[..., 0] / call.positions
+        maps = laid[:, :, 0].transpose(1, 2)
+        pieces = _batches(call)
+        plain = torch.cat([_product(p, maps) for p in pieces]).mul_(weight) if signed else None
+        maps = maps.abs()
+        scores = torch.cat([_product(piece.abs(), maps) for piece in pieces]).mul_(weight.abs())
+        return scores, scores if plain is None else plain
+    gradient = _stacked(call).permute(1, 2, 3, 0)
+    magnitude = gradient.abs() if signed else gradient.abs_()
     scores = gradient.new_empty((groups, rows, inputs, call.units))
+    sums = torch.empty_like(scores) if signed else scores
     for part, some in _pieces(laid, rows):
-        maps = torch.matmul(call.weight[part, some].transpose(1, 2), laid[part]).abs_()
+        maps = torch.matmul(call.weight[part, some].transpose(1, 2), laid[part])
         maps = maps.transpose(1, 2)
         if call.maxima is not None:
             places, alive = (of[part, some, None] for of in call.maxima)
             maps = maps.gather(3, places.expand(-1, -1, inputs, -1)) * alive
-        scores[part, some] = torch.matmul(maps, gradient[part, some])
-    return scores.permute(3, 0, 1, 2) / call.positions
+        if signed:
+            sums[part, some] = torch.matmul(maps, gradient[part, some])
+        scores[part, some] = torch.matmul(maps.abs_(), magnitude[part, some])
+    laid_out = [found.permute(3, 0, 1, 2) / call.positions for found in (scores, sums)]
+    return laid_out[0], laid_out[1]
 
 
 def snip(calls: Sequence[Call]) -> Tensor:
@@ -61,6 +91,11 @@ def snip(calls: Sequence[Call]) -> Tensor:
     In a masked network, whose calls carry the unmasked w and the masked network's gradient, it is
     |dr/dm| averaged over the kernel for a mask entry m on each weight: the score of FORCE.
     """
+    return snip_and_contribution(calls)[0]
+
+
+def snip_and_contribution(calls: Sequence[Call]) -> tuple[Tensor, Tensor]:
+    """`snip`, and `contribution` from the same gradients of the weights."""
     applied = [call.applied for call in calls]
     weights = calls[0].weight.shape[-1]
     # Weights of a kernel before its input channels, so that the mean adds up whole rows.
@@ -69,11 +104,13 @@ def snip(calls: Sequence[Call]) -> Tensor:
         parts = zip(*(_weight_gradients(call) for call in calls), strict=True)
     else:
         parts = zip(*(_column_gradients(call) for call in calls), strict=True)
-    scores = []
+    scores, sums = [], []
     for terms in parts:
-        worth = (_sum(terms) * weight).abs_()
-        scores.append(worth.sum(-2).div_(weights))
-    return torch.cat(scores)
+        worth = _sum(terms) * weight
+        each = [(term * weight).sum(-2) for term in terms] if len(terms) > 1 else [worth.sum(-2)]
+        sums.append(_sum([s / call.positions for s, call in zip(each, calls, strict=True)]))
+        scores.append(worth.abs_().sum(-2).div_(weights))
+    return torch.cat(scores), torch.cat(sums)
 
 
 def _weight_gradients(call: Call) -> Iterator[Tensor]:
@@ -155,6 +192,20 @@ def random(kernels: int, *, seed: int, unit: Sequence[int]) -> NDArray[np.float3
 
 PER_IMAGE: dict[str, Callable[[Sequence[Call]], Tensor]] = {"actgrad": actgrad, "snip": snip}
 """Scores that are means over images, and so can be recombined for any set of them."""
+
+
+def site_scores(calls: Sequence[Call], names: Collection[str]) -> dict[str, Tensor]:
+    """Several of `PER_IMAGE` and `contribution` of one convolution, (units, g, o, i) each, with as
+    little work as they need together."""
+    found: dict[str, Tensor] = {}
+    signed = CONTRIBUTION in names
+    if "snip" in names:
+        found["snip"], found[CONTRIBUTION] = snip_and_contribution(calls)
+    elif signed:
+        found["actgrad"], found[CONTRIBUTION] = actgrad_and_contribution(calls)
+    if "actgrad" in names and "actgrad" not in found:
+        found["actgrad"] = actgrad(calls)
+    return {name: found[name] for name in names}
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:

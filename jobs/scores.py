@@ -13,7 +13,7 @@ from torch import Tensor
 from circuit_atlas.jobs.forward import Forward
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.passes import site_passes
-from circuit_atlas.jobs.saliency import PER_IMAGE, magnitude, random
+from circuit_atlas.jobs.saliency import CONTRIBUTION, magnitude, random, site_scores
 from circuit_atlas.jobs.targets import Response
 
 
@@ -23,7 +23,8 @@ class BlockScores:
 
     Attributes:
         mean: (units, kernels) float32 over all images, NaN where a kernel cannot reach the unit.
-        kept: for each unit, (kept images, kernels) float32 in the order asked for.
+        kept: for each unit, (kept images, kernels) float32 in the order asked for; empty for
+            `contribution`.
     """
 
     mean: NDArray[np.float32]
@@ -45,7 +46,7 @@ def per_image_scores(
         layer: the layer.
         numbers: the units.
         batches: images (batch, 3, height, width) in order.
-        criteria: names in `saliency.PER_IMAGE`.
+        criteria: names in `saliency.PER_IMAGE`, and `contribution`.
         response: what is explained.
         block: units that walk back together.
 
@@ -64,8 +65,8 @@ def per_image_scores(
                 for targets, own_rows in prepared:
                     out = {name: batch.new_zeros((len(targets), kernels)) for name in criteria}
                     for scored in site_passes(forward, targets, response, one_row=own_rows):
-                        for name in criteria:
-                            layer.place(out[name], scored, PER_IMAGE[name](scored.calls))
+                        for name, values in site_scores(scored.calls, criteria).items():
+                            layer.place(out[name], scored, values)
                     for name in criteria:
                         parts[name].append(out[name])
                 yield place, {name: torch.cat(some) for name, some in parts.items()}
@@ -82,7 +83,8 @@ def score_images(
     response: Response,
     block: int,
 ) -> dict[str, BlockScores]:
-    """Mean scores over all images, and single images' scores where they are asked for.
+    """Mean scores over all images, and single images' scores where they are asked for; of
+    `contribution` the mean alone.
 
     Args:
         layer, numbers, batches, criteria, response, block: as in `per_image_scores`.
@@ -92,7 +94,8 @@ def score_images(
     # On the device, so that nothing waits for it before the end; MPS has no float64.
     exact = torch.float32 if like.device.type == "mps" else torch.float64
     total = {name: like.new_zeros(shape, dtype=exact) for name in criteria}
-    kept = {name: [like.new_empty((len(keep[n]), shape[1])) for n in numbers] for name in criteria}
+    single = [name for name in criteria if name != CONTRIBUTION]
+    kept = {name: [like.new_empty((len(keep[n]), shape[1])) for n in numbers] for name in single}
     count = 0
     for place, scores in per_image_scores(
         layer, numbers, batches, criteria=criteria, response=response, block=block
@@ -100,7 +103,7 @@ def score_images(
         count += 1
         for name, values in scores.items():
             total[name] += values
-            for row, number in enumerate(numbers):
+            for row, number in enumerate(numbers if name in kept else ()):
                 if place in keep[number]:
                     kept[name][row][list(keep[number]).index(place)] = values[row]
     results = {}
@@ -108,7 +111,7 @@ def score_images(
         mean = _on_axis(layer, numbers, total[name] / max(count, 1))
         own = (
             _on_axis(layer, [number] * len(rows), rows)
-            for number, rows in zip(numbers, kept[name], strict=True)
+            for number, rows in zip(numbers, kept.get(name, ()), strict=name in kept)
         )
         results[name] = BlockScores(mean, tuple(own))
     return results

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from circuit_atlas.jobs.force import Course, force_scores, schedule
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.prune import keep_best
+from circuit_atlas.jobs.saliency import CONTRIBUTION
 from circuit_atlas.jobs.scores import magnitude_scores, random_scores, score_images
 from tests.jobs.axis import on_axis, open_double, pictures
 from tests.oracles import scores as oracle
@@ -51,6 +53,33 @@ def assert_scores(network: Network, layer: Layer, target: Target, *, count: int 
         largest = np.nanmax(wanted, initial=0.0) or 1.0
         np.testing.assert_allclose(found.kept[0], wanted, rtol=0, atol=TOLERANCE * largest)
         np.testing.assert_allclose(found.mean[0], wanted.mean(0), rtol=0, atol=TOLERANCE * largest)
+    assert_contribution(network, layer, target, images)
+
+
+def assert_contribution(network: Network, layer: Layer, target: Target, images: Tensor) -> None:
+    """The signed contribution, found on the way to either score, and its bound."""
+    wanted = on_axis(layer, target.unit, oracle.contribution(network.module, images, target)).mean(
+        0
+    )
+    for criteria in (["actgrad", CONTRIBUTION], ["snip", CONTRIBUTION]):
+        found = score_images(
+            layer,
+            [target.unit],
+            [images],
+            keep={target.unit: [0]},
+            criteria=criteria,
+            response=target.response,
+            block=4,
+        )
+        assert set(found) == set(criteria)
+        mean, kept = found[CONTRIBUTION].mean[0], found[CONTRIBUTION].kept
+        assert kept == ()
+        largest = np.nanmax(np.abs(wanted), initial=0.0) or 1.0
+        np.testing.assert_allclose(mean, wanted, rtol=0, atol=TOLERANCE * largest)
+        if "actgrad" in found:
+            bound = found["actgrad"].mean[0]
+            known = ~np.isnan(bound)
+            assert (np.abs(mean[known]) <= bound[known] * (1 + TOLERANCE)).all()
 
 
 @pytest.mark.parametrize(("name", "target"), CASES)
@@ -88,7 +117,7 @@ def test_batches_and_blocks_change_nothing(name):
     network, layer = opened(name, NAMED[name]().targets[-1])
     images = pictures(network, 16)
     units = list(range(layer.index.channels))
-    criteria = list(CRITERIA)
+    criteria = [*CRITERIA, CONTRIBUTION]
 
     def scores(numbers, batch, block):
         return score_images(

@@ -29,11 +29,17 @@ from tests.oracles.convolutions import (
 )
 
 Scores = dict[str, NDArray[np.float64]]
+Kind = Literal["actgrad", "contribution", "snip"]
 
 
 def actgrad(model: nn.Module, images: Tensor, target: Target) -> Scores:
     """Mean over positions of abs(A_oi · dr/dY_o), image by image: (images, out, in) each."""
     return _per_image("actgrad", model, images, target, None)
+
+
+def contribution(model: nn.Module, images: Tensor, target: Target) -> Scores:
+    """Mean over positions of A_oi · dr/dY_o, with its sign, image by image: (images, out, in)."""
+    return _per_image("contribution", model, images, target, None)
 
 
 def snip(model: nn.Module, images: Tensor, target: Target, *, masks: Masks | None = None) -> Scores:
@@ -127,7 +133,7 @@ def kernels(reach: Masks) -> int:
 
 
 def _per_image(
-    kind: Literal["actgrad", "snip"],
+    kind: Kind,
     model: nn.Module,
     images: Tensor,
     target: Target,
@@ -139,7 +145,7 @@ def _per_image(
 
 
 def _one_image(
-    kind: Literal["actgrad", "snip"],
+    kind: Kind,
     model: nn.Module,
     image: Tensor,
     target: Target,
@@ -168,7 +174,7 @@ def _one_image(
 
 
 def _averages(
-    kind: Literal["actgrad", "snip"],
+    kind: Kind,
     calls: dict[str, Call],
     gradients: Sequence[Tensor | None],
 ) -> Scores:
@@ -180,9 +186,11 @@ def _averages(
             continue  # The convolution runs, but nothing of it leads to the target.
         for out in range(out_channels):
             for place in range(places):
-                if kind == "actgrad":
-                    product = call.kernel_map(out, place) * gradient[0, out]
-                else:
+                if kind == "snip":
                     product = call.weight[out, place] * gradient[out, place]
-                scores[name][out, place] = float(product.abs().mean())
+                else:
+                    product = call.kernel_map(out, place) * gradient[0, out]
+                if kind != "contribution":
+                    product = product.abs()
+                scores[name][out, place] = float(product.mean())
     return scores
