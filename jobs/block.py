@@ -15,7 +15,7 @@ from circuit_atlas.jobs.circuits import KernelMeans, kernel_means
 from circuit_atlas.jobs.evaluate import is_constant
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.receptive import Interval, receptive_fields
-from circuit_atlas.jobs.saliency import PER_IMAGE
+from circuit_atlas.jobs.saliency import CONTRIBUTION, PER_IMAGE
 from circuit_atlas.jobs.scores import BlockScores, score_images
 from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.subfeatures import top_places
@@ -33,7 +33,8 @@ class Block:
         maps: (units, images, height, width), each unit's full response.
         responses: (units, images).
         top: for each unit, places of its top images by rank.
-        scores: by criterion, for the live units, in the order of `live`.
+        scores: by criterion, for the live units, in the order of `live`; and the signed
+            `contribution`.
         live: numbers of the units that are neither dead nor failing.
         means: every kernel's mean contribution, where the spec asks for mean ablation.
         together: images that go through the network at one time.
@@ -94,13 +95,13 @@ def open_block(
     }
     criteria = [name for name in spec.criteria if name in PER_IMAGE]
     scores: Mapping[str, BlockScores] = {}
-    if live and criteria:
+    if live:
         scores = score_images(
             layer,
             live,
             source.batches(scoring, together),
             keep=top,
-            criteria=criteria,
+            criteria=[*criteria, CONTRIBUTION],
             response=spec.response,
             block=len(live),
         )

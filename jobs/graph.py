@@ -172,14 +172,16 @@ class Network:
             del values[name]
         return values
 
-    def output(self, images: Tensor) -> Tensor:
+    def output(self, images: Tensor, seen: Callable[[Step, Tensor], None] | None = None) -> Tensor:
         """The layer's output for a batch of images, (batch, channels, height, width); every other
-        value goes once it has been read."""
+        value goes once it has been read. `seen` is shown each step's result as it comes."""
         sizes = self.sizes.at(len(images), self.image)
         values: dict[str, Any] = {self.image: channels_last(images), **sizes}
         left = dict(self.reads)
         for step in self.steps:
             values[step.name] = step.run(values)
+            if seen is not None:
+                seen(step, values[step.name])
             for name in step.inputs:
                 left[name] -= 1
                 if not left[name]:

@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from circuit_atlas.jobs.graph import Network
+from circuit_atlas.jobs.groups import MOST_GROUPS
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.stem import stem_size
 from circuit_atlas.storage_schema.errors import SpecError
@@ -187,10 +188,12 @@ def _unit(layer: Layer, header: AtlasHeader, images: int, kernels: int) -> int:
     rungs, top = len(header.fractions), header.top_images
     scored = len(header.image_criteria)
     position = layer.index.height * layer.index.width * _FLOAT
-    kept = scored * kernels * _FLOAT * (1 + top) + images * position
-    scoring = _cotangents(layer.network) + scored * kernels * (2 * _FLOAT + _DOUBLE)
-    runs = len(header.criteria) * rungs * images + scored * rungs * top
-    running = kernels * (len(header.criteria) * (rungs + _FLOAT) + scored * top * rungs)
+    # The signed contribution is scored as a criterion without scores of single images.
+    kept = kernels * _FLOAT * (1 + scored * (1 + top)) + images * position
+    scoring = _cotangents(layer.network) + (1 + scored) * kernels * (2 * _FLOAT + _DOUBLE)
+    groups = scored * min(MOST_GROUPS, top)
+    runs = len(header.criteria) * rungs * images + (scored + groups) * rungs * top
+    running = kernels * (len(header.criteria) * (rungs + _FLOAT) + (scored * top + groups) * rungs)
     running += len(header.ablations) * runs * position
     force = 0
     if "force" in header.criteria:

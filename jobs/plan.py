@@ -19,6 +19,7 @@ from circuit_atlas.jobs.targets import check_position, response_text
 from circuit_atlas.jobs.wording import listed
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.network import TOP_CROPS
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 
@@ -173,7 +174,8 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
                 units=units,
                 kernels=index.index.size,
                 tasks=len(own),
-                size_bytes=units * _unit_bytes(build.header, index, build.images.num_rows),
+                size_bytes=units * _unit_bytes(build.header, index, build.images.num_rows)
+                + (_network_bytes(index) if units else 0),
             )
         )
     splits = build.images["split"].to_pylist()
@@ -189,11 +191,24 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
 def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int) -> int:
     rungs = len(header.fractions)
     per_kernel = sum(4 * header.runs(name) + 1 for name in header.criteria)
-    per_kernel += 2 * header.top_images * len(header.image_criteria)
+    per_kernel += 2 * header.top_images * len(header.image_criteria) + 4
+    maps = 4 * header.top_images * index.height * index.width
     protocols = len(header.criteria) * len(header.ablations) * rungs
     rows = images + 2 * protocols
-    rows += header.top_images * len(header.image_criteria) * len(header.ablations) * rungs
-    return per_kernel * index.index.size + _ROW_BYTES * rows + _UNIT_BYTES
+    top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * rungs
+    # Of single images, and of the groups' circuits: more than two groups are rare.
+    rows += 3 * top_rows
+    return per_kernel * index.index.size + maps + _ROW_BYTES * rows + _UNIT_BYTES
+
+
+def _network_bytes(index: LayerIndex) -> int:
+    """Weights and channel crops of a layer, stored once."""
+    weights = sum(
+        c.out_channels * c.in_channels * c.kernel_size[0] * c.kernel_size[1]
+        for c in index.index.convolutions
+    )
+    channels = sum(convolution.out_channels for convolution in index.index.convolutions)
+    return 4 * weights + _ROW_BYTES * TOP_CROPS * channels
 
 
 def _versions() -> tuple[tuple[str, str], ...]:

@@ -17,16 +17,20 @@ from circuit_atlas.jobs.operations import CHANNEL_MOVES, POINTWISE
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def receptive_fields(network: Network) -> tuple[Interval, Interval]:
-    """For each row of the layer's map, and for each column, the first and last pixel of the image
-    that it can see: ((height,), (height,)) and ((width,), (width,)), both ends included."""
-    return _along(network, 0), _along(network, 1)
+def receptive_fields(network: Network, of: Step | None = None) -> tuple[Interval, Interval]:
+    """For each row of a map, and for each column, the first and last pixel of the image that it
+    can see: ((height,), (height,)) and ((width,), (width,)), both ends included.
+
+    The map is the layer's, or the result of another step.
+    """
+    step = of or network.target
+    return _along(network, step, 0), _along(network, step, 1)
 
 
-def _along(network: Network, axis: int) -> Interval:
-    size = network.target.shape[1 + axis]
+def _along(network: Network, of: Step, axis: int) -> Interval:
+    size = of.shape[1 + axis]
     every = np.arange(size, dtype=np.int64)
-    seen: dict[str, Interval] = {network.target.name: (every, every)}
+    seen: dict[str, Interval] = {of.name: (every, every)}
     for step in reversed(network.steps):
         window = seen.pop(step.name, None)
         if window is None:

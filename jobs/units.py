@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.block import Block
+from circuit_atlas.jobs.contrast import Grouped, group_top_images
 from circuit_atlas.jobs.evaluate import Reference
 from circuit_atlas.jobs.force import Course, force_scores, schedule
 from circuit_atlas.jobs.prune import keep_best, kernels_kept, ladder
+from circuit_atlas.jobs.saliency import CONTRIBUTION
 from circuit_atlas.jobs.scores import magnitude_scores, random_scores
 from circuit_atlas.jobs.subfeatures import response_rows
 from circuit_atlas.jobs.trials import Trial, run
@@ -39,11 +41,13 @@ class Pruned:
         criteria: scores and masks.
         sets: with its criterion, a trial of the set's circuits on all images, for each ablation.
         singles: the same of each top image's own circuits, on that image.
+        grouped: groups of the top images, by criterion, and trials of the groups' circuits.
     """
 
     criteria: tuple[CriterionRecord, ...]
     sets: tuple[tuple[str, Trial], ...]
     singles: tuple[tuple[str, Trial], ...]
+    grouped: tuple[Grouped, ...]
 
 
 def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
@@ -58,6 +62,7 @@ def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | F
             pruned[key] = failure(key, error)
     ready = [unit for unit in pruned.values() if isinstance(unit, Pruned)]
     trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
+    trials += [trial for unit in ready for some in unit.grouped for _, trial in some.trials]
     if trials:
         run(block.layer, trials, block.batches, means=block.means)
     each_s = block.shared_s + (time.perf_counter() - started) / len(keys)
@@ -110,7 +115,7 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
             "look at the weights and the preprocessing"
         )
     if key.unit not in block.live:
-        return Pruned((), (), ())
+        return Pruned((), (), (), ())
     criteria = tuple(_criterion(block, key.unit, name, force) for name in block.header.criteria)
     places = range(len(block.images))
     trial = partial(Trial, key.unit)
@@ -124,7 +129,20 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
             sets.append((record.name, trial(ablation, record.masks, full, places)))
             for place, masks in own:
                 singles.append((record.name, trial(ablation, masks, full[[place]], [place])))
-    return Pruned(criteria, tuple(sets), tuple(singles))
+    top = block.top[key.unit]
+    grouped = tuple(
+        group_top_images(
+            record.name,
+            record.image_scores,
+            number=key.unit,
+            full=full,
+            top=top,
+            header=block.header,
+        )
+        for record in criteria
+        if record.image_scores is not None
+    )
+    return Pruned(criteria, tuple(sets), tuple(singles), grouped)
 
 
 def _criterion(
@@ -160,6 +178,10 @@ def _criterion(
 
 def _record(block: Block, key: UnitKey, unit: Pruned, compute_s: float) -> CircuitRecord:
     number = key.unit
+    contribution = response_maps = None
+    if unit.criteria:
+        contribution = block.scores[CONTRIBUTION].mean[block.live.index(number)]
+        response_maps = block.full(number)[list(block.top[number])]
     splits: list[Split] = ["scoring"] * block.scoring
     splits += ["held_out"] * (len(block.images) - block.scoring)
     return CircuitRecord(
@@ -178,6 +200,16 @@ def _record(block: Block, key: UnitKey, unit: Pruned, compute_s: float) -> Circu
         faithfulness=tuple(_faithfulness(block, unit)),
         subfeatures=tuple(_subfeatures(block, unit)),
         compute_s=compute_s,
+        contribution=contribution,
+        response_maps=response_maps,
+        groups=tuple(row for some in unit.grouped for row in some.group_rows(block.images)),
+        contrast=tuple(
+            row
+            for some in unit.grouped
+            for row in some.contrast_rows(
+                block.images, header=block.header, response=block.source.spec.circuits.response
+            )
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from circuit_atlas.jobs.allocator import keep_freed_memory
 from circuit_atlas.jobs.block import open_block
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.memory import Needs, Portion, default_budget, is_out_of_memory, needs
+from circuit_atlas.jobs.network import network_record
 from circuit_atlas.jobs.plan import Task, resolve_source
 from circuit_atlas.jobs.source import Source
 from circuit_atlas.jobs.spec import BuildSpec
@@ -24,6 +25,7 @@ from circuit_atlas.storage_schema.errors import (
 )
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.network import store
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord, Receipt
@@ -75,6 +77,7 @@ class Worker:
         self._header = build.header
         run = self._source.spec.run
         self._needs: dict[str, Needs] = {}
+        self._networks: set[str] = set()
         self._budget_bytes = run.memory_bytes or default_budget(
             self._source.device, workers=job.workers, threads=job.threads
         )
@@ -98,6 +101,7 @@ class Worker:
                 waiting.appendleft(group[portion.units :])
                 group = group[: portion.units]
             try:
+                self._store_network(layer, portion.images)
                 numbers = [key.unit for key in group]
                 together = portion.images
                 block = open_block(self._source, layer, self._header, numbers, together=together)
@@ -116,6 +120,15 @@ class Worker:
                     # What went wrong for several units at once is that of one of them.
                     waiting.extendleft((key,) for key in reversed(left))
         return tuple(receipts[key] for key in task.units)
+
+    def _store_network(self, layer: Layer, together: int) -> None:
+        """What the layer's units share in the store, before the first of them."""
+        if layer.index.layer in self._networks:
+            return
+        scoring = self._source.images.scoring
+        batches = self._source.batches(scoring, together)
+        store(self._objects, layer.index, lambda: network_record(layer, scoring, batches))
+        self._networks.add(layer.index.layer)
 
     def _portion(self, layer: Layer) -> Portion:
         if layer.index.layer not in self._needs:

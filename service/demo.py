@@ -36,7 +36,7 @@ def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
             "model": {"reference": "demo:squeezenet1_1"},
             "images": {"source": "demo:photos", "held_out": "odd"},
             "layers": [{"name": LAYER, "units": spread(units)}],
-            "circuits": {"criteria": ["actgrad"]},
+            "circuits": {"criteria": ["actgrad", "random"]},
             "run": {"store": here(store)},
         }
     )

@@ -1,0 +1,157 @@
+"""Sub-feature groups: a unit's top images, by the kernels that it sees them through.
+
+Images are points: the square roots of an image's scores, as a vector of length 1. Their distances
+are Euclidean, they are clustered by Ward's method, and the number of groups is the one with the
+largest mean silhouette (Rousseeuw 1987), or one: several groups count only where
+
+- their silhouette is at least .25, below which "no substantial structure" is the usual reading, and
+- hardly any sample of one group is split as well. One group is the null hypothesis of SigClust (Liu
+  et al. 2008): points drawn from a normal distribution with the variances of these points along
+  their principal axes. Their best silhouette over all numbers of groups has to be smaller than
+  that of the images in 95 of 100 samples.
+
+Everything drawn is drawn from the same seed, so the same scores give the same groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.storage_schema.errors import QueryError
+
+MOST_GROUPS = 6
+# Fewer images hold no two groups that could be told from chance.
+FEWEST_IMAGES = 4
+SILHOUETTE = 0.25
+_SAMPLES = 99
+_LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of images.
+
+    Attributes:
+        labels: (images,) int64: the group of each, from 0, the largest first, ties by image.
+        count: how many.
+        silhouette: their mean silhouette, in [-1, 1]; None for one group.
+        chance: share of samples of one group whose best silhouette is as large as the best of
+            these images; None where it was not asked, as for a given number of groups.
+    """
+
+    labels: NDArray[np.int64]
+    count: int
+    silhouette: float | None
+    chance: float | None
+
+
+def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> Groups:
+    """Groups of images by their scores.
+
+    Args:
+        scores: (images, kernels), not negative, NaN where a kernel cannot reach the unit.
+        groups: how many, instead of as many as there seem to be.
+
+    Raises:
+        QueryError: not that many images.
+    """
+    count = len(scores)
+    if groups is not None and not 1 <= groups <= count:
+        raise QueryError(
+            f"groups={groups} is out of range: there are {count} images, so give 1 to {count}"
+        )
+    one = Groups(np.zeros(count, dtype=np.int64), 1, None, None)
+    if groups == 1 or (groups is None and count < FEWEST_IMAGES):
+        return one
+    points = _points(scores)
+    if groups is not None:
+        labels = _ordered(_ward(points, [groups])[0])
+        found = len(np.unique(labels))
+        return Groups(labels, found, silhouette(distances(points), labels), None)
+    numbers = range(2, min(MOST_GROUPS, count - 1) + 1)
+    best, labels = _best(points, numbers)
+    if best < SILHOUETTE:
+        return one
+    chance = _chance(points, numbers, best)
+    if chance > _LEVEL:
+        return Groups(one.labels, 1, None, chance)
+    labels = _ordered(labels)
+    return Groups(labels, int(labels.max()) + 1, best, chance)
+
+
+def distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Euclidean distances of all pairs: (points, axes) -> (points, points)."""
+    squares = (points**2).sum(1)
+    squared = squares[:, None] + squares[None] - 2 * points @ points.T
+    np.fill_diagonal(squared, 0)
+    return np.sqrt(np.maximum(squared, 0))
+
+
+def silhouette(apart: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
+    """Mean over the points of (b - a) / max(a, b): a the mean distance to the others of its group,
+    b to those of the nearest other group; 0 for a point alone in its group (Rousseeuw 1987).
+
+    Args:
+        apart: (points, points), distances.
+        labels: (points,), the group of each, from 0; two groups or more.
+    """
+    inside = labels[:, None] == np.arange(labels.max() + 1)
+    sizes = inside.sum(0)
+    total = apart @ inside
+    own = sizes[labels]
+    rows = np.arange(len(labels))
+    a = total[rows, labels] / np.maximum(own - 1, 1)
+    means = total / sizes
+    means[rows, labels] = np.inf
+    b = means.min(1)
+    worth = np.where(own > 1, (b - a) / np.maximum(np.maximum(a, b), np.finfo(float).tiny), 0)
+    return float(worth.mean())
+
+
+def _points(scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Coordinates of the images along their principal axes: (images, images)."""
+    known = np.sqrt(scores[:, ~np.isnan(scores).any(0)].astype(np.float64))
+    lengths = np.linalg.norm(known, axis=1, keepdims=True)
+    unit = known / np.where(lengths > 0, lengths, 1)
+    centred = unit - unit.mean(0)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    points: NDArray[np.float64] = vectors * np.sqrt(np.maximum(values, 0))
+    return points
+
+
+def _best(points: NDArray[np.float64], numbers: range) -> tuple[float, NDArray[np.int64]]:
+    """The largest silhouette over several numbers of groups, fewer first, and the groups."""
+    apart = distances(points)
+    tried = [(silhouette(apart, labels), labels) for labels in _ward(points, numbers)]
+    return max(tried, key=lambda pair: pair[0])
+
+
+def _chance(points: NDArray[np.float64], numbers: range, best: float) -> float:
+    """Share of samples of one group, these points among them, that are split as well."""
+    generator = np.random.default_rng(0)
+    spread = points.std(0)
+    drawn = (generator.normal(size=points.shape) * spread for _ in range(_SAMPLES))
+    as_well = sum(_best(sample, numbers)[0] >= best for sample in drawn)
+    return (1 + as_well) / (1 + _SAMPLES)
+
+
+def _ward(points: NDArray[np.float64], numbers: range | list[int]) -> list[NDArray[np.int64]]:
+    """Ward's groups of points, for several numbers of groups; labels from 0."""
+    from scipy.cluster.hierarchy import cut_tree, linkage
+
+    tree = linkage(points, "ward")
+    cuts: NDArray[np.int64] = cut_tree(tree, n_clusters=list(numbers))
+    return list(cuts.T)
+
+
+def _ordered(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels from 0 on, the largest group first, ties by first image."""
+    names, first, sizes = np.unique(labels, return_index=True, return_counts=True)
+    order = np.lexsort((first, -sizes))
+    rank = np.empty(len(names), dtype=np.int64)
+    rank[order] = np.arange(len(names))
+    ordered: NDArray[np.int64] = rank[np.searchsorted(names, labels)]
+    return ordered
