@@ -1,0 +1,90 @@
+/**
+ * The address holds the whole state of the app, in the query: a link reproduces the view.
+ *
+ * It is one page at `/`, so that it also works behind a proxy that puts a prefix before the path.
+ */
+
+/** How the circuits are read: kept from page to page. */
+export const READING = ["criterion", "ablation", "split", "keep"];
+
+/** Keys come in this order, then the others by name, so that equal states have equal addresses. */
+const ORDER = ["page", "layer", "unit", "image", ...READING];
+
+const listeners = new Set();
+let current = parse(location.search);
+
+/** The state now: an object of texts. @returns {Record<string, string>} */
+export const state = () => current;
+
+/** Calls `listener(state, {moved})` after each change; `moved`: by back, forward or a link. */
+export function onAddress(listener) {
+  listeners.add(listener);
+}
+
+/** A query -> state. */
+export function parse(search) {
+  return Object.fromEntries(new URLSearchParams(search));
+}
+
+/** State -> query. Empty and absent values are left out. */
+export function format(wanted) {
+  const place = (key) => (ORDER.includes(key) ? ORDER.indexOf(key) : ORDER.length);
+  const keys = Object.keys(wanted)
+    .filter((key) => wanted[key] !== null && wanted[key] !== undefined && wanted[key] !== "")
+    .sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
+  const text = keys.map((key) => `${key}=${escape(String(wanted[key]))}`).join("&");
+  return text ? `?${text}` : "?";
+}
+
+/** As encodeURIComponent, but commas, colons and slashes stay readable. */
+function escape(text) {
+  return encodeURIComponent(text).replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%2F/g, "/");
+}
+
+/** The link to a page; how circuits are read goes along, the rest of the state does not. */
+export function to(page, wanted = {}) {
+  const kept = Object.fromEntries(READING.map((key) => [key, current[key]]));
+  return format({ ...kept, page: page === "atlas" ? null : page, ...wanted });
+}
+
+/** The link to the same page with some changes. */
+export const changed = (changes) => format({ ...current, ...changes });
+
+/**
+ * Change some of the state, here.
+ *
+ * @param {object} changes null removes a key.
+ * @param {{replace?: boolean}} how `replace`: no new entry in the history, as while dragging.
+ */
+export function change(changes, { replace = false } = {}) {
+  visit(changed(changes), { replace, moved: false });
+}
+
+/** Go to a link of this app. */
+export function visit(query, { replace = false, moved = true } = {}) {
+  if (query === format(current)) return;
+  if (moved) history.replaceState({ ...history.state, scroll: scrollY }, "");
+  history[replace ? "replaceState" : "pushState"]({ scroll: 0 }, "", query);
+  set(query, { moved, scroll: moved ? 0 : null });
+}
+
+function set(query, how) {
+  current = parse(query);
+  for (const listener of listeners) listener(current, how);
+}
+
+/** Start to follow clicks on links, and back and forward. */
+export function follow() {
+  history.scrollRestoration = "manual";
+  addEventListener("popstate", (event) => {
+    set(location.search, { moved: true, scroll: event.state?.scroll ?? 0, popped: true });
+  });
+  addEventListener("click", (event) => {
+    const link = event.target.closest?.("a[href^='?']");
+    const plain = !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
+    if (!link || !plain || event.button !== 0 || event.defaultPrevented) return;
+    if (link.hasAttribute("download") || link.target) return;
+    event.preventDefault();
+    visit(format(parse(link.getAttribute("href"))));
+  });
+}

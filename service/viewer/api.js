@@ -1,0 +1,108 @@
+/** What the server answers. All of it is under `api/v1/`, beside the app. */
+
+const BASE = new URL("../api/v1/", import.meta.url);
+const KEPT = 400;
+const PATIENCE = 240;
+const ROWS = 1000;
+const answers = new Map();
+
+/** An error in the server's words. `kind` is one of ours, or `network`, or `response`. */
+export class ApiError extends Error {
+  constructor(message, kind, status = 0) {
+    super(message);
+    this.name = "ApiError";
+    this.kind = kind;
+    this.status = status;
+  }
+}
+
+/**
+ * The address of an answer.
+ *
+ * @param {string[]} path segments, not escaped yet.
+ * @param {object} query null, undefined and "" are left out.
+ */
+export function url(path, query = {}) {
+  const found = new URL(path.map((part) => encodeURIComponent(part)).join("/"), BASE);
+  for (const [key, value] of Object.entries(query)) {
+    if (value !== null && value !== undefined && value !== "") found.searchParams.set(key, value);
+  }
+  return found.href;
+}
+
+/** The JSON of an answer. Answers are kept, so that going back shows them at once. */
+export function get(path, query = {}) {
+  const address = url(path, query);
+  const known = answers.get(address);
+  if (known) return known;
+  const answer = request(address);
+  answers.set(address, answer);
+  answer.then(
+    // What is still being read is asked for again, see `panel`.
+    (body) => isPart(body) && answers.delete(address),
+    () => answers.delete(address),
+  );
+  if (answers.size > KEPT) answers.delete(answers.keys().next().value);
+  return answer;
+}
+
+/** All rows of a table, page by page. */
+export async function all(path, query = {}) {
+  const rows = [];
+  for (;;) {
+    const found = await get(path, { ...query, offset: rows.length || null, limit: ROWS });
+    rows.push(...found.rows);
+    if (rows.length >= found.total || !found.rows.length) return rows;
+  }
+}
+
+/** An answer that is still being worked out (202) is asked for again after a while. */
+async function request(address) {
+  let response = await send(address);
+  for (let turn = 0; response.status === 202 && turn < PATIENCE; turn += 1) {
+    const seconds = Number(response.headers.get("Retry-After")) || 1;
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+    response = await send(address);
+  }
+  const body = await response.json().catch(() => null);
+  if (response.ok && response.status !== 202 && body !== null) return body;
+  const error = body?.error;
+  throw new ApiError(
+    error?.message ?? `the server answered ${response.status} without saying why`,
+    error?.kind ?? "response",
+    response.status,
+  );
+}
+
+async function send(address) {
+  try {
+    return await fetch(address, { headers: { Accept: "application/json" } });
+  } catch {
+    throw new ApiError(
+      "the server does not answer: see whether `circuit-atlas serve` still runs",
+      "network",
+    );
+  }
+}
+
+/** Whether the server has not read all units yet that the answer is made of. */
+export const isPart = (body) => (body.progress ? body.progress.read < body.progress.of : false);
+
+/** The atlas' own facts: asked once, every page needs them. */
+export async function atlas() {
+  const facts = await get(["atlas"]);
+  version = facts.version;
+  return facts;
+}
+let version = null;
+
+/** Segments of a unit's answers. */
+export const unitPath = (layer, unit, ...more) => ["layers", layer, "units", unit, ...more];
+
+/** A picture as the network sees it. */
+export const pictureUrl = (image) => url(["images", String(image), "picture"], { v: version });
+
+/** Which circuit of a unit is meant, as a query: kept fraction or number, criterion, images. */
+export function reference({ criterion, keep, kernels, images }) {
+  return { criterion, keep: kernels ? null : keep, kernels, images };
+}

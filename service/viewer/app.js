@@ -1,0 +1,86 @@
+/** Starts the app: the bar at the top, and the page that the address names. */
+
+import { format, follow, onAddress, state, to } from "./address.js";
+import { atlas } from "./api.js";
+import { h, put } from "./dom.js";
+import { failure, skeleton } from "./panel.js";
+import { searchBox } from "./search.js";
+import { themeButton } from "./theme.js";
+
+/** Of each page: its module, and what of the address makes it another page, not another view. */
+const PAGES = {
+  atlas: { module: "./pages/atlas.js", of: [] },
+  layer: { module: "./pages/layer.js", of: ["layer"] },
+  unit: { module: "./pages/unit.js", of: ["layer", "unit"] },
+  images: { module: "./pages/images.js", of: [] },
+  image: { module: "./pages/image.js", of: ["image"] },
+  compare: { module: "./pages/compare.js", of: [] },
+  map: { module: "./pages/map.js", of: ["layer", "unit"] },
+};
+const NAV = { atlas: "Atlas", images: "Images", compare: "Compare" };
+const UNDER = { layer: "atlas", unit: "atlas", map: "atlas", image: "images" };
+
+const main = document.getElementById("main");
+let shown = { identity: null, page: null };
+let turn = 0;
+
+function nav() {
+  const page = state().page ?? "atlas";
+  const at = UNDER[page] ?? page;
+  put(
+    document.getElementById("nav"),
+    h(
+      "ul",
+      null,
+      Object.entries(NAV).map(([name, text]) =>
+        h("li", null, h("a", { href: to(name), "aria-current": name === at ? "page" : null }, text)),
+      ),
+    ),
+  );
+}
+
+async function show(now, { moved = true, scroll = 0, first = false } = {}) {
+  const name = now.page ?? "atlas";
+  const page = PAGES[name];
+  const identity = JSON.stringify([name, ...(page?.of ?? []).map((key) => now[key] ?? "")]);
+  nav();
+  if (identity === shown.identity && shown.page) {
+    shown.page.update(now);
+    return;
+  }
+  turn += 1;
+  const mine = turn;
+  shown = { identity, page: null };
+  delete document.documentElement.dataset.useful;
+  if (first) put(main, skeleton("60vh"));
+  try {
+    if (!page) throw new Error(`there is no page ${name}: go to the atlas by the link at the top`);
+    const [facts, module] = await Promise.all([atlas(), import(page.module)]);
+    const made = await module.page(now, facts);
+    if (mine !== turn) return;
+    document.title = `${made.title} · Circuit Atlas`;
+    put(main, made.element);
+    shown = { identity, page: made };
+    made.update(state());
+    scrollTo({ top: scroll ?? 0, behavior: "instant" });
+    if (moved && !first) main.querySelector("h1")?.focus({ preventScroll: true });
+  } catch (error) {
+    if (mine !== turn) return;
+    document.title = "Circuit Atlas";
+    const again = () => {
+      shown = { identity: null, page: null };
+      show(state());
+    };
+    put(main, h("h1", { tabindex: "-1" }, "This cannot be shown"), failure(error, again));
+    document.documentElement.dataset.useful = "error";
+  }
+}
+
+document.getElementById("tools").append(themeButton());
+document.getElementById("search").append(...searchBox());
+follow();
+onAddress(show);
+if (format(state()) !== location.search && location.search) {
+  history.replaceState(history.state, "", format(state()));
+}
+show(state(), { first: true });

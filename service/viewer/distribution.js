@@ -1,0 +1,52 @@
+/** A layer's units at a glance, from r of each unit at each rung. */
+
+import { count, percent } from "./figures.js";
+
+const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
+
+/**
+ * How many units have their smallest faithful circuit at each rung, the smallest first.
+ *
+ * @param {Array<{keep: number|null}>} rows a row a unit.
+ * @param {number[]} fractions the ladder.
+ * @returns {{bins: Array<{name, count, fraction, says}>, none: number, units: number}} `none`: how
+ *   many reach the threshold with no stored circuit.
+ */
+export function smallestCounts(rows, fractions) {
+  const counts = new Map(fractions.map((fraction) => [fraction, 0]));
+  for (const { keep } of rows) if (keep !== null) counts.set(keep, counts.get(keep) + 1);
+  return {
+    bins: [...counts]
+      .sort(([a], [b]) => a - b)
+      .map(([fraction, number]) => ({
+        name: percent(fraction),
+        count: number,
+        fraction,
+        says: `${count(number, "unit")} at ${percent(fraction)} of the kernels`,
+      })),
+    none: rows.filter(({ keep }) => keep === null).length,
+    units: rows.length,
+  };
+}
+
+/**
+ * Quantiles of r over the units at each rung: tenth, quarter, half, three quarters, nine tenths.
+ * Undefined r counts as 0.
+ *
+ * @returns {(number|null)[][]} a list a quantile, in the order of the ladder.
+ */
+export function quantiles(rows, fractions) {
+  const sorted = fractions.map((_, rung) =>
+    rows.map((row) => row.r[rung] ?? 0).sort((a, b) => a - b),
+  );
+  return QUANTILES.map((q) => sorted.map((values) => between(values, q)));
+}
+
+/** As numpy's default: linear between the two nearest. */
+function between(values, q) {
+  if (!values.length) return null;
+  const place = q * (values.length - 1);
+  const low = Math.floor(place);
+  const high = Math.ceil(place);
+  return values[low] + (values[high] - values[low]) * (place - low);
+}

@@ -1,0 +1,95 @@
+/** Elements from calls: `h("p", {class: "note"}, "text")`. Text is always text, never markup. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * An HTML element.
+ *
+ * @param {string} tag
+ * @param {object|null} props `class`, `dataset`, `style` (an object of CSS properties), `on*`
+ *   listeners, and attributes; true gives an empty attribute, null and false none. `value`,
+ *   `checked`, `indeterminate` and `selected` are set as properties.
+ * @param {...(Node|string|number|Array|null|false)} children
+ * @returns {HTMLElement}
+ */
+export function h(tag, props, ...children) {
+  return fill(document.createElement(tag), props, children);
+}
+
+/** The same for SVG. @returns {SVGElement} */
+export function s(tag, props, ...children) {
+  return fill(document.createElementNS(SVG, tag), props, children);
+}
+
+const PROPERTIES = new Set(["value", "checked", "indeterminate", "selected"]);
+
+function fill(element, props, children) {
+  for (const [name, value] of Object.entries(props ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name === "dataset") Object.assign(element.dataset, value);
+    else if (name === "style") style(element, value);
+    else if (PROPERTIES.has(name)) element[name] = value;
+    else element.setAttribute(name, value === true ? "" : String(value));
+  }
+  append(element, children);
+  return element;
+}
+
+/** Set CSS properties one by one: a `style` attribute is not allowed by the page's policy. */
+export function style(element, properties) {
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === null || value === undefined) element.style.removeProperty(name);
+    else element.style.setProperty(name, String(value));
+  }
+}
+
+function append(parent, children) {
+  for (const child of children) {
+    if (Array.isArray(child)) append(parent, child);
+    else if (child !== null && child !== undefined && child !== false) parent.append(child);
+  }
+}
+
+/** Replace what an element holds. */
+export function put(element, ...children) {
+  const holder = document.createDocumentFragment();
+  append(holder, children);
+  element.replaceChildren(holder);
+  return element;
+}
+
+/** An id that no other element of this page has. */
+export function fresh(prefix) {
+  counter += 1;
+  return `${prefix}-${counter}`;
+}
+let counter = 0;
+
+/** Calls `then(width)` with the element's width in whole pixels, at once and when it changes. */
+export function onWidth(element, then) {
+  let last = 0;
+  const observer = new ResizeObserver(([entry]) => {
+    const width = Math.floor(entry.contentRect.width);
+    if (!element.isConnected) observer.disconnect();
+    else if (width > 0 && width !== last) {
+      last = width;
+      then(width);
+    }
+  });
+  observer.observe(element);
+}
+
+/** Calls `then` once, when the element comes near the window. */
+export function whenNear(element, then) {
+  const observer = new IntersectionObserver(
+    (entries) => {
+      if (entries.some((entry) => entry.isIntersecting)) {
+        observer.disconnect();
+        then();
+      }
+    },
+    { rootMargin: "400px" },
+  );
+  observer.observe(element);
+}

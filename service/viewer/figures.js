@@ -1,0 +1,55 @@
+/** Numbers and names as they are shown: the same everywhere. */
+
+const WHOLE = new Intl.NumberFormat("en-GB");
+const THREE = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 3 });
+
+/** 12345 -> "12,345"; null -> an en dash. */
+export const whole = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
+
+/** Pearson r and the like, two decimals with a true minus; null, which is undefined, an en dash. */
+export function ratio(value, digits = 2) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  const text = Math.abs(value).toFixed(digits);
+  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
+}
+
+/** A kept fraction as a percentage without needless zeros: 0.002 -> "0.2 %". */
+export function percent(fraction) {
+  if (fraction === null || fraction === undefined) return "–";
+  return `${Number((fraction * 100).toPrecision(3))} %`;
+}
+
+/** A measured number of unknown size: three significant digits. */
+export function measure(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  const size = Math.abs(value);
+  const text =
+    size !== 0 && (size >= 1e7 || size < 1e-3) ? size.toExponential(2) : THREE.format(size);
+  return value < 0 && size > 0 ? `−${text}` : text;
+}
+
+/** 1 unit, 2 units. */
+export const count = (number, noun, plural = `${noun}s`) =>
+  `${whole(number)} ${number === 1 ? noun : plural}`;
+
+/** Letters name groups: 0 -> A. After Z come numbers. */
+export const groupName = (group) =>
+  group < 26 ? String.fromCharCode(65 + group) : String(group + 1);
+
+/** An image in words, for alternative texts. */
+export const imageText = (image) => (image.label ? `${image.label} (${image.name})` : image.name);
+
+/** What stands for a column's machine name. */
+export function columnTitle(name) {
+  if (name.startsWith("r.")) return `r at ${percent(Number(name.slice(2)))}`;
+  return TITLES[name] ?? name.replaceAll("_", " ").replace(/^./, (letter) => letter.toUpperCase());
+}
+const TITLES = {
+  keep: "Smallest kept fraction",
+  circuit_kernels: "Smallest circuit",
+  kernels: "Kernels in reach",
+  groups: "Sub-features",
+  unit: "Unit",
+  maximum: "Largest output",
+  response: "Largest response",
+};

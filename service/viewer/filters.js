@@ -1,0 +1,160 @@
+/** Which units of a layer are shown, and in which order: words, states, and bounds of any column. */
+
+import { change } from "./address.js";
+import { fresh, h, put } from "./dom.js";
+import { columnTitle } from "./figures.js";
+
+const STATES = [
+  ["", "any state"],
+  ["done", "done"],
+  ["dead", "dead"],
+  ["failed", "failed"],
+  ["planned", "not computed yet"],
+];
+const WAIT_MS = 250;
+const isBound = (key) => /^(min|max)\./.test(key);
+
+/** The part of the state that filters, as the server takes it. */
+export const filterQuery = (now) => ({
+  q: now.q,
+  state: now.state,
+  ...Object.fromEntries(Object.entries(now).filter(([key]) => isBound(key))),
+});
+
+/** The bar; `columns(list)` tells it what there is to sort and filter by. */
+export function filterBar() {
+  let known = [];
+  let state = {};
+  const id = fresh("filter");
+  const text = h("input", {
+    type: "search",
+    id: `${id}-q`,
+    size: 14,
+    placeholder: "number or name",
+    autocomplete: "off",
+  });
+  let timer = 0;
+  text.addEventListener("input", () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => change({ q: text.value.trim() || null, from: null }), WAIT_MS);
+  });
+  const states = select(`${id}-state`, STATES, (value) =>
+    change({ state: value || null, from: null }),
+  );
+  const sort = select(`${id}-sort`, [["unit", "Unit"]], (value) =>
+    change({ sort: value === "unit" ? null : value, from: null }),
+  );
+  const order = h("button", {
+    class: "button",
+    type: "button",
+    onclick: () => change({ order: state.order === "desc" ? null : "desc", from: null }),
+  });
+  const add = select(`${id}-add`, [["", "Add a filter…"]], (value) => {
+    if (!value) return;
+    bounds.append(bound(value, {}));
+    bounds.lastElementChild.querySelector("input").focus();
+    add.value = "";
+  });
+  add.setAttribute("aria-label", "Add a filter by a column");
+  const bounds = h("div", { class: "bounds" });
+  const clear = h(
+    "button",
+    { class: "button plain", type: "button", onclick: () => change(cleared(state)) },
+    "Clear",
+  );
+  const element = h(
+    "section",
+    { class: "filters", "aria-label": "Sort and filter units" },
+    field(text, "Unit"),
+    field(states, "State"),
+    h("div", { class: "field" }, h("label", { for: sort.id }, "Sort by"), sort, order),
+    bounds,
+    h("div", { class: "field" }, add),
+    clear,
+  );
+
+  return {
+    element,
+    columns(list) {
+      if (JSON.stringify(list) === JSON.stringify(known)) return;
+      known = list;
+      put(sort, known.map((c) => option(c.name)));
+      const numeric = known.filter((c) => c.type === "number");
+      put(
+        add,
+        h("option", { value: "" }, "Add a filter…"),
+        numeric.map((c) => option(c.name)),
+      );
+      this.update(state);
+    },
+    update(now) {
+      state = now;
+      if (document.activeElement !== text) text.value = now.q ?? "";
+      states.value = now.state ?? "";
+      const by = now.sort ?? "unit";
+      if (![...sort.options].some((o) => o.value === by)) sort.append(option(by));
+      sort.value = by;
+      const down = now.order === "desc";
+      order.textContent = down ? "↓" : "↑";
+      order.setAttribute("aria-label", down ? "Order: falling" : "Order: rising");
+      clear.hidden = Object.keys(cleared(now)).length === 0;
+      if (bounds.contains(document.activeElement)) return;
+      const names = new Set(Object.keys(now).filter(isBound).map((key) => key.slice(4)));
+      put(bounds, [...names].map((name) => bound(name, now)));
+    },
+  };
+}
+
+function cleared(now) {
+  const keys = Object.keys(now).filter((key) => isBound(key) || key === "q" || key === "state");
+  return Object.fromEntries([...keys, ...(keys.length ? ["from"] : [])].map((key) => [key, null]));
+}
+
+function bound(name, now) {
+  const title = columnTitle(name);
+  const input = (side, word) =>
+    h("input", {
+      type: "number",
+      step: "any",
+      size: 6,
+      value: now[`${side}.${name}`] ?? "",
+      placeholder: word,
+      "aria-label": `${title}: ${word}`,
+      onchange: (event) => change({ [`${side}.${name}`]: event.target.value || null, from: null }),
+    });
+  return h(
+    "div",
+    { class: "field bound", role: "group", "aria-label": `Filter by ${title}` },
+    h("span", null, title),
+    input("min", "from"),
+    input("max", "to"),
+    h(
+      "button",
+      {
+        class: "button plain",
+        type: "button",
+        "aria-label": `Take away the filter by ${title}`,
+        onclick: (event) => {
+          const row = event.target.closest(".bound");
+          row.remove();
+          change({ [`min.${name}`]: null, [`max.${name}`]: null, from: null });
+        },
+      },
+      "×",
+    ),
+  );
+}
+
+const option = (name) => h("option", { value: name }, columnTitle(name));
+
+function select(id, options, then) {
+  const element = h(
+    "select",
+    { id, onchange: () => then(element.value) },
+    options.map(([value, text]) => h("option", { value }, text)),
+  );
+  return element;
+}
+
+const field = (control, label) =>
+  h("div", { class: "field" }, h("label", { for: control.id }, label), control);

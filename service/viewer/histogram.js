@@ -1,0 +1,77 @@
+/** How many of each: bars that may be links. */
+
+import { h, onWidth, put, s } from "./dom.js";
+import { whole } from "./figures.js";
+
+/**
+ * @param {object} of
+ * @param {string} of.label what the chart shows, for those who do not see it.
+ * @param {Array<{name: string, count: number, link?: string, chosen?: boolean, other?: boolean,
+ *   says?: string}>} of.bins `other`: stands apart, as what is in no bin; `says`: in full.
+ * @param {string} [of.title] of the axis.
+ * @param {number} [of.height] in pixels.
+ * @param {boolean} [of.bare] small, without counts.
+ */
+export function histogram(of) {
+  const host = h("div", { class: `chart histogram ${of.bare ? "bare" : ""}` });
+  onWidth(host, (width) => put(host, bars(of, width)));
+  return host;
+}
+
+function bars({ label, bins, title, height = 150, bare = false }, width) {
+  const bottom = bare ? 14 : title ? 36 : 20;
+  const top = bare ? 3 : 16;
+  const most = Math.max(1, ...bins.map((bin) => bin.count));
+  const gap = bins.some((bin) => bin.other) ? 12 : 0;
+  const step = (width - gap) / bins.length;
+  const wide = Math.max(2, Math.min(step - (bare ? 1.5 : 4), 56));
+  const links = bins.some((bin) => bin.link);
+  return s(
+    "svg",
+    {
+      width,
+      height,
+      viewBox: `0 0 ${width} ${height}`,
+      role: links ? "group" : "img",
+      "aria-label": label,
+    },
+    bins.map((bin, at) => {
+      const middle = step * (at + 0.5) + (bin.other ? gap : 0);
+      const tall = ((height - top - bottom) * bin.count) / most;
+      const y = height - bottom - Math.max(tall, bin.count ? 1.5 : 0);
+      const drawn = [
+        s("rect", { class: "reach", x: middle - step / 2, y: 0, width: step, height }),
+        s("rect", {
+          class: "bar",
+          x: middle - wide / 2,
+          y,
+          width: wide,
+          height: height - bottom - y,
+          rx: 1,
+        }),
+        !bare &&
+          bin.count > 0 &&
+          s("text", { class: "count", x: middle, y: y - 4, "text-anchor": "middle" }, whole(bin.count)),
+        (!bare || at === 0 || at === bins.length - 1) &&
+          (step > 30 || at % 2 === 0 || bare) &&
+          s(
+            "text",
+            {
+              x: bare && at === 0 ? 0 : bare ? width : middle,
+              y: height - bottom + 13,
+              "text-anchor": bare && at === 0 ? "start" : bare ? "end" : "middle",
+            },
+            bin.name,
+          ),
+      ];
+      const kind = `bin${bin.other ? " other" : ""}${bin.chosen ? " chosen" : ""}`;
+      const says = bin.says ?? `${bin.name}: ${whole(bin.count)}`;
+      return bin.link
+        ? s("a", { class: kind, href: bin.link, "aria-label": says, "data-key": `bin-${at}` }, drawn)
+        : s("g", { class: kind }, s("title", null, says), drawn);
+    }),
+    s("line", { class: "base", x1: 0, x2: width, y1: height - bottom, y2: height - bottom }),
+    title &&
+      s("text", { class: "title", x: width / 2, y: height - 4, "text-anchor": "middle" }, title),
+  );
+}

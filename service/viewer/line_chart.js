@@ -1,0 +1,252 @@
+/** Values against the kept fraction: lines, bands, a reference, and a mark that can be moved. */
+
+import { h, onWidth, put, s } from "./dom.js";
+import { percent, ratio } from "./figures.js";
+
+const MARGIN = { top: 10, right: 14, bottom: 34, left: 38 };
+const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
+
+/**
+ * @param {object} of
+ * @param {string} of.label what the chart shows, for those who do not see it.
+ * @param {number[]} of.fractions the ladder, in any order; values come in the same order.
+ * @param {Array<{name, values: (number|null)[], color: string, dashed?: boolean, faint?: boolean}>}
+ *   of.series
+ * @param {Array<{low: (number|null)[], high: (number|null)[], color: string}>} [of.bands]
+ * @param {number} [of.threshold] a line across.
+ * @param {number} [of.rung] the chosen rung: a line down.
+ * @param {(rung: number) => void} [of.onRung] called with the rung that is clicked.
+ * @param {(rung: number|null) => void} [of.onRead] called with the rung under the pointer or the
+ *   keyboard's mark, null when neither is there.
+ * @param {number} [of.height] in pixels.
+ * @param {boolean} [of.bare] small, without axes.
+ */
+export function lineChart(of) {
+  const host = h("div", { class: `chart lines ${of.bare ? "bare" : ""}` });
+  let read = null;
+  const draw = (width) => {
+    const { drawing, mark } = lines(of, width);
+    put(host, drawing);
+    const follow = (rung) => {
+      if (rung === read) return;
+      read = rung;
+      mark(rung);
+      of.onRead?.(rung);
+    };
+    if (of.onRung || of.onRead) listen(drawing, of, follow);
+  };
+  onWidth(host, draw);
+  return host;
+}
+
+function scales({ fractions, series, bands = [], height = 250, bare }, width) {
+  const margin = bare ? BARE : MARGIN;
+  const least = Math.log(Math.min(...fractions));
+  const across = width - margin.left - margin.right;
+  const down = height - margin.top - margin.bottom;
+  const values = [...series.flatMap((one) => one.values), ...bands.flatMap((band) => band.low)];
+  const lowest = Math.min(0, ...values.filter((value) => value !== null && value !== undefined));
+  const floor = lowest < 0 ? Math.max(-1, Math.floor(lowest * 5) / 5) : 0;
+  const highest = Math.max(1, ...values.filter((value) => value !== null && value !== undefined));
+  return {
+    margin,
+    floor,
+    top: highest,
+    height,
+    width,
+    x: (fraction) => margin.left + across * (least === 0 ? 1 : 1 - Math.log(fraction) / least),
+    y: (value) => margin.top + (down * (highest - value)) / (highest - floor),
+  };
+}
+
+function lines(of, width) {
+  const scale = scales(of, width);
+  const { x, y, margin, height, floor } = scale;
+  const order = of.fractions.map((_, at) => at).sort((a, b) => of.fractions[a] - of.fractions[b]);
+  const points = (values) =>
+    order
+      .filter((at) => values[at] !== null && values[at] !== undefined)
+      .map((at) => [x(of.fractions[at]), y(values[at]), at]);
+  const down = (rung, kind) =>
+    rung !== null &&
+    rung !== undefined &&
+    s("line", {
+      class: kind,
+      x1: x(of.fractions[rung]),
+      x2: x(of.fractions[rung]),
+      y1: margin.top,
+      y2: height - margin.bottom,
+    });
+  const cursor = s("g", { class: "cursor" });
+  const drawing = s(
+    "svg",
+    { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": of.label },
+    of.bare ? bareAxis(scale) : axes(of, scale),
+    of.threshold !== undefined && [
+      s("line", {
+        class: "threshold",
+        x1: margin.left,
+        x2: width - margin.right,
+        y1: y(of.threshold),
+        y2: y(of.threshold),
+      }),
+    ],
+    down(of.rung, "chosen"),
+    (of.bands ?? []).map((band) => {
+      const low = points(band.low);
+      const high = points(band.high).reverse();
+      const path = [...low, ...high].map(([px, py]) => `${px},${py}`).join(" ");
+      return s("polygon", { class: "band", points: path, style: { fill: band.color } });
+    }),
+    [...of.series]
+      .sort((a, b) => Number(b.faint ?? false) - Number(a.faint ?? false))
+      .map((one) => line(one, points(one.values), of.bare)),
+    cursor,
+  );
+  const mark = (rung) => {
+    cursor.replaceChildren();
+    if (rung === null) return;
+    cursor.append(down(rung, "reading-line"));
+    for (const one of of.series) {
+      const value = one.values[rung];
+      if (value === null || value === undefined) continue;
+      cursor.append(
+        s("circle", {
+          cx: x(of.fractions[rung]),
+          cy: y(Math.max(floor, value)),
+          r: 3.5,
+          style: { fill: one.color },
+        }),
+      );
+    }
+  };
+  return { drawing, mark };
+}
+
+function line(one, points, bare) {
+  const path = points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
+  const kind = `series${one.dashed ? " dashed" : ""}${one.faint ? " faint" : ""}`;
+  return s(
+    "g",
+    { class: kind },
+    s("polyline", { points: path, style: { stroke: one.color } }),
+    !bare &&
+      !one.faint &&
+      points.map(([cx, cy]) => s("circle", { cx, cy, r: 2.2, style: { fill: one.color } })),
+  );
+}
+
+/** Powers of ten, and between them 2 and 5 as far as there is room. */
+function ticks(fractions, room) {
+  const least = Math.min(...fractions);
+  const found = [];
+  for (let power = Math.ceil(Math.log10(least) - 1); power <= 0; power += 1) {
+    for (const digit of room ? [1, 2, 5] : [1]) {
+      const value = Number((digit * 10 ** power).toPrecision(3));
+      if (value >= least * 0.999 && value <= 1) found.push(value);
+    }
+  }
+  return found;
+}
+
+function axes(of, { x, y, margin, height, width, floor, top }) {
+  const rows = [];
+  for (let value = Math.ceil(floor * 5) / 5; value <= top + 1e-9; value += 0.2) {
+    rows.push(Number(value.toFixed(1)));
+  }
+  return s(
+    "g",
+    { class: "axes" },
+    rows.map((value) => [
+      s("line", {
+        class: value === 0 ? "base" : "grid",
+        x1: margin.left,
+        x2: width - margin.right,
+        y1: y(value),
+        y2: y(value),
+      }),
+      s("text", { x: margin.left - 7, y: y(value) + 4, "text-anchor": "end" }, ratio(value, 1)),
+    ]),
+    ticks(of.fractions, width > 420).map((value) => [
+      s("line", {
+        class: "tick",
+        x1: x(value),
+        x2: x(value),
+        y1: height - margin.bottom,
+        y2: height - margin.bottom + 4,
+      }),
+      s(
+        "text",
+        {
+          x: x(value),
+          y: height - margin.bottom + 16,
+          "text-anchor": value === 1 ? "end" : "middle",
+        },
+        percent(value),
+      ),
+    ]),
+    s(
+      "text",
+      { class: "title", x: (margin.left + width) / 2, y: height - 3, "text-anchor": "middle" },
+      of.title ?? "kernels kept",
+    ),
+    of.threshold !== undefined &&
+      s(
+        "text",
+        { class: "title", x: margin.left + 4, y: y(of.threshold) - 4 },
+        `r = ${String(of.threshold).replace(/^0/, "")}`,
+      ),
+  );
+}
+
+function bareAxis({ y, margin, height, width, floor }) {
+  return s(
+    "g",
+    { class: "axes" },
+    s("line", {
+      class: "base",
+      x1: margin.left,
+      x2: width - margin.right,
+      y1: y(Math.max(0, floor)),
+      y2: y(Math.max(0, floor)),
+    }),
+    s("text", { x: margin.left, y: height - 2 }, "0.1 %"),
+    s("text", { x: width - margin.right, y: height - 2, "text-anchor": "end" }, "100 %"),
+  );
+}
+
+/** The pointer and the arrow keys read the chart; a click and Enter choose. */
+function listen(drawing, of, follow) {
+  const order = of.fractions.map((_, at) => at).sort((a, b) => of.fractions[a] - of.fractions[b]);
+  const { x } = scales(of, drawing.width.baseVal.value);
+  let at = null;
+  const under = (event) => {
+    const place = event.clientX - drawing.getBoundingClientRect().left;
+    return order.reduce((best, rung) =>
+      Math.abs(x(of.fractions[rung]) - place) < Math.abs(x(of.fractions[best]) - place) ? rung : best,
+    );
+  };
+  drawing.setAttribute("tabindex", "0");
+  drawing.dataset.key = "chart";
+  drawing.setAttribute(
+    "aria-label",
+    `${of.label}. Arrow keys read values${of.onRung ? ", Enter chooses the kept fraction" : ""}.`,
+  );
+  drawing.addEventListener("pointermove", (event) => {
+    at = under(event);
+    follow(at);
+  });
+  drawing.addEventListener("pointerleave", () => follow(null));
+  drawing.addEventListener("blur", () => follow(null));
+  drawing.addEventListener("click", (event) => of.onRung?.(under(event)));
+  drawing.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+    if (step !== undefined) {
+      const place = at === null ? order.indexOf(of.rung ?? order[0]) : order.indexOf(at) + step;
+      at = order[Math.max(0, Math.min(order.length - 1, place))];
+      follow(at);
+    } else if (event.key === "Enter" && at !== null && of.onRung) of.onRung(at);
+    else return;
+    event.preventDefault();
+  });
+}

@@ -1,0 +1,125 @@
+/** A button with a list that drops down, and the menus of what can be downloaded. */
+
+import { fresh, h, put } from "./dom.js";
+
+/**
+ * @param {string} label what the button says.
+ * @param {() => Node[]} items list items, made anew each time it opens.
+ * @param {{name?: string}} options `name`: the button's full name, where the label is short.
+ */
+export function menu(label, items, { name = label } = {}) {
+  const list = h("ul", { id: fresh("menu"), hidden: true });
+  const button = h(
+    "button",
+    {
+      class: "button",
+      type: "button",
+      "aria-expanded": "false",
+      "aria-controls": list.id,
+      "aria-label": name === label ? null : name,
+    },
+    label,
+    h("span", { "aria-hidden": "true" }, "▾"),
+  );
+  const element = h("div", { class: "menu" }, button, list);
+  const open = (wanted) => {
+    if (wanted) put(list, items());
+    list.hidden = !wanted;
+    button.setAttribute("aria-expanded", String(wanted));
+  };
+  button.addEventListener("click", () => {
+    open(list.hidden);
+    if (!list.hidden) list.querySelector("a, button")?.focus();
+  });
+  element.addEventListener("keydown", (event) => {
+    if (list.hidden) return;
+    const entries = [...list.querySelectorAll("a, button")];
+    const at = entries.indexOf(document.activeElement);
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (event.key === "Escape") {
+      open(false);
+      button.focus();
+    } else if (step && entries.length) {
+      entries[(at + step + entries.length) % entries.length].focus();
+    } else return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+  element.addEventListener("focusout", (event) => {
+    if (!element.contains(event.relatedTarget)) open(false);
+  });
+  list.addEventListener("click", () => open(false));
+  return element;
+}
+
+/**
+ * A menu of files.
+ *
+ * @param {string} of what they hold, in words.
+ * @param {() => Array<{label, detail?, href?, file?: () => {name, type, text}}>} files
+ */
+export function downloads(of, files) {
+  return menu(
+    "Save",
+    () =>
+      files().map(({ label, detail, href, file }) =>
+        h(
+          "li",
+          null,
+          href
+            ? h("a", { href, download: true }, label, h("small", null, detail ?? ""))
+            : h(
+                "button",
+                { type: "button", onclick: () => save(file()) },
+                label,
+                h("small", null, detail ?? ""),
+              ),
+        ),
+      ),
+    { name: `Save ${of}` },
+  );
+}
+
+/** The files of a table that the server writes. @param {(format: string) => string} address */
+export const tableFiles = (address, detail = "") => [
+  { label: "CSV", detail, href: address("csv") },
+  { label: "Parquet", detail, href: address("parquet") },
+  { label: "JSON", detail, href: address("json") },
+];
+
+/** Hand a text to the reader as a file. */
+export function save({ name, type, text }) {
+  const address = URL.createObjectURL(new Blob([text], { type }));
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+const DRAWN = [
+  "fill",
+  "fill-opacity",
+  "stroke",
+  "stroke-width",
+  "stroke-dasharray",
+  "stroke-opacity",
+  "opacity",
+  "font-family",
+  "font-size",
+  "font-weight",
+  "text-anchor",
+  "dominant-baseline",
+];
+
+/** A drawing as a file of its own: what the style sheets say is written into it. */
+export function svgFile(drawing, name) {
+  const copy = drawing.cloneNode(true);
+  const from = [drawing, ...drawing.querySelectorAll("*")];
+  const into = [copy, ...copy.querySelectorAll("*")];
+  from.forEach((element, at) => {
+    const style = getComputedStyle(element);
+    for (const property of DRAWN) into[at].setAttribute(property, style.getPropertyValue(property));
+    into[at].removeAttribute("class");
+    into[at].removeAttribute("tabindex");
+  });
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  return { name, type: "image/svg+xml", text: new XMLSerializer().serializeToString(copy) };
+}

@@ -1,0 +1,236 @@
+/** Atlas: its layers with how far they are, how large circuits are and how faithful. */
+
+import { to } from "../address.js";
+import { get, isPart, url } from "../api.js";
+import { quantiles, smallestCounts } from "../distribution.js";
+import { tableFiles } from "../menu.js";
+import { h, put, whenNear } from "../dom.js";
+import { count, percent, ratio, whole } from "../figures.js";
+import { heading } from "../heading.js";
+import { histogram } from "../histogram.js";
+import { lineChart } from "../line_chart.js";
+import { useful } from "../live.js";
+import { failure, panel, skeleton } from "../panel.js";
+import { reading, readingBar, splitText, THRESHOLD } from "../reading.js";
+
+export async function page(state, atlas) {
+  const bar = readingBar(atlas, { parts: ["criterion", "ablation", "split"] });
+  const missing = atlas.layers.reduce((sum, layer) => sum + layer.missing, 0);
+  const layers = panel({
+    title: "Layers",
+    note: h(
+      "span",
+      null,
+      "Circuit size: how many units have their smallest circuit with r ≥ ",
+      String(THRESHOLD),
+      " at each kept fraction; grey: no stored circuit reaches it. Faithfulness: median r over the units, with the middle half and the middle four fifths.",
+    ),
+    key: () => null,
+    look: (now) => reading(now, atlas),
+    load: async () => atlas,
+    empty: () =>
+      atlas.layers.length ? null : "This atlas has no layers yet: run `circuit-atlas build`.",
+    partial: () =>
+      missing
+        ? `${count(missing, "unit")} not computed yet: run the same build again to go on. What is shown is of the units that are stored.`
+        : null,
+    draw: (_, now) => {
+      const chosen = reading(now, atlas);
+      return h(
+        "ul",
+        { class: "layers" },
+        atlas.layers.map((layer) => row(layer, chosen, atlas)),
+      );
+    },
+    files: () => tableFiles((format) => url(["layers"], { format })),
+  });
+  const element = h(
+    "div",
+    null,
+    heading({
+      title: atlas.place,
+      facts: facts(atlas),
+    }),
+    bar.element,
+    h("div", { class: "panels" }, layers.element, about(atlas)),
+  );
+  return {
+    title: atlas.place,
+    element,
+    update(now) {
+      bar.update(now);
+      layers.update(now).then(() => useful("atlas"));
+    },
+  };
+}
+
+function facts(atlas) {
+  const images = atlas.images;
+  const parts = [
+    ["scoring", images.scoring],
+    ["held out", images.held_out],
+    ["left out", images.left_out],
+  ].filter(([, number]) => number);
+  return [
+    ["Model", atlas.model],
+    ["Layers", whole(atlas.layers.length)],
+    ["Units", whole(atlas.layers.reduce((sum, layer) => sum + layer.done + layer.dead, 0))],
+    [
+      "Images",
+      h(
+        "a",
+        { href: to("images") },
+        parts.map(([name, number]) => `${whole(number)} ${name}`).join(", "),
+      ),
+    ],
+    ["Scores", atlas.criteria.join(", ")],
+  ];
+}
+
+const STATES = [
+  ["done", "done"],
+  ["dead", "dead"],
+  ["failed", "failed"],
+  ["missing", "not computed yet"],
+];
+
+function row(layer, chosen, atlas) {
+  const size = h("div", { class: "size" }, skeleton("4rem"));
+  const faithful = h("div", { class: "faithful" }, skeleton("4rem"));
+  const element = h(
+    "li",
+    { class: "layer-row" },
+    h(
+      "div",
+      { class: "what" },
+      h("h3", null, h("a", { href: to("layer", { layer: layer.layer }) }, layer.layer)),
+      h(
+        "p",
+        { class: "note" },
+        `${whole(layer.channels)} × ${layer.height} × ${layer.width} · ${whole(layer.kernels)} kernels in ${count(layer.convolutions, "convolution")}`,
+      ),
+    ),
+    progress(layer),
+    size,
+    faithful,
+  );
+  const load = async () => {
+    const { criterion, ablation, split } = chosen;
+    const query = { criterion, ablation, split, threshold: THRESHOLD };
+    try {
+      const found = await get(["layers", layer.layer, "distribution"], query);
+      put(size, sizeChart(found.rows, layer, chosen, atlas));
+      put(faithful, faithfulChart(found.rows, layer, chosen, atlas));
+      if (isPart(found) && element.isConnected) setTimeout(load, 700);
+    } catch (error) {
+      put(size, failure(error));
+      put(faithful);
+    }
+  };
+  if (layer.done) whenNear(element, load);
+  else {
+    put(size, h("p", { class: "note" }, "No circuits"));
+    put(faithful);
+  }
+  return element;
+}
+
+function progress(layer) {
+  const all = Math.max(1, layer.done + layer.dead + layer.failed + layer.missing);
+  const shown = STATES.filter(([key]) => layer[key] > 0);
+  return h(
+    "div",
+    { class: "progress" },
+    h(
+      "div",
+      { class: "stack states", "aria-hidden": "true" },
+      shown.map(([key]) => h("i", { class: key, style: { width: `${(100 * layer[key]) / all}%` } })),
+    ),
+    h(
+      "p",
+      null,
+      shown.map(([key, text], at) => [
+        at ? " · " : "",
+        h(
+          "a",
+          {
+            href: to("layer", {
+              layer: layer.layer,
+              state: key === "missing" ? "planned" : key,
+            }),
+          },
+          `${whole(layer[key])} ${text}`,
+        ),
+      ]),
+      shown.length === 0 && "no units yet",
+    ),
+  );
+}
+
+function sizeChart(rows, layer, chosen, atlas) {
+  const { bins, none, units } = smallestCounts(rows, atlas.fractions);
+  const most = bins.reduce((best, bin) => (bin.count > best.count ? bin : best), bins[0]);
+  return [
+    histogram({
+      label: `Sizes of the smallest circuits with r of ${THRESHOLD} in ${layer.layer}: of ${count(units, "unit")}, ${none} reach it with no stored circuit; most often at ${most.name}`,
+      bins: [
+        ...bins,
+        { name: "none", count: none, other: true, says: `${count(none, "unit")} with none` },
+      ],
+      height: 64,
+      bare: true,
+    }),
+    h(
+      "p",
+      { class: "note" },
+      `${whole(units - none)} of ${whole(units)} reach r ${ratio(THRESHOLD, 1)}`,
+    ),
+  ];
+}
+
+function faithfulChart(rows, layer, chosen, atlas) {
+  const [low, quarter, median, threeQuarters, high] = quantiles(rows, atlas.fractions);
+  const { rung } = reading({}, atlas);
+  const color = "var(--series-actgrad)";
+  const at = percent(atlas.fractions[rung]);
+  return [
+    lineChart({
+      label: `Median r against the kept fraction in ${layer.layer}, ${splitText(chosen.split)}: ${ratio(median[rung])} at ${at}`,
+      fractions: atlas.fractions,
+      series: [{ name: "median", values: median, color }],
+      bands: [
+        { low, high, color },
+        { low: quarter, high: threeQuarters, color },
+      ],
+      threshold: THRESHOLD,
+      height: 64,
+      bare: true,
+    }),
+    h("p", { class: "note" }, `median r ${ratio(median[rung])} at ${at}`),
+  ];
+}
+
+function about(atlas) {
+  const id = "about-atlas";
+  const rows = [
+    ["Response explained", atlas.response],
+    ["Dropped kernels", atlas.ablations.join(", ")],
+    ["Kept fractions", atlas.fractions.map(percent).join(", ")],
+    ["Network's input", `${atlas.input.height} × ${atlas.input.width} pixels`],
+    ["Top images of a unit", whole(atlas.top_images)],
+    ["Weights, SHA-256", atlas.weights_sha256],
+    ["Images, SHA-256", atlas.images_sha256],
+    ["Schema", String(atlas.schema)],
+    ["Built with", Object.entries(atlas.versions).map(([name, version]) => `${name} ${version}`).join(", ")],
+  ];
+  return h(
+    "section",
+    { class: "panel", "aria-labelledby": id },
+    h("div", { class: "panel-head" }, h("h2", { id }, "What it was built from")),
+    h(
+      "dl",
+      { class: "about" },
+      rows.map(([name, value]) => [h("dt", null, name), h("dd", { class: value?.length > 40 ? "mono" : null }, value ?? "–")]),
+    ),
+  );
+}

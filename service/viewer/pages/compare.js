@@ -1,0 +1,344 @@
+/** Compare: two circuits side by side and overlaid. */
+
+import { change, changed, to } from "../address.js";
+import { get, unitPath } from "../api.js";
+import { contrastBars, contrastChart, groupLabel, keptByGroup } from "../contrast.js";
+import { h, put } from "../dom.js";
+import { count, groupName, imageText, percent, whole } from "../figures.js";
+import { heading } from "../heading.js";
+import { announce, useful } from "../live.js";
+import { panel } from "../panel.js";
+import { diagramPanel } from "../parts/diagram.js";
+import { imageUrl, storedFeatures } from "../parts/features.js";
+import { loadGroups } from "../parts/groups.js";
+import { overlap, overlapTable } from "../parts/overlap.js";
+import { asSide, prefixed, resolved, sideOf, sidePicker } from "../parts/side.js";
+import { crop, picture } from "../picture.js";
+import { reading, readingBar } from "../reading.js";
+
+const SHOWN = 12;
+
+export async function page(state, atlas) {
+  const bar = readingBar(atlas, { parts: ["criterion", "keep"] });
+  const pickers = { left: sidePicker("left", atlas), right: sidePicker("right", atlas) };
+  const key = (now) => [
+    reading(now, atlas),
+    Object.entries(now).filter(([name]) => /^(left|right)\./.test(name)),
+  ];
+  const both = async (now) => {
+    const [left, right] = await Promise.all([
+      resolved(now, "left", atlas),
+      resolved(now, "right", atlas),
+    ]);
+    return { left, right };
+  };
+  const query = ({ left, right }) => ({ ...prefixed("left", left), ...prefixed("right", right) });
+  const result = panel({
+    title: "What they share",
+    kind: "comparison",
+    height: "24rem",
+    key,
+    load: async (now) => {
+      const sides = await both(now);
+      if (!sides.left || !sides.right) return { ...sides, suggested: await suggestions(sides, now, atlas) };
+      const [found, left, right] = await Promise.all([
+        get(["compare"], query(sides)),
+        featureOf(sides.left, atlas),
+        featureOf(sides.right, atlas),
+      ]);
+      return { ...sides, found, features: { left, right } };
+    },
+    draw: (data) => {
+      if (!data.found) return [chooseFirst(data)];
+      const { found } = data;
+      announce(`${count(found.shared, "kernel")} shared, IoU ${found.iou?.toFixed(2) ?? "undefined"}`);
+      return h(
+        "div",
+        { class: "compared" },
+        sideView("left", data.left, found.left, data.features.left, atlas),
+        overlap(found),
+        sideView("right", data.right, found.right, data.features.right, atlas),
+      );
+    },
+    files: (data) =>
+      data.found
+        ? [
+            jsonFile(data.found),
+            {
+              label: "CSV",
+              detail: "by convolution",
+              file: () => ({ name: "compare.csv", type: "text/csv", text: csv(data.found.convolutions) }),
+            },
+          ]
+        : [],
+  });
+  const layers = panel({
+    title: "Where they differ",
+    place: "half",
+    key,
+    load: async (now) => {
+      const sides = await both(now);
+      return sides.left && sides.right ? get(["compare"], query(sides)) : null;
+    },
+    empty: (found) => (found ? null : "Choose both sides."),
+    draw: (found) => overlapTable(found.convolutions),
+  });
+  const contrast = panel({
+    title: "What each preserves and suppresses",
+    place: "half",
+    key,
+    load: async (now) => {
+      const [left, right] = [sideOf(now, "left"), sideOf(now, "right")];
+      const same = left.layer === right.layer && left.unit === right.unit;
+      if (!same || !left.group || !right.group) return null;
+      const chosen = reading({ ...now, criterion: left.criterion ?? now.criterion }, atlas);
+      const facts = await get(unitPath(left.layer, left.unit));
+      if (!facts.has.contrast) return null;
+      const found = await loadGroups(atlas, facts, chosen);
+      const wanted = [Number(left.group), Number(right.group)];
+      const groups = keptByGroup(found.contrast, atlas.fractions);
+      return { chosen, groups: groups.filter(({ group }) => wanted.includes(group)) };
+    },
+    empty: (found) =>
+      found?.groups.length
+        ? null
+        : "This is measured for two groups of one unit: choose them under Images on both sides.",
+    draw: ({ groups, chosen }, now) => {
+      const { rung, keep } = reading({ ...now, keep: now["left.keep"] ?? now.keep }, atlas);
+      return [
+        contrastBars(groups, { fraction: keep, rung }),
+        h(
+          "div",
+          { class: "pair" },
+          groups.map((one) =>
+            h(
+              "div",
+              null,
+              h("p", { class: "note" }, groupLabel(one.group), " its own images; dashed: the others'"),
+              contrastChart(one, {
+                fractions: atlas.fractions,
+                rung,
+                onRung: (wanted) => change({ keep: String(atlas.fractions[wanted]) }),
+              }),
+            ),
+          ),
+        ),
+        h(
+          "p",
+          { class: "note" },
+          `Mean over images of the share of the response that is left (${chosen.criterion}, dropped kernels ${chosen.ablation}).`,
+        ),
+      ];
+    },
+  });
+  const overlay = diagramPanel({
+    title: "Overlaid",
+    key,
+    note: legend(),
+    locate: async (now) => {
+      const sides = await both(now);
+      return { path: ["compare", "diagram"], query: query(sides) };
+    },
+  });
+  const alone = ["left", "right"].map((side) =>
+    diagramPanel({
+      title: side === "left" ? "Left circuit" : "Right circuit",
+      place: "half",
+      key,
+      prefix: `${side[0]}.d.`,
+      locate: async (now) => {
+        const found = await resolved(now, side, atlas);
+        return {
+          path: unitPath(found.layer, found.unit, "diagram"),
+          svg: unitPath(found.layer, found.unit, "diagram.svg"),
+          query: found.query,
+        };
+      },
+    }),
+  );
+  const views = h("div", { class: "segments", role: "group", "aria-label": "Diagrams" });
+  const diagrams = h("div", { class: "panels" });
+  const swap = h(
+    "button",
+    {
+      class: "button",
+      type: "button",
+      onclick: () => change({ ...asSide("left", sideOf(latest, "right")), ...asSide("right", sideOf(latest, "left")) }),
+    },
+    "Swap sides",
+  );
+  let latest = state;
+  const element = h(
+    "div",
+    null,
+    heading({
+      crumbs: [["Atlas", to("atlas")]],
+      title: "Compare circuits",
+      actions: [swap],
+    }),
+    bar.element,
+    h("div", { class: "sides" }, pickers.left.element, pickers.right.element),
+    h("div", { class: "panels" }, result.element, contrast.element, layers.element),
+    h("div", { class: "diagram-choice" }, views),
+    diagrams,
+  );
+  return {
+    title: "Compare",
+    element,
+    update(now) {
+      latest = now;
+      bar.update(now);
+      pickers.left.update(now);
+      pickers.right.update(now);
+      result.update(now).then(() => useful("compare"));
+      layers.update(now);
+      contrast.update(now);
+      const ready = now["left.unit"] && now["right.unit"];
+      const beside = now.show === "beside";
+      const wanted = !ready ? [] : beside ? alone : [overlay];
+      const elements = wanted.map((one) => one.element);
+      if (elements.some((one, at) => diagrams.children[at] !== one) || diagrams.children.length !== elements.length) {
+        put(diagrams, elements);
+      }
+      for (const one of wanted) one.update(now);
+      put(
+        views,
+        ready
+          ? [
+              [null, "Overlaid"],
+              ["beside", "Side by side"],
+            ].map(([show, text]) =>
+              h(
+                "button",
+                {
+                  type: "button",
+                  "aria-pressed": String((now.show ?? null) === show),
+                  onclick: () => change({ show }),
+                },
+                text,
+              ),
+            )
+          : null,
+      );
+    },
+  };
+}
+
+const legend = () =>
+  h(
+    "span",
+    { class: "legend" },
+    [
+      ["left", "only left"],
+      ["shared", "shared"],
+      ["right", "only right"],
+    ].map(([kind, text]) => h("span", { class: `key-${kind}` }, h("i", { class: "swatch" }), text)),
+  );
+
+/** The feature image of a side's group, or of the whole unit, or null. */
+async function featureOf(side, atlas) {
+  const rows = await storedFeatures(atlas, side.layer, side.unit);
+  const of = (group) => rows.find((row) => (row.group ?? null) === group);
+  return of(side.group) ?? of(null) ?? null;
+}
+
+function sideView(side, own, found, feature, atlas) {
+  const of = own.images ? own.facts.top.filter((top) => own.images.includes(top.image)) : own.facts.top;
+  const subset = own.group !== null ? { group: String(own.group) } : own.images ? { images: own.images.join(",") } : {};
+  return h(
+    "div",
+    { class: `side-view ${side}` },
+    h(
+      "h3",
+      null,
+      h("a", { href: to("unit", { layer: own.layer, unit: own.unit, ...subset }) }, `Unit ${found.name}`),
+      own.group !== null ? ` · group ${groupName(own.group)}` : "",
+    ),
+    h(
+      "p",
+      { class: "note" },
+      `${own.layer} · ${own.words} · ${own.query.criterion} · ${whole(found.kernels)} kernels, ${percent(own.query.keep)}`,
+    ),
+    h(
+      "div",
+      { class: "side-pictures" },
+      feature &&
+        h(
+          "div",
+          { class: "picture feature" },
+          h("img", {
+            src: imageUrl(feature, own.layer, own.unit),
+            alt: `Feature image of the ${side} circuit`,
+          }),
+        ),
+      of.slice(0, SHOWN).map((image) =>
+        h(
+          "a",
+          { href: to("image", { image: image.image, layer: own.layer }) },
+          own.images
+            ? picture(image, { input: atlas.input, alt: imageText(image), box: true })
+            : crop(image, { input: atlas.input, alt: imageText(image) }),
+        ),
+      ),
+    ),
+  );
+}
+
+/** Links for what has no right side yet. */
+async function suggestions({ left }, now, atlas) {
+  if (!left) return [];
+  const chosen = reading(now, atlas);
+  const found = [];
+  if (left.facts.has.groups) {
+    const groups = await get(unitPath(left.layer, left.unit, "groups"), { criterion: chosen.criterion });
+    if (new Set(groups.rows.map((row) => row.group)).size > 1) {
+      found.push([
+        "its groups A and B",
+        changed({ ...asSide("left", { ...left, group: "0", images: null }), ...asSide("right", { ...left, group: "1", images: null }) }),
+      ]);
+    }
+  }
+  const near = await get(unitPath(left.layer, left.unit, "similar"), {
+    criterion: chosen.criterion,
+    keep: chosen.keep,
+    limit: 5,
+  }).catch(() => ({ rows: [] }));
+  for (const row of near.rows) {
+    found.push([
+      `unit ${row.name ?? row.unit}`,
+      changed(asSide("right", { layer: left.layer, unit: String(row.name ?? row.unit) })),
+    ]);
+  }
+  return found;
+}
+
+function chooseFirst({ left, suggested = [] }) {
+  return [
+    h(
+      "p",
+      { class: "message" },
+      left
+        ? "Choose a unit for the right side."
+        : "Choose a unit on both sides: its number, or its direction's name.",
+    ),
+    suggested.length > 0 &&
+      h(
+        "p",
+        { class: "suggested" },
+        "Or: ",
+        suggested.map(([text, link], at) => [at ? ", " : "", h("a", { href: link }, text)]),
+      ),
+  ];
+}
+
+const jsonFile = (found) => ({
+  label: "JSON",
+  file: () => ({ name: "compare.json", type: "application/json", text: JSON.stringify(found, null, 2) }),
+});
+
+function csv(rows) {
+  const names = ["convolution", "depth", "left", "shared", "right", "iou"];
+  return [names, ...rows.map((row) => names.map((name) => row[name] ?? ""))]
+    .map((line) => line.join(","))
+    .join("\n");
+}

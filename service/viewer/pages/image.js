@@ -1,0 +1,143 @@
+/** Image: one picture, the units that respond to it most, and the circuits that do it. */
+
+import { change, to } from "../address.js";
+import { get, url } from "../api.js";
+import { fresh, h } from "../dom.js";
+import { count, imageText, measure, percent, whole } from "../figures.js";
+import { heading } from "../heading.js";
+import { useful } from "../live.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { crop, picture } from "../picture.js";
+import { splitText } from "../reading.js";
+
+const LIMIT = 60;
+
+export async function page(state, atlas) {
+  const id = state.image;
+  const facts = await get(["images", id]);
+  const selectId = fresh("layer");
+  const layers = h(
+    "select",
+    { id: selectId, onchange: () => change({ layer: layers.value || null }) },
+    h("option", { value: "" }, "all layers"),
+    atlas.layers.map(({ layer }) => h("option", { value: layer }, layer)),
+  );
+  let latest = state;
+  const query = (now) => ({ layer: now.layer });
+  const units = panel({
+    title: "Units that respond to it most",
+    place: "two-thirds",
+    height: "60vh",
+    note: "In the order of its place among each unit's images. A unit's circuit of this picture alone can be had where the picture is one of its top images.",
+    controls: [h("div", { class: "field" }, h("label", { for: selectId }, "Layer"), layers)],
+    key: (now) => query(now),
+    load: (now) => get(["images", id, "units"], { ...query(now), limit: LIMIT }),
+    empty: (found) => (found.rows.length ? null : "No unit's response to it is stored."),
+    draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, id, atlas))),
+    files: () => tableFiles((format) => url(["images", id, "units"], { ...query(latest), format })),
+  });
+  const seen = facts.split === "left_out" || facts.problem;
+  const element = h(
+    "div",
+    null,
+    heading({
+      crumbs: [
+        ["Atlas", to("atlas")],
+        ["Images", to("images")],
+      ],
+      title: facts.label ?? facts.name,
+      facts: [
+        ["File", facts.name],
+        ["Label", facts.label ? h("a", { href: to("images", { label: facts.label }) }, facts.label) : null],
+        ["Set", facts.split === "left_out" ? "left out" : splitText(facts.split)],
+        ["As found", facts.width ? `${whole(facts.width)} × ${whole(facts.height)} pixels` : null],
+      ],
+    }),
+    h(
+      "div",
+      { class: "panels" },
+      h(
+        "section",
+        { class: "panel third", "aria-label": "The picture" },
+        seen
+          ? h("p", { class: "message" }, `This picture is left out: ${facts.problem ?? "it is not used"}.`)
+          : picture({ image: id }, { input: atlas.input, alt: imageText(facts), eager: true }),
+      ),
+      units.element,
+    ),
+  );
+  return {
+    title: facts.label ?? facts.name,
+    element,
+    update(now) {
+      latest = now;
+      layers.value = now.layer ?? "";
+      units.update(now).then(() => useful("image"));
+    },
+  };
+}
+
+function responder(row, id, atlas) {
+  const name = String(row.name ?? row.unit);
+  return h(
+    "li",
+    { class: "responder" },
+    h(
+      "div",
+      { class: "shot" },
+      crop(
+        { image: id, box: row.box },
+        { input: atlas.input, alt: `Where unit ${name} of ${row.layer} responds most` },
+      ),
+    ),
+    h(
+      "div",
+      { class: "says" },
+      h(
+        "p",
+        null,
+        h("a", { href: to("unit", { layer: row.layer, unit: name }) }, `Unit ${name}`),
+        h("span", { class: "dim" }, ` of ${row.layer}`),
+      ),
+      h(
+        "p",
+        { class: "dim" },
+        row.rank === null
+          ? `held out; ${row.above} of ${count(atlas.images.scoring, "scoring image")} are above it`
+          : `its ${ordinal(row.rank + 1)} of ${count(atlas.images.scoring, "scoring image")}`,
+      ),
+      h(
+        "div",
+        { class: "line" },
+        h(
+          "div",
+          { class: "stack", title: "Share of the unit's largest response" },
+          h("i", { class: "part", style: { width: `${100 * Math.min(1, row.share ?? 0)}%` } }),
+        ),
+        h(
+          "span",
+          { class: "number" },
+          `${percent(Number(ratioOf(row.share)))} of its largest, ${measure(row.response)}`,
+        ),
+      ),
+      row.top &&
+        h(
+          "p",
+          null,
+          h(
+            "a",
+            { href: to("unit", { layer: row.layer, unit: name, images: String(id) }) },
+            "Its circuit of this picture",
+          ),
+        ),
+    ),
+  );
+}
+
+const ratioOf = (share) => (share ?? 0).toFixed(2);
+
+function ordinal(number) {
+  const ending = { one: "st", two: "nd", few: "rd", other: "th" };
+  return `${number}${ending[new Intl.PluralRules("en", { type: "ordinal" }).select(number)]}`;
+}

@@ -1,0 +1,120 @@
+/** Images: the image set, by label and split. */
+
+import { change, changed, to } from "../address.js";
+import { get, pictureUrl, url } from "../api.js";
+import { fresh, h } from "../dom.js";
+import { count, imageText, whole } from "../figures.js";
+import { heading } from "../heading.js";
+import { useful } from "../live.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { splitText } from "../reading.js";
+
+const PAGE = 120;
+const SPLITS = ["scoring", "held_out", "left_out"];
+
+export async function page(state, atlas) {
+  const splitId = fresh("split");
+  const labelId = fresh("label");
+  const split = h(
+    "select",
+    { id: splitId, onchange: () => change({ of: split.value || null, from: null }) },
+    h("option", { value: "" }, "all"),
+    SPLITS.filter((name) => atlas.images[name]).map((name) =>
+      h("option", { value: name }, name === "left_out" ? "left out" : splitText(name)),
+    ),
+  );
+  const label = h("input", {
+    id: labelId,
+    type: "search",
+    placeholder: "any",
+    onchange: () => change({ label: label.value.trim() || null, from: null }),
+  });
+  const query = (now) => ({ label: now.label, split: now.of });
+  let latest = state;
+  const images = panel({
+    title: "Pictures as the network sees them",
+    height: "60vh",
+    controls: [
+      h("div", { class: "field" }, h("label", { for: labelId }, "Label"), label),
+      h("div", { class: "field" }, h("label", { for: splitId }, "Set"), split),
+    ],
+    key: (now) => [query(now), now.from],
+    load: (now) =>
+      get(["images"], { ...query(now), offset: Number(now.from) || 0, limit: PAGE }),
+    empty: (found) => (found.rows.length ? null : "No picture is like this."),
+    draw: (found) => [
+      h(
+        "p",
+        { class: "note" },
+        found.rows.length < found.total
+          ? `${whole(found.offset + 1)} to ${whole(found.offset + found.rows.length)} of ${count(found.total, "picture")}`
+          : count(found.total, "picture"),
+      ),
+      h("ul", { class: "shots small" }, found.rows.map((row, at) => shot(row, at))),
+      pager(found),
+    ],
+    files: () => tableFiles((format) => url(["images"], { ...query(latest), format })),
+  });
+  return {
+    title: "Images",
+    element: h(
+      "div",
+      null,
+      heading({ crumbs: [["Atlas", to("atlas")]], title: "Images" }),
+      h("div", { class: "panels" }, images.element),
+    ),
+    update(now) {
+      latest = now;
+      split.value = now.of ?? "";
+      if (document.activeElement !== label) label.value = now.label ?? "";
+      images.update(now).then(() => useful("images"));
+    },
+  };
+}
+
+function shot(row, at) {
+  const id = row.id ?? row.image;
+  const text = row.label ?? row.name;
+  return h(
+    "li",
+    null,
+    row.problem
+      ? h("div", { class: "picture none" }, h("span", null, "left out"))
+      : h(
+          "a",
+          { href: to("image", { image: id }) },
+          h(
+            "div",
+            { class: "picture" },
+            h("img", {
+              src: pictureUrl(id),
+              alt: imageText(row),
+              loading: at < 24 ? null : "lazy",
+              decoding: "async",
+            }),
+          ),
+        ),
+    h(
+      "p",
+      { class: "under" },
+      h("span", { class: "clip", title: row.problem ?? row.name }, row.problem ?? text),
+      h("span", { class: "dim" }, row.split === "held_out" ? "held out" : ""),
+    ),
+  );
+}
+
+function pager({ total, offset, limit }) {
+  const size = limit ?? PAGE;
+  if (total <= size) return null;
+  const link = (from, text, rel) =>
+    from < 0 || from >= total
+      ? h("span", { class: "button", "aria-disabled": "true" }, text)
+      : h("a", { class: "button", href: changed({ from: from || null }), rel, "data-key": rel }, text);
+  return h(
+    "nav",
+    { class: "pager", "aria-label": "Pages of pictures" },
+    link(offset - size, "Previous", "prev"),
+    link(offset + size, "Next", "next"),
+  );
+}

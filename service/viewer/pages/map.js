@@ -1,0 +1,146 @@
+/** Map: a unit's images by which kernels they use, and the circuit of those one chooses. */
+
+import { change, to } from "../address.js";
+import { get, unitPath, url } from "../api.js";
+import { groupColor } from "../contrast.js";
+import { h, put } from "../dom.js";
+import { count, groupName, percent } from "../figures.js";
+import { badge, heading } from "../heading.js";
+import { useful } from "../live.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { diagramPanel } from "../parts/diagram.js";
+import { projection } from "../parts/projection.js";
+import { selection } from "../parts/selection.js";
+import { list } from "../parts/subset.js";
+import { reading, readingBar } from "../reading.js";
+
+const METHODS = { pca: "principal components", umap: "UMAP" };
+
+export async function page(state, atlas) {
+  const { layer, unit } = state;
+  const facts = await get(unitPath(layer, unit));
+  const of = { layer, unit };
+  const bar = readingBar(atlas, { kernels: facts.kernels, parts: ["criterion", "keep"] });
+  let points = [];
+  let plane = null;
+  const chooser = h("div", { class: "actions chooser" });
+  const query = (now) => ({ criterion: reading(now, atlas).criterion, method: now.method });
+  let latest = state;
+  const map = panel({
+    title: "Its images, near where they use the same kernels",
+    place: "two-thirds",
+    height: "34rem",
+    controls: [chooser],
+    key: (now) => query(now),
+    load: (now) => get(unitPath(layer, unit, "map"), query(now)),
+    empty: (found) => (found.points.length ? null : "No scores of single images are stored."),
+    draw: (found, now) => {
+      points = found.points;
+      plane = projection({
+        points,
+        input: atlas.input,
+        onSelect: (images) =>
+          change({ images: images.length ? images.join(",") : null }),
+      });
+      plane.show(list(now.images));
+      put(chooser, quickChoices(points));
+      return [plane.element, h("p", { class: "note" }, explained(found))];
+    },
+    files: () =>
+      tableFiles((format) => url(unitPath(layer, unit, "map"), { ...query(latest), format })),
+  });
+  const chosen = selection(atlas, facts, of, () => points);
+  const diagram = diagramPanel({
+    title: "Diagram of the chosen images' circuit",
+    key: (now) => {
+      const { criterion, keep } = reading(now, atlas);
+      return { criterion, keep, images: list(now.images) };
+    },
+    locate: async (now) => {
+      const { criterion, keep } = reading(now, atlas);
+      return {
+        path: unitPath(layer, unit, "diagram"),
+        svg: unitPath(layer, unit, "diagram.svg"),
+        query: { criterion, keep, images: list(now.images).join(",") },
+      };
+    },
+  });
+  const under = h("div", { class: "panels under-map" });
+  const done = facts.state === "done";
+  const element = h(
+    "div",
+    null,
+    heading({
+      crumbs: [
+        ["Atlas", to("atlas")],
+        [layer, to("layer", { layer })],
+        [`Unit ${facts.name}`, to("unit", of)],
+      ],
+      title: "Map of its images",
+      beside: [done ? null : badge(facts.state)],
+    }),
+    done && bar.element,
+    done
+      ? h(
+          "div",
+          { class: "panels" },
+          map.element,
+          h("div", { class: "third" }, chosen.element),
+        )
+      : h("p", { class: "message" }, "This unit has no circuits, so there is nothing to map."),
+    under,
+  );
+  return {
+    title: state.name ? `${state.name}, ${layer}/${facts.name}` : `Map of ${layer}/${facts.name}`,
+    element,
+    update(now) {
+      latest = now;
+      if (!done) {
+        useful("map");
+        return;
+      }
+      bar.update(now);
+      map.update(now).then(() => useful("map"));
+      plane?.show(list(now.images));
+      chosen.update(now);
+      const some = list(now.images).length > 0;
+      if (some !== under.contains(diagram.element)) put(under, some ? diagram.element : null);
+      if (some) diagram.update(now);
+    },
+  };
+}
+
+/** Buttons for what one chooses often: all, none, a group. */
+function quickChoices(points) {
+  const groups = [...new Set(points.map((point) => point.group))]
+    .filter((group) => group !== null && group !== undefined)
+    .sort((a, b) => a - b);
+  const pick = (wanted) => () =>
+    change({ images: points.filter(wanted).map((point) => point.image).join(",") || null });
+  return [
+    groups.length > 1 &&
+      groups.map((group) =>
+        h(
+          "button",
+          {
+            class: "button group-choice",
+            type: "button",
+            style: { "--group": groupColor(group) },
+            onclick: pick((point) => point.group === group),
+          },
+          `Group ${groupName(group)}`,
+        ),
+      ),
+    h("button", { class: "button", type: "button", onclick: pick(() => true) }, "All"),
+    h("button", { class: "button", type: "button", onclick: pick(() => false) }, "None"),
+  ];
+}
+
+function explained(found) {
+  const method = METHODS[found.method] ?? found.method;
+  const share = found.explained?.length
+    ? `, which hold ${found.explained.map(percent).join(" and ")} of the variance`
+    : "";
+  return `${count(found.points.length, "top image")} of the unit by their ${found.criterion} scores of single kernels; axes: ${method}${share}.`;
+}

@@ -1,0 +1,119 @@
+/** Unit: its pictures, how faithful its circuits are, what they look like, and its sub-features. */
+
+import { to } from "../address.js";
+import { get, unitPath } from "../api.js";
+import { h } from "../dom.js";
+import { measure, whole } from "../figures.js";
+import { badge, heading } from "../heading.js";
+import { useful } from "../live.js";
+import { circuitCounts, circuitKey } from "../parts/circuit.js";
+import { diagramPanel } from "../parts/diagram.js";
+import { faithfulness } from "../parts/faithfulness.js";
+import { features } from "../parts/features.js";
+import { groups } from "../parts/groups.js";
+import { similar } from "../parts/similar.js";
+import { subset } from "../parts/subset.js";
+import { topImages } from "../parts/top_images.js";
+import { reading, readingBar } from "../reading.js";
+
+export async function page(state, atlas) {
+  const { layer, unit } = state;
+  const facts = await get(unitPath(layer, unit));
+  const of = { layer, unit };
+  const done = facts.state === "done";
+  const bar = readingBar(atlas, { kernels: facts.kernels });
+  const pictures = topImages(atlas, facts, of);
+  const rest = done
+    ? [
+        features(atlas, of),
+        faithfulness(atlas, of),
+        circuitCounts(atlas, of),
+        diagramPanel({
+          title: "Circuit diagram",
+          key: (now) => circuitKey(now, atlas),
+          locate: async (now) => {
+            const { query } = await subset({ ...now, ...of }, reading(now, atlas));
+            const { keep, ...others } = query;
+            return {
+              path: unitPath(layer, unit, "diagram"),
+              svg: unitPath(layer, unit, "diagram.svg"),
+              query: { ...others, keep },
+            };
+          },
+        }),
+        groups(atlas, facts, of),
+        similar(atlas, of),
+      ]
+    : [];
+  const stored = done || facts.state === "dead";
+  const element = h(
+    "div",
+    null,
+    heading({
+      crumbs: [
+        ["Atlas", to("atlas")],
+        [layer, to("layer", { layer })],
+      ],
+      title: facts.direction ? `Direction ${facts.name ?? unit}` : `Unit ${facts.name ?? unit}`,
+      beside: [badge(facts.state)],
+      facts: [
+        ["Kernels that can reach it", facts.kernels ? whole(facts.kernels) : null],
+        ["Largest response", facts.top?.length ? measure(facts.top[0].response) : null],
+        ["Channels", facts.direction ? whole(facts.direction.filter(Boolean).length) : null],
+      ],
+      actions: [
+        done && h("a", { class: "button", href: to("map", of) }, "Map of its images"),
+        done &&
+          h(
+            "a",
+            { class: "button", href: to("compare", { "left.layer": layer, "left.unit": unit }) },
+            "Compare",
+          ),
+        neighbour(layer, facts.previous, "Previous unit", "←"),
+        neighbour(layer, facts.next, "Next unit", "→"),
+      ],
+    }),
+    done && bar.element,
+    !done && h("p", { class: `message ${facts.state === "failed" ? "error" : ""}` }, absence(facts)),
+    stored && h("div", { class: "panels" }, pictures.element, rest.map((part) => part.element)),
+  );
+  return {
+    title: `${layer}/${facts.name ?? unit}`,
+    element,
+    update(now) {
+      if (done) bar.update(now);
+      const first = stored ? pictures.update(now) : Promise.resolve();
+      first.then(() => useful("unit"));
+      for (const part of rest) part.update(now);
+    },
+  };
+}
+
+function neighbour(layer, name, says, sign) {
+    return name === null
+    ? h("span", { class: "button", "aria-disabled": "true", "aria-label": `${says}: none` }, sign)
+    : h(
+        "a",
+        {
+          class: "button",
+          href: to("unit", { layer, unit: name }),
+          "aria-label": `${says}: ${name}`,
+          title: `${says}: ${name}`,
+        },
+        sign,
+      );
+}
+
+function absence(facts) {
+  return (
+    facts.message ??
+    facts.error ??
+    {
+      dead: "This unit is dead: its response is the same on every image, so it has responses and no circuit.",
+      planned: "This unit is not computed yet: run the same build again to go on.",
+      "not built":
+        "This unit is not in this atlas: name it under units of its layer in the spec and run circuit-atlas build again.",
+    }[facts.state] ??
+    "This unit failed."
+  );
+}

@@ -1,0 +1,129 @@
+/** A part of a page with data of its own: how it loads, fails, is empty, or is not complete yet. */
+
+import { isPart } from "./api.js";
+import { downloads } from "./menu.js";
+import { fresh, h, put, style } from "./dom.js";
+
+const AGAIN_MS = 700;
+
+/**
+ * @param {object} part
+ * @param {string} part.title its heading.
+ * @param {(state) => unknown} part.key what its data depend on; it loads anew when this changes.
+ * @param {(state) => unknown} [part.look] what else its drawing depends on.
+ * @param {(state) => Promise<any>} part.load
+ * @param {(data, state) => Node|Node[]} part.draw
+ * @param {(data, state) => string|null} [part.empty] what to say where there is nothing.
+ * @param {(data, state) => string|null} [part.partial] what to say where it is not all yet.
+ * @param {(data, state) => Array} [part.files] what can be saved, see `downloads`.
+ * @param {Node[]} [part.controls] stand beside the heading.
+ * @param {string|Node} [part.note] one sentence under the heading.
+ * @param {string} [part.place] class: half, third, two-thirds.
+ * @param {string} [part.height] of the place it takes while it loads.
+ * @returns {{element: HTMLElement, update: (state) => Promise<void>}}
+ */
+export function panel(part) {
+  const id = fresh("panel");
+  const body = h("div", { class: "panel-body" });
+  const tools = h("div", { class: "actions" }, part.controls ?? []);
+  const element = h(
+    "section",
+    { class: `panel ${part.place ?? ""} ${part.kind ?? ""}`, "aria-labelledby": id },
+    h(
+      "div",
+      { class: "panel-head" },
+      h("h2", { id }, part.title),
+      tools,
+    ),
+    part.note && h("p", { class: "note" }, part.note),
+    body,
+  );
+  let loaded = { key: undefined, look: undefined, data: null };
+  let asked = 0;
+
+  if (part.files) {
+    const files = () => (loaded.data === null ? [] : part.files(loaded.data, loaded.state));
+    tools.append(downloads(part.title.toLowerCase(), files));
+  }
+
+  async function update(state) {
+    const key = JSON.stringify(part.key?.(state) ?? null);
+    const look = JSON.stringify(part.look?.(state) ?? null);
+    if (key === loaded.key && look === loaded.look) return;
+    if (key === loaded.key && loaded.data !== null) {
+      loaded = { ...loaded, look, state };
+      show(state);
+      return;
+    }
+    asked += 1;
+    const mine = asked;
+    if (loaded.data === null) put(body, skeleton(part.height));
+    else body.firstElementChild?.classList.add("old");
+    body.setAttribute("aria-busy", "true");
+    try {
+      const data = await part.load(state);
+      if (mine !== asked) return;
+      loaded = { key, look, data, state };
+      show(state);
+      if (data && isPart(data)) again(key);
+    } catch (error) {
+      if (mine !== asked) return;
+      loaded = { key, look, data: null, state };
+      put(
+        body,
+        failure(error, () => {
+          loaded.key = undefined;
+          update(state);
+        }),
+      );
+    } finally {
+      if (mine === asked) body.removeAttribute("aria-busy");
+    }
+  }
+
+  /** More of it is to come: ask once more, unless something else was asked for by then. */
+  function again(key) {
+    setTimeout(() => {
+      if (loaded.key !== key || !element.isConnected) return;
+      loaded = { ...loaded, key: undefined };
+      update(loaded.state);
+    }, AGAIN_MS);
+  }
+
+  function show(state) {
+    const focused = document.activeElement;
+    const held = body.contains(focused) ? focused.dataset.key : undefined;
+    const empty = part.empty?.(loaded.data, state);
+    const partial = part.partial?.(loaded.data, state) ?? notes(loaded.data);
+    put(
+      body,
+      partial && h("p", { class: "message partial" }, partial),
+      empty
+        ? h("p", { class: "message" }, empty)
+        : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
+    );
+    if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+  }
+
+  return { element, update };
+}
+
+/** Why a list is not complete, in the server's words. */
+const notes = (data) => (data?.complete === false ? (data.note ?? null) : null);
+
+/** Where something will stand. */
+export function skeleton(height = "9rem") {
+  const element = h("div", { class: "skeleton" }, "Loading");
+  style(element, { "--height": height });
+  return element;
+}
+
+/** An error in one line, as the server or the command line says it. */
+export function failure(error, again) {
+  return h(
+    "div",
+    { class: "message error", role: "alert" },
+    h("span", null, error.message ?? String(error)),
+    again && h("button", { class: "button", type: "button", onclick: again }, "Try again"),
+  );
+}

@@ -1,0 +1,86 @@
+/** A circuit: how many of its kernels lie where, and its diagram. */
+
+import { changed, to } from "../address.js";
+import { get, unitPath, url } from "../api.js";
+import { h } from "../dom.js";
+import { percent, whole } from "../figures.js";
+import { panel } from "../panel.js";
+import { reading } from "../reading.js";
+import { table } from "../table.js";
+import { subset } from "./subset.js";
+
+/** What of the state decides which circuit is shown. */
+export const circuitKey = (now, atlas) => {
+  const { criterion, keep } = reading(now, atlas);
+  return { criterion, keep, images: now.images, group: now.group };
+};
+
+/** Counts by convolution. */
+export function circuitCounts(atlas, { layer, unit }) {
+  return panel({
+    title: "Circuit",
+    place: "half",
+    height: "19rem",
+    key: (now) => circuitKey(now, atlas),
+    load: async (now) => {
+      const asked = await subset({ ...now, layer, unit }, reading(now, atlas));
+      const found = await get(unitPath(layer, unit, "circuit"), { ...asked.query, limit: 1 });
+      return { asked, found };
+    },
+    draw: ({ asked, found }) => [
+      h(
+        "p",
+        { class: "lead" },
+        h("b", null, whole(found.kernels)),
+        ` of ${whole(found.reachable)} kernels, ${percent(found.kernels / found.reachable)}, for ${asked.words}. `,
+        asked.images &&
+          h("a", { href: changed({ images: null, group: null }) }, "Show that of all images"),
+      ),
+      countTable(found.layers),
+    ],
+    files: ({ asked, found }, now) => [
+      ...["csv", "parquet", "json"].map((format) => ({
+        label: format === "csv" ? "CSV" : format === "json" ? "JSON" : "Parquet",
+        detail: `${whole(found.kernels)} kernels`,
+        href: url(unitPath(layer, unit, "circuit"), { ...asked.query, format }),
+      })),
+      {
+        label: "SVG",
+        detail: "diagram",
+        href: url(unitPath(layer, unit, "diagram.svg"), { ...asked.query, edges: now.edges }),
+      },
+    ],
+  });
+}
+
+/** A row a convolution, with the share of its kernels that the circuit keeps. */
+export function countTable(layers) {
+  const most = Math.max(...layers.map((row) => row.kernels / Math.max(1, row.total)), 1e-9);
+  return table({
+    caption: "Kernels by convolution, from the image to the unit",
+    columns: [
+      { name: "convolution", title: "Convolution" },
+      { name: "kernels", title: "Kept", number: true },
+      { name: "total", title: "In reach", number: true },
+      { name: "share", title: "Share", number: true },
+      { name: "bar", title: h("span", { class: "unseen" }, "Share as a bar") },
+    ],
+    rows: layers.map((row) => {
+      const share = row.kernels / Math.max(1, row.total);
+      return {
+        convolution: h("span", { class: "mono" }, row.convolution),
+        kernels: whole(row.kernels),
+        total: whole(row.total),
+        share: percent(share),
+        bar: h(
+          "div",
+          { class: "stack", "aria-hidden": "true" },
+          h("i", { class: "part", style: { width: `${(100 * share) / most}%` } }),
+        ),
+      };
+    }),
+  });
+}
+
+/** The link to a unit's circuit of some images. */
+export const subsetLink = (layer, unit, wanted) => to("unit", { layer, unit, ...wanted });

@@ -1,0 +1,191 @@
+/** How well a unit's circuits preserve its response, against how many kernels they keep. */
+
+import { change } from "../address.js";
+import { all, unitPath, url } from "../api.js";
+import { fresh, h, put } from "../dom.js";
+import { percent, ratio, whole } from "../figures.js";
+import { lineChart } from "../line_chart.js";
+import { svgFile, tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { reading, splitText, THRESHOLD } from "../reading.js";
+import { table } from "../table.js";
+
+const METRICS = {
+  pearson: "Pearson r",
+  spearman: "Spearman's r",
+  relative_l1: "Relative L1 distance",
+};
+
+export const seriesColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
+
+export function faithfulness(atlas, { layer, unit }) {
+  const id = fresh("metric");
+  const metric = h(
+    "select",
+    { id, onchange: () => change({ metric: metric.value === "pearson" ? null : metric.value }) },
+    Object.entries(METRICS).map(([value, text]) => h("option", { value }, text)),
+  );
+  const asTable = h(
+    "button",
+    {
+      class: "button",
+      type: "button",
+      onclick: () => change({ chart: asTable.getAttribute("aria-pressed") === "true" ? null : "table" }),
+    },
+    "Table",
+  );
+  let drawn = null;
+  const made = panel({
+    title: "Faithfulness against kept fraction",
+    place: "half",
+    height: "19rem",
+    controls: [
+      h("div", { class: "field" }, h("label", { for: id, class: "unseen" }, "Measure"), metric),
+      asTable,
+    ],
+    key: () => null,
+    look: (now) => [reading(now, atlas), now.metric, now.chart],
+    load: () => all(unitPath(layer, unit, "faithfulness")),
+    empty: (rows) => (rows.length ? null : "This unit has no circuits, so nothing is measured."),
+    draw: (rows, now) => {
+      const chosen = reading(now, atlas);
+      const name = now.metric in METRICS ? now.metric : "pearson";
+      metric.value = name;
+      asTable.setAttribute("aria-pressed", String(now.chart === "table"));
+      const series = seriesOf(rows, atlas, chosen, name);
+      drawn = now.chart === "table" ? null : chart(series, atlas, chosen, name, rows);
+      return drawn ?? wholeTable(series, atlas, name);
+    },
+    files: () => [
+      ...tableFiles((format) => url(unitPath(layer, unit, "faithfulness"), { format })),
+      ...(drawn
+        ? [
+            {
+              label: "SVG",
+              detail: "chart",
+              file: () => svgFile(drawn.querySelector("svg"), `faithfulness-${layer}-${unit}.svg`),
+            },
+          ]
+        : []),
+    ],
+  });
+  return made;
+}
+
+/** A line a criterion and split, of the chosen ablation. */
+function seriesOf(rows, atlas, chosen, metric) {
+  const kept = rows.filter((row) => row.ablation === chosen.ablation);
+  return atlas.criteria.flatMap((criterion) =>
+    atlas.splits.map((split) => {
+      const values = atlas.fractions.map(() => null);
+      for (const row of kept) {
+        if (row.criterion === criterion && row.split === split) values[row.rung] = row[metric];
+      }
+      return {
+        name: `${criterion}, ${splitText(split)}`,
+        criterion,
+        split,
+        values,
+        color: seriesColor(criterion),
+        dashed: split !== "held_out",
+        faint: split !== chosen.split && criterion !== chosen.criterion,
+      };
+    }),
+  );
+}
+
+function chart(series, atlas, chosen, metric, rows) {
+  const readout = h("div", { class: "readout" });
+  const kernels = (rung) => rows.find((row) => row.rung === rung)?.kernels;
+  const show = (rung) => put(readout, values(series, atlas, chosen, rung, kernels(rung)));
+  show(chosen.rung);
+  const best = smallest(rows, chosen);
+  return h(
+    "div",
+    null,
+    h(
+      "div",
+      { class: "read-chart" },
+      lineChart({
+        label: `${METRICS[metric]} against the kept fraction, a line a score and image set`,
+        fractions: atlas.fractions,
+        series,
+        threshold: metric === "relative_l1" ? undefined : THRESHOLD,
+        rung: chosen.rung,
+        onRung: (rung) => change({ keep: String(atlas.fractions[rung]) }),
+        onRead: (rung) => show(rung ?? chosen.rung),
+        height: 280,
+      }),
+      readout,
+    ),
+    h(
+      "p",
+      { class: "note" },
+      best
+        ? `The smallest stored circuit by ${chosen.criterion} with r ≥ ${THRESHOLD} on ${splitText(chosen.split)} keeps ${percent(best.fraction)}, ${whole(best.kernels)} kernels.`
+        : `No stored circuit by ${chosen.criterion} reaches r ${THRESHOLD} on ${splitText(chosen.split)}.`,
+      atlas.criteria.includes("random")
+        ? ""
+        : " This atlas has no random circuits to hold them against: name random among its criteria.",
+    ),
+  );
+}
+
+/** The smallest circuit that reaches the threshold, by the chosen protocol. */
+export function smallest(rows, { criterion, ablation, split }) {
+  return rows
+    .filter(
+      (row) =>
+        row.criterion === criterion &&
+        row.ablation === ablation &&
+        row.split === split &&
+        (row.pearson ?? 0) >= THRESHOLD,
+    )
+    .reduce((best, row) => (best === null || row.kernels < best.kernels ? row : best), null);
+}
+
+function values(series, atlas, chosen, rung, kernels) {
+  return table({
+    caption: `At ${percent(atlas.fractions[rung])}: ${whole(kernels)} kernels`,
+    columns: [
+      { name: "criterion", title: "Score" },
+      ...atlas.splits.map((split) => ({
+        name: split,
+        title: h(
+          "span",
+          null,
+          h("i", { class: `swatch ${split === "held_out" ? "" : "dashed"}` }),
+          split === "held_out" ? "held-out" : split,
+        ),
+        number: true,
+      })),
+    ],
+    rows: atlas.criteria.map((criterion) => ({
+      criterion: h(
+        "span",
+        { class: criterion === chosen.criterion ? "strong" : null },
+        h("i", { class: "swatch", style: { color: seriesColor(criterion) } }),
+        criterion === "random" ? "random, the floor" : criterion,
+      ),
+      ...Object.fromEntries(
+        series
+          .filter((one) => one.criterion === criterion)
+          .map((one) => [one.split, ratio(one.values[rung])]),
+      ),
+    })),
+  });
+}
+
+function wholeTable(series, atlas, metric) {
+  return table({
+    caption: `${METRICS[metric]}, a row a kept fraction`,
+    columns: [
+      { name: "fraction", title: "Kept" },
+      ...series.map((one) => ({ name: one.name, title: one.name, number: true })),
+    ],
+    rows: atlas.fractions.map((fraction, rung) => ({
+      fraction: percent(fraction),
+      ...Object.fromEntries(series.map((one) => [one.name, ratio(one.values[rung], 3)])),
+    })),
+  });
+}

@@ -1,0 +1,195 @@
+/** A unit's sub-features: its top images in groups by which kernels they use. */
+
+import { change, to } from "../address.js";
+import { all, get, unitPath, url } from "../api.js";
+import { contrastChart, groupColor, groupLabel, keptByGroup } from "../contrast.js";
+import { h } from "../dom.js";
+import { count, groupName, imageText, ratio } from "../figures.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { crop } from "../picture.js";
+import { reading } from "../reading.js";
+import { imageUrl, storedFeatures } from "./features.js";
+
+export function groups(atlas, facts, { layer, unit }) {
+  return panel({
+    title: "Sub-features",
+    height: "16rem",
+    note: "Top images in groups by the kernels that they use. Each group has a circuit of its own: what it leaves of the response to its own images, and to the others'.",
+    key: (now) => {
+      const { criterion, ablation } = reading(now, atlas);
+      return { criterion, ablation };
+    },
+    look: (now) => [reading(now, atlas).rung, now.group],
+    load: (now) => loadGroups(atlas, facts, reading(now, atlas)),
+    empty: (found) =>
+      found.groups.rows.length
+        ? null
+        : found.old
+          ? "This atlas was built by an older circuit-atlas and has no groups: build it again into another store."
+          : `No groups are stored for ${found.criterion}: they need scores of single images.`,
+    draw: (found, now) => draw(found, now, { atlas, facts, layer, unit }),
+    files: (found) => [
+      ...tableFiles(
+        (format) => url(unitPath(layer, unit, "groups"), { criterion: found.criterion, format }),
+        "groups",
+      ),
+      ...tableFiles((format) => url(unitPath(layer, unit, "contrast"), { format }), "contrast"),
+    ],
+  });
+}
+
+/**
+ * Groups, contrast and feature images of a unit, as far as they are stored.
+ *
+ * @param {object} atlas
+ * @param {object} facts of the unit.
+ * @param {{criterion: string, ablation: string}} chosen
+ */
+export async function loadGroups(atlas, facts, { criterion, ablation }) {
+  const { layer, name } = facts;
+  if (!facts.has.groups) return { criterion, old: true, groups: { rows: [] }, contrast: [], features: [] };
+  const [groups, contrast, features] = await Promise.all([
+    get(unitPath(layer, name, "groups"), { criterion }),
+    all(unitPath(layer, name, "contrast")),
+    storedFeatures(atlas, layer, name),
+  ]);
+  return {
+    criterion,
+    groups,
+    contrast: contrast.filter((row) => row.criterion === criterion && row.ablation === ablation),
+    features,
+  };
+}
+
+/** The images of each group, the largest group first. */
+export function byGroup(found) {
+  const groups = new Map();
+  for (const row of found.groups.rows) {
+    if (!groups.has(row.group)) groups.set(row.group, []);
+    groups.get(row.group).push(row);
+  }
+  return [...groups].sort(([a], [b]) => a - b);
+}
+
+function draw(found, now, { atlas, facts, layer, unit }) {
+  const chosen = reading(now, atlas);
+  const kept = keptByGroup(found.contrast, atlas.fractions);
+  const all = byGroup(found);
+  const silhouette = found.groups.silhouette ?? found.groups.rows[0]?.silhouette;
+  const polysemanticity = found.groups.polysemanticity ?? facts.polysemanticity;
+  return [
+    h(
+      "p",
+      { class: "lead" },
+      all.length === 1
+        ? "One group: by its kernels, the unit does not fall into sub-features."
+        : `${count(all.length, "group")}, silhouette ${ratio(silhouette)}`,
+      polysemanticity !== undefined &&
+        polysemanticity !== null &&
+        all.length > 1 &&
+        `, polysemanticity ${ratio(polysemanticity)}`,
+      all.length > 1 && [
+        ". ",
+        h("a", { href: compareLink(layer, unit, all[0][0], all[1][0]) }, "Compare groups A and B"),
+      ],
+    ),
+    h(
+      "ul",
+      { class: "groups" },
+      all.map(([group, images]) =>
+        groupCard(group, images, {
+          kept: kept.find((one) => one.group === group),
+          features: found.features.filter((row) => row.group === group),
+          others: all.map(([other]) => other).filter((other) => other !== group),
+          chosen,
+          shown: now.group === String(group),
+          atlas,
+          facts,
+          layer,
+          unit,
+        }),
+      ),
+    ),
+  ];
+}
+
+export const compareLink = (layer, unit, left, right) =>
+  to("compare", {
+    "left.layer": layer,
+    "left.unit": unit,
+    "left.group": String(left),
+    "right.layer": layer,
+    "right.unit": unit,
+    "right.group": String(right),
+  });
+
+function groupCard(group, images, of) {
+  const { kept, features, others, chosen, shown, atlas, facts, layer, unit } = of;
+  const link = to("unit", { layer, unit, group: shown ? null : String(group) });
+  return h(
+    "li",
+    { class: "group", style: { "--group": groupColor(group) } },
+    h(
+      "div",
+      { class: "line" },
+      h("h3", null, groupLabel(group)),
+      h("span", { class: "dim" }, count(images.length, "image")),
+    ),
+    h(
+      "div",
+      { class: "group-pictures" },
+      features.slice(0, 1).map((row) =>
+        h(
+          "div",
+          { class: "picture feature" },
+          h("img", { src: imageUrl(row, layer, unit), alt: `Feature image of group ${groupName(group)}` }),
+        ),
+      ),
+      images.map((image) => {
+        const top = (facts.top ?? []).find((one) => one.image === image.image) ?? image;
+        return h(
+          "a",
+          { href: to("image", { image: image.image, layer }) },
+          crop(top, { input: atlas.input, alt: imageText({ name: `image ${image.image}`, ...top }) }),
+        );
+      }),
+    ),
+    kept
+      ? contrastChart(kept, {
+          fractions: atlas.fractions,
+          rung: chosen.rung,
+          onRung: (rung) => change({ keep: String(atlas.fractions[rung]) }),
+        })
+      : null,
+    kept &&
+      h(
+        "p",
+        { class: "legend" },
+        h(
+          "span",
+          { style: { color: groupColor(group) } },
+          h("i", { class: "swatch" }),
+          `its own ${ratio(kept.own[chosen.rung])}`,
+        ),
+        others.length > 0 &&
+          h("span", null, h("i", { class: "swatch dashed" }), `the others' ${ratio(kept.others[chosen.rung])}`),
+      ),
+    h(
+      "div",
+      { class: "actions" },
+      h(
+        "a",
+        { class: "button", href: link, "aria-pressed": null, "data-key": `group-${group}` },
+        shown ? "Circuit of all images" : "Show its circuit",
+      ),
+      others.slice(0, 3).map((other) =>
+        h(
+          "a",
+          { class: "button plain", href: compareLink(layer, unit, group, other) },
+          `Compare with ${groupName(other)}`,
+        ),
+      ),
+    ),
+  );
+}

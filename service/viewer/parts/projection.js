@@ -1,0 +1,201 @@
+/**
+ * Pictures on a plane, near where they use the same kernels. They are chosen with a lasso, with a
+ * click, or with the keyboard: arrows go from picture to picture, Space chooses.
+ */
+
+import { groupColor } from "../contrast.js";
+import { fresh, h, onWidth, put, s, style } from "../dom.js";
+import { groupName, imageText } from "../figures.js";
+import { inside, neighbour } from "../lasso.js";
+import { picture } from "../picture.js";
+
+const DRAG_PX = 5;
+
+/**
+ * @param {object} of
+ * @param {Array<{image, name, label, x, y, group}>} of.points
+ * @param {{height, width}} of.input
+ * @param {(images: number[]) => void} of.onSelect the chosen images, in the order of the points.
+ * @returns {{element: HTMLElement, show: (images: number[]) => void}}
+ */
+export function projection({ points, input, onSelect }) {
+  let chosen = new Set();
+  let places = [];
+  let at = 0;
+  const help = fresh("help");
+  const trace = s("path", { class: "lasso" });
+  const sheet = s("svg", { class: "sheet", "aria-hidden": "true" }, trace);
+  const options = points.map((point, place) =>
+    h(
+      "div",
+      {
+        class: "point",
+        role: "option",
+        tabindex: place === 0 ? "0" : "-1",
+        "aria-selected": "false",
+        "aria-label": `${imageText(point)}${known(point.group) ? `, group ${groupName(point.group)}` : ""}`,
+        title: imageText(point),
+        style: { "--group": known(point.group) ? groupColor(point.group) : null },
+        onfocus: () => {
+          at = place;
+        },
+      },
+      picture({ image: point.image }, { input, alt: "", eager: true }),
+      h("span", { class: "tick", "aria-hidden": "true" }, "✓"),
+    ),
+  );
+  const plane = h(
+    "div",
+    {
+      class: "plane",
+      role: "listbox",
+      "aria-multiselectable": "true",
+      "aria-label": "Images of the unit, near where they use the same kernels",
+      "aria-describedby": help,
+    },
+    sheet,
+    options,
+  );
+  const element = h(
+    "div",
+    null,
+    plane,
+    h(
+      "p",
+      { class: "note", id: help },
+      "Draw around pictures to choose them; with Shift to add, with Alt to take away. A click chooses one. Keys: arrows move, Space chooses, Ctrl+A all, Escape none.",
+    ),
+  );
+
+  const select = (wanted) => {
+    show(wanted);
+    onSelect(points.map((point) => point.image).filter((image) => chosen.has(image)));
+  };
+  const toggled = (image) => {
+    const next = new Set(chosen);
+    if (!next.delete(image)) next.add(image);
+    return next;
+  };
+  function show(wanted) {
+    chosen = new Set(wanted);
+    options.forEach((option, place) => {
+      option.setAttribute("aria-selected", String(chosen.has(points[place].image)));
+    });
+    plane.classList.toggle("some", chosen.size > 0);
+  }
+
+  onWidth(plane, (width) => {
+    const height = plane.clientHeight;
+    const size = Math.max(36, Math.min(84, width / 11, 600 / Math.sqrt(points.length)));
+    places = placed(points, { width, height, size });
+    options.forEach((option, place) =>
+      style(option, {
+        width: `${size}px`,
+        height: `${size}px`,
+        transform: `translate(${places[place].x - size / 2}px, ${places[place].y - size / 2}px)`,
+      }),
+    );
+  });
+
+  plane.addEventListener("keydown", (event) => {
+    if (event.key.startsWith("Arrow")) {
+      at = neighbour(places, at, event.key);
+      focus(at);
+    } else if (event.key === " " || event.key === "Enter") select(toggled(points[at].image));
+    else if (event.key === "Escape") select([]);
+    else if (event.key === "a" && (event.ctrlKey || event.metaKey)) {
+      select(points.map((point) => point.image));
+    } else if (event.key === "Home" || event.key === "End") {
+      at = event.key === "Home" ? 0 : points.length - 1;
+      focus(at);
+    } else return;
+    event.preventDefault();
+  });
+  function focus(place) {
+    options.forEach((option, other) =>
+      option.setAttribute("tabindex", other === place ? "0" : "-1"),
+    );
+    options[place].focus();
+  }
+
+  lasso(plane, trace, {
+    click: (target) => {
+      const place = options.indexOf(target.closest(".point"));
+      if (place < 0) return;
+      at = place;
+      focus(place);
+      select(toggled(points[place].image));
+    },
+    drawing: (polygon) => {
+      options.forEach((option, place) =>
+        option.classList.toggle("around", inside(polygon, [places[place].x, places[place].y])),
+      );
+    },
+    drawn: (polygon, { add, remove }) => {
+      const hit = points
+        .filter((_, place) => inside(polygon, [places[place].x, places[place].y]))
+        .map((point) => point.image);
+      options.forEach((option) => option.classList.remove("around"));
+      if (add) select([...chosen, ...hit]);
+      else if (remove) select([...chosen].filter((image) => !hit.includes(image)));
+      else select(hit);
+    },
+  });
+  return { element, show };
+}
+
+const known = (group) => group !== null && group !== undefined;
+
+/** Coordinates -> pixels, the same scale across and down, with room for the pictures. */
+function placed(points, { width, height, size }) {
+  const range = (values) => [Math.min(...values), Math.max(...values)];
+  const [left, right] = range(points.map((point) => point.x));
+  const [low, high] = range(points.map((point) => point.y));
+  const scale = Math.min(
+    (width - size - 24) / (right - left || 1),
+    (height - size - 24) / (high - low || 1),
+  );
+  return points.map((point) => ({
+    x: width / 2 + (point.x - (left + right) / 2) * scale,
+    y: height / 2 - (point.y - (low + high) / 2) * scale,
+  }));
+}
+
+/** Follows the pointer: a short press is a click, a longer way a line around something. */
+function lasso(plane, trace, { click, drawing, drawn }) {
+  let path = null;
+  const spot = (event) => {
+    const box = plane.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  };
+  const end = () => {
+    path = null;
+    trace.removeAttribute("d");
+    plane.classList.remove("drawing");
+  };
+  plane.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    path = { points: [spot(event)], target: event.target, far: false };
+    plane.setPointerCapture(event.pointerId);
+    event.preventDefault();
+  });
+  plane.addEventListener("pointermove", (event) => {
+    if (!path) return;
+    const [x, y] = spot(event);
+    path.points.push([x, y]);
+    const [startX, startY] = path.points[0];
+    path.far ||= Math.hypot(x - startX, y - startY) > DRAG_PX;
+    if (!path.far) return;
+    plane.classList.add("drawing");
+    trace.setAttribute("d", `M${path.points.map((p) => p.join(",")).join("L")}Z`);
+    drawing(path.points);
+  });
+  plane.addEventListener("pointerup", (event) => {
+    if (!path) return;
+    const { points, target, far } = path;
+    end();
+    if (far) drawn(points, { add: event.shiftKey, remove: event.altKey });
+    else click(target);
+  });
+  plane.addEventListener("pointercancel", end);
+}

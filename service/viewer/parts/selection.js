@@ -1,0 +1,204 @@
+/** The circuit of the chosen images: its name, its counts, what it shares, and its files. */
+
+import { change, to } from "../address.js";
+import { get, unitPath, url } from "../api.js";
+import { fresh, h, put } from "../dom.js";
+import { count, percent, ratio, whole } from "../figures.js";
+import { announce } from "../live.js";
+import { save } from "../menu.js";
+import { panel } from "../panel.js";
+import { reading } from "../reading.js";
+import { asSide } from "./side.js";
+import { countTable } from "./circuit.js";
+import { list } from "./subset.js";
+
+/** @param {() => Array<{image, name, label}>} points what can be chosen, once it is known. */
+export function selection(atlas, facts, { layer, unit }, points) {
+  const id = fresh("name");
+  const name = h("input", {
+    id,
+    type: "text",
+    maxlength: 80,
+    placeholder: "such as: fur, seen close",
+    autocomplete: "off",
+    onchange: () => change({ name: name.value.trim() || null }),
+  });
+  const copy = h(
+    "button",
+    { class: "button", type: "button", onclick: () => copyLink(copy) },
+    "Copy link",
+  );
+  const made = panel({
+    title: "Circuit of the chosen images",
+    height: "20rem",
+    key: (now) => {
+      const { criterion, keep } = reading(now, atlas);
+      return { criterion, keep, images: list(now.images) };
+    },
+    load: async (now) => {
+      const images = list(now.images);
+      const { criterion, keep } = reading(now, atlas);
+      if (!images.length) return { images };
+      const query = { criterion, keep, images: images.join(",") };
+      const own = { "left.layer": layer, "left.unit": unit, ...prefixed("left", query) };
+      const all = { "right.layer": layer, "right.unit": unit, ...prefixed("right", { criterion, keep }) };
+      const [found, shared] = await Promise.all([
+        get(unitPath(layer, unit, "circuit"), { ...query, limit: 1 }),
+        get(["compare"], { ...own, ...all }),
+      ]);
+      return { images, query, found, shared };
+    },
+    empty: ({ images }) =>
+      images.length ? null : "No images are chosen: draw around some, or press Space on one.",
+    draw: ({ images, query, found, shared }, now) => {
+      announce(
+        `${count(images.length, "image")} chosen. Their circuit has ${count(found.kernels, "kernel")}, and shares ${ratio(shared.iou)} with that of all images.`,
+      );
+      name.value = now.name ?? "";
+      const rest = points()
+        .map((point) => point.image)
+        .filter((image) => !images.includes(image));
+      return [
+        h(
+          "p",
+          { class: "lead" },
+          h("b", null, whole(found.kernels)),
+          ` of ${whole(found.reachable)} kernels, ${percent(query.keep)}, for ${count(images.length, "image")}. IoU with the circuit of all images: `,
+          h("b", null, ratio(shared.iou)),
+          ".",
+        ),
+        h("div", { class: "field name" }, h("label", { for: id }, "Name"), name, copy),
+        h(
+          "div",
+          { class: "actions" },
+          exportButton("JSON", () => asJson({ now, images, query, found, atlas, layer, unit, points })),
+          exportButton("CSV", () => fetched(layer, unit, "circuit", { ...query, format: "csv" }, now, "csv")),
+          exportButton("Parquet", () =>
+            fetched(layer, unit, "circuit", { ...query, format: "parquet" }, now, "parquet"),
+          ),
+          exportButton("SVG", () => fetched(layer, unit, "diagram.svg", query, now, "svg")),
+        ),
+        h(
+          "p",
+          null,
+          h("a", { href: to("unit", { layer, unit, images: images.join(",") }) }, "On the unit's page"),
+          " · ",
+          h(
+            "a",
+            {
+              href: to("compare", {
+                ...asSide("left", { layer, unit, images: images.join(",") }),
+                ...asSide("right", { layer, unit }),
+              }),
+            },
+            "Compare with all images",
+          ),
+          rest.length > 0 && [
+            " · ",
+            h(
+              "a",
+              {
+                href: to("compare", {
+                  ...asSide("left", { layer, unit, images: images.join(",") }),
+                  ...asSide("right", { layer, unit, images: rest.join(",") }),
+                }),
+              },
+              "Compare with the others",
+            ),
+          ],
+        ),
+        countTable(found.layers),
+      ];
+    },
+  });
+  return made;
+}
+
+const prefixed = (side, query) =>
+  Object.fromEntries(Object.entries(query).map(([key, value]) => [`${side}.${key}`, value]));
+
+function exportButton(text, make) {
+  const button = h(
+    "button",
+    {
+      class: "button",
+      type: "button",
+      "data-key": `save-${text}`,
+      onclick: async () => {
+        button.disabled = true;
+        try {
+          save(await make());
+          announce(`${text} saved`);
+        } catch (error) {
+          announce(error.message);
+          button.title = error.message;
+        } finally {
+          button.disabled = false;
+        }
+      },
+    },
+    `Save ${text}`,
+  );
+  return button;
+}
+
+/** A file name out of what the reader called the selection. */
+const fileName = (now, ending) =>
+  `${(now.name ?? `${now.layer}-${now.unit}-images`).replaceAll(/[^\w.-]+/g, "-").slice(0, 80)}.${ending}`;
+
+const TYPES = {
+  csv: "text/csv",
+  parquet: "application/vnd.apache.parquet",
+  svg: "image/svg+xml",
+};
+
+async function fetched(layer, unit, answer, query, now, ending) {
+  const response = await fetch(url(unitPath(layer, unit, answer), query));
+  if (!response.ok) {
+    const body = await response.json().catch(() => null);
+    throw new Error(body?.error?.message ?? `the server answered ${response.status}`);
+  }
+  return { name: fileName(now, ending), type: TYPES[ending], text: await response.blob() };
+}
+
+/** The selection as a document: what was chosen, where it can be seen, and every kernel. */
+async function asJson({ now, images, query, found, atlas, layer, unit, points }) {
+  const table = await fetched(layer, unit, "circuit", { ...query, format: "csv" }, now, "csv");
+  const [head, ...lines] = (await table.text.text()).trim().split("\n");
+  const names = JSON.parse(`[${head}]`);
+  const kernels = lines.map((line) => {
+    const values = JSON.parse(`[${line.replaceAll(/(?<=^|,)(?=,|$)/g, "null")}]`);
+    return Object.fromEntries(names.map((column, at) => [column, values[at]]));
+  });
+  const chosen = points().filter((point) => images.includes(point.image));
+  const document = {
+    name: now.name ?? null,
+    address: location.href,
+    model: atlas.model,
+    weights_sha256: atlas.weights_sha256,
+    layer,
+    unit,
+    criterion: query.criterion,
+    keep: query.keep,
+    images: chosen.map(({ image, name, label }) => ({ image, name, label })),
+    reachable: found.reachable,
+    layers: found.layers,
+    kernels,
+  };
+  return {
+    name: fileName(now, "json"),
+    type: "application/json",
+    text: JSON.stringify(document, null, 1),
+  };
+}
+
+async function copyLink(button) {
+  try {
+    await navigator.clipboard.writeText(location.href);
+    put(button, "Copied");
+    announce("Link copied");
+  } catch {
+    put(button, "The address bar has it");
+  }
+  setTimeout(() => put(button, "Copy link"), 2000);
+}

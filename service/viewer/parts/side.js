@@ -1,0 +1,169 @@
+/** One side of a comparison: which circuit it is, chosen here. */
+
+import { change } from "../address.js";
+import { get, unitPath } from "../api.js";
+import { fresh, h, put } from "../dom.js";
+import { count, groupName, percent } from "../figures.js";
+import { reading } from "../reading.js";
+import { groupsOf, subset } from "./subset.js";
+
+const KEYS = ["layer", "unit", "criterion", "keep", "group", "images"];
+
+/** A side's own part of the state: "left.unit" -> unit. */
+export function sideOf(now, side) {
+  const own = Object.fromEntries(KEYS.map((key) => [key, now[`${side}.${key}`]]));
+  return own;
+}
+
+/** The state changes that put a side's values in place. */
+export const asSide = (side, values) =>
+  Object.fromEntries(KEYS.map((key) => [`${side}.${key}`, values[key] ?? null]));
+
+/**
+ * Everything that is known of a side before its circuit is asked for.
+ *
+ * @returns {Promise<null|{layer, unit, facts, query, images, group, words}>} null where no unit is
+ *   chosen.
+ */
+export async function resolved(now, side, atlas) {
+  const own = sideOf(now, side);
+  if (!own.layer || !own.unit) return null;
+  const chosen = reading(
+    { ...now, criterion: own.criterion ?? now.criterion, keep: own.keep ?? now.keep },
+    atlas,
+  );
+  const [facts, asked] = await Promise.all([
+    get(unitPath(own.layer, own.unit)),
+    subset(own, chosen),
+  ]);
+  return { layer: own.layer, unit: own.unit, facts, chosen, ...asked };
+}
+
+/** A side's circuit as the parameters of a comparison. */
+export const prefixed = (side, found) => ({
+  [`${side}.layer`]: found.layer,
+  [`${side}.unit`]: found.unit,
+  ...Object.fromEntries(
+    Object.entries(found.query).map(([key, value]) => [`${side}.${key}`, value]),
+  ),
+});
+
+/** The controls of a side. */
+export function sidePicker(side, atlas) {
+  const title = side === "left" ? "Left" : "Right";
+  const name = (key) => `${side}.${key}`;
+  const layer = select(
+    "Layer",
+    atlas.layers.map((one) => [one.layer, one.layer]),
+    (value) => change({ ...asSide(side, { layer: value }) }),
+  );
+  const unit = input("Unit", (value) =>
+    change({
+      [name("layer")]: layer.control.value,
+      [name("unit")]: value,
+      [name("group")]: null,
+      [name("images")]: null,
+    }),
+  );
+  const images = select("Images", [], (value) =>
+    change({
+      [name("group")]: value.startsWith("group:") ? value.slice(6) : null,
+      [name("images")]: value.startsWith("images:") ? value.slice(7) : null,
+    }),
+  );
+  const criterion = select(
+    "Score",
+    [["", "as above"], ...atlas.criteria.map((one) => [one, one])],
+    (value) => change({ [name("criterion")]: value || null }),
+  );
+  const keep = select(
+    "Kept",
+    [
+      ["", "as above"],
+      ...[...atlas.fractions].sort((a, b) => a - b).map((one) => [String(one), percent(one)]),
+    ],
+    (value) => change({ [name("keep")]: value || null }),
+  );
+  const element = h(
+    "fieldset",
+    { class: `side ${side}` },
+    h("legend", null, title),
+    layer.element,
+    unit.element,
+    images.element,
+    criterion.element,
+    keep.element,
+  );
+  return {
+    element,
+    async update(now) {
+      const own = sideOf(now, side);
+      layer.control.value = own.layer ?? atlas.layers[0]?.layer ?? "";
+      if (document.activeElement !== unit.control) unit.control.value = own.unit ?? "";
+      criterion.control.value = own.criterion ?? "";
+      keep.control.value = own.keep ?? "";
+      const chosen = reading({ ...now, criterion: own.criterion ?? now.criterion }, atlas);
+      const options = [["", "all scoring images"], ...(await subsets(own, chosen, atlas))];
+      const value = own.group ? `group:${own.group}` : own.images ? `images:${own.images}` : "";
+      if (!options.some(([known]) => known === value)) {
+        options.push([value, own.images ? count(own.images.split(",").length, "image") : value]);
+      }
+      put(
+        images.control,
+        options.map(([known, text]) => h("option", { value: known }, text)),
+      );
+      images.control.value = value;
+    },
+  };
+}
+
+/** The groups of a side's unit, and its single top images. */
+async function subsets(own, chosen) {
+  if (!own.layer || !own.unit) return [];
+  try {
+    const facts = await get(unitPath(own.layer, own.unit));
+    const single = facts.top.map((image) => [
+      `images:${image.image}`,
+      `only ${image.label ?? image.name}`,
+    ]);
+    if (!facts.has.groups) return single;
+    const found = await groupsOf(own.layer, own.unit, chosen.criterion);
+    const groups = new Map();
+    for (const row of found.rows) groups.set(row.group, (groups.get(row.group) ?? 0) + 1);
+    return [
+      ...[...groups]
+        .sort(([a], [b]) => a - b)
+        .map(([group, number]) => [
+          `group:${group}`,
+          `group ${groupName(group)}, ${count(number, "image")}`,
+        ]),
+      ...single,
+    ];
+  } catch {
+    return []; // Said where the circuits are shown.
+  }
+}
+
+function select(label, options, then) {
+  const id = fresh("side");
+  const control = h(
+    "select",
+    { id, onchange: () => then(control.value) },
+    options.map(([value, text]) => h("option", { value }, text)),
+  );
+  return { control, element: h("div", { class: "field" }, h("label", { for: id }, label), control) };
+}
+
+function input(label, then) {
+  const id = fresh("side");
+  const control = h("input", {
+    id,
+    type: "text",
+    size: 8,
+    autocomplete: "off",
+    spellcheck: "false",
+    placeholder: "number",
+    onchange: () => then(control.value.trim() || null),
+  });
+  return { control, element: h("div", { class: "field" }, h("label", { for: id }, label), control) };
+}

@@ -1,0 +1,77 @@
+/** The units whose circuits share most kernels with this one's. */
+
+import { to } from "../address.js";
+import { get, unitPath, url } from "../api.js";
+import { h } from "../dom.js";
+import { percent, ratio, whole } from "../figures.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { crop } from "../picture.js";
+import { reading } from "../reading.js";
+
+const LIMIT = 12;
+
+export function similar(atlas, { layer, unit }) {
+  const query = (now) => {
+    const { criterion, keep } = reading(now, atlas);
+    return { criterion, keep, limit: LIMIT };
+  };
+  let shown = {};
+  return panel({
+    title: "Units with the most similar circuits",
+    note: "Kernels of both circuits over kernels of either (IoU), at the chosen kept fraction.",
+    key: (now) => query(now),
+    load: (now) => {
+      shown = query(now);
+      return get(unitPath(layer, unit, "similar"), shown);
+    },
+    empty: (found) =>
+      found.rows.length ? null : "No other unit of this layer has a circuit to compare with.",
+    draw: (found, now) =>
+      h(
+        "ol",
+        { class: "cards narrow" },
+        found.rows.map((row) => {
+          const name = row.name ?? row.unit;
+          const both = { "left.layer": layer, "left.unit": unit, "right.layer": layer, "right.unit": name };
+          return h(
+            "li",
+            { class: "card" },
+            h(
+              "div",
+              { class: "shot" },
+              row.image !== null && row.image !== undefined
+                ? crop(
+                    { image: row.image, box: row.box },
+                    { input: atlas.input, alt: `Top image of unit ${name}` },
+                  )
+                : h("div", { class: "picture none" }),
+            ),
+            h(
+              "div",
+              { class: "says" },
+              h(
+                "div",
+                { class: "line" },
+                h("a", { href: to("unit", { layer, unit: name }) }, String(name)),
+                h("b", { class: "number" }, ratio(row.iou)),
+              ),
+              h(
+                "div",
+                { class: "stack", "aria-hidden": "true" },
+                h("i", { class: "part", style: { width: `${100 * row.iou}%` } }),
+              ),
+              h(
+                "p",
+                { class: "line dim" },
+                h("span", null, row.shared === undefined ? percent(row.iou) : `${whole(row.shared)} shared`),
+                h("a", { href: to("compare", both) }, "Compare"),
+              ),
+            ),
+          );
+        }),
+      ),
+    files: (_, now) =>
+      tableFiles((format) => url(unitPath(layer, unit, "similar"), { ...query(now), format })),
+  });
+}

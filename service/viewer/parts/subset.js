@@ -1,0 +1,48 @@
+/** Of which images a circuit is: all, a sub-feature group, or a list. Part of the address. */
+
+import { get, unitPath } from "../api.js";
+import { count, groupName } from "../figures.js";
+
+/**
+ * The circuit that a state names, as a query, and in words.
+ *
+ * @param {{layer: string, unit: string, group?: string, images?: string}} side
+ * @param {{criterion: string, keep: number}} chosen
+ * @returns {Promise<{query: object, images: number[]|null, group: number|null, words: string}>}
+ */
+export async function subset(side, chosen) {
+  const query = { criterion: chosen.criterion, keep: chosen.keep };
+  if (side.group !== undefined && side.group !== "") {
+    const group = Number(side.group);
+    const found = await groupsOf(side.layer, side.unit, chosen.criterion);
+    const images = found.rows.filter((row) => row.group === group).map((row) => row.image);
+    if (images.length) {
+      return {
+        query: { ...query, images: images.join(",") },
+        images,
+        group,
+        words: `group ${groupName(group)}, ${count(images.length, "image")}`,
+      };
+    }
+  }
+  const images = list(side.images);
+  if (images.length) {
+    const words = images.length === 1 ? `image ${images[0]} alone` : count(images.length, "image");
+    return { query: { ...query, images: images.join(",") }, images, group: null, words };
+  }
+  return { query, images: null, group: null, words: "all scoring images" };
+}
+
+/** "3,1,3" -> [3, 1]. */
+export const list = (text) => [
+  ...new Set(
+    (text ?? "")
+      .split(",")
+      .filter((part) => /^\d+$/.test(part))
+      .map(Number),
+  ),
+];
+
+/** The unit's sub-feature groups by a score. */
+export const groupsOf = (layer, unit, criterion) =>
+  get(unitPath(layer, unit, "groups"), { criterion });

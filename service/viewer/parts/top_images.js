@@ -1,0 +1,92 @@
+/** The pictures a unit responds to most: where it looked, and what its whole output was. */
+
+import { change, to } from "../address.js";
+import { get, unitPath, url } from "../api.js";
+import { h } from "../dom.js";
+import { imageText, measure } from "../figures.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { picture } from "../picture.js";
+
+export function topImages(atlas, facts, { layer, unit }) {
+  const boxes = toggle("Receptive field", "boxes", { on: true });
+  const maps = toggle("Response map", "maps", { on: false });
+  const has = facts.has.response_maps;
+  return panel({
+    title: "Top images",
+    place: "two-thirds",
+    height: "20rem",
+    controls: [boxes.element, has && maps.element],
+    key: (now) => [has && now.maps === "1"],
+    look: (now) => [now.boxes],
+    load: async (now) => {
+      const top = facts.top ?? [];
+      const wanted = has && now.maps === "1";
+      const found = wanted
+        ? await Promise.all(
+            top.map((image) => get(unitPath(layer, unit, "response-map", String(image.image)))),
+          )
+        : [];
+      return { top, maps: found.map((map) => map.values) };
+    },
+    empty: ({ top }) => (top.length ? null : "This unit has no top images."),
+    draw: (found, now) => {
+      boxes.show(now.boxes !== "0");
+      maps.show(now.maps === "1");
+      const scale = Math.max(...found.maps.flat(2).map(Math.abs), 0) || undefined;
+      return [
+        h(
+          "ol",
+          { class: "shots" },
+          found.top.map((image, at) =>
+            h(
+              "li",
+              null,
+              h(
+                "a",
+                { class: "shot-link", href: to("image", { image: image.image, layer }) },
+                picture(image, {
+                  input: atlas.input,
+                  alt: imageText(image),
+                  box: now.boxes !== "0",
+                  map: found.maps[at] ?? null,
+                  scale,
+                  eager: true,
+                }),
+              ),
+              h(
+                "p",
+                { class: "under" },
+                h("span", { class: "clip", title: imageText(image) }, image.label ?? image.name),
+                h("span", { class: "dim number", title: "Response" }, measure(image.response)),
+              ),
+            ),
+          ),
+        ),
+        found.maps.length > 0 &&
+          h(
+            "p",
+            { class: "legend" },
+            h("span", null, h("i", { class: "swatch area warm" }), "output above zero"),
+            h("span", null, h("i", { class: "swatch area cool" }), "below zero"),
+            h("span", null, `full colour at ±${measure(scale)}`),
+          ),
+      ];
+    },
+    files: () => tableFiles((format) => url(unitPath(layer, unit, "responses"), { format }), "responses"),
+  });
+}
+
+/** A switch whose place is in the address: "1" or "0" where it is not as it is by itself. */
+export function toggle(text, key, { on }) {
+  const box = h("input", {
+    type: "checkbox",
+    onchange: () => change({ [key]: box.checked === on ? null : box.checked ? "1" : "0" }),
+  });
+  return {
+    element: h("label", { class: "switch" }, box, text),
+    show: (value) => {
+      box.checked = value;
+    },
+  };
+}

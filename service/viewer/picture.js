@@ -1,0 +1,93 @@
+/** Pictures of the image set: whole with the field that was seen, or cut to that field. */
+
+import { pictureUrl } from "./api.js";
+import { h, style } from "./dom.js";
+
+/**
+ * A whole picture as the network sees it.
+ *
+ * @param {object} image `{image, name, label, box, position}`; box = [top, left, bottom, right].
+ * @param {object} of
+ * @param {{height, width}} of.input the network's input, in pixels.
+ * @param {string} of.alt
+ * @param {boolean} [of.box] whether to draw the receptive field of the largest response.
+ * @param {number[][]|null} [of.map] response map, rows of values, to lay over it.
+ * @param {number} [of.scale] the value that is drawn strongest; the map's own where not given.
+ */
+export function picture(image, { input, alt, box = false, map = null, scale, eager = false }) {
+  const element = h(
+    "div",
+    { class: map ? "picture mapped" : "picture" },
+    h("img", {
+      src: pictureUrl(image.image),
+      alt,
+      width: input.width,
+      height: input.height,
+      loading: eager ? null : "lazy",
+      decoding: "async",
+    }),
+    map && heat(map, scale),
+  );
+  style(element, { "--ratio": `${input.width} / ${input.height}` });
+  const seen = image.box;
+  if (box && seen) {
+    const [top, left, bottom, right] = clamped(seen, input);
+    const field = h("div", { class: "field-box" });
+    style(field, {
+      top: `${(100 * top) / input.height}%`,
+      left: `${(100 * left) / input.width}%`,
+      height: `${(100 * (bottom - top)) / input.height}%`,
+      width: `${(100 * (right - left)) / input.width}%`,
+    });
+    element.append(field);
+  }
+  return element;
+}
+
+/** A square cut of a picture around its box, with some of what surrounds it. */
+export function crop(image, { input, alt, eager = false }) {
+  const side = Math.min(input.height, input.width);
+  const [top, left, bottom, right] = clamped(image.box ?? [0, 0, side, side], input);
+  const size = Math.min(side, Math.max(bottom - top, right - left, side / 6) * 1.1);
+  const y = within((top + bottom - size) / 2, input.height - size);
+  const x = within((left + right - size) / 2, input.width - size);
+  const img = h("img", {
+    src: pictureUrl(image.image),
+    alt,
+    loading: eager ? null : "lazy",
+    decoding: "async",
+  });
+  style(img, {
+    width: `${(100 * input.width) / size}%`,
+    height: `${(100 * input.height) / size}%`,
+    left: `${(-100 * x) / size}%`,
+    top: `${(-100 * y) / size}%`,
+  });
+  return h("div", { class: "picture" }, img);
+}
+
+const within = (value, most) => Math.max(0, Math.min(value, most));
+
+const clamped = ([top, left, bottom, right], { height, width }) => [
+  within(top, height),
+  within(left, width),
+  within(bottom, height),
+  within(right, width),
+];
+
+/** Response map -> canvas: warm where positive, cool where negative, clear at zero. */
+function heat(map, scale) {
+  const rows = map.length;
+  const columns = map[0].length;
+  const canvas = h("canvas", { width: columns, height: rows, "aria-hidden": "true" });
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(columns, rows);
+  const most = scale || Math.max(...map.flat().map(Math.abs)) || 1;
+  map.flat().forEach((value, at) => {
+    const strength = Math.min(1, Math.abs(value ?? 0) / most);
+    pixels.data.set(value > 0 ? [255, 140, 40] : [60, 140, 255], 4 * at);
+    pixels.data[4 * at + 3] = Math.round(225 * strength ** 0.85);
+  });
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}

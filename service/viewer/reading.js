@@ -1,0 +1,119 @@
+/** How circuits are read: which criterion, ablation, images and kept fraction. On every page. */
+
+import { change } from "./address.js";
+import { fresh, h, put } from "./dom.js";
+import { percent } from "./figures.js";
+
+const SPLITS = { held_out: "held-out images", scoring: "scoring images" };
+const ABLATIONS = { zero: "set to zero", mean: "set to their mean" };
+const DEFAULT_KEEP = 0.1;
+
+/** The share of r that a circuit is said to reach. */
+export const THRESHOLD = 0.9;
+
+/**
+ * What the state says, with the atlas' defaults where it says nothing.
+ *
+ * @returns {{criterion: string, ablation: string, split: string, keep: number, rung: number}}
+ */
+export function reading(state, atlas) {
+  const one = (value, known) => (known.includes(value) ? value : known[0]);
+  const splits = atlas.splits ?? ["held_out"];
+  const wanted = Number(state.keep) > 0 ? Math.min(1, Number(state.keep)) : DEFAULT_KEEP;
+  const far = (fraction) => Math.abs(Math.log(fraction / wanted));
+  const rung = atlas.fractions.reduce(
+    (best, fraction, at) => (far(fraction) < far(atlas.fractions[best]) ? at : best),
+    0,
+  );
+  return {
+    criterion: one(state.criterion, atlas.criteria),
+    ablation: one(state.ablation, atlas.ablations),
+    split: splits.includes(state.split) ? state.split : splits.includes("held_out") ? "held_out" : splits[0],
+    keep: atlas.fractions[rung],
+    rung,
+  };
+}
+
+export const splitText = (split) => SPLITS[split] ?? split;
+export const ablationText = (ablation) => ABLATIONS[ablation] ?? ablation;
+
+/**
+ * The bar.
+ *
+ * @param {object} atlas
+ * @param {{kernels?: number, parts?: string[]}} options `kernels` that can reach the unit, to say
+ *   how many a fraction is; `parts` shown: criterion, ablation, split, keep.
+ */
+export function readingBar(atlas, { kernels, parts = ["criterion", "ablation", "split", "keep"] } = {}) {
+  const bar = h("div", { class: "reading", role: "group", "aria-label": "How circuits are read" });
+  const controls = {
+    criterion: () => choice("Score", "criterion", atlas.criteria.map((name) => [name, name])),
+    ablation: () =>
+      choice("Dropped kernels", "ablation", atlas.ablations.map((a) => [a, ablationText(a)])),
+    split: () => choice("Measured on", "split", (atlas.splits ?? []).map((x) => [x, splitText(x)])),
+    keep: () => keepSlider(atlas.fractions, kernels),
+  };
+  const made = parts.map((part) => [part, controls[part]()]);
+  put(bar, made.map(([, control]) => control.element));
+  return {
+    element: bar,
+    update(state) {
+      const now = reading(state, atlas);
+      for (const [part, control] of made) control.show(now[part]);
+    },
+  };
+}
+
+function choice(label, key, options) {
+  const id = fresh(key);
+  const select = h(
+    "select",
+    { id, onchange: () => change({ [key]: select.value }) },
+    options.map(([value, text]) => h("option", { value }, text)),
+  );
+  select.disabled = options.length < 2;
+  return {
+    element: h("div", { class: "field" }, h("label", { for: id }, label), select),
+    show: (value) => {
+      select.value = value;
+    },
+  };
+}
+
+/** A slider over the stored fractions, the smallest at the left. */
+export function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } = {}) {
+  const rising = [...fractions].sort((a, b) => a - b);
+  const id = fresh(key);
+  const output = h("output", { for: id });
+  const say = (fraction) => {
+    const kept = kernels ? ` · ${Math.max(1, Math.round(fraction * kernels)).toLocaleString("en-GB")}` : "";
+    return percent(fraction) + kept;
+  };
+  let dragging = false;
+  const range = h("input", {
+    type: "range",
+    id,
+    min: 0,
+    max: rising.length - 1,
+    step: 1,
+    "aria-label": name,
+    oninput: () => {
+      const fraction = rising[Number(range.value)];
+      show(fraction);
+      change({ [key]: String(fraction) }, { replace: dragging });
+      dragging = true;
+    },
+    onchange: () => {
+      dragging = false;
+    },
+  });
+  const show = (fraction) => {
+    range.value = rising.indexOf(fraction);
+    range.setAttribute("aria-valuetext", `${say(fraction)}${kernels ? " kernels" : ""}`);
+    output.textContent = say(fraction);
+  };
+  return {
+    element: h("div", { class: "field keep" }, h("label", { for: id }, label), range, output),
+    show,
+  };
+}
