@@ -19,6 +19,8 @@ from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 if TYPE_CHECKING:
     from torch import nn
 
+    from circuit_atlas.service.diagram.drawing import Diagram
+
     Ids = NDArray[np.int64]
 
 _TITLE = 72
@@ -193,6 +195,34 @@ class Circuit:
                 "total": pa.array(self._counts(self.reachable), pa.int32()),
             }
         )
+
+    def diagram(
+        self,
+        *,
+        against: Circuit | None = None,
+        edges: int = 2000,
+        pictures: bool = True,
+        features: bool = True,
+    ) -> Diagram:
+        """The circuit as a drawing: channels in columns by depth, kernels as lines between them.
+
+        Only kernels on a path from the image to the unit are drawn. It shows by itself in a
+        notebook; `.save("x.svg")`, `.html` or `.png` writes a file.
+
+        Args:
+            against: another circuit of the same model, drawn over this one: what both share, and
+                what one alone has.
+            edges: how many kernels to draw at most, the best by score first; 1 to 20,000.
+            pictures: with crops of the images where each channel is largest.
+            features: with feature images, of channels that have any.
+
+        Raises:
+            QueryError: the other is of another model; the atlas is an old one, without wiring; or
+                this circuit was not chosen by `Unit.circuit`.
+        """
+        from circuit_atlas.service.diagram.draw import diagram
+
+        return diagram(self, against=against, edges=edges, pictures=pictures, features=features)
 
     def apply_to(self, model: nn.Module) -> nn.Module:
         """A copy of a torch model that computes with this circuit alone.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.service.diagram.data import Crop
-from circuit_atlas.service.diagram.topology import CHANNEL, UNIT, Topology
+from circuit_atlas.service.diagram.topology import CHANNEL, Topology
 from circuit_atlas.service.origin import Origin
 
 _MOST = 4
@@ -53,5 +53,5 @@ def _of_unit(origin: Origin) -> list[Crop]:
 
 def feature_images(goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]) -> set[int]:
     """The nodes that a feature image is stored of."""
-    del goals, graph, nodes, UNIT
+    del goals, graph, nodes
     return set()

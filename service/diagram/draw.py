@@ -24,14 +24,15 @@ from circuit_atlas.service.diagram.data import (
     Weights,
     Wires,
 )
+from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.kernels import Kernels, gather
 from circuit_atlas.service.diagram.layout import Layout, lay_out
 from circuit_atlas.service.diagram.paths import Mask, Paths
+from circuit_atlas.service.diagram.pictures import Pictures
 from circuit_atlas.service.diagram.topology import (
     CHANNEL,
     IMAGE_NODE,
     KINDS,
-    SUM,
     UNIT,
     Goal,
     Topology,
@@ -45,10 +46,18 @@ MOST_EDGES = 20_000
 _LABELS = {"image": "image", "sum": "sum", "product": "gate", "mix": "mixed", "unit": "unit"}
 
 
+def diagram(
+    circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
+) -> Diagram:
+    """See `Circuit.diagram`."""
+    content = draw(circuit, against=against, edges=edges, pictures=pictures, features=features)
+    return Diagram(content, Pictures(circuit.origins[0].reader))
+
+
 def draw(
     circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
 ) -> Content:
-    """See `Circuit.diagram`."""
+    """What a diagram holds; the arguments are those of `Circuit.diagram`."""
     most = _most(edges)
     goals = _goals((circuit, *(() if against is None else (against,))))
     kernels = gather(circuit, against)

@@ -754,14 +754,12 @@ export class Diagram {
     const view = { ...this.#view };
     const margin = this.#work() <= this.#budget ? 0 : MARGIN;
     const canvas = document.createElement("canvas");
-    canvas.width = Math.round(width * (1 + 2 * margin) * ratio);
-    canvas.height = Math.round(height * (1 + 2 * margin) * ratio);
+    // Whole pixels, so that a layer at rest is copied as it is and stays sharp.
+    const pad = [Math.round(width * margin * ratio), Math.round(height * margin * ratio)];
+    canvas.width = this.#dom.edges.width + 2 * pad[0];
+    canvas.height = this.#dom.edges.height + 2 * pad[1];
     const context = canvas.getContext("2d");
-    context.setTransform(
-      ratio, 0, 0, ratio,
-      (width / 2 + width * margin) * ratio,
-      (height / 2 + height * margin) * ratio,
-    );
+    context.setTransform(ratio, 0, 0, ratio, (width / 2) * ratio + pad[0], (height / 2) * ratio + pad[1]);
     const half = [(width * (0.5 + margin)) / view.k, (height * (0.5 + margin)) / view.k];
     const seen = [view.x - half[0], view.x + half[0], view.y - half[1], view.y + half[1]];
     const buckets = new Map();
@@ -779,7 +777,7 @@ export class Diagram {
     }
     const lines = [...buckets.entries()].sort((a, b) => a[0] - b[0]);
     const count = lines.reduce((sum, [, some]) => sum + some.length, 0);
-    return { canvas, context, view, margin, seen, lines, wires, count, bucket: 0, from: 0, stage: 0 };
+    return { canvas, context, view, pad, seen, lines, wires, count, bucket: 0, from: 0, stage: 0 };
   }
 
   #inView(line, [left, right, top, bottom]) {
@@ -828,9 +826,9 @@ export class Diagram {
     context.strokeStyle = this.#colours[name];
     context.lineWidth = Math.max(SUBPIXEL, width);
     // Many lines together stay legible where each lets the others through.
-    const crowd = Math.min(1, Math.max(0.16, 14 / Math.sqrt(count + 1)));
+    const crowd = Math.min(0.8, Math.max(0.15, 9 / Math.sqrt(count + 1)));
     const level = Math.floor(key / 8) / (WIDTHS - 1);
-    context.globalAlpha = Math.min(1, crowd * (0.55 + 0.75 * level)) * Math.min(1, width / SUBPIXEL);
+    context.globalAlpha = (crowd + (0.95 - crowd) * level ** 1.3) * Math.min(1, width / SUBPIXEL);
     context.beginPath();
     for (const edge of edges) this.#trace(context, view, edge);
     context.stroke();
@@ -1095,7 +1093,7 @@ export class Diagram {
     const graph = this.#graph;
     const cell = Math.max(2, Math.min(6, Math.round(3.4 * view.k)));
     const enough = always || this.#isolated ? 400 : 160;
-    if (view.k * NODE < (always ? 6 : 13) || edges.length > enough * 8) return;
+    if (view.k * NODE < (always || this.#isolated ? 6 : 20) || edges.length > enough * 8) return;
     const taken = [];
     const first = [...edges].sort((a, b) => graph.strength[b] - graph.strength[a]).slice(0, enough);
     for (const edge of first) {
@@ -1155,16 +1153,12 @@ export class Diagram {
     const layer = this.#base ?? this.#building;
     if (layer) {
       const scale = this.#view.k / layer.view.k;
-      const middle = [
-        width / 2 + (layer.view.x - this.#view.x) * this.#view.k,
-        height / 2 + (layer.view.y - this.#view.y) * this.#view.k,
-      ];
-      const wide = (layer.canvas.width / ratio) * scale;
-      const high = (layer.canvas.height / ratio) * scale;
-      context.drawImage(
-        layer.canvas,
-        (middle[0] - wide / 2) * ratio, (middle[1] - high / 2) * ratio, wide * ratio, high * ratio,
-      );
+      const place = ["x", "y"].map((axis, i) => {
+        const half = ([width, height][i] / 2) * ratio;
+        const moved = (layer.view[axis] - this.#view[axis]) * this.#view.k * ratio;
+        return half + moved - (half + layer.pad[i]) * scale;
+      });
+      context.drawImage(layer.canvas, ...place, layer.canvas.width * scale, layer.canvas.height * scale);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.#drawLabels(context, this.#view);
@@ -1830,5 +1824,5 @@ function toRgb(colour) {
 
 /** A band's name without what all names of a network share anyway. */
 function shortName(band) {
-  return band.name.replace(/^(features|layers|model|module|blocks)\./, "");
+  return band.name.replace(/^(features|layers|model|module|blocks)\.(?!\d+$)/, "");
 }

@@ -1,0 +1,106 @@
+"""A drawn circuit, and the forms it is had in."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+
+from circuit_atlas.jobs.wording import listed
+from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.pictures import Pictures
+from circuit_atlas.storage_schema.errors import QueryError, WriteError
+
+ENDINGS = (".svg", ".html", ".png")
+_NOTEBOOK_HEIGHT = 680  # CSS pixels: controls, drawing and the lines under it
+
+
+class Diagram:
+    """A circuit, laid out. In a notebook it shows by itself.
+
+    Attributes:
+        content: all that is drawn, and the counts.
+    """
+
+    def __init__(self, content: Content, pictures: Pictures) -> None:
+        self.content = content
+        self._pictures = pictures
+
+    def save(self, path: str | Path) -> Path:
+        """Write a file, whole or not at all; what it is follows from its ending.
+
+        `.svg`: a vector file for a paper. `.html`: one page that works without a network.
+        `.png`: a picture; needs `circuit-atlas[diagram]`.
+
+        Returns:
+            The path.
+
+        Raises:
+            QueryError: another ending, or what a PNG needs is not installed.
+            WriteError: it cannot be written.
+        """
+        target = Path(path)
+        forms: dict[str, Callable[[], bytes]] = {
+            ".svg": lambda: self.svg().encode(),
+            ".html": lambda: self.html().encode(),
+            ".png": self.png,
+        }
+        form = forms.get(target.suffix.lower())
+        if form is None:
+            raise QueryError(
+                f"{target.name!r} is no kind of file that a diagram is saved as: end its name with "
+                + listed(ENDINGS, last="or")
+            )
+        data = form()
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        try:
+            part.write_bytes(data)
+            os.replace(part, target)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            reason = error.strerror or str(error)
+            raise WriteError(f"{target} cannot be written ({reason}): give another path") from error
+        return target
+
+    def svg(self) -> str:
+        """A vector file of at most 180 x 240 mm: text as text, no scripts, light background."""
+        from circuit_atlas.service.diagram.svg import svg
+
+        return svg(self.content, self._pictures)
+
+    def png(self, *, width: int = 2400) -> bytes:
+        """The vector file as a PNG of some width in pixels.
+
+        QueryError where `circuit-atlas[diagram]` is not installed, or the machine has no font.
+        """
+        from circuit_atlas.service.diagram.png import png
+
+        return png(self.svg(), width=width)
+
+    def html(self) -> str:
+        """One page that holds all it needs: it makes no request."""
+        from circuit_atlas.service.diagram.page import page
+
+        return page(self.content, self._pictures)
+
+    def to_json(self) -> str:
+        """What the renderer draws from, see `data.py`; pictures are named by image, not held."""
+        return self.content.to_json()
+
+    def __repr__(self) -> str:
+        counts = self.content.counts
+        return (
+            f"<Diagram {self.content.title}: {counts.drawn:,} of {counts.on_path:,} kernels on a "
+            f"path drawn, circuit of {counts.circuit:,}; {counts.crossings_after:,} crossings>"
+        )
+
+    def _repr_html_(self) -> str:
+        # A frame of its own: scripts of a notebook's cell are not run by every front end, and the
+        # page's styles stay its own.
+        return (
+            f'<iframe title="{escape(self.content.title)}" width="100%" '
+            f'height="{_NOTEBOOK_HEIGHT}" style="border:0" sandbox="allow-scripts" '
+            f'srcdoc="{escape(self.html())}"></iframe>'
+        )

@@ -1,0 +1,79 @@
+"""One page with everything in it: styles, renderer, numbers, pictures. It makes no request."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from importlib.resources import files
+
+from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
+from circuit_atlas.service.display import size
+
+_START = """
+const read = (id) => JSON.parse(document.getElementById(id).textContent);
+const pictures = read("pictures");
+const diagram = new Diagram(document.getElementById("diagram"), read("content"), {
+  pictureUrl: (image) => pictures.images[image],
+  featureUrl: (node) => pictures.features[`${node.convolution ?? node.kind}:${node.channel}`],
+  state: Object.fromEntries(new URLSearchParams(location.hash.slice(1))),
+  // In a notebook's frame there is no address to keep the state in.
+  onState: (state) => location.protocol === "about:" ||
+    history.replaceState(null, "", `#${new URLSearchParams(state)}`),
+});
+"""
+_PAGE_CSS = """
+html { background: var(--surface); }
+body { margin: 0; padding: 0.9rem clamp(0.6rem, 2vw, 1.6rem) 1.2rem; background: var(--surface);
+  color: var(--ink); font: 400 0.8125rem/1.4 var(--sans); }
+h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: anywhere; }
+.about { margin: 0 0 0.7rem; color: var(--ink-3); }
+.ca-diagram { --ca-stage: max(22rem, calc(100vh - 13.5rem)); }
+"""
+
+
+def page(content: Content, pictures: Pictures) -> str:
+    """The whole document; only the pictures of drawn nodes are in it, each once."""
+    images = {
+        str(image): data_url(data, "jpeg")
+        for image, data in pictures.jpegs(used_images(content)).items()
+    }
+    features = {
+        _name(content, node): data_url(pictures.png(node), "png") for node in pictures.features
+    }
+    held = json.dumps({"images": images, "features": features}, separators=(",", ":"))
+    renderer = _viewer("diagram.js")
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(content.title)}</title>",
+        # An empty icon, so that the browser does not ask for one.
+        '<link rel="icon" href="data:,">',
+        f"<style>{_viewer('tokens.css')}{_viewer('diagram.css')}{_PAGE_CSS}</style></head><body>",
+        f"<h1>{escape(content.title)}</h1>",
+        f'<p class="about">{escape(content.model)}{{about}}</p>',
+        '<main id="diagram"></main>',
+        f'<script type="application/json" id="content">{_inert(content.to_json())}</script>',
+        f'<script type="application/json" id="pictures">{_inert(held)}</script>',
+        f'<script type="module">{renderer}{_START}</script>',
+        "</body></html>\n",
+    ]
+    whole = sum(len(part.encode()) for part in parts)
+    pieces = f"{len(images)} pictures" if images else "no pictures"
+    parts[7] = parts[7].replace("{about}", f" · this page holds {pieces}, {size(whole)} in all")
+    return "\n".join(parts)
+
+
+def _viewer(name: str) -> str:
+    return files("circuit_atlas.service").joinpath("viewer", name).read_text(encoding="utf-8")
+
+
+def _inert(text: str) -> str:
+    """JSON that no HTML parser takes for the end of its script, or for a comment."""
+    return text.replace("<", "\\u003c")
+
+
+def _name(content: Content, node: int) -> str:
+    band = content.bands[content.nodes.band[node]]
+    return f"{band.name if band.kind == 'channel' else band.kind}:{content.nodes.channel[node]}"
