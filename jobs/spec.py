@@ -1,8 +1,8 @@
 """What to build: a TOML file, read once into frozen objects, every value checked.
 
 Unknown keys are refused with the nearest valid one. The science of a build (`BuildSpec.science`)
-is what decides an atlas' numbers; which layers and units are built, where files lie and how the
-work is spread may change from run to run of the same atlas.
+is what decides an atlas' numbers; which layers and units are built, which pictures are made of
+them, where files lie and how the work is spread may change from run to run of the same atlas.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
+from circuit_atlas.jobs.feature_spec import FeaturesSpec
 from circuit_atlas.jobs.spec_errors import describe
 from circuit_atlas.jobs.spec_sections import (
     DEMO,
@@ -45,6 +46,7 @@ __all__ = [
     "BuildSpec",
     "CircuitsSpec",
     "Criterion",
+    "FeaturesSpec",
     "ImagesSpec",
     "LayerSpec",
     "ModelSpec",
@@ -61,6 +63,7 @@ class BuildSpec(Section):
     images: ImagesSpec
     layers: Annotated[tuple[LayerSpec, ...], Listed, Field(min_length=1)]
     circuits: CircuitsSpec = Field(default_factory=CircuitsSpec)
+    features: FeaturesSpec = Field(default_factory=FeaturesSpec)
     run: RunSpec = Field(default_factory=RunSpec)
 
     @field_validator("layers")

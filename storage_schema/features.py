@@ -25,8 +25,9 @@ from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 Sign = Literal["positive", "negative"]
 
 FEATURES = "features"
-OBJECTIVE = "channel"
-"""The mean over positions of y, the unit's output before the activation function."""
+OBJECTIVE = "peaks"
+"""The mean of y, the unit's output before the activation function, over the fifth of the positions
+where it is largest, or smallest for a negative picture."""
 
 PATHS: tuple[tuple[str, str], ...] = (
     (
@@ -73,7 +74,9 @@ class FeatureRecord:
     sign: Annotated[Sign, "`positive`: made for the largest response; `negative`: the smallest."]
     circuit: Annotated[FeatureCircuit | None, "The circuit it runs through; null: the network."]
     objective: Annotated[
-        str, "What is made large or small. `channel`: the mean over positions of y."
+        str,
+        "What is made large or small. `peaks`: the mean of y over the fifth of the positions where "
+        "it is largest, or smallest for `negative`.",
     ]
     seed: Annotated[int, "With layer and unit, the seed of the noise that the picture starts as."]
     steps: Annotated[int, "Steps of gradient ascent."]
