@@ -8,7 +8,7 @@ planned, 3 was never asked for. `conv2` is grouped: unit 0 reaches the first hal
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
 from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
     ContrastRow,
@@ -41,6 +42,7 @@ from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring
 from circuit_atlas.storage_schema.writer import Writer
+from tests.service.places import object_store, served
 
 FRACTIONS = (1.0, 0.5, 0.1)
 TOP = 3
@@ -262,7 +264,9 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
     )
 
 
-def write_atlas(place: Path, header: AtlasHeader | None = None, *, ranked: bool = True) -> None:
+def write_atlas(
+    place: Path | str, header: AtlasHeader | None = None, *, ranked: bool = True
+) -> None:
     """`ranked`: whether the dead unit has top images."""
     header = header or make_header()
     conv2, conv3 = layer_conv2(), layer_conv3()
@@ -289,9 +293,35 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def atlas(place: Path) -> Atlas:
-    return Atlas.open(place)
+@pytest.fixture(scope="session")
+def address(place: Path) -> Iterator[str]:
+    """Where the small atlas is served."""
+    from circuit_atlas.service.web.app import create_app
+
+    with served(create_app(place)) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atlas]:
+    """The small atlas, written to an object store and opened there."""
+    with (
+        object_store(tmp_path_factory.mktemp("s3") / "log") as environment,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        write_atlas("s3://bucket/atlas")
+        yield Atlas.open("s3://bucket/atlas")
+
+
+@pytest.fixture(params=["folder", "s3", "http"])
+def atlas(request: pytest.FixtureRequest) -> Atlas:
+    """The small atlas, wherever it can be opened from: it answers the same."""
+    if request.param == "s3":
+        opened: Atlas = request.getfixturevalue("on_s3")
+        return Atlas(Reader(opened.reader.objects))
+    return Atlas.open(request.getfixturevalue("place" if request.param == "folder" else "address"))
 
 
 @pytest.fixture

@@ -1,0 +1,84 @@
+"""Where an atlas can be opened from: a folder, an object store, and a server of ours."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+_START_S = 30
+_BUCKET = "bucket"
+
+
+@contextmanager
+def served(app: ASGIApp) -> Iterator[str]:
+    """The address at which an app answers, over real sockets."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        _wait(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def object_store(log: Path) -> Iterator[dict[str, str]]:
+    """What the environment of those who talk to a bucket of an S3 of our own has to be."""
+    pytest.importorskip("moto", reason="moto stands in for S3")
+    port = _free_port()
+    with log.open("w") as output:
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            address = f"http://127.0.0.1:{port}"
+            _wait(lambda: server.poll() is not None or _makes_bucket(address))
+            assert server.poll() is None, log.read_text()
+            yield {
+                "AWS_ENDPOINT": address,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_ACCESS_KEY_ID": "id",
+                "AWS_SECRET_ACCESS_KEY": "secret",
+                "AWS_REGION": "us-east-1",
+            }
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def _makes_bucket(address: str) -> bool:
+    request = urllib.request.Request(f"{address}/{_BUCKET}", method="PUT")
+    try:
+        with urllib.request.urlopen(request, timeout=5):
+            return True
+    except urllib.error.URLError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _wait(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START_S
+    while not ready():
+        assert time.monotonic() < deadline, "the server does not start"
+        time.sleep(0.01)
