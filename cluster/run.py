@@ -9,16 +9,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
-from circuit_atlas.cluster.executor import (
-    Event,
-    Executor,
-    Planned,
-    TaskDone,
-    TaskLost,
-)
+from circuit_atlas.cluster.executor import Event, Executor, Planned
+from circuit_atlas.cluster.ledger import Ledger, Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.retries import Policy
@@ -32,34 +27,7 @@ from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import create
 from circuit_atlas.storage_schema.writer import Writer
 
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did. A unit counts once: in `done`, `dead`, `failed` or `lost`, or as skipped.
-
-    Attributes:
-        done: units computed and committed.
-        dead: units committed whose response never changes.
-        failed: units recorded as failed for a reason of their own.
-        lost: units recorded as failed because their worker was lost or late, past all retries.
-        skipped: units that were committed before.
-        retried: tasks that were lost and tried again.
-        failures: the receipts of the failed and the lost units.
-        size_bytes: bytes of the committed units.
-        compute_s: seconds that the committed units took their workers, together.
-        wall_s: seconds that the run took.
-    """
-
-    done: int
-    dead: int
-    failed: int
-    lost: int
-    skipped: int
-    retried: int
-    failures: tuple[Receipt, ...]
-    size_bytes: int
-    compute_s: float
-    wall_s: float
+__all__ = ["Summary", "build", "executor_for"]
 
 
 def build(
@@ -74,7 +42,7 @@ def build(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is committed stays.
     """
     started_s = time.monotonic()
-    ledger = _Ledger()
+    ledger = Ledger()
     with sigterm_interrupts():
         spec = with_stored_directions(spec)
         resolved = resolve(spec)
@@ -92,7 +60,7 @@ def build(
                 policy = Policy(retries=spec.run.retries, deadline_s=spec.run.deadline_s)
                 with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
                     for event in events:
-                        ledger.note(event, resolved, objects)
+                        ledger.note(event, partial(_fail, resolved, objects))
                         tell(event)
         else:
             tell(Planned(0, units, 0))
@@ -112,43 +80,9 @@ def executor_for(
     return RayExecutor(address, workers=run.workers, threads=run.threads, device=run.device)
 
 
-class _Ledger:
-    """Counts what events say, and records the units of tasks that are given up."""
-
-    def __init__(self) -> None:
-        self._committed: list[Receipt] = []
-        self._failed: list[Receipt] = []
-        self._lost: list[Receipt] = []
-        self._retried = 0
-
-    def note(self, event: Event, build: Build, objects: Objects) -> None:
-        if isinstance(event, TaskDone):
-            for receipt in event.receipts:
-                (self._failed if receipt.state == "failed" else self._committed).append(receipt)
-        elif isinstance(event, TaskLost) and event.will_retry:
-            self._retried += 1
-        elif isinstance(event, TaskLost):
-            index = next(layer for layer in build.layers if layer.layer == event.task.layer)
-            writer = Writer(objects, build.header, index)
-            trace = "".join(getattr(event.error, "__notes__", ()))
-            for key in event.task.units:
-                # The receipt is that of a commit where the worker was lost just after it.
-                receipt = writer.fail(FailureRecord(key, event.error.kind, str(event.error), trace))
-                (self._lost if receipt.state == "failed" else self._committed).append(receipt)
-
-    def summary(self, *, skipped: int, wall_s: float) -> Summary:
-        return Summary(
-            done=sum(receipt.state == "done" for receipt in self._committed),
-            dead=sum(receipt.state == "dead" for receipt in self._committed),
-            failed=len(self._failed),
-            lost=len(self._lost),
-            skipped=skipped,
-            retried=self._retried,
-            failures=(*self._failed, *self._lost),
-            size_bytes=sum(receipt.size_bytes for receipt in self._committed),
-            compute_s=sum(receipt.compute_s for receipt in self._committed),
-            wall_s=wall_s,
-        )
+def _fail(build: Build, objects: Objects, record: FailureRecord) -> Receipt:
+    index = next(layer for layer in build.layers if layer.layer == record.key.layer)
+    return Writer(objects, build.header, index).fail(record)
 
 
 def _ignore(event: Event) -> None:

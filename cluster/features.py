@@ -1,0 +1,68 @@
+"""Feature images of an atlas: what is missing is planned, and tasks run on any executor.
+
+As a build, the same command again does what is missing, no more: pictures that are there are
+skipped, whatever settings made them, and failed ones tried again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from circuit_atlas.cluster.executor import Event, Executor, Planned
+from circuit_atlas.cluster.ledger import Ledger, Summary
+from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.jobs.directions import with_stored_directions
+from circuit_atlas.jobs.feature_plan import plan_features
+from circuit_atlas.jobs.feature_worker import FeatureJob
+from circuit_atlas.jobs.plan import resolve
+from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.storage_schema.features import FeatureWriter
+from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.template import check_same
+
+
+def make_features(
+    spec: BuildSpec, *, executor: Executor, on_event: Callable[[Event], None] | None = None
+) -> Summary:
+    """Make the feature images that `spec` asks for and its atlas lacks, of the units that are
+    built. In the summary a unit, or a channel of a convolution, counts once.
+
+    Raises:
+        NotAnAtlasError: there is no atlas at the spec's store.
+        InputError: the spec, the model or the images cannot be used, or nothing is built yet.
+        MismatchError: the atlas was built from something else; nothing was changed.
+        WriteError, InfrastructureError: the run cannot go on; pictures that are stored stay.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is stored stays.
+    """
+    started_s = time.monotonic()
+    ledger = Ledger()
+    with sigterm_interrupts():
+        objects = open_store(spec.run.store)
+        reader = Reader(objects)
+        spec = with_stored_directions(spec)
+        build = resolve(spec)
+        check_same(reader.header, build.header, place=objects.place)
+        plan = plan_features(build, spec, reader)
+        tell = on_event or _ignore
+        if plan.missing:
+            writer = FeatureWriter(objects)
+            with executor:
+                tasks = plan.tasks(build.header.model, workers=executor.workers)
+                tell(Planned(plan.missing, plan.skipped, len(tasks), plan.remarks))
+                job = FeatureJob(spec, executor.workers)
+                policy = Policy(retries=spec.run.retries, deadline_s=spec.run.deadline_s)
+                with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
+                    for event in events:
+                        ledger.note(event, writer.fail)
+                        tell(event)
+        else:
+            tell(Planned(0, plan.skipped, 0, plan.remarks))
+    return ledger.summary(skipped=plan.skipped, wall_s=time.monotonic() - started_s)
+
+
+def _ignore(event: Event) -> None:
+    del event

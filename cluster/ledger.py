@@ -1,0 +1,77 @@
+"""What a run did: events counted as they come, and the units of tasks that are given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost
+from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did. A unit counts once: in `done`, `dead`, `failed` or `lost`, or as skipped.
+
+    Attributes:
+        done: units computed and committed.
+        dead: units committed whose response never changes.
+        failed: units recorded as failed for a reason of their own.
+        lost: units recorded as failed because their worker was lost or late, past all retries.
+        skipped: units that were committed before.
+        retried: tasks that were lost and tried again.
+        failures: the receipts of the failed and the lost units.
+        size_bytes: bytes of the committed units.
+        compute_s: seconds that the committed units took their workers, together.
+        wall_s: seconds that the run took.
+    """
+
+    done: int
+    dead: int
+    failed: int
+    lost: int
+    skipped: int
+    retried: int
+    failures: tuple[Receipt, ...]
+    size_bytes: int
+    compute_s: float
+    wall_s: float
+
+
+class Ledger:
+    """Counts what events say, and records the units of tasks that are given up."""
+
+    def __init__(self) -> None:
+        self._committed: list[Receipt] = []
+        self._failed: list[Receipt] = []
+        self._lost: list[Receipt] = []
+        self._retried = 0
+
+    def note(self, event: Event, fail: Callable[[FailureRecord], Receipt]) -> None:
+        """Count an event. `fail` records a unit as failed; it returns the receipt of a commit where
+        the worker was lost just after it."""
+        if isinstance(event, TaskDone):
+            for receipt in event.receipts:
+                (self._failed if receipt.state == "failed" else self._committed).append(receipt)
+        elif isinstance(event, TaskLost) and event.will_retry:
+            self._retried += 1
+        elif isinstance(event, TaskLost):
+            trace = "".join(getattr(event.error, "__notes__", ()))
+            for key in event.task.units:
+                receipt = fail(FailureRecord(key, event.error.kind, str(event.error), trace))
+                (self._lost if receipt.state == "failed" else self._committed).append(receipt)
+
+    def summary(self, *, skipped: int, wall_s: float) -> Summary:
+        """What the run did; `skipped` units were there before."""
+        return Summary(
+            done=sum(receipt.state == "done" for receipt in self._committed),
+            dead=sum(receipt.state == "dead" for receipt in self._committed),
+            failed=len(self._failed),
+            lost=len(self._lost),
+            skipped=skipped,
+            retried=self._retried,
+            failures=(*self._failed, *self._lost),
+            size_bytes=sum(receipt.size_bytes for receipt in self._committed),
+            compute_s=sum(receipt.compute_s for receipt in self._committed),
+            wall_s=wall_s,
+        )
