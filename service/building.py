@@ -116,3 +116,24 @@ def run_build(
             executor=executor_for(spec, kind=executor, address=address),
             on_event=view.show,
         )
+
+
+def run_features(
+    spec: BuildSpec,
+    *,
+    executor: ExecutorKind,
+    address: str,
+    progress: TextIO,
+    plain: bool = False,
+) -> Summary:
+    """Make the feature images that are missing; errors as `cluster.features.make_features`."""
+    from circuit_atlas.cluster.features import make_features
+    from circuit_atlas.cluster.progress import open_view
+    from circuit_atlas.cluster.run import executor_for
+
+    with open_view(progress, plain=plain) as view:
+        return make_features(
+            spec,
+            executor=executor_for(spec, kind=executor, address=address),
+            on_event=view.show,
+        )

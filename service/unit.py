@@ -18,6 +18,7 @@ from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemant
 from circuit_atlas.service.analysis.projection import projection
 from circuit_atlas.service.circuit import Circuit
 from circuit_atlas.service.display import html_table
+from circuit_atlas.service.feature_image import FeatureImage
 from circuit_atlas.service.origin import Origin
 from circuit_atlas.service.selection import select
 from circuit_atlas.storage_schema.commit import Commit
@@ -138,6 +139,12 @@ class Unit:
     def subfeatures(self) -> pa.Table:
         """How well the circuits of its single top images do, each on its image."""
         return self._reader.subfeatures(self.commit)
+
+    def feature_images(self) -> tuple[FeatureImage, ...]:
+        """Pictures made to drive it, and those made to do the opposite: in the whole network, then
+        through its circuits. Empty where `circuit-atlas features` has made none."""
+        records = self._reader.feature_images(self.layer.name, self.number)
+        return tuple(FeatureImage(record, self._reader) for record in records)
 
     def images(self) -> pa.Table:
         """Its top images: the scoring images with the largest response, best first.
