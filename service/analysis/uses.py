@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -88,41 +90,57 @@ def uses(
     Reads the scores of the units that do.
     """
     layer = masks.layer
-    index, reader = layer.index.index, layer.atlas.reader
+    index = layer.index.index
     sought = Sought.of(index, layer=layer.name, convolution=convolution, out=out, channel=channel)
-    piece = index.slices()[sought.ordinal]
-    one = index.convolutions[sought.ordinal]
-    shared_axis = None if one.one_row else sought.mask(index, (0,) * index.owned)
-    found: list[_Use] = []
-    for unit in sorted(masks.units):
-        info = layer.index.unit(unit)
-        wanted = sought.mask(index, info.rows) if shared_axis is None else shared_axis
-        circuit = masks.mask(unit)
-        held = np.flatnonzero(circuit[piece] & wanted) + piece.start
-        if not len(held):
-            continue
-        scores = run_scores(reader, layer.unit(unit).commit, masks.criterion, keep=masks.keep)
-        own = scores[circuit].astype(np.float64)
-        total = float(own.sum())
-        best = held[np.argmax(scores[held])]
-        # Ties by position, as circuits are chosen.
-        before = int((own > scores[best]).sum())
-        before += int((scores[:best][circuit[:best]] == scores[best]).sum())
-        share = float(scores[held].sum(dtype=np.float64)) / total if total else None
-        found.append(_Use(unit, info.name, len(held), share, before))
-    found.sort(key=lambda use: (-(use.share or 0.0), -use.kernels, use.unit))
-    return pa.Table.from_pylist([asdict(use) for use in found], _SCHEMA)
+    found = (use_of(masks, sought, unit) for unit in sorted(masks.units))
+    return to_table([use for use in found if use is not None])
 
 
 @dataclass(frozen=True)
-class _Use:
-    """A row of the answer."""
+class Use:
+    """A row of the answer, see `Layer.uses`."""
 
     unit: int
     name: str
     kernels: int
     share: float | None
     rank: int
+
+
+def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
+    """What a unit's circuit, which was added to `masks`, holds of the kernels; None for nothing."""
+    layer = masks.layer
+    index, info = layer.index.index, layer.index.unit(unit)
+    own_row = index.convolutions[sought.ordinal].one_row
+    wanted = _mask(sought, index, info.rows if own_row else (0,) * index.owned)
+    piece = index.slices()[sought.ordinal]
+    circuit = masks.mask(unit)
+    held = np.flatnonzero(circuit[piece] & wanted) + piece.start
+    if not len(held):
+        return None
+    scores = run_scores(
+        layer.atlas.reader, layer.unit(unit).commit, masks.criterion, keep=masks.keep
+    )
+    own = scores[circuit].astype(np.float64)
+    total = float(own.sum())
+    best = held[np.argmax(scores[held])]
+    # Ties by position, as circuits are chosen.
+    before = int((own > scores[best]).sum())
+    before += int((scores[:best][circuit[:best]] == scores[best]).sum())
+    share = float(scores[held].sum(dtype=np.float64)) / total if total else None
+    return Use(unit, info.name, len(held), share, before)
+
+
+def to_table(found: Sequence[Use]) -> pa.Table:
+    """Uses in their order: the largest share first, then most kernels, then by number."""
+    ordered = sorted(found, key=lambda use: (-(use.share or 0.0), -use.kernels, use.unit))
+    return pa.Table.from_pylist([asdict(use) for use in ordered], _SCHEMA)
+
+
+@lru_cache(maxsize=16)
+def _mask(sought: Sought, index: KernelIndex, rows: tuple[int, ...]) -> NDArray[np.bool_]:
+    # The same for all units of most layers, and the dearest part of looking at one.
+    return sought.mask(index, rows)
 
 
 def _channel(given: int | None, count: int, *, what: str, of: str) -> int | None:
