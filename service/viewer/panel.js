@@ -2,7 +2,7 @@
 
 import { isPart } from "./api.js";
 import { downloads } from "./menu.js";
-import { fresh, h, put, style } from "./dom.js";
+import { fresh, h, prose, put, style } from "./dom.js";
 
 const AGAIN_MS = 700;
 
@@ -97,9 +97,9 @@ export function panel(part) {
     const partial = part.partial?.(loaded.data, state) ?? notes(loaded.data);
     put(
       body,
-      partial && h("p", { class: "message partial" }, partial),
+      partial && h("p", { class: "message partial" }, prose(partial)),
       empty
-        ? h("p", { class: "message" }, empty)
+        ? h("p", { class: "message" }, prose(empty))
         : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
     );
     if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
@@ -123,7 +123,7 @@ export function failure(error, again) {
   return h(
     "div",
     { class: "message error", role: "alert" },
-    h("span", null, error.message ?? String(error)),
+    h("span", null, prose(error.message ?? error)),
     again && h("button", { class: "button", type: "button", onclick: again }, "Try again"),
   );
 }

@@ -86,7 +86,7 @@ function heat(map, scale) {
   map.flat().forEach((value, at) => {
     const strength = Math.min(1, Math.abs(value ?? 0) / most);
     pixels.data.set(value > 0 ? [255, 140, 40] : [60, 140, 255], 4 * at);
-    pixels.data[4 * at + 3] = Math.round(225 * strength ** 0.85);
+    pixels.data[4 * at + 3] = Math.round(230 * strength ** 1.1);
   });
   context.putImageData(pixels, 0, 0);
   return canvas;

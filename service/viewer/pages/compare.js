@@ -132,16 +132,18 @@ export async function page(state, atlas) {
     },
   });
   const overlay = diagramPanel({
+    atlas,
     title: "Overlaid",
     key,
     note: legend(),
     locate: async (now) => {
       const sides = await both(now);
-      return { path: ["compare", "diagram"], query: query(sides) };
+      return { path: ["compare", "diagram"], svg: ["compare", "diagram.svg"], query: query(sides) };
     },
   });
   const alone = ["left", "right"].map((side) =>
     diagramPanel({
+      atlas,
       title: side === "left" ? "Left circuit" : "Right circuit",
       place: "half",
       key,

@@ -65,10 +65,10 @@ export async function page(state, atlas) {
     empty: (found) => (found.rows.length ? null : "No unit is like this: take a filter away."),
     draw: (found, now) => {
       announce(count(found.total, "unit"));
-      filters.columns(found.columns ?? []);
+      filters.columns(found.columns);
       const rows = found.rows;
       return [
-        h("p", { class: "note" }, span(found)),
+        h("p", { class: "note" }, `${span(found)}. r is that at ${percent(reading(now, atlas).keep)} of the kernels.`),
         now.view === "table" ? unitTable(found, now, layer, atlas) : cards(rows, now, layer, atlas),
         pager(found),
       ];
@@ -208,7 +208,7 @@ function card(row, { rung, keep, layer, atlas, eager }) {
               "div",
               { class: "line" },
               row.r.length > 0 && sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, rung }),
-              h("span", { class: "dim number" }, `r ${ratio(r)} at ${percent(keep)}`),
+              h("span", { class: "number", title: `r at ${percent(keep)} of the kernels` }, `r ${ratio(r)}`),
             ),
           ]
         : h("p", { class: "dim clip", title: row.error ?? "" }, row.error ?? STATE_TEXT[row.state]),
@@ -244,19 +244,14 @@ function shot(row, { layer, atlas, eager }) {
   return crop({ image: row.image, box: row.box }, { input: atlas.input, alt, eager });
 }
 
-const PLAIN = new Set(["r", "box", "position", "image", "name", "feature", "label", "image_name"]);
-const DROPPED = /^(box|position)_/;
+/** Columns that are shown otherwise: as the link, or as the picture. */
+const DRAWN = new Set(["name", "image", "image_name", "label", "feature"]);
 
 function unitTable(found, now, layer, atlas) {
-  const stored = (found.columns ?? Object.keys(found.rows[0]).map((name) => ({ name }))).filter(
-    ({ name }) => !PLAIN.has(name) && !DROPPED.test(name),
-  );
+  const stored = found.columns.filter(({ name }) => !DRAWN.has(name));
   const first = FIRST.filter((name) => stored.some((column) => column.name === name));
   const rest = stored.filter((column) => !first.includes(column.name));
   const columns = [...first.map((name) => stored.find((c) => c.name === name)), ...rest];
-  const numbers = new Set(
-    columns.filter(({ name }) => found.rows.some((row) => typeof row[name] === "number")).map((c) => c.name),
-  );
   const by = now.sort ?? "unit";
   const order = now.order ?? "asc";
   return table({
@@ -267,13 +262,13 @@ function unitTable(found, now, layer, atlas) {
       ...columns.slice(1).map((c) => ({
         name: c.name,
         title: columnTitle(c.name),
-        number: numbers.has(c.name),
+        number: c.type === "number",
         hint: c.sentence,
       })),
       { name: "line", title: "r by kept fraction" },
     ],
     rows: found.rows.map((row) => ({
-      ...Object.fromEntries(columns.map(({ name }) => [name, cell(name, row[name])])),
+      ...Object.fromEntries(columns.map(({ name }) => [name, cell(name, value(row, name, atlas))])),
       unit: h("a", { href: to("unit", { layer, unit: row.name }) }, row.name),
       state: badge(row.state),
       shot: h("div", { class: "mini" }, shot(row, { layer, atlas })),
@@ -294,9 +289,16 @@ function unitTable(found, now, layer, atlas) {
   });
 }
 
+/** A row's value in a column; those of r stand in one list. */
+function value(row, name, atlas) {
+  if (!name.startsWith("r.")) return row[name];
+  return row.r[atlas.fractions.indexOf(Number(name.slice(2)))];
+}
+
 function cell(name, value) {
   if (value === null || value === undefined) return "–";
-  if (name.endsWith("fraction")) return percent(value);
+  if (name === "keep") return percent(value);
+  if (name.startsWith("r.")) return ratio(value);
   if (typeof value === "number") return Number.isInteger(value) ? whole(value) : measure(value);
   return String(value);
 }

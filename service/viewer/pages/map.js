@@ -52,6 +52,7 @@ export async function page(state, atlas) {
   });
   const chosen = selection(atlas, facts, of, () => points);
   const diagram = diagramPanel({
+    atlas,
     title: "Diagram of the chosen images' circuit",
     key: (now) => {
       const { criterion, keep } = reading(now, atlas);

@@ -2,7 +2,7 @@
 
 import { to } from "../address.js";
 import { get, unitPath } from "../api.js";
-import { h } from "../dom.js";
+import { h, prose } from "../dom.js";
 import { measure, whole } from "../figures.js";
 import { badge, heading } from "../heading.js";
 import { useful } from "../live.js";
@@ -29,6 +29,7 @@ export async function page(state, atlas) {
         faithfulness(atlas, of),
         circuitCounts(atlas, of),
         diagramPanel({
+          atlas,
           title: "Circuit diagram",
           key: (now) => circuitKey(now, atlas),
           locate: async (now) => {
@@ -74,7 +75,7 @@ export async function page(state, atlas) {
       ],
     }),
     done && bar.element,
-    !done && h("p", { class: `message ${facts.state === "failed" ? "error" : ""}` }, absence(facts)),
+    !done && h("p", { class: `message ${facts.state === "failed" ? "error" : ""}` }, prose(absence(facts))),
     stored && h("div", { class: "panels" }, pictures.element, rest.map((part) => part.element)),
   );
   return {
@@ -112,7 +113,7 @@ function absence(facts) {
       dead: "This unit is dead: its response is the same on every image, so it has responses and no circuit.",
       planned: "This unit is not computed yet: run the same build again to go on.",
       "not built":
-        "This unit is not in this atlas: name it under units of its layer in the spec and run circuit-atlas build again.",
+        "This unit is not in this atlas: name it under `units` of its layer in the spec and run `circuit-atlas build` again.",
     }[facts.state] ??
     "This unit failed."
   );

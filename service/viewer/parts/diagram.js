@@ -1,13 +1,11 @@
 /** The panel that holds a circuit's diagram, with the diagram's own state in the address. */
 
-import { change } from "../address.js";
-import { get, url } from "../api.js";
-import { h, put } from "../dom.js";
-import { svgFile } from "../menu.js";
+import { change, state, to } from "../address.js";
+import { get, pictureUrl, url } from "../api.js";
+import { h } from "../dom.js";
 import { panel } from "../panel.js";
-import { isDark, onTheme } from "../theme.js";
 
-/** The diagram's part of the state. */
+/** The keys of a state that start so, without their start. */
 const within = (now, prefix) =>
   Object.fromEntries(
     Object.entries(now)
@@ -17,36 +15,42 @@ const within = (now, prefix) =>
 
 /**
  * @param {object} of
+ * @param {object} of.atlas
  * @param {string} of.title
  * @param {(now) => unknown} of.key what decides which circuit it is.
- * @param {(now) => Promise<{path: string[], query: object, svg?: string[]}>} of.locate where its
+ * @param {(now) => Promise<{path: string[], query: object, svg: string[]}>} of.locate where its
  *   drawing is answered.
  * @param {string|Node} [of.note]
  * @param {string} [of.place] as of a panel.
  * @param {string} [of.prefix] of its keys in the address.
  */
-export function diagramPanel({ title, key, locate, note, place, prefix = "d." }) {
+export function diagramPanel({ atlas, title, key, locate, note, place, prefix = "d." }) {
   const host = h("div", { class: "diagram-host" });
-  let mounted = null;
+  let diagram = null;
+  let drawn = null;
   let asked = null;
-  const draw = async (data, now) => {
-    const { mount } = await import("../diagram.js");
-    mounted?.destroy?.();
-    put(host);
-    mounted = mount(host, data, {
+
+  /** What the reader did in the diagram goes into the address, without a step of the history. */
+  const onState = (wanted) => {
+    if (!host.isConnected) return;
+    const gone = Object.keys(within(state(), prefix)).map((name) => [prefix + name, null]);
+    const kept = Object.entries(wanted).map(([name, value]) => [prefix + name, String(value)]);
+    change(Object.fromEntries([...gone, ...kept]), { replace: true });
+  };
+  const draw = (data, now) => {
+    if (data === drawn) return;
+    drawn = data;
+    diagram?.destroy();
+    diagram = new data.Diagram(host, data.document, {
       state: within(now, prefix),
-      theme: isDark() ? "dark" : "light",
-      onState: (wanted) => {
-        const old = Object.keys(within(now, prefix)).map((name) => [prefix + name, null]);
-        const fresh = Object.entries(wanted).map(([name, value]) => [
-          PREFIX + name,
-          value === null || value === undefined || value === "" ? null : String(value),
-        ]);
-        change(Object.fromEntries([...old, ...fresh]), { replace: true });
-      },
+      onState,
+      pictureUrl,
+      featureUrl: ({ convolution, channel }) =>
+        url(["channels", convolution, String(channel), "features", "positive"]),
+      linkTo: (node) => pageOf(node, atlas),
+      wheel: "focus",
     });
   };
-  onTheme(() => mounted?.setTheme?.(isDark() ? "dark" : "light"));
   const made = panel({
     title,
     note,
@@ -56,36 +60,40 @@ export function diagramPanel({ title, key, locate, note, place, prefix = "d." })
     key: (now) => [key(now), now.edges],
     load: async (now) => {
       asked = await locate(now);
-      return get(asked.path, { ...asked.query, edges: now.edges });
+      const [document, module] = await Promise.all([
+        get(asked.path, { ...asked.query, edges: now.edges }),
+        import("../diagram.js"),
+      ]);
+      return { document, Diagram: module.Diagram };
     },
     draw: (data, now) => {
       draw(data, now);
       return host;
     },
     files: (_, now) => [
-      { label: "JSON", detail: "what is drawn", href: url(asked.path, { ...asked.query, edges: now.edges, format: "json" }) },
-      ...(asked.svg
-        ? [{ label: "SVG", detail: "for papers", href: url(asked.svg, { ...asked.query, edges: now.edges }) }]
-        : []),
-      ...(host.querySelector("svg")
-        ? [
-            {
-              label: "SVG",
-              detail: "as it is shown",
-              file: () =>
-                mounted?.svg
-                  ? { name: "circuit.svg", type: "image/svg+xml", text: mounted.svg() }
-                  : svgFile(host.querySelector("svg"), "circuit.svg"),
-            },
-          ]
-        : []),
+      { label: "SVG", detail: "diagram", href: url(asked.svg, { ...asked.query, edges: now.edges }) },
+      { label: "JSON", detail: "what is drawn", href: url(asked.path, { ...asked.query, edges: now.edges }) },
     ],
   });
   return {
     element: made.element,
     update(now) {
-      mounted?.setState?.(within(now, prefix));
+      if (diagram) {
+        const wanted = within(now, prefix);
+        const gone = Object.keys(diagram.state).filter((name) => !(name in wanted));
+        diagram.setState(
+          { ...Object.fromEntries(gone.map((name) => [name, null])), ...wanted },
+          { quiet: true },
+        );
+      }
       return made.update(now);
     },
   };
+}
+
+/** The page about a node, where the atlas has its layer. */
+function pageOf({ kind, convolution, channel, layer, unit }, atlas) {
+  if (layer) return to("unit", { layer, unit });
+  if (kind !== "channel" || !atlas.layers.some((one) => one.layer === convolution)) return null;
+  return to("unit", { layer: convolution, unit: channel });
 }

@@ -1,0 +1,56 @@
+"""The atlases that the pages show, built as users build them, small and quickly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from circuit_atlas.cluster.local_executor import LocalExecutor
+from circuit_atlas.cluster.run import build
+from circuit_atlas.jobs.spec import BuildSpec
+from tests.browser.networks import write_pictures
+
+LAYER = "features.4.expand3x3"
+OTHER = "features.3.squeeze"
+UNITS = (0, 7, 13, 21, 30, 38, 44, 58)
+
+
+def build_photos(place: Path) -> None:
+    """Eight units of one layer of the demo's network and two of another, on the demo's photos."""
+    spec = BuildSpec.from_values(
+        {
+            "model": {"reference": "demo:squeezenet1_1"},
+            "preprocessing": {"resize": [96, 96]},
+            "images": {"source": "demo:photos", "held_out": "odd"},
+            "layers": [
+                {"name": LAYER, "units": list(UNITS)},
+                {"name": OTHER, "units": [0, 9]},
+            ],
+            "circuits": {
+                "criteria": ["actgrad", "random"],
+                "fractions": [1.0, 0.5, 0.2, 0.1, 0.05, 0.01],
+            },
+            "run": {"store": str(place)},
+        }
+    )
+    build(spec, executor=LocalExecutor())
+
+
+def build_two_ways(place: Path, pictures: Path) -> None:
+    """All units of `head`, with a direction, of the network of two ways, on pictures of its own."""
+    write_pictures(pictures)
+    spec = BuildSpec.from_values(
+        {
+            "model": {"reference": "tests.browser.networks:two_ways"},
+            "preprocessing": {"resize": [48, 48]},
+            "images": {"source": str(pictures), "held_out": 0.25},
+            "layers": [{"name": "head", "units": "all", "directions": {"both": [0, 1, 1, 0, 0, 0]}}],
+            "circuits": {
+                "criteria": ["actgrad", "snip", "random"],
+                "fractions": [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02],
+                "ablation": ["zero", "mean"],
+                "top_images": 16,
+            },
+            "run": {"store": str(place)},
+        }
+    )
+    build(spec, executor=LocalExecutor())

@@ -1,0 +1,205 @@
+"""A real server over small atlases, and Chromium to look at it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from circuit_atlas.service import Atlas
+from tests.browser.atlases import build_photos, build_two_ways
+from tests.service.conftest import write_atlas
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = (
+    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+    "--disable-sync --no-first-run"
+).split()
+SHOWN_MS = 20_000
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder drives Chromium."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            if not CHROMIUM.exists():
+                item.add_marker(pytest.mark.skip(reason=f"there is no {CHROMIUM}"))
+
+
+@dataclass
+class Served:
+    """An atlas, opened with the Python client, and the address where it is served."""
+
+    atlas: Atlas
+    address: str
+
+    def link(self, page: str, **state: object) -> str:
+        """The address of a page; `left_unit` stands for `left.unit`, and so on."""
+        query = {} if page == "atlas" else {"page": page}
+        for key, value in state.items():
+            side, _, rest = key.partition("_")
+            query[f"{side}.{rest}" if side in ("left", "right", "min", "max") else key] = str(value)
+        return f"{self.address}/?{urlencode(query)}"
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Callable[[Path], Served]]:
+    """`serve(place)`: a server of its own, on a free port, until all tests are done."""
+    with ExitStack() as stack:
+        yield lambda place: stack.enter_context(_Server(place))
+
+
+class _Server:
+    """Uvicorn in a thread."""
+
+    def __init__(self, place: Path) -> None:
+        import uvicorn
+
+        from circuit_atlas.service.web.app import create_app
+
+        config = uvicorn.Config(
+            create_app(place), host="127.0.0.1", port=0, log_level="error", lifespan="on"
+        )
+        self.place = place
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self) -> Served:
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive(), "the server ended before it began"
+            time.sleep(0.01)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        return Served(Atlas.open(self.place), f"http://127.0.0.1:{port}")
+
+    def __exit__(self, *error: object) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], Served]) -> Served:
+    """Units of the demo's network on the demo's photos."""
+    place = tmp_path_factory.mktemp("photos") / "atlas"
+    build_photos(place)
+    return serve(place)
+
+
+@pytest.fixture(scope="session")
+def two_ways(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], Served]) -> Served:
+    """A layer of a small network with units that have sub-features, a dead one and a direction."""
+    folder = tmp_path_factory.mktemp("two-ways")
+    build_two_ways(folder / "atlas", folder / "pictures")
+    return serve(folder / "atlas")
+
+
+@pytest.fixture(scope="session")
+def invented(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], Served]) -> Served:
+    """The invented atlas of the client's tests: with units that are dead, failed, planned, absent."""
+    place = tmp_path_factory.mktemp("invented") / "atlas"
+    write_atlas(place)
+    return serve(place)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """The browser, started once."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A page of the browser, and what it complained of."""
+
+    page: object
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, link: str) -> None:
+        """Go to a page and wait until it shows what it is for."""
+        self.page.goto(link)
+        self.shown()
+
+    def shown(self, page: str | None = None) -> None:
+        """Wait until the page, or one of that name, shows what it is for."""
+        wanted = "html[data-useful]" if page is None else f'html[data-useful="{page}"]'
+        self.page.wait_for_selector(wanted, state="attached", timeout=SHOWN_MS)
+
+    def settled(self) -> None:
+        """Wait until nothing loads any more."""
+        self.page.wait_for_load_state("networkidle")
+        for busy in ("[aria-busy=true]", ".skeleton"):
+            self.page.wait_for_selector(busy, state="detached", timeout=SHOWN_MS)
+
+    @property
+    def state(self) -> dict[str, str]:
+        """What the address holds."""
+        from urllib.parse import parse_qsl
+
+        return dict(parse_qsl(urlsplit(self.page.url).query))
+
+
+@pytest.fixture
+def tab(chromium) -> Iterator[Tab]:
+    """A window of 1280 x 900. The test fails where the page complains in the console, where a
+    request leaves the machine, or where one is answered with an error that `tab.complaints` does
+    not take back."""
+    with _window(chromium) as opened:
+        yield opened
+    assert opened.complaints == []
+
+
+@pytest.fixture
+def window(chromium) -> Iterator[Callable[..., Tab]]:
+    """`window(width=400, color_scheme="dark")`: as `tab`, of another kind."""
+    with ExitStack() as stack:
+        opened = []
+
+        def make(*, width: int = 1280, height: int = 900, **options: object) -> Tab:
+            tab = stack.enter_context(_window(chromium, width=width, height=height, **options))
+            opened.append(tab)
+            return tab
+
+        yield make
+    assert [complaint for tab in opened for complaint in tab.complaints] == []
+
+
+class _window:
+    def __init__(self, chromium, *, width: int = 1280, height: int = 900, **options) -> None:
+        self.context = chromium.new_context(
+            viewport={"width": width, "height": height}, accept_downloads=True, **options
+        )
+
+    def __enter__(self) -> Tab:
+        tab = Tab(self.context.new_page())
+
+        def console(message) -> None:
+            if message.type in ("error", "warning"):
+                tab.complaints.append(f"{message.type}: {message.text}")
+
+        def guard(route) -> None:
+            if urlsplit(route.request.url).hostname == "127.0.0.1":
+                route.continue_()
+            else:
+                tab.complaints.append(f"left the machine: {route.request.url}")
+                route.abort()
+
+        tab.page.on("console", console)
+        tab.page.on("pageerror", lambda error: tab.complaints.append(f"thrown: {error}"))
+        self.context.route("**/*", guard)
+        return tab
+
+    def __exit__(self, *error: object) -> None:
+        self.context.close()
