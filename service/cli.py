@@ -275,6 +275,22 @@ def serve(atlas: str, host: str, port: int, open_browser: bool, as_json: bool) -
 
 @cli.command()
 @_ATLAS
+@click.argument("query")
+@_JSON
+@_debug
+def sql(atlas: str, query: str, as_json: bool) -> None:
+    """Ask the tables of ATLAS in SQL.
+
+    QUERY is one SELECT over images, layers, units, responses, faithfulness, subfeatures, groups and
+    contrast; all but the first two have the columns layer and unit. Needs DuckDB:
+    pip install 'circuit-atlas[analysis]'.
+    """
+    table = Atlas.open(atlas).sql(query)
+    click.echo(jsonout.to_json(table) if as_json else text_table(table))
+
+
+@cli.command()
+@_ATLAS
 @_JSON
 @_debug
 def verify(atlas: str, as_json: bool) -> None:

@@ -22,6 +22,7 @@ from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_layer as polysemanticity
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.similarity import Similarity, of_masks
+from circuit_atlas.service.analysis.sql import sql
 from circuit_atlas.service.analysis.summary import LayerTables, Protocol, distribution, summary
 from circuit_atlas.service.analysis.uses import uses
 from circuit_atlas.service.display import html_table
@@ -124,6 +125,25 @@ class Atlas:
             QueryError: `text` is longer than 200 characters, or `limit` no number from 1 up.
         """
         return search(self, text, limit=limit)
+
+    def sql(self, query: str) -> pa.Table:
+        """Ask the atlas' tables in SQL; needs DuckDB, `pip install 'circuit-atlas[analysis]'`.
+
+        ```python
+        atlas.sql("SELECT layer, unit, pearson FROM faithfulness WHERE fraction = 0.1")
+        ```
+
+        The tables are `images` and `layers`, as `images()` and `status()` give them, and over all
+        layers, with the columns `layer` and `unit` first: `units` as `Layer.units`, `responses`,
+        `faithfulness`, `subfeatures`, `groups` and `contrast` as they are stored, column by column
+        in the store's schema page. Of these, the tables that the query names are read whole. One
+        SELECT, which reads no files and no network; it has 1 GB of memory beside the tables.
+
+        Raises:
+            QueryError: DuckDB is not installed, the query is no single SELECT, names no table of
+                these, fails or needs more memory, or the atlas is too old for one of the tables.
+        """
+        return sql(self, query)
 
     def status(self) -> pa.Table:
         """One row a layer: its name and how many units were asked for, are done, dead (their

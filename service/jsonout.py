@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from circuit_atlas.service.analysis.groups import known_groups
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.ranking import Protocol
 from circuit_atlas.service.unit import Unit
@@ -55,7 +56,8 @@ def layer_facts(layer: Layer) -> dict[str, object]:
 
 
 def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
-    """A unit: its images, faithfulness, and one of its circuits with its counts and kernels."""
+    """A unit: its images, faithfulness, one of its circuits with its counts and kernels, and its
+    sub-feature groups."""
     facts: dict[str, object] = {
         "layer": unit.layer.name,
         "unit": unit.number,
@@ -73,6 +75,13 @@ def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
             "layers": circuit.layers(),
             "kernels": circuit.kernels(),
         }
+    groups = known_groups(unit)
+    if groups is not None:
+        facts["groups"] = {
+            "criterion": groups.criterion,
+            "silhouette": groups.silhouette,
+            "images": groups.table(),
+        }
     return facts
 
 
@@ -87,4 +96,5 @@ def _plain(value: object) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value
+    # What JSON has no form for, such as a date in the answer to a query, as its text.
+    return value if isinstance(value, str | int | float | None) else str(value)

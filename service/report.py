@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from circuit_atlas.service.analysis.groups import Groups, known_groups
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.display import size, text_table
 from circuit_atlas.service.ranking import Protocol, Standing, standings
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
 
 _HASH = 12
+_SHOWN = 4
 _SPLIT = {"held_out": "held-out", "scoring": "scoring"}
 
 
@@ -101,7 +103,25 @@ def unit_text(unit: Unit, chosen: Protocol) -> str:
     lines += ["", f"faithfulness of the {chosen.criterion} circuits, {chosen.ablation} ablation"]
     circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
     lines += [text_table(_ladder(unit, chosen)), "", repr(circuit)[1:-1]]
-    return "\n".join([*lines, text_table(circuit.layers())])
+    lines += [text_table(circuit.layers())]
+    groups = known_groups(unit)
+    if groups is not None:
+        apart = "" if groups.silhouette is None else f", silhouette {groups.silhouette:.2f}"
+        lines += ["", f"sub-features by {groups.criterion}{apart}", text_table(_groups(groups))]
+    return "\n".join(lines)
+
+
+def _groups(groups: Groups) -> pa.Table:
+    """A row a group: how many images, and the first of them."""
+    named = {row["image"]: row["label"] or row["name"] for row in groups.table().to_pylist()}
+    shown = [[named[image] for image in group.images[:_SHOWN]] for group in groups]
+    return pa.table(
+        {
+            "group": [group.number for group in groups],
+            "images": [len(group) for group in groups],
+            "first": [", ".join(names) for names in shown],
+        }
+    )
 
 
 def standing_text(layer: Layer, standing: Standing, *, title: str, pictures: int = 3) -> str:

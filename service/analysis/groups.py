@@ -11,6 +11,7 @@ import pyarrow as pa
 from circuit_atlas.service.analysis import asked
 from circuit_atlas.service.display import html_table
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 if TYPE_CHECKING:
     from circuit_atlas.service.circuit import Circuit
@@ -110,6 +111,15 @@ def stored_groups(unit: Unit, *, criterion: str | None) -> Groups:
     labels = tuple(of[image] for image in images)
     silhouette = rows[0]["silhouette"] if rows else None
     return _groups(unit, chosen, images, labels, stored=True, silhouette=silhouette, chance=None)
+
+
+def known_groups(unit: Unit) -> Groups | None:
+    """The stored groups by the first criterion that has such; None of a unit that is not done, and
+    in an atlas without groups."""
+    header = unit.layer.atlas.header
+    if not header.image_criteria or header.schema < NETWORK_SINCE or unit.state != "done":
+        return None
+    return stored_groups(unit, criterion=None)
 
 
 def new_groups(unit: Unit, *, criterion: str | None, groups: int | None) -> Groups:

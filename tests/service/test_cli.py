@@ -69,10 +69,42 @@ def test_show_a_unit(call, place):
     assert "dog <small>" in out
     assert "faithfulness of the force circuits" in out
     assert "Circuit conv2/edge force: 20 of 40 kernels" in out
+    groups = out.partition("sub-features by actgrad")[2].splitlines()
+    assert [line.split() for line in groups[1:4]] == [
+        ["group", "images", "first"],
+        ["0", "2", "dog", "<small>,", "dog"],
+        ["1", "1", "cat"],
+    ]
     code, out, _ = call("show", place, "conv3", "3")
     assert code == 0
     assert "largest responses" in out
     assert "it has no circuit" in out
+
+
+def test_a_unit_as_json_has_its_groups(call, place):
+    code, out, _ = call("show", place, "conv3", "0", "--json")
+    assert code == 0
+    groups = json.loads(out)["groups"]
+    assert groups["criterion"] == "actgrad"
+    assert [(row["image"], row["group"]) for row in groups["images"]] == [(2, 0), (0, 1), (3, 0)]
+    assert "groups" not in json.loads(call("show", place, "conv3", "3", "--json")[1])
+
+
+def test_sql_prints_a_table_or_json(call, place):
+    pytest.importorskip("duckdb")
+    query = "SELECT layer, count(*) AS units, max(DATE '2026-01-02') AS day FROM units GROUP BY ALL"
+    code, out, _ = call("sql", place, f"{query} ORDER BY layer")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["layer", "units", "day"],
+        ["conv2", "4", "2026-01-02"],
+        ["conv3", "5", "2026-01-02"],
+    ]
+    code, out, _ = call("sql", place, f"{query} ORDER BY layer", "--json")
+    assert json.loads(out)[1] == {"layer": "conv3", "units": 5, "day": "2026-01-02"}
+    code, out, err = call("sql", place, "SELECT * FROM unitz")
+    assert (code, out) == (2, "")
+    assert err == "circuit-atlas: error: there is no table 'unitz': did you mean 'units'?\n"
 
 
 def test_a_dead_unit_without_top_images_has_no_table_of_them(call, write, tmp_path):

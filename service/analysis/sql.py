@@ -1,0 +1,120 @@
+"""SQL over an atlas' tables, by DuckDB in memory, without any way to files, network or settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from circuit_atlas.jobs.wording import nearest, one_line
+from circuit_atlas.service.analysis import asked
+from circuit_atlas.storage_schema import tables
+from circuit_atlas.storage_schema.errors import QueryError
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.client import Atlas, Layer
+
+_CONFIG = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    # Otherwise a name that is no table is looked for among the caller's Python variables.
+    "python_enable_replacements": "false",
+    "memory_limit": "1GB",
+    "temp_directory": "",
+    "lock_configuration": "true",
+}
+_NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
+
+
+def sql(atlas: Atlas, query: str) -> pa.Table:
+    """See `Atlas.sql`."""
+    duckdb = asked.module("duckdb", package="duckdb", what="SQL")
+    if not isinstance(query, str):
+        raise QueryError(f"a query is a text, not a {type(query).__name__}")
+    try:
+        statements = duckdb.extract_statements(query)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise QueryError(
+                "an atlas is only read: give a single SELECT, such as 'SELECT layer, unit, kernels "
+                "FROM units'"
+            )
+        with duckdb.connect(":memory:", config=_CONFIG) as connection:
+            # Every word, since DuckDB tells the tables of a query only once it knows their columns.
+            words = {word.casefold() for word in re.findall(r"\w+", query)}
+            for name in sorted(VIEWS.keys() & words):
+                connection.register(name, VIEWS[name](atlas))
+            return _plain(connection.sql(query).to_arrow_table())
+    except duckdb.Error as error:
+        raise QueryError(_explained(error)) from None
+
+
+def _explained(error: Exception) -> str:
+    missing = _NO_TABLE.search(str(error))
+    if missing is not None:
+        name = missing[1].strip('"')
+        return f"there is no table {name!r}: {nearest(name, sorted(VIEWS), what='tables')}"
+    # The rest shows the query once more, with a mark under the place.
+    told = str(error).partition("\n\nLINE ")[0]
+    return f"SQL: {one_line(Exception(told))}"
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    """Sums of whole numbers come as decimals of 38 digits: here as whole numbers where these hold
+    them, and other decimals as floats, as everywhere in an atlas."""
+    columns = [_number(column) for column in table.columns]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_decimal(column.type):
+        return column
+    if column.type.scale == 0:
+        try:
+            return column.cast(pa.int64())
+        except pa.ArrowInvalid:
+            pass  # more than 63 bits
+    return column.cast(pa.float64())
+
+
+def _images(atlas: Atlas) -> pa.Table:
+    return atlas.images()
+
+
+def _layers(atlas: Atlas) -> pa.Table:
+    return atlas.status()
+
+
+def _over_layers(atlas: Atlas, ask: Callable[[Layer], pa.Table]) -> pa.Table:
+    """A table of all layers, with their names first."""
+    pieces = []
+    for name in atlas.layers:
+        piece = ask(atlas.layer(name)).combine_chunks()
+        # Names repeat in every row: numbered, they take a fifth of the memory.
+        texts = [f.name for f in piece.schema if f.type == pa.string() and f.name != "error"]
+        for text in texts:
+            at = piece.schema.get_field_index(text)
+            piece = piece.set_column(at, text, piece[text].dictionary_encode())
+        layer = pa.array([name] * len(piece), pa.string()).dictionary_encode()
+        pieces.append(piece.add_column(0, "layer", layer))
+    if not pieces:
+        raise QueryError(f"{atlas.place} has no layers yet: run its build first")
+    return pa.concat_tables(pieces).unify_dictionaries()
+
+
+def _units(atlas: Atlas) -> pa.Table:
+    return _over_layers(atlas, lambda layer: layer.units())
+
+
+def _rows(name: str) -> Callable[[Atlas], pa.Table]:
+    return lambda atlas: _over_layers(atlas, lambda layer: atlas.reader.table(layer.name, name))
+
+
+VIEWS: dict[str, Callable[[Any], pa.Table]] = {
+    "images": _images,
+    "layers": _layers,
+    "units": _units,
+    **{table.name: _rows(table.name) for table in tables.FRAGMENTS},
+}
