@@ -1,0 +1,34 @@
+"""An SVG file as a PNG, by resvg."""
+
+from __future__ import annotations
+
+from circuit_atlas.storage_schema.errors import QueryError
+
+_TEXT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40">{}</svg>'
+_LETTER = '<text x="2" y="32" font-family="Helvetica, Arial, sans-serif" font-size="30">H</text>'
+MOST_PIXELS = 12_000
+
+
+def png(svg: str, *, width: int) -> bytes:
+    """The picture on white, `width` pixels wide.
+
+    QueryError where resvg_py is not installed, the width is out of range, or the machine has no
+    font: the text would be missing without a word.
+    """
+    if not 16 <= width <= MOST_PIXELS:
+        raise QueryError(f"width={width} is out of range: give 16 to {MOST_PIXELS} pixels")
+    try:
+        import resvg_py
+    except ModuleNotFoundError:
+        raise QueryError(
+            "a PNG needs the package 'resvg_py', which is not installed: "
+            "python -m pip install 'circuit-atlas[diagram]'; or save as .svg or .html"
+        ) from None
+    if resvg_py.svg_to_bytes(svg_string=_TEXT.format(_LETTER)) == resvg_py.svg_to_bytes(
+        svg_string=_TEXT.format("")
+    ):
+        raise QueryError(
+            "this machine has no font, so a PNG would have no text: install one (Debian: apt-get "
+            "install fonts-dejavu-core), or save as .svg or .html"
+        )
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, background="#ffffff", dpi=96))
