@@ -18,6 +18,7 @@ from circuit_atlas.service.building import (
     load_spec,
     plan_build,
     run_build,
+    run_features,
 )
 from circuit_atlas.service.client import Atlas
 from circuit_atlas.service.display import size, text_table
@@ -40,6 +41,13 @@ _UNITS = click.option(
     "--units",
     metavar="UNITS",
     help="Channels of every layer, instead of the spec's: all, 0:64:2 or 0,8,16.",
+)
+_ADDRESS = click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    help="Which Ray: local starts one here; auto is the one this process runs in; or HOST:PORT, on "
+    "a machine of the cluster.",
 )
 _EXECUTOR = click.option(
     "--executor",
@@ -107,13 +115,7 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
 
 @cli.command()
 @_SPEC
-@click.option(
-    "--address",
-    default="local",
-    show_default=True,
-    help="Which Ray: local starts one here; auto is the one this process runs in; or HOST:PORT, on "
-    "a machine of the cluster.",
-)
+@_ADDRESS
 @_EXECUTOR
 @_STORE
 @_UNITS
@@ -138,6 +140,40 @@ def build(
     exits.resumable()
     wanted = load_spec(spec, Overrides(store, units))
     summary = run_build(
+        wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
+    )
+    click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
+    _exit(summary)
+
+
+@cli.command()
+@_SPEC
+@_ADDRESS
+@_EXECUTOR
+@_STORE
+@_UNITS
+@_PLAIN
+@_JSON
+@_debug
+def features(
+    spec: Path,
+    address: str,
+    executor: ExecutorKind,
+    store: str | None,
+    units: str | None,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Make pictures that drive the units of SPEC, as far as they are built.
+
+    Each unit gets feature images of its largest and its smallest response, in the whole network,
+    through its circuit, and through those of its sub-feature groups; each channel that lies in a
+    circuit gets a small one. The table [features] of SPEC says which and how. What is there is
+    skipped, so the same command goes on where it was stopped.
+    """
+    exits.resumable()
+    wanted = load_spec(spec, Overrides(store, units))
+    summary = run_features(
         wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
     )
     click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
@@ -328,11 +364,24 @@ def verify(atlas: str, as_json: bool) -> None:
     metavar="PLACE",
     help="Folder or URL of the atlas.",
 )
+@click.option(
+    "--features",
+    "with_features",
+    is_flag=True,
+    help="Make feature images too; takes one to three minutes more.",
+)
 @_EXECUTOR
 @_PLAIN
 @_JSON
 @_debug
-def demo(units: str, store: str, executor: ExecutorKind, plain: bool, as_json: bool) -> None:
+def demo(
+    units: str,
+    store: str,
+    with_features: bool,
+    executor: ExecutorKind,
+    plain: bool,
+    as_json: bool,
+) -> None:
     """Build a small real atlas, and say what to look at.
 
     Circuits of a layer of SqueezeNet 1.1, with its ImageNet weights, on twenty photos; on a Ray of
@@ -341,13 +390,20 @@ def demo(units: str, store: str, executor: ExecutorKind, plain: bool, as_json: b
     """
     exits.resumable()
     wanted = bundled.demo_spec(store=store, units=units)
-    summary = run_build(
-        wanted, executor=executor, address="local", progress=sys.stderr, plain=plain
-    )
-    click.echo(_told(summary, place=store, as_json=as_json))
-    if not as_json:
+    summaries = {}
+    for name, run in {"build": run_build, "features": run_features}.items():
+        if name == "build" or with_features:
+            summaries[name] = run(
+                wanted, executor=executor, address="local", progress=sys.stderr, plain=plain
+            )
+    if as_json:
+        click.echo(jsonout.to_json(summaries if with_features else summaries["build"]))
+    else:
+        for summary in summaries.values():
+            click.echo(_told(summary, place=store, as_json=False))
         click.echo(f"\n{bundled.demo_text(Atlas.open(store))}")
-    _exit(summary)
+    for summary in summaries.values():
+        _exit(summary)
 
 
 def _told(summary: Summary, *, place: str, as_json: bool) -> str:
