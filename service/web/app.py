@@ -10,9 +10,12 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from circuit_atlas.service.client import Atlas
 from circuit_atlas.service.web import (
+    analysis_routes,
     atlas_routes,
     circuit_routes,
     compare_routes,
+    diagram_routes,
+    feature_routes,
     image_routes,
     layer_routes,
     pages,
@@ -73,6 +76,9 @@ def create_app(atlas: Atlas | str | Path, *, limits: Limits | None = None) -> Fa
         layer_routes,
         unit_routes,
         circuit_routes,
+        analysis_routes,
+        diagram_routes,
+        feature_routes,
         image_routes,
         compare_routes,
         raw_routes,

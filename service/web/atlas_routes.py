@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
+import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
@@ -18,8 +19,8 @@ from circuit_atlas.service.web.answers import (
     to_json,
 )
 from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import AtlasServed
-from circuit_atlas.service.web.rows import rows_of
+from circuit_atlas.service.web.questions import AtlasServed, Pages
+from circuit_atlas.service.web.rows import answer, rows_of
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 
@@ -108,6 +109,7 @@ class Match(BaseModel):
     count: int | None = Field(description="Units of a layer, or images of a label.")
 
 
+Layers = rows_of(LayerFacts)
 Matches = rows_of(Match)
 
 
@@ -117,8 +119,30 @@ async def atlas(request: Request, served: AtlasServed) -> Response:
 
     def locate() -> Source:
         views = [served.views.view(name) for name in served.views.names()]
-        version = digest(served.version, *(view.version for view in views))
+        version = digest(
+            served.version, served.features.index().version, *(view.version for view in views)
+        )
         return Source(version, lambda: to_json(_facts(served, views)))
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/layers", response_model=Layers, responses=responses())
+async def layers(request: Request, served: AtlasServed, paging: Pages) -> Response:
+    """The layers, and how far each is built: those of `/atlas`, also as a file."""
+
+    def locate() -> Source:
+        views = [served.views.view(name) for name in served.views.names()]
+        version = digest(
+            served.version, served.features.index().version, *(view.version for view in views)
+        )
+        return Source(version, lambda: render(views))
+
+    def render(views: list[LayerView]) -> Rendered:
+        index = served.features.index()
+        rows = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
+        table = pa.Table.from_pylist([row.model_dump() for row in rows])
+        return answer(table, Layers, paging, name="layers")
 
     return await served.answers.reply(request, locate)
 
@@ -193,7 +217,8 @@ def layer_facts(view: LayerView, *, features: bool) -> LayerFacts:
 def _facts(served: Served, views: list[LayerView]) -> AtlasFacts:
     header = served.atlas.header
     splits = served.images.table["split"].to_pylist()
-    layers = [layer_facts(view, features=False) for view in views]
+    index = served.features.index()
+    layers = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
     return AtlasFacts(
         place=served.name,
         version=served.version,

@@ -32,13 +32,15 @@ class Background:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def ask(self, chore: Chore) -> None:
-        """See to a chore before the others."""
+    def ask(self, chore: Chore, *, most: int | None = None) -> bool:
+        """See to a chore before the others; False where it is new and `most` wait already."""
         with self._change:
             if self._closed:
-                return
+                return False
             if chore in self._chores:
                 self._chores.remove(chore)
+            elif most is not None and len(self._chores) >= most:
+                return False
             self._chores.append(chore)
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -46,6 +48,7 @@ class Background:
                 )
                 self._thread.start()
             self._change.notify_all()
+        return True
 
     def close(self) -> None:
         """Stop after the step that is being done."""

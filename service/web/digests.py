@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.client import Atlas
+from circuit_atlas.service.client import Layer
 from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.commit import Commit
@@ -21,8 +21,13 @@ from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 SPLITS = ("scoring", "held_out")
+MEASURES = ("pearson", "spearman", "relative_l1", "change_at_maximum")
 _STEP = 8
 _THREADS = 8
+
+
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right: pixels of the network's input, half-open."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,8 @@ class UnitDigest:
     """Facts of one stored unit.
 
     Attributes:
-        r: Pearson r, NaN where it is undefined or not stored. Shape: (protocols, rungs).
+        measures: `MEASURES`, NaN where undefined or not stored. Shape: (measures, protocols,
+            rungs).
         kernels: of the circuit of each rung. Shape: (rungs,).
         responses: response to each image, NaN where there is none. Shape: (images,).
         top: the row of the responses table with rank 0, or None.
@@ -47,65 +53,106 @@ class UnitDigest:
         problem: why the unit could not be read, or None.
     """
 
-    r: NDArray[np.float64]
+    measures: NDArray[np.float64]
     kernels: NDArray[np.int64]
-    responses: NDArray[np.float32]
+    responses: NDArray[np.float64]
     top: dict[str, Any] | None
     groups: dict[str, tuple[int, float | None]]
     problem: str | None = None
 
     @property
-    def size_bytes(self) -> int:
-        """About what it takes."""
-        return 1024 + self.r.nbytes + self.kernels.nbytes + self.responses.nbytes
+    def r(self) -> NDArray[np.float64]:
+        """Pearson r. Shape: (protocols, rungs)."""
+        return self.measures[0]
 
 
 class LayerDigests:
-    """Digests of one layer's units, growing as they are read. A chore of `Background`."""
+    """Digests of one layer's units, growing as they are read. A chore of `Background`.
 
-    def __init__(self, atlas: Atlas, layer: str, *, images: int) -> None:
+    Attributes:
+        units: facts by unit.
+        polysemanticity: by unit, and by criterion; None where it is undefined. It is worked out
+            after the facts of all units, as it takes longer.
+    """
+
+    def __init__(self, layer: Layer, *, images: int, score_bytes: int) -> None:
+        """`images`: of the atlas; `score_bytes`: of a unit's scores of single images, at most."""
+        atlas = layer.atlas
         self.layer = layer
         self.units: dict[int, UnitDigest] = {}
+        self.polysemanticity: dict[int, dict[str, float | None]] = {}
         self.protocols = protocols(atlas.header)
         self.fractions = atlas.header.fractions
         self._atlas = atlas
         self._images = images
+        self._score_bytes = score_bytes
         self._commits: dict[int, Commit] = {}
 
     def want(self, view: LayerView) -> int:
-        """Look after the units of a view; how many of them are not read yet."""
+        """Look after the units of a view; of how many something is not known yet."""
         self._commits = view.commits
-        return len(self._commits.keys() - self.units.keys())
+        return len(self._commits) - self.read
+
+    @property
+    def read(self) -> int:
+        """Units of which all is known."""
+        return len(self._commits.keys() & self.polysemanticity.keys())
+
+    @property
+    def version(self) -> str:
+        """What changes as more is read."""
+        return f"{len(self.units)} {len(self.polysemanticity)}"
 
     def step(self) -> bool:
         """Read a few units; whether more are left."""
-        self.read(_STEP)
-        return bool(self._commits.keys() - self.units.keys())
+        new = [commit for unit, commit in self._commits.items() if unit not in self.units]
+        if new:
+            self._read(new[:_STEP])
+        else:
+            for unit in self._unmeasured()[:_STEP]:
+                self._measure(unit)
+        return len(new) > _STEP or bool(self._unmeasured())
 
-    def read(self, most: int) -> None:
-        """Read up to some units, several at a time: object stores answer late."""
-        new = [
-            commit
-            for unit, commit in itertools.islice(
-                ((u, c) for u, c in self._commits.items() if u not in self.units), most
-            )
-        ]
+    def read_all(self) -> None:
+        """Read what is missing."""
+        self._read([commit for unit, commit in self._commits.items() if unit not in self.units])
+        for unit in self._unmeasured():
+            self._measure(unit)
+
+    def _read(self, new: Sequence[Commit]) -> None:
+        """Several at a time: object stores answer late."""
         if not new:
             return
         with ThreadPoolExecutor(min(_THREADS, len(new))) as pool:
             for commit, found in zip(new, pool.map(self._digest, new), strict=True):
                 self.units[commit.unit] = found
 
-    @property
-    def size_bytes(self) -> int:
-        """About what they take."""
-        return sum(unit.size_bytes for unit in list(self.units.values()))
+    def _unmeasured(self) -> list[int]:
+        return sorted(self._commits.keys() - self.polysemanticity.keys())
+
+    def _measure(self, unit: int) -> None:
+        known = self.units[unit]
+        commit = self._commits[unit]
+        found: dict[str, float | None] = {}
+        for criterion, (groups, _) in known.groups.items():
+            if groups == 1:
+                found[criterion] = 0.0
+            elif 8 * commit.top_images * self.layer.index.index.size > self._score_bytes:
+                found[criterion] = None
+            else:
+                try:
+                    measured = self.layer.unit(unit).polysemanticity(criterion=criterion)
+                    found[criterion] = measured.value
+                except AtlasError:
+                    # Told where the unit itself is asked for.
+                    found[criterion] = None
+        self.polysemanticity[unit] = found
 
     def _digest(self, commit: Commit) -> UnitDigest:
         rungs = len(self._atlas.header.fractions)
-        r = np.full((len(self.protocols), rungs), np.nan)
+        measures = np.full((len(MEASURES), len(self.protocols), rungs), np.nan)
         kernels = np.zeros(rungs, np.int64)
-        responses = np.full(self._images, np.nan, np.float32)
+        responses = np.full(self._images, np.nan)
         groups: dict[str, tuple[int, float | None]] = {}
         top: dict[str, Any] | None = None
         reader = self._atlas.reader
@@ -117,41 +164,45 @@ class LayerDigests:
             if 0 in ranks:
                 top = table.slice(ranks.index(0), 1).to_pylist()[0]
             if commit.state == "done":
-                self._fill(reader.faithfulness(commit), r, kernels)
+                self._fill(reader.faithfulness(commit), measures, kernels)
                 if self._atlas.header.schema >= NETWORK_SINCE:
                     groups = _groups(reader.groups(commit))
         except AtlasError as error:
-            return UnitDigest(r, kernels, responses, None, {}, " ".join(str(error).split()))
-        return UnitDigest(r, kernels, responses, top, groups)
+            problem = " ".join(str(error).split())
+            return UnitDigest(measures, kernels, responses, None, {}, problem)
+        return UnitDigest(measures, kernels, responses, top, groups)
 
-    def _fill(self, table: pa.Table, r: NDArray[np.float64], kernels: NDArray[np.int64]) -> None:
+    def _fill(
+        self, table: pa.Table, measures: NDArray[np.float64], kernels: NDArray[np.int64]
+    ) -> None:
         place = {protocol: number for number, protocol in enumerate(self.protocols)}
-        columns = (
-            table[name].to_pylist()
-            for name in ("criterion", "ablation", "split", "rung", "kernels", "pearson")
-        )
-        for criterion, ablation, split, rung, count, pearson in zip(*columns, strict=True):
+        names = ("criterion", "ablation", "split", "rung", "kernels", *MEASURES)
+        columns = (table[name].to_pylist() for name in names)
+        for criterion, ablation, split, rung, count, *values in zip(*columns, strict=True):
             kernels[rung] = count
-            if pearson is not None:
-                r[place[Protocol(criterion, ablation, split)], rung] = pearson
+            number = place[Protocol(criterion, ablation, split)]
+            measures[:, number, rung] = [np.nan if value is None else value for value in values]
 
 
 class Digests:
     """Digests of all layers within a bound of bytes: the layer asked for longest ago goes first."""
 
-    def __init__(self, atlas: Atlas, *, images: int, size_bytes: int) -> None:
-        self._atlas = atlas
+    def __init__(self, *, images: int, size_bytes: int, score_bytes: int) -> None:
+        """`images` and `score_bytes` as of `LayerDigests`."""
         self._images = images
+        self._score_bytes = score_bytes
         self._layers: ByteCache[LayerDigests] = ByteCache(size_bytes)
         self._size_bytes = size_bytes
 
     def of(self, view: LayerView) -> LayerDigests:
         """Those of a layer, as far as they are read."""
         name = view.layer.name
-        found = self._layers.get(name) or LayerDigests(self._atlas, name, images=self._images)
+        found = self._layers.get(name) or LayerDigests(
+            view.layer, images=self._images, score_bytes=self._score_bytes
+        )
         # What all its units will take, so that nothing is dropped in between.
-        each = 1024 + 8 * len(found.protocols) * len(self._atlas.header.fractions)
-        taken = len(view.commits) * (each + 4 * self._images) + sys.getsizeof(found)
+        each = 2048 + 8 * len(MEASURES) * len(found.protocols) * len(found.fractions)
+        taken = len(view.commits) * (each + 8 * self._images)
         self._layers.put(name, found, size_bytes=min(taken, self._size_bytes))
         return found
 
@@ -161,6 +212,11 @@ def protocols(header: AtlasHeader) -> tuple[Protocol, ...]:
     return tuple(
         Protocol(*names) for names in itertools.product(header.criteria, header.ablations, SPLITS)
     )
+
+
+def box_of(row: Mapping[str, Any]) -> Box:
+    """The receptive field of a row of responses."""
+    return row["box_top"], row["box_left"], row["box_bottom"], row["box_right"]
 
 
 def _groups(table: pa.Table) -> dict[str, tuple[int, float | None]]:

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Rendered, Source, digest, to_json
+from circuit_atlas.service.web.answers import Rendered, Source, digest, to_file, to_json
+from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import AtlasServed, ImageId, Pages, Version
-from circuit_atlas.service.web.responding import Responding, responding
+from circuit_atlas.service.web.responding import Responding, detailed, responding
 from circuit_atlas.service.web.rows import Progress, answer, row_model, rows_of
 from circuit_atlas.storage_schema.tables import IMAGES
 
@@ -32,18 +33,22 @@ class ImageUnit(BaseModel):
     layer: str = Field(description="The unit's layer.")
     unit: int = Field(description="Its number.")
     name: str = Field(description="Its number as text, or its direction's name.")
+    place: int = Field(description="How many of the unit's images have a larger response.")
     rank: int | None = Field(
-        description="Place of the image among the scoring images by the unit's response, from 0. "
-        "Null: it is a held-out image."
+        description="Place among its top images. Null: it is none of them, so its circuit for this "
+        "image cannot be had."
     )
-    above: int = Field(description="Scoring images that the unit responds to more.")
     response: float = Field(description="The unit's response to the image.")
     share: float | None = Field(
-        description="The response over the unit's largest to any image. Null: that is zero."
+        description="Of the unit's largest response. Null: that is not above zero."
     )
-    top: bool = Field(
-        description="Whether it is one of the unit's top images, so that its circuit can be had."
+    maximum: float = Field(description="Largest output on the image.")
+    position: tuple[int, int] = Field(description="Row and column of that maximum.")
+    box: tuple[int, int, int, int] = Field(
+        description="Its receptive field: top, left, bottom, right, half-open, in pixels of the "
+        "network's input."
     )
+    feature: bool = Field(description="Whether the unit's feature image `positive` is stored.")
 
 
 ImageUnits = rows_of(
@@ -129,26 +134,48 @@ async def image_units(
         str | None, Query(description="Only units of this layer.", max_length=limits.TEXT)
     ] = None,
 ) -> Response:
-    """The units that respond to an image most, compared with what they do to other images: those
-    that rank it highest first, then those with the largest share."""
+    """The units that respond to an image most: first those for which fewest other images have a
+    larger response, then those for which it comes nearest to the largest."""
 
     def locate() -> Source:
         served.images.check(image)
         names = served.views.names() if layer is None else (layer,)
         views = [served.views.view(name) for name in names]
         found = responding(served, views, image)
-        version = digest(served.version, *(v.version for v in views), str(found.read))
+        version = digest(
+            served.version,
+            *(view.version for view in views),
+            str(found.read),
+            served.features.index().version,
+        )
         return Source(version, lambda: render(found))
 
     def render(found: Responding) -> Rendered:
-        return answer(
-            found.table,
-            ImageUnits,
-            paging,
-            name=f"image-{image}-units",
-            complete=found.note is None,
-            note=found.note,
-            more={"progress": Progress(read=found.read, of=found.of)},
+        many = min(paging.rows, limits.DETAILED)
+        table = detailed(served, found, offset=paging.offset, rows=many)
+        if paging.form != "json":
+            return to_file(table, paging.form, name=f"image-{image}-units")
+        features = served.features.index()
+        return to_json(
+            ImageUnits.model_validate(
+                {
+                    "total": len(found.rows),
+                    "offset": paging.offset,
+                    "limit": many,
+                    "complete": found.note is None,
+                    "note": found.note,
+                    "progress": Progress(read=found.read, of=found.of),
+                    "rows": [
+                        {
+                            **row,
+                            "position": (row["position_y"], row["position_x"]),
+                            "box": box_of(row),
+                            "feature": "positive" in features.of(row["layer"], row["unit"]),
+                        }
+                        for row in table.to_pylist()
+                    ],
+                }
+            )
         )
 
     return await served.answers.reply(request, locate)

@@ -71,6 +71,7 @@ class ProtocolFacts(BaseModel):
     ablation: str
     split: str
     threshold: float
+    at: float = Field(description="Kept fraction of the circuits of the other measures.")
     fractions: list[float] = Field(description="The ladder, largest first: the order of `r`.")
 
 
@@ -102,6 +103,14 @@ class UnitRow(BaseModel):
     )
     groups: int | None = Field(description="Sub-feature groups. Null: not known.")
     silhouette: float | None = Field(description="Of the groups. Null: one group, or not known.")
+    polysemanticity: float | None = Field(
+        description="0 for one feature, 1 where images of different groups share no more kernels "
+        "than chance. Null: undefined, or not known yet."
+    )
+    feature: bool = Field(description="Whether its feature image `positive` is stored.")
+    spearman: float | None = Field(description="Of the circuit of the fraction `at`.")
+    relative_l1: float | None = Field(description="The same.")
+    change_at_maximum: float | None = Field(description="The same.")
     image: int | None = Field(description="The image with the largest response.")
     box: tuple[int, int, int, int] | None = Field(
         description="Receptive field of the maximum on it: top, left, bottom, right, half-open, in "
@@ -144,13 +153,14 @@ async def layer_answer(request: Request, served: AtlasServed, layer: LayerName) 
 
     def locate() -> Source:
         view = served.view(layer)
-        return Source(digest(served.version, view.version), lambda: to_json(facts(view)))
+        version = digest(served.version, view.version, served.features.index().version)
+        return Source(version, lambda: to_json(facts(view)))
 
     def facts(view: LayerView) -> LayerAnswer:
         index = view.layer.index
         done = [unit for unit, commit in view.commits.items() if commit.state == "done"]
         return LayerAnswer(
-            **layer_facts(view, features=False).model_dump(),
+            **layer_facts(view, features=served.features.index().has(view.layer.name)).model_dump(),
             upstream=[
                 ConvolutionFacts(
                     name=c.name,
@@ -186,6 +196,15 @@ async def units(
     ablation: Ablation = None,
     split: Split = None,
     threshold: Threshold = 0.9,
+    at: Annotated[
+        float | None,
+        Query(
+            description="Stored fraction of the circuits whose Spearman correlation, relative L1 "
+            "and change at the maximum are told; the nearest to a tenth where not given.",
+            gt=0,
+            le=1,
+        ),
+    ] = None,
     sort: Annotated[
         str, Query(description="A column, see `columns`.", max_length=limits.TEXT)
     ] = "unit",
@@ -206,15 +225,22 @@ async def units(
 
     def locate() -> Source:
         view = served.view(layer)
-        chosen = choose(served, criterion, ablation, split, threshold)
+        chosen = choose(served, criterion, ablation, split, threshold, at)
         digests = served.digests(view)
-        version = digest(served.version, view.version, str(len(digests.units)))
+        version = digest(
+            served.version, view.version, digests.version, served.features.index().version
+        )
         return Source(version, lambda: render(view, digests, chosen))
 
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
         known = columns(served)
         fractions = digests.fractions
-        rows = [unit_row(view, digests, info.number, chosen) for info in view.units]
+        index = served.features.index()
+        name = view.layer.name
+        rows = [
+            unit_row(view, digests, u.number, chosen, features=index.of(name, u.number))
+            for u in view.units
+        ]
         rows = filtered(
             rows,
             known,
@@ -227,9 +253,8 @@ async def units(
         count = paging.rows
         part = rows[paging.offset : paging.offset + count]
         if paging.form != "json":
-            name = f"{view.layer.name}-units"
-            return to_file(to_table(part, fractions), paging.form, name=name)
-        read = len(view.commits.keys() & digests.units.keys())
+            return to_file(to_table(part, fractions), paging.form, name=f"{name}-units")
+        read = digests.read
         why = note(read, len(view.commits), view.missing)
         return to_json(
             UnitRows.model_validate(
@@ -268,7 +293,7 @@ async def distribution(
         view = served.view(layer)
         chosen = choose(served, criterion, ablation, split, threshold)
         digests = served.digests(view)
-        version = digest(served.version, view.version, str(len(digests.units)))
+        version = digest(served.version, view.version, digests.version)
         return Source(version, lambda: render(view, digests, chosen))
 
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
@@ -277,7 +302,7 @@ async def distribution(
         if form != "json":
             name = f"{view.layer.name}-distribution"
             return to_file(to_table(rows, digests.fractions), form, name=name)
-        read = len(view.commits.keys() & digests.units.keys())
+        read = digests.read
         why = note(read, len(view.commits), view.missing)
         return to_json(
             Distribution.model_validate(
@@ -305,6 +330,7 @@ def protocol_facts(served: Served, chosen: Chosen) -> ProtocolFacts:
     return ProtocolFacts(
         **vars(chosen.protocol),
         threshold=chosen.threshold,
+        at=served.atlas.header.fractions[chosen.rung],
         fractions=list(served.atlas.header.fractions),
     )
 

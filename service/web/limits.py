@@ -20,6 +20,8 @@ DOWNLOAD_ROWS = 500_000
 """Rows of one CSV or Parquet file."""
 EDGES = 20_000
 """Kernels drawn in one diagram."""
+DETAILED = 200
+"""Units of one answer that a file each is read for."""
 FOUND = 100
 """Matches of one search."""
 
@@ -36,6 +38,10 @@ class Limits:
         streams: raw objects that are sent at once; one more is told to come back.
         cache_bytes: answers kept, compressed ones included.
         digest_bytes: facts kept of the units of all layers.
+        mask_bytes: circuits kept of all units of layers, as bits.
+        use_bytes: answers kept to which units use a kernel.
+        score_bytes: scores of a unit's images that one question may read.
+        chores: questions over whole layers that may wait in the background.
         at_once: units whose facts a request reads itself; more are read in the background.
         fresh_s: for how long a look at which units are stored is good.
     """
@@ -47,6 +53,10 @@ class Limits:
     streams: int = 128
     cache_bytes: int = 64 * 2**20
     digest_bytes: int = 256 * 2**20
+    mask_bytes: int = 256 * 2**20
+    use_bytes: int = 16 * 2**20
+    score_bytes: int = 512 * 2**20
+    chores: int = 32
     at_once: int = 32
     fresh_s: float = 2.0
 

@@ -4,37 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from circuit_atlas.service.analysis.responding import SCHEMA
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 
 
 @dataclass(frozen=True)
 class Responding:
-    """Units by their response to an image.
+    """Units by their response to an image, as `Atlas.responding` orders them.
 
     Attributes:
-        table: one row a unit: layer, unit, name, rank, above, response, share, top.
+        image: its id.
+        rows: layer, unit, name, place, response and share of each.
         read: units that were looked at.
         of: units that are stored.
         note: why these are not all, or None.
     """
 
-    table: pa.Table
+    image: int
+    rows: list[dict[str, Any]]
     read: int
     of: int
     note: str | None
 
 
 def responding(served: Served, views: Sequence[LayerView], image: int) -> Responding:
-    """The units of some layers, those that rank the image highest first, then by share."""
-    images = served.images
-    held_out = not images.scoring[image]
-    most = served.atlas.header.top_images
-    rows: list[dict[str, object]] = []
+    """The units of some layers, those for which fewest images have a larger response first."""
+    rows: list[dict[str, Any]] = []
     read = of = missing = 0
     for view in views:
         digests = served.digests(view)
@@ -45,37 +47,33 @@ def responding(served: Served, views: Sequence[LayerView], image: int) -> Respon
         responses = np.stack([digests.units[unit].responses for unit in units])
         own = responses[:, image]
         largest = np.fmax.reduce(responses, axis=1)
-        above = (responses[:, images.scoring] > own[:, None]).sum(axis=1)
-        for place in np.flatnonzero(~np.isnan(own)):
-            unit, count = units[place], int(above[place])
-            rows.append(
-                {
-                    "layer": view.layer.name,
-                    "unit": unit,
-                    "name": view.layer.index.unit(unit).name,
-                    "rank": None if held_out else count,
-                    "above": count,
-                    "response": float(own[place]),
-                    "share": float(own[place] / largest[place]) if largest[place] else None,
-                    "top": not held_out
-                    and view.commits[unit].state == "done"
-                    and count < min(most, view.commits[unit].top_images),
-                }
-            )
-    rows.sort(key=lambda row: (row["above"], -(row["share"] or 0.0)))  # type: ignore[operator]
-    schema = pa.schema(
-        [
-            ("layer", pa.string()),
-            ("unit", pa.int32()),
-            ("name", pa.string()),
-            ("rank", pa.int32()),
-            ("above", pa.int32()),
-            ("response", pa.float64()),
-            ("share", pa.float64()),
-            ("top", pa.bool_()),
-        ]
-    )
-    return Responding(pa.Table.from_pylist(rows, schema), read, of, note(read, of, missing))
+        place = (responses > own[:, None]).sum(axis=1)
+        share = np.divide(own, largest, out=np.full(len(own), np.nan), where=largest > 0)
+        rows.extend(
+            {
+                "layer": view.layer.name,
+                "unit": units[at],
+                "name": view.layer.index.unit(units[at]).name,
+                "place": int(place[at]),
+                "response": float(own[at]),
+                "share": None if np.isnan(share[at]) else float(share[at]),
+            }
+            for at in np.flatnonzero(~np.isnan(own))
+        )
+    rows.sort(key=lambda row: (row["place"], -(-np.inf if row["share"] is None else row["share"])))
+    return Responding(image, rows, read, of, note(read, of, missing))
+
+
+def detailed(served: Served, found: Responding, *, offset: int, rows: int) -> pa.Table:
+    """Some of the rows with what the unit's own table says of the image; the columns are those of
+    `Atlas.responding`."""
+    whole = []
+    for row in found.rows[offset : offset + rows]:
+        one = served.views.layer(row["layer"]).unit(row["unit"])
+        table = one.responses()
+        measured = table.filter(pc.equal(table["image"], found.image)).to_pylist()[0]
+        whole.append({**measured, **row})
+    return pa.Table.from_pylist(whole, SCHEMA)
 
 
 def note(read: int, of: int, missing: int) -> str | None:

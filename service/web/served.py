@@ -8,9 +8,11 @@ from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web.answers import Answerer, digest
 from circuit_atlas.service.web.background import Background
-from circuit_atlas.service.web.digests import Digests, LayerDigests
-from circuit_atlas.service.web.errors import found
+from circuit_atlas.service.web.digests import Box, Digests, LayerDigests, box_of
+from circuit_atlas.service.web.errors import TooLargeError, found
+from circuit_atlas.service.web.feature_index import Features
 from circuit_atlas.service.web.guard import segment
+from circuit_atlas.service.web.layerwide import LayerWide
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.pictures import ImageSet, Pictures
 from circuit_atlas.service.web.raw import Raw
@@ -30,6 +32,8 @@ class Served:
         self.views = Views(atlas, fresh_s=limits.fresh_s)
         self.pictures = Pictures(atlas)
         self.raw = Raw(atlas.reader.objects, streams=limits.streams)
+        self.layerwide = LayerWide(atlas, self.background, limits)
+        self.features = Features(atlas.reader.objects, fresh_s=limits.fresh_s)
         self._digests: Digests | None = None
 
     @property
@@ -64,15 +68,37 @@ class Served:
         read, while the background reads on."""
         if self._digests is None:
             self._digests = Digests(
-                self.atlas, images=len(self.images), size_bytes=self.limits.digest_bytes
+                images=len(self.images),
+                size_bytes=self.limits.digest_bytes,
+                score_bytes=self.limits.score_bytes,
             )
         found = self._digests.of(view)
         missing = found.want(view)
         if missing > self.limits.at_once:
             self.background.ask(found)
         elif missing:
-            found.read(missing)
+            found.read_all()
         return found
+
+    def tops(self, view: LayerView, units: list[int]) -> list[tuple[int, Box] | None]:
+        """The image that each unit responds to most, and the box of the maximum on it; None where
+        it has none or is not read yet."""
+        known = self.digests(view).units
+        found: list[tuple[int, Box] | None] = []
+        for unit in units:
+            top = known[unit].top if unit in known else None
+            found.append(None if top is None else (top["image"], box_of(top)))
+        return found
+
+    def check_scores(self, unit: Unit) -> None:
+        """TooLargeError where the scores of a unit's top images take more than is allowed."""
+        size_bytes = 8 * unit.commit.top_images * unit.layer.index.index.size
+        if size_bytes > self.limits.score_bytes:
+            raise TooLargeError(
+                f"the scores of {unit.name}'s images take {size_bytes / 2**20:,.0f} MiB, more than "
+                f"this server has for a question ({self.limits.score_bytes / 2**20:,.0f}): ask "
+                "from Python"
+            )
 
     def unit_version(self, unit: Unit) -> str:
         """A digest of what is stored of a unit; QueryError where nothing is."""

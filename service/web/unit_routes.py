@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web.answers import Source, digest, to_json
+from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import (
     AtlasServed,
@@ -66,6 +67,7 @@ class Stored(BaseModel):
     contrast: bool = Field(description="What the groups' circuits make of the images.")
     response_maps: bool = Field(description="Its output on its top images.")
     contribution: bool = Field(description="Signed contribution of each kernel.")
+    features: list[str] = Field(description="Names of its feature images.")
 
 
 class UnitAnswer(BaseModel):
@@ -96,7 +98,7 @@ async def unit_answer(
     def locate() -> Source:
         view = served.view(layer)
         one = served.unit(layer, unit)
-        version = digest(served.version, view.version)
+        version = digest(served.version, view.version, served.features.index().version)
         return Source(version, lambda: to_json(_facts(served, one)))
 
     return await served.answers.reply(request, locate)
@@ -257,7 +259,7 @@ def _facts(served: Served, one: Unit) -> UnitAnswer:
                 {
                     **row,
                     "position": (row["position_y"], row["position_x"]),
-                    "box": tuple(row[f"box_{s}"] for s in ("top", "left", "bottom", "right")),
+                    "box": box_of(row),
                 }
                 for row in top
             ],
@@ -269,6 +271,7 @@ def _facts(served: Served, one: Unit) -> UnitAnswer:
                 contrast=new,
                 response_maps=new,
                 contribution=new,
+                features=list(served.features.index().of(one.layer.name, one.number)),
             ),
         }
     )

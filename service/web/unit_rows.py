@@ -11,7 +11,15 @@ import pyarrow as pa
 
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.service.analysis import asked
-from circuit_atlas.service.web.digests import LayerDigests, Protocol, UnitDigest
+from circuit_atlas.service.web.answers import plain
+from circuit_atlas.service.web.digests import (
+    MEASURES,
+    LayerDigests,
+    Protocol,
+    UnitDigest,
+    box_of,
+)
+from circuit_atlas.service.web.layerwide import stored_fraction
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
@@ -29,11 +37,17 @@ class Sortable:
 
 @dataclass(frozen=True)
 class Chosen:
-    """By which measure units are compared: which faithfulness rows, and the Pearson r that a
-    circuit has to reach."""
+    """By which measure units are compared.
+
+    Attributes:
+        protocol: which faithfulness rows.
+        threshold: the Pearson r that a circuit has to reach.
+        rung: of the circuits whose other measures are columns.
+    """
 
     protocol: Protocol
     threshold: float
+    rung: int
 
 
 def choose(
@@ -42,15 +56,20 @@ def choose(
     ablation: str | None,
     split: str | None,
     threshold: float,
+    at: float | None = None,
 ) -> Chosen:
-    """What a question means by its words; QueryError, with the nearest names, for unknown ones."""
+    """What a question means by its words; QueryError, with the nearest names, for unknown ones.
+
+    `at`: a stored fraction, the nearest to a tenth where not given.
+    """
     atlas = served.atlas
     protocol = Protocol(
         asked.criterion(atlas, criterion),
         asked.ablation(atlas, ablation),
         asked.split(atlas, split),
     )
-    return Chosen(protocol, threshold)
+    rung = atlas.header.fractions.index(stored_fraction(atlas, at))
+    return Chosen(protocol, threshold, rung)
 
 
 def smallest(unit: UnitDigest, place: int, threshold: float) -> int | None:
@@ -70,20 +89,32 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("circuit_kernels", "number", "Kernels of that circuit.", "kernels"),
         Sortable("groups", "number", "Sub-feature groups of its top images.", "groups"),
         Sortable("silhouette", "number", "How well the groups part, -1 to 1.", "1"),
+        Sortable("polysemanticity", "number", "How far its groups are features apart.", "0 to 1"),
+        Sortable("feature", "number", "1 where a feature image is stored.", ""),
         Sortable("image", "number", "The image with the largest response.", "image id"),
         Sortable("response", "number", "That response.", "of the layer's output"),
         Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
     )
-    r = tuple(
-        Sortable(
-            f"r.{fraction:g}", "number", f"Pearson r of the circuit that keeps {fraction:g}.", "1"
-        )
-        for fraction in served.atlas.header.fractions
+    fractions = served.atlas.header.fractions
+    r = (
+        Sortable(name, "number", f"Pearson r where {name[2:]} is kept.", "1")
+        for name in _rs(fractions)
     )
-    return fixed + r
+    others = (
+        Sortable(name, "number", f"{name} of the circuit of the fraction `at`.", "1")
+        for name in MEASURES[1:]
+    )
+    return (*fixed, *r, *others)
 
 
-def unit_row(view: LayerView, digests: LayerDigests, number: int, chosen: Chosen) -> dict[str, Any]:
+def unit_row(
+    view: LayerView,
+    digests: LayerDigests,
+    number: int,
+    chosen: Chosen,
+    *,
+    features: Sequence[str] = (),
+) -> dict[str, Any]:
     """One unit: what is known of it so far."""
     commit, failure = view.commits.get(number), view.failures.get(number)
     unit = digests.units.get(number) if commit is not None else None
@@ -98,6 +129,9 @@ def unit_row(view: LayerView, digests: LayerDigests, number: int, chosen: Chosen
         "r": [],
         "groups": None,
         "silhouette": None,
+        "polysemanticity": None,
+        "feature": "positive" in features,
+        **dict.fromkeys(MEASURES[1:]),
         "image": None,
         "box": None,
         "position": None,
@@ -109,18 +143,22 @@ def unit_row(view: LayerView, digests: LayerDigests, number: int, chosen: Chosen
     row["error"] = unit.problem
     place = digests.protocols.index(chosen.protocol)
     if commit is not None and commit.state == "done" and unit.problem is None:
-        row["r"] = [None if np.isnan(r) else float(r) for r in unit.r[place]]
+        row["r"] = [plain(float(r)) for r in unit.r[place]]
         rung = smallest(unit, place, chosen.threshold)
         if rung is not None:
             row["keep"] = digests.fractions[rung]
             row["circuit_kernels"] = int(unit.kernels[rung])
-        row["groups"], row["silhouette"] = unit.groups.get(chosen.protocol.criterion, (None, None))
+        criterion = chosen.protocol.criterion
+        row["groups"], row["silhouette"] = unit.groups.get(criterion, (None, None))
+        row["polysemanticity"] = digests.polysemanticity.get(number, {}).get(criterion)
+        for name, value in zip(MEASURES[1:], unit.measures[1:, place, chosen.rung], strict=True):
+            row[name] = plain(float(value))
     if unit.top is not None:
         top = unit.top
         row["image"] = top["image"]
         row["response"], row["maximum"] = top["response"], top["maximum"]
         row["position"] = [top["position_y"], top["position_x"]]
-        row["box"] = [top[f"box_{side}"] for side in ("top", "left", "bottom", "right")]
+        row["box"] = list(box_of(top))
     return row
 
 
@@ -195,8 +233,8 @@ def to_table(rows: Sequence[dict[str, Any]], fractions: Sequence[float]) -> pa.T
             one[f"box_{side}"] = row["box"][place] if row["box"] else None
         for place, axis in enumerate("yx"):
             one[f"position_{axis}"] = row["position"][place] if row["position"] else None
-        for place, fraction in enumerate(fractions):
-            one[f"r.{fraction:g}"] = row["r"][place] if row["r"] else None
+        for place, name in enumerate(_rs(fractions)):
+            one[name] = row["r"][place] if row["r"] else None
         flat.append(one)
     return pa.Table.from_pylist(flat)
 
@@ -209,9 +247,13 @@ def _column(known: Sequence[Sortable], name: str) -> Sortable:
     raise QueryError(f"units have no column {name!r}: {nearest(name, names, what='columns')}")
 
 
+def _rs(fractions: Sequence[float]) -> list[str]:
+    """Names of the columns of r."""
+    return [f"r.{fraction:g}" for fraction in fractions]
+
+
 def _value(name: str, fractions: Sequence[float]) -> Callable[[dict[str, Any]], Any]:
-    labels = [f"r.{fraction:g}" for fraction in fractions]
-    if name in labels:
-        place = labels.index(name)
+    if name in (known := _rs(fractions)):
+        place = known.index(name)
         return lambda row: row["r"][place] if row["r"] else None
     return lambda row: row[name]

@@ -1,0 +1,357 @@
+"""What the circuits of a unit and a layer say together: groups, maps, similar units, uses."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.answers import Rendered, Source, digest, plain, to_file, to_json
+from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.layerwide import LayerMasks, LayerUses
+from circuit_atlas.service.web.questions import (
+    Ablation,
+    AtlasServed,
+    Criterion,
+    Form,
+    Keep,
+    LayerName,
+    Pages,
+    UnitName,
+    Version,
+)
+from circuit_atlas.service.web.responding import note
+from circuit_atlas.service.web.rows import Progress, answer, rows_of
+from circuit_atlas.service.web.views import LayerView
+
+router = APIRouter(prefix="/layers/{layer}", tags=["analysis"])
+
+
+class GroupedImage(BaseModel):
+    """A top image and its group."""
+
+    image: int
+    name: str
+    label: str | None = Field(description="Null: none is known.")
+    rank: int = Field(description="0 for the largest response.")
+    response: float
+    group: int = Field(description="From 0, the largest group first.")
+
+
+class GroupPair(BaseModel):
+    """How much the circuits of two groups' images share."""
+
+    group: int
+    other: int
+    between: float | None = Field(description="Mean agreement of an image of each.")
+    within: float | None = Field(description="The same within the groups. Null: undefined.")
+    difference: float | None = Field(description="1 - between / within, in [0, 1].")
+
+
+class GroupsAnswer(BaseModel):
+    """The sub-feature groups of a unit."""
+
+    criterion: str
+    groups: int = Field(description="How many.")
+    silhouette: float | None = Field(description="How well they part, -1 to 1. Null: one group.")
+    polysemanticity: float | None = Field(
+        description="0 for one feature, 1 where images of different groups share no more kernels "
+        "than chance. Null: undefined."
+    )
+    pairs: list[GroupPair] = Field(description="What it is the mean of.")
+    rows: list[GroupedImage] = Field(description="The top images, by rank.")
+
+
+class SelectivityRow(BaseModel):
+    """What a group's circuit preserves of its own images, and of the others'."""
+
+    group: int
+    rung: int
+    fraction: float
+    kernels: int = Field(description="Of the group's circuit.")
+    images: int = Field(description="Of the group.")
+    others: int = Field(description="The unit's other top images.")
+    preserved: float | None = Field(
+        description="Response to the group's images, over that of the whole network."
+    )
+    leaked: float | None = Field(description="The same over the other images.")
+    selectivity: float | None = Field(description="preserved - leaked.")
+
+
+class MapPoint(BaseModel):
+    """A top image on the map."""
+
+    image: int
+    x: float
+    y: float
+    name: str
+    label: str | None
+    rank: int
+    response: float
+    group: int | None = Field(description="Null: the atlas has no groups.")
+
+
+class MapAnswer(BaseModel):
+    """A map of a unit's top images: near each other where it computes them by the same kernels."""
+
+    criterion: str
+    method: str
+    methods: list[str] = Field(description="Those there are.")
+    explained: list[float] | None = Field(
+        description="Each axis' share of the variance. Null: the images do not differ."
+    )
+    points: list[MapPoint]
+
+
+class SimilarRow(BaseModel):
+    """A unit whose circuit shares kernels."""
+
+    unit: int
+    name: str
+    iou: float = Field(description="Kernels of both circuits over kernels of either.")
+    shared: int = Field(description="Kernels of both.")
+    kernels: int = Field(description="Of its circuit.")
+    image: int | None = Field(description="The image it responds to most. Null: not read yet.")
+    box: tuple[int, int, int, int] | None = Field(
+        description="Receptive field of the maximum on it: top, left, bottom, right."
+    )
+
+
+class UseRow(BaseModel):
+    """A unit whose circuit holds the kernels asked for."""
+
+    unit: int
+    name: str
+    kernels: int = Field(description="How many of them it holds.")
+    share: float | None = Field(description="Of the score of its whole circuit.")
+    rank: int = Field(description="How many of its kernels stand before the best of these.")
+
+
+_Chosen: dict[str, Any] = {
+    "criterion": (str, Field(description="The score that chose the circuits.")),
+    "keep": (float, Field(description="The fraction that they keep.")),
+    "progress": (Progress, Field(description="How many circuits are read.")),
+}
+SelectivityRows = rows_of(SelectivityRow)
+SimilarRows = rows_of(SimilarRow, **_Chosen)
+UseRows = rows_of(UseRow, **_Chosen)
+
+
+@router.get("/units/{unit}/groups", response_model=GroupsAnswer, responses=responses(413))
+async def groups(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    criterion: Criterion = None,
+    form: Form = "json",
+    v: Version = None,
+) -> Response:
+    """The unit's sub-feature groups: top images that it computes by the same kernels."""
+    del v
+
+    def locate() -> Source:
+        one = served.unit(layer, unit)
+        return Source(served.unit_version(one), lambda: render(one))
+
+    def render(one: Unit) -> Rendered:
+        found = one.groups(criterion=criterion)
+        table = found.table()
+        if form != "json":
+            return to_file(table, form, name=f"{one.layer.name}-{one.info.name}-groups")
+        served.check_scores(one)
+        measure = one.polysemanticity(criterion=criterion)
+        return to_json(
+            GroupsAnswer(
+                criterion=found.criterion,
+                groups=len(found),
+                silhouette=found.silhouette,
+                polysemanticity=measure.value,
+                pairs=[GroupPair(**row) for row in measure.pairs.to_pylist()],
+                rows=[GroupedImage(**row) for row in table.to_pylist()],
+            )
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/units/{unit}/selectivity", response_model=SelectivityRows, responses=responses())
+async def selectivity(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    paging: Pages,
+    criterion: Criterion = None,
+    ablation: Ablation = None,
+    v: Version = None,
+) -> Response:
+    """How much of the responses to its own images each group's circuit preserves, and to the
+    others'; no rows for one group. `contrast` has what it is made of."""
+    del v
+
+    def locate() -> Source:
+        one = served.unit(layer, unit)
+        name = f"{one.layer.name}-{one.info.name}-selectivity"
+        return Source(
+            served.unit_version(one),
+            lambda: answer(
+                one.contrast(criterion=criterion, ablation=ablation),
+                SelectivityRows,
+                paging,
+                name=name,
+            ),
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/units/{unit}/map", response_model=MapAnswer, responses=responses(413))
+async def image_map(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    criterion: Criterion = None,
+    method: Annotated[
+        Literal["pca"], Query(description="How images are brought to two dimensions.")
+    ] = "pca",
+    form: Form = "json",
+    v: Version = None,
+) -> Response:
+    """The unit's top images in two dimensions, by the kernels that it computes them by. A circuit
+    with `images` is that of some of them."""
+    del v
+
+    def locate() -> Source:
+        one = served.unit(layer, unit)
+        return Source(served.unit_version(one), lambda: render(one))
+
+    def render(one: Unit) -> Rendered:
+        served.check_scores(one)
+        found = one.projection(criterion=criterion, method=method)
+        if form != "json":
+            return to_file(found, form, name=f"{one.layer.name}-{one.info.name}-map")
+        facts = {key.decode(): text.decode() for key, text in found.schema.metadata.items()}
+        explained = json.loads(facts["explained_variance"])
+        return to_json(
+            MapAnswer(
+                criterion=facts["criterion"],
+                method=facts["method"],
+                methods=["pca"],
+                explained=None if None in explained else explained,
+                points=[
+                    MapPoint(**{key: plain(value) for key, value in row.items()})
+                    for row in found.to_pylist()
+                ],
+            )
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/units/{unit}/similar", response_model=SimilarRows, responses=responses())
+async def similar(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    unit: UnitName,
+    paging: Pages,
+    keep: Keep = None,
+    criterion: Criterion = None,
+) -> Response:
+    """The units of the layer whose circuits share most with this unit's, of a stored fraction."""
+
+    def locate() -> Source:
+        view = served.view(layer)
+        one = served.unit(layer, unit)
+        own = served.unit_version(one)
+        masks = served.layerwide.masks(view, keep=keep, criterion=criterion)
+        version = digest(own, view.version, str(masks.read))
+        return Source(version, lambda: render(view, one, masks))
+
+    def render(view: LayerView, one: Unit, masks: LayerMasks) -> Rendered:
+        table = masks.masks.similar(one.number, limit=limits.LISTED)
+        tops = served.tops(view, table["unit"].slice(paging.offset, paging.rows).to_pylist())
+        rest = [None] * (table.num_rows - paging.offset - len(tops))
+        before = [None] * min(paging.offset, table.num_rows)
+        images = [*before, *(top[0] if top else None for top in tops), *rest]
+        boxes = [*before, *(list(top[1]) if top else None for top in tops), *rest]
+        if paging.form == "json":
+            table = table.append_column("image", pa.array(images, pa.int32()))
+            table = table.append_column("box", pa.array(boxes, pa.list_(pa.int32())))
+        why = note(masks.read, masks.of, view.missing)
+        return answer(
+            table,
+            SimilarRows,
+            paging,
+            name=f"{one.layer.name}-{one.info.name}-similar",
+            complete=why is None,
+            note=why,
+            more=_chosen(masks, masks.read),
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+@router.get("/uses", response_model=UseRows, responses=responses())
+async def uses(
+    request: Request,
+    served: AtlasServed,
+    layer: LayerName,
+    paging: Pages,
+    convolution: Annotated[
+        str, Query(description="A convolution on the kernel axis.", max_length=limits.TEXT)
+    ],
+    out: Annotated[
+        int | None, Query(description="Its output channel.", ge=0, le=limits.NUMBER)
+    ] = None,
+    channel: Annotated[
+        int | None,
+        Query(alias="in", description="Its input channel.", ge=0, le=limits.NUMBER),
+    ] = None,
+    keep: Keep = None,
+    criterion: Criterion = None,
+) -> Response:
+    """Which units' circuits hold kernels of a convolution: all of them, those of an output channel,
+    those of an input channel, or the one of both; of a stored fraction."""
+
+    def locate() -> Source:
+        view = served.view(layer)
+        found, masks = served.layerwide.uses(
+            view,
+            keep=keep,
+            criterion=criterion,
+            convolution=convolution,
+            out=out,
+            channel=channel,
+        )
+        version = digest(served.version, view.version, str(found.read))
+        return Source(version, lambda: render(view, found, masks))
+
+    def render(view: LayerView, found: LayerUses, masks: LayerMasks) -> Rendered:
+        why = note(found.read, masks.of, view.missing)
+        return answer(
+            found.table,
+            UseRows,
+            paging,
+            name=f"{view.layer.name}-uses",
+            complete=why is None,
+            note=why,
+            more=_chosen(masks, found.read),
+        )
+
+    return await served.answers.reply(request, locate)
+
+
+def _chosen(masks: LayerMasks, read: int) -> dict[str, object]:
+    return {
+        "criterion": masks.masks.criterion,
+        "keep": masks.masks.keep,
+        "progress": Progress(read=read, of=masks.of),
+    }

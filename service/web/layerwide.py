@@ -1,0 +1,198 @@
+"""Questions about all circuits of a layer: read once in the background, answered from bits."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.uses import Sought, Use, to_table, use_of
+from circuit_atlas.service.client import Atlas, Layer
+from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.cache import ByteCache
+from circuit_atlas.service.web.errors import BusyError
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.views import LayerView
+from circuit_atlas.storage_schema.errors import QueryError
+
+_STEP = 4
+
+
+class LayerMasks:
+    """The circuits of one criterion and fraction, unit after unit. A chore of `Background`."""
+
+    def __init__(self, layer: Layer, *, keep: float, criterion: str) -> None:
+        self.masks = Masks(layer, keep=keep, criterion=criterion)
+        self._wanted: frozenset[int] = frozenset()
+
+    def want(self, view: LayerView) -> int:
+        """Look after the units of a view that have circuits; how many are not read yet."""
+        done = (unit for unit, commit in view.commits.items() if commit.state == "done")
+        self._wanted = frozenset(done)
+        return len(self._wanted.difference(self.masks.units))
+
+    @property
+    def of(self) -> int:
+        """Units that have circuits."""
+        return len(self._wanted)
+
+    @property
+    def read(self) -> int:
+        """Units that are read."""
+        return len(self._wanted.intersection(self.masks.units))
+
+    def step(self) -> bool:
+        """Read a few units; whether more are left."""
+        return self.add(_STEP)
+
+    def add(self, most: int) -> bool:
+        """Read some units; whether more are left."""
+        missing = sorted(self._wanted.difference(self.masks.units))
+        for unit in missing[:most]:
+            self.masks.add(unit)
+        return len(missing) > most
+
+
+class LayerUses:
+    """Which units' circuits hold some kernels, unit after unit. A chore of `Background`."""
+
+    def __init__(self, masks: LayerMasks, sought: Sought) -> None:
+        self._masks = masks
+        self._sought = sought
+        self._seen: set[int] = set()
+        self._found: dict[int, Use] = {}
+
+    @property
+    def read(self) -> int:
+        """Units that were looked at."""
+        return len(self._seen)
+
+    @property
+    def table(self) -> pa.Table:
+        """The units found so far, as `Layer.uses` gives them."""
+        return to_table(list(self._found.values()))
+
+    def missing(self) -> int:
+        """Units that have circuits and were not looked at."""
+        return self._masks.of - len(self._seen)
+
+    def step(self) -> bool:
+        """Look at a few units; whether more are left."""
+        return self.add(_STEP)
+
+    def add(self, most: int) -> bool:
+        """Look at some units; whether more are left."""
+        self._masks.add(most)
+        new = [unit for unit in self._masks.masks.units if unit not in self._seen]
+        for unit in new[:most]:
+            use = use_of(self._masks.masks, self._sought, unit)
+            if use is not None:
+                self._found[unit] = use
+            self._seen.add(unit)
+        return self.missing() > 0
+
+
+class LayerWide:
+    """Masks and uses of all layers, within bounds of bytes. Safe to share between threads."""
+
+    def __init__(self, atlas: Atlas, background: Background, limits: Limits) -> None:
+        self._atlas = atlas
+        self._background = background
+        self._limits = limits
+        self._masks: ByteCache[LayerMasks] = ByteCache(limits.mask_bytes)
+        self._uses: ByteCache[LayerUses] = ByteCache(limits.use_bytes)
+        self._lock = threading.Lock()
+
+    def masks(self, view: LayerView, *, keep: float | None, criterion: str | None) -> LayerMasks:
+        """The circuits of a layer, as far as they are read.
+
+        Raises:
+            QueryError: no such criterion; a fraction that is not stored, as each takes a pass over
+                the whole layer; or circuits that take more memory than is allowed.
+        """
+        chosen = asked.criterion(self._atlas, criterion)
+        fraction = stored_fraction(self._atlas, keep)
+        key = (view.layer.name, chosen, fraction)
+        size_bytes = _size_bytes(view.layer)
+        if size_bytes > self._limits.mask_bytes:
+            raise QueryError(
+                f"the circuits of {view.layer.name} take {size_bytes / 2**20:,.0f} MiB together, "
+                f"more than this server has for them ({self._limits.mask_bytes / 2**20:,.0f}): "
+                "ask from Python, with Layer.masks"
+            )
+        with self._lock:
+            found = self._masks.get(key)
+            if found is None:
+                found = LayerMasks(view.layer, keep=fraction, criterion=chosen)
+                self._masks.put(key, found, size_bytes=size_bytes)
+        self._see_to(found, found.want(view))
+        return found
+
+    def uses(
+        self,
+        view: LayerView,
+        *,
+        keep: float | None,
+        criterion: str | None,
+        convolution: str,
+        out: int | None,
+        channel: int | None,
+    ) -> tuple[LayerUses, LayerMasks]:
+        """Which units' circuits hold kernels of a convolution, as far as they are looked at.
+
+        QueryError as of `masks`, or where there are no such kernels.
+        """
+        sought = Sought.of(
+            view.layer.index.index,
+            layer=view.layer.name,
+            convolution=convolution,
+            out=out,
+            channel=channel,
+        )
+        masks = self.masks(view, keep=keep, criterion=criterion)
+        key: Hashable = (id(masks), sought)
+        with self._lock:
+            found = self._uses.get(key)
+            if found is None:
+                found = LayerUses(masks, sought)
+                self._uses.put(key, found, size_bytes=200 * len(view.layer.index.units) + 1000)
+        self._see_to(found, found.missing())
+        return found, masks
+
+    def _see_to(self, chore: LayerMasks | LayerUses, missing: int) -> None:
+        """Read what is missing: at once where it is little, else in the background."""
+        if missing > self._limits.at_once:
+            if not self._background.ask(chore, most=self._limits.chores):
+                raise BusyError("other layers are being read: come back in a second")
+        elif missing:
+            chore.add(missing)
+
+
+def stored_fraction(atlas: Atlas, keep: float | None) -> float:
+    """The fraction of the ladder that is asked for, the nearest to a tenth where none is.
+
+    QueryError where it is not stored.
+    """
+    fractions = atlas.header.fractions
+    if keep is None:
+        return min(fractions, key=lambda fraction: abs(fraction - 0.1))
+    for fraction in fractions:
+        if math.isclose(fraction, keep, rel_tol=1e-9):
+            return fraction
+    ladder: Sequence[Any] = [f"{fraction:g}" for fraction in fractions]
+    raise QueryError(
+        f"keep={keep:g} is no stored fraction, and over a whole layer only these can be asked: "
+        + ", ".join(ladder)
+    )
+
+
+def _size_bytes(layer: Layer) -> int:
+    """What the bits of all units take at most."""
+    index = layer.index.index
+    words = sum(-(-convolution.size // 64) for convolution in index.convolutions)
+    return len(layer.index.units) * 8 * (words + 2 * len(index.convolutions) + 4)
