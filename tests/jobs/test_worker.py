@@ -9,12 +9,16 @@ import pytest
 import torch
 from PIL import Image
 
+from circuit_atlas.jobs import worker as worker_module
 from circuit_atlas.jobs.plan import Task, estimate, make_tasks, resolve
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.worker import WorkerJob
-from circuit_atlas.storage_schema.errors import MismatchError, ModelError, SpecError
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.errors import MismatchError, ModelError, QueryError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Objects, open_store
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.verify import verify
 from tests.jobs.builds import lay_out, write_noise
 
 MODEL = '''
@@ -114,6 +118,39 @@ def test_what_is_stored_of_a_unit(spec):
         np.testing.assert_array_equal((~np.isnan(scores)).sum(axis=1), 24)
     own = reader.image_scores(commit, "actgrad")
     assert own.shape == (2, 48)
+
+
+def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
+    lay_out(spec)
+    reader = Reader(spec.run.store)
+    with pytest.raises(QueryError, match="no worker has begun with it"):
+        reader.wiring("2")
+
+    def put(self, path, data, real=Objects.put_if_absent):
+        if layout.committed_unit(path) is not None:
+            assert self.exists(layout.network("2"))
+        return real(self, path, data)
+
+    monkeypatch.setattr(Objects, "put_if_absent", put)
+    WorkerJob(spec, 1).open().run(task(spec, 0))
+    assert [vars(stretch)["source"] for stretch in reader.wiring("2").stretches] == [-1, 0, 1]
+    first, last = reader.weights("2")
+    assert (first.shape, last.shape) == ((6, 3, 3, 3), (5, 6, 3, 3))
+    np.testing.assert_array_equal(last[1], 0)
+    channels = reader.channels("2").to_pylist()
+    scoring = {
+        n for n, split in enumerate(reader.images()["split"].to_pylist()) if split == "scoring"
+    }
+    assert {row["image"] for row in channels} == scoring
+    assert verify(open_store(spec.run.store)) == ()
+
+
+def test_a_second_worker_takes_the_network_that_is_there(spec, monkeypatch):
+    lay_out(spec)
+    WorkerJob(spec, 1).open().run(task(spec, 0))
+    monkeypatch.setattr(worker_module, "network_record", lambda *_: pytest.fail("computed again"))
+    (receipt,) = WorkerJob(spec, 1).open().run(task(spec, 3))
+    assert receipt.state == "done"
 
 
 def test_alone_or_together_gives_the_same_masks(spec, tmp_path):

@@ -31,7 +31,7 @@ def test_the_demo_builds_16_units_spread_evenly():
     spec = demo_spec()
     assert spec.layers[0].units == tuple(range(0, 128, 8))
     assert demo_spec(units="all").layers[0].units == "all"
-    assert spec.circuits.criteria == ("actgrad",)
+    assert spec.circuits.criteria == ("actgrad", "random")
     assert len(spec.circuits.fractions) == 12
 
 
