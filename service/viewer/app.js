@@ -1,24 +1,31 @@
 /** Starts the app: the bar at the top, and the page that the address names. */
 
 import { format, follow, onAddress, state, to } from "./address.js";
-import { atlas } from "./api.js";
+import { atlas, get, unitPath } from "./api.js";
 import { h, put } from "./dom.js";
 import { failure, skeleton } from "./panel.js";
 import { searchBox } from "./search.js";
 import { themeButton } from "./theme.js";
 
-/** Of each page: its module, and what of the address makes it another page, not another view. */
+/**
+ * Of each page: its module; what of the address makes it another page, not another view; and the
+ * facts that it begins with, which are asked for before the module is there.
+ */
 const PAGES = {
   atlas: { module: "./pages/atlas.js", of: [] },
-  layer: { module: "./pages/layer.js", of: ["layer"] },
-  unit: { module: "./pages/unit.js", of: ["layer", "unit"] },
+  layer: { module: "./pages/layer.js", of: ["layer"], facts: ({ layer }) => ["layers", layer] },
+  unit: { module: "./pages/unit.js", of: ["layer", "unit"], facts: unitFacts },
   images: { module: "./pages/images.js", of: [] },
-  image: { module: "./pages/image.js", of: ["image"] },
+  image: { module: "./pages/image.js", of: ["image"], facts: ({ image }) => ["images", image] },
   compare: { module: "./pages/compare.js", of: [] },
-  map: { module: "./pages/map.js", of: ["layer", "unit"] },
+  map: { module: "./pages/map.js", of: ["layer", "unit"], facts: unitFacts },
 };
 const NAV = { atlas: "Atlas", images: "Images", compare: "Compare" };
 const UNDER = { layer: "atlas", unit: "atlas", map: "atlas", image: "images" };
+
+function unitFacts({ layer, unit }) {
+  return unitPath(layer, unit);
+}
 
 const main = document.getElementById("main");
 let shown = { identity: null, page: null };
@@ -55,6 +62,7 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
   if (first) put(main, skeleton("60vh"));
   try {
     if (!page) throw new Error(`there is no page ${name}: go to the atlas by the link at the top`);
+    if (page.facts) get(page.facts(now)).catch(() => {}); // The page meets the error itself.
     const [facts, module] = await Promise.all([atlas(), import(page.module)]);
     const made = await module.page(now, facts);
     if (mine !== turn) return;

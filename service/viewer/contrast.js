@@ -1,9 +1,9 @@
 /**
  * How strongly each group's circuit preserves its own images and suppresses the others'.
  *
- * Of a group's circuit on an image, what is left of the unit's response is response / full. A group
- * preserves the mean of that over its own images, and what it lets through of the others is the mean
- * over theirs. The closer to 1 and to 0, the more the two are computed by circuits of their own.
+ * Preserved is the response that the circuit leaves to the group's images, over that of the whole
+ * network; leaked is the same over the unit's other top images. The closer to 1 and to 0, the more
+ * the groups are computed by circuits of their own.
  */
 
 import { h } from "./dom.js";
@@ -13,21 +13,16 @@ import { table } from "./table.js";
 
 export const groupColor = (group) => `var(--group-${group % 8})`;
 
-/** Stored rows -> of each group, what is kept of its own and of the others' responses, by rung. */
+/** Rows of `selectivity` -> of each group, what is preserved and what leaks, by rung. */
 export function keptByGroup(rows, fractions) {
   const groups = [...new Set(rows.map((row) => row.group))].sort((a, b) => a - b);
   return groups.map((group) => {
-    const mean = (inside, rung) => {
-      const of = rows.filter(
-        (row) => row.group === group && row.rung === rung && row.inside === inside && row.full,
+    const values = (name) =>
+      fractions.map(
+        (_, rung) =>
+          rows.find((row) => row.group === group && row.rung === rung)?.[name] ?? null,
       );
-      return of.length ? of.reduce((sum, row) => sum + row.response / row.full, 0) / of.length : null;
-    };
-    return {
-      group,
-      own: fractions.map((_, rung) => mean(true, rung)),
-      others: fractions.map((_, rung) => mean(false, rung)),
-    };
+    return { group, own: values("preserved"), others: values("leaked") };
   });
 }
 

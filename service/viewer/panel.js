@@ -13,6 +13,7 @@ const AGAIN_MS = 700;
  * @param {(state) => unknown} [part.look] what else its drawing depends on.
  * @param {(state) => Promise<any>} part.load
  * @param {(data, state) => Node|Node[]} part.draw
+ * @param {(data, state) => void} [part.after] called once the drawing stands in the page.
  * @param {(data, state) => string|null} [part.empty] what to say where there is nothing.
  * @param {(data, state) => string|null} [part.partial] what to say where it is not all yet.
  * @param {(data, state) => Array} [part.files] what can be saved, see `downloads`.
@@ -102,6 +103,7 @@ export function panel(part) {
         ? h("p", { class: "message" }, prose(empty))
         : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
     );
+    if (!empty) part.after?.(loaded.data, state);
     if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
   }
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
 from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.template import Plan, create
+from circuit_atlas.storage_schema.writer import Writer
 from tests.browser.networks import write_pictures
+from tests.service.conftest import CONV1, make_header, make_images, make_record
 
 LAYER = "features.4.expand3x3"
 OTHER = "features.3.squeeze"
@@ -54,3 +60,16 @@ def build_two_ways(place: Path, pictures: Path) -> None:
         }
     )
     build(spec, executor=LocalExecutor())
+
+
+def write_many(place: Path) -> Path:
+    """130 units of invented numbers in a layer `wide`, more than two pages of them."""
+    wide = Convolution("wide", "wide.weight", 130, 8, 1, (1, 1), 2, one_row=True)
+    units = tuple(UnitInfo(n, str(n), None, (n,)) for n in range(130))
+    layer = LayerIndex("wide", 130, 6, 6, KernelIndex((CONV1, wide)), units)
+    header, objects = make_header(), open_store(place, create=True)
+    create(objects, header, [layer], make_images(), Plan((("wide", tuple(range(130))),)))
+    writer = Writer(objects, header, layer)
+    for unit in range(130):
+        writer.commit(make_record(header, layer, unit))
+    return place

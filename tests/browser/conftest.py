@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
 from circuit_atlas.service import Atlas
 from tests.browser.atlases import build_photos, build_two_ways
 from tests.service.conftest import write_atlas
+from tests.service.places import served
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
@@ -53,36 +52,12 @@ class Served:
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Callable[[Path], Served]]:
     """`serve(place)`: a server of its own, on a free port, until all tests are done."""
+    from circuit_atlas.service.web.app import create_app
+
     with ExitStack() as stack:
-        yield lambda place: stack.enter_context(_Server(place))
-
-
-class _Server:
-    """Uvicorn in a thread."""
-
-    def __init__(self, place: Path) -> None:
-        import uvicorn
-
-        from circuit_atlas.service.web.app import create_app
-
-        config = uvicorn.Config(
-            create_app(place), host="127.0.0.1", port=0, log_level="error", lifespan="on"
+        yield lambda place: Served(
+            Atlas.open(place), stack.enter_context(served(create_app(place)))
         )
-        self.place = place
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run)
-
-    def __enter__(self) -> Served:
-        self.thread.start()
-        while not self.server.started:
-            assert self.thread.is_alive(), "the server ended before it began"
-            time.sleep(0.01)
-        port = self.server.servers[0].sockets[0].getsockname()[1]
-        return Served(Atlas.open(self.place), f"http://127.0.0.1:{port}")
-
-    def __exit__(self, *error: object) -> None:
-        self.server.should_exit = True
-        self.thread.join()
 
 
 @pytest.fixture(scope="session")
@@ -146,8 +121,6 @@ class Tab:
     @property
     def state(self) -> dict[str, str]:
         """What the address holds."""
-        from urllib.parse import parse_qsl
-
         return dict(parse_qsl(urlsplit(self.page.url).query))
 
 

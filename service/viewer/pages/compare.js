@@ -14,7 +14,7 @@ import { loadGroups } from "../parts/groups.js";
 import { overlap, overlapTable } from "../parts/overlap.js";
 import { asSide, prefixed, resolved, sideOf, sidePicker } from "../parts/side.js";
 import { crop, picture } from "../picture.js";
-import { reading, readingBar } from "../reading.js";
+import { ablationText, reading, readingBar } from "../reading.js";
 
 const SHOWN = 12;
 
@@ -96,7 +96,7 @@ export async function page(state, atlas) {
       if (!facts.has.contrast) return null;
       const found = await loadGroups(atlas, facts, chosen);
       const wanted = [Number(left.group), Number(right.group)];
-      const groups = keptByGroup(found.contrast, atlas.fractions);
+      const groups = keptByGroup(found.selectivity, atlas.fractions);
       return { chosen, groups: groups.filter(({ group }) => wanted.includes(group)) };
     },
     empty: (found) =>
@@ -126,7 +126,7 @@ export async function page(state, atlas) {
         h(
           "p",
           { class: "note" },
-          `Mean over images of the share of the response that is left (${chosen.criterion}, dropped kernels ${chosen.ablation}).`,
+          `Response that a group's circuit leaves, over that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
         ),
       ];
     },
@@ -135,7 +135,6 @@ export async function page(state, atlas) {
     atlas,
     title: "Overlaid",
     key,
-    note: legend(),
     locate: async (now) => {
       const sides = await both(now);
       return { path: ["compare", "diagram"], svg: ["compare", "diagram.svg"], query: query(sides) };
@@ -226,17 +225,6 @@ export async function page(state, atlas) {
   };
 }
 
-const legend = () =>
-  h(
-    "span",
-    { class: "legend" },
-    [
-      ["left", "only left"],
-      ["shared", "shared"],
-      ["right", "only right"],
-    ].map(([kind, text]) => h("span", { class: `key-${kind}` }, h("i", { class: "swatch" }), text)),
-  );
-
 /** The feature image of a side's group, or of the whole unit, or null. */
 async function featureOf(side, atlas) {
   const rows = await storedFeatures(atlas, side.layer, side.unit);
@@ -307,8 +295,8 @@ async function suggestions({ left }, now, atlas) {
   }).catch(() => ({ rows: [] }));
   for (const row of near.rows) {
     found.push([
-      `unit ${row.name ?? row.unit}`,
-      changed(asSide("right", { layer: left.layer, unit: String(row.name ?? row.unit) })),
+      `unit ${row.name}`,
+      changed(asSide("right", { layer: left.layer, unit: String(row.name) })),
     ]);
   }
   return found;

@@ -224,13 +224,12 @@ const STATE_TEXT = {
 
 /** The unit's feature image, or a cut of its best picture, or neither. */
 function shot(row, { layer, atlas, eager }) {
-  const feature = row.feature === true ? "positive" : row.feature;
-  if (feature) {
+  if (row.feature) {
     return h(
       "div",
       { class: "picture" },
       h("img", {
-        src: url(unitPath(layer, String(row.unit), "features", feature)),
+        src: url(unitPath(layer, String(row.unit), "features", row.feature)),
         alt: `Feature image of unit ${row.name}`,
         loading: eager ? null : "lazy",
         decoding: "async",

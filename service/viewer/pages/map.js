@@ -115,7 +115,7 @@ export async function page(state, atlas) {
 /** Buttons for what one chooses often: all, none, a group. */
 function quickChoices(points) {
   const groups = [...new Set(points.map((point) => point.group))]
-    .filter((group) => group !== null && group !== undefined)
+    .filter((group) => group !== null)
     .sort((a, b) => a - b);
   const pick = (wanted) => () =>
     change({ images: points.filter(wanted).map((point) => point.image).join(",") || null });

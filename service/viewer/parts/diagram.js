@@ -66,10 +66,9 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
       ]);
       return { document, Diagram: module.Diagram };
     },
-    draw: (data, now) => {
-      draw(data, now);
-      return host;
-    },
+    draw: () => host,
+    // It reads colours and measures of the page, so it has to stand there.
+    after: draw,
     files: (_, now) => [
       { label: "SVG", detail: "diagram", href: url(asked.svg, { ...asked.query, edges: now.edges }) },
       { label: "JSON", detail: "what is drawn", href: url(asked.path, { ...asked.query, edges: now.edges }) },

@@ -2,7 +2,7 @@
 
 import { get, unitPath, url } from "../api.js";
 import { h } from "../dom.js";
-import { groupName, measure, percent, ratio } from "../figures.js";
+import { groupName, measure, percent } from "../figures.js";
 import { panel } from "../panel.js";
 
 /** What is stored of a unit's feature images; nothing where the layer has none. */
@@ -35,22 +35,16 @@ export function features(atlas, { layer, unit }) {
 /** What a feature image is of. */
 export function words(row) {
   const parts = [];
-  const variant = row.variant ?? "";
-  if (row.sign === -1 || variant.includes("negative")) parts.push("negative");
-  if (row.group !== null && row.group !== undefined) parts.push(`group ${groupName(row.group)}`);
-  if (row.keep !== null && row.keep !== undefined && row.keep < 1) {
-    parts.push(`through ${percent(row.keep)}`);
-  }
-  return parts.length ? parts.join(", ") : variant.replaceAll(/[-_]/g, " ") || "whole";
+  if (row.sign === "negative") parts.push("negative");
+  if (row.group !== null) parts.push(`group ${groupName(row.group)}`);
+  if (row.keep !== null) parts.push(`through ${percent(row.keep)}`);
+  return parts.join(", ") || "whole network";
 }
 
 export const imageUrl = (row, layer, unit) =>
-  row.url ? new URL(row.url, new URL(url([]))).href : url(unitPath(layer, unit, "features", row.variant));
+  url(unitPath(layer, String(unit), "features", row.variant), { v: row.version });
 
 export function feature(row, layer, unit) {
-  const times = row.best_photo_response
-    ? `${ratio(row.response / row.best_photo_response, 1)} × the best photo`
-    : null;
   return h(
     "li",
     null,
@@ -65,6 +59,11 @@ export function feature(row, layer, unit) {
       h("span", { class: "clip" }, words(row)),
       h("span", { class: "dim number", title: "Response" }, measure(row.response)),
     ),
-    times && h("p", { class: "under dim" }, times),
+    h(
+      "p",
+      { class: "under dim" },
+      `best photo ${measure(row.best_photo_response)}`,
+      !row.beats_photos && h("span", { class: "warn" }, "no more than a photo"),
+    ),
   );
 }

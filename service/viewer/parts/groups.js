@@ -34,7 +34,11 @@ export function groups(atlas, facts, { layer, unit }) {
         (format) => url(unitPath(layer, unit, "groups"), { criterion: found.criterion, format }),
         "groups",
       ),
-      ...tableFiles((format) => url(unitPath(layer, unit, "contrast"), { format }), "contrast"),
+      ...tableFiles(
+        (format) => url(unitPath(layer, unit, "selectivity"), { criterion: found.criterion, format }),
+        "preserved and leaked",
+      ),
+      ...tableFiles((format) => url(unitPath(layer, unit, "contrast"), { format }), "by image"),
     ],
   });
 }
@@ -48,16 +52,16 @@ export function groups(atlas, facts, { layer, unit }) {
  */
 export async function loadGroups(atlas, facts, { criterion, ablation }) {
   const { layer, name } = facts;
-  if (!facts.has.groups) return { criterion, old: true, groups: { rows: [] }, contrast: [], features: [] };
-  const [groups, contrast, features] = await Promise.all([
+  if (!facts.has.groups) return { criterion, old: true, groups: { rows: [] }, selectivity: [], features: [] };
+  const [groups, selectivity, features] = await Promise.all([
     get(unitPath(layer, name, "groups"), { criterion }),
-    all(unitPath(layer, name, "contrast")),
+    all(unitPath(layer, name, "selectivity"), { criterion, ablation }),
     storedFeatures(atlas, layer, name),
   ]);
   return {
     criterion,
     groups,
-    contrast: contrast.filter((row) => row.criterion === criterion && row.ablation === ablation),
+    selectivity,
     features,
   };
 }
@@ -74,19 +78,17 @@ export function byGroup(found) {
 
 function draw(found, now, { atlas, facts, layer, unit }) {
   const chosen = reading(now, atlas);
-  const kept = keptByGroup(found.contrast, atlas.fractions);
+  const kept = keptByGroup(found.selectivity, atlas.fractions);
   const all = byGroup(found);
-  const silhouette = found.groups.silhouette ?? found.groups.rows[0]?.silhouette;
-  const polysemanticity = found.groups.polysemanticity ?? facts.polysemanticity;
+  const { silhouette, polysemanticity } = found.groups;
   return [
     h(
       "p",
       { class: "lead" },
       all.length === 1
-        ? "One group: by its kernels, the unit does not fall into sub-features."
+        ? "One group: by the kernels that they use, its top images do not fall into sub-features."
         : `${count(all.length, "group")}, silhouette ${ratio(silhouette)}`,
-      polysemanticity !== undefined &&
-        polysemanticity !== null &&
+      polysemanticity !== null &&
         all.length > 1 &&
         `, polysemanticity ${ratio(polysemanticity)}`,
       all.length > 1 && [
@@ -94,7 +96,7 @@ function draw(found, now, { atlas, facts, layer, unit }) {
         h("a", { href: compareLink(layer, unit, all[0][0], all[1][0]) }, "Compare groups A and B"),
       ],
     ),
-    h(
+    all.length > 1 && h(
       "ul",
       { class: "groups" },
       all.map(([group, images]) =>

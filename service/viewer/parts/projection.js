@@ -33,9 +33,9 @@ export function projection({ points, input, onSelect }) {
         role: "option",
         tabindex: place === 0 ? "0" : "-1",
         "aria-selected": "false",
-        "aria-label": `${imageText(point)}${known(point.group) ? `, group ${groupName(point.group)}` : ""}`,
+        "aria-label": `${imageText(point)}${point.group !== null ? `, group ${groupName(point.group)}` : ""}`,
         title: imageText(point),
-        style: { "--group": known(point.group) ? groupColor(point.group) : null },
+        style: { "--group": point.group !== null ? groupColor(point.group) : null },
         onfocus: () => {
           at = place;
         },
@@ -143,8 +143,6 @@ export function projection({ points, input, onSelect }) {
   });
   return { element, show };
 }
-
-const known = (group) => group !== null && group !== undefined;
 
 /** Coordinates -> pixels, the same scale across and down, with room for the pictures. */
 function placed(points, { width, height, size }) {

@@ -3,7 +3,7 @@
 import { to } from "../address.js";
 import { get, unitPath, url } from "../api.js";
 import { h } from "../dom.js";
-import { percent, ratio, whole } from "../figures.js";
+import { ratio, whole } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { crop } from "../picture.js";
@@ -32,7 +32,7 @@ export function similar(atlas, { layer, unit }) {
         "ol",
         { class: "cards narrow" },
         found.rows.map((row) => {
-          const name = row.name ?? row.unit;
+          const name = row.name;
           const both = { "left.layer": layer, "left.unit": unit, "right.layer": layer, "right.unit": name };
           return h(
             "li",
@@ -40,7 +40,7 @@ export function similar(atlas, { layer, unit }) {
             h(
               "div",
               { class: "shot" },
-              row.image !== null && row.image !== undefined
+              row.image !== null
                 ? crop(
                     { image: row.image, box: row.box },
                     { input: atlas.input, alt: `Top image of unit ${name}` },
@@ -64,8 +64,8 @@ export function similar(atlas, { layer, unit }) {
               h(
                 "p",
                 { class: "line dim" },
-                h("span", null, row.shared === undefined ? percent(row.iou) : `${whole(row.shared)} shared`),
-                h("a", { href: to("compare", both) }, "Compare"),
+                h("span", { class: "clip" }, `${whole(row.shared)} shared`),
+                h("a", { href: to("compare", both), "aria-label": `Compare with unit ${name}` }, "Compare"),
               ),
             ),
           );

@@ -1,0 +1,161 @@
+"""The layer page against the Python client."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.atlases import LAYER, UNITS, write_many
+from tests.browser.test_atlas_page import smallest
+
+
+def names(tab) -> list[str]:
+    return tab.page.locator(".card .says a.whole").all_inner_texts()
+
+
+def percent(fraction: float) -> str:
+    return f"{fraction * 100:g} %"
+
+
+def test_each_unit_has_a_card_with_its_smallest_faithful_circuit(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    assert names(tab) == [str(unit) for unit in UNITS]
+    best, r = smallest(photos, LAYER)
+    layer = photos.atlas.layer(LAYER)
+    for unit, card in zip(UNITS, tab.page.locator(".card").all(), strict=True):
+        text = card.inner_text()
+        if best[unit] is None:
+            assert "no circuit reaches r 0.9" in text
+        else:
+            kernels = len(layer.unit(unit).circuit(keep=best[unit]))
+            assert f"{percent(best[unit])} · {kernels:,} kernels" in text
+        assert f"r {r[unit][0.1]:.2f}".replace("-", "−") in text
+        assert card.locator("svg.sparkline polyline").count() == 1
+        picture = card.locator("img").get_attribute("src")
+        top = layer.unit(unit).images()["image"].to_pylist()[0]
+        assert f"/images/{top}/picture" in picture
+
+
+def test_the_kept_fraction_changes_r_and_the_address(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.page.get_by_label("Kept", exact=True).press("ArrowRight")
+    tab.settled()
+    assert tab.state["keep"] == "0.2"
+    _, r = smallest(photos, LAYER)
+    first = tab.page.locator(".card").first.inner_text()
+    assert f"r {r[UNITS[0]][0.2]:.2f}" in first
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_units_are_sorted_by_a_column_of_the_address(photos, tab, order):
+    tab.open(photos.link("layer", layer=LAYER, sort="r.0.1", order=order))
+    _, r = smallest(photos, LAYER)
+    expected = sorted(UNITS, key=lambda unit: r[unit][0.1], reverse=order == "desc")
+    assert names(tab) == [str(unit) for unit in expected]
+    assert tab.page.get_by_label("Sort by").input_value() == "r.0.1"
+
+
+def test_a_heads_button_sorts_the_table(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER, view="table"))
+    head = tab.page.get_by_role("columnheader", name="Largest response")
+    head.get_by_role("button").click()
+    tab.settled()
+    head.get_by_role("button").click()
+    tab.settled()
+    assert head.get_attribute("aria-sort") == "descending"
+    assert tab.state["sort"] == "response"
+    layer = photos.atlas.layer(LAYER)
+    largest = {unit: layer.unit(unit).images()["response"].to_pylist()[0] for unit in UNITS}
+    expected = sorted(UNITS, key=largest.get, reverse=True)
+    assert tab.page.locator("tbody th a").all_inner_texts() == [str(unit) for unit in expected]
+    # The button that was pressed still has the focus, in the table that was drawn anew.
+    assert tab.page.evaluate("document.activeElement.dataset.key") == "sort-response"
+
+
+def test_the_table_holds_every_stored_column(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER, view="table"))
+    heads = tab.page.locator("thead th").all_inner_texts()
+    for fraction in photos.atlas.header.fractions:
+        assert f"r at {percent(fraction)}" in heads
+    assert {"Unit ↑", "State", "Smallest circuit", "Sub-features", "Kernels in reach"} <= set(heads)
+    _, r = smallest(photos, LAYER)
+    column = heads.index("r at 5 %")
+    cells = [row.locator("th, td").nth(column) for row in tab.page.locator("tbody tr").all()]
+    shown = [cell.inner_text() for cell in cells]
+    assert shown == [f"{r[unit][0.05]:.2f}".replace("-", "−") for unit in UNITS]
+
+
+def test_filters_add_up_and_stand_in_the_address(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    _, r = smallest(photos, LAYER)
+    bound = sorted(values[0.2] for values in r.values())[4]
+    tab.page.get_by_label("Add a filter by a column").select_option("r.0.2")
+    tab.page.get_by_label("r at 20 %: from").fill(str(bound))
+    tab.page.keyboard.press("Enter")
+    tab.settled()
+    expected = [unit for unit in UNITS if r[unit][0.2] >= bound]
+    assert names(tab) == [str(unit) for unit in expected]
+    assert tab.state["min.r.0.2"] == str(bound)
+    tab.page.reload()
+    tab.shown("layer")
+    assert names(tab) == [str(unit) for unit in expected]
+    assert float(tab.page.get_by_label("r at 20 %: from").input_value()) == bound
+    tab.page.get_by_label("Unit", exact=True).fill(str(expected[0]))
+    tab.page.wait_for_url("**q=**")
+    tab.settled()
+    assert all(str(expected[0]) in name for name in names(tab))
+    tab.page.get_by_role("button", name="Clear").click()
+    tab.settled()
+    assert len(names(tab)) == len(UNITS)
+    assert tab.state == {"page": "layer", "layer": LAYER}
+
+
+def test_a_bar_of_the_histogram_filters(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    best, _ = smallest(photos, LAYER)
+    tab.page.get_by_role("link", name="at 100 % of the kernels").click()
+    tab.settled()
+    assert names(tab) == [str(unit) for unit in UNITS if best[unit] == 1.0]
+    tab.page.get_by_role("link", name="at 100 % of the kernels, chosen").click()
+    tab.settled()
+    assert len(names(tab)) == len(UNITS)
+
+
+def test_nothing_like_that_is_said(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER, q="zebra"))
+    assert "No unit is like this" in tab.page.locator(".message").inner_text()
+
+
+def test_states_of_units_are_told_apart(invented, tab):
+    tab.open(invented.link("layer", layer="conv3"))
+    badges = tab.page.locator(".card .badge").all_inner_texts()
+    assert badges == ["dead", "failed"]
+    assert "non_finite: NaN in its response to image 1" in tab.page.locator(
+        ".card.failed"
+    ).inner_text()
+    tab.page.get_by_label("State").select_option("failed")
+    tab.settled()
+    assert names(tab) == ["4"]
+
+
+def test_a_growing_layer_says_that_it_is_not_complete(invented, tab):
+    tab.open(invented.link("layer", layer="conv2"))
+    assert "not computed yet" in tab.page.locator(".message.partial").inner_text()
+    assert names(tab) == ["0", "1", "2", "edge"]
+
+
+def test_pages_of_units(tab, serve, tmp_path):
+    """With more units than fit on a page: from page to page, by link and by key."""
+    many = serve(write_many(tmp_path / "many"))
+    tab.open(many.link("layer", layer="wide"))
+    assert len(names(tab)) == 60
+    assert "1 to 60 of 130 units" in tab.page.locator("main").inner_text()
+    tab.page.get_by_role("link", name="Next").press("Enter")
+    tab.settled()
+    assert names(tab)[0] == "60"
+    assert tab.state["from"] == "60"
+    tab.page.get_by_role("link", name="Next").click()
+    tab.settled()
+    assert len(names(tab)) == 10
+    tab.page.go_back()
+    tab.settled()
+    assert names(tab)[0] == "60"

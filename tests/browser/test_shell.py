@@ -1,0 +1,154 @@
+"""What all pages share: the bar, search, links, history, theme, and what errors look like."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browser.atlases import LAYER, UNITS
+
+
+def test_the_bar_goes_to_every_part_of_the_app(photos, tab):
+    tab.open(photos.link("atlas"))
+    for name, page in (("Images", "images"), ("Compare", "compare"), ("Atlas", "atlas")):
+        tab.page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).click()
+        tab.shown(page)
+        current = tab.page.locator("#nav [aria-current=page]")
+        assert current.inner_text() == name
+
+
+def test_back_and_forward_go_through_what_was_seen(photos, tab):
+    tab.open(photos.link("atlas"))
+    tab.page.get_by_role("link", name=LAYER).click()
+    tab.shown("layer")
+    tab.page.get_by_role("link", name=str(UNITS[2]), exact=True).click()
+    tab.shown("unit")
+    tab.page.go_back()
+    tab.shown("layer")
+    assert tab.page.locator("h1").inner_text() == LAYER
+    tab.page.go_back()
+    tab.shown("atlas")
+    tab.page.go_forward()
+    tab.page.go_forward()
+    tab.shown("unit")
+    assert tab.page.locator("h1").inner_text() == f"Unit {UNITS[2]}"
+    assert tab.state == {"page": "unit", "layer": LAYER, "unit": str(UNITS[2])}
+
+
+def test_the_place_on_a_page_is_found_again(photos, window):
+    tab = window(height=500)
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.settled()
+    last = tab.page.locator(".card a").last
+    last.scroll_into_view_if_needed()
+    before = tab.page.evaluate("scrollY")
+    assert before > 0
+    last.click()
+    tab.shown("unit")
+    assert tab.page.evaluate("scrollY") == 0
+    tab.page.go_back()
+    tab.shown("layer")
+    assert tab.page.evaluate("scrollY") == before
+
+
+@pytest.mark.parametrize(
+    ("text", "option", "page", "state"),
+    [
+        ("expand3x3", LAYER, "layer", {"layer": LAYER}),
+        ("44", "44", "unit", {"layer": LAYER, "unit": "44"}),
+        (f"{LAYER}/58", f"{LAYER}/58", "unit", {"layer": LAYER, "unit": "58"}),
+        ("strawb", "strawberry", "images", {"label": "strawberry"}),
+        ("imagenet_04", "imagenet_04_949.jpg", "image", {"image": "4"}),
+    ],
+)
+def test_search_finds_layers_units_labels_and_pictures(photos, tab, text, option, page, state):
+    tab.open(photos.link("atlas"))
+    tab.page.keyboard.press("/")
+    box = tab.page.get_by_role("combobox", name=re.compile("Search"))
+    assert box.evaluate("element => element === document.activeElement")
+    tab.page.keyboard.type(text)
+    tab.page.get_by_role("option").first.wait_for()
+    first = tab.page.locator("[role=option] b").first
+    assert first.inner_text() == option
+    tab.page.keyboard.press("Enter")
+    tab.shown(page)
+    assert {**tab.state, "page": page} == {"page": page, **state}
+
+
+def test_search_says_that_there_is_nothing(photos, tab):
+    tab.open(photos.link("atlas"))
+    tab.page.keyboard.press("/")
+    tab.page.keyboard.type("no such thing")
+    tab.page.get_by_text("Nothing is called “no such thing”").wait_for()
+    tab.page.keyboard.press("Escape")
+    assert tab.page.locator("#found").is_hidden()
+
+
+def test_the_arrow_keys_go_through_what_was_found(photos, tab):
+    tab.open(photos.link("atlas"))
+    tab.page.keyboard.press("/")
+    tab.page.keyboard.type("imagenet_1")
+    tab.page.get_by_role("option").nth(3).wait_for()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.keyboard.press("ArrowDown")
+    chosen = tab.page.locator("[role=option][aria-selected=true]")
+    box = tab.page.get_by_role("combobox")
+    assert chosen.get_attribute("id") == box.get_attribute("aria-activedescendant") == "found-2"
+
+
+def test_the_theme_is_the_systems_until_one_is_chosen(photos, window):
+    dark, light = window(color_scheme="dark"), window(color_scheme="light")
+    colour = "getComputedStyle(document.documentElement).backgroundColor"
+    seen = []
+    for tab in (dark, light):
+        tab.open(photos.link("atlas"))
+        seen.append(tab.page.evaluate(colour))
+    assert seen[0] != seen[1]
+    button = light.page.get_by_role("button", name="Theme")
+    button.click()
+    assert button.get_attribute("aria-label") == "Theme: Light"
+    assert light.page.evaluate(colour) == seen[1]
+    button.click()
+    assert light.page.evaluate(colour) == seen[0]
+    light.page.reload()
+    light.shown("atlas")
+    assert light.page.evaluate(colour) == seen[0]
+
+
+def test_the_first_tab_goes_to_the_content(photos, tab):
+    tab.open(photos.link("atlas"))
+    tab.page.keyboard.press("Tab")
+    skip = tab.page.get_by_role("link", name="Skip to the content")
+    assert skip.evaluate("element => element === document.activeElement")
+    tab.page.keyboard.press("Enter")
+    assert tab.page.evaluate("document.activeElement.id") == "main"
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"page": "layer", "layer": "features.9"}, "no layer 'features.9'"),
+        ({"page": "unit", "layer": LAYER, "unit": "500"}, "has no unit 500; units go from 0 to"),
+        ({"page": "image", "image": "700"}, "700"),
+        ({"page": "elsewhere"}, "there is no page elsewhere"),
+    ],
+)
+def test_what_is_not_there_is_said_in_our_words(photos, tab, state, message):
+    page = state.pop("page")
+    tab.open(photos.link(page, **state))
+    assert message in tab.page.get_by_role("alert").inner_text()
+    # The browser itself notes the answer.
+    tab.complaints = [text for text in tab.complaints if "404" not in text]
+    tab.page.get_by_role("link", name="Circuit Atlas").click()
+    tab.shown("atlas")
+
+
+def test_an_answer_that_failed_is_asked_for_again(photos, tab):
+    tab.page.route("**/units?**", lambda route: route.abort())
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.page.get_by_text("the server does not answer").wait_for()
+    tab.page.unroute("**/units?**")
+    tab.page.get_by_role("button", name="Try again").click()
+    tab.page.get_by_role("link", name=str(UNITS[0]), exact=True).wait_for()
+    tab.complaints = [text for text in tab.complaints if "ERR_FAILED" not in text]

@@ -1,0 +1,256 @@
+"""The unit page against the Python client."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.browser.atlases import LAYER, UNITS
+
+
+def text(number: float) -> str:
+    return f"{number:.2f}".replace("-", "−")
+
+
+def panel(tab, title: str):
+    return tab.page.get_by_role("region", name=title, exact=True)
+
+
+@pytest.fixture
+def unit(photos):
+    return photos.atlas.layer(LAYER).unit(UNITS[1])
+
+
+@pytest.fixture
+def link(photos):
+    return photos.link("unit", layer=LAYER, unit=UNITS[1])
+
+
+def test_top_images_have_the_receptive_field_where_it_is(photos, tab, unit, link):
+    tab.open(link)
+    top = unit.images().to_pylist()
+    shots = panel(tab, "Top images").locator("li")
+    assert shots.count() == len(top)
+    side = photos.atlas.header.input_width
+    for shot, row in zip(shots.all(), top, strict=True):
+        picture = shot.locator("img")
+        assert row["label"] in picture.get_attribute("alt")
+        frame, field = shot.locator(".picture").bounding_box(), shot.locator(".field-box")
+        box = field.bounding_box()
+        edges = {
+            "left": (box["x"] - frame["x"]) / frame["width"],
+            "top": (box["y"] - frame["y"]) / frame["height"],
+            "right": (box["x"] + box["width"] - frame["x"]) / frame["width"],
+            "bottom": (box["y"] + box["height"] - frame["y"]) / frame["height"],
+        }
+        for edge, share in edges.items():
+            wanted = min(max(row[f"box_{edge}"], 0), side) / side
+            # Half a pixel of the screen.
+            assert share == pytest.approx(wanted, abs=0.5 / frame["width"] + 0.005)
+    tab.page.get_by_label("Receptive field").uncheck()
+    assert panel(tab, "Top images").locator(".field-box").count() == 0
+    assert tab.state["boxes"] == "0"
+
+
+def test_response_maps_lie_over_the_pictures(tab, unit, link):
+    tab.open(link)
+    tab.page.get_by_label("Response map").check()
+    tab.settled()
+    canvases = panel(tab, "Top images").locator("canvas")
+    maps = unit.layer.atlas.reader.response_maps(unit.commit)
+    assert canvases.count() == len(maps)
+    colours = canvases.first.evaluate(
+        """canvas => [canvas.height, canvas.width,
+            ...canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data]"""
+    )
+    assert tuple(colours[:2]) == maps[0].shape
+    reds = colours[2::4]
+    for red, value in zip(reds, maps[0].ravel(), strict=True):
+        if abs(value) > 0.1 * abs(maps).max():
+            assert (red > 150) == (value > 0)
+
+
+def test_faithfulness_of_every_criterion_and_split(photos, tab, unit, link):
+    tab.open(link)
+    tab.settled()
+    rows = unit.faithfulness().to_pylist()
+    part = panel(tab, "Faithfulness against kept fraction")
+
+    def expected(fraction: float, criterion: str) -> list[str]:
+        return [
+            text(row["pearson"])
+            for split in ("held_out", "scoring")
+            for row in rows
+            if (row["fraction"], row["criterion"], row["split"]) == (fraction, criterion, split)
+        ]
+
+    def shown() -> list[list[str]]:
+        return [row.locator("td").all_inner_texts() for row in part.locator("tbody tr").all()]
+
+    assert shown() == [expected(0.1, "actgrad"), expected(0.1, "random")]
+    assert part.locator("tbody th").all_inner_texts() == ["actgrad", "random, the floor"]
+    assert part.locator("svg .series").count() == 4
+    # The arrow keys read other fractions, and Enter keeps one.
+    chart = part.locator("svg[tabindex]")
+    chart.focus()
+    for _ in range(2):
+        chart.press("ArrowRight")
+    assert shown() == [expected(0.2, "actgrad"), expected(0.2, "random")]
+    chart.press("Enter")
+    assert tab.state["keep"] == "0.2"
+    part.get_by_role("button", name="Table").click()
+    assert part.locator("tbody tr").count() == len(photos.atlas.header.fractions)
+    assert tab.state["chart"] == "table"
+    part.get_by_label("Measure").select_option("relative_l1")
+    cell = part.locator("tbody tr").nth(1).locator("td").first.inner_text()
+    wanted = next(
+        row["relative_l1"]
+        for row in rows
+        if (row["rung"], row["criterion"], row["split"]) == (1, "actgrad", "held_out")
+    )
+    assert float(cell) == pytest.approx(wanted, abs=5e-4)
+
+
+def test_a_point_of_the_chart_can_be_clicked(tab, link):
+    tab.open(link)
+    tab.settled()
+    chart = panel(tab, "Faithfulness against kept fraction").locator("svg[tabindex]")
+    chart.click(position={"x": chart.bounding_box()["width"] - 15, "y": 100})
+    assert tab.state["keep"] == "1"
+    assert tab.page.get_by_label("Kept", exact=True).get_attribute("aria-valuetext").startswith(
+        "100 %"
+    )
+
+
+def test_the_circuits_counts_follow_the_kept_fraction(tab, unit, link):
+    tab.open(link)
+    for keep in (0.1, 0.05):
+        tab.settled()
+        counts = unit.circuit(keep=keep).layers().to_pylist()
+        rows = panel(tab, "Circuit").locator("tbody tr").all()
+        for shown, row in zip(rows, counts, strict=True):
+            assert shown.locator("th").inner_text() == row["convolution"]
+            assert shown.locator("td").all_inner_texts()[:2] == [
+                f"{row['kernels']:,}",
+                f"{row['total']:,}",
+            ]
+        tab.page.get_by_label("Kept", exact=True).press("ArrowLeft")
+    assert f"{len(unit.circuit(keep=0.01)):,} of" in panel(tab, "Circuit").locator(
+        ".lead"
+    ).inner_text()
+
+
+def test_the_circuit_of_one_image(tab, unit, link):
+    image = unit.images()["image"].to_pylist()[2]
+    tab.open(f"{link}&images={image}&keep=0.05")
+    tab.settled()
+    circuit = unit.circuit(keep=0.05, images=[image])
+    part = panel(tab, "Circuit")
+    assert f"for image {image} alone" in part.inner_text()
+    shown = [row.locator("td").first.inner_text() for row in part.locator("tbody tr").all()]
+    assert shown == [f"{n:,}" for n in circuit.layers()["kernels"].to_pylist()]
+    part.get_by_role("link", name="Show that of all images").click()
+    tab.settled()
+    assert "for all scoring images" in part.inner_text()
+
+
+def test_the_diagrams_state_is_in_the_address(tab, unit, link):
+    tab.open(f"{link}&keep=0.01")
+    tab.settled()
+    stage = tab.page.get_by_role("application")
+    stage.wait_for()
+    part = panel(tab, "Circuit diagram")
+    drawn = unit.circuit(keep=0.01).diagram(edges=2000).content.counts
+    assert f"{drawn.drawn:,} of {drawn.on_path:,} kernels" in part.locator(".ca-count").inner_text()
+    part.get_by_label("Inhibition").uncheck()
+    part.get_by_label("Nodes").press("ArrowRight")
+    tab.page.wait_for_url("**d.nodes=**")
+    assert tab.state["d.hide"] == "inhibition"
+    count = part.locator(".ca-count").inner_text()
+    tab.page.reload()
+    tab.shown("unit")
+    tab.settled()
+    part.locator(".ca-count").wait_for()
+    assert not part.get_by_label("Inhibition").is_checked()
+    assert part.locator(".ca-count").inner_text() == count
+    # A node is reached and isolated by keys alone.
+    stage.focus()
+    stage.press("ArrowLeft")
+    stage.press("Enter")
+    tab.page.wait_for_url("**d.selection=**")
+
+
+def test_the_most_similar_units(photos, tab, link):
+    tab.open(link)
+    tab.settled()
+    layer = photos.atlas.layer(LAYER)
+    expected = layer.similarity(keep=0.1, criterion="actgrad").nearest(UNITS[1], limit=12)
+    cards = panel(tab, "Units with the most similar circuits").locator(".card")
+    for card, row in zip(cards.all(), expected.to_pylist(), strict=True):
+        assert card.locator("a").first.inner_text() == str(row["unit"])
+        assert card.locator("b").inner_text() == text(row["iou"])
+    cards.first.get_by_role("link", name=re.compile("Compare")).click()
+    tab.shown("compare")
+    assert tab.state["right.unit"] == str(expected["unit"].to_pylist()[0])
+
+
+def test_neighbours_are_links(tab, link):
+    tab.open(link)
+    tab.page.get_by_role("link", name=f"Next unit: {UNITS[2]}").click()
+    tab.shown("unit")
+    assert tab.page.locator("h1").inner_text() == f"Unit {UNITS[2]}"
+    assert tab.page.evaluate("document.activeElement.tagName") == "H1"
+
+
+def test_sub_features_are_those_of_the_client(two_ways, tab):
+    tab.open(two_ways.link("unit", layer="head", unit=0, keep=0.2))
+    tab.settled()
+    unit = two_ways.atlas.layer("head").unit(0)
+    groups = unit.groups(criterion="actgrad")
+    part = panel(tab, "Sub-features")
+    assert len(groups) == 2
+    measured = unit.polysemanticity(criterion="actgrad").value
+    assert (
+        f"2 groups, silhouette {text(groups.silhouette)}, polysemanticity {text(measured)}"
+        in part.inner_text()
+    )
+    contrast = unit.contrast(criterion="actgrad", ablation="zero").to_pylist()
+    table = groups.table().to_pylist()
+    for number, card in enumerate(part.locator(".group").all()):
+        images = [row["image"] for row in table if row["group"] == number]
+        links = card.locator(".group-pictures a").all()
+        assert [int(link.get_attribute("href").split("image=")[1]) for link in links] == images
+        row = next(r for r in contrast if (r["group"], r["fraction"]) == (number, 0.2))
+        legend = card.locator(".legend").inner_text()
+        assert f"its own {text(row['preserved'])}" in legend
+        assert f"the others' {text(row['leaked'])}" in legend
+    part.get_by_role("link", name="Show its circuit").first.click()
+    tab.settled()
+    images = [row["image"] for row in table if row["group"] == 0]
+    wanted = unit.circuit(keep=0.2, images=images).layers()["kernels"].to_pylist()
+    rows = panel(tab, "Circuit").locator("tbody tr").all()
+    assert [row.locator("td").first.inner_text() for row in rows] == [f"{n:,}" for n in wanted]
+    assert tab.state["group"] == "0"
+
+
+def test_a_direction_has_a_page(two_ways, tab):
+    tab.open(two_ways.link("unit", layer="head", unit="both"))
+    assert tab.page.locator("h1").inner_text() == "Direction both"
+    tab.settled()
+
+
+@pytest.mark.parametrize(
+    ("layer", "unit", "message"),
+    [
+        ("conv3", 3, "dead: its response is the same on every image"),
+        ("conv3", 4, "non_finite: NaN in its response to image 1"),
+        ("conv2", 2, "not computed yet: run the same build again"),
+        ("conv2", 3, "not in this atlas: name it under units"),
+    ],
+)
+def test_a_unit_without_circuits_says_why(invented, tab, layer, unit, message):
+    tab.open(invented.link("unit", layer=layer, unit=unit))
+    assert message in tab.page.locator("main > div > .message").inner_text()
+    tab.settled()
+    assert tab.page.locator(".panel").count() == (1 if unit == 3 and layer == "conv3" else 0)
