@@ -142,7 +142,9 @@ SimilarRows = rows_of(SimilarRow, **_Chosen)
 UseRows = rows_of(UseRow, **_Chosen)
 
 
-@router.get("/units/{unit}/groups", response_model=GroupsAnswer, responses=responses(413))
+@router.get(
+    "/units/{unit}/groups", response_model=GroupsAnswer, responses=responses(413, files=True)
+)
 async def groups(
     request: Request,
     served: AtlasServed,
@@ -180,7 +182,9 @@ async def groups(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/units/{unit}/selectivity", response_model=SelectivityRows, responses=responses())
+@router.get(
+    "/units/{unit}/selectivity", response_model=SelectivityRows, responses=responses(files=True)
+)
 async def selectivity(
     request: Request,
     served: AtlasServed,
@@ -211,7 +215,7 @@ async def selectivity(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/units/{unit}/map", response_model=MapAnswer, responses=responses(413))
+@router.get("/units/{unit}/map", response_model=MapAnswer, responses=responses(413, files=True))
 async def image_map(
     request: Request,
     served: AtlasServed,
@@ -255,7 +259,7 @@ async def image_map(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/units/{unit}/similar", response_model=SimilarRows, responses=responses())
+@router.get("/units/{unit}/similar", response_model=SimilarRows, responses=responses(files=True))
 async def similar(
     request: Request,
     served: AtlasServed,
@@ -299,7 +303,7 @@ async def similar(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/uses", response_model=UseRows, responses=responses())
+@router.get("/uses", response_model=UseRows, responses=responses(files=True))
 async def uses(
     request: Request,
     served: AtlasServed,

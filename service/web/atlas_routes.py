@@ -127,7 +127,7 @@ async def atlas(request: Request, served: AtlasServed) -> Response:
     return await served.answers.reply(request, locate)
 
 
-@router.get("/layers", response_model=Layers, responses=responses())
+@router.get("/layers", response_model=Layers, responses=responses(files=True))
 async def layers(request: Request, served: AtlasServed, paging: Pages) -> Response:
     """The layers, and how far each is built: those of `/atlas`, also as a file."""
 

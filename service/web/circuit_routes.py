@@ -52,7 +52,7 @@ CircuitAnswer = rows_of(
 )
 
 
-@router.get("/circuit", response_model=CircuitAnswer, responses=responses())
+@router.get("/circuit", response_model=CircuitAnswer, responses=responses(files=True))
 async def circuit(
     request: Request,
     served: AtlasServed,

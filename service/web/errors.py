@@ -53,8 +53,13 @@ class ErrorAnswer(BaseModel):
     error: ErrorFacts
 
 
-def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The error answers of an endpoint, for its OpenAPI description."""
+def responses(*statuses: int, files: bool = False) -> dict[int | str, dict[str, Any]]:
+    """What an endpoint may answer, for its OpenAPI description.
+
+    Args:
+        statuses: beside those that every endpoint has.
+        files: whether the answer can also be had as CSV and Parquet.
+    """
     known = {
         400: "The question cannot be answered: its values are at odds with the atlas.",
         404: "There is no such thing.",
@@ -66,9 +71,16 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
         503: "The store cannot be reached, or too many requests wait: come back a little later.",
     }
     asked = {*statuses, 400, 404, 405, 414, 422, 500, 503}
-    return {
-        status: {"model": ErrorAnswer, "description": known[status]} for status in sorted(asked)
+    found: dict[int | str, dict[str, Any]] = {
+        304: {"description": "The client has the answer: its ETag is the same."}
     }
+    if files:
+        text = {"schema": {"type": "string"}}
+        content = {"text/csv": text, "application/vnd.apache.parquet": text}
+        found[200] = {"description": "The answer.", "content": content}
+    for status in sorted(asked):
+        found[status] = {"model": ErrorAnswer, "description": known[status]}
+    return found
 
 
 def found(lookup: Callable[[], T]) -> T:

@@ -129,10 +129,13 @@ async def channel_features(
     request: Request, served: AtlasServed, convolution: ConvolutionName, channel: Channel
 ) -> Response:
     """Feature images of a channel of an upstream convolution."""
-    base = f"channels/{_escaped(segment(convolution))}/{channel}/features"
-    return await served.answers.reply(
-        request, lambda: _listed(served, segment(convolution), channel, base)
-    )
+    name = segment(convolution)
+
+    def locate() -> Source:
+        _check_channel(served, name, channel)
+        return _listed(served, name, channel, f"channels/{_escaped(name)}/{channel}/features")
+
+    return await served.answers.reply(request, locate)
 
 
 @router.get(
@@ -150,15 +153,19 @@ async def channel_feature(
 ) -> Response:
     """One feature image of a channel. `v`: its version."""
     del v
-    return await served.answers.reply(
-        request, lambda: _picture(served, segment(convolution), channel, segment(variant))
-    )
+    name = segment(convolution)
+
+    def locate() -> Source:
+        _check_channel(served, name, channel)
+        return _picture(served, name, channel, segment(variant))
+
+    return await served.answers.reply(request, locate)
 
 
 @router.get(
     "/layers/{layer}/channels/{convolution}/{channel}",
     response_model=ChannelRows,
-    responses=responses(),
+    responses=responses(files=True),
 )
 async def channel_crops(
     request: Request,
@@ -190,6 +197,17 @@ async def channel_crops(
         )
 
     return await served.answers.reply(request, locate)
+
+
+def _check_channel(served: Served, convolution: str, channel: int) -> None:
+    """NotFoundError where no layer has that channel of a convolution upstream."""
+    for name in served.views.names():
+        for one in served.views.layer(name).index.index.convolutions:
+            if one.name == convolution and channel < one.out_channels:
+                return
+    raise NotFoundError(
+        f"no layer of the atlas has a channel {channel} of a convolution {convolution!r} upstream"
+    )
 
 
 def _escaped(name: str) -> str:

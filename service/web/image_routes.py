@@ -56,7 +56,7 @@ ImageUnits = rows_of(
 )
 
 
-@router.get("/images", response_model=ImageRows, responses=responses())
+@router.get("/images", response_model=ImageRows, responses=responses(files=True))
 async def images(
     request: Request,
     served: AtlasServed,
@@ -124,7 +124,7 @@ async def picture(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/images/{image}/units", response_model=ImageUnits, responses=responses())
+@router.get("/images/{image}/units", response_model=ImageUnits, responses=responses(files=True))
 async def image_units(
     request: Request,
     served: AtlasServed,

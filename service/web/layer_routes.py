@@ -184,7 +184,7 @@ async def layer_answer(request: Request, served: AtlasServed, layer: LayerName) 
 @router.get(
     "/layers/{layer}/units",
     response_model=UnitRows,
-    responses=responses(),
+    responses=responses(files=True),
     openapi_extra={"x-parameters": ["min.*", "max.*"]},
 )
 async def units(
@@ -275,7 +275,9 @@ async def units(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/layers/{layer}/distribution", response_model=Distribution, responses=responses())
+@router.get(
+    "/layers/{layer}/distribution", response_model=Distribution, responses=responses(files=True)
+)
 async def distribution(
     request: Request,
     served: AtlasServed,

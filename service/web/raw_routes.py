@@ -24,7 +24,6 @@ _BYTES: dict[int | str, dict[str, Any]] = {
         "description": "The object.",
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     },
-    304: {"description": "The client has it."},
 }
 ObjectPath = Annotated[
     str,

@@ -104,7 +104,7 @@ async def unit_answer(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/responses", response_model=ResponseRows, responses=responses())
+@router.get("/responses", response_model=ResponseRows, responses=responses(files=True))
 async def unit_responses(
     request: Request,
     served: AtlasServed,
@@ -118,7 +118,7 @@ async def unit_responses(
     return await _table(request, served, layer, unit, paging, Unit.responses, ResponseRows)
 
 
-@router.get("/faithfulness", response_model=FaithfulnessRows, responses=responses())
+@router.get("/faithfulness", response_model=FaithfulnessRows, responses=responses(files=True))
 async def unit_faithfulness(
     request: Request,
     served: AtlasServed,
@@ -132,7 +132,7 @@ async def unit_faithfulness(
     return await _table(request, served, layer, unit, paging, Unit.faithfulness, FaithfulnessRows)
 
 
-@router.get("/subfeatures", response_model=SubfeatureRows, responses=responses())
+@router.get("/subfeatures", response_model=SubfeatureRows, responses=responses(files=True))
 async def unit_subfeatures(
     request: Request,
     served: AtlasServed,
@@ -146,7 +146,7 @@ async def unit_subfeatures(
     return await _table(request, served, layer, unit, paging, Unit.subfeatures, SubfeatureRows)
 
 
-@router.get("/contrast", response_model=ContrastRows, responses=responses())
+@router.get("/contrast", response_model=ContrastRows, responses=responses(files=True))
 async def unit_contrast(
     request: Request,
     served: AtlasServed,
