@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.service.circuit import Circuit
+from circuit_atlas.service.circuit import Circuit, aligned
 from circuit_atlas.service.diagram.crops import crops_of, feature_images
 from circuit_atlas.service.diagram.data import (
     ROW,
@@ -59,6 +59,8 @@ def draw(
 ) -> Content:
     """What a diagram holds; the arguments are those of `Circuit.diagram`."""
     most = _most(edges)
+    if against is not None:
+        aligned(circuit, against)
     goals = _goals((circuit, *(() if against is None else (against,))))
     kernels = gather(circuit, against)
     graph = topology(

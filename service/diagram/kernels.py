@@ -87,10 +87,10 @@ def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
     held = [np.isin(ids, np.concatenate([w.ids, *_ids(rungs)])) for w, rungs in pairs]
     side = np.zeros(len(ids), np.int64)
     score, other = scored[0], np.full(len(ids), np.nan)
-    share, strength = _relative(wholes[0], scored[0], ordinal, held[0])
+    share, strength = _relative(wholes[0], scored[0], ids, ordinal, held[0])
     if against is not None:
         side = np.where(held[0], np.where(held[1], SHARED, LEFT), RIGHT)
-        right = _relative(wholes[1], scored[1], ordinal, held[1])
+        right = _relative(wholes[1], scored[1], ids, ordinal, held[1])
         score = np.where(side == RIGHT, scored[1], scored[0])
         other = np.where(side == SHARED, scored[1], np.nan)
         share = np.where(side == RIGHT, right[0], share)
@@ -163,7 +163,8 @@ def _fraction(circuit: Circuit) -> float:
 
 
 def _scores(circuit: Circuit, ids: Ids, ordinal: Ids, local: Ids) -> NDArray[np.float64]:
-    """The score of each kernel by a circuit; of kernels that it does not score, by its origins."""
+    """The score of each kernel by a circuit; of kernels that it does not score (a union's right
+    ones), by the stored score of its first origin that has them."""
     found = np.full(len(ids), np.nan)
     found[np.searchsorted(ids, circuit.ids)] = circuit.scores
     for origin in circuit.origins:
@@ -212,12 +213,16 @@ def _contributions(
 
 
 def _relative(
-    circuit: Circuit, score: NDArray[np.float64], ordinal: Ids, held: NDArray[np.bool_]
+    circuit: Circuit,
+    score: NDArray[np.float64],
+    ids: Ids,
+    ordinal: Ids,
+    held: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Each score's share of the circuit's sum, and the root of its part of its convolution's
     largest."""
-    total = float(np.nansum(circuit.scores))
     known = np.where(held, np.nan_to_num(score), 0.0)
+    total = float(known[np.searchsorted(ids, circuit.ids)].sum())
     largest = np.zeros(len(circuit.index.convolutions))
     np.maximum.at(largest, ordinal, known)
     top = largest[ordinal]

@@ -1,9 +1,10 @@
-"""Which kernels of a circuit lie on a path from the image to the unit, and which to draw of them."""
+"""Which kernels of a circuit lie on a path from the image to the unit, and which are drawn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ class Paths:
         places = np.flatnonzero(usable)
         source, target = start[places], end[places]
         cuts = [0, *(np.flatnonzero(np.diff(rank[places])) + 1).tolist(), len(places)]
-        runs = [slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        runs = [slice(a, b) for a, b in pairwise(cuts)]
         fed = topology.kind == IMAGE_NODE
         for run in runs:
             fed[target[run][fed[source[run]]]] = True

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 
 import numpy as np
 
@@ -382,7 +383,7 @@ def _joint(kind: str, x: float, y: float, radius: float) -> str:
 def _names(content: Content, scale: _Scale) -> Iterator[str]:
     """Names above the bands; the paths' last parts where the columns are too close for more."""
     columns = sorted({band.x for band in content.bands if band.kind not in _JOINTS})
-    apart = min((b - a for a, b in zip(columns[:-1], columns[1:], strict=True)), default=400.0)
+    apart = min((b - a for a, b in pairwise(columns)), default=400.0)
     room = max(3, int(apart / (0.52 * scale.text)))
     yield '<g class="names">'
     for band in content.bands:

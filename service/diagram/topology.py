@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -209,7 +210,7 @@ class _Builder:
     def _segments(self, stretches: Sequence[Stretch]) -> list[_Segment]:
         edges = sorted({e for s in stretches for e in (s.start, s.start + s.channels)})
         segments = []
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in pairwise(edges):
             terms = tuple(
                 self._term(s, start) for s in stretches if s.start <= start < s.start + s.channels
             )
@@ -238,16 +239,16 @@ class _Builder:
         if len(products) == 1:
             products, mixed = products + mixed, []
         if len(products) > 1 and (sums or mixed):
-            sums = [self._joint(PRODUCT, products, segment), *sums]
-            whole = self._joint(SUM, sums + mixed, segment)
+            sums = [self._joint(PRODUCT, products), *sums]
+            whole = self._joint(SUM, sums + mixed)
         elif len(terms) > 1:
-            whole = self._joint(PRODUCT if products else SUM, list(terms), segment)
+            whole = self._joint(PRODUCT if products else SUM, list(terms))
         else:
             whole = terms[0]
         steps = np.arange(segment.stop - segment.start) if whole.moves else 0
         return np.broadcast_to(whole.base + steps, (segment.stop - segment.start,))
 
-    def _joint(self, kind: int, terms: list[_Term], segment: _Segment) -> _Term:
+    def _joint(self, kind: int, terms: list[_Term]) -> _Term:
         """The joints of some terms over a segment's channels, made unless they are there."""
         terms = sorted(terms, key=lambda t: (self._rank_of(t.base), t.base))
         if len(terms) == 1:

@@ -187,7 +187,7 @@ export class Diagram {
   #thumbs = null;
   #base = null;
   #building = null;
-  #budget = 1500;
+  #budget = 1000;
   #frame = 0;
   #last = 0;
   #settle = 0;
@@ -729,7 +729,7 @@ export class Diagram {
       if (this.#last) {
         const took = now - this.#last;
         if (took > 34) this.#budget = Math.max(150, Math.floor(this.#budget * 0.6));
-        else if (took < 20) this.#budget = Math.min(20000, Math.ceil(this.#budget * 1.3));
+        else if (took < 20) this.#budget = Math.min(4000, Math.ceil(this.#budget * 1.2));
       }
       this.#last = now;
       const done = this.#go(this.#building, this.#budget);
@@ -947,9 +947,11 @@ export class Diagram {
     const graph = this.#graph;
     const colours = this.#colours;
     const band = graph.bandOf(node);
-    const size = this.#nodeSize(node) * k;
-    const x = (graph.x[node] - cx) * k;
-    const y = (graph.y[node] - cy) * k;
+    const size = Math.max(1, Math.round(this.#nodeSize(node) * k));
+    // On whole pixels, or pictures and frames blur.
+    const snap = (value) => Math.round(value - size / 2) + size / 2;
+    const x = snap((graph.x[node] - cx) * k);
+    const y = snap((graph.y[node] - cy) * k);
     if (this.#isJoint(node)) {
       this.#drawJoint(context, band.kind, x, y, size);
       return;
@@ -967,7 +969,7 @@ export class Diagram {
       return;
     }
     const kind = this.#pictureKind();
-    const half = this.#half(node) * k;
+    const half = kind === "both" ? size : size / 2;
     context.fillStyle = colours["line-strong"];
     context.fillRect(x - half, y - size / 2, 2 * half, size);
     if (size > 4) {
@@ -981,7 +983,7 @@ export class Diagram {
     if (size > 9) {
       context.strokeStyle = band.unit ? colours.ink : colours["ink-3"];
       context.lineWidth = band.unit ? 2 : 1;
-      context.strokeRect(x - half, y - size / 2, 2 * half, size);
+      context.strokeRect(x - half + 0.5, y - size / 2 + 0.5, 2 * half - 1, size - 1);
     }
     if (size >= 34 && kind !== "none") this.#drawChip(context, String(graph.data.nodes.channel[node]), x - half, y + size / 2);
     else if (size >= 16 && kind === "none") {
@@ -1036,39 +1038,40 @@ export class Diagram {
     context.stroke();
   }
 
+  /** Names above the bands; slanted where columns are too close for them. */
   #drawLabels(context, view) {
     const { bands } = this.#graph.data;
-    const { k } = view;
-    const columns = [...new Set(bands.filter((b) => !this.#joins(b)).map((band) => band.x))].sort(
-      (a, b) => a - b,
-    );
-    context.textAlign = "center";
-    context.textBaseline = "alphabetic";
-    const size = Math.max(10, Math.min(13, 11 * k + 4));
+    const named = bands.filter((band) => !this.#joins(band));
+    const columns = [...new Set(named.map((band) => band.x))].sort((a, b) => a - b);
+    let apart = Infinity;
+    for (let i = 1; i < columns.length; i += 1) apart = Math.min(apart, columns[i] - columns[i - 1]);
+    const size = Math.round(Math.max(10, Math.min(13, 11 * view.k + 4)));
     context.font = `${size}px ${this.#colours.font}`;
-    for (const band of bands) {
-      if (this.#joins(band)) continue;
-      const place = columns.indexOf(band.x);
-      const room = Math.min(
-        place > 0 ? band.x - columns[place - 1] : Infinity,
-        place < columns.length - 1 ? columns[place + 1] - band.x : Infinity,
-      ) * k - 6;
+    context.textBaseline = "alphabetic";
+    context.lineJoin = "round";
+    const widest = Math.max(0, ...named.map((band) => context.measureText(shortName(band)).width));
+    const slanted = widest > apart * view.k - 6;
+    context.textAlign = slanted ? "left" : "center";
+    for (const band of named) {
+      const text = shortName(band);
       const [x, top] = this.#toScreen(band.x, band.top - ROW * 0.62);
       const [, bottom] = this.#toScreen(band.x, band.bottom + ROW * 0.62);
-      if (bottom < 0 || top > this.#size.height || room < 16) continue;
-      const text = this.#shortened(context, shortName(band), room);
-      if (!text) continue;
+      const width = context.measureText(text).width;
+      if (bottom < 0 || top > this.#size.height || x < -width || x > this.#size.width + width) continue;
       // The name stays in sight while its band does.
-      const y = Math.max(top - 5, Math.min(size + 3, bottom - 4));
-      const half = context.measureText(text).width / 2;
-      const middle = Math.max(half + 3, Math.min(this.#size.width - half - 3, x));
-      if (Math.abs(middle - x) > room) continue;
+      const y = Math.round(Math.max(top - 5, Math.min((slanted ? width * 0.7 : 0) + size + 3, bottom - 4)));
+      const reach = slanted ? [0, width * 0.75] : [width / 2, width / 2];
+      const middle = Math.round(Math.max(reach[0] + 4, Math.min(this.#size.width - reach[1] - 4, x)));
+      if (!slanted && Math.abs(middle - x) > width) continue;
+      context.save();
+      context.translate(middle, y);
+      if (slanted) context.rotate(-Math.PI / 4);
       context.strokeStyle = this.#colours.surface;
       context.lineWidth = 4;
-      context.lineJoin = "round";
-      context.strokeText(text, middle, y);
+      context.strokeText(text, 0, 0);
       context.fillStyle = band.unit ? this.#colours.ink : this.#colours["ink-2"];
-      context.fillText(text, middle, y);
+      context.fillText(text, 0, 0);
+      context.restore();
     }
   }
 
@@ -1076,29 +1079,19 @@ export class Diagram {
     return band.kind === "sum" || band.kind === "product" || band.kind === "mix";
   }
 
-  #shortened(context, text, room) {
-    if (context.measureText(text).width <= room) return text;
-    const last = text.split(".").at(-1);
-    for (const [shown, dots] of [[last, false], [last, true]]) {
-      for (let cut = shown.length; cut > (dots ? 2 : shown.length - 1); cut -= 1) {
-        const part = dots ? `${shown.slice(0, cut)}…` : shown;
-        if (context.measureText(part).width <= room) return part;
-      }
-    }
-    return "";
-  }
-
   /** Small pictures of weights at the middle of lines, the strongest first, where there is room. */
   #drawWeights(context, view, edges, [left, right, top, bottom], always = false) {
     const graph = this.#graph;
-    const cell = Math.max(2, Math.min(6, Math.round(3.4 * view.k)));
-    const enough = always || this.#isolated ? 400 : 160;
-    if (view.k * NODE < (always || this.#isolated ? 6 : 20) || edges.length > enough * 8) return;
+    const wanted = always || this.#isolated !== null;
+    const cell = Math.max(wanted ? 3 : 0, Math.min(6, Math.round(3.4 * view.k)));
+    const enough = wanted ? 400 : 160;
+    if (cell < 3 || edges.length > enough * 8) return;
     const taken = [];
     const first = [...edges].sort((a, b) => graph.strength[b] - graph.strength[a]).slice(0, enough);
     for (const edge of first) {
       const kernel = graph.bandOf(graph.end[edge]).kernel;
       if (!kernel || graph.weightStart[edge] < 0) continue;
+      if (!wanted && kernel[0] * kernel[1] === 1) continue;
       const wide = kernel[1] * cell + 2;
       const high = kernel[0] * cell + 2;
       const a = graph.start[edge];
@@ -1495,8 +1488,13 @@ export class Diagram {
       this.#setView(this.#view.k, graph.x[point], graph.y[point]);
     }
     this.#card(item);
-    const [x, y] = this.#toScreen(graph.x[point], graph.y[point]);
-    this.#placeCard(x + 14, y);
+    const start = item.edge === undefined ? point : graph.start[item.edge];
+    const [x, y] = this.#toScreen(
+      (graph.x[point] + graph.x[start]) / 2,
+      (graph.y[point] + graph.y[start]) / 2,
+    );
+    if (item.edge === undefined) this.#placeCard(x + 14, y);
+    else this.#placeCard(x - 60, y, Math.abs(sy - y) + 24);
     this.#request();
   }
 
@@ -1739,13 +1737,15 @@ export class Diagram {
     return canvas;
   }
 
-  #placeCard(x, y) {
+  /** Beside a place of the stage, or `below` it where there is room. */
+  #placeCard(x, y, below = 0) {
     const { card } = this.#dom;
     const { width, height } = this.#size;
     const box = card.getBoundingClientRect();
     const right = x + 16 + box.width < width;
     const left = right ? x + 16 : Math.max(4, x - 16 - box.width);
-    const top = Math.min(Math.max(4, y - box.height / 3), Math.max(4, height - box.height - 4));
+    const wanted = below && y + below + box.height < height ? y + below : y - box.height / 3;
+    const top = Math.min(Math.max(4, wanted), Math.max(4, height - box.height - 4));
     card.style.setProperty("left", `${Math.round(left)}px`);
     card.style.setProperty("top", `${Math.round(top)}px`);
   }

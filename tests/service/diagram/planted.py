@@ -112,7 +112,7 @@ def plant(place: Path, planted: Planted) -> Atlas:
     objects = open_store(place, create=True)
     plan = Plan(((planted.layer, tuple(planted.scores)),))
     create(objects, header, [layer], _images(pictures, width, height), plan)
-    network.store(objects, layer, lambda: _network(planted, layer, len(pictures), (height, width)))
+    network.store(objects, layer, lambda: _network(planted, len(pictures), (height, width)))
     writer = Writer(objects, header, layer)
     for unit in planted.scores:
         writer.commit(_record(planted, header, layer, unit))
@@ -151,9 +151,7 @@ def weights_of(planted: Planted) -> tuple[np.ndarray, ...]:
     )
 
 
-def _network(
-    planted: Planted, layer: LayerIndex, images: int, size: tuple[int, int]
-) -> network.NetworkRecord:
+def _network(planted: Planted, images: int, size: tuple[int, int]) -> network.NetworkRecord:
     rows = []
     for convolution in planted.convolutions:
         reach = min(size[0], 3 + 12 * convolution.depth)

@@ -1,0 +1,118 @@
+"""Planted networks of every kind of joint, small enough for the slow oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.service.diagram.planted import Planted, conv
+
+
+def _scored(planted: Planted, seed: int = 0) -> Planted:
+    """Distinct random scores for its two units."""
+    size = sum(c.size for c in planted.convolutions)
+    rng = np.random.default_rng(seed)
+    scores = {n: rng.permutation(size).astype(np.float32) + 1 for n in range(2)}
+    return Planted(**{**planted.__dict__, "scores": scores})
+
+
+def plain(seed: int = 0) -> Planted:
+    """Three in a row, the second grouped, the last with one row a unit."""
+    convolutions = (
+        conv("a", 6, 3, 1),
+        conv("b", 4, 3, 2, groups=2),
+        conv("c", 3, 4, 3, one_row=True, kernel_size=(1, 1)),
+    )
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 6, 0, 0, "alone"),
+        (2, 0, 4, 1, 0, "alone"),
+        (3, 0, 3, 2, 0, "alone"),
+    )
+    return _scored(Planted(convolutions, stretches, {}, channels=3), seed)
+
+
+def fire(seed: int = 0) -> Planted:
+    """One squeezes, two expand side by side, one reads both."""
+    convolutions = (
+        conv("squeeze", 3, 3, 1, kernel_size=(1, 1)),
+        conv("one", 3, 3, 2, kernel_size=(1, 1)),
+        conv("three", 4, 3, 2),
+        conv("last", 2, 7, 3, one_row=True),
+    )
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 3, 0, 0, "alone"),
+        (2, 0, 3, 0, 0, "alone"),
+        (3, 0, 3, 1, 0, "alone"),
+        (3, 3, 4, 2, 0, "alone"),
+        (4, 0, 2, 3, 0, "alone"),
+    )
+    return _scored(Planted(convolutions, stretches, {}, channels=2), seed)
+
+
+def residual(seed: int = 0) -> Planted:
+    """A stem and two blocks that are added to it; the unit is the last sum."""
+    convolutions = (
+        conv("stem", 4, 3, 1),
+        conv("block1.a", 3, 4, 2),
+        conv("block1.b", 4, 3, 3),
+        conv("block2.a", 3, 4, 4),
+        conv("block2.b", 4, 3, 5),
+    )
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 4, 0, 0, "alone"),
+        (2, 0, 3, 1, 0, "alone"),
+        (3, 0, 4, 0, 0, "sum"),
+        (3, 0, 4, 2, 0, "sum"),
+        (4, 0, 3, 3, 0, "alone"),
+        (5, 0, 4, 0, 0, "sum"),
+        (5, 0, 4, 2, 0, "sum"),
+        (5, 0, 4, 4, 0, "sum"),
+    )
+    return _scored(Planted(convolutions, stretches, {}, channels=4), seed)
+
+
+def gate(seed: int = 0) -> Planted:
+    """A map times a gate of its own channels, as in squeeze-and-excitation."""
+    convolutions = (
+        conv("map", 4, 3, 1),
+        conv("narrow", 2, 4, 2, kernel_size=(1, 1)),
+        conv("gate", 4, 2, 3, kernel_size=(1, 1)),
+        conv("after", 2, 4, 4, one_row=True),
+    )
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 4, 0, 0, "alone"),
+        (2, 0, 2, 1, 0, "alone"),
+        (3, 0, 4, 0, 0, "product"),
+        (3, 0, 4, 2, 0, "product"),
+        (4, 0, 2, 3, 0, "alone"),
+    )
+    return _scored(Planted(convolutions, stretches, {}, channels=2), seed)
+
+
+def image_skip(seed: int = 0) -> Planted:
+    """The last convolution reads the first one's output and, beside it, the image."""
+    convolutions = (conv("first", 3, 3, 1), conv("last", 2, 6, 2, one_row=True))
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 3, 0, 0, "alone"),
+        (1, 3, 3, -1, 0, "alone"),
+        (2, 0, 2, 1, 0, "alone"),
+    )
+    return _scored(Planted(convolutions, stretches, {}, channels=2), seed)
+
+
+def mixed(seed: int = 0) -> Planted:
+    """A linear operation over all channels lies between two convolutions."""
+    convolutions = (conv("before", 4, 3, 1), conv("behind", 2, 5, 2, one_row=True))
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 5, 0, 0, "mixed"),
+        (2, 0, 2, 1, 0, "alone"),
+    )
+    return _scored(Planted(convolutions, stretches, {}, channels=2), seed)
+
+
+ALL = {f.__name__: f for f in (plain, fire, residual, gate, image_skip, mixed)}
