@@ -325,6 +325,80 @@ def sql(atlas: str, query: str, as_json: bool) -> None:
     click.echo(jsonout.to_json(table) if as_json else text_table(table))
 
 
+def _whole_numbers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """1,2,3 -> the numbers."""
+    del context, parameter
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of ids such as 1,2,3") from None
+
+
+@cli.command()
+@_ATLAS
+@click.argument("layer")
+@click.argument("unit")
+@click.option(
+    "--keep",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Kept fraction of the kernels that can reach the unit.",
+)
+@click.option("--criterion", metavar="NAME", help="Which score chose them; the first if not given.")
+@click.option(
+    "--images",
+    metavar="IDS",
+    callback=_whole_numbers,
+    help="The circuit of some of the unit's top images, such as 1,2,3.",
+)
+@click.option(
+    "--edges",
+    type=int,
+    default=2000,
+    show_default=True,
+    help="How many kernels to draw, at most: the best, as far as they lie on a path.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    required=True,
+    help="File to write: .svg for a paper, .html to look around in, .png.",
+)
+@_JSON
+@_debug
+def diagram(
+    atlas: str,
+    layer: str,
+    unit: str,
+    keep: float,
+    criterion: str | None,
+    images: tuple[int, ...] | None,
+    edges: int,
+    output: str,
+    as_json: bool,
+) -> None:
+    """Draw the circuit of a UNIT of LAYER: channels by depth, kernels between them.
+
+    Only kernels on a path from the image to the unit are drawn; what is printed says how many of
+    how many.
+    """
+    circuit = (
+        Atlas.open(atlas)
+        .layer(layer)
+        .unit(unit)
+        .circuit(keep=keep, criterion=criterion, images=images)
+    )
+    drawn = circuit.diagram(edges=edges)
+    written = drawn.save(output)
+    if as_json:
+        click.echo(jsonout.to_json({"file": str(written), "counts": drawn.content.counts}))
+    else:
+        click.echo(f"{repr(drawn)[1:-1]}\nwritten to {written}")
+
+
 @cli.command()
 @_ATLAS
 @_JSON
