@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,17 @@ from circuit_atlas.service.diagram.topology import CHANNEL, Topology
 from circuit_atlas.service.origin import Origin
 
 _MOST = 4
+_PLAIN = "positive"
 _COLUMNS = ("image", "box_top", "box_left", "box_bottom", "box_right")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Where a feature image lies: the layer's or convolution's name, the channel, the variant."""
+
+    layer: str
+    unit: int
+    variant: str
 
 
 def crops_of(
@@ -51,7 +62,27 @@ def _of_unit(origin: Origin) -> list[Crop]:
     return [tuple(int(row[name]) for name in _COLUMNS) for row in ranked[:_MOST]]  # type: ignore[misc]
 
 
-def feature_images(goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]) -> set[int]:
-    """The nodes that a feature image is stored of."""
-    del goals, graph, nodes
-    return set()
+def features_of(
+    goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]
+) -> dict[int, Feature]:
+    """The feature image of each node that has any: `positive`, or else its first."""
+    reader = goals[0].reader
+    found: dict[int, Feature] = {}
+    for number, (convolution, base) in enumerate(
+        zip(graph.index.convolutions, graph.base, strict=True)
+    ):
+        own = nodes[(graph.kind[nodes] == CHANNEL) & (graph.owner[nodes] == number)]
+        variants = reader.feature_variants(convolution.name) if len(own) else {}
+        for node in own.tolist():
+            names = variants.get(node - base, ())
+            if names:
+                found[node] = Feature(convolution.name, node - base, _chosen(names))
+    for origin, node in zip(goals, graph.units, strict=True):
+        names = origin.reader.feature_variants(origin.layer.layer).get(origin.unit.number, ())
+        if names:
+            found[node] = Feature(origin.layer.layer, origin.unit.number, _chosen(names))
+    return found
+
+
+def _chosen(names: Sequence[str]) -> str:
+    return _PLAIN if _PLAIN in names else names[0]

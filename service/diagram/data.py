@@ -93,7 +93,7 @@ class Nodes:
         contribution: signed sum over the same kernels; null where unknown.
         rungs: bits.
         crops: where the channel is largest, best first.
-        feature: whether a feature image of it is stored.
+        feature: variant of the feature image that is stored of it, or nothing.
     """
 
     band: list[int]
@@ -105,7 +105,7 @@ class Nodes:
     contribution: list[float | None]
     rungs: list[int]
     crops: list[list[Crop]]
-    feature: list[int]
+    feature: list[str]
 
 
 @dataclass(frozen=True)

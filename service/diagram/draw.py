@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.service.circuit import Circuit, aligned
-from circuit_atlas.service.diagram.crops import crops_of, feature_images
+from circuit_atlas.service.diagram.crops import Feature, crops_of, features_of
 from circuit_atlas.service.diagram.data import (
     ROW,
     VERSION,
@@ -50,14 +50,17 @@ def diagram(
     circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
 ) -> Diagram:
     """See `Circuit.diagram`."""
-    content = draw(circuit, against=against, edges=edges, pictures=pictures, features=features)
-    return Diagram(content, Pictures(circuit.origins[0].reader))
+    content, stored = draw(
+        circuit, against=against, edges=edges, pictures=pictures, features=features
+    )
+    return Diagram(content, Pictures(circuit.origins[0].reader, stored))
 
 
 def draw(
     circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
-) -> Content:
-    """What a diagram holds; the arguments are those of `Circuit.diagram`."""
+) -> tuple[Content, dict[int, Feature]]:
+    """What a diagram holds, and where the feature images of its nodes lie; the arguments are those
+    of `Circuit.diagram`."""
     most = _most(edges)
     if against is not None:
         aligned(circuit, against)
@@ -157,10 +160,11 @@ class _Writer:
         *,
         pictures: bool,
         features: bool,
-    ) -> Content:
+    ) -> tuple[Content, dict[int, Feature]]:
         layout, header = self.layout, self.goals[0].reader.header
         bands, band_of = self._bands()
-        nodes = self._nodes(band_of, source, pictures=pictures, features=features)
+        stored = features_of(self.goals, self.graph, layout.nodes) if features else {}
+        nodes = self._nodes(band_of, source, stored, pictures=pictures)
         lines = len(self.drawn)
         first_bend = len(layout.nodes)
         wires = self._wires(lines)
@@ -169,7 +173,7 @@ class _Writer:
         width = float(layout.x.max(initial=0.0)) + 1.2
         none = rungs[0].on_path == 0
         circuits = [self.circuit, *([] if self.against is None else [self.against])]
-        return Content(
+        content = Content(
             version=VERSION,
             title=self.circuit.title,
             model=header.model,
@@ -203,6 +207,8 @@ class _Writer:
             weights=self._weights(),
             images=_image_names(self.goals[0], used),
         )
+        places = {node: place for place, node in enumerate(layout.nodes.tolist())}
+        return content, {places[n]: f for n, f in stored.items() if n in places}
 
     def _bands(self) -> tuple[tuple[Band, ...], NDArray[np.int64]]:
         graph, layout = self.graph, self.layout
@@ -242,9 +248,9 @@ class _Writer:
         self,
         band_of: NDArray[np.int64],
         source: NDArray[np.int64],
+        stored: dict[int, Feature],
         *,
         pictures: bool,
-        features: bool,
     ) -> Nodes:
         graph, layout, kernels = self.graph, self.layout, self.kernels
         start, end = graph.ends(kernels.ordinal, kernels.out, kernels.channel)
@@ -268,7 +274,6 @@ class _Writer:
         np.bitwise_or.at(bits, points[layout.line_to[lines]], self.wire_bits)
         channels = graph.channel[layout.nodes]
         crops = crops_of(self.goals, graph, layout.nodes) if pictures else {}
-        stored = feature_images(self.goals, graph, layout.nodes) if features else set()
         contribution = summed(kernels.contribution)
         return Nodes(
             band=band_of.tolist(),
@@ -280,7 +285,9 @@ class _Writer:
             contribution=_nullable(contribution),
             rungs=bits[layout.nodes].tolist(),
             crops=[crops.get(int(node), []) for node in layout.nodes],
-            feature=[int(int(node) in stored) for node in layout.nodes],
+            feature=[
+                stored[node].variant if node in stored else "" for node in layout.nodes.tolist()
+            ],
         )
 
     def _edges(self, source: NDArray[np.int64]) -> Edges:

@@ -69,8 +69,8 @@ def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
     """
     pairs = [(circuit, _ladder(circuit))]
     if against is not None:
-        _, other = aligned(circuit, against)
-        pairs = [(aligned(circuit, against)[0], pairs[0][1]), (other, _ladder(against))]
+        left, right = aligned(circuit, against)
+        pairs = [(left, pairs[0][1]), (right, _ladder(against))]
         pairs = [
             (whole, [(f, _moved(ids, own.index, whole.index)) for f, ids in rungs])
             for (whole, rungs), own in zip(pairs, (circuit, against), strict=True)
@@ -90,11 +90,11 @@ def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
     share, strength = _relative(wholes[0], scored[0], ids, ordinal, held[0])
     if against is not None:
         side = np.where(held[0], np.where(held[1], SHARED, LEFT), RIGHT)
-        right = _relative(wholes[1], scored[1], ids, ordinal, held[1])
+        of_right = _relative(wholes[1], scored[1], ids, ordinal, held[1])
         score = np.where(side == RIGHT, scored[1], scored[0])
         other = np.where(side == SHARED, scored[1], np.nan)
-        share = np.where(side == RIGHT, right[0], share)
-        strength = np.where(side == RIGHT, right[1], strength)
+        share = np.where(side == RIGHT, of_right[0], share)
+        strength = np.where(side == RIGHT, of_right[1], strength)
     return Kernels(
         index=index,
         ordinal=ordinal,

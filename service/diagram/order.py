@@ -120,7 +120,7 @@ def _exchanged(columns: Columns) -> Columns:
         np.flatnonzero(columns.column[columns.start] == number) for number in range(len(members))
     ]
     for _ in range(_PASSES):
-        gained = 0
+        gained = 0.0
         for number, points in enumerate(members):
             sides = []
             if number and len(lines[number - 1]):

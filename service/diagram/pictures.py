@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from circuit_atlas.service.diagram.crops import Feature
 from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.reader import Reader
 
 
@@ -19,11 +21,11 @@ class Pictures:
 
     Attributes:
         reader: the atlas.
-        features: reads the feature image of a node, as PNG.
+        features: where the feature images of nodes lie, by their place in the content.
     """
 
     reader: Reader
-    features: Mapping[int, Callable[[], bytes]] = field(default_factory=dict)
+    features: Mapping[int, Feature]
 
     def jpegs(self, images: Iterable[int]) -> dict[int, bytes]:
         """Each picture as the network sees it, JPEG."""
@@ -35,8 +37,15 @@ class Pictures:
         return dict(zip(table["id"].to_pylist(), table["picture"].to_pylist(), strict=True))
 
     def png(self, node: int) -> bytes:
-        """The feature image of one node of the content."""
-        return self.features[node]()
+        """The feature image of one node of the content; CorruptError where it is missing."""
+        feature = self.features[node]
+        record = self.reader.feature_image(feature.layer, feature.unit, feature.variant)
+        if record is None:
+            raise CorruptError(
+                f"the feature image {feature.variant!r} of {feature.layer}/{feature.unit} is gone "
+                "since the diagram was made: make it anew"
+            )
+        return self.reader.feature_picture(record)
 
 
 def used_images(content: Content, *, most: int | None = None) -> set[int]:

@@ -12,7 +12,8 @@ Styles are in diagram.css.
 data: the JSON of `service/diagram/data.py`, where every field is described.
 options, all optional:
     pictureUrl(image): URL of an image, at the size of the network's input.
-    featureUrl(node): URL of a feature image; node is {kind, convolution, channel, layer, unit}.
+    featureUrl(node): URL of a feature image; node is {kind, convolution, channel, layer, unit,
+        feature}, feature the variant's name.
     onSelect(item): a node or kernel was isolated, or null again.
     onState(state): the state changed, a quarter of a second ago at least.
     state: to begin with. linkTo(node): address of a page about a node, or null.
@@ -164,6 +165,7 @@ class Graph {
       channel: this.data.nodes.channel[node],
       layer: own ? this.data.layers[0] : null,
       unit: own ? this.data.units[0] : null,
+      feature: this.data.nodes.feature[node] || null,
     };
   }
 }
