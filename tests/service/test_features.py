@@ -1,0 +1,93 @@
+"""Feature images on the command line, on the real network and photos, in this process."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.service import Atlas, demo, exits
+from circuit_atlas.service.cli import main
+
+LAYER = "features.3.squeeze"
+SPEC = """
+[model]
+reference = "demo:squeezenet1_1"
+[preprocessing]
+resize = [64, 64]
+[images]
+source = "demo:photos"
+held_out = "odd"
+limit = 4
+[[layers]]
+name = "features.3.squeeze"
+units = [3]
+[circuits]
+fractions = [0.5, 0.3]
+[features]
+steps = 4
+nodes = false
+tries = 1
+[run]
+store = "atlas"
+"""
+
+
+@pytest.fixture
+def spec(tmp_path):
+    path = tmp_path / "spec.toml"
+    path.write_text(SPEC)
+    return path
+
+
+def test_features_of_what_is_built(spec, capsys, tmp_path):
+    features = ["features", str(spec), "--executor", "local", "--json"]
+    assert main(features) == exits.STORE
+    assert "does not exist: give the folder or URL of an atlas" in capsys.readouterr().err
+    assert main(["build", str(spec), "--executor", "local"]) == 0
+    capsys.readouterr()
+    assert main(features) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["done"] == 1
+    assert "1/1 units" in err
+    unit = Atlas.open(tmp_path / "atlas").layer(LAYER).unit(3)
+    images = unit.feature_images()
+    assert [image.variant for image in images] == [
+        "positive",
+        "negative",
+        "positive.actgrad.0.3",
+        "negative.actgrad.0.3",
+    ]
+    images[0].save(tmp_path / "own.png")
+    assert (tmp_path / "own.png").read_bytes().startswith(b"\x89PNG")
+    assert main(features[:-1]) == 0
+    assert "units: 1 stored before" in capsys.readouterr().out
+    assert main(["verify", str(tmp_path / "atlas")]) == 0
+
+
+def test_a_picture_that_shows_nothing_ends_with_exit_code_1(spec, capsys):
+    assert main(["build", str(spec), "--executor", "local"]) == 0
+    spec.write_text(SPEC.replace("steps = 4", "steps = 1\nlearning_rate = 1e-9"))
+    capsys.readouterr()
+    assert main(["features", str(spec), "--executor", "local"]) == exits.UNIT_FAILED
+    out = capsys.readouterr().out
+    assert "units: 1 failed" in out
+    assert "picture 'positive' of unit 3 of 'features.3.squeeze'" in out
+    assert "all but grey" in out
+
+
+def test_the_demo_makes_them_when_asked(monkeypatch, tmp_path, capsys):
+    """The demo with a layer that is quick."""
+    monkeypatch.setattr(demo, "LAYER", LAYER)
+    small = BuildSpec.from_toml(SPEC, folder=tmp_path)
+    monkeypatch.setattr(demo, "demo_spec", lambda **_: small)
+    call = ["demo", "--features", "--executor", "local", "--store", str(tmp_path / "atlas")]
+    assert main(call) == 0
+    out = capsys.readouterr().out
+    assert out.count("units: 1 done") == 2
+    assert "Most faithful: unit 3" in out
+    assert len(Atlas.open(tmp_path / "atlas").layer(LAYER).unit(3).feature_images()) == 4
+    assert main([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [told[name]["skipped"] for name in ("build", "features")] == [1, 1]
