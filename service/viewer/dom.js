@@ -53,9 +53,13 @@ function append(parent, children) {
 
 /** A sentence in which what stands in backticks is code. */
 export const prose = (text) =>
-  String(text)
-    .split("`")
-    .map((part, at) => (at % 2 ? h("code", null, part) : part));
+  h(
+    "span",
+    null,
+    String(text)
+      .split("`")
+      .map((part, at) => (at % 2 ? h("code", null, part) : part)),
+  );
 
 /** Replace what an element holds. */
 export function put(element, ...children) {

@@ -125,7 +125,7 @@ export function failure(error, again) {
   return h(
     "div",
     { class: "message error", role: "alert" },
-    h("span", null, prose(error.message ?? error)),
+    prose(error.message ?? error),
     again && h("button", { class: "button", type: "button", onclick: again }, "Try again"),
   );
 }

@@ -104,8 +104,6 @@ export function searchBox() {
   return [input, h("kbd", { "aria-hidden": "true" }, "/"), list];
 }
 
-const KINDS = { image: "picture" };
-
 function option(row, place, choose) {
   return h(
     "div",
@@ -115,11 +113,11 @@ function option(row, place, choose) {
       "aria-selected": "false",
       onclick: () => choose(row),
     },
-    row.image !== null && row.image !== undefined
+    row.image !== null
       ? h("img", { src: pictureUrl(row.image), alt: "" })
       : h("span"),
-    h("span", { class: "detail" }, h("b", null, row.text), row.detail ? ` ${row.detail}` : ""),
-    h("small", null, KINDS[row.kind] ?? row.kind),
+    h("span", { class: "detail" }, h("b", null, row.text)),
+    h("small", null, row.kind === "label" ? count(row.count, "picture") : row.kind),
   );
 }
 

@@ -156,6 +156,7 @@ class _window:
         )
 
     def __enter__(self) -> Tab:
+        self.context.set_default_timeout(SHOWN_MS)
         tab = Tab(self.context.new_page())
 
         def console(message) -> None:

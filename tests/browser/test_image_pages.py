@@ -13,7 +13,7 @@ def test_all_images_are_there_with_labels_and_sets(photos, tab):
     for shot, row in zip(shots.all(), rows, strict=True):
         assert row["label"] in shot.inner_text()
         assert ("held out" in shot.inner_text()) == (row["split"] == "held_out")
-    tab.page.get_by_label("Set").select_option("held_out")
+    tab.page.get_by_label("Set", exact=True).select_option("held_out")
     tab.settled()
     assert shots.count() == sum(row["split"] == "held_out" for row in rows)
     assert tab.state["of"] == "held_out"
@@ -21,7 +21,7 @@ def test_all_images_are_there_with_labels_and_sets(photos, tab):
 
 def test_a_label_filters(photos, tab):
     tab.open(photos.link("images"))
-    tab.page.get_by_label("Label").fill("drum")
+    tab.page.get_by_label("Label", exact=True).fill("drum")
     tab.page.keyboard.press("Enter")
     tab.settled()
     assert tab.page.locator(".shots li").count() == 1
@@ -63,7 +63,7 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
 def test_the_layer_can_be_chosen(photos, tab):
     tab.open(photos.link("image", image=4))
     assert tab.page.locator(".responder").count() == 10
-    tab.page.get_by_label("Layer").select_option(LAYER)
+    tab.page.get_by_label("Layer", exact=True).select_option(LAYER)
     tab.settled()
     assert tab.page.locator(".responder").count() == 8
     assert tab.state["layer"] == LAYER

@@ -139,7 +139,7 @@ def test_states_of_units_are_told_apart(invented, tab):
 
 def test_a_growing_layer_says_that_it_is_not_complete(invented, tab):
     tab.open(invented.link("layer", layer="conv2"))
-    assert "not computed yet" in tab.page.locator(".message.partial").inner_text()
+    assert "not computed yet" in tab.page.locator(".message.partial").last.inner_text()
     assert names(tab) == ["0", "1", "2", "edge"]
 
 

@@ -56,7 +56,7 @@ def test_the_place_on_a_page_is_found_again(photos, window):
     ("text", "option", "page", "state"),
     [
         ("expand3x3", LAYER, "layer", {"layer": LAYER}),
-        ("44", "44", "unit", {"layer": LAYER, "unit": "44"}),
+        ("44", f"{LAYER}/44", "unit", {"layer": LAYER, "unit": "44"}),
         (f"{LAYER}/58", f"{LAYER}/58", "unit", {"layer": LAYER, "unit": "58"}),
         ("strawb", "strawberry", "images", {"label": "strawberry"}),
         ("imagenet_04", "imagenet_04_949.jpg", "image", {"image": "4"}),
@@ -93,7 +93,7 @@ def test_the_arrow_keys_go_through_what_was_found(photos, tab):
     tab.page.keyboard.press("ArrowDown")
     tab.page.keyboard.press("ArrowDown")
     chosen = tab.page.locator("[role=option][aria-selected=true]")
-    box = tab.page.get_by_role("combobox")
+    box = tab.page.get_by_label("Search by layer")
     assert chosen.get_attribute("id") == box.get_attribute("aria-activedescendant") == "found-2"
 
 

@@ -43,8 +43,8 @@ export async function page(state, atlas) {
       if (!sides.left || !sides.right) return { ...sides, suggested: await suggestions(sides, now, atlas) };
       const [found, left, right] = await Promise.all([
         get(["compare"], query(sides)),
-        featureOf(sides.left, atlas),
-        featureOf(sides.right, atlas),
+        featureOf(sides.left),
+        featureOf(sides.right),
       ]);
       return { ...sides, found, features: { left, right } };
     },
@@ -94,7 +94,7 @@ export async function page(state, atlas) {
       const chosen = reading({ ...now, criterion: left.criterion ?? now.criterion }, atlas);
       const facts = await get(unitPath(left.layer, left.unit));
       if (!facts.has.contrast) return null;
-      const found = await loadGroups(atlas, facts, chosen);
+      const found = await loadGroups(facts, chosen);
       const wanted = [Number(left.group), Number(right.group)];
       const groups = keptByGroup(found.selectivity, atlas.fractions);
       return { chosen, groups: groups.filter(({ group }) => wanted.includes(group)) };
@@ -226,8 +226,8 @@ export async function page(state, atlas) {
 }
 
 /** The feature image of a side's group, or of the whole unit, or null. */
-async function featureOf(side, atlas) {
-  const rows = await storedFeatures(atlas, side.layer, side.unit);
+async function featureOf(side) {
+  const rows = await storedFeatures(side.facts);
   const of = (group) => rows.find((row) => (row.group ?? null) === group);
   return of(side.group) ?? of(null) ?? null;
 }

@@ -34,7 +34,7 @@ export async function page(state, atlas) {
     key: (now) => query(now),
     load: (now) => get(["images", id, "units"], { ...query(now), limit: LIMIT }),
     empty: (found) => (found.rows.length ? null : "No unit's response to it is stored."),
-    draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, id, atlas))),
+    draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, { id, atlas, scoring: facts.split === "scoring" }))),
     files: () => tableFiles((format) => url(["images", id, "units"], { ...query(latest), format })),
   });
   const seen = facts.split === "left_out" || facts.problem;
@@ -78,8 +78,8 @@ export async function page(state, atlas) {
   };
 }
 
-function responder(row, id, atlas) {
-  const name = String(row.name ?? row.unit);
+function responder(row, { id, atlas, scoring }) {
+  const { name } = row;
   return h(
     "li",
     { class: "responder" },
@@ -103,9 +103,9 @@ function responder(row, id, atlas) {
       h(
         "p",
         { class: "dim" },
-        row.rank === null
-          ? `held out; ${row.above} of ${count(atlas.images.scoring, "scoring image")} are above it`
-          : `its ${ordinal(row.rank + 1)} of ${count(atlas.images.scoring, "scoring image")}`,
+        scoring
+          ? `its ${ordinal(row.place + 1)} of ${count(atlas.images.scoring, "scoring image")}`
+          : `${count(row.place, "scoring image")} of ${whole(atlas.images.scoring)} are above it`,
       ),
       h(
         "div",
@@ -121,7 +121,7 @@ function responder(row, id, atlas) {
           `${percent(Number(ratioOf(row.share)))} of its largest, ${measure(row.response)}`,
         ),
       ),
-      row.top &&
+      row.rank !== null &&
         h(
           "p",
           null,

@@ -2,7 +2,7 @@
 
 import { change, changed, to } from "../address.js";
 import { get, pictureUrl, url } from "../api.js";
-import { fresh, h } from "../dom.js";
+import { fresh, h, put } from "../dom.js";
 import { count, imageText, whole } from "../figures.js";
 import { heading } from "../heading.js";
 import { useful } from "../live.js";
@@ -24,10 +24,12 @@ export async function page(state, atlas) {
       h("option", { value: name }, name === "left_out" ? "left out" : splitText(name)),
     ),
   );
+  const labels = h("datalist", { id: fresh("labels") });
   const label = h("input", {
     id: labelId,
     type: "search",
     placeholder: "any",
+    list: labels.id,
     onchange: () => change({ label: label.value.trim() || null, from: null }),
   });
   const query = (now) => ({ label: now.label, split: now.of });
@@ -36,14 +38,16 @@ export async function page(state, atlas) {
     title: "Pictures as the network sees them",
     height: "60vh",
     controls: [
-      h("div", { class: "field" }, h("label", { for: labelId }, "Label"), label),
+      h("div", { class: "field" }, h("label", { for: labelId }, "Label"), label, labels),
       h("div", { class: "field" }, h("label", { for: splitId }, "Set"), split),
     ],
     key: (now) => [query(now), now.from],
     load: (now) =>
       get(["images"], { ...query(now), offset: Number(now.from) || 0, limit: PAGE }),
     empty: (found) => (found.rows.length ? null : "No picture is like this."),
-    draw: (found) => [
+    draw: (found, now) => {
+      offer(labels, found, now);
+      return [
       h(
         "p",
         { class: "note" },
@@ -53,7 +57,8 @@ export async function page(state, atlas) {
       ),
       h("ul", { class: "shots small" }, found.rows.map((row, at) => shot(row, at))),
       pager(found),
-    ],
+      ];
+    },
     files: () => tableFiles((format) => url(["images"], { ...query(latest), format })),
   });
   return {
@@ -73,8 +78,18 @@ export async function page(state, atlas) {
   };
 }
 
+/** Labels to choose from: those of the pictures that were seen. */
+function offer(labels, found, now) {
+  if (now.label) return;
+  const known = [...new Set(found.rows.map((row) => row.label).filter(Boolean))].sort();
+  put(
+    labels,
+    known.map((value) => h("option", { value })),
+  );
+}
+
 function shot(row, at) {
-  const id = row.id ?? row.image;
+  const { id } = row;
   const text = row.label ?? row.name;
   return h(
     "li",

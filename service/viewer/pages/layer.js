@@ -4,7 +4,7 @@ import { change, changed, state as address, to } from "../address.js";
 import { get, unitPath, url } from "../api.js";
 import { h, put } from "../dom.js";
 import { smallestCounts } from "../distribution.js";
-import { columnTitle, count, imageText, measure, percent, ratio, whole } from "../figures.js";
+import { columnTitle, count, measure, percent, ratio, whole } from "../figures.js";
 import { filterBar, filterQuery } from "../filters.js";
 import { badge, heading } from "../heading.js";
 import { histogram } from "../histogram.js";
@@ -28,7 +28,7 @@ export async function page(state, atlas) {
     const { criterion, ablation, split } = reading(now, atlas);
     return { criterion, ablation, split, threshold: THRESHOLD };
   };
-  const query = (now) => ({ ...protocol(now), ...filterQuery(now) });
+  const query = (now) => ({ ...protocol(now), at: reading(now, atlas).keep, ...filterQuery(now) });
   const sizes = panel({
     title: "Circuit size",
     note: `The smallest stored circuit of each unit that reaches r ≥ ${THRESHOLD}. A bar filters the units.`,
@@ -229,7 +229,7 @@ function shot(row, { layer, atlas, eager }) {
       "div",
       { class: "picture" },
       h("img", {
-        src: url(unitPath(layer, String(row.unit), "features", row.feature)),
+        src: url(unitPath(layer, String(row.unit), "features", "positive")),
         alt: `Feature image of unit ${row.name}`,
         loading: eager ? null : "lazy",
         decoding: "async",
@@ -239,7 +239,7 @@ function shot(row, { layer, atlas, eager }) {
   if (row.image === null || row.image === undefined) {
     return h("div", { class: "picture none" }, h("span", null, row.state === "done" ? "" : "no picture"));
   }
-  const alt = `Cut of ${row.label || row.image_name ? imageText({ label: row.label, name: row.image_name ?? `image ${row.image}` }) : `image ${row.image}`}`;
+  const alt = `Top image of unit ${row.name}, cut to its receptive field`;
   return crop({ image: row.image, box: row.box }, { input: atlas.input, alt, eager });
 }
 

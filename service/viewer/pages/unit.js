@@ -25,7 +25,7 @@ export async function page(state, atlas) {
   const pictures = topImages(atlas, facts, of);
   const rest = done
     ? [
-        features(atlas, of),
+        features(facts, of),
         faithfulness(atlas, of),
         circuitCounts(atlas, of),
         diagramPanel({

@@ -5,19 +5,18 @@ import { h } from "../dom.js";
 import { groupName, measure, percent } from "../figures.js";
 import { panel } from "../panel.js";
 
-/** What is stored of a unit's feature images; nothing where the layer has none. */
-export async function storedFeatures(atlas, layer, unit) {
-  const known = atlas.layers.find((one) => one.layer === layer);
-  return known?.features ? (await get(unitPath(layer, unit, "features"))).rows : [];
+/** A unit's feature images. */
+export async function storedFeatures({ layer, name, has }) {
+  return has.features.length ? (await get(unitPath(layer, name, "features"))).rows : [];
 }
 
-export function features(atlas, { layer, unit }) {
+export function features(facts, { layer, unit }) {
   return panel({
     title: "Feature images",
     place: "third",
     height: "20rem",
     key: () => null,
-    load: () => storedFeatures(atlas, layer, unit),
+    load: () => storedFeatures(facts),
     empty: (found) =>
       found.length
         ? null
@@ -56,7 +55,7 @@ export function feature(row, layer, unit) {
     h(
       "p",
       { class: "under" },
-      h("span", { class: "clip" }, words(row)),
+      h("span", { class: "clip", title: words(row) }, words(row)),
       h("span", { class: "dim number", title: "Response" }, measure(row.response)),
     ),
     h(

@@ -21,7 +21,7 @@ export function groups(atlas, facts, { layer, unit }) {
       return { criterion, ablation };
     },
     look: (now) => [reading(now, atlas).rung, now.group],
-    load: (now) => loadGroups(atlas, facts, reading(now, atlas)),
+    load: (now) => loadGroups(facts, reading(now, atlas)),
     empty: (found) =>
       found.groups.rows.length
         ? null
@@ -46,17 +46,16 @@ export function groups(atlas, facts, { layer, unit }) {
 /**
  * Groups, contrast and feature images of a unit, as far as they are stored.
  *
- * @param {object} atlas
  * @param {object} facts of the unit.
  * @param {{criterion: string, ablation: string}} chosen
  */
-export async function loadGroups(atlas, facts, { criterion, ablation }) {
+export async function loadGroups(facts, { criterion, ablation }) {
   const { layer, name } = facts;
   if (!facts.has.groups) return { criterion, old: true, groups: { rows: [] }, selectivity: [], features: [] };
   const [groups, selectivity, features] = await Promise.all([
     get(unitPath(layer, name, "groups"), { criterion }),
     all(unitPath(layer, name, "selectivity"), { criterion, ablation }),
-    storedFeatures(atlas, layer, name),
+    storedFeatures(facts),
   ]);
   return {
     criterion,
