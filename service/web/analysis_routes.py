@@ -259,7 +259,9 @@ async def image_map(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/units/{unit}/similar", response_model=SimilarRows, responses=responses(files=True))
+@router.get(
+    "/units/{unit}/similar", response_model=SimilarRows, responses=responses(413, files=True)
+)
 async def similar(
     request: Request,
     served: AtlasServed,
@@ -303,7 +305,7 @@ async def similar(
     return await served.answers.reply(request, locate)
 
 
-@router.get("/uses", response_model=UseRows, responses=responses(files=True))
+@router.get("/uses", response_model=UseRows, responses=responses(413, files=True))
 async def uses(
     request: Request,
     served: AtlasServed,

@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -47,13 +47,11 @@ class Rendered:
         body: its bytes.
         media_type: what they are.
         filename: the name to save it under, where it is a download.
-        status: 200, or 202 where the answer is still being worked out.
     """
 
     body: bytes
     media_type: str = JSON
     filename: str | None = None
-    status: int = 200
 
 
 @dataclass(frozen=True)
@@ -171,17 +169,13 @@ class Answerer:
             headers["Content-Encoding"] = "gzip"
         if kept.rendered.filename is not None:
             headers["Content-Disposition"] = f'attachment; filename="{kept.rendered.filename}"'
-        if kept.rendered.status == 202:
-            headers = {"Cache-Control": "no-store", "Retry-After": "1"}
-        return Response(
-            kept.body, kept.rendered.status, headers=headers, media_type=kept.rendered.media_type
-        )
+        return Response(kept.body, headers=headers, media_type=kept.rendered.media_type)
 
     def _made(self, base: str, source: Source, known: frozenset[str], *, zipped: bool) -> _Kept:
         """The answer, or that the client has it. Two codings are two strong tags."""
         plain_tag, zipped_tag = f'"{base}"', f'"{base}-gzip"'
         for tag in (zipped_tag, plain_tag) if zipped else (plain_tag,):
-            if tag in known or "*" in known:
+            if tag in known:
                 return _Kept(tag, source.version, None, b"", zipped=False)
         rendered = self.kept.get(base)
         if rendered is None:
@@ -191,16 +185,17 @@ class Answerer:
                     f"the answer would have {len(rendered.body)} bytes, more than "
                     f"{self.limits.answer_bytes}: ask for fewer rows"
                 )
-            if rendered.status == 200:
-                self.kept.put(base, rendered, size_bytes=len(rendered.body))
+            self.kept.put(base, rendered, size_bytes=len(rendered.body))
         gains = len(rendered.body) >= _SMALL_BYTES and rendered.media_type.startswith(_GAINS)
-        if not (zipped and gains and rendered.status == 200):
-            return _Kept(plain_tag, source.version, rendered, rendered.body, zipped=False)
-        packed = self.kept.get(zipped_tag)
-        if packed is None:
-            packed = Rendered(gzip.compress(rendered.body, _LEVEL, mtime=0))
-            self.kept.put(zipped_tag, packed, size_bytes=len(packed.body))
-        return _Kept(zipped_tag, source.version, rendered, packed.body, zipped=True)
+        if not (zipped and gains):
+            found = _Kept(plain_tag, source.version, rendered, rendered.body, zipped=False)
+        else:
+            packed = self.kept.get(zipped_tag)
+            if packed is None:
+                packed = Rendered(gzip.compress(rendered.body, _LEVEL, mtime=0))
+                self.kept.put(zipped_tag, packed, size_bytes=len(packed.body))
+            found = _Kept(zipped_tag, source.version, rendered, packed.body, zipped=True)
+        return replace(found, rendered=None, body=b"") if "*" in known else found
 
 
 def etags(request: Request) -> frozenset[str]:

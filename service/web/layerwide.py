@@ -15,7 +15,7 @@ from circuit_atlas.service.analysis.uses import Sought, Use, to_table, use_of
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.web.background import Background
 from circuit_atlas.service.web.cache import ByteCache
-from circuit_atlas.service.web.errors import BusyError
+from circuit_atlas.service.web.errors import BusyError, TooLargeError
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
@@ -112,15 +112,16 @@ class LayerWide:
         """The circuits of a layer, as far as they are read.
 
         Raises:
-            QueryError: no such criterion; a fraction that is not stored, as each takes a pass over
-                the whole layer; or circuits that take more memory than is allowed.
+            QueryError: no such criterion, or a fraction that is not stored: each takes a pass over
+                the whole layer.
+            TooLargeError: the circuits take more memory than is allowed.
         """
         chosen = asked.criterion(self._atlas, criterion)
         fraction = stored_fraction(self._atlas, keep)
         key = (view.layer.name, chosen, fraction)
         size_bytes = _size_bytes(view.layer)
         if size_bytes > self._limits.mask_bytes:
-            raise QueryError(
+            raise TooLargeError(
                 f"the circuits of {view.layer.name} take {size_bytes / 2**20:,.0f} MiB together, "
                 f"more than this server has for them ({self._limits.mask_bytes / 2**20:,.0f}): "
                 "ask from Python, with Layer.masks"

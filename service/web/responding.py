@@ -80,4 +80,6 @@ def note(read: int, of: int, missing: int) -> str | None:
     """Why a list of units is not complete, or None where it is."""
     if read < of:
         return f"{read:,} of {of:,} units are read so far: ask again"
+    if missing == 1:
+        return "1 unit is not computed yet"
     return f"{missing:,} units are not computed yet" if missing else None

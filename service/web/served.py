@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.unit import Unit
@@ -18,12 +19,18 @@ from circuit_atlas.service.web.pictures import ImageSet, Pictures
 from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.views import LayerView, Views, commit_version
 from circuit_atlas.service.web.work import Work
+from circuit_atlas.storage_schema.reader import Reader
 
 
 class Served:
     """An atlas with what is kept of it. Safe to share between threads."""
 
-    def __init__(self, atlas: Atlas, limits: Limits) -> None:
+    def __init__(self, place: Atlas, limits: Limits) -> None:
+        """`place`: the atlas as it was opened."""
+        # Under its name alone: where it lies is not for clients, and messages say it.
+        objects = copy(place.reader.objects)
+        objects.place = _last(place.place)
+        atlas = Atlas(Reader(objects))
         self.atlas = atlas
         self.limits = limits
         self.work = Work(threads=limits.threads, waiting=limits.waiting)
@@ -38,8 +45,8 @@ class Served:
 
     @property
     def name(self) -> str:
-        """The last segment of where the atlas lies: the rest is not for clients."""
-        return re.split(r"[/\\]", self.atlas.place.rstrip("/\\"))[-1] or "atlas"
+        """The last segment of where the atlas lies."""
+        return self.atlas.place
 
     @property
     def version(self) -> str:
@@ -112,6 +119,10 @@ class Served:
         """Stop the threads."""
         self.background.close()
         self.work.close()
+
+
+def _last(place: str) -> str:
+    return re.split(r"[/\\]", place.rstrip("/\\"))[-1] or "atlas"
 
 
 class _WarmUp:

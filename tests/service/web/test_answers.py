@@ -1,0 +1,342 @@
+"""What the API answers is what the Python client answers."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+import pytest
+
+from circuit_atlas.service import Atlas
+
+
+@pytest.fixture
+def local(place):
+    return Atlas.open(place)
+
+
+def ask(api, path: str, **query):
+    found = api.get(path, params=query)
+    assert found.status_code == 200, found.text
+    return found.json()
+
+
+def plain(rows: list[dict]) -> list[dict]:
+    def one(value):
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return [{key: one(value) for key, value in row.items()} for row in rows]
+
+
+def boxes(row: dict) -> list[int]:
+    return [row[f"box_{side}"] for side in ("top", "left", "bottom", "right")]
+
+
+def test_the_atlas(api, local):
+    facts = ask(api, "atlas")
+    assert facts["place"] == "atlas"
+    assert facts["model"] == local.header.model
+    assert facts["fractions"] == list(local.header.fractions)
+    assert facts["images"] == {"total": 6, "scoring": 4, "held_out": 1, "left_out": 1}
+    assert facts["splits"] == ["held_out", "scoring"]
+    assert not facts["complete"]
+    status = local.status().to_pylist()
+    assert [{key: row[key] for key in status[0]} for row in facts["layers"]] == status
+    assert ask(api, "layers")["rows"] == facts["layers"]
+
+
+def test_a_layer(api, local):
+    facts = ask(api, "layers/conv2")
+    index = local.layer("conv2").index
+    assert [c["name"] for c in facts["upstream"]] == [c.name for c in index.index.convolutions]
+    assert facts["kernels"] == index.index.size == sum(c["kernels"] for c in facts["upstream"])
+    assert facts["directions"] == ["edge"]
+    assert facts["first_unit"] == 0
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {},
+        {"criterion": "force", "split": "scoring", "threshold": 0.3},
+        {"criterion": "magnitude", "threshold": -1},
+    ],
+)
+def test_the_units_of_a_layer_are_those_of_its_summary(api, local, question):
+    layer = local.layer("conv3")
+    measured = layer.polysemanticity()
+    summary = layer.summary(**question, polysemanticity=measured)
+    found = ask(api, "layers/conv3/units", **question)
+    assert found["complete"]
+    assert found["progress"] == {"read": 4, "of": 4}
+    rows = found["rows"]
+    assert len(rows) == found["total"] == summary.num_rows
+    for row, other in zip(rows, plain(summary.to_pylist()), strict=True):
+        for name in ("unit", "name", "state", "kernels", "groups", "silhouette", "image", "error"):
+            assert row[name] == other[name], name
+        assert row["keep"] == other["smallest_fraction"]
+        assert row["circuit_kernels"] == other["smallest_kernels"]
+        assert row["r"] == (other["r"] or [])
+        assert row["response"] == other["response"]
+        assert row["box"] == (None if other["image"] is None else boxes(other))
+        if row["groups"] is not None:
+            assert row["polysemanticity"] == other["polysemanticity"]
+    shown = ask(api, "layers/conv3/distribution", **question)
+    assert [(row["unit"], row["keep"], row["r"]) for row in shown["rows"]] == [
+        (row["unit"], row["keep"], row["r"]) for row in rows if row["state"] == "done"
+    ]
+
+
+def test_other_measures_are_those_of_one_rung(api, local):
+    row = ask(api, "layers/conv3/units", at=0.5)["rows"][0]
+    stored = local.layer("conv3").unit(0).faithfulness().to_pylist()
+    (one,) = [
+        r
+        for r in stored
+        if (r["criterion"], r["split"], r["fraction"]) == ("actgrad", "held_out", 0.5)
+    ]
+    for name in ("spearman", "relative_l1", "change_at_maximum"):
+        assert row[name] == one[name]
+
+
+def test_units_are_sorted_with_nulls_last_in_both_orders(api):
+    for order, expected in (("asc", [1, 0]), ("desc", [0, 1])):
+        found = ask(api, "layers/conv3/units", sort="r.0.5", order=order)
+        assert [row["unit"] for row in found["rows"]] == [*expected, 2, 3, 4]
+    names = [column["name"] for column in found["columns"]]
+    for name in names:
+        assert ask(api, "layers/conv3/units", sort=name)["total"] == 5
+
+
+def test_units_are_filtered(api):
+    def units(layer="conv3", **query):
+        return [row["unit"] for row in ask(api, f"layers/{layer}/units", **query)["rows"]]
+
+    assert units(state="done") == [0, 1, 2]
+    assert units(state="dead,failed") == [3, 4]
+    assert units(**{"min.r.0.5": 0.5}) == [0]
+    assert units(**{"max.r.0.5": 0.5, "min.r.1": 0}) == [1]
+    assert units(**{"min.groups": 2}) == [0, 2]
+    assert units(layer="conv2", q="EDG") == [4]
+    assert units(limit=2, offset=1) == [1, 2]
+    assert units(offset=10) == []
+
+
+@pytest.mark.parametrize("unit", ["0", "1", "2", "3", "4"])
+def test_a_unit_whatever_its_state(api, local, unit):
+    one = local.layer("conv3").unit(unit)
+    facts = ask(api, f"layers/conv3/units/{unit}")
+    assert facts["state"] == one.state
+    assert (facts["error"] is not None) == (one.state == "failed")
+    stored = one.state in ("done", "dead")
+    assert (facts["version"] is not None) == stored
+    assert facts["has"]["groups"] == (one.state == "done")
+    top = plain(one.images().to_pylist()) if stored else []
+    assert len(facts["top"]) == len(top)
+    for found, row in zip(facts["top"], top, strict=True):
+        assert {key: found[key] for key in ("rank", "image", "name", "label", "response")} == {
+            key: row[key] for key in ("rank", "image", "name", "label", "response")
+        }
+        assert found["box"] == boxes(row)
+        assert found["position"] == [row["position_y"], row["position_x"]]
+
+
+def test_units_are_neighbours_where_they_are_stored(api):
+    facts = ask(api, "layers/conv2/units/1")
+    assert (facts["previous"], facts["next"]) == (0, 4)
+    assert ask(api, "layers/conv2/units/edge")["direction"] == [1.0, -1.0, 0.5, 0.0]
+
+
+@pytest.mark.parametrize("table", ["responses", "faithfulness", "subfeatures"])
+@pytest.mark.parametrize(("layer", "unit"), [("conv3", "1"), ("conv3", "3"), ("conv2", "edge")])
+def test_tables_of_a_unit_in_every_form(api, local, table, layer, unit):
+    stored = getattr(local.layer(layer).unit(unit), table)()
+    path = f"layers/{layer}/units/{unit}/{table}"
+    found = ask(api, path, limit=1000)
+    assert found["total"] == stored.num_rows
+    assert found["rows"] == plain(stored.to_pylist())
+    parquet = api.get(path, params={"format": "parquet"})
+    assert pq.read_table(io.BytesIO(parquet.content)).to_pylist() == stored.to_pylist()
+    name = f"{layer}-{unit}-{table}.parquet"
+    assert parquet.headers["content-disposition"] == f'attachment; filename="{name}"'
+    text = api.get(path, params={"format": "csv"})
+    assert text.headers["content-type"] == "text/csv; charset=utf-8"
+    assert text.text.splitlines()[0].replace('"', "").split(",") == stored.column_names
+    if stored.num_rows:
+        assert arrow_csv.read_csv(io.BytesIO(text.content)).num_rows == stored.num_rows
+
+
+@pytest.mark.parametrize(
+    ("question", "meant"),
+    [
+        ({}, {"keep": 0.1}),
+        ({"keep": 0.5}, {"keep": 0.5}),
+        ({"kernels": 7, "criterion": "magnitude"}, {"kernels": 7, "criterion": "magnitude"}),
+        ({"keep": 0.3, "images": "3,0"}, {"keep": 0.3, "images": [3, 0]}),
+    ],
+)
+def test_a_circuit(api, local, question, meant):
+    circuit = local.layer("conv3").unit(1).circuit(**meant)
+    found = ask(api, "layers/conv3/units/1/circuit", limit=1000, **question)
+    assert found["rows"] == plain(circuit.kernels().to_pylist())
+    assert found["layers"] == circuit.layers().to_pylist()
+    assert found["title"] == circuit.title
+    assert (found["kernels"], found["reachable"]) == (len(circuit), len(circuit.reachable))
+    best = ask(api, "layers/conv3/units/1/circuit", order="score", limit=2, **question)["rows"]
+    assert best == sorted(found["rows"], key=lambda r: (-r["score"], r["position"]))[:2]
+    csv = api.get("layers/conv3/units/1/circuit", params={**question, "format": "csv"})
+    assert len(csv.text.splitlines()) == 1 + len(circuit)
+
+
+def test_two_circuits_are_compared(api, local):
+    one, two = local.layer("conv3").unit(2), local.layer("conv2").unit("edge")
+    a, b = one.circuit(keep=0.5, images=[2]), two.circuit(kernels=9)
+    found = ask(
+        api,
+        "compare",
+        **{
+            "left.layer": "conv3",
+            "left.unit": 2,
+            "left.keep": 0.5,
+            "left.images": "2",
+            "right.layer": "conv2",
+            "right.unit": "edge",
+            "right.kernels": 9,
+        },
+    )
+    assert found["iou"] == a.iou(b)
+    assert found["shared"] == len(a & b)
+    assert found["only_left"] == len(a - b)
+    assert found["only_right"] == len(b - a)
+    assert found["left"]["title"] == a.title
+    assert [(row["convolution"], row["iou"]) for row in found["convolutions"]] == [
+        (row["convolution"], row["iou"]) for row in a.iou_by_layer(b).to_pylist()
+    ]
+    rows = {row["convolution"]: row["kernels"] for row in (a - b).layers().to_pylist()}
+    assert {row["convolution"]: row["left"] for row in found["convolutions"]} == rows
+
+
+def test_groups_and_what_they_preserve(api, local):
+    unit = local.layer("conv3").unit(0)
+    found = ask(api, "layers/conv3/units/0/groups")
+    assert found["rows"] == unit.groups().table().to_pylist()
+    assert found["groups"] == 2
+    assert found["silhouette"] == 0.6
+    assert found["polysemanticity"] == unit.polysemanticity().value
+    kept = ask(api, "layers/conv3/units/0/selectivity")
+    assert kept["rows"] == plain(unit.contrast().to_pylist())
+    stored = local.reader.contrast(unit.commit)
+    assert ask(api, "layers/conv3/units/0/contrast")["rows"] == stored.to_pylist()
+
+
+def test_a_map_of_the_top_images(api, local):
+    table = local.layer("conv3").unit(0).projection()
+    found = ask(api, "layers/conv3/units/0/map")
+    assert found["points"] == table.to_pylist()
+    assert len(found["explained"]) == 2
+    parquet = api.get("layers/conv3/units/0/map", params={"format": "parquet"})
+    assert pq.read_table(io.BytesIO(parquet.content)).num_rows == table.num_rows
+
+
+def test_similar_units(api, local):
+    table = local.layer("conv3").unit(0).similar(keep=0.5, limit=10)
+    found = ask(api, "layers/conv3/units/0/similar", keep=0.5)
+    names = table.column_names
+    assert [{key: row[key] for key in names} for row in found["rows"]] == table.to_pylist()
+    assert {row["image"] for row in found["rows"]} == {2}
+    part = ask(api, "layers/conv3/units/0/similar", keep=0.5, offset=1, limit=1)
+    assert part["rows"] == found["rows"][1:2]
+
+
+@pytest.mark.parametrize("question", [{}, {"out": 2}, {"in": 5}, {"out": 2, "in": 5}])
+def test_which_units_use_a_kernel(api, local, question):
+    meant = {{"in": "channel"}.get(key, key): value for key, value in question.items()}
+    table = local.layer("conv3").uses("conv2", keep=0.5, **meant)
+    found = ask(api, "layers/conv3/uses", convolution="conv2", keep=0.5, **question)
+    assert found["rows"] == plain(table.to_pylist())
+    assert found["keep"] == 0.5
+
+
+def test_diagrams(api, local):
+    circuit = local.layer("conv3").unit(0).circuit(keep=0.5)
+    path = "layers/conv3/units/0/diagram"
+    found = api.get(path, params={"keep": 0.5, "edges": 10})
+    assert found.text == circuit.diagram(edges=10).to_json()
+    vector = api.get(f"{path}.svg", params={"keep": 0.5})
+    assert vector.headers["content-type"] == "image/svg+xml"
+    assert vector.text == circuit.diagram().svg()
+    both = ask(
+        api,
+        "compare/diagram",
+        **{"left.layer": "conv3", "left.unit": 0, "right.layer": "conv3", "right.unit": 1},
+    )
+    assert len(both["sides"]) == 2
+
+
+def test_images_and_their_pictures(api, local):
+    table = local.images()
+    assert ask(api, "images")["rows"] == table.to_pylist()
+    assert [row["id"] for row in ask(api, "images", label="cat")["rows"]] == [0, 4]
+    assert [row["id"] for row in ask(api, "images", split="held_out")["rows"]] == [4]
+    assert [row["id"] for row in ask(api, "images", q="<B>")["rows"]] == [2]
+    assert ask(api, "images/2") == table.slice(2, 1).to_pylist()[0]
+    picture = api.get("images/2/picture")
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert picture.content == local.images(pictures=True)["picture"][2].as_py()
+
+
+@pytest.mark.parametrize("image", [0, 2, 4])
+@pytest.mark.parametrize("layer", [None, "conv2"])
+def test_units_that_respond_to_an_image(api, local, image, layer):
+    table = local.responding(image, layer=layer, limit=100)
+    question = {} if layer is None else {"layer": layer}
+    found = ask(api, f"images/{image}/units", **question)
+    names = ["layer", "unit", "name", "place", "rank", "response", "share", "maximum"]
+    expected = plain(table.select(names).to_pylist())
+    assert [{key: row[key] for key in names} for row in found["rows"]] == expected
+    assert found["rows"][0]["box"] == [0, 3, 7, 9]
+    assert found["progress"]["read"] == found["progress"]["of"]
+    csv = api.get(f"images/{image}/units", params={**question, "format": "csv"})
+    assert len(csv.text.splitlines()) == 1 + table.num_rows
+
+
+def test_response_maps(api, local):
+    unit = local.layer("conv3").unit(0)
+    maps = local.reader.response_maps(unit.commit)
+    found = ask(api, "layers/conv3/units/0/response-map/0")  # of rank 1
+    assert (found["height"], found["width"], found["rank"]) == (6, 6, 1)
+    assert found["values"] == [[round(float(v), 6) for v in row] for row in maps[1]]
+
+
+def test_crops_of_a_channel(api, local):
+    found = ask(api, "layers/conv3/channels/conv1/3")
+    table = local.reader.channels("conv3").to_pylist()
+    rows = [row for row in table if (row["convolution"], row["channel"]) == ("conv1", 3)]
+    assert found["rows"] == rows
+
+
+def test_search(api, local):
+    found = ask(api, "search", q="conv", limit=3)
+    assert found["rows"] == local.search("conv", limit=3).to_pylist()
+    assert not ask(api, "search", q="conv", limit=1)["complete"]
+    assert ask(api, "search", q="EDGE")["rows"][0]["unit"] == 4
+
+
+def test_lists_say_which_rows_they_have(api):
+    found = ask(api, "images", offset=4, limit=10)
+    assert {key: found[key] for key in ("total", "offset", "limit")} == {
+        "total": 6,
+        "offset": 4,
+        "limit": 10,
+    }
+    assert len(found["rows"]) == 2
+    assert ask(api, "layers/conv2/units")["note"] == "1 unit is not computed yet"
+
+
+def test_a_table_of_nothing_has_its_columns(api):
+    empty = api.get("layers/conv3/units/3/faithfulness", params={"format": "parquet"})
+    assert isinstance(pq.read_table(io.BytesIO(empty.content)), pa.Table)
+    assert ask(api, "layers/conv3/units/3/faithfulness")["rows"] == []

@@ -1,0 +1,119 @@
+"""What a client has need not be sent again, and nothing old is taken for new."""
+
+from __future__ import annotations
+
+import gzip
+
+import httpx
+import pytest
+
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.writer import Writer
+from tests.service.places import served
+
+PATHS = [
+    "atlas",
+    "layers/conv3/units",
+    "layers/conv3/units/0",
+    "layers/conv3/units/0/faithfulness",
+    "layers/conv3/units/0/circuit?keep=0.5",
+    "layers/conv3/units/0/diagram?keep=0.5",
+    "images/2/picture",
+    "objects/images.parquet",
+    "names/layers",
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_has_not_changed_is_not_sent_again(api, path):
+    first = api.get(path)
+    tag = first.headers["etag"]
+    assert tag.startswith('"')
+    for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
+        again = api.get(path, headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["etag"] == tag
+    other = api.get(path, headers={"If-None-Match": '"other"'})
+    assert (other.status_code, other.content) == (200, first.content)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_head_has_the_headers_of_a_get(api, path):
+    got, head = api.get(path), api.head(path)
+    assert head.content == b""
+    assert head.status_code == 200
+    for name in ("etag", "content-type", "content-length", "cache-control"):
+        assert head.headers.get(name) == got.headers.get(name), name
+
+
+def test_another_question_has_another_tag(api):
+    tags = {
+        api.get(f"layers/conv3/units/{unit}/circuit?keep={keep}").headers["etag"]
+        for unit in (0, 1)
+        for keep in (0.5, 0.1)
+    }
+    assert len(tags) == 4
+
+
+def test_a_large_answer_is_compressed_for_who_takes_it(api):
+    path = "layers/conv3/units"
+    plain = api.get(path, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    with api.stream("GET", path, headers={"Accept-Encoding": "gzip"}) as packed:
+        data = b"".join(packed.iter_raw())
+        assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(data) == plain.content
+    assert len(data) < len(plain.content) / 2
+    assert packed.headers["etag"] != plain.headers["etag"]
+    assert packed.headers["vary"] == "Accept-Encoding"
+    refused = api.get(path, headers={"Accept-Encoding": "gzip;q=0"})
+    assert "content-encoding" not in refused.headers
+
+
+def test_what_names_its_version_may_be_kept_for_ever(api):
+    def lasting(path: str, version: str | None) -> bool:
+        query = {} if version is None else {"v": version}
+        return "immutable" in api.get(path, params=query).headers["cache-control"]
+
+    atlas, unit = api.get("atlas").json()["version"], api.get("layers/conv3/units/0").json()
+    assert lasting("images/2/picture", atlas)
+    assert lasting("layers/conv3/units/0/faithfulness", unit["version"])
+    assert not lasting("images/2/picture", None)
+    assert not lasting("images/2/picture", "other")
+    assert api.get("images/2/picture").headers["cache-control"] == "no-cache"
+    assert api.get("atlas").headers["cache-control"] == "no-cache"
+
+
+def test_a_growing_atlas_is_seen_to_grow(tmp_path, write, record):
+    write(tmp_path / "atlas")
+    reader = Reader(tmp_path / "atlas")
+    with (
+        served(create_app(tmp_path / "atlas", limits=Limits(fresh_s=0))) as address,
+        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+    ):
+        before = {path: api.get(path) for path in (*PATHS[:4], "layers/conv2/units")}
+        planned = api.get("layers/conv2/units/2").json()
+        assert planned["state"] == "planned"
+        new = record("conv2", 1)
+        moved = type(new.key)(new.key.model, "conv2", 2)
+        unit = type(new)(**{**vars(new), "key": moved})
+        Writer(reader.objects, reader.header, reader.layer("conv2")).commit(unit)
+        assert api.get("layers/conv2/units/2").json()["state"] == "done"
+        rows = api.get("layers/conv2/units").json()["rows"]
+        assert [row["state"] for row in rows] == ["done"] * 4
+        for path, old in before.items():
+            again = api.get(path, headers={"If-None-Match": old.headers["etag"]})
+            changed = path in ("atlas", "layers/conv2/units")
+            assert again.status_code == (200 if changed else 304), path
+
+
+def test_an_atlas_in_place_of_another_is_another(tmp_path, write):
+    """The same addresses, as of a second atlas on the same port."""
+    tags = []
+    for name in ("one", "two"):
+        write(tmp_path / name, weights=name.encode())
+        with served(create_app(tmp_path / name)) as address:
+            tags.append(httpx.get(f"{address}/api/v1/images/2/picture").headers["etag"])
+    assert tags[0] != tags[1]

@@ -1,0 +1,152 @@
+"""Whatever goes wrong is told in one shape, with our kinds, and nothing of the inside."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from circuit_atlas.service.web import served as served_module
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.service.web.limits import Limits
+from tests.service.places import served
+
+CIRCUIT = "layers/conv3/units/0/circuit"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("nothing", 404, "there is nothing at"),
+        ("layers/conv9", 404, "no layer 'conv9': did you mean"),
+        ("layers/conv3/units/5", 404, "no unit 5; units go from 0 to 4"),
+        ("layers/conv2/units/edgy", 404, "did you mean 'edge'"),
+        ("layers/conv3/units/4/circuit", 400, "failed (non_finite"),
+        ("layers/conv3/units/3/circuit", 400, "is dead"),
+        ("layers/conv2/units/2/faithfulness", 400, "is not computed yet"),
+        ("images/6", 404, "no image 6: their ids go from 0 to 5"),
+        ("images/5/picture", 404, "image 5 was left out: it is cut"),
+        ("images/x", 422, "image='x' is refused"),
+        ("images/-1", 422, "image="),
+        ("images?limit=0", 422, "limit='0' is refused"),
+        ("images?limit=1001", 400, "limit=1001 is too large: a page of JSON has up to 1000"),
+        ("images?offset=99999999999", 422, "offset="),
+        ("images?limt=3", 400, "no parameter 'limt' here: did you mean 'limit'"),
+        ("images?format=xml", 422, "format='xml'"),
+        (f"{CIRCUIT}?keep=0", 422, "keep='0' is refused"),
+        (f"{CIRCUIT}?keep=nan", 422, "keep='nan' is refused"),
+        (f"{CIRCUIT}?keep=0.1&kernels=3", 400, "give either keep"),
+        (f"{CIRCUIT}?kernels=45", 400, "give 1 to 44"),
+        (f"{CIRCUIT}?criterion=snp", 400, "no criterion 'snp'"),
+        (f"{CIRCUIT}?images=4", 400, "no scores of image 4"),
+        (f"{CIRCUIT}?images=a", 422, "images='a' is refused"),
+        (f"{CIRCUIT}?images=1,", 422, "images="),
+        (f"{CIRCUIT}?images={','.join('1' * 300)}", 400, "300 images are too many"),
+        (f"{CIRCUIT}?criterion={'c' * 300}", 422, "criterion="),
+        ("layers/conv3/units/0/diagram?edges=20001", 422, "edges='20001'"),
+        ("layers/conv3/units/0/similar?keep=0.3", 400, "no stored fraction"),
+        ("layers/conv3/uses", 422, "convolution="),
+        ("layers/conv3/uses?convolution=conv9", 400, "no convolution 'conv9'"),
+        ("layers/conv3/uses?convolution=conv1&out=8", 400, "out=8 is out of range"),
+        ("layers/conv3/units?sort=nothing", 400, "no column 'nothing'"),
+        ("layers/conv3/units?min.unit=a", 400, "min.unit='a' is no number"),
+        ("layers/conv3/units?min.unit=1e999", 400, "no finite number"),
+        ("layers/conv3/units?max.name=1", 400, "only numbers have bounds"),
+        ("layers/conv3/units?state=lost", 422, "state="),
+        ("layers/conv3/units?split=left", 422, "split="),
+        ("layers/conv3/units?threshold=2", 422, "threshold="),
+        ("layers/conv3/units/0/response-map/4", 400, "maps of its top images alone (2, 0, 3)"),
+        ("layers/conv3/units/0/features/positive", 404, "no feature image 'positive'"),
+        ("layers/conv3/channels/conv1/8", 404, "no channel 8 of a convolution 'conv1'"),
+        ("channels/conv9/0/features", 404, "no layer of the atlas has a channel 0"),
+        ("compare?left.layer=conv3&left.unit=0", 422, "right.layer="),
+        ("search", 422, "q="),
+        (f"search?q={'q' * 300}", 422, "q="),
+        ("objects/nothing.json", 404, "an atlas has no object"),
+        ("objects/layers/conv9/layer.json", 404, "there is no object"),
+    ],
+)
+def test_a_bad_question_gets_a_4xx_that_says_why(api, path, status, message):
+    found = api.get(path)
+    assert found.status_code == status, found.text
+    error = found.json()["error"]
+    assert error["kind"] == "query"
+    assert message in error["message"]
+    assert "\n" not in error["message"]
+    assert found.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_nothing_but_reading_is_answered(api, method):
+    found = api.request(method, "atlas")
+    assert found.status_code == 405
+    assert found.headers["allow"] == "GET, HEAD"
+    assert found.json()["error"]["kind"] == "query"
+
+
+def test_a_long_address_is_refused(api):
+    found = api.get("search", params={"q": "x" * 9000})
+    assert found.status_code == 414
+    assert "longer than 8192 bytes" in found.json()["error"]["message"]
+
+
+def test_an_altered_atlas_is_a_fault_of_the_atlas(tmp_path, write):
+    write(tmp_path / "atlas")
+    (file,) = tmp_path.glob("atlas/layers/conv3/units/0/*/responses.parquet")
+    file.write_bytes(b"nothing")
+    with served(create_app(tmp_path / "atlas")) as address:
+        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses")
+        rows = httpx.get(f"{address}/api/v1/layers/conv3/units").json()["rows"]
+    assert found.status_code == 500
+    error = found.json()["error"]
+    assert error["kind"] == "corrupt"
+    assert error["message"].startswith("atlas/layers/conv3/units/0/")
+    assert "is cut or altered" in error["message"]
+    # One unit that cannot be read takes none of the others with it.
+    assert "cut or altered" in rows[0]["error"]
+    assert rows[1]["error"] is None
+    assert rows[1]["r"]
+    for text in (found.text, *map(str, rows)):
+        assert str(tmp_path) not in text
+
+
+def test_a_store_that_is_gone_is_to_be_asked_again(place):
+    with served(create_app(place)) as upstream:
+        app = create_app(upstream, limits=Limits(fresh_s=0))
+    with served(app) as address:
+        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses", timeout=30)
+    assert found.status_code == 503
+    assert found.headers["retry-after"] == "1"
+    assert found.json()["error"]["kind"] == "store"
+    assert upstream not in found.text
+
+
+def test_a_fault_of_ours_shows_nothing_of_the_inside(address, monkeypatch, caplog):
+    def fail(*given: object) -> None:
+        del given
+        raise ZeroDivisionError("secret of the inside")
+
+    monkeypatch.setattr(served_module.Served, "view", fail)
+    found = httpx.get(f"{address}/api/v1/layers/conv3")
+    assert found.status_code == 500
+    assert found.json()["error"]["kind"] == "internal"
+    assert "secret" not in found.text
+    assert "nosniff" in found.headers["x-content-type-options"]
+    assert "secret of the inside" in caplog.text
+
+
+def test_an_answer_larger_than_allowed_is_refused(place):
+    with served(create_app(place, limits=Limits(answer_bytes=500))) as address:
+        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses?limit=1000")
+    assert found.status_code == 413
+    assert "more than 500" in found.json()["error"]["message"]
+
+
+def test_scores_that_take_too_much_are_refused(place):
+    with served(create_app(place, limits=Limits(score_bytes=10, mask_bytes=10))) as address:
+        for path in ("map", "groups"):
+            found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/{path}")
+            assert found.status_code == 413
+        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/similar")
+        assert found.status_code == 413
+        rows = httpx.get(f"{address}/api/v1/layers/conv3/units").json()["rows"]
+        assert rows[0]["polysemanticity"] is None
