@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,10 +70,20 @@ def criterion_of(spec: FeaturesSpec, header: AtlasHeader) -> str:
     return criterion
 
 
+def variants_of_unit(header: AtlasHeader, spec: FeaturesSpec, *, groups: int) -> tuple[str, ...]:
+    """Names of the pictures of a unit with so many sub-feature groups that have circuits of their
+    own, without a look at the circuits."""
+    criterion = criterion_of(spec, header)
+    return tuple(
+        variant_name(sign) if fraction is None else variant_name(sign, criterion, fraction, group)
+        for sign, fraction, group in _outline(spec, groups)
+    )
+
+
 def aims_of_unit(
     reader: Reader, commit: Commit, spec: FeaturesSpec, *, groups: Sequence[tuple[int, ...]]
 ) -> tuple[Aim, ...]:
-    """The pictures of a unit that is done.
+    """The pictures of a unit that is done, in the order of `variants_of_unit`.
 
     Args:
         reader: of the atlas.
@@ -81,20 +91,30 @@ def aims_of_unit(
         spec: which pictures.
         groups: ids of the images of each sub-feature group, see `groups_of`.
     """
-    header = reader.header
-    criterion = criterion_of(spec, header)
-    signs: tuple[Sign, ...] = ("positive", "negative") if spec.negative else ("positive",)
-    aims = [Aim(commit.key, sign) for sign in signs]
-    for fraction in spec.fractions:
-        mask = circuit_mask(reader, commit, criterion, fraction)
-        kernels = int(mask.sum())
-        one = FeatureCircuit(criterion, header.ablations[0], fraction, kernels, None, None)
-        aims += [Aim(commit.key, sign, one, mask) for sign in signs]
-        for group, images in enumerate(groups):
+    criterion, ablation = criterion_of(spec, reader.header), reader.header.ablations[0]
+    circuits: dict[tuple[float, int | None], tuple[FeatureCircuit, NDArray[np.bool_]]] = {}
+    aims = []
+    for sign, fraction, group in _outline(spec, len(groups)):
+        if fraction is None:
+            aims.append(Aim(commit.key, sign))
+            continue
+        if (fraction, group) not in circuits:
+            images = None if group is None else groups[group]
             mask = circuit_mask(reader, commit, criterion, fraction, images=images)
-            one = FeatureCircuit(criterion, header.ablations[0], fraction, kernels, group, images)
-            aims.append(Aim(commit.key, "positive", one, mask))
+            kernels = int(mask.sum())
+            one = FeatureCircuit(criterion, ablation, fraction, kernels, group, images)
+            circuits[fraction, group] = one, mask
+        aims.append(Aim(commit.key, sign, *circuits[fraction, group]))
     return tuple(aims)
+
+
+def _outline(spec: FeaturesSpec, groups: int) -> Iterator[tuple[Sign, float | None, int | None]]:
+    """Sign, kept fraction and group of each picture of a unit; no fraction for the network."""
+    signs: tuple[Sign, ...] = ("positive", "negative") if spec.negative else ("positive",)
+    for fraction in (None, *spec.fractions):
+        yield from ((sign, fraction, None) for sign in signs)
+        if fraction is not None:
+            yield from (("positive", fraction, group) for group in range(groups))
 
 
 def groups_of(reader: Reader, commit: Commit, spec: FeaturesSpec) -> tuple[tuple[int, ...], ...]:

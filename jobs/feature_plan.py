@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from circuit_atlas.jobs.feature_aims import aims_of_unit, criterion_of, groups_of, nodes_of
+from circuit_atlas.jobs.feature_aims import criterion_of, groups_of, nodes_of, variants_of_unit
 from circuit_atlas.jobs.plan import Build, Task
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.storage_schema.errors import QueryError
@@ -68,8 +68,9 @@ def plan_features(build: Build, spec: BuildSpec, reader: Reader) -> FeaturePlan:
         has = reader.feature_variants(layer)
         missing = []
         for commit in live:
-            aims = aims_of_unit(reader, commit, wanted, groups=groups_of(reader, commit, wanted))
-            if {aim.variant for aim in aims} - set(has.get(commit.unit, ())):
+            groups = len(groups_of(reader, commit, wanted))
+            names = variants_of_unit(reader.header, wanted, groups=groups)
+            if set(names) - set(has.get(commit.unit, ())):
                 missing.append(commit.unit)
         stored.setdefault(layer, set()).update(commit.unit for commit in live)
         skipped += len(live) - len(missing)

@@ -115,6 +115,9 @@ class FeatureWorker:
         """
         torch.set_num_threads(job.threads)
         keep_freed_memory()
+        tf32 = job.spec.circuits.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
         self._source = Source(job.spec)
         self._objects = open_store(job.spec.run.store)
         self._reader = Reader(self._objects)

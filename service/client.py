@@ -26,6 +26,7 @@ from circuit_atlas.service.analysis.sql import sql
 from circuit_atlas.service.analysis.summary import LayerTables, Protocol, distribution, summary
 from circuit_atlas.service.analysis.uses import uses
 from circuit_atlas.service.display import html_table
+from circuit_atlas.service.feature_image import FeatureImage
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
@@ -144,6 +145,12 @@ class Atlas:
                 these, fails or needs more memory, or the atlas is too old for one of the tables.
         """
         return sql(self, query)
+
+    def feature_images(self, convolution: str, channel: int) -> tuple[FeatureImage, ...]:
+        """Pictures made to drive an output channel of a convolution upstream of a layer; empty
+        where `circuit-atlas features` has made none. Those of a unit: `Unit.feature_images`."""
+        records = self.reader.feature_images(convolution, channel)
+        return tuple(FeatureImage(record, self.reader) for record in records)
 
     def status(self) -> pa.Table:
         """One row a layer: its name and how many units were asked for, are done, dead (their

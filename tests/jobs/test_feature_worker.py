@@ -15,7 +15,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from circuit_atlas.jobs.demo import photos, squeezenet1_1
-from circuit_atlas.jobs.feature_aims import aims_of_unit, circuit_mask, nodes_of
+from circuit_atlas.jobs.feature_aims import (
+    aims_of_unit,
+    circuit_mask,
+    nodes_of,
+    variants_of_unit,
+)
 from circuit_atlas.jobs.feature_plan import plan_features
 from circuit_atlas.jobs.feature_worker import FeatureJob
 from circuit_atlas.jobs.plan import Task, resolve
@@ -34,6 +39,7 @@ from tests.jobs.builds import lay_out, write_noise
 LAYER = "features.4.expand3x3"
 UNITS = (0, 20, 40)
 NODES = ("features.3.squeeze", (1, 5))
+NODE = ("features.3.squeeze", 5)
 
 
 def built(spec: BuildSpec, layer: str, units: tuple[int, ...]) -> Reader:
@@ -142,6 +148,8 @@ def test_what_is_recorded(demo):
     assert len(pictures) == 4
     assert [one.variant for one in reader.feature_images(NODES[0], 5)] == ["positive"]
     assert verify(reader.objects) == ()
+    (node,) = Atlas.open(spec.run.store).feature_images(*NODE)
+    assert (node.record.layer, node.record.unit, node.record.height) == (*NODE, 64)
     images = Atlas.open(spec.run.store).layer(LAYER).unit(20).feature_images()
     assert [image.variant for image in images] == [record.variant for record in records]
     assert images[0].png == images[0]._repr_png_() == reader.feature_picture(records[0])
@@ -216,6 +224,8 @@ def test_the_circuit_of_a_group_is_that_of_its_images(demo):
         "positive.actgrad.0.3.group0",
         "positive.actgrad.0.3.group1",
     ]
+    names = variants_of_unit(reader.header, spec.features, groups=2)
+    assert names == tuple(aim.variant for aim in aims)
     for aim, images in zip(aims[-2:], groups, strict=True):
         assert aim.circuit.images == images
         rows = reader.image_scores(commit, "actgrad")[[top.index(image) for image in images]]
@@ -232,8 +242,8 @@ import torch
 from torch import nn
 
 class Net(nn.Module):
-    """Units of `last`: 0 an edge; 1 the same everywhere; 2 how bright it is. The model takes pictures
-    of 24 x 24 pixels alone."""
+    """Units of `last`: 0 an edge; 1 the same everywhere; 2 how bright it is. The model takes
+    pictures of 24 x 24 pixels alone."""
 
     def __init__(self):
         super().__init__()
