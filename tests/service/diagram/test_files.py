@@ -1,0 +1,270 @@
+"""The forms a diagram is had in: vector file, picture, page, notebook; and the command."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections import Counter
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from circuit_atlas.service.cli import main
+from circuit_atlas.service.diagram import svg as svg_module
+from circuit_atlas.service.diagram.drawing import Diagram
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
+from circuit_atlas.storage_schema.features import OBJECTIVE, FeatureRecord, FeatureWriter
+from tests.service.diagram import wirings
+from tests.service.diagram.planted import picture, plant, unit_of
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(params=list(wirings.ALL))
+def diagram(request, tmp_path) -> Diagram:
+    return unit_of(tmp_path / "atlas", wirings.ALL[request.param](), 1).circuit(keep=1).diagram()
+
+
+def parsed(diagram: Diagram) -> tuple[ElementTree.Element, Counter[str]]:
+    root = ElementTree.fromstring(diagram.svg())
+    classes = Counter(name for element in root.iter() for name in element.get("class", "").split())
+    return root, classes
+
+
+def test_the_vector_file_holds_exactly_what_is_told_of(diagram):
+    root, classes = parsed(diagram)
+    content = diagram.content
+    assert classes["kernel"] == content.counts.drawn > 0
+    assert classes["node"] == len(content.nodes.band)
+    assert classes["wire"] == len(content.wires.end)
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert content.title in texts
+    for band in content.bands:
+        if band.kind == "channel":
+            assert band.name in texts or band.name.split(".", 1)[1] in texts
+    counts = content.counts
+    assert any(f"{counts.drawn} of {counts.on_path} kernels" in text for text in texts)
+    assert any(f"{counts.crossings_after} crossings" in text for text in texts)
+    assert not list(root.iter(f"{SVG}script"))
+
+
+def test_the_vector_file_fits_a_page(diagram):
+    root, _ = parsed(diagram)
+    width, height = (float(root.get(name).removesuffix("mm")) for name in ("width", "height"))
+    assert 60 < width <= svg_module.WIDTH_MM + 0.1
+    assert 20 < height <= svg_module.HEIGHT_MM + 0.1
+    box = [float(part) for part in root.get("viewBox").split()]
+    assert box[2] / box[3] == pytest.approx(width / height, rel=0.01)
+    # On a page, a name is 2.3 mm high.
+    sizes = {float(t.get("font-size")) * width / box[2] for t in root.iter(f"{SVG}text")}
+    assert min(sizes) == pytest.approx(2.3, abs=0.06)
+
+
+def test_pictures_are_embedded_once_and_weights_where_there_is_room(diagram):
+    root, classes = parsed(diagram)
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert len(ids) == len(set(ids))
+    images = list(root.iter(f"{SVG}image"))
+    used = {some[0][0] for some in diagram.content.nodes.crops if some}
+    assert {image.get("id") for image in images} == {f"picture-{number}" for number in used}
+    assert all(image.get("href").startswith("data:image/jpeg;base64,") for image in images)
+    targets = {u.get("href").removeprefix("#") for u in root.iter(f"{SVG}use")}
+    assert targets <= set(ids)
+    assert 0 < classes["weight"] <= diagram.content.counts.drawn
+
+
+def test_signs_and_sides_have_colours_of_their_own(tmp_path):
+    planted = wirings.fire()
+    size = len(planted.scores[0])
+    planted = replace(planted, contribution={1: np.where(np.arange(size) % 4, 1.0, -1.0)})
+    unit = unit_of(tmp_path / "atlas", planted, 1)
+    circuit = unit.circuit(keep=1)
+
+    def strokes(diagram: Diagram) -> Counter[str]:
+        root = ElementTree.fromstring(diagram.svg())
+        found: Counter[str] = Counter()
+        for group in root.iter(f"{SVG}g"):
+            own = [p for p in group if p.get("class") == "kernel"]
+            found[group.get("stroke")] += len(own)
+        return +found
+
+    content = circuit.diagram().content
+    signs = Counter(np.sign(content.edges.contribution).tolist())
+    assert strokes(circuit.diagram()) == {
+        svg_module.EXCITE: signs[1.0],
+        svg_module.INHIBIT: signs[-1.0],
+    }
+    other = unit.layer.unit(0).circuit(keep=0.5)
+    overlay = unit.circuit(keep=0.75).diagram(against=other)
+    sides = Counter(svg_module.SIDES[side] for side in overlay.content.edges.side)
+    assert len(sides) == 3
+    assert strokes(overlay) == sides
+
+
+def test_titles_cannot_break_out_of_a_file(tmp_path):
+    unit = unit_of(tmp_path / "atlas", wirings.plain(), 1)
+    circuit = replace(unit.circuit(keep=1), title='</script><b a="&">')
+    diagram = circuit.diagram()
+    assert ElementTree.fromstring(diagram.svg()).find(f"{SVG}title").text == circuit.title
+    assert "</script><b" not in diagram.html()
+    assert "<b a=" not in diagram._repr_html_()
+
+
+def test_the_page_asks_for_nothing_and_says_its_size(diagram):
+    html = diagram.html()
+    assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!data:|#)[^"']*["']""", html)
+    assert not re.findall(r"@import|url\((?!data:)|\bfetch\(|^import\s", html, re.MULTILINE)
+    used = {crop[0] for some in diagram.content.nodes.crops for crop in some}
+    assert html.count("data:image/jpeg") == len(used)
+    said = re.search(r"this page holds \d+ pictures, (\d+) kB in all", html)
+    assert int(said[1]) == pytest.approx(len(html.encode()) / 1000, abs=1)
+
+
+def test_a_notebook_gets_the_page_in_a_frame(diagram):
+    html = diagram._repr_html_()
+    assert html.startswith("<iframe")
+    assert unescape(re.search('srcdoc="([^"]*)"', html)[1]) == diagram.html()
+
+
+@pytest.mark.parametrize("name", ["x.svg", "x.html", "X.PNG"])
+def test_the_ending_says_what_is_written(tmp_path, diagram, name):
+    if name.endswith("PNG"):
+        pytest.importorskip("resvg_py")
+    path = diagram.save(tmp_path / name)
+    assert path == tmp_path / name
+    data = path.read_bytes()
+    start = {"svg": b"<svg", "html": b"<!doctype html>", "png": b"\x89PNG"}
+    assert data.startswith(start[name.lower().split(".")[1]])
+    assert [p.name for p in tmp_path.iterdir() if p.name != "atlas"] == [name]
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x", ".svg"])
+def test_other_endings_are_refused(tmp_path, diagram, name):
+    with pytest.raises(QueryError, match=r"end its name with '\.svg', '\.html' or '\.png'"):
+        diagram.save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, diagram, monkeypatch):
+    with pytest.raises(WriteError, match=r"cannot be written \(No such file"):
+        diagram.save(tmp_path / "missing" / "x.svg")
+    old = tmp_path / "x.svg"
+    old.write_text("before")
+
+    def full(self: Path, data: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(data[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(WriteError, match="No space left"):
+        diagram.save(old)
+    assert old.read_text() == "before"
+    assert {p.name for p in tmp_path.iterdir()} == {"atlas", "x.svg"}
+
+
+def test_the_picture_shows_lines_text_and_crops(tmp_path):
+    pytest.importorskip("resvg_py")
+    unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
+    diagram = unit.circuit(keep=1).diagram()
+    pixels = np.asarray(Image.open(io.BytesIO(diagram.png(width=1200))).convert("RGB")).astype(int)
+    assert pixels.shape[1] == 1200
+    assert (pixels[0, 0] == 255).all()
+
+    def near(colour: tuple[int, int, int], slack: int = 12) -> int:
+        return int((np.abs(pixels - colour).max(axis=2) < slack).sum())
+
+    assert near((0xB8, 0x48, 0x0A), 40) > 300
+    # The title's letters, in the top strip and nowhere else dark there.
+    assert (pixels[: pixels.shape[0] // 20] < 80).all(axis=2).sum() > 150
+    for number in range(3):
+        colour = Image.open(io.BytesIO(picture(number))).getpixel((5, 5))
+        assert near(colour) > 100
+
+
+def test_without_resvg_the_picture_says_what_to_install(diagram, monkeypatch):
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    with pytest.raises(QueryError, match=r"pip install 'circuit-atlas\[diagram\]'"):
+        diagram.png()
+
+
+def test_a_width_out_of_range_is_refused(diagram):
+    with pytest.raises(QueryError, match="width=0 is out of range: give 16 to 12000"):
+        diagram.png(width=0)
+
+
+def feature(layer: str, unit: int, variant: str = "positive") -> FeatureRecord:
+    return FeatureRecord(
+        model="toy.models:planted",
+        layer=layer,
+        unit=unit,
+        variant=variant,
+        sign="positive",
+        circuit=None,
+        objective=OBJECTIVE,
+        seed=0,
+        steps=1,
+        learning_rate=0.1,
+        height=4,
+        width=4,
+        tries=1,
+        response=2.0,
+        photo_response=1.0,
+        photo=0,
+        beats_photos=True,
+        contrast=0.2,
+        attempt=0,
+        objects=(),
+        compute_s=0.1,
+    )
+
+
+def test_feature_images_are_shown_where_there_are_any(tmp_path):
+    atlas = plant(tmp_path / "atlas", wirings.fire())
+    data = io.BytesIO()
+    Image.new("RGB", (4, 4), (10, 200, 30)).save(data, "PNG")
+    writer = FeatureWriter(atlas.reader.objects)
+    for layer, unit, variant in (
+        ("one", 2, "negative"),
+        ("one", 2, "positive"),
+        ("three", 0, "negative"),
+        ("target", 1, "positive"),
+    ):
+        writer.commit(feature(layer, unit, variant), data.getvalue())
+    circuit = atlas.layer("target").unit(1).circuit(keep=1)
+    diagram = circuit.diagram()
+    content = diagram.content
+    stored = {
+        (content.bands[band].name, content.nodes.channel[node]): content.nodes.feature[node]
+        for node, band in enumerate(content.nodes.band)
+        if content.nodes.feature[node]
+    }
+    assert stored == {("one", 2): "positive", ("three", 0): "negative", ("last", 1): "positive"}
+    assert diagram.html().count("data:image/png") == 3
+    assert diagram.svg().count("data:image/png") == 3
+    assert not any(circuit.diagram(features=False).content.nodes.feature)
+    record = atlas.reader.feature_image("one", 2, "positive")
+    (tmp_path / "atlas" / record.picture.path).unlink()
+    with pytest.raises(CorruptError):
+        diagram.html()
+
+
+def test_the_command_writes_a_file_and_says_what_is_in_it(tmp_path, capsys):
+    plant(tmp_path / "atlas", wirings.plain())
+    target = tmp_path / "x.svg"
+    words = ["diagram", str(tmp_path / "atlas"), "target", "1", "--keep", "0.5", "--output"]
+    assert main([*words, str(target), "--images", "2,0", "--edges", "12"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"\d+ of \d+ kernels on a path drawn", said)
+    assert said.endswith(f"written to {target}\n")
+    assert "of images 2 and 0" in target.read_text()
+    assert main([*words, str(tmp_path / "x.pdf")]) == 2
+    assert "end its name with" in capsys.readouterr().err
+    assert main([*words, str(target), "--images", "2,x"]) == 2
+    assert "'2,x' is no list of ids" in capsys.readouterr().err
