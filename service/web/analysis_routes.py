@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-import pyarrow as pa
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
@@ -116,7 +115,7 @@ class SimilarRow(BaseModel):
     iou: float = Field(description="Kernels of both circuits over kernels of either.")
     shared: int = Field(description="Kernels of both.")
     kernels: int = Field(description="Of its circuit.")
-    image: int | None = Field(description="The image it responds to most. Null: not read yet.")
+    image: int | None = Field(description="The image it responds to most. Null: none is ranked.")
     box: tuple[int, int, int, int] | None = Field(
         description="Receptive field of the maximum on it: top, left, bottom, right."
     )
@@ -283,23 +282,32 @@ async def similar(
 
     def render(view: LayerView, one: Unit, masks: LayerMasks) -> Rendered:
         table = masks.masks.similar(one.number, limit=limits.LISTED)
-        tops = served.tops(view, table["unit"].slice(paging.offset, paging.rows).to_pylist())
-        rest = [None] * (table.num_rows - paging.offset - len(tops))
-        before = [None] * min(paging.offset, table.num_rows)
-        images = [*before, *(top[0] if top else None for top in tops), *rest]
-        boxes = [*before, *(list(top[1]) if top else None for top in tops), *rest]
-        if paging.form == "json":
-            table = table.append_column("image", pa.array(images, pa.int32()))
-            table = table.append_column("box", pa.array(boxes, pa.list_(pa.int32())))
+        name = f"{one.layer.name}-{one.info.name}-similar"
+        if paging.form != "json":
+            return answer(table, SimilarRows, paging, name=name)
+        many = min(paging.rows, limits.DETAILED)
+        part = table.slice(paging.offset, many)
+        tops = served.tops(view, part["unit"].to_pylist())
         why = note(masks.read, masks.of, view.missing)
-        return answer(
-            table,
-            SimilarRows,
-            paging,
-            name=f"{one.layer.name}-{one.info.name}-similar",
-            complete=why is None,
-            note=why,
-            more=_chosen(masks, masks.read),
+        return to_json(
+            SimilarRows.model_validate(
+                {
+                    "total": table.num_rows,
+                    "offset": paging.offset,
+                    "limit": many,
+                    "complete": why is None,
+                    "note": why,
+                    **_chosen(masks, masks.read),
+                    "rows": [
+                        {
+                            **row,
+                            "image": None if top is None else top[0],
+                            "box": None if top is None else top[1],
+                        }
+                        for row, top in zip(part.to_pylist(), tops, strict=True)
+                    ],
+                }
+            )
         )
 
     return await served.answers.reply(request, locate)

@@ -160,9 +160,7 @@ class LayerDigests:
             table = reader.responses(commit)
             ids = table["image"].to_numpy()
             responses[ids] = table["response"].to_numpy()
-            ranks = table["rank"].to_pylist()
-            if 0 in ranks:
-                top = table.slice(ranks.index(0), 1).to_pylist()[0]
+            top = first_of(table)
             if commit.state == "done":
                 self._fill(reader.faithfulness(commit), measures, kernels)
                 if self._atlas.header.schema >= NETWORK_SINCE:
@@ -212,6 +210,15 @@ def protocols(header: AtlasHeader) -> tuple[Protocol, ...]:
     return tuple(
         Protocol(*names) for names in itertools.product(header.criteria, header.ablations, SPLITS)
     )
+
+
+def first_of(responses: pa.Table) -> dict[str, Any] | None:
+    """The row of the image with the largest response, or None where no image is ranked."""
+    ranks = responses["rank"].to_pylist()
+    if 0 not in ranks:
+        return None
+    row: dict[str, Any] = responses.slice(ranks.index(0), 1).to_pylist()[0]
+    return row
 
 
 def box_of(row: Mapping[str, Any]) -> Box:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from copy import copy
 
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web.answers import Answerer, digest
 from circuit_atlas.service.web.background import Background
-from circuit_atlas.service.web.digests import Box, Digests, LayerDigests, box_of
+from circuit_atlas.service.web.digests import Box, Digests, LayerDigests, box_of, first_of
 from circuit_atlas.service.web.errors import TooLargeError, found
 from circuit_atlas.service.web.feature_index import Features
 from circuit_atlas.service.web.guard import segment
@@ -87,13 +88,16 @@ class Served:
             found.read_all()
         return found
 
-    def tops(self, view: LayerView, units: list[int]) -> list[tuple[int, Box] | None]:
+    def tops(self, view: LayerView, units: Sequence[int]) -> list[tuple[int, Box] | None]:
         """The image that each unit responds to most, and the box of the maximum on it; None where
-        it has none or is not read yet."""
+        it has none. A file is read for each unit that is not read yet: for a page of them."""
         known = self.digests(view).units
         found: list[tuple[int, Box] | None] = []
         for unit in units:
-            top = known[unit].top if unit in known else None
+            if unit in known:
+                top = known[unit].top
+            else:
+                top = first_of(self.atlas.reader.responses(view.commits[unit]))
             found.append(None if top is None else (top["image"], box_of(top)))
         return found
 

@@ -1,0 +1,152 @@
+"""What takes long goes on in the background, and answers say how far it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import httpx
+import pytest
+
+from circuit_atlas.service import Atlas
+from circuit_atlas.service.web import digests as digests_module
+from circuit_atlas.service.web import layerwide
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.work import Work
+from circuit_atlas.storage_schema.errors import QueryError
+from tests.service.places import served
+
+PATHS = [
+    "layers/conv3/units",
+    "layers/conv3/distribution",
+    "images/2/units",
+    "layers/conv3/units/0/similar?keep=0.5",
+    "layers/conv3/uses?convolution=conv1",
+]
+
+
+@pytest.fixture
+def slow(place, monkeypatch):
+    """A server that reads one unit a step, and each step only when it is let."""
+    step = threading.Semaphore(0)
+    for module, owner in (
+        (digests_module, digests_module.LayerDigests),
+        (layerwide, layerwide.LayerMasks),
+        (layerwide, layerwide.LayerUses),
+    ):
+        monkeypatch.setattr(module, "_STEP", 1)
+        whole = owner.step
+
+        def waiting(self, whole=whole):
+            step.acquire()
+            return whole(self)
+
+        monkeypatch.setattr(owner, "step", waiting)
+    with (
+        served(create_app(place, limits=Limits(at_once=0))) as address,
+        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+    ):
+        yield api, step
+        step.release(1000)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_part_is_answered_at_once_and_the_whole_in_the_end(slow, api, path):
+    partly, step = slow
+    first = partly.get(path)
+    body = first.json()
+    assert not body["complete"]
+    assert body["progress"]["read"] < body["progress"]["of"]
+    assert "read so far" in body["note"]
+    step.release(1000)
+    deadline = time.monotonic() + 30
+    while body["progress"]["read"] < body["progress"]["of"]:
+        assert time.monotonic() < deadline
+        body = partly.get(path).json()
+    # A part must not be taken for the whole.
+    assert partly.get(path, headers={"If-None-Match": first.headers["etag"]}).status_code == 200
+    assert body == api.get(path).json()
+    assert body["note"] is None or "read so far" not in body["note"]
+
+
+def test_a_unit_that_is_not_read_yet_has_a_row(slow):
+    api, _ = slow
+    rows = api.get("layers/conv3/units").json()["rows"]
+    assert [row["state"] for row in rows] == ["done", "done", "done", "dead", "failed"]
+    assert rows[0]["kernels"] == 44
+    assert rows[0]["r"] == []
+    assert rows[0]["image"] is None
+
+
+class Count:
+    """A chore of some steps."""
+
+    def __init__(self, steps: int, done: list[str], name: str) -> None:
+        self.left, self.done, self.name = steps, done, name
+
+    def step(self) -> bool:
+        self.left -= 1
+        self.done.append(self.name)
+        if self.name == "broken":
+            raise QueryError("it cannot be read")
+        return self.left > 0
+
+
+def test_the_last_that_was_asked_for_comes_first_and_a_broken_one_stops_none():
+    work = Work(threads=1, waiting=1)
+    background = Background(work)
+    done: list[str] = []
+    held, going = threading.Event(), threading.Event()
+
+    class Hold:
+        def step(self) -> bool:
+            held.set()
+            going.wait(30)
+            return False
+
+    background.ask(Hold())
+    assert held.wait(30)
+    first, second, broken = Count(2, done, "1"), Count(2, done, "2"), Count(9, done, "broken")
+    assert background.ask(first)
+    assert background.ask(broken)
+    assert background.ask(second)
+    assert not background.ask(Count(1, done, "3"), most=4)
+    assert background.ask(second, most=4)  # it is there already
+    going.set()
+    deadline = time.monotonic() + 30
+    while len(done) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    background.close()
+    work.close()
+    assert done == ["2", "2", "broken", "1", "1"]
+    assert not background.ask(first)
+
+
+def test_what_is_kept_of_units_is_bounded(place):
+    app = create_app(place, limits=Limits(digest_bytes=1, cache_bytes=0))
+    with served(app) as address, httpx.Client(base_url=f"{address}/api/v1/") as api:
+        for layer in ("conv3", "conv2", "conv3"):
+            found = api.get(f"layers/{layer}/units").json()
+            assert found["progress"]["read"] == found["progress"]["of"]
+        assert app.state.served.answers.kept.used_bytes == 0
+        assert len(app.state.served._digests._layers) == 1
+
+
+def test_reading_a_unit_fails_for_that_unit_alone(tmp_path, write):
+    write(tmp_path / "atlas")
+    (file,) = tmp_path.glob("atlas/layers/conv3/units/1/*/faithfulness.parquet")
+    file.unlink()
+    atlas = Atlas.open(tmp_path / "atlas")
+    with served(create_app(atlas, limits=Limits(at_once=0))) as address:
+        deadline = time.monotonic() + 30
+        while True:
+            body = httpx.get(f"{address}/api/v1/layers/conv3/units").json()
+            if body["progress"]["read"] == body["progress"]["of"]:
+                break
+            assert time.monotonic() < deadline
+    assert "is missing" in body["rows"][1]["error"]
+    assert body["rows"][0]["r"]
+    assert body["rows"][2]["r"]

@@ -1,0 +1,145 @@
+"""Nothing outside the atlas can be read, however it is asked for."""
+
+from __future__ import annotations
+
+import http.client
+import shutil
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.service.web.guard import POLICY
+from circuit_atlas.service.web.limits import Limits
+from tests.service.places import served
+
+NASTY = [
+    "..",
+    "../secret.json",
+    "layers/../../secret.json",
+    "/etc/passwd",
+    "//etc/passwd",
+    "layers//conv3/layer.json",
+    "%2e%2e/secret.json",
+    "%2e%2e%2fsecret.json",
+    "..%2fsecret.json",
+    "%252e%252e%252fsecret.json",
+    "..%5csecret.json",
+    "..\\secret.json",
+    "%2fetc%2fpasswd",
+    "layers%2fconv3%2flayer.json",
+    "atlas.json%00",
+    "atlas.json%00.json",
+    "%00",
+    "%ff%fe",
+    "atlas.json%23",
+    "atlas.json%231",
+    "atlas.json%0a",
+    "atlas.json%20",
+    "atlas.json/",
+    "./atlas.json",
+    "%2e/atlas.json",
+    "layers/./conv3/layer.json",
+    ".hidden",
+    "secret.json",
+    "layers/conv3/secret.json",
+    "layers/conv3/commits/0.json.bak",
+    "layers/conv3/units/x/1/responses.parquet",
+    "C:%5cwindows%5cwin.ini",
+    "file:///etc/passwd",
+    "a" * 3000,
+]
+
+
+def raw(address: str, path: str, method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
+    """As it is written: other clients tidy a path up before they send it."""
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    try:
+        connection.putrequest(method, path)
+        connection.endheaders()
+        found = connection.getresponse()
+        headers = {name.lower(): value for name, value in found.getheaders()}
+        return found.status, found.read(), headers
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory, place):
+    """An atlas with other things beside it, within it, and links out of it."""
+    folder = tmp_path_factory.mktemp("raw")
+    shutil.copytree(place, folder / "atlas")
+    secret = folder / "secret.json"
+    secret.write_text("secret")
+    inside = folder / "atlas"
+    (inside / "secret.json").write_text("secret")
+    (inside / "layers" / "conv3" / "secret.json").write_text("secret")
+    (inside / "layers" / "conv3" / "commits" / "9.json").symlink_to(secret)
+    (inside / "layers" / "outside").symlink_to(folder / "other")
+    (folder / "other").mkdir()
+    (folder / "other" / "layer.json").write_text("secret")
+    (inside / "plans" / f"{'0' * 64}.json#1").write_text("secret")
+    with served(create_app(inside)) as address:
+        yield address
+
+
+@pytest.mark.parametrize("kind", ["objects", "listing", "names"])
+@pytest.mark.parametrize("path", NASTY)
+def test_nasty_paths(guarded, kind, path):
+    status, body, headers = raw(guarded, f"/api/v1/{kind}/{path}")
+    assert status in (400, 404, 422), body
+    assert b"secret" not in body.replace(b"secret.json", b"")
+    assert headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", ["layers/conv3/commits/9.json", "layers/outside/layer.json"])
+def test_links_out_of_the_atlas_are_not_followed(guarded, path):
+    status, body, _ = raw(guarded, f"/api/v1/objects/{path}")
+    assert (status, b"secret" in body) == (404, False)
+    folder = path.rpartition("/")[0]
+    listed = httpx.get(f"{guarded}/api/v1/listing/layers").json()["objects"]
+    assert path not in [entry["path"] for entry in listed]
+    names = httpx.get(f"{guarded}/api/v1/names/{folder}")
+    assert path.rpartition("/")[2] not in names.text
+
+
+def test_what_is_no_object_of_an_atlas_is_not_listed(guarded):
+    for folder in ("", "/layers", "/plans", "/layers/conv3"):
+        assert "secret" not in httpx.get(f"{guarded}/api/v1/listing{folder}").text
+        assert "secret" not in httpx.get(f"{guarded}/api/v1/names{folder}").text
+    assert "#" not in httpx.get(f"{guarded}/api/v1/listing").text
+
+
+def test_an_object_is_what_lies_there(guarded, place):
+    for path in ("atlas.json", "images.parquet", "layers/conv3/commits/0.json"):
+        status, body, headers = raw(guarded, f"/api/v1/objects/{path}")
+        assert (status, body) == (200, (place / path).read_bytes())
+        status, body, head = raw(guarded, f"/api/v1/objects/{path}", "HEAD")
+        assert (status, body) == (200, b"")
+        assert head["content-length"] == headers["content-length"]
+
+
+@pytest.mark.parametrize("path", ["/", "/api/v1/atlas", "/nothing", "/api/v1/objects/..", "/%ff"])
+def test_every_answer_has_the_headers_that_guard_a_browser(guarded, path):
+    _, _, headers = raw(guarded, path)
+    assert headers["content-security-policy"] == POLICY
+    assert "unsafe" not in POLICY
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_a_slash_in_a_name_is_part_of_the_name(guarded):
+    found = httpx.get(f"{guarded}/api/v1/layers/a%2F..%2Fb/units/50%25")
+    assert found.status_code == 404
+    assert "no layer 'a/../b'" in found.json()["error"]["message"]
+
+
+def test_objects_that_are_sent_at_once_are_counted(place):
+    with served(create_app(place, limits=Limits(streams=0))) as address:
+        found = httpx.get(f"{address}/api/v1/objects/atlas.json")
+        assert found.status_code == 503
+        assert found.json()["error"]["kind"] == "busy"
+    with served(create_app(place, limits=Limits(streams=1))) as address:
+        for _ in range(5):  # each is given back
+            assert httpx.get(f"{address}/api/v1/objects/atlas.json").status_code == 200
