@@ -28,7 +28,7 @@ body { margin: 0; padding: 0.9rem clamp(0.6rem, 2vw, 1.6rem) 1.2rem; background:
   color: var(--ink); font: 400 0.8125rem/1.4 var(--sans); }
 h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: anywhere; }
 .about { margin: 0 0 0.7rem; color: var(--ink-3); }
-.ca-diagram { --ca-stage: max(22rem, calc(100vh - 13.5rem)); }
+:root { --ca-stage: max(22rem, calc(100vh - 13.5rem)); }
 """
 
 

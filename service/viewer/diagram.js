@@ -16,7 +16,9 @@ options, all optional:
         feature}, feature the variant's name.
     onSelect(item): a node or kernel was isolated, or null again.
     onState(state): the state changed, a quarter of a second ago at least.
-    state: to begin with. linkTo(node): address of a page about a node, or null.
+    state: to begin with.
+    linkTo(node): address of a page about a node, or null.
+    wheel: "focus": the wheel zooms only where the drawing has the focus, so that pages scroll.
 state, plain and small, every key optional; what is as it was first is left out:
     fraction: kept, of the ladder in `data.rungs`.
     selection: "convolution:channel" of a node, "convolution:out:in" of a kernel.
@@ -208,7 +210,8 @@ export class Diagram {
     this.#theme();
     this.#listen();
     this.#resize();
-    this.setState(options.state ?? {}, { quiet: true });
+    Object.assign(this.#state, options.state);
+    this.#apply({ zoom: 0, table: 0, selection: 0, ...this.#state });
   }
 
   /** The state as it is now; see the head of this file. */
@@ -222,7 +225,10 @@ export class Diagram {
   }
 
   /** Changes what is given and leaves the rest; null or undefined takes a key back. */
-  setState(changes, { quiet = false } = {}) {
+  setState(given, { quiet = false } = {}) {
+    const same = ([name, value]) => String(value ?? "") === String(this.#state[name] ?? "");
+    const changes = Object.fromEntries(Object.entries(given).filter((entry) => !same(entry)));
+    if (!Object.keys(changes).length) return;
     for (const [name, value] of Object.entries(changes)) {
       if (value === null || value === undefined || value === "") delete this.#state[name];
       else this.#state[name] = value;
@@ -266,6 +272,7 @@ export class Diagram {
     dom.top = make("canvas", { class: "ca-layer", "aria-hidden": "true" });
     dom.card = make("div", { class: "ca-card", hidden: true });
     dom.current = make("div", { class: "ca-sr", id: `${id}-current`, role: "img" });
+    dom.chosen = make("div", { class: "ca-chosen", hidden: true });
     dom.note = make("p", { class: "ca-note", hidden: !data.note }, data.note);
     dom.stage = make(
       "div",
@@ -280,6 +287,7 @@ export class Diagram {
       dom.top,
       dom.note,
       dom.current,
+      dom.chosen,
       dom.card,
     );
     dom.help = make(
@@ -586,6 +594,7 @@ export class Diagram {
     const graph = this.#graph;
     this.#isolated = null;
     this.#dom.reset.disabled = !target;
+    this.#dom.chosen.hidden = !target;
     if (!target) return;
     const lines = new Uint8Array(graph.start.length);
     const points = new Uint8Array(graph.x.length);
@@ -617,6 +626,22 @@ export class Diagram {
     let kernels = 0;
     for (let e = 0; e < graph.edgeCount; e += 1) kernels += lines[e];
     this.#isolated = { lines, points, kernels };
+    this.#showChosen(target);
+  }
+
+  /** What is isolated, a way to its own page where it has one, and a way back. */
+  #showChosen(target) {
+    const link = target.node !== undefined && this.#options.linkTo?.(this.#graph.describe(target.node));
+    const back = () => {
+      this.#select(null);
+      this.#dom.stage.focus();
+    };
+    this.#dom.chosen.replaceChildren(
+      make("strong", {}, this.#titles(target).title),
+      make("span", { class: "ca-sub" }, `${number.format(this.#isolated.kernels)} kernels on its paths`),
+      ...(link ? [make("a", { href: link }, "Open its page")] : []),
+      make("button", { type: "button", "aria-label": "Show all kernels again", onclick: back }, "×"),
+    );
   }
 
   #drawn(line) {
@@ -1357,7 +1382,7 @@ export class Diagram {
   }
 
   #down(event) {
-    if (event.button || event.target.closest("a")) return;
+    if (event.button || event.target.closest(".ca-chosen")) return;
     const [x, y] = this.#at(event);
     this.#pointers.set(event.pointerId, { x, y, far: 0 });
     this.#dom.stage.setPointerCapture(event.pointerId);
@@ -1523,6 +1548,7 @@ export class Diagram {
       ".": () => this.#nextKernel(1),
     };
     const action = actions[event.key];
+    if (event.target !== this.#dom.stage && event.key !== "Escape") return;
     if (!action || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     this.#hover = null;
