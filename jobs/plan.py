@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from circuit_atlas.jobs.gradients import generic_operations
+from circuit_atlas.jobs.groups import MOST_GROUPS
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.memory import require
 from circuit_atlas.jobs.saliency import PER_IMAGE
@@ -196,8 +197,8 @@ def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int) -> int:
     protocols = len(header.criteria) * len(header.ablations) * rungs
     rows = images + 2 * protocols
     top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * rungs
-    # Of single images, and of the groups' circuits: more than two groups are rare.
-    rows += 3 * top_rows
+    # Of single images, and of the circuits of so many groups at most.
+    rows += (1 + min(MOST_GROUPS, header.top_images)) * top_rows
     return per_kernel * index.index.size + maps + _ROW_BYTES * rows + _UNIT_BYTES
 
 
