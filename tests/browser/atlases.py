@@ -51,8 +51,8 @@ def build_two_ways(place: Path, pictures: Path) -> None:
             "images": {"source": str(pictures), "held_out": 0.25},
             "layers": [{"name": "head", "units": "all", "directions": {"both": [0, 1, 1, 0, 0, 0]}}],
             "circuits": {
-                "criteria": ["actgrad", "snip", "random"],
-                "fractions": [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02],
+                "criteria": ["actgrad", "random"],
+                "fractions": [1.0, 0.5, 0.2, 0.1, 0.05],
                 "ablation": ["zero", "mean"],
                 "top_images": 16,
             },

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.browser.atlases import LAYER
 
 
@@ -49,6 +51,7 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
     for row in expected:
         percent = f"{float(format(row['share'] * 100, '.0f')):g} %"
         assert f"{percent} of its largest" in shown[row["unit"]]
+        assert re.search(rf"its {row['place'] + 1}(st|nd|rd|th) of 20 images", shown[row["unit"]])
     first = expected[0]["unit"]
     assert next(iter(shown)) == first
     tab.page.get_by_role("link", name="Its circuit of this picture").first.click()
@@ -76,4 +79,4 @@ def test_a_held_out_image_has_no_circuits_of_its_own(photos, tab):
     tab.open(photos.link("image", image=5))
     tab.settled()
     assert tab.page.get_by_role("link", name="Its circuit of this picture").count() == 0
-    assert "held out" in tab.page.locator(".responder").first.inner_text()
+    assert "held-out images" in tab.page.locator(".facts").inner_text()

@@ -34,7 +34,7 @@ export async function page(state, atlas) {
     key: (now) => query(now),
     load: (now) => get(["images", id, "units"], { ...query(now), limit: LIMIT }),
     empty: (found) => (found.rows.length ? null : "No unit's response to it is stored."),
-    draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, { id, atlas, scoring: facts.split === "scoring" }))),
+    draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, { id, atlas }))),
     files: () => tableFiles((format) => url(["images", id, "units"], { ...query(latest), format })),
   });
   const seen = facts.split === "left_out" || facts.problem;
@@ -78,7 +78,7 @@ export async function page(state, atlas) {
   };
 }
 
-function responder(row, { id, atlas, scoring }) {
+function responder(row, { id, atlas }) {
   const { name } = row;
   return h(
     "li",
@@ -103,9 +103,7 @@ function responder(row, { id, atlas, scoring }) {
       h(
         "p",
         { class: "dim" },
-        scoring
-          ? `its ${ordinal(row.place + 1)} of ${count(atlas.images.scoring, "scoring image")}`
-          : `${count(row.place, "scoring image")} of ${whole(atlas.images.scoring)} are above it`,
+        `its ${ordinal(row.place + 1)} of ${count(atlas.images.scoring + atlas.images.held_out, "image")}`,
       ),
       h(
         "div",

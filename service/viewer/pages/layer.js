@@ -28,7 +28,13 @@ export async function page(state, atlas) {
     const { criterion, ablation, split } = reading(now, atlas);
     return { criterion, ablation, split, threshold: THRESHOLD };
   };
-  const query = (now) => ({ ...protocol(now), at: reading(now, atlas).keep, ...filterQuery(now) });
+  const query = (now) => ({
+    ...protocol(now),
+    at: reading(now, atlas).keep,
+    ...filterQuery(now),
+    sort: now.sort ?? "unit",
+    order: now.order ?? "asc",
+  });
   const sizes = panel({
     title: "Circuit size",
     note: `The smallest stored circuit of each unit that reaches r ≥ ${THRESHOLD}. A bar filters the units.`,
@@ -52,19 +58,19 @@ export async function page(state, atlas) {
     title: "Units",
     height: "60vh",
     controls: [views],
-    key: (now) => [query(now), now.sort, now.order, now.from],
+    key: (now) => [query(now), now.from],
     look: (now) => [now.view, reading(now, atlas).rung],
     load: (now) =>
       get(["layers", layer, "units"], {
         ...query(now),
-        sort: now.sort ?? "unit",
-        order: now.order ?? "asc",
         offset: Number(now.from) || 0,
         limit: PAGE,
       }),
-    empty: (found) => (found.rows.length ? null : "No unit is like this: take a filter away."),
-    draw: (found, now) => {
+    empty: (found) => {
       announce(count(found.total, "unit"));
+      return found.rows.length ? null : "No unit is like this: take a filter away.";
+    },
+    draw: (found, now) => {
       filters.columns(found.columns);
       const rows = found.rows;
       return [

@@ -35,6 +35,7 @@ export function selection(atlas, facts, { layer, unit }, points) {
       const { criterion, keep } = reading(now, atlas);
       return { criterion, keep, images: list(now.images) };
     },
+    look: (now) => now.name,
     load: async (now) => {
       const images = list(now.images);
       const { criterion, keep } = reading(now, atlas);

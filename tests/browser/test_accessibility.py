@@ -1,0 +1,191 @@
+"""What can be checked of every page by reading it: names, headings, contrast, room."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser.atlases import LAYER, UNITS
+
+PAGES = {
+    "atlas": ("photos", {}),
+    "layer": ("photos", {"layer": LAYER}),
+    "layer as a table": ("photos", {"layer": LAYER, "view": "table"}),
+    "unit": ("two_ways", {"layer": "head", "unit": 0, "keep": 0.2}),
+    "unit with maps": ("photos", {"layer": LAYER, "unit": UNITS[0], "maps": 1, "chart": "table"}),
+    "dead unit": ("invented", {"layer": "conv3", "unit": 3}),
+    "images": ("photos", {}),
+    "image": ("photos", {"image": 4}),
+    "compare": (
+        "two_ways",
+        {
+            "left_layer": "head",
+            "left_unit": 0,
+            "left_group": 0,
+            "right_layer": "head",
+            "right_unit": 0,
+            "right_group": 1,
+        },
+    ),
+    "nothing compared": ("photos", {}),
+    "map": ("two_ways", {"layer": "head", "unit": 0, "images": "1,7"}),
+}
+NAMES = {
+    "layer as a table": "layer",
+    "unit with maps": "unit",
+    "dead unit": "unit",
+    "nothing compared": "compare",
+}
+
+# What of a page has no name, repeats an id, or skips a heading.
+READ = """() => {
+  const found = [];
+  const say = (what, element) => found.push(what + ": " + element.outerHTML.slice(0, 160));
+  const seen = (element) => element.checkVisibility();
+  const labelled = (element) => (element.getAttribute("aria-labelledby") ?? "").split(" ")
+    .map((id) => document.getElementById(id)?.textContent ?? "").join("").trim();
+  const name = (element) => labelled(element) || element.getAttribute("aria-label")?.trim()
+    || [...(element.labels ?? [])].map((label) => label.textContent).join("").trim()
+    || element.textContent.trim() || element.querySelector("img")?.alt;
+  for (const element of document.querySelectorAll("a, button, select, input, textarea, summary,"
+      + "[role=option], [role=application], [role=listbox], [tabindex='0'], fieldset")) {
+    if (seen(element) && !name(element)) say("no name", element);
+  }
+  for (const select of document.querySelectorAll("select, input")) {
+    const own = labelled(select) || select.getAttribute("aria-label")
+      || [...select.labels].map((label) => label.textContent).join("");
+    if (seen(select) && !own.trim()) say("no label", select);
+  }
+  for (const image of document.querySelectorAll("img")) {
+    if (!image.hasAttribute("alt")) say("no alt", image);
+  }
+  for (const drawing of document.querySelectorAll("svg")) {
+    const hidden = drawing.closest("[aria-hidden=true]");
+    if (!hidden && !drawing.getAttribute("aria-label")) say("no words", drawing);
+  }
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  for (const id of ids.filter((id, at) => ids.indexOf(id) !== at)) found.push("id twice: " + id);
+  for (const element of document.querySelectorAll("[aria-controls], [aria-describedby], label[for]")) {
+    for (const attribute of ["aria-controls", "aria-describedby", "for"]) {
+      const id = element.getAttribute(attribute);
+      if (id && !document.getElementById(id)) say("points nowhere", element);
+    }
+  }
+  const levels = [...document.querySelectorAll("h1, h2, h3, h4")].filter(seen)
+    .map((heading) => Number(heading.tagName[1]));
+  if (levels.filter((level) => level === 1).length !== 1) found.push("h1: " + levels);
+  levels.forEach((level, at) => {
+    if (at && level > levels[at - 1] + 1) found.push("a level is skipped: " + levels);
+  });
+  for (const landmark of ["header", "nav", "main"]) {
+    if (!document.querySelector(landmark)) found.push("no " + landmark);
+  }
+  return found;
+}"""
+
+# Text whose contrast with what is behind it is below 4.5 (WCAG 2.2, 1.4.3), and its colours.
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    const [r, g, b, a] = canvas.getImageData(0, 0, 1, 1).data;
+    return [r, g, b, a / 255];
+  };
+  const over = ([r, g, b, a], [x, y, z]) => [r * a + x * (1 - a), g * a + y * (1 - a),
+    b * a + z * (1 - a), 1];
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = (element) => {
+    const layers = [];
+    for (let at = element; at; at = at.parentElement) {
+      layers.push(rgba(getComputedStyle(at).backgroundColor));
+    }
+    return layers.reverse().reduce((below, layer) => over(layer, below), [255, 255, 255, 1]);
+  };
+  const found = new Set();
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement;
+    if (!walker.currentNode.textContent.trim() || !element.checkVisibility()) continue;
+    if (element.closest("[disabled], .unseen, .ca-sr, noscript, title, .ca-stage")) continue;
+    const style = getComputedStyle(element);
+    const colour = rgba(element.closest("svg") ? style.fill : style.color);
+    const ground = behind(element.closest("svg")?.parentElement ?? element);
+    const [a, b] = [light(over(colour, ground)), light(ground)].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    if (contrast < 4.5) {
+      found.add(contrast.toFixed(2) + " " + element.className + " " + element.textContent.slice(0, 40));
+    }
+  }
+  return [...found];
+}"""
+
+
+@pytest.fixture(params=PAGES)
+def link(request) -> str:
+    served, state = PAGES[request.param]
+    page = NAMES.get(request.param, request.param)
+    return request.getfixturevalue(served).link(page, **state)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_read_well_in_both_themes(window, link, scheme):
+    tab = window(color_scheme=scheme)
+    tab.open(link)
+    tab.settled()
+    assert tab.page.evaluate(READ) == []
+    assert tab.page.evaluate(CONTRAST) == []
+
+
+@pytest.mark.parametrize("width", [400, 2000])
+def test_nothing_runs_over_the_edge(window, link, width):
+    tab = window(width=width)
+    tab.open(link)
+    tab.settled()
+    assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    # Nor is anything cut by the page's edge, apart from what scrolls in a place of its own.
+    cut = tab.page.evaluate(
+        """() => [...document.querySelectorAll("main *, header *")].filter((element) => {
+            const box = element.getBoundingClientRect();
+            const inside = element.closest(".table, .plane, .picture, .ca-diagram, .unseen, svg");
+            return !inside && box.width && (box.right > innerWidth + 1 || box.left < -1);
+          }).map((element) => element.outerHTML.slice(0, 120))"""
+    )
+    assert cut == []
+
+
+def test_every_control_of_a_page_is_reached_with_tab(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.settled()
+    wanted = tab.page.evaluate(
+        """() => [...document.querySelectorAll("a[href], button, select, input")]
+            .filter((element) => element.checkVisibility() && !element.disabled).length"""
+    )
+    seen = set()
+    for _ in range(wanted + 5):
+        tab.page.keyboard.press("Tab")
+        seen.add(
+            tab.page.evaluate(
+                """() => {
+                  const all = [...document.querySelectorAll("*")];
+                  const outline = getComputedStyle(document.activeElement).outlineStyle;
+                  return [all.indexOf(document.activeElement), outline].join(" ");
+                }"""
+            )
+        )
+    reached = [one for one in seen if not one.startswith(("-1 ", "0 "))]
+    assert len(reached) >= wanted
+    body = tab.page.evaluate("[...document.querySelectorAll('*')].indexOf(document.body)")
+    unseen = [one for one in reached if one.endswith(" none") and not one.startswith(f"{body} ")]
+    assert unseen == []
+
+
+def test_results_are_announced(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.settled()
+    live = tab.page.get_by_role("status")
+    live.get_by_text("8 units").wait_for(state="attached")
+    tab.page.get_by_label("State").select_option("dead")
+    live.get_by_text("0 units").wait_for(state="attached")

@@ -1,0 +1,112 @@
+"""Every panel's menu: each file is what it says it is, and opens."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pyarrow.csv as arrow_csv
+import pyarrow.parquet as pq
+import pytest
+
+from tests.browser.atlases import LAYER, UNITS
+
+KINDS = {
+    "JSON": lambda path: json.loads(path.read_text()),
+    "CSV": lambda path: arrow_csv.read_csv(path),
+    "Parquet": lambda path: pq.read_table(path),
+    "SVG": lambda path: ElementTree.parse(path).getroot().tag.endswith("svg") or pytest.fail("no"),
+}
+
+
+def files(tab, of: str) -> dict[str, Path]:
+    """What each entry of a panel's menu gives, by the words on it."""
+    button = tab.page.get_by_role("button", name=f"Save {of}", exact=True)
+    found = {}
+    button.click()
+    entries = tab.page.locator(".menu ul:not([hidden]) li")
+    for place in range(entries.count()):
+        if place:
+            button.click()
+        entry = entries.nth(place).locator("a, button")
+        words = entry.inner_text().replace("\n", " ")
+        with tab.page.expect_download() as download:
+            entry.click()
+        found[words] = download.value.path()
+    return found
+
+
+def opened(found: dict[str, Path]) -> dict[str, object]:
+    return {words: KINDS[words.split()[0]](path) for words, path in found.items()}
+
+
+def test_the_atlas_and_a_layer(photos, tab):
+    tab.open(photos.link("atlas"))
+    found = opened(files(tab, "layers"))
+    assert found["CSV"]["layer"].to_pylist() == found["Parquet"]["layer"].to_pylist()
+    assert found["CSV"]["done"].to_pylist() == photos.atlas.status()["done"].to_pylist()
+    tab.open(photos.link("layer", layer=LAYER, order="desc"))
+    sizes = opened(files(tab, "circuit size"))
+    assert sizes["CSV"].num_rows == len(sizes["JSON"]["rows"]) == len(UNITS)
+    # The table as it is filtered and sorted.
+    tab.open(photos.link("layer", layer=LAYER, q="0", sort="unit", order="desc"))
+    units = opened(files(tab, "units"))
+    assert units["Parquet"]["unit"].to_pylist() == [30, 0]
+    assert [row["unit"] for row in units["JSON"]["rows"]] == [30, 0]
+
+
+def test_a_unit(photos, tab):
+    unit = photos.atlas.layer(LAYER).unit(UNITS[1])
+    tab.open(photos.link("unit", layer=LAYER, unit=UNITS[1], keep=0.05))
+    tab.settled()
+    top = opened(files(tab, "top images"))
+    assert top["Parquet responses"].equals(unit.responses())
+    faithful = opened(files(tab, "faithfulness against kept fraction"))
+    assert faithful["Parquet"].num_rows == unit.faithfulness().num_rows
+    assert set(faithful) == {"CSV", "Parquet", "JSON", "SVG chart"}
+    circuit = unit.circuit(keep=0.05)
+    kernels = f"{len(circuit):,} kernels"
+    saved = opened(files(tab, "circuit"))
+    assert set(saved) == {f"CSV {kernels}", f"Parquet {kernels}", f"JSON {kernels}", "SVG diagram"}
+    assert saved[f"CSV {kernels}"]["position"].to_pylist() == circuit.positions.tolist()
+    diagram = opened(files(tab, "circuit diagram"))
+    assert diagram["JSON what is drawn"]["counts"]["circuit"] == len(circuit)
+    similar = opened(files(tab, "units with the most similar circuits"))
+    assert similar["CSV"].num_rows == len(UNITS) - 1
+
+
+def test_groups_images_and_a_map(two_ways, tab):
+    unit = two_ways.atlas.layer("head").unit(0)
+    tab.open(two_ways.link("unit", layer="head", unit=0))
+    tab.settled()
+    groups = opened(files(tab, "sub-features"))
+    assert groups["Parquet groups"]["group"].to_pylist() == unit.groups().table()["group"].to_pylist()
+    assert groups["CSV preserved and leaked"].num_rows == unit.contrast().num_rows
+    tab.open(two_ways.link("map", layer="head", unit=0))
+    tab.settled()
+    saved = opened(files(tab, "its images, near where they use the same kernels"))
+    assert saved["Parquet"]["x"].to_pylist() == unit.projection()["x"].to_pylist()
+    tab.open(two_ways.link("images"))
+    images = opened(files(tab, "pictures as the network sees them"))
+    assert images["CSV"].num_rows == two_ways.atlas.images().num_rows
+    tab.open(two_ways.link("image", image=1))
+    tab.settled()
+    assert opened(files(tab, "units that respond to it most"))["CSV"].num_rows == 7
+
+
+def test_the_menu_is_used_with_keys(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    button = tab.page.get_by_role("button", name="Save units", exact=True)
+    button.focus()
+    button.press("Enter")
+    focused = "document.activeElement.textContent"
+    assert tab.page.evaluate(focused).startswith("CSV")
+    tab.page.keyboard.press("ArrowDown")
+    assert tab.page.evaluate(focused).startswith("Parquet")
+    tab.page.keyboard.press("ArrowUp")
+    tab.page.keyboard.press("ArrowUp")
+    assert tab.page.evaluate(focused).startswith("JSON")
+    tab.page.keyboard.press("Escape")
+    assert button.evaluate("element => element === document.activeElement")
+    assert button.get_attribute("aria-expanded") == "false"
