@@ -1,0 +1,159 @@
+"""`circuit-atlas serve` as a program: it says where it is, and ends as it is told to."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from circuit_atlas.service import Atlas, exits, serving
+from circuit_atlas.service.cli import main
+from circuit_atlas.storage_schema.errors import InputError
+
+# Tests that run in the background of a shell are deaf to Ctrl-C, and hand that down.
+HEARING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from circuit_atlas.service.cli import main
+sys.exit(main(["serve", *sys.argv[1:]]))
+"""
+# As if none of what builds need were installed.
+LIGHT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "ray", "rich", "PIL", "pandas"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+from circuit_atlas.service.cli import main
+sys.exit(main(["serve", *sys.argv[1:]]))
+"""
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and the line that it says."""
+    server = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if not line:
+            raise AssertionError(server.communicate(timeout=30)[1])
+        yield server, line
+    finally:
+        if server.poll() is None:
+            server.kill()
+        server.communicate()
+
+
+@pytest.fixture(scope="module")
+def running(place) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with started([sys.executable, "-c", LIGHT, str(place), "--port", "0"]) as found:
+        yield found
+
+
+def test_it_serves_without_what_builds_need(running, place):
+    _, line = running
+    found = re.fullmatch(
+        rf"{place} is served at (http://127\.0\.0\.1:\d+) \(Ctrl-C stops\)\n", line
+    )
+    assert found, line
+    address = found[1]
+    api = f"{address}/api/v1/layers/conv3/units/0"
+    for path in ("", "/circuit?keep=0.5", "/diagram", "/groups", "/map", "/similar", "/features"):
+        assert httpx.get(f"{api}{path}").status_code == 200, path
+    page = httpx.get(f"{address}/?page=unit&layer=conv3&unit=0")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert Atlas.open(address).layers == ("conv2", "conv3")
+    assert "server" not in page.headers
+
+
+def test_a_port_that_is_taken_is_one_line(running, place, capsys):
+    port = running[1].split(":")[-1].split()[0]
+    assert main(["serve", str(place), "--port", port]) == exits.BAD_INPUT
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert f"cannot listen at 127.0.0.1, port {port}: address already in use; choose" in err
+
+
+def test_ctrl_c_ends_it_with_one_line(place):
+    with started([sys.executable, "-c", HEARING, str(place), "--port", "0", "--json"]) as (
+        server,
+        first,
+    ):
+        rest = first
+        while not rest.rstrip().endswith("}"):
+            rest += server.stdout.readline()
+        address = json.loads(rest)["address"]
+        with httpx.Client() as client:  # a connection that is kept open does not hold it up
+            assert client.get(f"{address}/api/server").status_code == 200
+            os.kill(server.pid, signal.SIGINT)
+            out, err = server.communicate(timeout=30)
+    assert (server.returncode, out) == (exits.INTERRUPTED, "")
+    assert err == "\ncircuit-atlas: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere"], exits.STORE, "nowhere does not exist: give the folder or URL of an atlas"),
+        (["FOLDER"], exits.STORE, "holds no atlas"),
+        (["http://127.0.0.1:9"], exits.STORE, "cannot open http://127.0.0.1:9"),
+        (["ATLAS", "--port", "70000"], exits.BAD_INPUT, "70000 is not in the range"),
+        (["ATLAS", "--host", "no such host"], exits.BAD_INPUT, "cannot listen at 'no such host'"),
+        (
+            ["ATLAS", "--host", "192.0.2.1"],
+            exits.BAD_INPUT,
+            "cannot listen at 192.0.2.1, port 8000",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(capsys, place, tmp_path, arguments, code, message):
+    names = {"ATLAS": str(place), "FOLDER": str(tmp_path)}
+    assert main(["serve", *(names.get(one, one) for one in arguments)]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_without_the_extra_it_names_it(place):
+    code = LIGHT.replace('"torch",', '"torch", "fastapi",')
+    command = [sys.executable, "-c", code, str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == exits.BAD_INPUT
+    assert done.stderr == (
+        "circuit-atlas: error: this needs the package 'fastapi', which is not installed: "
+        "python -m pip install 'circuit-atlas[serve]'\n"
+    )
+
+
+def test_listening_by_name_and_by_either_kind_of_address():
+    for host in ("127.0.0.1", "localhost"):
+        with serving.listen(host, 0) as found:
+            assert found.getsockname()[1] > 0
+    with serving.listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port}: address already in use"):
+            serving.listen("127.0.0.1", port)
+    if socket.has_ipv6:
+        try:
+            found = serving.listen("::1", 0)
+        except InputError:
+            return  # no such address on this machine
+        with found:
+            assert found.family == socket.AF_INET6

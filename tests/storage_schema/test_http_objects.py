@@ -1,0 +1,196 @@
+"""A served atlas as a store: what it answers, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.storage_schema import http_objects
+from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
+from circuit_atlas.storage_schema.http_objects import HttpObjects
+from circuit_atlas.storage_schema.objects import find_store, open_store
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.verify import verify
+from circuit_atlas.storage_schema.writer import Writer
+from tests.service.places import served
+
+OURS = {"server": "circuit-atlas", "version": "0.1.0", "api": 1}
+
+
+@pytest.fixture
+def local(objects, header, layer, record):
+    """The store of an atlas with one unit; one of its layers has an odd name."""
+    Writer(objects, header, layer).commit(record(0))
+    return objects
+
+
+@pytest.fixture
+def address(local) -> Iterator[str]:
+    with served(create_app(local.place)) as found:
+        yield found
+
+
+def test_it_answers_as_the_store_does(address, local):
+    found = open_store(address)
+    assert isinstance(found, HttpObjects)
+    entries = local.list()
+    assert found.list() == entries
+    paths = [entry.path for entry in entries]
+    assert found.get_many(paths) == local.get_many(paths)
+    for folder in {path.rpartition("/")[0] for path in paths} | {"layers/none", "plans/none"}:
+        assert found.list(folder) == local.list(folder), folder
+        assert found.names(folder) == local.names(folder), folder
+    assert found.exists(paths[0])
+    assert not found.exists("layers/none/layer.json")
+    with pytest.raises(FileNotFoundError, match=f"{address}/layers/none/layer.json is missing"):
+        found.get("layers/none/layer.json")
+    assert verify(found) == ()
+    assert pickle.loads(pickle.dumps(found)).list() == entries
+
+
+def test_an_address_may_end_with_a_slash_and_an_atlas_be_served_again(address, local):
+    with served(create_app(f"{address}/")) as second:
+        assert open_store(second).list() == local.list()
+        assert Reader(second).layers() == Reader(local).layers()
+
+
+def test_nothing_can_be_written(address):
+    found = open_store(address)
+    for write in (found.put, found.put_if_absent):
+        with pytest.raises(WriteError, match="a served atlas is read-only; give its folder"):
+            write("atlas.json", b"")
+    with pytest.raises(WriteError, match="is read-only"):
+        open_store(address, create=True)
+    assert find_store(address).exists("atlas.json")
+
+
+def _say_nothing(*given: object) -> None:
+    del given
+
+
+@contextmanager
+def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+    """A server that answers anything in one way."""
+
+    methods = {"do_GET": answer, "do_HEAD": answer, "log_message": _say_nothing}
+    handler = type("Handler", (BaseHTTPRequestHandler,), methods)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def sending(body: bytes, *, status: int = 200, cut: int = 0) -> Callable[..., None]:
+    """An answer, of which the last `cut` bytes are not sent."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[: len(body) - cut])
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (sending(b"", status=404), NotAnAtlasError, "is no server of circuit-atlas: give the addr"),
+        (sending(b"<html>Hello</html>"), NotAnAtlasError, "is no server of circuit-atlas"),
+        (sending(b"[1]"), NotAnAtlasError, "is no server of circuit-atlas"),
+        (sending(b'{"server": "another", "api": 1}'), NotAnAtlasError, "is no server of circuit-a"),
+        (sending(b'{"server": "circuit-atlas"}'), NotAnAtlasError, "is no server of circuit-atlas"),
+        (
+            sending(json.dumps({**OURS, "api": 0}).encode()),
+            StoreError,
+            "by version 0 of the API and this circuit-atlas by 1: install a newer .* there",
+        ),
+        (
+            sending(json.dumps({**OURS, "api": 2}).encode()),
+            StoreError,
+            "by version 2 of the API and this circuit-atlas by 1: install a newer .* here",
+        ),
+        (sending(b"", status=500), StoreError, r"cannot open http://[^ ]+: .*500"),
+        (sending(json.dumps(OURS).encode(), cut=5), StoreError, "cannot open"),
+    ],
+)
+def test_what_else_may_answer(answer, error, message):
+    with answering(answer) as address, pytest.raises(error, match=message) as caught:
+        open_store(address)
+    assert type(caught.value) is error
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_answers():
+    with answering(sending(b"")) as address:
+        pass
+    with pytest.raises(StoreError, match=f"cannot open {address}: .*; give the address") as caught:
+        open_store(address)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_server_that_goes_away_later(local):
+    with served(create_app(local.place)) as address:
+        found = open_store(address)
+        reader = Reader(found)
+        commit = reader.commit("features.3", 0)
+    for ask in (
+        lambda: found.get("atlas.json"),
+        lambda: found.list("layers"),
+        lambda: found.names("layers"),
+        lambda: found.exists("atlas.json"),
+        lambda: reader.responses(commit),
+        lambda: reader.scores(commit, "actgrad"),
+    ):
+        with pytest.raises(StoreError, match=f"cannot (read|list) {address}/") as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+
+
+def test_a_body_that_is_cut_is_no_answer(local):
+    whole = local.get("atlas.json")
+    with answering(sending(whole, cut=10)) as address:
+        found = HttpObjects(address)
+        with pytest.raises(StoreError, match=f"cannot read {address}/atlas.json"):
+            found.get("atlas.json")
+        with pytest.raises(StoreError, match="cannot list"):
+            found.list("layers")
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"objects": [{}], "names": 3}', b"\xff"])
+def test_an_answer_that_is_none_of_ours(body):
+    with answering(sending(body)) as address:
+        found = HttpObjects(address)
+        with pytest.raises(StoreError, match="cannot list"):
+            found.list("layers")
+        with pytest.raises(StoreError, match="cannot list"):
+            found.names("layers")
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(http_objects, "_READ_S", 0.2)
+    given_up = threading.Event()
+    waited: list[bool] = []
+
+    def hang(request: BaseHTTPRequestHandler) -> None:
+        del request
+        waited.append(given_up.wait(30))
+
+    with answering(hang) as address:
+        with pytest.raises(StoreError, match=f"cannot open {address}"):
+            open_store(address)
+        given_up.set()
+    assert waited
+    assert all(waited)
