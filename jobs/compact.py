@@ -210,8 +210,7 @@ def _run(
         args = [arg[index] if isinstance(arg, Tensor) else arg for arg in step.args[1:]]
         return step.call(taken[step.inputs[0]], *args)[0]
     source = step.inputs[0]
-    alone = network.reads[source] == 1 and source != network.image
-    if step.op == "relu" and alone and not torch.is_grad_enabled():
+    if step.op == "relu" and network.reads[source] == 1 and source != network.image:
         # Nothing else reads the value, and writing over it saves a pass through memory.
         return torch.relu_(taken[source])
     return step.run({**values, **taken})

@@ -11,7 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits import KernelMeans, circuit_maps, kernel_means, open_stem
+from circuit_atlas.jobs.circuits import (
+    KernelMeans,
+    circuit_maps,
+    kernel_means,
+    open_stem,
+    pruned,
+)
 from circuit_atlas.jobs.feature_aims import Aim
 from circuit_atlas.jobs.feature_objective import (
     Best,
@@ -22,7 +28,7 @@ from circuit_atlas.jobs.feature_objective import (
     weighted,
     whole,
 )
-from circuit_atlas.jobs.graph import Network
+from circuit_atlas.jobs.graph import Network, Replaced
 from circuit_atlas.jobs.layer import Layer
 from circuit_atlas.jobs.receptive import receptive_fields
 from circuit_atlas.jobs.source import Source
@@ -124,15 +130,8 @@ class Subjects:
             found = best[name if node else "", aim.factor]
             photos.append((float(found.values[aim.key.unit]), int(found.photos[aim.key.unit])))
         looks: list[Look | None] = [None] * len(aims)
-        circuits = {place: aim for place, aim in enumerate(aims) if aim.mask is not None}
-        if circuits:
-            means = self._kernel_means(full)
-            inside = self._circuit_photos(full, tuple(circuits.values()), means)
-            for row, (place, aim) in enumerate(circuits.items()):
-                photos[place] = (float(inside.values[row]), int(inside.photos[row]))
-                factors = torch.tensor([aim.factor], device=self._source.device)
-                if aim.mask is not None:
-                    looks[place] = through(layer, aim.key.unit, aim.mask, means, factors)
+        for place, (look, photo) in self._circuits(full, layer, aims).items():
+            looks[place], photos[place] = look, photo
         for aim, (response, _) in zip(aims, photos, strict=True):
             if not np.isfinite(response):
                 raise NonFiniteError(
@@ -217,6 +216,27 @@ class Subjects:
         self._best[name] = found
         return found
 
+    def _circuits(
+        self, full: Layer, layer: Layer, aims: Sequence[Aim]
+    ) -> dict[int, tuple[Look, tuple[float, int]]]:
+        """By place, what looks through the circuit of each aim that has one, and how photos do."""
+        places = [place for place, aim in enumerate(aims) if aim.mask is not None]
+        if not places:
+            return {}
+        means = self._kernel_means(full)
+        best = self._circuit_photos(full, [aims[place] for place in places], means)
+        # Aims of both signs share a mask, and so the weights.
+        replaced: dict[int, Replaced] = {}
+        found: dict[int, tuple[Look, tuple[float, int]]] = {}
+        for row, place in enumerate(places):
+            aim = aims[place]
+            if aim.mask is not None and id(aim.mask) not in replaced:
+                replaced[id(aim.mask)] = pruned(layer, aim.key.unit, aim.mask, means)
+            factors = torch.tensor([aim.factor], device=self._source.device)
+            look = through(layer, aim.key.unit, replaced[id(aim.mask)], factors)
+            found[place] = look, (float(best.values[row]), int(best.photos[row]))
+        return found
+
     def _circuit_photos(self, full: Layer, aims: Sequence[Aim], means: KernelMeans | None) -> Best:
         """How photos do in the circuit of each aim."""
         best = Best(np.array([aim.factor for aim in aims]))
@@ -227,7 +247,6 @@ class Subjects:
             stem = open_stem(full, batch, means)
             table: NDArray[np.float32] = np.empty((len(photos), len(aims)), np.float32)
             for number, rows in by_unit.items():
-                # Aims of both signs share a mask.
                 masks = {id(aims[row].mask): aims[row].mask for row in rows}
                 stacked = np.stack([mask for mask in masks.values() if mask is not None])
                 maps = circuit_maps(full, number, stacked, batch, means=means, stem=stem)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.circuits import pruned
 from circuit_atlas.jobs.feature_image import Made, Recipe, make_pictures, read_picture, seed_of
 from circuit_atlas.jobs.feature_objective import Objective, through, whole
 from circuit_atlas.jobs.graph import ModelGraph
@@ -97,7 +98,7 @@ def test_a_picture_through_one_path_drives_that_path_and_not_the_other(layer):
         mask = np.zeros(layer.upstream.index.size, np.bool_)
         for channel in channels:
             mask[3 * channel : 3 * channel + 3] = mask[15 + channel] = True
-        look = through(layer, 0, mask, None, one)
+        look = through(layer, 0, pruned(layer, 0, mask, None), one)
         (made,) = make(Objective([([0], look)], one), seeds)
         assert made.contrast > 0.1
         # Each path's own response to it, by the network's own arithmetic.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits import kernel_means
+from circuit_atlas.jobs.circuits import kernel_means, pruned
 from circuit_atlas.jobs.feature_objective import Best, Objective, peaks, through, whole
 from circuit_atlas.jobs.graph import ModelGraph
 from circuit_atlas.jobs.layer import open_layer
@@ -63,7 +63,7 @@ def test_a_circuit_and_its_gradient(made, ablation):
     generator = np.random.default_rng(0)
     mask = layer.reachable(1) & (generator.random(layer.upstream.index.size) < 0.85)
     factors = torch.ones(1)
-    look = through(layer, 1, mask, means, factors)
+    look = through(layer, 1, pruned(layer, 1, mask, means), factors)
     objective = Objective([([0], look), ([2], look)], torch.tensor([1.0, 1.0, -1.0]))
     if ablation == "zero":
         kept = {}
