@@ -98,9 +98,6 @@ def principal(
     places = np.zeros((count, 2))
     found = model.fit_transform(products)
     places[:, : found.shape[1]] = found
-    for axis in range(2):
-        if places[np.argmax(np.abs(places[:, axis])), axis] < 0:
-            places[:, axis] *= -1
     first, second = (float(value) for value in np.square(places).sum(axis=0) / variance)
     return places, (first, second)
 

@@ -1,4 +1,8 @@
-"""SQL over an atlas' tables, by DuckDB in memory, without any way to files, network or settings."""
+"""SQL over an atlas' tables, by DuckDB in memory, without any way to files, network or settings.
+
+That keeps a query from doing harm by accident. DuckDB is no sandbox for queries of strangers, which
+could also compute for ever: none is taken over HTTP.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ _CONFIG = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
-    # Otherwise a name that is no table is looked for among the caller's Python variables.
+    # Nor are names that are no tables looked for among the caller's Python variables.
     "python_enable_replacements": "false",
     "memory_limit": "1GB",
     "temp_directory": "",
@@ -49,6 +53,10 @@ def sql(atlas: Atlas, query: str) -> pa.Table:
             return _plain(connection.sql(query).to_arrow_table())
     except duckdb.Error as error:
         raise QueryError(_explained(error)) from None
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # how DuckDB puts a Ctrl-C
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _explained(error: Exception) -> str:

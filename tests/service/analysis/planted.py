@@ -79,7 +79,8 @@ def plant(
     """Write an atlas of one layer, `top`, with these units; the last image is held out."""
     first = next(iter(units.values()))
     header = _header(tuple(first.scores), tuple(first.image_scores), top=top, schema=schema)
-    infos = tuple(UnitInfo(n, str(n), None, rows) for n, rows in enumerate(ROWS))
+    # Six more that no build asked for.
+    infos = tuple(UnitInfo(n, str(n), None, rows) for n, rows in enumerate(ROWS * 2))
     layer = LayerIndex("top", UNITS, 4, 4, KernelIndex((WIDE, DEPTHWISE, TOP)), infos)
     objects = open_store(place, create=True)
     create(objects, header, [layer], _images(images, labels), Plan((("top", tuple(range(UNITS))),)))
@@ -198,7 +199,7 @@ def _record(header: AtlasHeader, number: int, unit: Planted, *, images: int) -> 
     groups = tuple(
         GroupRow(name, image, group, max(of_group) + 1, unit.silhouette)
         for name in unit.image_scores
-        for image, group in enumerate(of_group)
+        for image, group in reversed(list(enumerate(of_group)))
     )
     reach = np.where(np.isnan(scores[0]), np.nan, 0).astype(np.float32)
     return CircuitRecord(

@@ -137,6 +137,11 @@ def test_the_same_text_comes_before_its_start_and_a_words_before_a_part(planted)
     assert len(_found(planted, "image", limit=2)) == 2
 
 
+def test_a_number_is_one_unit_and_not_all_that_have_its_digits(planted):
+    assert [text for kind, text in _found(planted, "1") if kind == "unit"] == ["top/1"]
+    assert [text for kind, text in _found(planted, "top/11") if kind == "unit"] == ["top/11"]
+
+
 @pytest.mark.parametrize("text", ["", "   ", "no such thing", ".*", "conv3/99", "/"])
 def test_nothing_is_found_and_nothing_is_wrong(atlas, text):
     assert _found(atlas, text) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pyarrow as pa
@@ -88,6 +89,7 @@ def test_only_the_tables_that_a_query_names_are_read(atlas, monkeypatch):
         ("COPY units TO '{file}.csv'", "give a single SELECT"),
         ("SELECT * FROM read_text('{file}')", "file system operations are disabled"),
         ("SELECT * FROM read_csv('{file}')", "file system operations are disabled"),
+        ("SELECT * FROM sniff_csv('{file}')", "file system operations are disabled"),
         ("SELECT * FROM '{file}'", "Cannot access file|there is no table"),
         ("SELECT * FROM glob('/*')", "file system operations are disabled"),
         ("SELECT * FROM read_csv('http://127.0.0.1:9/x')", "^SQL: "),
@@ -109,6 +111,25 @@ def test_a_query_that_takes_too_much_memory_ends(atlas, monkeypatch):
     monkeypatch.setitem(sql_module._CONFIG, "memory_limit", "30MB")
     with pytest.raises(QueryError, match=r"^SQL: Out of Memory Error: [^\n]*$"):
         atlas.sql("SELECT list(range) FROM range(100000000)")
+
+
+def test_ctrl_c_stops_a_query(place):
+    code = (
+        "import signal, sys, threading\n"
+        "from circuit_atlas.service.cli import main\n"
+        "threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()\n"
+        "query = 'SELECT count(*) FROM range(1000000000000) WHERE hash(range) % 7 = 1'\n"
+        "sys.exit(main(['sql', sys.argv[1], query]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, place],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "\ncircuit-atlas: stopped\n"
 
 
 def test_variables_of_the_caller_are_no_tables(atlas):
