@@ -2,52 +2,33 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 
-import numpy as np
-
-from circuit_atlas.service.diagram.data import ROW, Band, Content, Crop
+from circuit_atlas.service.diagram.data import ROW, Content
 from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
-
-WIDTH_MM, HEIGHT_MM = 180.0, 225.0
-"""At most: the text width of a page, and its height with room for a caption."""
-INK, GREY, FAINT, BAND = "#1b1e22", "#5b6168", "#c4c6c2", "#f1f1ee"
-EXCITE, INHIBIT, UNKNOWN = "#b8480a", "#1a62b3", "#7b8087"
-SIDES = ("#5b6168", "#0d6d65", "#9a2590")
-RGB = ("#d24b40", "#3f9a55", "#3f6fd1")
+from circuit_atlas.service.diagram.shapes import (
+    EXCITE,
+    GREY,
+    HEIGHT_MM,
+    INHIBIT,
+    INK,
+    JOINTS,
+    SIDES,
+    WIDTH_MM,
+    Scale,
+    bands,
+    kernels,
+    nodes,
+    pictured,
+    weights,
+    wires,
+)
 
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
-_NODE = 30.0
 _SMALLEST = 3.4  # points a millimetre: a small drawing is not blown up to the whole width
 _SIDE_MM = 5.0  # for names of the first and the last column
-_WEIGHTS = 150  # kernels, at most, for pictures of weights on their lines
-_LEVELS = 8
-_JOINTS = ("sum", "product", "mix")
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """How many points a millimetre of the page is, and what is as large on every page."""
-
-    mm: float
-    kernels: int
-
-    @property
-    def text(self) -> float:
-        return 2.3 * self.mm
-
-    @property
-    def title(self) -> float:
-        return 3.3 * self.mm
-
-    def line(self, strength: float) -> float:
-        """Width of a kernel's line; thinner where there are many."""
-        crowd = min(1.0, (250 / max(1, self.kernels)) ** 0.36)
-        return (0.08 + 0.52 * strength) * crowd * self.mm
 
 
 def svg(content: Content, pictures: Pictures) -> str:
@@ -58,7 +39,7 @@ def svg(content: Content, pictures: Pictures) -> str:
         content.width / (WIDTH_MM - 2 * _SIDE_MM),
         content.height / (HEIGHT_MM - top - bottom),
     )
-    scale = _Scale(mm, content.counts.drawn)
+    scale = Scale(mm, content.counts.drawn)
     width = max(content.width + 2 * _SIDE_MM * mm, 104 * mm)
     height = content.height + (top + bottom) * mm
     left = (width - content.width) / 2
@@ -73,11 +54,11 @@ def svg(content: Content, pictures: Pictures) -> str:
         _text(2 * mm, 5 * mm, content.title, scale.title, "start", INK, weight="bold"),
         _text(2 * mm, 8.8 * mm, _about(content), scale.text, "start", GREY),
         f'<g transform="translate({left:.1f} {top * mm:.1f})">',
-        *_bands(content, scale),
-        *_wires(content, scale),
-        *_kernels(content, scale),
-        *_weights(content, scale),
-        *_nodes(content, pictures),
+        *bands(content, scale),
+        *wires(content, scale),
+        *kernels(content, scale),
+        *weights(content, scale),
+        *nodes(content, pictures),
         *_names(content, scale),
         "</g>",
         *_legend(content, scale, content.height + (top + 5) * mm),
@@ -126,7 +107,7 @@ def _text(
 def _defs(content: Content, pictures: Pictures) -> Iterator[str]:
     wide, high = content.input_width, content.input_height
     yield "<defs>"
-    shown = _shown(content)
+    shown = pictured(content)
     for image, data in pictures.jpegs(used_images(content, most=1) if shown else ()).items():
         yield (
             f'<image id="picture-{image}" width="{wide}" height="{high}" '
@@ -140,254 +121,14 @@ def _defs(content: Content, pictures: Pictures) -> Iterator[str]:
     yield "</defs>"
 
 
-def _shown(content: Content) -> bool:
-    """Whether a node is large enough on the page for its picture to be seen: half a millimetre."""
-    return _NODE / max(content.width / WIDTH_MM, content.height / HEIGHT_MM) >= 0.5
-
-
-def _bands(content: Content, scale: _Scale) -> Iterator[str]:
-    yield '<g class="bands">'
-    for band in content.bands:
-        if band.kind in _JOINTS:
-            continue
-        top, high = band.top - ROW * 0.6, band.bottom - band.top + ROW * 1.2
-        yield (
-            f'<rect x="{band.x - ROW * 0.55:.1f}" y="{top:.1f}" width="{ROW * 1.1:.1f}" '
-            f'height="{high:.1f}" rx="5" fill="{BAND}"/>'
-        )
-    for parts in _concatenations(content):
-        x = parts[0].x + ROW * 0.72
-        top = min(p.top for p in parts) - ROW * 0.5
-        bottom = max(p.bottom for p in parts) + ROW * 0.5
-        yield (
-            f'<path class="concatenation" d="M{x - 5:.1f} {top:.1f}h5V{bottom:.1f}h-5" fill="none" '
-            f'stroke="{GREY}" stroke-width="{0.2 * scale.mm:.2f}"/>'
-        )
-    yield "</g>"
-
-
-def _concatenations(content: Content) -> list[list[Band]]:
-    """Bands of one column that lie side by side in the input of a later convolution."""
-    by_name = {band.name: band for band in content.bands}
-    found: dict[tuple[str, ...], list[Band]] = {}
-    for band in content.bands:
-        parts = [by_name[name] for name in band.concatenated if name in by_name]
-        if len(parts) > 1 and len({part.x for part in parts}) == 1:
-            found[band.concatenated] = parts
-    return list(found.values())
-
-
-def _half(content: Content, point: int) -> float:
-    if point >= len(content.nodes.band):
-        return 0.0
-    return _size(content, point) / 2
-
-
-def _size(content: Content, node: int) -> float:
-    band = content.bands[content.nodes.band[node]]
-    if band.unit or band.kind == "unit":
-        return _NODE * 1.35
-    return _NODE * 0.5 if band.kind in _JOINTS else _NODE
-
-
-def _point(content: Content, point: int) -> tuple[float, float]:
-    nodes = len(content.nodes.band)
-    if point < nodes:
-        return content.nodes.x[point], content.nodes.y[point]
-    return content.bends.x[point - nodes], content.bends.y[point - nodes]
-
-
-def _curve(content: Content, start: int, end: int) -> str:
-    (x0, y0), (x1, y1) = _point(content, start), _point(content, end)
-    x0, x1 = x0 + _half(content, start), x1 - _half(content, end)
-    middle = (x0 + x1) / 2
-    return f"M{x0:.1f} {y0:.1f}C{middle:.1f} {y0:.1f} {middle:.1f} {y1:.1f} {x1:.1f} {y1:.1f}"
-
-
-def _wires(content: Content, scale: _Scale) -> Iterator[str]:
-    width = 0.18 * scale.mm
-    yield f'<g class="wires" fill="none" stroke="{FAINT}" stroke-width="{width:.2f}">'
-    for start, end in zip(content.wires.start, content.wires.end, strict=True):
-        yield f'<path class="wire" d="{_curve(content, start, end)}"/>'
-    yield "</g>"
-
-
-def _colour(content: Content, edge: int) -> str:
-    if content.sides:
-        return SIDES[content.edges.side[edge]]
-    contribution = content.edges.contribution[edge]
-    if not contribution:
-        return UNKNOWN
-    return EXCITE if contribution > 0 else INHIBIT
-
-
-def _kernels(content: Content, scale: _Scale) -> Iterator[str]:
-    """The weakest first, so that the strongest lie on top."""
-    edges = content.edges
-    looks: dict[tuple[int, str], list[int]] = {}
-    for edge, strength in enumerate(edges.strength):
-        level = min(_LEVELS - 1, int(strength * _LEVELS))
-        looks.setdefault((level, _colour(content, edge)), []).append(edge)
-    crowd = min(0.85, max(0.18, 12 / (len(edges.end) + 1) ** 0.5))
-    yield '<g class="kernels" fill="none">'
-    for (level, colour), some in sorted(looks.items()):
-        part = level / (_LEVELS - 1)
-        opacity = crowd + (0.95 - crowd) * part**1.3
-        yield (
-            f'<g stroke="{colour}" stroke-width="{scale.line(part):.2f}" '
-            f'stroke-opacity="{opacity:.2f}">'
-        )
-        for edge in some:
-            curve = _curve(content, edges.start[edge], edges.end[edge])
-            yield f'<path class="kernel" d="{curve}"/>'
-        yield "</g>"
-    yield "</g>"
-
-
-def _weights(content: Content, scale: _Scale) -> Iterator[str]:
-    """Pictures of weights on the lines, where those are few and there is room for each."""
-    edges, weights = content.edges, content.weights
-    if not 0 < len(edges.end) <= _WEIGHTS:
-        return
-    values = np.frombuffer(base64.b64decode(weights.values), np.int8)
-    cell = max(3.2, 0.42 * scale.mm)
-    starts: dict[int, int] = {}
-    place = 0
-    for edge, largest in enumerate(weights.scale):
-        kernel = _kernel(content, edge)
-        if largest is not None:
-            starts[edge] = place
-            place += kernel[0] * kernel[1]
-    taken: list[tuple[float, float, float, float]] = []
-    yield '<g class="weights">'
-    for edge in sorted(starts, key=lambda e: -edges.strength[e]):
-        high, wide = _kernel(content, edge)
-        size = wide * cell, high * cell
-        spot = _spot(content, edge, size, taken)
-        if spot is None:
-            continue
-        taken.append((*spot, *size))
-        yield (
-            f'<g class="weight"><rect x="{spot[0] - 0.8:.1f}" y="{spot[1] - 0.8:.1f}" '
-            f'width="{size[0] + 1.6:.1f}" height="{size[1] + 1.6:.1f}" fill="{GREY}"/>'
-        )
-        for number in range(high * wide):
-            x, y = spot[0] + number % wide * cell, spot[1] + number // wide * cell
-            colour = _shade(int(values[starts[edge] + number]) / 127)
-            yield (
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{cell:.1f}" height="{cell:.1f}" '
-                f'fill="{colour}"/>'
-            )
-        yield "</g>"
-    yield "</g>"
-
-
-def _kernel(content: Content, edge: int) -> tuple[int, int]:
-    return content.bands[content.nodes.band[content.edges.end[edge]]].kernel or (1, 1)
-
-
-def _spot(
-    content: Content,
-    edge: int,
-    size: tuple[float, float],
-    taken: list[tuple[float, float, float, float]],
-) -> tuple[float, float] | None:
-    """Where on its line a picture covers no other, or None."""
-    start, end = content.edges.start[edge], content.edges.end[edge]
-    (x0, y0), (x1, y1) = _point(content, start), _point(content, end)
-    x0, x1 = x0 + _half(content, start), x1 - _half(content, end)
-    if size[0] + 8 > x1 - x0:
-        return None
-    for t in (0.5, 0.4, 0.6, 0.3, 0.7, 0.22, 0.78):
-        x = x0 + (x1 - x0) * (1.5 * t * (1 - t) + t**3) - size[0] / 2
-        y = y0 + (y1 - y0) * t * t * (3 - 2 * t) - size[1] / 2
-        if all(
-            x > tx + tw + 2 or tx > x + size[0] + 2 or y > ty + th + 2 or ty > y + size[1] + 2
-            for tx, ty, tw, th in taken
-        ):
-            return x, y
-    return None
-
-
-def _shade(value: float) -> str:
-    """White at 0, the colour of inhibition at -1, of excitation at 1."""
-    end = EXCITE if value > 0 else INHIBIT
-    parts = [int(end[i : i + 2], 16) for i in (1, 3, 5)]
-    return "#" + "".join(f"{round(255 + (part - 255) * abs(value)):02x}" for part in parts)
-
-
-def _nodes(content: Content, pictures: Pictures) -> Iterator[str]:
-    nodes = content.nodes
-    shown = _shown(content)
-    yield '<g class="nodes">'
-    for node in range(len(nodes.band)):
-        band = content.bands[nodes.band[node]]
-        x, y, size = nodes.x[node], nodes.y[node], _size(content, node)
-        name = escape(f"{band.name} {nodes.channel[node]}")
-        yield f'<g class="node {band.kind}"><title>{name}</title>'
-        if band.kind in _JOINTS:
-            yield _joint(band.kind, x, y, size / 2)
-        else:
-            fill = RGB[nodes.channel[node] % 3] if band.kind == "image" else "#e2e2de"
-            box = (
-                f'x="{x - size / 2:.1f}" y="{y - size / 2:.1f}" width="{size:.1f}" '
-                f'height="{size:.1f}"'
-            )
-            yield f'<rect {box} fill="{fill}"/>'
-            crops = nodes.crops[node]
-            if node in pictures.features:
-                yield f'<image {box} href="{data_url(pictures.png(node), "png")}"/>'
-            elif crops and shown:
-                # A pattern and not a clipped picture, which resvg gives a layer of the page's size.
-                yield (
-                    f'<pattern id="crop-{node}" width="1" height="1" '
-                    f'viewBox="{_box(content, crops[0])}">'
-                    f'<use href="#picture-{crops[0][0]}"/></pattern>'
-                    f'<rect {box} fill="url(#crop-{node})"/>'
-                )
-            width = 2.0 if band.unit or band.kind == "unit" else 0.8
-            if band.kind != "image":
-                yield (
-                    f'<rect {box} fill="none" stroke="{INK if width > 1 else GREY}" '
-                    f'stroke-width="{width}"/>'
-                )
-        yield "</g>"
-    yield "</g>"
-
-
-def _box(content: Content, crop: Crop) -> str:
-    """A square around the crop, at least a twelfth of the picture, as a view box."""
-    _, top, left, bottom, right = crop
-    width, height = content.input_width, content.input_height
-    least = min(width, height) / 12
-    side = min(width, height, max(least, 1.08 * max(bottom - top, right - left)))
-    x = min(width - side, max(0.0, (left + right - side) / 2))
-    y = min(height - side, max(0.0, (top + bottom - side) / 2))
-    return f"{x:.1f} {y:.1f} {side:.1f} {side:.1f}"
-
-
-def _joint(kind: str, x: float, y: float, radius: float) -> str:
-    arm = radius * (0.62 if kind == "sum" else 0.46)
-    straight = f"M{x - arm:.1f} {y:.1f}h{2 * arm:.1f}M{x:.1f} {y - arm:.1f}v{2 * arm:.1f}"
-    across = (
-        f"M{x - arm:.1f} {y - arm:.1f}l{2 * arm:.1f} {2 * arm:.1f}"
-        f"M{x - arm:.1f} {y + arm:.1f}l{2 * arm:.1f} {-2 * arm:.1f}"
-    )
-    mark = {"sum": straight, "product": across, "mix": straight + across}[kind]
-    return (
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="#ffffff" stroke="{GREY}"/>'
-        f'<path d="{mark}" fill="none" stroke="{GREY}"/>'
-    )
-
-
-def _names(content: Content, scale: _Scale) -> Iterator[str]:
+def _names(content: Content, scale: Scale) -> Iterator[str]:
     """Names above the bands; the paths' last parts where the columns are too close for more."""
-    columns = sorted({band.x for band in content.bands if band.kind not in _JOINTS})
+    columns = sorted({band.x for band in content.bands if band.kind not in JOINTS})
     apart = min((b - a for a, b in pairwise(columns)), default=400.0)
     room = max(3, int(apart / (0.52 * scale.text)))
     yield '<g class="names">'
     for band in content.bands:
-        if band.kind in _JOINTS:
+        if band.kind in JOINTS:
             continue
         name = band.name
         parts = name.split(".")
@@ -423,7 +164,7 @@ def _wrapped(text: str, width: int) -> list[str]:
     return lines
 
 
-def _legend(content: Content, scale: _Scale, top: float) -> Iterator[str]:
+def _legend(content: Content, scale: Scale, top: float) -> Iterator[str]:
     """What colours and widths mean, then the counts."""
     mm, size = scale.mm, scale.text
     x = 2 * mm

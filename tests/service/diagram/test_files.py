@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from circuit_atlas.service.cli import main
-from circuit_atlas.service.diagram import svg as svg_module
+from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
 from circuit_atlas.storage_schema.features import OBJECTIVE, FeatureRecord, FeatureWriter
@@ -57,8 +57,8 @@ def test_the_vector_file_holds_exactly_what_is_told_of(diagram):
 def test_the_vector_file_fits_a_page(diagram):
     root, _ = parsed(diagram)
     width, height = (float(root.get(name).removesuffix("mm")) for name in ("width", "height"))
-    assert 60 < width <= svg_module.WIDTH_MM + 0.1
-    assert 20 < height <= svg_module.HEIGHT_MM + 0.1
+    assert 60 < width <= shapes.WIDTH_MM + 0.1
+    assert 20 < height <= shapes.HEIGHT_MM + 0.1
     box = [float(part) for part in root.get("viewBox").split()]
     assert box[2] / box[3] == pytest.approx(width / height, rel=0.01)
     # On a page, a name is 2.3 mm high.
@@ -97,12 +97,12 @@ def test_signs_and_sides_have_colours_of_their_own(tmp_path):
     content = circuit.diagram().content
     signs = Counter(np.sign(content.edges.contribution).tolist())
     assert strokes(circuit.diagram()) == {
-        svg_module.EXCITE: signs[1.0],
-        svg_module.INHIBIT: signs[-1.0],
+        shapes.EXCITE: signs[1.0],
+        shapes.INHIBIT: signs[-1.0],
     }
     other = unit.layer.unit(0).circuit(keep=0.5)
     overlay = unit.circuit(keep=0.75).diagram(against=other)
-    sides = Counter(svg_module.SIDES[side] for side in overlay.content.edges.side)
+    sides = Counter(shapes.SIDES[side] for side in overlay.content.edges.side)
     assert len(sides) == 3
     assert strokes(overlay) == sides
 
