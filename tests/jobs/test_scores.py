@@ -6,12 +6,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from circuit_atlas.jobs.force import Course, force_scores, schedule
-from circuit_atlas.jobs.layer import Layer
+from circuit_atlas.jobs.graph import ModelGraph
+from circuit_atlas.jobs.layer import Layer, open_layer
 from circuit_atlas.jobs.prune import keep_best
 from circuit_atlas.jobs.saliency import CONTRIBUTION
 from circuit_atlas.jobs.scores import magnitude_scores, random_scores, score_images
@@ -228,3 +230,43 @@ def test_a_planted_circuit_is_found(criterion):
     assert set(zip(names, out.tolist(), into.tolist(), strict=True)) == case.kernels
     by_size = keep_best(magnitude_scores(layer, case.unit), count)
     assert set(np.flatnonzero(by_size)) != set(kept), "the decoys deceive magnitude"
+
+
+class Twice(nn.Module):
+    """One convolution, applied at two sizes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 3, padding=1)
+        self.out = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.out(self.conv(nn.functional.avg_pool2d(torch.tanh(self.conv(x)), 2)))
+        return y
+
+
+@pytest.mark.parametrize("score", ["actgrad", "snip"])
+def test_each_call_of_a_convolution_counts_by_its_own_positions(score):
+    torch.manual_seed(0)
+    module = Twice().double().eval().requires_grad_(False)
+    image = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    first, second = (module.conv.weight.clone().requires_grad_() for _ in range(2))
+    inner = nn.functional.conv2d(image, first, module.conv.bias, padding=1)
+    pooled = nn.functional.avg_pool2d(torch.tanh(inner), 2)
+    y = module.out(nn.functional.conv2d(pooled, second, module.conv.bias, padding=1))[0, 1]
+    gradients = torch.autograd.grad(y.abs().sum(), [first, second])
+    wanted = sum(
+        (module.conv.weight * gradient).sum((2, 3)) / positions
+        for gradient, positions in zip(gradients, (64, 16), strict=True)
+    )
+    layer = open_layer(ModelGraph(module, (3, 8, 8)), "out")
+    found = score_images(
+        layer,
+        [1],
+        [image],
+        keep={1: []},
+        criteria=[score, CONTRIBUTION],
+        response="sum_abs",
+        block=1,
+    )[CONTRIBUTION].mean[0]
+    np.testing.assert_allclose(found[:9], wanted.flatten().numpy(), rtol=1e-6)
