@@ -249,6 +249,8 @@ function shot(row, { layer, atlas, eager }) {
   return crop({ image: row.image, box: row.box }, { input: atlas.input, alt, eager });
 }
 
+const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
+
 /** Columns that are shown otherwise: as the link, or as the picture. */
 const DRAWN = new Set(["name", "image", "image_name", "label", "feature"]);
 
@@ -304,7 +306,8 @@ function cell(name, value) {
   if (value === null || value === undefined) return "–";
   if (name === "keep") return percent(value);
   if (name.startsWith("r.")) return ratio(value);
-  if (typeof value === "number") return Number.isInteger(value) ? whole(value) : measure(value);
+  if (COUNTS.has(name)) return whole(value);
+  if (typeof value === "number") return measure(value);
   return String(value);
 }
 
