@@ -57,7 +57,8 @@ class Atlas:
 
     @classmethod
     def open(cls, place: str | Path) -> Atlas:
-        """Open a folder or a URL such as `s3://bucket/atlas`; StoreError where there is none."""
+        """Open a folder, a URL such as `s3://bucket/atlas`, or the address that
+        `circuit-atlas serve` printed; StoreError where there is none."""
         return cls(Reader(place))
 
     @property

@@ -11,7 +11,7 @@ from circuit_atlas.storage_schema.errors import AtlasError
 
 _LOG = logging.getLogger(__name__)
 # How long a step waits for requests to end, at most: they come first, but not for ever.
-_GIVE_WAY_S = 0.02
+_GIVE_WAY_S = 0.2
 
 
 class Chore(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 SPLITS = ("scoring", "held_out")
 MEASURES = ("pearson", "spearman", "relative_l1", "change_at_maximum")
-_STEP = 8
+_STEP = 4
 _THREADS = 8
 
 
@@ -118,6 +118,11 @@ class LayerDigests:
         self._read([commit for unit, commit in self._commits.items() if unit not in self.units])
         for unit in self._unmeasured():
             self._measure(unit)
+
+    def read_some(self, units: Iterable[int]) -> None:
+        """Read facts of some units now, where they are stored: those that a page shows."""
+        known = self._commits.keys() - self.units.keys()
+        self._read([self._commits[unit] for unit in units if unit in known])
 
     def _read(self, new: Sequence[Commit]) -> None:
         """Several at a time: object stores answer late."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -237,10 +237,11 @@ async def units(
         fractions = digests.fractions
         index = served.features.index()
         name = view.layer.name
-        rows = [
-            unit_row(view, digests, u.number, chosen, features=index.of(name, u.number))
-            for u in view.units
-        ]
+
+        def row_of(unit: int) -> dict[str, Any]:
+            return unit_row(view, digests, unit, chosen, features=index.of(name, unit))
+
+        rows = [row_of(info.number) for info in view.units]
         rows = filtered(
             rows,
             known,
@@ -252,6 +253,9 @@ async def units(
         rows = in_order(rows, known, fractions=fractions, by=sort, descending=order == "desc")
         count = paging.rows
         part = rows[paging.offset : paging.offset + count]
+        # A page comes with its pictures and circuits, though others are still being read.
+        digests.read_some(row["unit"] for row in part[: served.limits.on_a_page])
+        part = [row_of(row["unit"]) for row in part]
         if paging.form != "json":
             return to_file(to_table(part, fractions), paging.form, name=f"{name}-units")
         read = digests.read

@@ -43,6 +43,7 @@ class Limits:
         score_bytes: scores of a unit's images that one question may read.
         chores: questions over whole layers that may wait in the background.
         at_once: units whose facts a request reads itself; more are read in the background.
+        on_a_page: the same, of those on the page that is asked for.
         fresh_s: for how long a look at which units are stored is good.
     """
 
@@ -58,6 +59,7 @@ class Limits:
     score_bytes: int = 512 * 2**20
     chores: int = 32
     at_once: int = 32
+    on_a_page: int = 64
     fresh_s: float = 2.0
 
     def __post_init__(self) -> None:

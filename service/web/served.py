@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
+from importlib import import_module
 
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.unit import Unit
@@ -21,6 +23,9 @@ from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.views import LayerView, Views, commit_version
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.reader import Reader
+
+# Loaded when they are first needed, which takes a second.
+_LATE = ("sklearn.decomposition", "circuit_atlas.service.diagram.draw")
 
 
 class Served:
@@ -130,18 +135,21 @@ def _last(place: str) -> str:
 
 
 class _WarmUp:
-    """A chore: look at each layer, and then at its units."""
+    """A chore: look at each layer, and then at its units; load what the first drawing needs."""
 
     def __init__(self, served: Served) -> None:
         self._served = served
         self._layers: list[str] | None = None
+        self._modules = list(_LATE)
 
     def step(self) -> bool:
-        """One layer."""
+        """One layer, or one module."""
         if self._layers is None:
             self._layers = list(self._served.views.names())
             self._served.pictures.images  # noqa: B018  read now, used later
-            return True
-        if self._layers:
+        elif self._layers:
             self._served.digests(self._served.views.view(self._layers.pop()))
-        return bool(self._layers)
+        elif self._modules:
+            with suppress(ImportError):  # said where it is needed
+                import_module(self._modules.pop())
+        return bool(self._layers or self._modules)

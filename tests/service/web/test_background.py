@@ -45,7 +45,7 @@ def slow(place, monkeypatch):
 
         monkeypatch.setattr(owner, "step", waiting)
     with (
-        served(create_app(place, limits=Limits(at_once=0))) as address,
+        served(create_app(place, limits=Limits(at_once=0, on_a_page=0))) as address,
         httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
     ):
         yield api, step
@@ -78,6 +78,23 @@ def test_a_unit_that_is_not_read_yet_has_a_row(slow):
     assert rows[0]["kernels"] == 44
     assert rows[0]["r"] == []
     assert rows[0]["image"] is None
+
+
+def _ask_nothing(*given: object, **more: object) -> bool:
+    """Of a background in which nothing goes on."""
+    del given, more
+    return True
+
+
+def test_a_page_comes_with_its_own_units(place, monkeypatch):
+    monkeypatch.setattr(Background, "ask", _ask_nothing)
+    with served(create_app(place, limits=Limits(at_once=0))) as address:
+        rows = httpx.get(f"{address}/api/v1/layers/conv3/units?offset=1&limit=1").json()["rows"]
+        assert [(row["unit"], row["image"]) for row in rows] == [(1, 2)]
+        assert rows[0]["r"]
+        all_of_them = httpx.get(f"{address}/api/v1/layers/conv3/distribution").json()
+    assert not all_of_them["complete"]
+    assert [row["unit"] for row in all_of_them["rows"]] == [1]
 
 
 class Count:
