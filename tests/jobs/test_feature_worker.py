@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from circuit_atlas.jobs import feature_worker
 from circuit_atlas.jobs.demo import photos, squeezenet1_1
 from circuit_atlas.jobs.feature_aims import (
     aims_of_unit,
@@ -214,7 +215,7 @@ def test_nodes_are_the_channels_of_the_circuits(demo):
     assert all(not set(UNITS) & set(channels) for name, channels in own.nodes if name == LAYER)
 
 
-def test_the_circuit_of_a_group_is_that_of_its_images(demo):
+def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
     spec, reader = demo
     commit = reader.commit(LAYER, 0)
     top = Atlas(reader).layer(LAYER).unit(0).images()["image"].to_pylist()
@@ -231,6 +232,15 @@ def test_the_circuit_of_a_group_is_that_of_its_images(demo):
         rows = reader.image_scores(commit, "actgrad")[[top.index(image) for image in images]]
         expected = keep_best(rows.astype(np.float64).mean(0), aim.circuit.kernels)
         assert (aim.mask == expected).all()
+    # The photos of the network fall into one group; with two, each has its picture.
+    monkeypatch.setattr(feature_worker, "groups_of", lambda *_: groups)
+    key = UnitKey(spec.model.reference, LAYER, 0)
+    (receipt,) = FeatureJob(spec, 1).open().run(Task(LAYER, (key,)))
+    assert receipt.state == "done"
+    records = [reader.feature_image(LAYER, 0, name) for name in names[-2:]]
+    assert [record.circuit.images for record in records] == list(groups)
+    pictures = {reader.feature_picture(record) for record in records}
+    assert len(pictures | {reader.feature_picture(reader.feature_image(LAYER, 0, names[2]))}) == 3
     # A fraction that is not stored is the best of the stored score.
     mask = circuit_mask(reader, commit, "actgrad", 0.07)
     assert mask.sum() == round(0.07 * commit.kernels)
