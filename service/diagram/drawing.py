@@ -64,20 +64,24 @@ class Diagram:
             raise WriteError(f"{target} cannot be written ({reason}): give another path") from error
         return target
 
-    def svg(self) -> str:
-        """A vector file of at most 180 x 240 mm: text as text, no scripts, light background."""
+    def svg(self, *, features: bool = False) -> str:
+        """A vector file of at most 180 x 225 mm: text as text, no scripts, light background.
+
+        Args:
+            features: show feature images, and crops only of channels that have none.
+        """
         from circuit_atlas.service.diagram.svg import svg
 
-        return svg(self.content, self._pictures)
+        return svg(self.content, self._pictures, featured=features)
 
-    def png(self, *, width: int = 2400) -> bytes:
+    def png(self, *, width: int = 2400, features: bool = False) -> bytes:
         """The vector file as a PNG of some width in pixels.
 
         QueryError where `circuit-atlas[diagram]` is not installed, or the machine has no font.
         """
         from circuit_atlas.service.diagram.png import png
 
-        return png(self.svg(), width=width)
+        return png(self.svg(features=features), width=width)
 
     def html(self) -> str:
         """One page that holds all it needs: it makes no request."""

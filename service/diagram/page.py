@@ -10,6 +10,9 @@ from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
 from circuit_atlas.service.display import size
 
+MOST_FEATURES = 300
+"""Feature images in one page, at most: some 5 MB."""
+
 _START = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const pictures = read("pictures");
@@ -33,14 +36,18 @@ h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: 
 
 
 def page(content: Content, pictures: Pictures) -> str:
-    """The whole document; only the pictures of drawn nodes are in it, each once."""
+    """The whole document.
+
+    Only the pictures of drawn nodes are in it, each once; feature images of the nodes with the
+    largest shares, the others show their crops there.
+    """
     images = {
         str(image): data_url(data, "jpeg")
         for image, data in pictures.jpegs(used_images(content)).items()
     }
-    features = {
-        _name(content, node): data_url(pictures.png(node), "png") for node in pictures.features
-    }
+    share = content.nodes.share
+    shown = sorted(pictures.features, key=lambda node: -share[node])[:MOST_FEATURES]
+    features = {_name(content, node): data_url(pictures.png(node), "png") for node in shown}
     held = json.dumps({"images": images, "features": features}, separators=(",", ":"))
     renderer = _viewer("diagram.js")
     parts = [
@@ -61,6 +68,7 @@ def page(content: Content, pictures: Pictures) -> str:
     ]
     whole = sum(len(part.encode()) for part in parts)
     pieces = f"{len(images)} pictures" if images else "no pictures"
+    pieces += f" and {len(features)} feature images" if features else ""
     parts[7] = parts[7].replace("{about}", f" · this page holds {pieces}, {size(whole)} in all")
     return "\n".join(parts)
 

@@ -54,6 +54,7 @@ def pictured(content: Content) -> bool:
 
 
 def bands(content: Content, scale: Scale) -> Iterator[str]:
+    """What lies under everything: a strip a band, and the brackets of concatenations."""
     yield '<g class="bands">'
     for band in content.bands:
         if band.kind in JOINTS:
@@ -113,6 +114,7 @@ def _curve(content: Content, start: int, end: int) -> str:
 
 
 def wires(content: Content, scale: Scale) -> Iterator[str]:
+    """Lines without a kernel."""
     width = 0.18 * scale.mm
     yield f'<g class="wires" fill="none" stroke="{FAINT}" stroke-width="{width:.2f}">'
     for start, end in zip(content.wires.start, content.wires.end, strict=True):
@@ -224,7 +226,8 @@ def _shade(value: float) -> str:
     return "#" + "".join(f"{round(255 + (part - 255) * abs(value)):02x}" for part in parts)
 
 
-def nodes(content: Content, pictures: Pictures) -> Iterator[str]:
+def nodes(content: Content, pictures: Pictures, *, featured: bool) -> Iterator[str]:
+    """Nodes with their crops, or with their feature images where they have one."""
     nodes = content.nodes
     shown = pictured(content)
     yield '<g class="nodes">'
@@ -243,7 +246,7 @@ def nodes(content: Content, pictures: Pictures) -> Iterator[str]:
             )
             yield f'<rect {box} fill="{fill}"/>'
             crops = nodes.crops[node]
-            if node in pictures.features:
+            if featured and node in pictures.features:
                 yield f'<image {box} href="{data_url(pictures.png(node), "png")}"/>'
             elif crops and shown:
                 # A pattern and not a clipped picture, which resvg gives a layer of the page's size.

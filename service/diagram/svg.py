@@ -31,8 +31,8 @@ _SMALLEST = 3.4  # points a millimetre: a small drawing is not blown up to the w
 _SIDE_MM = 5.0  # for names of the first and the last column
 
 
-def svg(content: Content, pictures: Pictures) -> str:
-    """The whole file."""
+def svg(content: Content, pictures: Pictures, *, featured: bool) -> str:
+    """The whole file; `featured`: with feature images, and crops of the nodes that have none."""
     top, bottom = 11.0, 12.0 + 3.4 * len(_foot(content))
     mm = max(
         _SMALLEST,
@@ -58,7 +58,7 @@ def svg(content: Content, pictures: Pictures) -> str:
         *wires(content, scale),
         *kernels(content, scale),
         *weights(content, scale),
-        *nodes(content, pictures),
+        *nodes(content, pictures, featured=featured),
         *_names(content, scale),
         "</g>",
         *_legend(content, scale, content.height + (top + 5) * mm),

@@ -33,6 +33,7 @@ const CURVE = 257;
 const WIDTHS = 6;
 const SETTLE_MS = 110;
 const TELL_MS = 250;
+const FRAME_MS = 14; // of drawing, in one frame
 const MARGIN = 0.2; // of the stage, drawn around it for panning
 const SIDES = ["shared", "left", "right"];
 const COLOURS = [
@@ -193,7 +194,7 @@ export class Diagram {
   #building = null;
   #budget = 1000;
   #frame = 0;
-  #last = 0;
+  #glance = document.createElement("canvas").getContext("2d");
   #settle = 0;
   #telling = 0;
   #pointers = new Map();
@@ -739,27 +740,27 @@ export class Diagram {
 
   #request() {
     if (this.#frame) return;
-    this.#frame = requestAnimationFrame((now) => {
+    this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
-      this.#tick(now);
+      this.#tick();
     });
   }
 
-  #tick(now) {
+  #tick() {
     if (this.#moved) {
       this.#moved = false;
       this.#building = this.#begin();
-      this.#last = 0;
     }
     if (this.#building) {
-      // As much a frame as leaves frames short: what a line costs differs between machines.
-      if (this.#last) {
-        const took = now - this.#last;
-        if (took > 34) this.#budget = Math.max(150, Math.floor(this.#budget * 0.6));
-        else if (took < 20) this.#budget = Math.min(4000, Math.ceil(this.#budget * 1.2));
-      }
-      this.#last = now;
+      const before = performance.now();
       const done = this.#go(this.#building, this.#budget);
+      // Where no GPU draws, lines are only noted down until the layer is looked at, and then
+      // all drawn at once: look at it now, to spread that over frames and to know what it costs.
+      this.#glance.drawImage(this.#building.canvas, 0, 0, 1, 1, 0, 0, 1, 1);
+      const took = performance.now() - before;
+      if (took > FRAME_MS) this.#budget *= Math.max(0.3, FRAME_MS / took);
+      else if (took < FRAME_MS / 2) this.#budget *= 1.3;
+      this.#budget = Math.round(Math.min(4000, Math.max(150, this.#budget)));
       if (done) {
         this.#base = this.#building;
         this.#building = null;
@@ -789,22 +790,31 @@ export class Diagram {
     context.setTransform(ratio, 0, 0, ratio, (width / 2) * ratio + pad[0], (height / 2) * ratio + pad[1]);
     const half = [(width * (0.5 + margin)) / view.k, (height * (0.5 + margin)) / view.k];
     const seen = [view.x - half[0], view.x + half[0], view.y - half[1], view.y + half[1]];
-    const buckets = new Map();
-    const twoSides = graph.data.sides.length > 0;
+    const seenEdges = [];
     for (let e = 0; e < graph.edgeCount; e += 1) {
-      if (!this.#drawn(e) || !this.#inView(e, seen)) continue;
-      const look = twoSides ? graph.side[e] : graph.sign[e] + 4;
-      const key = Math.min(WIDTHS - 1, Math.floor(graph.strength[e] * WIDTHS)) * 8 + look;
-      if (!buckets.has(key)) buckets.set(key, []);
-      buckets.get(key).push(e);
+      if (this.#drawn(e) && this.#inView(e, seen)) seenEdges.push(e);
     }
     const wires = [];
     for (let w = graph.edgeCount; w < graph.start.length; w += 1) {
       if (this.#drawn(w) && this.#inView(w, seen)) wires.push(w);
     }
-    const lines = [...buckets.entries()].sort((a, b) => a[0] - b[0]);
-    const count = lines.reduce((sum, [, some]) => sum + some.length, 0);
+    const lines = this.#byLook(seenEdges);
+    const count = seenEdges.length;
     return { canvas, context, view, pad, seen, lines, wires, count, bucket: 0, from: 0, stage: 0 };
+  }
+
+  /** Lines that are drawn alike, the weakest first. */
+  #byLook(edges) {
+    const graph = this.#graph;
+    const twoSides = graph.data.sides.length > 0;
+    const found = new Map();
+    for (const e of edges) {
+      const look = twoSides ? graph.side[e] : graph.sign[e] + 4;
+      const key = Math.min(WIDTHS - 1, Math.floor(graph.strength[e] * WIDTHS)) * 8 + look;
+      if (!found.has(key)) found.set(key, []);
+      found.get(key).push(e);
+    }
+    return [...found.entries()].sort((a, b) => a[0] - b[0]);
   }
 
   #inView(line, [left, right, top, bottom]) {
@@ -1111,7 +1121,7 @@ export class Diagram {
     const graph = this.#graph;
     const wanted = always || this.#isolated !== null;
     const cell = Math.max(wanted ? 3 : 0, Math.min(6, Math.round(3.4 * view.k)));
-    const enough = wanted ? 400 : 160;
+    const enough = always ? 120 : wanted ? 400 : 160;
     if (cell < 3 || edges.length > enough * 8) return;
     const taken = [];
     const first = [...edges].sort((a, b) => graph.strength[b] - graph.strength[a]).slice(0, enough);
@@ -1201,12 +1211,8 @@ export class Diagram {
     if (this.#hover) {
       const { edges, wires, nodes } = this.#around(item);
       this.#drawWires(context, view, wires, this.#colours["ink-3"]);
-      const twoSides = graph.data.sides.length > 0;
-      for (const edge of edges) {
-        const look = twoSides ? graph.side[edge] : graph.sign[edge] + 4;
-        const level = Math.min(WIDTHS - 1, Math.floor(graph.strength[edge] * WIDTHS));
-        this.#strokeEdges(context, view, [edge], level * 8 + look, edges.length / 4);
-      }
+      const looks = this.#byLook(edges);
+      for (const [key, some] of looks) this.#strokeEdges(context, view, some, key, edges.length / 4);
       for (const node of nodes) this.#drawNode(context, view, node);
       this.#drawWeights(context, view, edges, seen, true);
     }
@@ -1280,12 +1286,13 @@ export class Diagram {
 
   /** A node's picture as [image, source box], small and ready where it is drawn small. */
   #thumb(node, kind, size) {
-    const source = kind === "features" ? this.#feature(node) : this.#crop(node, 0);
+    const feature = kind === "features" ? this.#feature(node) : null;
+    const source = feature ?? this.#crop(node, 0);
     if (!source) return null;
     const cell = 64;
     if (size * this.#size.ratio > cell * 1.1) return source;
     this.#thumbs ??= new Map();
-    const key = `${kind}${node}`;
+    const key = `${feature ? "feature" : "crop"} ${node}`;
     if (!this.#thumbs.has(key)) {
       const count = this.#thumbs.size;
       const page = Math.floor(count / 256);
