@@ -9,7 +9,8 @@ that calls every kernel in or out:
     kappa_ij = 2 (|C_i & C_j| - |C_i| |C_j| / N) / (|C_i| + |C_j| - 2 |C_i| |C_j| / N)
 
 It is 1 where the two are the same and 0 on average where they are drawn at random, whatever f is;
-the plain overlap of random circuits would grow with f. Let K_g be the mean kappa over pairs of
+the plain overlap of random circuits would grow with f. (What else depends on f stays so: small
+circuits may be apart where large ones are not. A value of P is that of its f.) Let K_g be the mean kappa over pairs of
 images of group g, and K_gh over pairs of one image of g and one of h. All are over circuits of
 single images, so that large groups, whose mean scores are less noisy, are not compared with small
 ones. Two images of one feature do not have the same circuit either; K_g says how much they share.

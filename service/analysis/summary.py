@@ -222,5 +222,7 @@ def _group_counts(layer: Layer) -> pa.Table:
         return pa.schema([("unit", pa.int32()), *tables.GROUPS.schema]).empty_table()
     rows = reader.table(layer.name, "groups", columns=columns)
     # The same in all rows of a unit and criterion.
-    found = rows.group_by(["unit", "criterion"]).aggregate([(c, "max") for c in columns[1:]])
+    found = rows.group_by(["unit", "criterion"], use_threads=False).aggregate(
+        [(c, "max") for c in columns[1:]]
+    )
     return found.rename_columns(["unit", *columns])
