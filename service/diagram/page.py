@@ -20,7 +20,8 @@ const diagram = new Diagram(document.getElementById("diagram"), read("content"),
   pictureUrl: (image) => pictures.images[image],
   featureUrl: (node) => pictures.features[`${node.convolution ?? node.kind}:${node.channel}`],
   state: Object.fromEntries(new URLSearchParams(location.hash.slice(1))),
-  // In a notebook's frame there is no address to keep the state in.
+  // In a frame of a notebook, which is to scroll and has no address to keep the state in.
+  wheel: window === window.top ? "always" : "focus",
   onState: (state) => location.protocol === "about:" ||
     history.replaceState(null, "", `#${new URLSearchParams(state)}`),
 });
