@@ -9,19 +9,22 @@ that calls every kernel in or out:
     kappa_ij = 2 (|C_i & C_j| - |C_i| |C_j| / N) / (|C_i| + |C_j| - 2 |C_i| |C_j| / N)
 
 It is 1 where the two are the same and 0 on average where they are drawn at random, whatever f is;
-the plain overlap of random circuits would grow with f. (What else depends on f stays so: small
-circuits may be apart where large ones are not. A value of P is that of its f.) Let K_g be the mean kappa over pairs of
-images of group g, and K_gh over pairs of one image of g and one of h. All are over circuits of
-single images, so that large groups, whose mean scores are less noisy, are not compared with small
-ones. Two images of one feature do not have the same circuit either; K_g says how much they share.
+the plain overlap of random circuits would grow with f. (What else depends on f stays: small
+circuits may be apart where large ones are not. A value of P is that of its f.)
+
+Let K_g be the mean kappa over pairs of images of group g, and K_gh over pairs of one image of g and
+one of h. All are over circuits of single images, so that large groups, whose mean scores are less
+noisy, are not compared with small ones. Two images of one feature do not have the same circuit
+either; K_g says how much they share.
 So, as a correlation is corrected for the reliability of what is correlated (Spearman, American
 Journal of Psychology 15, 1904), the polysemanticity of the unit is
 
     P = mean over pairs of groups g < h of  1 - K_gh / sqrt(K_g K_h),  each clipped to [0, 1]
 
 It is 0 for one group, and where images of different groups share as much as those of one; 1 where
-they share no more than chance. A group of one image has no K_g: the other group's stands for it. P
-is null where neither has one, or where images of a group share no more than chance (K_g <= 0).
+they share no more than chance. A group of one image has no K_g: the other group's stands for it. A
+pair of groups is left out where neither has one, or where images of one group share no more than
+chance (K_g <= 0); P is null where all pairs are.
 
 The groups were found from the same scores, so groups that are forced on noise have K_gh < K_g and a
 P above 0. Read P beside the silhouette of the groups, or with groups that come from elsewhere.
