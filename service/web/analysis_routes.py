@@ -150,6 +150,16 @@ async def groups(
     layer: LayerName,
     unit: UnitName,
     criterion: Criterion = None,
+    number: Annotated[
+        int | None,
+        Query(
+            alias="groups",
+            description="How many, found anew from the stored scores; the stored groups where not "
+            "given.",
+            ge=1,
+            le=limits.IMAGES,
+        ),
+    ] = None,
     form: Form = "json",
     v: Version = None,
 ) -> Response:
@@ -161,12 +171,14 @@ async def groups(
         return Source(served.unit_version(one), lambda: render(one))
 
     def render(one: Unit) -> Rendered:
-        found = one.groups(criterion=criterion)
+        if number is not None:
+            served.check_scores(one)
+        found = one.groups(criterion=criterion, groups=number)
         table = found.table()
         if form != "json":
             return to_file(table, form, name=f"{one.layer.name}-{one.info.name}-groups")
         served.check_scores(one)
-        measure = one.polysemanticity(criterion=criterion)
+        measure = one.polysemanticity(criterion=criterion, groups=number)
         return to_json(
             GroupsAnswer(
                 criterion=found.criterion,
@@ -277,10 +289,12 @@ async def similar(
         one = served.unit(layer, unit)
         own = served.unit_version(one)
         masks = served.layerwide.masks(view, keep=keep, criterion=criterion)
-        version = digest(own, view.version, str(masks.read))
-        return Source(version, lambda: render(view, one, masks))
+        # Counted before the answer is made: more may be read meanwhile, and less must not be told
+        # to be the whole.
+        read = masks.read
+        return Source(digest(own, view.version, str(read)), lambda: render(view, one, masks, read))
 
-    def render(view: LayerView, one: Unit, masks: LayerMasks) -> Rendered:
+    def render(view: LayerView, one: Unit, masks: LayerMasks, read: int) -> Rendered:
         table = masks.masks.similar(one.number, limit=limits.LISTED)
         name = f"{one.layer.name}-{one.info.name}-similar"
         if paging.form != "json":
@@ -288,7 +302,7 @@ async def similar(
         many = min(paging.rows, limits.DETAILED)
         part = table.slice(paging.offset, many)
         tops = served.tops(view, part["unit"].to_pylist())
-        why = note(masks.read, masks.of, view.missing)
+        why = note(read, masks.of, view.missing)
         return to_json(
             SimilarRows.model_validate(
                 {
@@ -297,7 +311,7 @@ async def similar(
                     "limit": many,
                     "complete": why is None,
                     "note": why,
-                    **_chosen(masks, masks.read),
+                    **_chosen(masks, read),
                     "rows": [
                         {
                             **row,
@@ -345,11 +359,12 @@ async def uses(
             out=out,
             channel=channel,
         )
-        version = digest(served.version, view.version, str(found.read))
-        return Source(version, lambda: render(view, found, masks))
+        read = found.read
+        version = digest(served.version, view.version, str(read))
+        return Source(version, lambda: render(view, found, masks, read))
 
-    def render(view: LayerView, found: LayerUses, masks: LayerMasks) -> Rendered:
-        why = note(found.read, masks.of, view.missing)
+    def render(view: LayerView, found: LayerUses, masks: LayerMasks, read: int) -> Rendered:
+        why = note(read, masks.of, view.missing)
         return answer(
             found.table,
             UseRows,
@@ -357,7 +372,7 @@ async def uses(
             name=f"{view.layer.name}-uses",
             complete=why is None,
             note=why,
-            more=_chosen(masks, found.read),
+            more=_chosen(masks, read),
         )
 
     return await served.answers.reply(request, locate)

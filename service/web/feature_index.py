@@ -27,6 +27,11 @@ class FeatureIndex:
         """Names of the pictures of a unit."""
         return self.variants.get((layer, unit), ())
 
+    def first(self, layer: str, unit: int) -> str | None:
+        """The picture that stands for a unit: `positive` where there is one; None for none."""
+        names = self.of(layer, unit)
+        return "positive" if "positive" in names else next(iter(names), None)
+
     def has(self, layer: str) -> bool:
         """Whether any unit of a layer has a picture."""
         return any(name == layer for name, _ in self.variants)

@@ -48,7 +48,7 @@ class ImageUnit(BaseModel):
         description="Its receptive field: top, left, bottom, right, half-open, in pixels of the "
         "network's input."
     )
-    feature: bool = Field(description="Whether the unit's feature image `positive` is stored.")
+    feature: str | None = Field(description="Name of the unit's feature image. Null: it has none.")
 
 
 ImageUnits = rows_of(
@@ -170,7 +170,7 @@ async def image_units(
                             **row,
                             "position": (row["position_y"], row["position_x"]),
                             "box": box_of(row),
-                            "feature": "positive" in features.of(row["layer"], row["unit"]),
+                            "feature": features.first(row["layer"], row["unit"]),
                         }
                         for row in table.to_pylist()
                     ],

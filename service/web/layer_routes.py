@@ -107,11 +107,15 @@ class UnitRow(BaseModel):
         description="0 for one feature, 1 where images of different groups share no more kernels "
         "than chance. Null: undefined, or not known yet."
     )
-    feature: bool = Field(description="Whether its feature image `positive` is stored.")
+    feature: str | None = Field(
+        description="Name of its feature image, `positive` where there is that. Null: it has none."
+    )
     spearman: float | None = Field(description="Of the circuit of the fraction `at`.")
     relative_l1: float | None = Field(description="The same.")
     change_at_maximum: float | None = Field(description="The same.")
     image: int | None = Field(description="The image with the largest response.")
+    image_name: str | None = Field(description="Its name.")
+    label: str | None = Field(description="Its label. Null: none is known.")
     box: tuple[int, int, int, int] | None = Field(
         description="Receptive field of the maximum on it: top, left, bottom, right, half-open, in "
         "pixels of the network's input."
@@ -235,11 +239,14 @@ async def units(
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
         known = columns(served)
         fractions = digests.fractions
+        # Before the rows are made: more may be read meanwhile, and less must not be told to be all.
+        read = digests.read
         index = served.features.index()
         name = view.layer.name
 
         def row_of(unit: int) -> dict[str, Any]:
-            return unit_row(view, digests, unit, chosen, features=index.of(name, unit))
+            feature = index.first(name, unit)
+            return unit_row(view, digests, unit, chosen, feature=feature, images=served.images)
 
         rows = [row_of(info.number) for info in view.units]
         rows = filtered(
@@ -258,7 +265,6 @@ async def units(
         part = [row_of(row["unit"]) for row in part]
         if paging.form != "json":
             return to_file(to_table(part, fractions), paging.form, name=f"{name}-units")
-        read = digests.read
         why = note(read, len(view.commits), view.missing)
         return to_json(
             UnitRows.model_validate(
@@ -303,12 +309,12 @@ async def distribution(
         return Source(version, lambda: render(view, digests, chosen))
 
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
+        read = digests.read
         every = (unit_row(view, digests, unit, chosen) for unit in sorted(view.commits))
         rows = [row for row in every if row["r"]]
         if form != "json":
             name = f"{view.layer.name}-distribution"
             return to_file(to_table(rows, digests.fractions), form, name=name)
-        read = digests.read
         why = note(read, len(view.commits), view.missing)
         return to_json(
             Distribution.model_validate(

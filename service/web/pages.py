@@ -1,11 +1,10 @@
-"""The viewer's files: `service/viewer/`, and plotly's script out of its package."""
+"""The viewer's files, `service/viewer/`, and no others."""
 
 from __future__ import annotations
 
 import mimetypes
 import re
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
@@ -17,7 +16,6 @@ from circuit_atlas.service.web.questions import AtlasServed
 router = APIRouter(include_in_schema=False)
 VIEWER = Path(__file__).parents[1] / "viewer"
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_PLOTLY = "vendor/plotly.min.js"
 _TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -52,11 +50,6 @@ def _file(path: str) -> Callable[[], Source]:
 
 def _place(path: str) -> Path:
     """The file of that name; NotFoundError where the viewer has none."""
-    if path == _PLOTLY:
-        # Not imported: that takes a second, and one file of it is wanted.
-        spec = find_spec("plotly")
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / "package_data" / "plotly.min.js"
     parts = path.split("/")
     file = VIEWER.joinpath(*parts)
     if all(_NAME.fullmatch(part) for part in parts) and file.is_file():

@@ -32,8 +32,7 @@ class ImageSet:
     def facts(self, image: int) -> dict[str, Any]:
         """One row; NotFoundError where there is no such image."""
         self.check(image)
-        row: dict[str, Any] = self.table.slice(image, 1).to_pylist()[0]
-        return row
+        return {name: self.table[name][image].as_py() for name in self.table.column_names}
 
     def check(self, image: int) -> None:
         """NotFoundError where there is no such image."""

@@ -25,7 +25,7 @@ from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.reader import Reader
 
 # Loaded when they are first needed, which takes a second.
-_LATE = ("sklearn.decomposition", "circuit_atlas.service.diagram.draw")
+_LATE = ("circuit_atlas.service.diagram.draw", "sklearn.decomposition", "scipy.cluster.hierarchy")
 
 
 class Served:
@@ -139,17 +139,17 @@ class _WarmUp:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._layers: list[str] | None = None
+        self._names: list[str] | None = None
         self._modules = list(_LATE)
 
     def step(self) -> bool:
-        """One layer, or one module."""
-        if self._layers is None:
-            self._layers = list(self._served.views.names())
+        """The image set, then a module, or a layer."""
+        if self._names is None:
+            self._names = list(self._served.views.names())
             self._served.pictures.images  # noqa: B018  read now, used later
-        elif self._layers:
-            self._served.digests(self._served.views.view(self._layers.pop()))
         elif self._modules:
             with suppress(ImportError):  # said where it is needed
-                import_module(self._modules.pop())
-        return bool(self._layers or self._modules)
+                import_module(self._modules.pop(0))
+        elif self._names:
+            self._served.digests(self._served.views.view(self._names.pop()))
+        return bool(self._names or self._modules)

@@ -20,6 +20,7 @@ from circuit_atlas.service.web.digests import (
     box_of,
 )
 from circuit_atlas.service.web.layerwide import stored_fraction
+from circuit_atlas.service.web.pictures import ImageSet
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
@@ -90,8 +91,9 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("groups", "number", "Sub-feature groups of its top images.", "groups"),
         Sortable("silhouette", "number", "How well the groups part, -1 to 1.", "1"),
         Sortable("polysemanticity", "number", "How far its groups are features apart.", "0 to 1"),
-        Sortable("feature", "number", "1 where a feature image is stored.", ""),
+        Sortable("feature", "text", "Name of its feature image.", ""),
         Sortable("image", "number", "The image with the largest response.", "image id"),
+        Sortable("label", "text", "Label of that image.", ""),
         Sortable("response", "number", "That response.", "of the layer's output"),
         Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
     )
@@ -113,7 +115,8 @@ def unit_row(
     number: int,
     chosen: Chosen,
     *,
-    features: Sequence[str] = (),
+    feature: str | None = None,
+    images: ImageSet | None = None,
 ) -> dict[str, Any]:
     """One unit: what is known of it so far."""
     commit, failure = view.commits.get(number), view.failures.get(number)
@@ -130,9 +133,11 @@ def unit_row(
         "groups": None,
         "silhouette": None,
         "polysemanticity": None,
-        "feature": "positive" in features,
+        "feature": feature,
         **dict.fromkeys(MEASURES[1:]),
         "image": None,
+        "image_name": None,
+        "label": None,
         "box": None,
         "position": None,
         "response": None,
@@ -156,6 +161,9 @@ def unit_row(
     if unit.top is not None:
         top = unit.top
         row["image"] = top["image"]
+        if images is not None:
+            named = images.facts(top["image"])
+            row["image_name"], row["label"] = named["name"], named["label"]
         row["response"], row["maximum"] = top["response"], top["maximum"]
         row["position"] = [top["position_y"], top["position_x"]]
         row["box"] = list(box_of(top))

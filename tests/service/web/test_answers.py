@@ -81,6 +81,7 @@ def test_the_units_of_a_layer_are_those_of_its_summary(api, local, question):
         assert row["circuit_kernels"] == other["smallest_kernels"]
         assert row["r"] == (other["r"] or [])
         assert row["response"] == other["response"]
+        assert (row["image_name"] is None) == (other["image"] is None)
         assert row["box"] == (None if other["image"] is None else boxes(other))
         if row["groups"] is not None:
             assert row["polysemanticity"] == other["polysemanticity"]
@@ -109,6 +110,8 @@ def test_units_are_sorted_with_nulls_last_in_both_orders(api):
     names = [column["name"] for column in found["columns"]]
     for name in names:
         assert ask(api, "layers/conv3/units", sort=name)["total"] == 5
+    labels = ask(api, "layers/conv3/units", state="done")["rows"]
+    assert [(row["image_name"], row["label"]) for row in labels] == [("<b>.jpg", "dog <small>")] * 3
 
 
 def test_units_are_filtered(api):
@@ -226,6 +229,9 @@ def test_groups_and_what_they_preserve(api, local):
     assert found["groups"] == 2
     assert found["silhouette"] == 0.6
     assert found["polysemanticity"] == unit.polysemanticity().value
+    three = ask(api, "layers/conv3/units/0/groups", groups=3)
+    assert [row["group"] for row in three["rows"]] == list(unit.groups(groups=3).labels)
+    assert three["polysemanticity"] == unit.polysemanticity(groups=3).value
     kept = ask(api, "layers/conv3/units/0/selectivity")
     assert kept["rows"] == plain(unit.contrast().to_pylist())
     stored = local.reader.contrast(unit.commit)

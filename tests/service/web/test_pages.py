@@ -37,15 +37,6 @@ def test_every_file_of_the_viewer(address, name):
     assert found.headers["cache-control"] == "no-cache"
 
 
-def test_plotlys_script_comes_out_of_its_package(address):
-    import plotly
-
-    found = httpx.get(f"{address}/viewer/vendor/plotly.min.js")
-    script = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    assert found.content == script.read_bytes()
-    assert found.headers["content-encoding"] == "gzip"
-
-
 @pytest.mark.parametrize(
     "path", ["../cli.py", "%2e%2e/cli.py", "..%2fcli.py", ".hidden", "pages", "none.js", "", "//x"]
 )
