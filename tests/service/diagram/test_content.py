@@ -18,7 +18,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from tests.service.diagram import wirings
 from tests.service.diagram.oracle import Kernel, on_path, sources
-from tests.service.diagram.planted import Planted, plant, unit_of, weights_of
+from tests.service.diagram.planted import Planted, conv, plant, unit_of, weights_of
 
 UNIT = 1
 
@@ -262,6 +262,28 @@ def test_no_more_are_drawn_than_asked_for_and_all_on_a_path(tmp_path, kind, most
     elif any(len(some) for some in best):
         # The first kernels to make a path make too many: some path of those is drawn if it fits.
         assert drawn or content.note.startswith("Every path")
+
+
+@pytest.mark.parametrize("most", [2, 3, 4, 7, 16])
+def test_a_path_is_drawn_where_the_kernel_that_joins_it_is_the_last(tmp_path, most):
+    """Every path needs the weakest kernel of all, which joins many more than may be drawn."""
+    convolutions = (conv("a", 4, 3, 1), conv("b", 4, 4, 2), conv("c", 1, 4, 3, one_row=True))
+    stretches = tuple((n, 0, width, n - 1, 0, "alone") for n, width in enumerate((3, 4, 4, 1)))
+    scores = np.arange(12 + 16 + 4, 0, -1, dtype=np.float32)
+    scores[[28, 29, 30]] = 0.001  # of the last convolution, only the weakest is in the circuit
+    planted = Planted(convolutions, stretches, {0: scores})
+    content = unit_of(tmp_path / "atlas", planted).circuit(kernels=29).diagram(edges=most).content
+    assert content.counts.on_path == 12 + 4 + 1
+    found = set(edges(content, planted))
+    assert on_path(planted, found, {0}) == found
+    if most < 3:
+        assert not found
+        assert content.note.startswith("Every path")
+    else:
+        assert 3 <= len(found) <= most
+        assert content.note == ""
+        # The strongest kernel of the image's is kept to the end.
+        assert (0, 0, 0) in found
 
 
 def test_a_circuit_without_a_path_says_so(tmp_path):

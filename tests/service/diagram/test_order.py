@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,20 @@ def test_ordering_never_adds_a_crossing_nor_parts_a_group(seed):
         found.place[found.start].tolist(),
         found.place[found.end].tolist(),
     )
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 10**6))
+def test_no_exchange_of_two_neighbours_would_help(seed):
+    found = ordered(random_columns(seed, points=25, lines=50))
+    for number in range(int(found.column.max()) + 1):
+        here = np.flatnonzero(found.column == number)
+        here = here[np.argsort(found.place[here])]
+        for above, below in itertools.pairwise(here):
+            if found.group[above] == found.group[below]:
+                place = found.place.copy()
+                place[[above, below]] = place[[below, above]]
+                assert replace(found, place=place).crossings() >= found.crossings()
 
 
 def test_what_can_be_drawn_without_crossings_is():
