@@ -1120,7 +1120,7 @@ export class Diagram {
   #drawWeights(context, view, edges, [left, right, top, bottom], always = false) {
     const graph = this.#graph;
     const wanted = always || this.#isolated !== null;
-    const cell = Math.max(wanted ? 3 : 0, Math.min(6, Math.round(3.4 * view.k)));
+    const cell = Math.max(wanted ? 3 : 0, Math.min(9, Math.round(3.4 * view.k)));
     const enough = always ? 120 : wanted ? 400 : 160;
     if (cell < 3 || edges.length > enough * 8) return;
     const taken = [];
@@ -1128,7 +1128,7 @@ export class Diagram {
     for (const edge of first) {
       const kernel = graph.bandOf(graph.end[edge]).kernel;
       if (!kernel || graph.weightStart[edge] < 0) continue;
-      if (!wanted && kernel[0] * kernel[1] === 1) continue;
+      if (!wanted && cell < 5 && kernel[0] * kernel[1] === 1) continue;
       const wide = kernel[1] * cell + 2;
       const high = kernel[0] * cell + 2;
       const a = graph.start[edge];
