@@ -53,6 +53,14 @@ def test_planted_groups_are_found(sizes):
             assert groups.chance <= 0.05
 
 
+def test_a_faint_gap_shows_in_many_images():
+    faint = [group_images(planted(40, 20, seed=seed, spread=0.8)) for seed in range(5)]
+    assert [groups.count for groups in faint] == [2] * 5
+    assert min(groups.silhouette for groups in faint) < 0.25
+    few = [group_images(planted(4, 2, seed=seed, spread=0.8)) for seed in range(5)]
+    assert [groups.count for groups in few] == [1] * 5
+
+
 @pytest.mark.parametrize("count", [5, 10, 20, 40])
 @pytest.mark.parametrize("spread", [0.1, 0.3, 0.8])
 def test_one_group_is_found_as_one(count, spread):
