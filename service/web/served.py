@@ -24,8 +24,17 @@ from circuit_atlas.service.web.views import LayerView, Views, commit_version
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.reader import Reader
 
-# Loaded when they are first needed, which takes a second.
-_LATE = ("circuit_atlas.service.diagram.draw", "sklearn.decomposition", "scipy.cluster.hierarchy")
+# Loaded when they are first needed, which takes a second or two; in steps, lest a request waits.
+_LATE = (
+    "circuit_atlas.service.diagram.draw",
+    "scipy.linalg",
+    "scipy.sparse",
+    "scipy.optimize",
+    "scipy.stats",
+    "scipy.cluster.hierarchy",
+    "sklearn.base",
+    "sklearn.decomposition",
+)
 
 
 class Served:
@@ -139,17 +148,21 @@ class _WarmUp:
 
     def __init__(self, served: Served) -> None:
         self._served = served
-        self._names: list[str] | None = None
+        self._layers: list[str] | None = None
+        self._views: list[LayerView] = []
         self._modules = list(_LATE)
 
     def step(self) -> bool:
-        """The image set, then a module, or a layer."""
-        if self._names is None:
-            self._names = list(self._served.views.names())
-            self._served.pictures.images  # noqa: B018  read now, used later
+        """The image set, then which units each layer has, then modules, then the units' facts."""
+        served = self._served
+        if self._layers is None:
+            self._layers = list(served.views.names())
+            served.pictures.images  # noqa: B018  read now, used later
+        elif self._layers:
+            self._views.append(served.views.view(self._layers.pop()))
         elif self._modules:
             with suppress(ImportError):  # said where it is needed
                 import_module(self._modules.pop(0))
-        elif self._names:
-            self._served.digests(self._served.views.view(self._names.pop()))
-        return bool(self._names or self._modules)
+        elif self._views:
+            served.digests(self._views.pop())
+        return bool(self._layers or self._modules or self._views)
