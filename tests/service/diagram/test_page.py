@@ -270,6 +270,8 @@ def test_zoom_and_pan_keep_what_is_under_the_pointer(show, diagram):
     page.mouse.wheel(0, -400)
     page.wait_for_timeout(400)
     assert page.locator(".ca-card strong").inner_text() == "squeeze, channel 0"
+    # Away from the reader is nearer; all of it is shown at 2.2 pixels a point at most.
+    assert float(re.search(r"zoom=([\d.]+)", page.url)[1]) > 2.2
     page.mouse.move(x + 40, y + 30)
     page.mouse.down()
     page.mouse.move(x + 140, y + 90, steps=5)
