@@ -5,7 +5,7 @@
  */
 
 /** How the circuits are read: kept from page to page. */
-export const READING = ["criterion", "ablation", "split", "keep"];
+const READING = ["criterion", "ablation", "split", "keep"];
 
 /** Keys come in this order, then the others by name, so that equal states have equal addresses. */
 const ORDER = ["page", "layer", "unit", "image", ...READING];
@@ -83,7 +83,7 @@ export function follow() {
     const link = event.target.closest?.("a[href^='?']");
     const plain = !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
     if (!link || !plain || event.button !== 0 || event.defaultPrevented) return;
-    if (link.hasAttribute("download") || link.target) return;
+    if (link.hasAttribute("download") || link.hasAttribute("target")) return;
     event.preventDefault();
     visit(format(parse(link.getAttribute("href"))));
   });

@@ -1,5 +1,7 @@
 /** What the server answers. All of it is under `api/v1/`, beside the app. */
 
+import { parseCsv } from "./csv.js";
+
 const BASE = new URL("../api/v1/", import.meta.url);
 const KEPT = 400;
 const PATIENCE = 240;
@@ -7,7 +9,7 @@ const ROWS = 1000;
 const answers = new Map();
 
 /** An error in the server's words. `kind` is one of ours, or `network`, or `response`. */
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(message, kind, status = 0) {
     super(message);
     this.name = "ApiError";
@@ -56,6 +58,19 @@ export async function all(path, query = {}) {
   }
 }
 
+/** An answer that is a file. */
+export async function file(path, query) {
+  const response = await send(url(path, query));
+  if (response.ok) return response.blob();
+  throw refusal(response, await response.json().catch(() => null));
+}
+
+/** All rows of a table at once, as its file has them. */
+export async function table(path, query = {}) {
+  const text = await (await file(path, { ...query, format: "csv" })).text();
+  return parseCsv(text);
+}
+
 /** An answer that is still being worked out (202) is asked for again after a while. */
 async function request(address) {
   let response = await send(address);
@@ -66,10 +81,13 @@ async function request(address) {
   }
   const body = await response.json().catch(() => null);
   if (response.ok && response.status !== 202 && body !== null) return body;
-  const error = body?.error;
-  throw new ApiError(
-    error?.message ?? `the server answered ${response.status} without saying why`,
-    error?.kind ?? "response",
+  throw refusal(response, body);
+}
+
+function refusal(response, body) {
+  return new ApiError(
+    body?.error?.message ?? `the server answered ${response.status} without saying why`,
+    body?.error?.kind ?? "response",
     response.status,
   );
 }
@@ -101,8 +119,3 @@ export const unitPath = (layer, unit, ...more) => ["layers", layer, "units", uni
 
 /** A picture as the network sees it. */
 export const pictureUrl = (image) => url(["images", String(image), "picture"], { v: version });
-
-/** Which circuit of a unit is meant, as a query: kept fraction or number, criterion, images. */
-export function reference({ criterion, keep, kernels, images }) {
-  return { criterion, keep: kernels ? null : keep, kernels, images };
-}

@@ -1,13 +1,15 @@
 /** A button with a list that drops down, and the menus of what can be downloaded. */
 
+import { table, url } from "./api.js";
 import { fresh, h, put } from "./dom.js";
+import { announce } from "./live.js";
 
 /**
  * @param {string} label what the button says.
  * @param {() => Node[]} items list items, made anew each time it opens.
  * @param {{name?: string}} options `name`: the button's full name, where the label is short.
  */
-export function menu(label, items, { name = label } = {}) {
+function menu(label, items, { name = label } = {}) {
   const list = h("ul", { id: fresh("menu"), hidden: true });
   const button = h(
     "button",
@@ -56,7 +58,7 @@ export function menu(label, items, { name = label } = {}) {
  * A menu of files.
  *
  * @param {string} of what they hold, in words.
- * @param {() => Array<{label, detail?, href?, file?: () => {name, type, text}}>} files
+ * @param {() => Array<{label, detail?, href?, file?: () => {name, type, text} | Promise}>} files
  */
 export function downloads(of, files) {
   return menu(
@@ -70,7 +72,7 @@ export function downloads(of, files) {
             ? h("a", { href, download: true }, label, h("small", null, detail ?? ""))
             : h(
                 "button",
-                { type: "button", onclick: () => save(file()) },
+                { type: "button", onclick: () => given(file) },
                 label,
                 h("small", null, detail ?? ""),
               ),
@@ -80,12 +82,31 @@ export function downloads(of, files) {
   );
 }
 
-/** The files of a table that the server writes. @param {(format: string) => string} address */
-export const tableFiles = (address, detail = "") => [
-  { label: "CSV", detail, href: address("csv") },
-  { label: "Parquet", detail, href: address("parquet") },
-  { label: "JSON", detail, href: address("json") },
+/**
+ * The files of a table that the server writes. In pages of JSON it has a bounded number of rows, so
+ * that file is made here.
+ */
+export const tableFiles = (path, query = {}, detail = "") => [
+  { label: "CSV", detail, href: url(path, { ...query, format: "csv" }) },
+  { label: "Parquet", detail, href: url(path, { ...query, format: "parquet" }) },
+  {
+    label: "JSON",
+    detail,
+    file: async () => ({
+      name: `${path.slice(-3).join("-")}.json`,
+      type: "application/json",
+      text: JSON.stringify({ address: url(path, query), rows: await table(path, query) }, null, 1),
+    }),
+  },
 ];
+
+async function given(file) {
+  try {
+    save(await file());
+  } catch (error) {
+    announce(error.message);
+  }
+}
 
 /** Hand a text to the reader as a file. */
 export function save({ name, type, text }) {

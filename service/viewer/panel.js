@@ -66,7 +66,7 @@ export function panel(part) {
       if (mine !== asked) return;
       loaded = { key, look, data, state };
       show(state);
-      if (data && isPart(data)) again(key);
+      if (data && isPart(data)) again(mine);
     } catch (error) {
       if (mine !== asked) return;
       loaded = { key, look, data: null, state };
@@ -83,9 +83,9 @@ export function panel(part) {
   }
 
   /** More of it is to come: ask once more, unless something else was asked for by then. */
-  function again(key) {
+  function again(mine) {
     setTimeout(() => {
-      if (loaded.key !== key || !element.isConnected) return;
+      if (mine !== asked || !element.isConnected) return;
       loaded = { ...loaded, key: undefined };
       update(loaded.state);
     }, AGAIN_MS);

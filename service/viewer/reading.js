@@ -81,7 +81,7 @@ function choice(label, key, options) {
 }
 
 /** A slider over the stored fractions, the smallest at the left. */
-export function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } = {}) {
+function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } = {}) {
   const rising = [...fractions].sort((a, b) => a - b);
   const id = fresh(key);
   const output = h("output", { for: id });

@@ -17,19 +17,6 @@ function stored() {
 function show(choice) {
   if (choice === "auto") delete document.documentElement.dataset.theme;
   else document.documentElement.dataset.theme = choice;
-  dispatchEvent(new CustomEvent("atlas-theme"));
-}
-
-/** Whether the page is dark now. */
-export function isDark() {
-  const choice = document.documentElement.dataset.theme;
-  return choice ? choice === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-}
-
-/** Calls `then` whenever the theme changes; for what is drawn on a canvas. */
-export function onTheme(then) {
-  addEventListener("atlas-theme", then);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", then);
 }
 
 /** The button in the bar: goes through the choices. */

@@ -49,7 +49,9 @@ def build_two_ways(place: Path, pictures: Path) -> None:
             "model": {"reference": "tests.browser.networks:two_ways"},
             "preprocessing": {"resize": [48, 48]},
             "images": {"source": str(pictures), "held_out": 0.25},
-            "layers": [{"name": "head", "units": "all", "directions": {"both": [0, 1, 1, 0, 0, 0]}}],
+            "layers": [
+                {"name": "head", "units": "all", "directions": {"both": [0, 1, 1, 0, 0, 0]}}
+            ],
             "circuits": {
                 "criteria": ["actgrad", "random"],
                 "fractions": [1.0, 0.5, 0.2, 0.1, 0.05],

@@ -78,7 +78,7 @@ def two_ways(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], S
 
 @pytest.fixture(scope="session")
 def invented(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], Served]) -> Served:
-    """The invented atlas of the client's tests: with units that are dead, failed, planned, absent."""
+    """The invented atlas of the client's tests: units that are dead, failed, planned, absent."""
     place = tmp_path_factory.mktemp("invented") / "atlas"
     write_atlas(place)
     return serve(place)
@@ -113,10 +113,9 @@ class Tab:
         self.page.wait_for_selector(wanted, state="attached", timeout=SHOWN_MS)
 
     def settled(self) -> None:
-        """Wait until nothing loads any more."""
-        self.page.wait_for_load_state("networkidle")
-        for busy in ("[aria-busy=true]", ".skeleton"):
-            self.page.wait_for_selector(busy, state="detached", timeout=SHOWN_MS)
+        """Wait until nothing of the page loads any more."""
+        for busy in ("main [aria-busy=true]", "main .skeleton"):
+            self.page.locator(busy).first.wait_for(state="detached")
 
     @property
     def state(self) -> dict[str, str]:
@@ -129,7 +128,7 @@ def tab(chromium) -> Iterator[Tab]:
     """A window of 1280 x 900. The test fails where the page complains in the console, where a
     request leaves the machine, or where one is answered with an error that `tab.complaints` does
     not take back."""
-    with _window(chromium) as opened:
+    with _Window(chromium) as opened:
         yield opened
     assert opened.complaints == []
 
@@ -141,7 +140,7 @@ def window(chromium) -> Iterator[Callable[..., Tab]]:
         opened = []
 
         def make(*, width: int = 1280, height: int = 900, **options: object) -> Tab:
-            tab = stack.enter_context(_window(chromium, width=width, height=height, **options))
+            tab = stack.enter_context(_Window(chromium, width=width, height=height, **options))
             opened.append(tab)
             return tab
 
@@ -149,7 +148,7 @@ def window(chromium) -> Iterator[Callable[..., Tab]]:
     assert [complaint for tab in opened for complaint in tab.complaints] == []
 
 
-class _window:
+class _Window:
     def __init__(self, chromium, *, width: int = 1280, height: int = 900, **options) -> None:
         self.context = chromium.new_context(
             viewport={"width": width, "height": height}, accept_downloads=True, **options

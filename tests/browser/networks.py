@@ -70,4 +70,6 @@ def write_pictures(folder: Path) -> None:
             pixels = np.full((SIDE, SIDE, 3), 4.0)
             for channel in range(first, last + 1):
                 pixels[..., channel] += 120 * (1 + wave) * (0.35 + 0.65 * glow)
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / kind / f"{n:02}.png")
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(
+                folder / kind / f"{n:02}.png"
+            )

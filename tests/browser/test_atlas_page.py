@@ -91,6 +91,7 @@ def test_units_that_are_dead_failed_and_missing_are_counted(invented, tab):
         "3 done · 1 not computed yet",
         "3 done · 1 dead · 1 failed",
     ]
-    assert "1 unit not computed yet: run the same build again" in tab.page.locator(
-        ".message.partial"
-    ).inner_text()
+    assert (
+        "1 unit not computed yet: run the same build again"
+        in tab.page.locator(".message.partial").inner_text()
+    )

@@ -125,9 +125,9 @@ def test_overlaid_and_side_by_side(tab, link, circuits):
     stage = tab.page.get_by_role("application")
     assert stage.count() == 1
     counts = left.diagram(against=right, edges=2000).content.counts
-    assert f"{counts.drawn} of {counts.on_path} kernels" in tab.page.locator(
-        ".ca-count"
-    ).inner_text()
+    assert (
+        f"{counts.drawn} of {counts.on_path} kernels" in tab.page.locator(".ca-count").inner_text()
+    )
     tab.page.get_by_role("button", name="Side by side").click()
     tab.settled()
     tab.page.get_by_role("application").nth(1).wait_for()

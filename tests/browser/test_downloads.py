@@ -70,6 +70,9 @@ def test_a_unit(photos, tab):
     saved = opened(files(tab, "circuit"))
     assert set(saved) == {f"CSV {kernels}", f"Parquet {kernels}", f"JSON {kernels}", "SVG diagram"}
     assert saved[f"CSV {kernels}"]["position"].to_pylist() == circuit.positions.tolist()
+    rows, columns = saved[f"JSON {kernels}"]["rows"], ["convolution", "in_channel", "position"]
+    wanted = saved[f"Parquet {kernels}"].select(columns).to_pylist()
+    assert [{name: row[name] for name in columns} for row in rows] == wanted
     diagram = opened(files(tab, "circuit diagram"))
     assert diagram["JSON what is drawn"]["counts"]["circuit"] == len(circuit)
     similar = opened(files(tab, "units with the most similar circuits"))
@@ -81,7 +84,9 @@ def test_groups_images_and_a_map(two_ways, tab):
     tab.open(two_ways.link("unit", layer="head", unit=0))
     tab.settled()
     groups = opened(files(tab, "sub-features"))
-    assert groups["Parquet groups"]["group"].to_pylist() == unit.groups().table()["group"].to_pylist()
+    assert (
+        groups["Parquet groups"]["group"].to_pylist() == unit.groups().table()["group"].to_pylist()
+    )
     assert groups["CSV preserved and leaked"].num_rows == unit.contrast().num_rows
     tab.open(two_ways.link("map", layer="head", unit=0))
     tab.settled()

@@ -60,7 +60,9 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
     assert tab.state["images"] == str(image)
     assert tab.state["unit"] == str(first)
     kernels = len(photos.atlas.layer(LAYER).unit(first).circuit(keep=0.1, images=[image]))
-    assert f"{kernels:,} of" in tab.page.get_by_role("region", name="Circuit", exact=True).inner_text()
+    assert (
+        f"{kernels:,} of" in tab.page.get_by_role("region", name="Circuit", exact=True).inner_text()
+    )
 
 
 def test_the_layer_can_be_chosen(photos, tab):

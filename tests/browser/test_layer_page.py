@@ -112,12 +112,15 @@ def test_filters_add_up_and_stand_in_the_address(photos, tab):
 def test_a_bar_of_the_histogram_filters(photos, tab):
     tab.open(photos.link("layer", layer=LAYER))
     best, _ = smallest(photos, LAYER)
+    tab.page.evaluate("window.same = true")
     tab.page.get_by_role("link", name="at 100 % of the kernels").click()
     tab.settled()
     assert names(tab) == [str(unit) for unit in UNITS if best[unit] == 1.0]
     tab.page.get_by_role("link", name="at 100 % of the kernels, chosen").click()
     tab.settled()
     assert len(names(tab)) == len(UNITS)
+    # Within the page: it was not loaded anew.
+    assert tab.page.evaluate("window.same")
 
 
 def test_nothing_like_that_is_said(photos, tab):
@@ -129,9 +132,10 @@ def test_states_of_units_are_told_apart(invented, tab):
     tab.open(invented.link("layer", layer="conv3"))
     badges = tab.page.locator(".card .badge").all_inner_texts()
     assert badges == ["dead", "failed"]
-    assert "non_finite: NaN in its response to image 1" in tab.page.locator(
-        ".card.failed"
-    ).inner_text()
+    assert (
+        "non_finite: NaN in its response to image 1"
+        in tab.page.locator(".card.failed").inner_text()
+    )
     tab.page.get_by_label("State").select_option("failed")
     tab.settled()
     assert names(tab) == ["4"]

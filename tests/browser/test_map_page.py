@@ -177,9 +177,9 @@ def test_a_choice_is_named_and_exported(two_ways, unit, tab, link):
     assert document["weights_sha256"] == two_ways.atlas.header.weights_sha256
     wanted = kernels.select(["convolution", "out_channel", "in_channel", "position"]).to_pylist()
     assert [{k: row[k] for k in wanted[0]} for row in document["kernels"]] == wanted
-    assert arrow_csv.read_csv(saved("CSV"))["position"].to_pylist() == kernels[
-        "position"
-    ].to_pylist()
+    assert (
+        arrow_csv.read_csv(saved("CSV"))["position"].to_pylist() == kernels["position"].to_pylist()
+    )
     assert pq.read_table(saved("Parquet"))["score"].to_pylist() == pytest.approx(
         kernels["score"].to_pylist()
     )

@@ -1,7 +1,7 @@
 /** Atlas: its layers with how far they are, how large circuits are and how faithful. */
 
 import { to } from "../address.js";
-import { get, isPart, url } from "../api.js";
+import { get, isPart } from "../api.js";
 import { quantiles, smallestCounts } from "../distribution.js";
 import { tableFiles } from "../menu.js";
 import { h, put, whenNear } from "../dom.js";
@@ -42,7 +42,7 @@ export async function page(state, atlas) {
         atlas.layers.map((layer) => row(layer, chosen, atlas)),
       );
     },
-    files: () => tableFiles((format) => url(["layers"], { format })),
+    files: () => tableFiles(["layers"]),
   });
   const element = h(
     "div",

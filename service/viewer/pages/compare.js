@@ -1,22 +1,21 @@
 /** Compare: two circuits side by side and overlaid. */
 
-import { change, changed, to } from "../address.js";
+import { change, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { contrastBars, contrastChart, groupLabel, keptByGroup } from "../contrast.js";
 import { h, put } from "../dom.js";
-import { count, groupName, imageText, percent, whole } from "../figures.js";
+import { count, ratio } from "../figures.js";
 import { heading } from "../heading.js";
 import { announce, useful } from "../live.js";
 import { panel } from "../panel.js";
 import { diagramPanel } from "../parts/diagram.js";
-import { imageUrl, storedFeatures } from "../parts/features.js";
 import { loadGroups } from "../parts/groups.js";
 import { overlap, overlapTable } from "../parts/overlap.js";
 import { asSide, prefixed, resolved, sideOf, sidePicker } from "../parts/side.js";
-import { crop, picture } from "../picture.js";
+import { featureOf, sideView } from "../parts/side_view.js";
+import { chooseFirst, suggestions } from "../parts/suggestions.js";
 import { ablationText, reading, readingBar } from "../reading.js";
-
-const SHOWN = 12;
+import { segments } from "../segments.js";
 
 export async function page(state, atlas) {
   const bar = readingBar(atlas, { parts: ["criterion", "keep"] });
@@ -51,7 +50,7 @@ export async function page(state, atlas) {
     draw: (data) => {
       if (!data.found) return [chooseFirst(data)];
       const { found } = data;
-      announce(`${count(found.shared, "kernel")} shared, IoU ${found.iou?.toFixed(2) ?? "undefined"}`);
+      announce(`${count(found.shared, "kernel")} shared, IoU ${ratio(found.iou)}`);
       return h(
         "div",
         { class: "compared" },
@@ -90,7 +89,7 @@ export async function page(state, atlas) {
     load: async (now) => {
       const [left, right] = [sideOf(now, "left"), sideOf(now, "right")];
       const same = left.layer === right.layer && left.unit === right.unit;
-      if (!same || !left.group || !right.group) return null;
+      if (!same || !left.group || !right.group || left.groups || right.groups) return null;
       const chosen = reading({ ...now, criterion: left.criterion ?? now.criterion }, atlas);
       const facts = await get(unitPath(left.layer, left.unit));
       if (!facts.has.contrast) return null;
@@ -102,7 +101,7 @@ export async function page(state, atlas) {
     empty: (found) =>
       found?.groups.length
         ? null
-        : "This is measured for two groups of one unit: choose them under Images on both sides.",
+        : "This is measured for two of the groups that are stored of one unit: choose them under Images on both sides.",
     draw: ({ groups, chosen }, now) => {
       const { rung, keep } = reading({ ...now, keep: now["left.keep"] ?? now.keep }, atlas);
       return [
@@ -157,7 +156,11 @@ export async function page(state, atlas) {
       },
     }),
   );
-  const views = h("div", { class: "segments", role: "group", "aria-label": "Diagrams" });
+  const views = segments("Diagrams", "show", [
+    ["overlaid", "Overlaid"],
+    ["beside", "Side by side"],
+  ]);
+  const choice = h("div", { class: "diagram-choice" }, views.element);
   const diagrams = h("div", { class: "panels" });
   const swap = h(
     "button",
@@ -180,7 +183,7 @@ export async function page(state, atlas) {
     bar.element,
     h("div", { class: "sides" }, pickers.left.element, pickers.right.element),
     h("div", { class: "panels" }, result.element, contrast.element, layers.element),
-    h("div", { class: "diagram-choice" }, views),
+    choice,
     diagrams,
   );
   return {
@@ -202,123 +205,10 @@ export async function page(state, atlas) {
         put(diagrams, elements);
       }
       for (const one of wanted) one.update(now);
-      put(
-        views,
-        ready
-          ? [
-              [null, "Overlaid"],
-              ["beside", "Side by side"],
-            ].map(([show, text]) =>
-              h(
-                "button",
-                {
-                  type: "button",
-                  "aria-pressed": String((now.show ?? null) === show),
-                  onclick: () => change({ show }),
-                },
-                text,
-              ),
-            )
-          : null,
-      );
+      choice.hidden = !ready;
+      views.show(now.show);
     },
   };
-}
-
-/** The feature image of a side's group, or of the whole unit, or null. */
-async function featureOf(side) {
-  const rows = await storedFeatures(side.facts);
-  const of = (group) => rows.find((row) => (row.group ?? null) === group);
-  return of(side.group) ?? of(null) ?? null;
-}
-
-function sideView(side, own, found, feature, atlas) {
-  const of = own.images ? own.facts.top.filter((top) => own.images.includes(top.image)) : own.facts.top;
-  const subset = own.group !== null ? { group: String(own.group) } : own.images ? { images: own.images.join(",") } : {};
-  return h(
-    "div",
-    { class: `side-view ${side}` },
-    h(
-      "h3",
-      null,
-      h("a", { href: to("unit", { layer: own.layer, unit: own.unit, ...subset }) }, `Unit ${found.name}`),
-      own.group !== null ? ` · group ${groupName(own.group)}` : "",
-    ),
-    h(
-      "p",
-      { class: "note" },
-      `${own.layer} · ${own.words} · ${own.query.criterion} · ${whole(found.kernels)} kernels, ${percent(own.query.keep)}`,
-    ),
-    h(
-      "div",
-      { class: "side-pictures" },
-      feature &&
-        h(
-          "div",
-          { class: "picture feature" },
-          h("img", {
-            src: imageUrl(feature, own.layer, own.unit),
-            alt: `Feature image of the ${side} circuit`,
-          }),
-        ),
-      of.slice(0, SHOWN).map((image) =>
-        h(
-          "a",
-          { href: to("image", { image: image.image, layer: own.layer }) },
-          own.images
-            ? picture(image, { input: atlas.input, alt: imageText(image), box: true })
-            : crop(image, { input: atlas.input, alt: imageText(image) }),
-        ),
-      ),
-    ),
-  );
-}
-
-/** Links for what has no right side yet. */
-async function suggestions({ left }, now, atlas) {
-  if (!left) return [];
-  const chosen = reading(now, atlas);
-  const found = [];
-  if (left.facts.has.groups) {
-    const groups = await get(unitPath(left.layer, left.unit, "groups"), { criterion: chosen.criterion });
-    if (new Set(groups.rows.map((row) => row.group)).size > 1) {
-      found.push([
-        "its groups A and B",
-        changed({ ...asSide("left", { ...left, group: "0", images: null }), ...asSide("right", { ...left, group: "1", images: null }) }),
-      ]);
-    }
-  }
-  const near = await get(unitPath(left.layer, left.unit, "similar"), {
-    criterion: chosen.criterion,
-    keep: chosen.keep,
-    limit: 5,
-  }).catch(() => ({ rows: [] }));
-  for (const row of near.rows) {
-    found.push([
-      `unit ${row.name}`,
-      changed(asSide("right", { layer: left.layer, unit: String(row.name) })),
-    ]);
-  }
-  return found;
-}
-
-function chooseFirst({ left, suggested = [] }) {
-  return [
-    h(
-      "p",
-      { class: "message" },
-      left
-        ? "Choose a unit for the right side."
-        : "Choose a unit on both sides: its number, or its direction's name.",
-    ),
-    suggested.length > 0 &&
-      h(
-        "p",
-        { class: "suggested" },
-        "Or: ",
-        suggested.map(([text, link], at) => [at ? ", " : "", h("a", { href: link }, text)]),
-      ),
-  ];
 }
 
 const jsonFile = (found) => ({

@@ -1,7 +1,7 @@
 /** Image: one picture, the units that respond to it most, and the circuits that do it. */
 
 import { change, to } from "../address.js";
-import { get, url } from "../api.js";
+import { get } from "../api.js";
 import { fresh, h } from "../dom.js";
 import { count, imageText, measure, percent, whole } from "../figures.js";
 import { heading } from "../heading.js";
@@ -23,7 +23,6 @@ export async function page(state, atlas) {
     h("option", { value: "" }, "all layers"),
     atlas.layers.map(({ layer }) => h("option", { value: layer }, layer)),
   );
-  let latest = state;
   const query = (now) => ({ layer: now.layer });
   const units = panel({
     title: "Units that respond to it most",
@@ -35,7 +34,7 @@ export async function page(state, atlas) {
     load: (now) => get(["images", id, "units"], { ...query(now), limit: LIMIT }),
     empty: (found) => (found.rows.length ? null : "No unit's response to it is stored."),
     draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, { id, atlas }))),
-    files: () => tableFiles((format) => url(["images", id, "units"], { ...query(latest), format })),
+    files: (_, now) => tableFiles(["images", id, "units"], query(now)),
   });
   const seen = facts.split === "left_out" || facts.problem;
   const element = h(
@@ -71,7 +70,6 @@ export async function page(state, atlas) {
     title: facts.label ?? facts.name,
     element,
     update(now) {
-      latest = now;
       layers.value = now.layer ?? "";
       units.update(now).then(() => useful("image"));
     },

@@ -1,19 +1,20 @@
 /** Images: the image set, by label and split. */
 
-import { change, changed, to } from "../address.js";
-import { get, pictureUrl, url } from "../api.js";
+import { change, to } from "../address.js";
+import { get, pictureUrl } from "../api.js";
 import { fresh, h, put } from "../dom.js";
-import { count, imageText, whole } from "../figures.js";
+import { imageText } from "../figures.js";
 import { heading } from "../heading.js";
 import { useful } from "../live.js";
 import { tableFiles } from "../menu.js";
+import { pager, span } from "../pager.js";
 import { panel } from "../panel.js";
 import { splitText } from "../reading.js";
 
 const PAGE = 120;
 const SPLITS = ["scoring", "held_out", "left_out"];
 
-export async function page(state, atlas) {
+export async function page(_, atlas) {
   const splitId = fresh("split");
   const labelId = fresh("label");
   const split = h(
@@ -33,7 +34,6 @@ export async function page(state, atlas) {
     onchange: () => change({ label: label.value.trim() || null, from: null }),
   });
   const query = (now) => ({ label: now.label, split: now.of });
-  let latest = state;
   const images = panel({
     title: "Pictures as the network sees them",
     height: "60vh",
@@ -48,18 +48,12 @@ export async function page(state, atlas) {
     draw: (found, now) => {
       offer(labels, found, now);
       return [
-      h(
-        "p",
-        { class: "note" },
-        found.rows.length < found.total
-          ? `${whole(found.offset + 1)} to ${whole(found.offset + found.rows.length)} of ${count(found.total, "picture")}`
-          : count(found.total, "picture"),
-      ),
-      h("ul", { class: "shots small" }, found.rows.map((row, at) => shot(row, at))),
-      pager(found),
+        h("p", { class: "note" }, span(found, "picture")),
+        h("ul", { class: "shots small" }, found.rows.map(shot)),
+        pager(found, "picture"),
       ];
     },
-    files: () => tableFiles((format) => url(["images"], { ...query(latest), format })),
+    files: (_, now) => tableFiles(["images"], query(now)),
   });
   return {
     title: "Images",
@@ -70,7 +64,6 @@ export async function page(state, atlas) {
       h("div", { class: "panels" }, images.element),
     ),
     update(now) {
-      latest = now;
       split.value = now.of ?? "";
       if (document.activeElement !== label) label.value = now.label ?? "";
       images.update(now).then(() => useful("images"));
@@ -116,20 +109,5 @@ function shot(row, at) {
       h("span", { class: "clip", title: row.problem ?? row.name }, row.problem ?? text),
       h("span", { class: "dim" }, row.split === "held_out" ? "held out" : ""),
     ),
-  );
-}
-
-function pager({ total, offset, limit }) {
-  const size = limit ?? PAGE;
-  if (total <= size) return null;
-  const link = (from, text, rel) =>
-    from < 0 || from >= total
-      ? h("span", { class: "button", "aria-disabled": "true" }, text)
-      : h("a", { class: "button", href: changed({ from: from || null }), rel, "data-key": rel }, text);
-  return h(
-    "nav",
-    { class: "pager", "aria-label": "Pages of pictures" },
-    link(offset - size, "Previous", "prev"),
-    link(offset + size, "Next", "next"),
   );
 }

@@ -1,7 +1,7 @@
 /** Map: a unit's images by which kernels they use, and the circuit of those one chooses. */
 
 import { change, to } from "../address.js";
-import { get, unitPath, url } from "../api.js";
+import { get, unitPath } from "../api.js";
 import { groupColor } from "../contrast.js";
 import { h, put } from "../dom.js";
 import { count, groupName, percent } from "../figures.js";
@@ -26,7 +26,6 @@ export async function page(state, atlas) {
   let plane = null;
   const chooser = h("div", { class: "actions chooser" });
   const query = (now) => ({ criterion: reading(now, atlas).criterion, method: now.method });
-  let latest = state;
   const map = panel({
     title: "Its images, near where they use the same kernels",
     place: "two-thirds",
@@ -47,8 +46,7 @@ export async function page(state, atlas) {
       put(chooser, quickChoices(points));
       return [plane.element, h("p", { class: "note" }, explained(found))];
     },
-    files: () =>
-      tableFiles((format) => url(unitPath(layer, unit, "map"), { ...query(latest), format })),
+    files: (_, now) => tableFiles(unitPath(layer, unit, "map"), query(now)),
   });
   const chosen = selection(atlas, facts, of, () => points);
   const diagram = diagramPanel({
@@ -96,7 +94,6 @@ export async function page(state, atlas) {
     title: state.name ? `${state.name}, ${layer}/${facts.name}` : `Map of ${layer}/${facts.name}`,
     element,
     update(now) {
-      latest = now;
       if (!done) {
         useful("map");
         return;

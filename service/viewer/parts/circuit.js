@@ -1,9 +1,10 @@
 /** A circuit: how many of its kernels lie where, and its diagram. */
 
-import { changed, to } from "../address.js";
+import { changed } from "../address.js";
 import { get, unitPath, url } from "../api.js";
 import { h } from "../dom.js";
 import { percent, whole } from "../figures.js";
+import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { reading } from "../reading.js";
 import { table } from "../table.js";
@@ -12,7 +13,7 @@ import { subset } from "./subset.js";
 /** What of the state decides which circuit is shown. */
 export const circuitKey = (now, atlas) => {
   const { criterion, keep } = reading(now, atlas);
-  return { criterion, keep, images: now.images, group: now.group };
+  return { criterion, keep, images: now.images, group: now.group, groups: now.groups };
 };
 
 /** Counts by convolution. */
@@ -39,11 +40,11 @@ export function circuitCounts(atlas, { layer, unit }) {
       countTable(found.layers),
     ],
     files: ({ asked, found }, now) => [
-      ...["csv", "parquet", "json"].map((format) => ({
-        label: format === "csv" ? "CSV" : format === "json" ? "JSON" : "Parquet",
-        detail: `${whole(found.kernels)} kernels`,
-        href: url(unitPath(layer, unit, "circuit"), { ...asked.query, format }),
-      })),
+      ...tableFiles(
+        unitPath(layer, unit, "circuit"),
+        asked.query,
+        `${whole(found.kernels)} kernels`,
+      ),
       {
         label: "SVG",
         detail: "diagram",
@@ -81,6 +82,3 @@ export function countTable(layers) {
     }),
   });
 }
-
-/** The link to a unit's circuit of some images. */
-export const subsetLink = (layer, unit, wanted) => to("unit", { layer, unit, ...wanted });

@@ -1,7 +1,7 @@
 /** How well a unit's circuits preserve its response, against how many kernels they keep. */
 
 import { change } from "../address.js";
-import { all, unitPath, url } from "../api.js";
+import { all, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { percent, ratio, whole } from "../figures.js";
 import { lineChart } from "../line_chart.js";
@@ -16,7 +16,7 @@ const METRICS = {
   relative_l1: "Relative L1 distance",
 };
 
-export const seriesColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
+const seriesColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
 
 export function faithfulness(atlas, { layer, unit }) {
   const id = fresh("metric");
@@ -57,7 +57,7 @@ export function faithfulness(atlas, { layer, unit }) {
       return drawn ?? wholeTable(series, atlas, name);
     },
     files: () => [
-      ...tableFiles((format) => url(unitPath(layer, unit, "faithfulness"), { format })),
+      ...tableFiles(unitPath(layer, unit, "faithfulness")),
       ...(drawn
         ? [
             {
@@ -132,7 +132,7 @@ function chart(series, atlas, chosen, metric, rows) {
 }
 
 /** The smallest circuit that reaches the threshold, by the chosen protocol. */
-export function smallest(rows, { criterion, ablation, split }) {
+function smallest(rows, { criterion, ablation, split }) {
   return rows
     .filter(
       (row) =>

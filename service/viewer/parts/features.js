@@ -32,7 +32,7 @@ export function features(facts, { layer, unit }) {
 }
 
 /** What a feature image is of. */
-export function words(row) {
+function words(row) {
   const parts = [];
   if (row.sign === "negative") parts.push("negative");
   if (row.group !== null) parts.push(`group ${groupName(row.group)}`);
@@ -43,7 +43,7 @@ export function words(row) {
 export const imageUrl = (row, layer, unit) =>
   url(unitPath(layer, String(unit), "features", row.variant), { v: row.version });
 
-export function feature(row, layer, unit) {
+function feature(row, layer, unit) {
   return h(
     "li",
     null,

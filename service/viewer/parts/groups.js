@@ -1,44 +1,64 @@
 /** A unit's sub-features: its top images in groups by which kernels they use. */
 
 import { change, to } from "../address.js";
-import { all, get, unitPath, url } from "../api.js";
+import { all, unitPath } from "../api.js";
 import { contrastChart, groupColor, groupLabel, keptByGroup } from "../contrast.js";
-import { h } from "../dom.js";
+import { fresh, h } from "../dom.js";
 import { count, groupName, imageText, ratio } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { crop } from "../picture.js";
 import { reading } from "../reading.js";
 import { imageUrl, storedFeatures } from "./features.js";
+import { groupsOf } from "./subset.js";
+
+const NUMBERS = [2, 3, 4, 5, 6];
 
 export function groups(atlas, facts, { layer, unit }) {
+  const id = fresh("groups");
+  const number = h(
+    "select",
+    { id, onchange: () => change({ groups: number.value || null, group: null }) },
+    h("option", { value: "" }, "as found"),
+    NUMBERS.filter((count) => count < facts.top.length).map((count) =>
+      h("option", { value: count }, String(count)),
+    ),
+  );
   return panel({
     title: "Sub-features",
     height: "16rem",
+    controls: [
+      facts.has.groups && h("div", { class: "field" }, h("label", { for: id }, "Groups"), number),
+    ],
     note: "Top images in groups by the kernels that they use. Each group has a circuit of its own: what it leaves of the response to its own images, and to the others'.",
     key: (now) => {
       const { criterion, ablation } = reading(now, atlas);
-      return { criterion, ablation };
+      return { criterion, ablation, groups: now.groups };
     },
     look: (now) => [reading(now, atlas).rung, now.group],
-    load: (now) => loadGroups(facts, reading(now, atlas)),
+    load: (now) => loadGroups(facts, reading(now, atlas), now.groups),
     empty: (found) =>
       found.groups.rows.length
         ? null
         : found.old
           ? "This atlas was built by an older circuit-atlas and has no groups: build it again into another store."
           : `No groups are stored for ${found.criterion}: they need scores of single images.`,
-    draw: (found, now) => draw(found, now, { atlas, facts, layer, unit }),
+    draw: (found, now) => {
+      number.value = now.groups ?? "";
+      return draw(found, now, { atlas, facts, layer, unit });
+    },
     files: (found) => [
       ...tableFiles(
-        (format) => url(unitPath(layer, unit, "groups"), { criterion: found.criterion, format }),
+        unitPath(layer, unit, "groups"),
+        { criterion: found.criterion, groups: found.number },
         "groups",
       ),
       ...tableFiles(
-        (format) => url(unitPath(layer, unit, "selectivity"), { criterion: found.criterion, format }),
+        unitPath(layer, unit, "selectivity"),
+        { criterion: found.criterion },
         "preserved and leaked",
       ),
-      ...tableFiles((format) => url(unitPath(layer, unit, "contrast"), { format }), "by image"),
+      ...tableFiles(unitPath(layer, unit, "contrast"), {}, "by image"),
     ],
   });
 }
@@ -48,25 +68,27 @@ export function groups(atlas, facts, { layer, unit }) {
  *
  * @param {object} facts of the unit.
  * @param {{criterion: string, ablation: string}} chosen
+ * @param {string} [number] of groups, found anew: what their circuits preserve is not stored.
  */
-export async function loadGroups(facts, { criterion, ablation }) {
+export async function loadGroups(facts, { criterion, ablation }, number) {
   const { layer, name } = facts;
   if (!facts.has.groups) return { criterion, old: true, groups: { rows: [] }, selectivity: [], features: [] };
-  const [groups, selectivity, features] = await Promise.all([
-    get(unitPath(layer, name, "groups"), { criterion }),
+  const groups = groupsOf(layer, name, criterion, number);
+  if (number) return { criterion, number, groups: await groups, selectivity: [], features: [] };
+  const [selectivity, features] = await Promise.all([
     all(unitPath(layer, name, "selectivity"), { criterion, ablation }),
     storedFeatures(facts),
   ]);
   return {
     criterion,
-    groups,
+    groups: await groups,
     selectivity,
     features,
   };
 }
 
 /** The images of each group, the largest group first. */
-export function byGroup(found) {
+function byGroup(found) {
   const groups = new Map();
   for (const row of found.groups.rows) {
     if (!groups.has(row.group)) groups.set(row.group, []);
@@ -92,7 +114,7 @@ function draw(found, now, { atlas, facts, layer, unit }) {
         `, polysemanticity ${ratio(polysemanticity)}`,
       all.length > 1 && [
         ". ",
-        h("a", { href: compareLink(layer, unit, all[0][0], all[1][0]) }, "Compare groups A and B"),
+        h("a", { href: compareLink(layer, unit, [0, 1], found.number) }, "Compare groups A and B"),
       ],
     ),
     all.length > 1 && h(
@@ -105,6 +127,7 @@ function draw(found, now, { atlas, facts, layer, unit }) {
           others: all.map(([other]) => other).filter((other) => other !== group),
           chosen,
           shown: now.group === String(group),
+          number: found.number,
           atlas,
           facts,
           layer,
@@ -115,8 +138,10 @@ function draw(found, now, { atlas, facts, layer, unit }) {
   ];
 }
 
-export const compareLink = (layer, unit, left, right) =>
+const compareLink = (layer, unit, [left, right], groups) =>
   to("compare", {
+    "left.groups": groups,
+    "right.groups": groups,
     "left.layer": layer,
     "left.unit": unit,
     "left.group": String(left),
@@ -126,8 +151,8 @@ export const compareLink = (layer, unit, left, right) =>
   });
 
 function groupCard(group, images, of) {
-  const { kept, features, others, chosen, shown, atlas, facts, layer, unit } = of;
-  const link = to("unit", { layer, unit, group: shown ? null : String(group) });
+  const { kept, features, others, chosen, shown, number, atlas, facts, layer, unit } = of;
+  const link = to("unit", { layer, unit, groups: number, group: shown ? null : String(group) });
   return h(
     "li",
     { class: "group", style: { "--group": groupColor(group) } },
@@ -187,7 +212,7 @@ function groupCard(group, images, of) {
       others.slice(0, 3).map((other) =>
         h(
           "a",
-          { class: "button plain", href: compareLink(layer, unit, group, other) },
+          { class: "button plain", href: compareLink(layer, unit, [group, other], number) },
           `Compare with ${groupName(other)}`,
         ),
       ),

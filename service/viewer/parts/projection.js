@@ -4,7 +4,7 @@
  */
 
 import { groupColor } from "../contrast.js";
-import { fresh, h, onWidth, put, s, style } from "../dom.js";
+import { fresh, h, onWidth, s, style } from "../dom.js";
 import { groupName, imageText } from "../figures.js";
 import { inside, neighbour } from "../lasso.js";
 import { picture } from "../picture.js";

@@ -1,7 +1,7 @@
 /** The circuit of the chosen images: its name, its counts, what it shares, and its files. */
 
 import { change, to } from "../address.js";
-import { get, unitPath, url } from "../api.js";
+import { file, get, table, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { count, percent, ratio, whole } from "../figures.js";
 import { announce } from "../live.js";
@@ -154,23 +154,12 @@ const TYPES = {
 };
 
 async function fetched(layer, unit, answer, query, now, ending) {
-  const response = await fetch(url(unitPath(layer, unit, answer), query));
-  if (!response.ok) {
-    const body = await response.json().catch(() => null);
-    throw new Error(body?.error?.message ?? `the server answered ${response.status}`);
-  }
-  return { name: fileName(now, ending), type: TYPES[ending], text: await response.blob() };
+  const text = await file(unitPath(layer, unit, answer), query);
+  return { name: fileName(now, ending), type: TYPES[ending], text };
 }
 
 /** The selection as a document: what was chosen, where it can be seen, and every kernel. */
 async function asJson({ now, images, query, found, atlas, layer, unit, points }) {
-  const table = await fetched(layer, unit, "circuit", { ...query, format: "csv" }, now, "csv");
-  const [head, ...lines] = (await table.text.text()).trim().split("\n");
-  const names = JSON.parse(`[${head}]`);
-  const kernels = lines.map((line) => {
-    const values = JSON.parse(`[${line.replaceAll(/(?<=^|,)(?=,|$)/g, "null")}]`);
-    return Object.fromEntries(names.map((column, at) => [column, values[at]]));
-  });
   const chosen = points().filter((point) => images.includes(point.image));
   const document = {
     name: now.name ?? null,
@@ -184,7 +173,7 @@ async function asJson({ now, images, query, found, atlas, layer, unit, points })
     images: chosen.map(({ image, name, label }) => ({ image, name, label })),
     reachable: found.reachable,
     layers: found.layers,
-    kernels,
+    kernels: await table(unitPath(layer, unit, "circuit"), query),
   };
   return {
     name: fileName(now, "json"),

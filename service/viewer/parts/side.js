@@ -7,7 +7,7 @@ import { count, groupName, percent } from "../figures.js";
 import { reading } from "../reading.js";
 import { groupsOf, subset } from "./subset.js";
 
-const KEYS = ["layer", "unit", "criterion", "keep", "group", "images"];
+const KEYS = ["layer", "unit", "criterion", "keep", "group", "groups", "images"];
 
 /** A side's own part of the state: "left.unit" -> unit. */
 export function sideOf(now, side) {
@@ -36,7 +36,7 @@ export async function resolved(now, side, atlas) {
     get(unitPath(own.layer, own.unit)),
     subset(own, chosen),
   ]);
-  return { layer: own.layer, unit: own.unit, facts, chosen, ...asked };
+  return { layer: own.layer, unit: own.unit, groups: own.groups, facts, chosen, ...asked };
 }
 
 /** A side's circuit as the parameters of a comparison. */
@@ -62,12 +62,15 @@ export function sidePicker(side, atlas) {
       [name("layer")]: layer.control.value,
       [name("unit")]: value,
       [name("group")]: null,
+      [name("groups")]: null,
       [name("images")]: null,
     }),
   );
+  let groups = null;
   const images = select("Images", [], (value) =>
     change({
       [name("group")]: value.startsWith("group:") ? value.slice(6) : null,
+      [name("groups")]: value.startsWith("group:") ? groups : null,
       [name("images")]: value.startsWith("images:") ? value.slice(7) : null,
     }),
   );
@@ -98,12 +101,13 @@ export function sidePicker(side, atlas) {
     element,
     async update(now) {
       const own = sideOf(now, side);
+      groups = own.groups ?? null;
       layer.control.value = own.layer ?? atlas.layers[0]?.layer ?? "";
       if (document.activeElement !== unit.control) unit.control.value = own.unit ?? "";
       criterion.control.value = own.criterion ?? "";
       keep.control.value = own.keep ?? "";
       const chosen = reading({ ...now, criterion: own.criterion ?? now.criterion }, atlas);
-      const options = [["", "all scoring images"], ...(await subsets(own, chosen, atlas))];
+      const options = [["", "all scoring images"], ...(await subsets(own, chosen))];
       const value = own.group ? `group:${own.group}` : own.images ? `images:${own.images}` : "";
       if (!options.some(([known]) => known === value)) {
         options.push([value, own.images ? count(own.images.split(",").length, "image") : value]);
@@ -127,7 +131,7 @@ async function subsets(own, chosen) {
       `only ${image.label ?? image.name}`,
     ]);
     if (!facts.has.groups) return single;
-    const found = await groupsOf(own.layer, own.unit, chosen.criterion);
+    const found = await groupsOf(own.layer, own.unit, chosen.criterion, own.groups);
     const groups = new Map();
     for (const row of found.rows) groups.set(row.group, (groups.get(row.group) ?? 0) + 1);
     return [

@@ -1,7 +1,7 @@
 /** The units whose circuits share most kernels with this one's. */
 
 import { to } from "../address.js";
-import { get, unitPath, url } from "../api.js";
+import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
 import { ratio, whole } from "../figures.js";
 import { tableFiles } from "../menu.js";
@@ -72,6 +72,6 @@ export function similar(atlas, { layer, unit }) {
         }),
       ),
     files: (_, now) =>
-      tableFiles((format) => url(unitPath(layer, unit, "similar"), { ...query(now), format })),
+      tableFiles(unitPath(layer, unit, "similar"), query(now)),
   });
 }

@@ -6,7 +6,8 @@ import { count, groupName } from "../figures.js";
 /**
  * The circuit that a state names, as a query, and in words.
  *
- * @param {{layer: string, unit: string, group?: string, images?: string}} side
+ * @param {{layer: string, unit: string, group?: string, groups?: string, images?: string}} side
+ *   `groups`: into how many the images are divided, where not into those that are stored.
  * @param {{criterion: string, keep: number}} chosen
  * @returns {Promise<{query: object, images: number[]|null, group: number|null, words: string}>}
  */
@@ -14,7 +15,7 @@ export async function subset(side, chosen) {
   const query = { criterion: chosen.criterion, keep: chosen.keep };
   if (side.group !== undefined && side.group !== "") {
     const group = Number(side.group);
-    const found = await groupsOf(side.layer, side.unit, chosen.criterion);
+    const found = await groupsOf(side.layer, side.unit, chosen.criterion, side.groups);
     const images = found.rows.filter((row) => row.group === group).map((row) => row.image);
     if (images.length) {
       return {
@@ -43,6 +44,6 @@ export const list = (text) => [
   ),
 ];
 
-/** The unit's sub-feature groups by a score. */
-export const groupsOf = (layer, unit, criterion) =>
-  get(unitPath(layer, unit, "groups"), { criterion });
+/** The unit's sub-feature groups by a score: those that are stored, or so many. */
+export const groupsOf = (layer, unit, criterion, groups) =>
+  get(unitPath(layer, unit, "groups"), { criterion, groups });

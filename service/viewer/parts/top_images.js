@@ -1,7 +1,7 @@
 /** The pictures a unit responds to most: where it looked, and what its whole output was. */
 
 import { change, to } from "../address.js";
-import { get, unitPath, url } from "../api.js";
+import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
 import { imageText, measure } from "../figures.js";
 import { tableFiles } from "../menu.js";
@@ -73,12 +73,12 @@ export function topImages(atlas, facts, { layer, unit }) {
           ),
       ];
     },
-    files: () => tableFiles((format) => url(unitPath(layer, unit, "responses"), { format }), "responses"),
+    files: () => tableFiles(unitPath(layer, unit, "responses"), {}, "responses"),
   });
 }
 
 /** A switch whose place is in the address: "1" or "0" where it is not as it is by itself. */
-export function toggle(text, key, { on }) {
+function toggle(text, key, { on }) {
   const box = h("input", {
     type: "checkbox",
     onchange: () => change({ [key]: box.checked === on ? null : box.checked ? "1" : "0" }),

@@ -1,0 +1,27 @@
+/** From page to page of a long list. */
+
+import { changed } from "./address.js";
+import { h } from "./dom.js";
+import { count, whole } from "./figures.js";
+
+/** What part of a list is shown: "1 to 60 of 130 units". */
+export const span = ({ offset, rows, total }, noun) =>
+  rows.length < total
+    ? `${whole(offset + 1)} to ${whole(offset + rows.length)} of ${count(total, noun)}`
+    : count(total, noun);
+
+/** Links to the parts before and after, or nothing where all is shown. */
+export function pager({ total, offset, limit }, noun) {
+  if (total <= limit) return null;
+  const link = (from, text, rel) =>
+    from < 0 || from >= total
+      ? h("span", { class: "button", "aria-disabled": "true" }, text)
+      : h("a", { class: "button", href: changed({ from: from || null }), rel, "data-key": rel }, text);
+  return h(
+    "nav",
+    { class: "pager", "aria-label": `Pages of ${noun}s` },
+    link(offset - limit, "Previous", "prev"),
+    h("span", null, `Page ${Math.floor(offset / limit) + 1} of ${Math.ceil(total / limit)}`),
+    link(offset + limit, "Next", "next"),
+  );
+}

@@ -1,0 +1,65 @@
+/** One side of a comparison as it is seen: its name, its pictures, its feature image. */
+
+import { to } from "../address.js";
+import { h } from "../dom.js";
+import { groupName, imageText, percent, whole } from "../figures.js";
+import { crop, picture } from "../picture.js";
+import { imageUrl, storedFeatures } from "./features.js";
+
+const SHOWN = 12;
+
+/** The feature image of a side's group, or of the whole unit, or null. */
+export async function featureOf(side) {
+  const rows = await storedFeatures(side.facts);
+  const of = (group) => rows.find((row) => (row.group ?? null) === group);
+  return of(side.group) ?? of(null) ?? null;
+}
+
+/**
+ * @param {"left"|"right"} side
+ * @param {object} own as `resolved` gives it.
+ * @param {object} found what the server says of its circuit.
+ * @param {object|null} feature its feature image.
+ * @param {object} atlas
+ */
+export function sideView(side, own, found, feature, atlas) {
+  const of = own.images ? own.facts.top.filter((top) => own.images.includes(top.image)) : own.facts.top;
+  const subset = own.group !== null ? { group: String(own.group), groups: own.groups } : own.images ? { images: own.images.join(",") } : {};
+  return h(
+    "div",
+    { class: `side-view ${side}` },
+    h(
+      "h3",
+      null,
+      h("a", { href: to("unit", { layer: own.layer, unit: own.unit, ...subset }) }, `Unit ${found.name}`),
+      own.group !== null ? ` · group ${groupName(own.group)}` : "",
+    ),
+    h(
+      "p",
+      { class: "note" },
+      `${own.layer} · ${own.words} · ${own.query.criterion} · ${whole(found.kernels)} kernels, ${percent(own.query.keep)}`,
+    ),
+    h(
+      "div",
+      { class: "side-pictures" },
+      feature &&
+        h(
+          "div",
+          { class: "picture feature" },
+          h("img", {
+            src: imageUrl(feature, own.layer, own.unit),
+            alt: `Feature image of the ${side} circuit`,
+          }),
+        ),
+      of.slice(0, SHOWN).map((image) =>
+        h(
+          "a",
+          { href: to("image", { image: image.image, layer: own.layer }) },
+          own.images
+            ? picture(image, { input: atlas.input, alt: imageText(image), box: true })
+            : crop(image, { input: atlas.input, alt: imageText(image) }),
+        ),
+      ),
+    ),
+  );
+}

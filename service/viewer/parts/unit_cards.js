@@ -1,0 +1,88 @@
+/** Units as cards: a picture, the smallest faithful circuit, and r against the kept fraction. */
+
+import { to } from "../address.js";
+import { unitPath, url } from "../api.js";
+import { h } from "../dom.js";
+import { count, percent, ratio } from "../figures.js";
+import { badge } from "../heading.js";
+import { crop } from "../picture.js";
+import { reading, THRESHOLD } from "../reading.js";
+import { sparkline } from "../sparkline.js";
+
+export function cards(rows, now, layer, atlas) {
+  const { rung, keep } = reading(now, atlas);
+  return h(
+    "ul",
+    { class: "cards" },
+    rows.map((row, at) => card(row, { rung, keep, layer, atlas, eager: at < 12 })),
+  );
+}
+
+function card(row, { rung, keep, layer, atlas, eager }) {
+  const r = row.r[rung];
+  const link = to("unit", { layer, unit: row.name });
+  return h(
+    "li",
+    { class: `card ${row.state}` },
+    h("div", { class: "shot" }, shot(row, { layer, atlas, eager })),
+    h(
+      "div",
+      { class: "says" },
+      h(
+        "div",
+        { class: "line" },
+        h("a", { class: "whole", href: link, "data-key": `unit-${row.unit}` }, row.name),
+        row.state === "done"
+          ? row.groups > 1 && h("span", { class: "tag", title: "Sub-features" }, `${row.groups} sub-features`)
+          : badge(row.state),
+      ),
+      row.state === "done"
+        ? [
+            h(
+              "p",
+              null,
+              row.keep === null
+                ? h("span", { class: "dim" }, `no circuit reaches r ${ratio(THRESHOLD, 1)}`)
+                : [
+                    h("b", null, percent(row.keep)),
+                    h("span", { class: "dim" }, ` · ${count(row.circuit_kernels, "kernel")}`),
+                  ],
+            ),
+            h(
+              "div",
+              { class: "line" },
+              row.r.length > 0 && sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, rung }),
+              h("span", { class: "number", title: `r at ${percent(keep)} of the kernels` }, `r ${ratio(r)}`),
+            ),
+          ]
+        : h("p", { class: "dim clip", title: row.error ?? "" }, row.error ?? STATE_TEXT[row.state]),
+    ),
+  );
+}
+
+const STATE_TEXT = {
+  dead: "Its response is the same on every image.",
+  planned: "Not computed yet.",
+  failed: "It failed.",
+};
+
+/** A unit's feature image, or a cut of its best picture, or neither. */
+export function shot(row, { layer, atlas, eager }) {
+  if (row.feature) {
+    return h(
+      "div",
+      { class: "picture" },
+      h("img", {
+        src: url(unitPath(layer, String(row.unit), "features", "positive")),
+        alt: `Feature image of unit ${row.name}`,
+        loading: eager ? null : "lazy",
+        decoding: "async",
+      }),
+    );
+  }
+  if (row.image === null || row.image === undefined) {
+    return h("div", { class: "picture none" }, h("span", null, row.state === "done" ? "" : "no picture"));
+  }
+  const alt = `Top image of unit ${row.name}: ${row.label ?? `image ${row.image}`}`;
+  return crop({ image: row.image, box: row.box }, { input: atlas.input, alt, eager });
+}

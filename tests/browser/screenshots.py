@@ -1,0 +1,106 @@
+"""The README's three pictures of the pages: a unit, two of its groups compared, and its map.
+
+    python -m tests.browser.screenshots FOLDER
+
+The atlas is built in FOLDER, or taken from there: SqueezeNet 1.1 with its ImageNet weights, on
+patterns that `patterns.py` draws. Takes some minutes where FOLDER is empty.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from circuit_atlas.cluster.features import make_features
+from circuit_atlas.cluster.local_executor import LocalExecutor
+from circuit_atlas.cluster.run import build
+from circuit_atlas.jobs.spec import BuildSpec
+from tests.browser.patterns import write_patterns
+
+LAYER = "features.7.expand3x3"
+UNIT = "100"
+UNITS = [0, 12, 28, 40, 44, 60, 100, 112, 120]
+MOST_BYTES = 400_000
+SIDES = {
+    "left.layer": LAYER,
+    "left.unit": UNIT,
+    "left.group": "0",
+    "right.layer": LAYER,
+    "right.unit": UNIT,
+    "right.group": "1",
+}
+VIEWS = {
+    "unit": ({"page": "unit", "layer": LAYER, "unit": UNIT, "keep": "0.02"}, 1500),
+    "compare": ({"page": "compare", **SIDES, "keep": "0.3", "d.fraction": "0.02"}, 1700),
+    "map": ({"page": "map", "layer": LAYER, "unit": UNIT, "keep": "0.03"}, 1500),
+}
+
+
+def build_patterns(folder: Path) -> Path:
+    """The atlas, or what is missing of it, and its feature images."""
+    pictures = folder / "patterns"
+    if not pictures.exists():
+        write_patterns(pictures)
+    spec = BuildSpec.from_values(
+        {
+            "model": {"reference": "demo:squeezenet1_1"},
+            "preprocessing": {"resize": [160, 160]},
+            "images": {"source": str(pictures), "held_out": 0.2},
+            "layers": [{"name": LAYER, "units": UNITS}],
+            "circuits": {
+                "criteria": ["actgrad", "snip", "random"],
+                "top_images": 20,
+                "fractions": [1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01],
+            },
+            "features": {"node_fraction": 0.03},
+            "run": {"store": str(folder / "atlas")},
+        }
+    )
+    build(spec, executor=LocalExecutor())
+    make_features(spec, executor=LocalExecutor())
+    return folder / "atlas"
+
+
+def take(place: Path, into: Path) -> None:
+    """Open each view, and save what it shows."""
+    from urllib.parse import urlencode
+
+    from playwright.sync_api import sync_playwright
+
+    from circuit_atlas.service import Atlas
+    from circuit_atlas.service.web.app import create_app
+    from tests.browser.conftest import ARGUMENTS, CHROMIUM, Tab
+    from tests.service.places import served
+
+    groups = Atlas.open(place).layer(LAYER).unit(UNIT).groups().table().to_pylist()
+    chosen = ",".join(str(row["image"]) for row in groups if row["group"] == 1)
+    VIEWS["map"][0].update({"images": chosen, "name": "bricks and stripes"})
+    with served(create_app(place)) as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        for name, (state, height) in VIEWS.items():
+            page = browser.new_page(viewport={"width": 1280, "height": height})
+            tab = Tab(page)
+            tab.open(f"{address}/?{urlencode(state)}")
+            tab.settled()
+            page.wait_for_load_state("networkidle")
+            page.wait_for_timeout(1500)  # until the diagram has its pictures
+            (into / f"viewer-{name}.png").write_bytes(_small(page.screenshot()))
+        browser.close()
+
+
+def _small(png: bytes) -> bytes:
+    """With as few colours as it takes to stay below the bound."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    for colours in (256, 128, 64):
+        output = io.BytesIO()
+        image.quantize(colours, dither=Image.Dither.NONE).save(output, "PNG", optimize=True)
+        if output.tell() < MOST_BYTES:
+            break
+    return output.getvalue()
+
+
+if __name__ == "__main__":
+    take(build_patterns(Path(sys.argv[1])), Path(__file__).parent)
