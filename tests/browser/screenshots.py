@@ -32,10 +32,12 @@ SIDES = {
     "right.unit": UNIT,
     "right.group": "1",
 }
+WIDTH, HEIGHT = 1600, 900
+SHOWN = 1280
 VIEWS = {
-    "unit": ({"page": "unit", "layer": LAYER, "unit": UNIT, "keep": "0.02"}, 1500),
-    "compare": ({"page": "compare", **SIDES, "keep": "0.3", "d.fraction": "0.02"}, 1700),
-    "map": ({"page": "map", "layer": LAYER, "unit": UNIT, "keep": "0.03"}, 1500),
+    "unit": {"page": "unit", "layer": LAYER, "unit": UNIT, "keep": "0.03"},
+    "compare": {"page": "compare", **SIDES, "keep": "0.3", "d.fraction": "0.1"},
+    "map": {"page": "map", "layer": LAYER, "unit": UNIT, "keep": "0.05"},
 }
 
 
@@ -77,26 +79,33 @@ def take(place: Path, into: Path) -> None:
 
     groups = Atlas.open(place).layer(LAYER).unit(UNIT).groups().table().to_pylist()
     chosen = ",".join(str(row["image"]) for row in groups if row["group"] == 1)
-    VIEWS["map"][0].update({"images": chosen, "name": "bricks and stripes"})
+    VIEWS["map"].update({"images": chosen, "name": "bricks and stripes"})
     with served(create_app(place)) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
-        for name, (state, height) in VIEWS.items():
-            page = browser.new_page(viewport={"width": 1280, "height": height})
+        for name, state in VIEWS.items():
+            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
             tab = Tab(page)
             tab.open(f"{address}/?{urlencode(state)}")
             tab.settled()
             page.wait_for_load_state("networkidle")
             page.wait_for_timeout(1500)  # until the diagram has its pictures
-            (into / f"viewer-{name}.png").write_bytes(_small(page.screenshot()))
+            diagram = page.locator(".diagram-panel").bounding_box()
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": diagram["y"] + diagram["height"] + 20}
+            shot = page.screenshot(full_page=True, clip=clip)
+            (into / f"viewer-{name}.png").write_bytes(_small(shot))
         browser.close()
 
 
 def _small(png: bytes) -> bytes:
-    """With as few colours as it takes to stay below the bound."""
+    """Smaller, and with as few colours as it takes to stay below the bound."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
+    height = image.height * SHOWN // image.width
+    image = image.resize((SHOWN, height), Image.Resampling.LANCZOS)
     for colours in (256, 128, 64):
         output = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(output, "PNG", optimize=True)
+        image.quantize(colours, kmeans=3, dither=Image.Dither.NONE).save(
+            output, "PNG", optimize=True
+        )
         if output.tell() < MOST_BYTES:
             break
     return output.getvalue()

@@ -52,17 +52,12 @@ function feature(row, layer, unit) {
       { class: "picture" },
       h("img", { src: imageUrl(row, layer, unit), alt: `Feature image: ${words(row)}`, decoding: "async" }),
     ),
+    h("p", { class: "caption" }, words(row)),
     h(
       "p",
-      { class: "under" },
-      h("span", { class: "clip", title: words(row) }, words(row)),
-      h("span", { class: "dim number", title: "Response" }, measure(row.response)),
-    ),
-    h(
-      "p",
-      { class: "under dim" },
-      `best photo ${measure(row.best_photo_response)}`,
-      !row.beats_photos && h("span", { class: "warn" }, "no more than a photo"),
+      { class: "caption dim" },
+      `${measure(row.response)}, best picture ${measure(row.best_photo_response)}`,
+      !row.beats_photos && h("span", { class: "warn" }, ": no more than a picture of the set"),
     ),
   );
 }

@@ -2,7 +2,7 @@
 
 import { to } from "../address.js";
 import { h } from "../dom.js";
-import { groupName, imageText, percent, whole } from "../figures.js";
+import { count, groupName, imageText, percent, whole } from "../figures.js";
 import { crop, picture } from "../picture.js";
 import { imageUrl, storedFeatures } from "./features.js";
 
@@ -61,5 +61,6 @@ export function sideView(side, own, found, feature, atlas) {
         ),
       ),
     ),
+    of.length > SHOWN && h("p", { class: "note" }, `and ${count(of.length - SHOWN, "more image")}`),
   );
 }
