@@ -290,10 +290,25 @@ def show(
     show_default=True,
     help="Port to listen at; 0 takes a free one.",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name that it answers to besides localhost and addresses, such as a proxy's; may be "
+    "given more than once. With --host of this machine alone, it answers to no others.",
+)
 @click.option("--open/--no-open", "open_browser", default=False, help="Show it in a browser.")
 @_JSON
 @_debug
-def serve(atlas: str, host: str, port: int, open_browser: bool, as_json: bool) -> None:
+def serve(
+    atlas: str,
+    host: str,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    open_browser: bool,
+    as_json: bool,
+) -> None:
     """Serve ATLAS, a folder or URL, to browsers and Python.
 
     Prints the address. Opened in a browser it shows layers, units, their circuits and images;
@@ -306,7 +321,14 @@ def serve(atlas: str, host: str, port: int, open_browser: bool, as_json: bool) -
         text = f"{atlas} is served at {address} (Ctrl-C stops)"
         click.echo(jsonout.to_json(told) if as_json else text)
 
-    serving.serve(atlas, host=host, port=port, on_start=started, open_browser=open_browser)
+    serving.serve(
+        atlas,
+        host=host,
+        port=port,
+        on_start=started,
+        open_browser=open_browser,
+        allow_hosts=allow_hosts,
+    )
 
 
 @cli.command()

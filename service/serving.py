@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from circuit_atlas.service.client import Atlas
+from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.storage_schema.errors import InputError
 from circuit_atlas.storage_schema.objects import in_words
 
@@ -27,6 +30,7 @@ def serve(
     port: int,
     on_start: Callable[[str], None] | None = None,
     open_browser: bool = False,
+    allow_hosts: Sequence[str] = (),
 ) -> None:
     """Serve an atlas until the process is told to stop.
 
@@ -36,6 +40,9 @@ def serve(
         port: 0 for a free one.
         on_start: called with the address, once it can be asked.
         open_browser: show it in a browser.
+        allow_hosts: names that it answers to besides `host`, `localhost` and addresses. Heard by
+            this machine alone, or given names, it answers to no others: a page of another site
+            could else read it through the browser.
 
     Raises:
         InputError: the port is taken, or host and port cannot be listened at.
@@ -44,9 +51,10 @@ def serve(
         KeyboardInterrupt: after Ctrl-C, when everything is closed.
     """
     # Before the socket: where a package or the atlas is missing, no port is to blame.
-    app = _app(atlas)
+    make_app = _app(atlas)
     listening = listen(host, port)
     address = _address(host, listening)
+    app = make_app(hosts=Hosts.of(host, listening.getsockname()[0], allowed=allow_hosts))
 
     def started() -> None:
         if on_start is not None:
@@ -89,10 +97,10 @@ def _reason(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _app(atlas: str | Path) -> FastAPI:
+def _app(atlas: str | Path) -> Callable[..., FastAPI]:
     from circuit_atlas.service.web.app import create_app
 
-    return create_app(atlas)
+    return partial(create_app, Atlas.open(atlas))
 
 
 def _server(app: FastAPI, on_started: Callable[[], None]) -> uvicorn.Server:

@@ -26,6 +26,7 @@ from circuit_atlas.service.web.answers import API_VERSION, code_version
 from circuit_atlas.service.web.atlas_routes import ServerFacts, server_facts
 from circuit_atlas.service.web.errors import install, responses
 from circuit_atlas.service.web.guard import Guard
+from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.questions import only_known
 from circuit_atlas.service.web.served import Served
@@ -38,12 +39,15 @@ Every answer has a strong ETag, made of the checksums of what it was computed fr
 null. Errors are `{"error": {"kind", "message"}}`."""
 
 
-def create_app(atlas: Atlas | str | Path, *, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    atlas: Atlas | str | Path, *, limits: Limits | None = None, hosts: Hosts | None = None
+) -> FastAPI:
     """The app that serves an atlas.
 
     Args:
         atlas: an opened atlas, or its folder or URL.
         limits: bounds of time and memory.
+        hosts: names that it answers to; any where not given.
 
     Raises:
         StoreError: there is no atlas at that place.
@@ -94,5 +98,5 @@ def create_app(atlas: Atlas | str | Path, *, limits: Limits | None = None) -> Fa
     app.include_router(pages.router)
     place = opened.place.rstrip("/")
     install(app, hide={place: served.name} if place else {})
-    app.add_middleware(Guard, url_bytes=served.limits.url_bytes)
+    app.add_middleware(Guard, url_bytes=served.limits.url_bytes, hosts=hosts or Hosts())
     return app

@@ -62,6 +62,7 @@ def responses(*statuses: int, files: bool = False) -> dict[int | str, dict[str, 
     """
     known = {
         400: "The question cannot be answered: its values are at odds with the atlas.",
+        403: "The server was asked for by a name that it does not answer to.",
         404: "There is no such thing.",
         405: "Only GET and HEAD are answered.",
         413: "The answer would be larger than the server sends; ask for a part of it.",
@@ -70,7 +71,7 @@ def responses(*statuses: int, files: bool = False) -> dict[int | str, dict[str, 
         500: "The atlas is altered, or a fault of ours.",
         503: "The store cannot be reached, or too many requests wait: come back a little later.",
     }
-    asked = {*statuses, 400, 404, 405, 414, 422, 500, 503}
+    asked = {*statuses, 400, 403, 404, 405, 414, 422, 500, 503}
     found: dict[int | str, dict[str, Any]] = {
         304: {"description": "The client has the answer: its ETag is the same."}
     }

@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last: method, length, path, headers."""
+"""What every request passes first and every answer last: host, method, length, path, headers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from circuit_atlas.service.web.errors import answer
+from circuit_atlas.service.web.hosts import Hosts
 
 _HEAD = "circuit_atlas.head"
 _LOG = logging.getLogger(__name__)
@@ -42,9 +43,10 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]*")
 class Guard:
     """ASGI middleware. HEAD is answered as GET without its body."""
 
-    def __init__(self, app: ASGIApp, *, url_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, url_bytes: int, hosts: Hosts) -> None:
         self.app = app
         self.url_bytes = url_bytes
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -67,6 +69,16 @@ class Guard:
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
+        for host in _hosts(scope):
+            if not self.hosts.answers(host):
+                refused = answer(
+                    403,
+                    "query",
+                    f"this server has no name {host[:80]!r}: ask by its address or as localhost, "
+                    "or give the name to `circuit-atlas serve` with --allow-host",
+                )
+                await refused(scope, receive, out)
+                return
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         if len(raw) + len(scope["query_string"]) > self.url_bytes:
             refused = answer(
@@ -112,6 +124,12 @@ def segment(text: str) -> str:
     ('a/b', '50%')
     """
     return text.replace("%2F", "/").replace("%25", "%")
+
+
+def _hosts(scope: Scope) -> list[str]:
+    """The `Host` headers of a request; one empty one where it has none."""
+    found = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return found or [""]
 
 
 def _path(raw: bytes) -> str | None:

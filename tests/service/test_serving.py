@@ -17,6 +17,7 @@ import pytest
 
 from circuit_atlas.service import Atlas, exits, serving
 from circuit_atlas.service.cli import main
+from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.storage_schema.errors import InputError
 
 # Tests that run in the background of a shell are deaf to Ctrl-C, and hand that down.
@@ -105,6 +106,49 @@ def test_ctrl_c_ends_it_with_one_line(place):
             out, err = server.communicate(timeout=30)
     assert (server.returncode, out) == (exits.INTERRUPTED, "")
     assert err == "\ncircuit-atlas: stopped\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200),
+        ("localhost", 200),
+        ("LocalHost.:8000", 200),
+        ("[::1]:8000", 200),
+        ("192.0.2.7", 200),  # an address cannot be made to mean another machine
+        ("evil.example", 403),
+        ("evil.example:8000", 403),
+        ("localhost.evil.example", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("[::1].evil.example", 403),
+        ("", 403),
+    ],
+)
+def test_a_page_of_another_site_cannot_read_it_by_a_name_of_its_own(running, host, status):
+    address = running[1].split()[4]
+    for path in ("/", "/api/server", "/api/v1/objects/atlas.json"):
+        found = httpx.get(f"{address}{path}", headers={"Host": host})
+        assert found.status_code == status, found.text
+    if status == 403:
+        assert f"no name {host!r}" in found.json()["error"]["message"]
+
+
+def test_names_can_be_allowed(place):
+    command = [sys.executable, "-m", "circuit_atlas.service.cli", "serve", str(place)]
+    command += ["--port", "0", "--allow-host", "Atlas.example"]
+    with started(command) as (_, line):
+        address = line.split()[4]
+        for host, status in (("atlas.example:80", 200), ("localhost", 200), ("b.example", 403)):
+            assert httpx.get(address, headers={"Host": host}).status_code == status
+
+
+def test_heard_by_other_machines_it_answers_to_whatever_name_they_have_for_it():
+    assert Hosts.of("0.0.0.0", "0.0.0.0", allowed=()).answers("atlas.example:8000")
+    named = Hosts.of("0.0.0.0", "0.0.0.0", allowed=["atlas.example"])
+    assert named.answers("atlas.example")
+    assert not named.answers("evil.example")
+    assert Hosts.of("my-machine", "127.0.1.1", allowed=()).answers("My-Machine:8000")
+    assert not Hosts.of("localhost", "::1", allowed=()).answers("my-machine")
 
 
 @pytest.mark.parametrize(
