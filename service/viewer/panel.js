@@ -42,10 +42,9 @@ export function panel(part) {
   let loaded = { key: undefined, look: undefined, data: null };
   let asked = 0;
 
-  if (part.files) {
-    const files = () => (loaded.data === null ? [] : part.files(loaded.data, loaded.state));
-    tools.append(downloads(part.title.toLowerCase(), files));
-  }
+  const files = () => (part.files && loaded.data ? part.files(loaded.data, loaded.state) : []);
+  const saved = part.files && downloads(part.title.toLowerCase(), files);
+  if (saved) tools.append(saved);
 
   async function update(state) {
     const key = JSON.stringify(part.key?.(state) ?? null);
@@ -103,6 +102,7 @@ export function panel(part) {
         ? h("p", { class: "message" }, prose(empty))
         : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
     );
+    if (saved) saved.hidden = files().length === 0;
     if (!empty) part.after?.(loaded.data, state);
     if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
   }

@@ -120,7 +120,8 @@ class Tab:
     @property
     def state(self) -> dict[str, str]:
         """What the address holds."""
-        return dict(parse_qsl(urlsplit(self.page.url).query))
+        # Not `page.url`, which hears of a change only after a while.
+        return dict(parse_qsl(self.page.evaluate("location.search").removeprefix("?")))
 
 
 @pytest.fixture

@@ -99,10 +99,10 @@ def test_sides_are_swapped_and_chosen(tab, link):
     right.get_by_label("Kept").select_option("0.5")
     tab.settled()
     assert tab.state["right.keep"] == "0.5"
-    assert "50 %" in tab.page.locator(".side-view.right .note").inner_text()
+    assert "50 %" in tab.page.locator(".side-view.right .note").first.inner_text()
     tab.page.go_back()
     tab.settled()
-    assert "20 %" in tab.page.locator(".side-view.right .note").inner_text()
+    assert "20 %" in tab.page.locator(".side-view.right .note").first.inner_text()
 
 
 def test_without_a_right_side_groups_and_near_units_are_offered(two_ways, tab):

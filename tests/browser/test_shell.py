@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 
 import pytest
 
@@ -152,3 +153,24 @@ def test_an_answer_that_failed_is_asked_for_again(photos, tab):
     tab.page.get_by_role("button", name="Try again").click()
     tab.page.get_by_role("link", name=str(UNITS[0]), exact=True).wait_for()
     tab.complaints = [text for text in tab.complaints if "ERR_FAILED" not in text]
+
+
+def test_all_modules_are_asked_for_at_once():
+    """What index.html names is what there is, but for the diagram, which comes with its panel."""
+    viewer = files("circuit_atlas.service") / "viewer"
+    there = {path.relative_to(viewer).as_posix() for path in viewer.rglob("*.js")} - {
+        "app.js",
+        "diagram.js",
+    }
+    named = re.findall(r'modulepreload" href="viewer/([^"]+)"', (viewer / "index.html").read_text())
+    assert set(named) == there
+    assert len(named) == len(there)
+
+
+def test_pages_need_nothing_that_the_policy_forbids(photos, tab):
+    answer = tab.page.goto(photos.link("atlas"))
+    tab.shown("atlas")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert tab.page.locator("style, script:not([src]), [onclick]").count() == 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
+from circuit_atlas.storage_schema import layout
 from tests.browser.atlases import LAYER, UNITS
+from tests.service.conftest import make_header, write_atlas
 
 
 def text(number: float) -> str:
@@ -278,3 +281,24 @@ def test_images_are_divided_into_as_many_groups_as_one_asks_for(photos, tab):
         for group in (0, 1)
     )
     assert tab.page.locator(".overlap .iou b").inner_text() == text(a.iou(b))
+
+
+def test_an_older_atlas_shows_what_it_has(serve, tab, tmp_path):
+    write_atlas(tmp_path / "old")
+    header = replace(make_header(), schema=1)
+    (tmp_path / "old" / layout.HEADER).write_text(header.to_json())
+    for name in ("network", "wiring", "weights", "channels"):
+        (tmp_path / "old" / getattr(layout, name)("conv3")).unlink()
+    served = serve(tmp_path / "old")
+    tab.open(served.link("unit", layer="conv3", unit=0, maps=1))
+    tab.settled()
+    assert panel(tab, "Top images").locator("li").count() == 3
+    assert panel(tab, "Circuit").locator("tbody tr").count() == 3
+    for title, lacks in (
+        ("Circuit diagram", "does not say how its network is wired: build it again"),
+        ("Sub-features", "has no groups: build it again into another store"),
+    ):
+        assert lacks in panel(tab, title).inner_text()
+    tab.open(served.link("map", layer="conv3", unit=0, images="2"))
+    tab.settled()
+    assert tab.page.locator(".point").count() == 3

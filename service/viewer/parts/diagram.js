@@ -5,6 +5,9 @@ import { get, pictureUrl, url } from "../api.js";
 import { h } from "../dom.js";
 import { panel } from "../panel.js";
 
+/** The schema that says how the network is wired. */
+const NETWORK_SINCE = 2;
+
 /** The keys of a state that start so, without their start. */
 const within = (now, prefix) =>
   Object.fromEntries(
@@ -59,6 +62,7 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
     height: "32rem",
     key: (now) => [key(now), now.edges],
     load: async (now) => {
+      if (atlas.schema < NETWORK_SINCE) return null;
       asked = await locate(now);
       const [document, module] = await Promise.all([
         get(asked.path, { ...asked.query, edges: now.edges }),
@@ -66,6 +70,10 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
       ]);
       return { document, Diagram: module.Diagram };
     },
+    empty: (data) =>
+      data
+        ? null
+        : "This atlas was built by an older `circuit-atlas` and does not say how its network is wired: build it again into another store.",
     draw: () => host,
     // It reads colours and measures of the page, so it has to stand there.
     after: draw,

@@ -41,13 +41,14 @@ export function groups(atlas, facts, { layer, unit }) {
       found.groups.rows.length
         ? null
         : found.old
-          ? "This atlas was built by an older circuit-atlas and has no groups: build it again into another store."
+          ? "This atlas was built by an older `circuit-atlas` and has no groups: build it again into another store."
           : `No groups are stored for ${found.criterion}: they need scores of single images.`,
     draw: (found, now) => {
       number.value = now.groups ?? "";
       return draw(found, now, { atlas, facts, layer, unit });
     },
-    files: (found) => [
+    files: (found) =>
+      found.old ? [] : [
       ...tableFiles(
         unitPath(layer, unit, "groups"),
         { criterion: found.criterion, groups: found.number },
