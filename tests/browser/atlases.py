@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from circuit_atlas.cluster.features import make_features
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
 from circuit_atlas.jobs.spec import BuildSpec
@@ -58,10 +59,12 @@ def build_two_ways(place: Path, pictures: Path) -> None:
                 "ablation": ["zero", "mean"],
                 "top_images": 16,
             },
+            "features": {"size": 32, "steps": 24, "tries": 1, "nodes": False},
             "run": {"store": str(place)},
         }
     )
     build(spec, executor=LocalExecutor())
+    make_features(spec, executor=LocalExecutor())
 
 
 def write_many(place: Path) -> Path:

@@ -33,6 +33,7 @@ def files(tab, of: str) -> dict[str, Path]:
         words = entry.inner_text().replace("\n", " ")
         with tab.page.expect_download() as download:
             entry.click()
+            assert entry.is_hidden(), f"the menu stays open at {words}"
         found[words] = download.value.path()
     return found
 

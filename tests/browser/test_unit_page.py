@@ -237,6 +237,28 @@ def test_sub_features_are_those_of_the_client(two_ways, tab):
     assert tab.state["group"] == "0"
 
 
+def test_feature_images_of_the_unit_and_of_its_groups(two_ways, tab):
+    tab.open(two_ways.link("unit", layer="head", unit=0))
+    tab.settled()
+    records = two_ways.atlas.reader.feature_images("head", 0)
+    part = panel(tab, "Feature images")
+    shots = part.locator("li")
+    assert shots.count() == len(records) >= 6
+    said = shots.locator(".caption").nth(0).inner_text()
+    assert said == "whole network"
+    names = [shot.locator(".caption").first.inner_text() for shot in shots.all()]
+    assert {"negative", "through 30 %", "group A, through 30 %", "group B, through 30 %"} <= set(
+        names
+    )
+    for picture in part.locator("img").all():
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
+    # The group's own picture stands with its images, and in the layer's card of the unit.
+    cards = panel(tab, "Sub-features").locator(".group .feature img")
+    assert cards.count() == 2
+    tab.open(two_ways.link("layer", layer="head"))
+    assert "/features/positive" in tab.page.locator(".card img").first.get_attribute("src")
+
+
 def test_a_direction_has_a_page(two_ways, tab):
     tab.open(two_ways.link("unit", layer="head", unit="both"))
     assert tab.page.locator("h1").inner_text() == "Direction both"

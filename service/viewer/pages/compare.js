@@ -77,9 +77,8 @@ export async function page(state, atlas) {
     key,
     load: async (now) => {
       const sides = await both(now);
-      return sides.left && sides.right ? get(["compare"], query(sides)) : null;
+      return get(["compare"], query(sides));
     },
-    empty: (found) => (found ? null : "Choose both sides."),
     draw: (found) => overlapTable(found.convolutions),
   });
   const contrast = panel({
@@ -195,13 +194,16 @@ export async function page(state, atlas) {
       pickers.left.update(now);
       pickers.right.update(now);
       result.update(now).then(() => useful("compare"));
-      layers.update(now);
-      contrast.update(now);
       const ready = now["left.unit"] && now["right.unit"];
+      for (const part of [layers, contrast]) {
+        part.element.hidden = !ready;
+        if (ready) part.update(now);
+      }
       const beside = now.show === "beside";
       const wanted = !ready ? [] : beside ? alone : [overlay];
       const elements = wanted.map((one) => one.element);
-      if (elements.some((one, at) => diagrams.children[at] !== one) || diagrams.children.length !== elements.length) {
+      const there = [...diagrams.children];
+      if (there.length !== elements.length || elements.some((one, at) => there[at] !== one)) {
         put(diagrams, elements);
       }
       for (const one of wanted) one.update(now);
