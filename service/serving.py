@@ -118,6 +118,7 @@ def _server(app: FastAPI, on_started: Callable[[], None]) -> uvicorn.Server:
             app,
             log_level="warning",
             access_log=False,
+            ws="none",
             server_header=False,
             limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=_GRACE_S,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from circuit_atlas.service.client import Atlas
 
 _KINDS = ("layer", "direction", "unit", "label", "picture")
-_LONGEST = 200
+_LONGEST = 256
 
 
 @dataclass(frozen=True)

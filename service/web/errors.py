@@ -24,6 +24,11 @@ from circuit_atlas.storage_schema.errors import (
 T = TypeVar("T")
 RETRY_AFTER_S = 1
 _LOG = logging.getLogger(__name__)
+# Of parameters that a pattern bounds, in words.
+_MEANT = {
+    "images": "give ids with commas, such as 1,2,3",
+    "state": "give some of done, dead, failed and planned, with commas",
+}
 
 
 class NotFoundError(QueryError):
@@ -145,7 +150,12 @@ def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
         name = ".".join(str(part) for part in first["loc"][1:])
         given = str(first.get("input", ""))
         shown = given if len(given) <= 40 else f"{given[:40]}..."
-        return answer(422, "query", f"{name}={shown!r} is refused: {first['msg']}")
+        if first.get("type") == "missing":
+            return answer(422, "query", f"{name} is missing: it has to be given")
+        said = first["msg"]
+        if first.get("type") == "string_pattern_mismatch":
+            said = _MEANT.get(name.rpartition(".")[2], said)
+        return answer(422, "query", f"{name}={shown!r} is refused: {said}")
 
     async def of_http(request: Request, error: Exception) -> JSONResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500

@@ -98,7 +98,10 @@ class Guard:
         path = _path(raw)
         if path is None:
             refused = answer(
-                400, "query", "the path is no UTF-8 text: write each name in it percent-encoded"
+                400,
+                "query",
+                "the path is no UTF-8 text, or holds control characters: write each name in it "
+                "percent-encoded",
             )
             await refused(scope, receive, out)
             return

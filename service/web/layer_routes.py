@@ -40,6 +40,7 @@ from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
 
 router = APIRouter(tags=["layers"])
+_NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 _STATES = r"^(done|dead|failed|planned)(,(done|dead|failed|planned))*$"
 
 
@@ -352,9 +353,9 @@ def _bounds(request: Request) -> list[tuple[str, str, float]]:
     found = []
     for name, text in request.query_params.multi_items():
         side, _, column = name.partition(".")
-        if side not in ("min", "max") or not column:
+        if side not in ("min", "max"):
             continue
-        if not re.fullmatch(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", text):
+        if not _NUMBER.fullmatch(text):
             raise QueryError(f"{name[: limits.TEXT]}={text[:40]!r} is no number")
         value = float(text)
         if not math.isfinite(value):

@@ -174,7 +174,7 @@ class LayerWide:
             chore.add(missing)
 
 
-def stored_fraction(atlas: Atlas, keep: float | None) -> float:
+def stored_fraction(atlas: Atlas, keep: float | None, *, what: str = "keep") -> float:
     """The fraction of the ladder that is asked for, the nearest to a tenth where none is.
 
     QueryError where it is not stored.
@@ -187,7 +187,7 @@ def stored_fraction(atlas: Atlas, keep: float | None) -> float:
             return fraction
     ladder: Sequence[Any] = [f"{fraction:g}" for fraction in fractions]
     raise QueryError(
-        f"keep={keep:g} is no stored fraction, and over a whole layer only these can be asked: "
+        f"{what}={keep:g} is no stored fraction, and over a whole layer only these can be asked: "
         + ", ".join(ladder)
     )
 

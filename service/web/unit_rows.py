@@ -69,7 +69,7 @@ def choose(
         asked.ablation(atlas, ablation),
         asked.split(atlas, split),
     )
-    rung = atlas.header.fractions.index(stored_fraction(atlas, at))
+    rung = atlas.header.fractions.index(stored_fraction(atlas, at, what="at"))
     return Chosen(protocol, threshold, rung)
 
 
