@@ -110,7 +110,7 @@ class Circuit:
         left, right = aligned(self, other)
         more = np.setdiff1d(right.ids, left.ids, assume_unique=True)
         ids = np.concatenate([left.ids, more])
-        order = np.argsort(ids)
+        order = np.argsort(ids, kind="stable")
         none = np.full(len(more), np.nan, np.float32)
         return left._combined(
             right,
@@ -271,7 +271,7 @@ class Circuit:
             self.weights_sha256,
             self.index,
             ids,
-            np.union1d(self.reachable, right.reachable),
+            _either(self.reachable, right.reachable),
             scores,
             positions,
             merged(self.origins, right.origins),
@@ -326,6 +326,14 @@ def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
     # One index for the two, whichever stands left: `a | b` and `b | a` list the same.
     merged = KernelIndex(tuple(sorted(convolutions.values(), key=lambda c: (c.depth, c.name))))
     return left._on(merged), right._on(merged)
+
+
+def _either(left: Ids, right: Ids) -> Ids:
+    """Names of either of two ascending lists. Merged, not hashed, as `np.union1d` does: that takes
+    seconds for millions."""
+    both = np.concatenate([left, right])
+    both.sort(kind="stable")
+    return both[np.flatnonzero(np.diff(both, prepend=-1))]
 
 
 def _shape(convolution: Convolution) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ import pyarrow as pa
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.service.analysis.finding import search
 from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.polysemanticity import KEEP
 from circuit_atlas.service.analysis.polysemanticity import of_layer as polysemanticity
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.similarity import Similarity, of_masks
@@ -317,7 +318,7 @@ class Layer:
         )
         return distribution(self, LayerTables.read(self), chosen)
 
-    def polysemanticity(self, *, criterion: str | None = None, keep: float = 0.1) -> pa.Table:
+    def polysemanticity(self, *, criterion: str | None = None, keep: float = KEEP) -> pa.Table:
         """How polysemantic its units are, see `Unit.polysemanticity`, by their stored groups.
 
         One row a unit that is done. Columns: unit; name; groups; silhouette of the groups, null for

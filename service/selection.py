@@ -49,7 +49,7 @@ def select(
     count = _count(commit, keep, kernels)
     if images is not None:
         chosen = _ids(images)
-        scores = _mean_of_images(reader, commit, criterion, chosen)
+        scores = mean_of_images(reader, commit, criterion, chosen)
         return _best(scores, count, chosen)
     fractions = reader.header.fractions
     rung = _rung(fractions, commit.kernels, count, keep)
@@ -136,10 +136,13 @@ def _rung(
     return None
 
 
-def _mean_of_images(
+def mean_of_images(
     reader: Reader, commit: Commit, criterion: str, images: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """The score of a set of the unit's top images: the mean of theirs. Shape: (kernels,)."""
+    """The score of a set of the unit's top images: the mean of theirs. Shape: (kernels,).
+
+    QueryError where the criterion has no scores of single images, or an image is none of the top.
+    """
     known = reader.header.image_criteria
     if criterion not in known:
         raise QueryError(
@@ -163,7 +166,7 @@ def _mean_of_images(
             f"{ordered}"
         )
     rows = reader.image_scores(commit, criterion)[[ranks[image] for image in images]]
-    mean: NDArray[np.float64] = rows.astype(np.float64).mean(axis=0)
+    mean: NDArray[np.float64] = rows.mean(axis=0, dtype=np.float64)
     return mean
 
 

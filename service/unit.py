@@ -13,7 +13,7 @@ from circuit_atlas.jobs.wording import listed, nearest
 from circuit_atlas.service.analysis.contrast import contrast
 from circuit_atlas.service.analysis.groups import Groups, new_groups, stored_groups
 from circuit_atlas.service.analysis.masks import Masks
-from circuit_atlas.service.analysis.polysemanticity import Polysemanticity
+from circuit_atlas.service.analysis.polysemanticity import KEEP, Polysemanticity
 from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity_of_unit
 from circuit_atlas.service.analysis.projection import projection
 from circuit_atlas.service.circuit import Circuit
@@ -212,7 +212,7 @@ class Unit:
         self,
         *,
         criterion: str | None = None,
-        keep: float = 0.1,
+        keep: float = KEEP,
         groups: int | Literal["auto"] | None = None,
     ) -> Polysemanticity:
         """How much less the circuits of images of different groups share than those of one group,

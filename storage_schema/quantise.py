@@ -49,7 +49,11 @@ def quantise(scores: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[n
 
 def dequantise(codes: NDArray[np.uint16], scale: NDArray[np.float32]) -> NDArray[np.float32]:
     """The inverse: codes (images, kernels) and scales (images,) -> scores (images, kernels)."""
-    known = np.exp2((codes.astype(np.float64) - _TOP) * _STEP) * scale.astype(np.float64)[:, None]
-    known[codes == 0] = 0
-    known[codes == _NAN] = np.nan
-    return known.astype(np.float32)
+    # What each code means is worked out once, not for each of millions of kernels.
+    meaning = np.exp2((np.arange(2**16) - _TOP) * _STEP)
+    meaning[0] = 0
+    meaning[_NAN] = np.nan
+    scores = np.empty(codes.shape, np.float32)
+    for row, known, largest in zip(scores, codes, scale.astype(np.float64), strict=True):
+        np.take((meaning * largest).astype(np.float32), known, out=row)
+    return scores

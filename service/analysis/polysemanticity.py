@@ -51,6 +51,9 @@ if TYPE_CHECKING:
     from circuit_atlas.service.client import Layer
     from circuit_atlas.service.unit import Unit
 
+KEEP = 0.1
+"""The fraction f where none is given."""
+
 
 @dataclass(frozen=True)
 class Polysemanticity:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -231,9 +231,7 @@ class Content:
 
     def to_json(self) -> str:
         """One line of JSON; NaN as null."""
-        return json.dumps(
-            _plain(asdict(self)), separators=(",", ":"), ensure_ascii=False, allow_nan=False
-        )
+        return json.dumps(_plain(self), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Content:
@@ -276,10 +274,10 @@ def _band(raw: dict[str, Any]) -> Band:
 def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return rounded(value)
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if is_dataclass(value):  # `asdict` would copy every number first
+        return {key: _plain(item) for key, item in vars(value).items()}
     return value
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from circuit_atlas.jobs.prune import kernels_kept, ranking
 from circuit_atlas.service.circuit import Circuit, aligned
 from circuit_atlas.service.origin import Origin
+from circuit_atlas.service.selection import mean_of_images
 from circuit_atlas.storage_schema.kernels import KernelIndex
 
 Ids = NDArray[np.int64]
@@ -76,15 +77,15 @@ def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
             for (whole, rungs), own in zip(pairs, (circuit, against), strict=True)
         ]
     wholes = [whole for whole, _ in pairs]
-    ids = np.unique(np.concatenate([x for w, rungs in pairs for x in (w.ids, *_ids(rungs))]))
     index = wholes[0].index
+    ids = np.flatnonzero(_members(index, [x for w, rungs in pairs for x in (w.ids, *_ids(rungs))]))
     ordinal = np.searchsorted(np.asarray(index.full_offsets[1:]), ids, side="right")
     local = ids - np.asarray(index.full_offsets, np.int64)[ordinal]
     per_row = np.asarray([c.in_channels for c in index.convolutions], np.int64)[ordinal]
     per_group = np.asarray([c.out_channels // c.groups for c in index.convolutions], np.int64)
     out = local // per_row
     scored = [_scores(whole, ids, ordinal, local) for whole in wholes]
-    held = [np.isin(ids, np.concatenate([w.ids, *_ids(rungs)])) for w, rungs in pairs]
+    held = [_members(index, [w.ids, *_ids(rungs)])[ids] for w, rungs in pairs]
     side = np.zeros(len(ids), np.int64)
     score, other = scored[0], np.full(len(ids), np.nan)
     share, strength = _relative(wholes[0], scored[0], ids, ordinal, held[0])
@@ -107,8 +108,17 @@ def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
         strength=strength,
         contribution=_contributions(wholes, ids, ordinal, local),
         steps=_steps(pairs, ids),
-        reachable=len(np.unique(np.concatenate([w.reachable for w in wholes]))),
+        reachable=int(_members(index, [w.reachable for w in wholes]).sum()),
     )
+
+
+def _members(index: KernelIndex, sets: list[Ids]) -> NDArray[np.bool_]:
+    """Which kernels of an index are in any of some sets. A flag a kernel: sorting or hashing two
+    million names, as `np.unique` and `np.isin` do, takes seconds."""
+    found = np.zeros(index.full_offsets[-1], np.bool_)
+    for ids in sets:
+        found[ids] = True
+    return found
 
 
 def _ids(rungs: list[tuple[float, Ids]]) -> list[Ids]:
@@ -143,13 +153,14 @@ def _ladder(circuit: Circuit) -> list[tuple[float, Ids]]:
 
 
 def _steps(pairs: list[tuple[Circuit, list[tuple[float, Ids]]]], ids: Ids) -> tuple[Step, ...]:
-    every = np.isin(ids, np.concatenate([w.ids for w, _ in pairs]))
+    index = pairs[0][0].index
+    every = _members(index, [w.ids for w, _ in pairs])[ids]
     steps = [Step(_fraction(pairs[0][0]), every)]
     ladders = [dict(rungs) for _, rungs in pairs]
     for fraction in ladders[0]:
         if all(fraction in rungs for rungs in ladders):
-            some = np.concatenate([rungs[fraction] for rungs in ladders])
-            steps.append(Step(fraction, np.isin(ids, some)))
+            some = _members(index, [rungs[fraction] for rungs in ladders])
+            steps.append(Step(fraction, some[ids]))
     return tuple(steps)
 
 
@@ -194,11 +205,7 @@ def _stored_scores(origin: Origin) -> NDArray[np.floating]:
     reader, commit = origin.reader, origin.commit
     if not origin.images:
         return reader.scores(commit, origin.criterion)[0]
-    responses = reader.responses(commit)
-    ranks = dict(zip(responses["image"].to_pylist(), responses["rank"].to_pylist(), strict=True))
-    rows = reader.image_scores(commit, origin.criterion)[[ranks[i] for i in origin.images]]
-    mean: NDArray[np.float64] = rows.astype(np.float64).mean(axis=0)
-    return mean
+    return mean_of_images(reader, commit, origin.criterion, origin.images)
 
 
 def _contributions(

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from circuit_atlas.service.analysis.polysemanticity import KEEP
+from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answers import Rendered, Source, digest, plain, to_file, to_json
@@ -178,7 +180,7 @@ async def groups(
         if form != "json":
             return to_file(table, form, name=f"{one.layer.name}-{one.info.name}-groups")
         served.check_scores(one)
-        measure = one.polysemanticity(criterion=criterion, groups=number)
+        measure = polysemanticity(one, found, keep=KEEP)
         return to_json(
             GroupsAnswer(
                 criterion=found.criterion,

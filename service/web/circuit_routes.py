@@ -52,7 +52,7 @@ CircuitAnswer = rows_of(
 )
 
 
-@router.get("/circuit", response_model=CircuitAnswer, responses=responses(files=True))
+@router.get("/circuit", response_model=CircuitAnswer, responses=responses(413, files=True))
 async def circuit(
     request: Request,
     served: AtlasServed,
@@ -73,7 +73,7 @@ async def circuit(
     def locate() -> Source:
         one = served.unit(layer, unit)
         name = f"{one.layer.name}-{one.info.name}-circuit"
-        return Source(served.unit_version(one), lambda: render(asked.circuit(one), name))
+        return Source(served.unit_version(one), lambda: render(asked.circuit(served, one), name))
 
     def render(found: Circuit, name: str) -> Rendered:
         table = found.kernels()

@@ -13,11 +13,10 @@ from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answers import Source, digest, plain, to_json
 from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import AtlasServed, Reference, reference
+from circuit_atlas.service.web.questions import IDS, AtlasServed, Reference, reference
 from circuit_atlas.service.web.served import Served
 
 router = APIRouter(prefix="/compare", tags=["compare"])
-_IDS = r"^\d{1,9}(,\d{1,9})*$"
 
 
 class Side(BaseModel):
@@ -95,7 +94,7 @@ async def left_circuit(
         Query(
             alias="left.images",
             description="As of a circuit.",
-            pattern=_IDS,
+            pattern=IDS,
             max_length=10 * limits.IMAGES,
         ),
     ] = None,
@@ -132,7 +131,7 @@ async def right_circuit(
         Query(
             alias="right.images",
             description="As of a circuit.",
-            pattern=_IDS,
+            pattern=IDS,
             max_length=10 * limits.IMAGES,
         ),
     ] = None,
@@ -145,7 +144,7 @@ Left = Annotated[Asked, Depends(left_circuit)]
 Right = Annotated[Asked, Depends(right_circuit)]
 
 
-@router.get("", response_model=Comparison, responses=responses())
+@router.get("", response_model=Comparison, responses=responses(413))
 async def compare(request: Request, served: AtlasServed, left: Left, right: Right) -> Response:
     """What two circuits share, overall and by convolution."""
 
@@ -155,9 +154,9 @@ async def compare(request: Request, served: AtlasServed, left: Left, right: Righ
         return Source(version, lambda: to_json(compared(*units)))
 
     def compared(one: Unit, two: Unit) -> Comparison:
-        a, b = left.reference.circuit(one), right.reference.circuit(two)
+        a, b = left.reference.circuit(served, one), right.reference.circuit(served, two)
         overlap = a.iou_by_layer(b).to_pylist()
-        kernels = {row["convolution"]: row for row in (a | b).layers().to_pylist()}
+        depths = {c.name: c.depth for side in (b, a) for c in side.index.convolutions}
         lefts = {row["convolution"]: row["kernels"] for row in a.layers().to_pylist()}
         rows = []
         for row in overlap:
@@ -166,7 +165,7 @@ async def compare(request: Request, served: AtlasServed, left: Left, right: Righ
             rows.append(
                 ConvolutionOverlap(
                     convolution=name,
-                    depth=kernels[name]["depth"],
+                    depth=depths[name],
                     shared=shared,
                     left=own,
                     right=row["union"] - shared - own,

@@ -102,7 +102,7 @@ def _of_unit(
         name = f"{one.layer.name}-{one.info.name}"
         # Which channels have feature images may change while the unit does not.
         version = digest(served.unit_version(one), served.features.index().version)
-        return Source(version, lambda: form(drawn(asked.circuit(one)), name))
+        return Source(version, lambda: form(drawn(asked.circuit(served, one)), name))
 
     def drawn(circuit: Circuit) -> Diagram:
         return circuit.diagram(edges=edges)
@@ -120,8 +120,8 @@ def _of_both(
         )
 
         def render() -> Rendered:
-            circuit = left.reference.circuit(one)
-            other = right.reference.circuit(two)
+            circuit = left.reference.circuit(served, one)
+            other = right.reference.circuit(served, two)
             return form(circuit.diagram(against=other, edges=edges), f"{one.name}-{two.name}")
 
         return Source(version, render)

@@ -40,7 +40,9 @@ class Limits:
         digest_bytes: facts kept of the units of all layers.
         mask_bytes: circuits kept of all units of layers, as bits.
         use_bytes: answers kept to which units use a kernel.
-        score_bytes: scores of a unit's images that one question may read.
+        score_bytes: scores of a unit's images that one question may read; with the next, what
+            keeps an answer within about a second of one core.
+        kernels: of a circuit that is listed, drawn or compared.
         chores: questions over whole layers that may wait in the background.
         at_once: units whose facts a request reads itself; more are read in the background.
         on_a_page: the same, of those on the page that is asked for.
@@ -56,7 +58,8 @@ class Limits:
     digest_bytes: int = 256 * 2**20
     mask_bytes: int = 256 * 2**20
     use_bytes: int = 16 * 2**20
-    score_bytes: int = 512 * 2**20
+    score_bytes: int = 128 * 2**20
+    kernels: int = 1_500_000
     chores: int = 32
     at_once: int = 32
     on_a_page: int = 64

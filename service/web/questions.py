@@ -8,15 +8,17 @@ from typing import Annotated, Literal
 from fastapi import Depends, Path, Query, Request
 from fastapi.routing import APIRoute
 
+from circuit_atlas.jobs.prune import kernels_kept
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.service.circuit import Circuit
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answers import Format
+from circuit_atlas.service.web.errors import TooLargeError
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.storage_schema.errors import QueryError
 
-_IDS = r"^\d{1,9}(,\d{1,9})*$"
+IDS = r"^[0-9]{1,9}(,[0-9]{1,9})*$"
 _KEEP = 0.1
 
 
@@ -130,14 +132,24 @@ class Reference:
     kernels: int | None
     images: tuple[int, ...] | None
 
-    def circuit(self, unit: Unit) -> Circuit:
-        """The circuit of a unit that is meant; QueryError as `Unit.circuit`.
+    def circuit(self, served: Served, unit: Unit) -> Circuit:
+        """The circuit of a unit that is meant; QueryError as `Unit.circuit`, TooLargeError where it
+        takes more than the server has for it.
 
         Where neither fraction nor number is given, the stored fraction nearest to a tenth.
         """
         keep = self.keep
         if keep is None and self.kernels is None:
             keep = min(unit.layer.atlas.header.fractions, key=lambda f: abs(f - _KEEP))
+        if self.images is not None:
+            served.check_scores(unit)
+        count = self.kernels or 0 if keep is None else kernels_kept(keep, unit.commit.kernels)
+        most = served.limits.kernels
+        if most < count <= unit.commit.kernels:
+            raise TooLargeError(
+                f"the circuit has {count:,} kernels, more than this server has for a question "
+                f"({most:,}): keep fewer"
+            )
         return unit.circuit(
             keep=keep, kernels=self.kernels, criterion=self.criterion, images=self.images
         )
@@ -164,7 +176,7 @@ Images = Annotated[
     str | None,
     Query(
         description="Ids of some of the unit's top images, with commas: the circuit of just these.",
-        pattern=_IDS,
+        pattern=IDS,
         max_length=10 * limits.IMAGES,
         examples=["1,2,3"],
     ),
@@ -181,7 +193,8 @@ CircuitReference = Annotated[Reference, Depends(_reference)]
 
 
 async def only_known(request: Request) -> None:
-    """Refuse a parameter that the endpoint does not have: a typing error should not go unseen.
+    """Refuse a parameter that the endpoint does not have, or has twice: a typing error should not
+    go unseen.
 
     QueryError, with the nearest names.
     """
@@ -190,7 +203,10 @@ async def only_known(request: Request) -> None:
     known = kept.get(id(route))
     if known is None:
         known = kept[id(route)] = _parameters(route)
-    for name in request.query_params:
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name in known and names.count(name) > 1:
+            raise QueryError(f"{name} is given {names.count(name)} times: give it once")
         if name not in known and not any(
             name.startswith(start[:-1]) for start in known if start.endswith("*")
         ):

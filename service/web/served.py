@@ -26,6 +26,7 @@ from circuit_atlas.storage_schema.reader import Reader
 
 # Loaded when they are first needed, which takes a second or two; in steps, lest a request waits.
 _LATE = (
+    "pandas",  # which pyarrow looks for
     "circuit_atlas.service.diagram.draw",
     "scipy.linalg",
     "scipy.sparse",
@@ -86,8 +87,8 @@ class Served:
         return found(lambda: self.layer(layer).unit(segment(unit)))
 
     def digests(self, view: LayerView) -> LayerDigests:
-        """Facts of a layer's units: all of them where few are missing, else as far as they are
-        read, while the background reads on."""
+        """Facts of a layer's units: all of them where few are missing, and their scores not many,
+        else as far as they are read, while the background reads on."""
         if self._digests is None:
             self._digests = Digests(
                 images=len(self.images),
@@ -96,7 +97,8 @@ class Served:
             )
         found = self._digests.of(view)
         missing = found.want(view)
-        if missing > self.limits.at_once:
+        size_bytes = missing * self._score_bytes(view.layer, self.atlas.header.top_images)
+        if missing > self.limits.at_once or size_bytes > self.limits.score_bytes:
             self.background.ask(found)
         elif missing:
             found.read_all()
@@ -117,13 +119,18 @@ class Served:
 
     def check_scores(self, unit: Unit) -> None:
         """TooLargeError where the scores of a unit's top images take more than is allowed."""
-        size_bytes = 8 * unit.commit.top_images * unit.layer.index.index.size
+        size_bytes = self._score_bytes(unit.layer, unit.commit.top_images)
         if size_bytes > self.limits.score_bytes:
             raise TooLargeError(
                 f"the scores of {unit.name}'s images take {size_bytes / 2**20:,.0f} MiB, more than "
                 f"this server has for a question ({self.limits.score_bytes / 2**20:,.0f}): ask "
                 "from Python"
             )
+
+    @staticmethod
+    def _score_bytes(layer: Layer, images: int) -> int:
+        """What a unit's scores of single images take at most."""
+        return 8 * images * layer.index.index.size
 
     def unit_version(self, unit: Unit) -> str:
         """A digest of what is stored of a unit; QueryError where nothing is."""

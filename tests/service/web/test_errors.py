@@ -38,28 +38,34 @@ CIRCUIT = "layers/conv3/units/0/circuit"
         (f"{CIRCUIT}?kernels=45", 400, "give 1 to 44"),
         (f"{CIRCUIT}?criterion=snp", 400, "no criterion 'snp'"),
         (f"{CIRCUIT}?images=4", 400, "no scores of image 4"),
-        (f"{CIRCUIT}?images=a", 422, "images='a' is refused"),
+        (f"{CIRCUIT}?images=a", 422, "images='a' is refused: give ids with commas, such as 1,2,3"),
+        (f"{CIRCUIT}?images=%D9%A1", 422, "give ids with commas"),
+        (f"{CIRCUIT}?keep=0.1&keep=0.2", 400, "keep is given 2 times: give it once"),
         (f"{CIRCUIT}?images=1,", 422, "images="),
         (f"{CIRCUIT}?images={','.join('1' * 300)}", 400, "300 images are too many"),
         (f"{CIRCUIT}?criterion={'c' * 300}", 422, "criterion="),
         ("layers/conv3/units/0/diagram?edges=20001", 422, "edges='20001'"),
         ("layers/conv3/units/0/similar?keep=0.3", 400, "no stored fraction"),
-        ("layers/conv3/uses", 422, "convolution="),
+        ("layers/conv3/uses", 422, "convolution is missing: it has to be given"),
         ("layers/conv3/uses?convolution=conv9", 400, "no convolution 'conv9'"),
         ("layers/conv3/uses?convolution=conv1&out=8", 400, "out=8 is out of range"),
         ("layers/conv3/units?sort=nothing", 400, "no column 'nothing'"),
         ("layers/conv3/units?min.unit=a", 400, "min.unit='a' is no number"),
         ("layers/conv3/units?min.unit=1e999", 400, "no finite number"),
         ("layers/conv3/units?max.name=1", 400, "only numbers have bounds"),
-        ("layers/conv3/units?state=lost", 422, "state="),
+        ("layers/conv3/units?min.=1", 400, "no column ''"),
+        ("layers/conv3/units?min.unit=%D9%A1", 400, "is no number"),
+        ("layers/conv3/units?at=0.3", 400, "at=0.3 is no stored fraction"),
+        ("layers/conv3/units?state=lost", 422, "give some of done, dead, failed and planned"),
+        ("layers/a%0D%0Ab", 400, "control characters"),
         ("layers/conv3/units?split=left", 422, "split="),
         ("layers/conv3/units?threshold=2", 422, "threshold="),
         ("layers/conv3/units/0/response-map/4", 400, "maps of its top images alone (2, 0, 3)"),
         ("layers/conv3/units/0/features/positive", 404, "no feature image 'positive'"),
         ("layers/conv3/channels/conv1/8", 404, "no channel 8 of a convolution 'conv1'"),
         ("channels/conv9/0/features", 404, "no layer of the atlas has a channel 0"),
-        ("compare?left.layer=conv3&left.unit=0", 422, "right.layer="),
-        ("search", 422, "q="),
+        ("compare?left.layer=conv3&left.unit=0", 422, "right.layer is missing"),
+        ("search", 422, "q is missing"),
         (f"search?q={'q' * 300}", 422, "q="),
         ("objects/nothing.json", 404, "an atlas has no object"),
         ("objects/layers/conv9/layer.json", 404, "there is no object"),
@@ -150,3 +156,24 @@ def test_scores_that_take_too_much_are_refused(place):
         assert found.status_code == 413
         rows = httpx.get(f"{address}/api/v1/layers/conv3/units").json()["rows"]
         assert rows[0]["polysemanticity"] is None
+        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/circuit?images=2")
+        assert found.status_code == 413
+
+
+def test_circuits_that_take_too_much_are_refused(place):
+    unit = "layers/conv3/units/0"
+    sides = "left.layer=conv3&left.unit=0&right.layer=conv3&right.unit=1"
+    with served(create_app(place, limits=Limits(kernels=20))) as address:
+        for path in (
+            f"{unit}/circuit?kernels=21",
+            f"{unit}/diagram?keep=1",
+            f"{unit}/diagram.svg?keep=0.5",
+            f"compare?{sides}&right.keep=1",
+            f"compare/diagram?{sides}&left.kernels=40",
+        ):
+            found = httpx.get(f"{address}/api/v1/{path}")
+            assert found.status_code == 413, path
+            assert "more than this server has for a question (20): keep" in found.text
+        assert httpx.get(f"{address}/api/v1/{unit}/circuit?kernels=20").status_code == 200
+        found = httpx.get(f"{address}/api/v1/{unit}/circuit?kernels=45")
+        assert (found.status_code, "give 1 to 44" in found.text) == (400, True)
