@@ -109,6 +109,12 @@ class Match(BaseModel):
     count: int | None = Field(description="Units of a layer, or images of a label.")
 
 
+_LAYERS = pa.schema(
+    [
+        pa.field(name, {str: pa.string(), int: pa.int64(), bool: pa.bool_()}[field.annotation])
+        for name, field in LayerFacts.model_fields.items()
+    ]
+)
 Layers = rows_of(LayerFacts)
 Matches = rows_of(Match)
 
@@ -141,7 +147,7 @@ async def layers(request: Request, served: AtlasServed, paging: Pages) -> Respon
     def render(views: list[LayerView]) -> Rendered:
         index = served.features.index()
         rows = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
-        table = pa.Table.from_pylist([row.model_dump() for row in rows])
+        table = pa.Table.from_pylist([row.model_dump() for row in rows], _LAYERS)
         return answer(table, Layers, paging, name="layers")
 
     return await served.answers.reply(request, locate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -24,6 +25,7 @@ from circuit_atlas.storage_schema.errors import (
 T = TypeVar("T")
 RETRY_AFTER_S = 1
 _LOG = logging.getLogger(__name__)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'(]+")
 # Of parameters that a pattern bounds, in words.
 _MEANT = {
     "images": "give ids with commas, such as 1,2,3",
@@ -133,7 +135,8 @@ def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
     def hidden(text: str) -> str:
         for secret, name in hide.items():
             text = text.replace(secret, name)
-        return text
+        # What an object store's client says holds the address of the store, and its bucket.
+        return _URL.sub("its store", text)
 
     async def of_atlas(request: Request, error: Exception) -> JSONResponse:
         assert_type = error if isinstance(error, AtlasError) else AtlasError(str(error))

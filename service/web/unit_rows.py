@@ -25,6 +25,28 @@ from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
 
+_FILE = (
+    pa.field("unit", pa.int32(), nullable=False),
+    pa.field("name", pa.string(), nullable=False),
+    pa.field("state", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+    pa.field("kernels", pa.int64()),
+    pa.field("keep", pa.float64()),
+    pa.field("circuit_kernels", pa.int64()),
+    pa.field("groups", pa.int32()),
+    pa.field("silhouette", pa.float64()),
+    pa.field("polysemanticity", pa.float64()),
+    pa.field("feature", pa.string()),
+    *(pa.field(name, pa.float64()) for name in MEASURES[1:]),
+    pa.field("image", pa.int32()),
+    pa.field("image_name", pa.string()),
+    pa.field("label", pa.string()),
+    pa.field("response", pa.float64()),
+    pa.field("maximum", pa.float64()),
+    *(pa.field(f"box_{side}", pa.int32()) for side in ("top", "left", "bottom", "right")),
+    *(pa.field(f"position_{axis}", pa.int32()) for axis in "yx"),
+)
+
 
 @dataclass(frozen=True)
 class Sortable:
@@ -244,7 +266,9 @@ def to_table(rows: Sequence[dict[str, Any]], fractions: Sequence[float]) -> pa.T
         for place, name in enumerate(_rs(fractions)):
             one[name] = row["r"][place] if row["r"] else None
         flat.append(one)
-    return pa.Table.from_pylist(flat)
+    # Stated, not found from the rows: files have the same columns whatever is in them.
+    r = [pa.field(name, pa.float64()) for name in _rs(fractions)]
+    return pa.Table.from_pylist(flat, pa.schema([*_FILE, *r]))
 
 
 def _column(known: Sequence[Sortable], name: str) -> Sortable:

@@ -10,8 +10,10 @@ from functools import cached_property
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.web.answers import digest
 from circuit_atlas.service.web.errors import found
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import Commit
-from circuit_atlas.storage_schema.header import UnitInfo
+from circuit_atlas.storage_schema.errors import MismatchError, NotAnAtlasError
+from circuit_atlas.storage_schema.header import AtlasHeader, UnitInfo
 from circuit_atlas.storage_schema.records import FailureRecord
 
 
@@ -73,8 +75,9 @@ class Views:
         self._lock = threading.Lock()
 
     def names(self) -> tuple[str, ...]:
-        """Names of the layers, sorted."""
+        """Names of the layers, sorted; StoreError where the atlas is gone or is another one now."""
         if self._names is None or self._old(self._names[0]):
+            self._check()
             self._names = (time.monotonic(), self.atlas.layers)
         return self._names[1]
 
@@ -103,6 +106,18 @@ class Views:
                 kept = (time.monotonic(), self._look(layer))
                 self._views[name] = kept
         return kept[1]
+
+    def _check(self) -> None:
+        """What was read of an atlas, and is kept, holds for no other one at its place."""
+        objects = self.atlas.reader.objects
+        try:
+            header = objects.get(layout.HEADER)
+        except FileNotFoundError:
+            raise NotAnAtlasError(f"{objects.place} is gone: put it back where it was") from None
+        if AtlasHeader.from_json(header, place=objects.at(layout.HEADER)) != self.atlas.header:
+            raise MismatchError(
+                f"{objects.place} is another atlas than when it was opened: start the server again"
+            )
 
     def _look(self, layer: Layer) -> LayerView:
         reader = self.atlas.reader

@@ -346,3 +346,16 @@ def test_a_table_of_nothing_has_its_columns(api):
     empty = api.get("layers/conv3/units/3/faithfulness", params={"format": "parquet"})
     assert isinstance(pq.read_table(io.BytesIO(empty.content)), pa.Table)
     assert ask(api, "layers/conv3/units/3/faithfulness")["rows"] == []
+
+
+def test_files_of_no_units_have_the_columns_of_all(api):
+    path = "layers/conv3/units"
+    for query in ({}, {"limit": 1}):
+        whole = api.get(path, params={"format": "csv", **query}).text.splitlines()
+        none = api.get(path, params={"format": "csv", "q": "no such name", **query})
+        assert none.text.splitlines() == whole[:1]
+    whole = api.get(path, params={"format": "parquet"}).content
+    failed = api.get(path, params={"format": "parquet", "state": "failed"}).content
+    schemas = [pq.read_schema(io.BytesIO(data)) for data in (whole, failed)]
+    assert schemas[0] == schemas[1]
+    assert pa.null() not in schemas[1].types

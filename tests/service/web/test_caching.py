@@ -117,3 +117,28 @@ def test_an_atlas_in_place_of_another_is_another(tmp_path, write):
         with served(create_app(tmp_path / name)) as address:
             tags.append(httpx.get(f"{address}/api/v1/images/2/picture").headers["etag"])
     assert tags[0] != tags[1]
+
+
+def test_an_atlas_that_is_gone_is_said_to_be_until_it_is_back(tmp_path, write):
+    folder, away = tmp_path / "atlas", tmp_path / "away"
+    write(folder)
+    paths = ("atlas", "layers", "layers/conv3/units", "layers/conv3/units/0/circuit", "search?q=c")
+    with (
+        served(create_app(folder, limits=Limits(fresh_s=0))) as address,
+        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+    ):
+        before = {path: api.get(path).content for path in paths}
+        folder.rename(away)
+        for path in paths:
+            found = api.get(path)
+            assert found.status_code == 503, path
+            assert found.headers["retry-after"] == "1"
+            told = {"kind": "not_an_atlas", "message": "atlas is gone: put it back where it was"}
+            assert found.json() == {"error": told}
+        away.rename(folder)
+        assert {path: api.get(path).content for path in paths} == before
+        folder.rename(away)
+        write(folder, weights=b"other")
+        found = api.get("atlas")
+        assert (found.status_code, found.json()["error"]["kind"]) == (503, "mismatch")
+        assert "start the server again" in found.text

@@ -8,7 +8,7 @@ import pytest
 from circuit_atlas.service.web import served as served_module
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
-from tests.service.places import served
+from tests.service.places import object_store, served
 
 CIRCUIT = "layers/conv3/units/0/circuit"
 
@@ -124,6 +124,20 @@ def test_a_store_that_is_gone_is_to_be_asked_again(place):
     assert found.headers["retry-after"] == "1"
     assert found.json()["error"]["kind"] == "store"
     assert upstream not in found.text
+
+
+def test_where_an_object_store_is_stays_with_the_server(tmp_path, write, monkeypatch):
+    with object_store(tmp_path / "log") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        write("s3://bucket/private/atlas")
+        app = create_app("s3://bucket/private/atlas")
+    with served(app) as address:
+        found = httpx.get(f"{address}/api/v1/objects/atlas.json", timeout=60)
+    assert found.status_code == 503
+    assert found.json()["error"]["message"].startswith("cannot read atlas/atlas.json: ")
+    for secret in ("bucket", "private", environment["AWS_ENDPOINT"]):
+        assert secret not in found.text
 
 
 def test_a_fault_of_ours_shows_nothing_of_the_inside(address, monkeypatch, caplog):
