@@ -109,15 +109,32 @@ def test_what_is_no_question_to_the_atlas_is_one_line(atlas, tmp_path, query, me
 
 def test_a_query_that_takes_too_much_memory_ends(atlas, monkeypatch):
     monkeypatch.setitem(sql_module._CONFIG, "memory_limit", "30MB")
-    with pytest.raises(QueryError, match=r"^SQL: Out of Memory Error: [^\n]*$"):
+    with pytest.raises(QueryError, match=r"^SQL: Out of Memory Error: [^\n]*: ask for less"):
         atlas.sql("SELECT list(range) FROM range(100000000)")
+
+
+def test_an_answer_that_is_too_large_ends(atlas, monkeypatch):
+    monkeypatch.setattr(sql_module, "MOST_BYTES", 2**20)
+    with pytest.raises(QueryError, match="the answer has more than 1 MiB: count or average"):
+        atlas.sql("SELECT * FROM range(10000000000)")
+    assert len(atlas.sql("SELECT * FROM range(100000)")) == 100_000
+
+
+def test_the_tables_can_be_asked_for(atlas):
+    names = sorted(sql_module.VIEWS)
+    assert atlas.sql("SHOW TABLES")["name"].to_pylist() == names
+    asked = "SELECT table_name FROM information_schema.tables ORDER BY ALL"
+    assert atlas.sql(asked)["table_name"].to_pylist() == names
 
 
 def test_ctrl_c_stops_a_query(place):
     code = (
+        # Loaded before the clock starts: what is to be cut off is the query, not an import.
         "import signal, sys, threading\n"
+        "import duckdb\n"
+        "from circuit_atlas.service.analysis import sql\n"
         "from circuit_atlas.service.cli import main\n"
-        "threading.Timer(1.0, signal.raise_signal, [signal.SIGINT]).start()\n"
+        "threading.Timer(2.0, signal.raise_signal, [signal.SIGINT]).start()\n"
         "query = 'SELECT count(*) FROM range(1000000000000) WHERE hash(range) % 7 = 1'\n"
         "sys.exit(main(['sql', sys.argv[1], query]))\n"
     )
