@@ -23,7 +23,7 @@ class Trial:
         ablation: what a pruned kernel becomes.
         masks: (circuits, kernels) bool.
         full: (images, height, width), the whole network's map on those images.
-        places: of the images among all, ascending.
+        places: of the images among all, in any order.
         maps: (circuits, images, height, width), filled by `run`.
     """
 
@@ -67,8 +67,8 @@ def run(
                 if trial.ablation != ablation or not held:
                     continue
                 rows = [inside[trial.places[n]] for n in held]
-                # Places ascend, so images side by side are a view, which costs no copy.
-                beside = rows[-1] - rows[0] + 1 == len(rows)
+                # Images side by side are a view, which costs no copy.
+                beside = rows == list(range(rows[0], rows[0] + len(rows)))
                 part = slice(rows[0], rows[-1] + 1) if beside else rows
                 stem_part = None if stem is None else stem.part(part)
                 _run_one(layer, trial, held, batch[part], shift, stem_part)
