@@ -1,4 +1,5 @@
-"""SQL over an atlas' tables, by DuckDB in memory, without any way to files, network or settings.
+"""SQL over an atlas' tables, by DuckDB in memory, without any way to files, network or settings,
+and within a bound of memory.
 
 That keeps a query from doing harm by accident. DuckDB is no sandbox for queries of strangers, which
 could also compute for ever: none is taken over HTTP.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -28,8 +30,14 @@ _CONFIG = {
     "python_enable_replacements": "false",
     "memory_limit": "1GB",
     "temp_directory": "",
-    "lock_configuration": "true",
 }
+MOST_BYTES = 512 * 2**20
+"""Size of an answer, at most."""
+_ROWS = 100_000  # of one piece of it
+# A signal that reaches another thread does not end a wait, but is heard after it.
+_LISTEN_S = 0.1
+# Words of questions about the tables themselves: as if all were named.
+_ABOUT = frozenset(("tables", "information_schema", "duckdb_tables", "duckdb_views"))
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 
 
@@ -46,17 +54,41 @@ def sql(atlas: Atlas, query: str) -> pa.Table:
                 "FROM units'"
             )
         with duckdb.connect(":memory:", config=_CONFIG) as connection:
+            connection.execute("SET enable_progress_bar = false")
+            connection.execute("SET lock_configuration = true")
             # Every word, since DuckDB tells the tables of a query only once it knows their columns.
             words = {word.casefold() for word in re.findall(r"\w+", query)}
-            for name in sorted(VIEWS.keys() & words):
+            for name in sorted(VIEWS if _ABOUT & words else VIEWS.keys() & words):
                 connection.register(name, VIEWS[name](atlas))
-            return _plain(connection.sql(query).to_arrow_table())
+            # In a thread, as nothing hears a Ctrl-C while DuckDB is at work.
+            with ThreadPoolExecutor(1) as thread:
+                answer = thread.submit(lambda: _bounded(connection.sql(query)))
+                try:
+                    while not answer.done():
+                        wait([answer], _LISTEN_S)
+                except KeyboardInterrupt:
+                    connection.interrupt()
+                    raise
+                return _plain(answer.result())
     except duckdb.Error as error:
         raise QueryError(_explained(error)) from None
-    except RuntimeError as error:
-        if "interrupted" in str(error):  # how DuckDB puts a Ctrl-C
-            raise KeyboardInterrupt from error
-        raise
+
+
+def _bounded(result: Any) -> pa.Table:
+    """The answer, taken as it is made: DuckDB's bound of memory holds for its work alone."""
+    # The second is its name before DuckDB 2.0.
+    make = getattr(result, "to_arrow_reader", None) or result.fetch_arrow_reader
+    reader = make(_ROWS)
+    batches, size_bytes = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size_bytes += batch.nbytes
+        if size_bytes > MOST_BYTES:
+            raise QueryError(
+                f"the answer has more than {MOST_BYTES / 2**20:,.0f} MiB: count or average in the "
+                "query, or end it with LIMIT"
+            )
+    return pa.Table.from_batches(batches, reader.schema)
 
 
 def _explained(error: Exception) -> str:
@@ -66,6 +98,9 @@ def _explained(error: Exception) -> str:
         return f"there is no table {name!r}: {nearest(name, sorted(VIEWS), what='tables')}"
     # The rest shows the query once more, with a mark under the place.
     told = str(error).partition("\n\nLINE ")[0]
+    if told.startswith("Out of Memory"):
+        # What follows names settings, which nobody can change here.
+        return f"SQL: {told.splitlines()[0].rstrip('.')}: ask for less at a time"
     return f"SQL: {one_line(Exception(told))}"
 
 

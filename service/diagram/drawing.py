@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -54,12 +55,13 @@ class Diagram:
                 + listed(ENDINGS, last="or")
             )
         data = form()
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+        part = target.with_name(f".circuit-atlas.{secrets.token_hex(8)}")
         try:
             part.write_bytes(data)
             os.replace(part, target)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             reason = error.strerror or str(error)
             raise WriteError(f"{target} cannot be written ({reason}): give another path") from error
         return target

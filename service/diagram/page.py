@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from importlib.resources import files
 
@@ -12,6 +13,7 @@ from circuit_atlas.service.display import size
 
 MOST_FEATURES = 300
 """Feature images in one page, at most: some 5 MB."""
+_THREADS = 8
 
 _START = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -48,7 +50,11 @@ def page(content: Content, pictures: Pictures) -> str:
     }
     share = content.nodes.share
     shown = sorted(pictures.features, key=lambda node: -share[node])[:MOST_FEATURES]
-    features = {_name(content, node): data_url(pictures.png(node), "png") for node in shown}
+    with ThreadPoolExecutor(_THREADS) as pool:  # object stores and servers answer late
+        pngs = list(pool.map(pictures.png, shown))
+    features = {
+        _name(content, node): data_url(png, "png") for node, png in zip(shown, pngs, strict=True)
+    }
     held = json.dumps({"images": images, "features": features}, separators=(",", ":"))
     renderer = _viewer("diagram.js")
     parts = [

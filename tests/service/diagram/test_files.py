@@ -156,6 +156,11 @@ def test_other_endings_are_refused(tmp_path, diagram, name):
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, diagram, monkeypatch):
     with pytest.raises(WriteError, match=r"cannot be written \(No such file"):
         diagram.save(tmp_path / "missing" / "x.svg")
+    with pytest.raises(WriteError, match=r"cannot be written \(File name too long"):
+        diagram.save(tmp_path / f"{'x' * 300}.svg")
+    longest = f"{'x' * 251}.svg"
+    diagram.save(tmp_path / longest)
+    (tmp_path / longest).unlink()
     old = tmp_path / "x.svg"
     old.write_text("before")
 
