@@ -26,7 +26,7 @@ from circuit_atlas.jobs.feature_plan import plan_features
 from circuit_atlas.jobs.feature_worker import FeatureJob
 from circuit_atlas.jobs.plan import Task, resolve
 from circuit_atlas.jobs.prune import keep_best
-from circuit_atlas.jobs.spec import BuildSpec, FeaturesSpec
+from circuit_atlas.jobs.spec import BuildSpec, FeaturesSpec, LayerSpec
 from circuit_atlas.jobs.spec_sections import IMAGENET_MEAN, IMAGENET_STD
 from circuit_atlas.jobs.worker import WorkerJob
 from circuit_atlas.service import Atlas
@@ -339,25 +339,50 @@ def test_a_picture_that_does_not_beat_every_photo_is_told(odd):
     assert "not beyond every photo" in repr(Atlas(reader).layer("last").unit(2).feature_images()[0])
 
 
-def test_nan_is_an_error_of_its_unit_alone(odd, monkeypatch):
-    """Where the gradient of a negative picture is NaN from the first step on."""
-    from circuit_atlas.jobs import feature_objective
+ROOT = '''
+import torch
+from torch import nn
 
-    real = feature_objective.peaks
+class Net(nn.Module):
+    """Unit 0 is the square root of how red its surroundings are, above a red that no picture of
+    noise goes below: a darker one gives NaN. Unit 1 is the red of the place itself."""
 
-    def overflows(maps: Tensor, factors: Tensor) -> Tensor:
-        values = real(maps, factors)
-        if maps.requires_grad:
-            values = values * torch.where(factors < 0, float("nan"), 1.0)
-        return values
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 7, padding=3)
+        self.last = nn.Conv2d(2, 2, 1)
+        with torch.no_grad():
+            self.first.weight.zero_(); self.last.bias.zero_()
+            self.first.weight[0, 0] = 1 / 49
+            self.first.weight[1, 0, 3, 3] = 1.0
+            self.first.bias.copy_(torch.tensor([1.2, 0.0]))
+            self.last.weight.copy_(torch.eye(2)[:, :, None, None])
 
-    monkeypatch.setattr(feature_objective, "peaks", overflows)
-    spec = odd(fractions=[], steps=40)
-    reader = built(spec, "last", (0,))
-    (receipt,) = made(spec, "last", 0)
-    assert (receipt.state, receipt.kind) == ("failed", "non_finite")
-    assert "picture 'negative' of unit 0 of 'last'" in receipt.message
-    assert [record.variant for record in reader.feature_images("last", 0)] == ["positive"]
+    def forward(self, x):
+        around, red = self.first(x).split(1, 1)
+        return self.last(torch.cat([around ** 0.5, red], 1))
+
+def network():
+    return Net()
+'''
+
+
+def test_a_picture_that_leads_to_nan_is_an_error_of_its_unit_alone(odd, tmp_path):
+    """Every photo gives a number; a picture, made for its brightest parts or its darkest, goes where
+    there is none."""
+    (tmp_path / "feature_models_root.py").write_text(ROOT)
+    spec = odd(fractions=[], steps=80)
+    model = spec.model.model_copy(update={"reference": "feature_models_root:network"})
+    spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
+    reader = built(spec, "last", (0, 1))
+    assert reader.failures("last") == {}
+    root, red = made(spec, "last", 0, 1)
+    assert (root.state, root.kind) == ("failed", "non_finite")
+    assert "picture 'positive' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
+        root.message
+    )
+    assert red.state == "done"
+    assert reader.feature_variants("last") == {1: ("negative", "positive")}
 
 
 def test_a_model_of_one_size_and_a_size_that_it_does_not_take(odd):
