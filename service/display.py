@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from html import escape
 
 import pyarrow as pa
@@ -35,12 +36,18 @@ def text_table(table: pa.Table, *, indent: str = "  ") -> str:
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.to_pylist()
-        texts = [name, *(cell(value) for value in values)]
+        texts = [_line(text) for text in (name, *(cell(value) for value in values))]
         width = max(len(text) for text in texts)
         left = any(isinstance(value, str) for value in values)
         columns.append([text.ljust(width) if left else text.rjust(width) for text in texts])
     lines = ("  ".join(texts) for texts in zip(*columns, strict=True))
     return "\n".join(f"{indent}{line}".rstrip() for line in lines)
+
+
+def _line(text: str) -> str:
+    """A text that stays in its line and means nothing to a terminal, whatever a name holds."""
+    plain = ("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text)
+    return "".join(plain)
 
 
 def cell(value: object) -> str:

@@ -6,6 +6,7 @@ It answers as any other store does, so that everything above reads from it uncha
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -78,12 +79,14 @@ class HttpObjects(Objects):
 
 
 def open_served(place: str) -> HttpObjects:
-    """Open an atlas by the address of its server.
+    """Open an atlas by the address of its server, or of one of its pages.
 
     Raises:
         NotAnAtlasError: something else answers there.
         StoreError: nothing answers, or a version that this one cannot talk to.
     """
+    # The address of a page of it will do.
+    place = re.split("[?#]", place, maxsplit=1)[0]
     root = place.rstrip("/")
     remedy = "give the address that `circuit-atlas serve` printed"
     try:
@@ -112,7 +115,7 @@ def _facts(text: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(facts, dict) or facts.get("server") != "circuit-atlas":
         return None
-    return facts if isinstance(facts.get("api"), int) else None
+    return facts if type(facts.get("api")) is int else None
 
 
 def _store(url: str) -> HTTPStore:

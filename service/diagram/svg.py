@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from html import escape
 from itertools import pairwise
@@ -27,6 +28,8 @@ from circuit_atlas.service.diagram.shapes import (
 )
 
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
+# Characters that XML has no way to write: a name may hold any.
+_NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SMALLEST = 3.4  # points a millimetre: a small drawing is not blown up to the whole width
 _SIDE_MM = 5.0  # for names of the first and the last column
 
@@ -64,7 +67,7 @@ def svg(content: Content, pictures: Pictures, *, featured: bool) -> str:
         *_legend(content, scale, content.height + (top + 5) * mm),
         "</svg>\n",
     ]
-    return "\n".join(lines)
+    return _NO_XML.sub("\ufffd", "\n".join(lines))
 
 
 def _about(content: Content) -> str:

@@ -46,6 +46,7 @@ class Limits:
         chores: questions over whole layers that may wait in the background.
         at_once: units whose facts a request reads itself; more are read in the background.
         on_a_page: the same, of those on the page that is asked for.
+        patience_s: how long a client waits for an answer; then it is told to come back.
         fresh_s: for how long a look at which units are stored is good.
     """
 
@@ -63,6 +64,7 @@ class Limits:
     chores: int = 32
     at_once: int = 32
     on_a_page: int = 64
+    patience_s: float = 30.0
     fresh_s: float = 2.0
 
     def __post_init__(self) -> None:

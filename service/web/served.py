@@ -49,7 +49,9 @@ class Served:
         atlas = Atlas(Reader(objects))
         self.atlas = atlas
         self.limits = limits
-        self.work = Work(threads=limits.threads, waiting=limits.waiting)
+        self.work = Work(
+            threads=limits.threads, waiting=limits.waiting, patience_s=limits.patience_s
+        )
         self.answers = Answerer(self.work, limits)
         self.background = Background(self.work)
         self.views = Views(atlas, fresh_s=limits.fresh_s)

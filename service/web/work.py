@@ -16,10 +16,12 @@ T = TypeVar("T")
 class Work:
     """Runs functions in threads. Used from one event loop at a time."""
 
-    def __init__(self, *, threads: int, waiting: int) -> None:
-        """`threads` run at once, `waiting` more are held, and the next is refused."""
+    def __init__(self, *, threads: int, waiting: int, patience_s: float) -> None:
+        """`threads` run at once, `waiting` more are held, and the next is refused; each caller
+        waits for `patience_s` at most."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="circuit-atlas")
         self._most = threads + waiting
+        self._patience_s = patience_s
         self._taken = 0
         self._running: dict[Hashable, asyncio.Future[Any]] = {}
         self._idle = threading.Event()
@@ -31,12 +33,20 @@ class Work:
         A caller that goes away does not stop it, since others may wait for it.
 
         Raises:
-            BusyError: as many as may wait do so.
+            BusyError: as many as may wait do so, or it takes too long, as where a store hangs.
         """
         running: asyncio.Future[T] | None = self._running.get(key)
         if running is None:
             running = self._start(key, function)
-        return await asyncio.shield(running)
+        try:
+            return await asyncio.wait_for(asyncio.shield(running), self._patience_s)
+        except TimeoutError:
+            if running.done():
+                raise
+            raise BusyError(
+                f"no answer in {self._patience_s:g} s, as the store is slow or much is asked: come "
+                "back a little later"
+            ) from None
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until no request computes, for background work that lets these go first."""

@@ -61,6 +61,13 @@ def test_an_address_may_end_with_a_slash_and_an_atlas_be_served_again(address, l
         assert Reader(second).layers() == Reader(local).layers()
 
 
+@pytest.mark.parametrize("more", ["/?page=unit&layer=conv3&unit=0", "?page=map", "/#top"])
+def test_the_address_of_a_page_will_do(address, local, more):
+    found = open_store(f"{address}{more}")
+    assert found.list() == local.list()
+    assert found.at("atlas.json") == f"{address}/atlas.json"
+
+
 def test_nothing_can_be_written(address):
     found = open_store(address)
     for write in (found.put, found.put_if_absent):

@@ -114,6 +114,12 @@ def test_titles_cannot_break_out_of_a_file(tmp_path):
     assert ElementTree.fromstring(diagram.svg()).find(f"{SVG}title").text == circuit.title
     assert "</script><b" not in diagram.html()
     assert "<b a=" not in diagram._repr_html_()
+    # XML has no way to write these, so a file with one cannot be opened.
+    odd = replace(unit.circuit(keep=1), title="a\x00\x1b\ufffe\ud800\u202eb")
+    svg = odd.diagram().svg()
+    assert (
+        ElementTree.fromstring(svg).find(f"{SVG}title").text == "a\ufffd\ufffd\ufffd\ufffd\u202eb"
+    )
 
 
 def test_the_page_asks_for_nothing_and_says_its_size(diagram):

@@ -112,7 +112,7 @@ class Count:
 
 
 def test_the_last_that_was_asked_for_comes_first_and_a_broken_one_stops_none():
-    work = Work(threads=1, waiting=1)
+    work = Work(threads=1, waiting=1, patience_s=60)
     background = Background(work)
     done: list[str] = []
     held, going = threading.Event(), threading.Event()

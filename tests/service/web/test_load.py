@@ -90,7 +90,7 @@ def test_more_than_may_wait_are_told_to_come_back(place):
 
 def test_the_same_question_is_worked_out_once():
     async def main() -> None:
-        work = Work(threads=4, waiting=4)
+        work = Work(threads=4, waiting=4, patience_s=60)
         calls, going = [], threading.Event()
 
         def answer() -> int:
@@ -112,7 +112,7 @@ def test_the_same_question_is_worked_out_once():
 
 def test_as_many_wait_as_may_and_errors_give_their_place_back():
     async def main() -> None:
-        work = Work(threads=1, waiting=1)
+        work = Work(threads=1, waiting=1, patience_s=60)
         going = threading.Event()
 
         def fail() -> None:
@@ -130,6 +130,29 @@ def test_as_many_wait_as_may_and_errors_give_their_place_back():
                 await task
         assert work.wait_idle(30)
         assert await work.run("c", lambda: 3) == 3
+        work.close()
+
+    asyncio.run(main())
+
+
+def test_who_has_waited_long_enough_is_told_to_come_back_for_the_same_answer():
+    async def main() -> None:
+        work = Work(threads=1, waiting=1, patience_s=0.01)
+        going = threading.Event()
+        begun = []
+
+        def hang() -> int:
+            begun.append(1)
+            going.wait(30)
+            return 5
+
+        for _ in range(3):
+            with pytest.raises(BusyError, match=r"no answer in 0\.01 s, as the store is slow"):
+                await work.run("key", hang)
+        assert begun == [1]  # it goes on, and whoever asks again waits for the same
+        going.set()
+        while not work.wait_idle(0):
+            await asyncio.sleep(0.01)
         work.close()
 
     asyncio.run(main())
