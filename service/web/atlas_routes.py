@@ -109,11 +109,9 @@ class Match(BaseModel):
     count: int | None = Field(description="Units of a layer, or images of a label.")
 
 
+_ARROW = {"str": pa.string(), "int": pa.int64(), "bool": pa.bool_()}
 _LAYERS = pa.schema(
-    [
-        pa.field(name, {str: pa.string(), int: pa.int64(), bool: pa.bool_()}[field.annotation])
-        for name, field in LayerFacts.model_fields.items()
-    ]
+    [pa.field(name, _ARROW[str(kind)]) for name, kind in LayerFacts.__annotations__.items()]
 )
 Layers = rows_of(LayerFacts)
 Matches = rows_of(Match)

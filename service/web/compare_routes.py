@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
@@ -66,82 +67,36 @@ class Asked:
         return served.views.layer(self.layer).unit(self.unit)
 
 
-async def left_circuit(
-    layer: Annotated[
-        str, Query(alias="left.layer", description="The layer.", max_length=limits.TEXT)
-    ],
-    unit: Annotated[
-        str,
-        Query(
-            alias="left.unit",
-            description="The unit: its number, or its direction's name.",
-            max_length=limits.TEXT,
-        ),
-    ],
-    criterion: Annotated[
-        str | None,
-        Query(alias="left.criterion", description="As of a circuit.", max_length=limits.TEXT),
-    ] = None,
-    keep: Annotated[
-        float | None, Query(alias="left.keep", description="As of a circuit.", gt=0, le=1)
-    ] = None,
-    kernels: Annotated[
-        int | None,
-        Query(alias="left.kernels", description="As of a circuit.", ge=1, le=limits.NUMBER),
-    ] = None,
-    images: Annotated[
-        str | None,
-        Query(
-            alias="left.images",
-            description="As of a circuit.",
-            pattern=IDS,
-            max_length=10 * limits.IMAGES,
-        ),
-    ] = None,
-) -> Asked:
-    """The circuit on the left."""
-    return Asked(layer, unit, reference(criterion, keep, kernels, images))
+def _asked_on(side: str) -> Callable[..., Awaitable[Asked]]:
+    """A reader of the parameters that start with `left.` or `right.`."""
+
+    def query(name: str, description: str = "As of a circuit.", **more: Any) -> Any:
+        return Query(alias=f"{side}.{name}", description=description, **more)
+
+    of_layer = query("layer", "The layer.", max_length=limits.TEXT)
+    of_unit = query(
+        "unit", "The unit: its number, or its direction's name.", max_length=limits.TEXT
+    )
+    of_criterion = query("criterion", default=None, max_length=limits.TEXT)
+    of_keep = query("keep", default=None, gt=0, le=1)
+    of_kernels = query("kernels", default=None, ge=1, le=limits.NUMBER)
+    of_images = query("images", default=None, pattern=IDS, max_length=10 * limits.IMAGES)
+
+    async def asked(
+        layer: str = of_layer,
+        unit: str = of_unit,
+        criterion: str | None = of_criterion,
+        keep: float | None = of_keep,
+        kernels: int | None = of_kernels,
+        images: str | None = of_images,
+    ) -> Asked:
+        return Asked(layer, unit, reference(criterion, keep, kernels, images))
+
+    return asked
 
 
-async def right_circuit(
-    layer: Annotated[
-        str, Query(alias="right.layer", description="The layer.", max_length=limits.TEXT)
-    ],
-    unit: Annotated[
-        str,
-        Query(
-            alias="right.unit",
-            description="The unit: its number, or its direction's name.",
-            max_length=limits.TEXT,
-        ),
-    ],
-    criterion: Annotated[
-        str | None,
-        Query(alias="right.criterion", description="As of a circuit.", max_length=limits.TEXT),
-    ] = None,
-    keep: Annotated[
-        float | None, Query(alias="right.keep", description="As of a circuit.", gt=0, le=1)
-    ] = None,
-    kernels: Annotated[
-        int | None,
-        Query(alias="right.kernels", description="As of a circuit.", ge=1, le=limits.NUMBER),
-    ] = None,
-    images: Annotated[
-        str | None,
-        Query(
-            alias="right.images",
-            description="As of a circuit.",
-            pattern=IDS,
-            max_length=10 * limits.IMAGES,
-        ),
-    ] = None,
-) -> Asked:
-    """The circuit on the right."""
-    return Asked(layer, unit, reference(criterion, keep, kernels, images))
-
-
-Left = Annotated[Asked, Depends(left_circuit)]
-Right = Annotated[Asked, Depends(right_circuit)]
+Left = Annotated[Asked, Depends(_asked_on("left"))]
+Right = Annotated[Asked, Depends(_asked_on("right"))]
 
 
 @router.get("", response_model=Comparison, responses=responses(413))

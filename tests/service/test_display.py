@@ -19,3 +19,8 @@ def test_a_long_table_is_cut_and_says_so():
     assert html.count("<tr>") == 1 + 20
     assert "and 3 more rows" in html
     assert "a &lt; b" in html
+
+
+def test_what_a_name_holds_moves_nothing_in_a_terminal():
+    text = display.text_table(pa.table({"name": ["a\nb\x1b[2J", "\u202ec"], "n": [1, 2]}))
+    assert text.splitlines() == ["  name     n", "  a\ufffdb\ufffd[2J  1", "  \ufffdc       2"]

@@ -116,10 +116,8 @@ def test_titles_cannot_break_out_of_a_file(tmp_path):
     assert "<b a=" not in diagram._repr_html_()
     # XML has no way to write these, so a file with one cannot be opened.
     odd = replace(unit.circuit(keep=1), title="a\x00\x1b\ufffe\ud800\u202eb")
-    svg = odd.diagram().svg()
-    assert (
-        ElementTree.fromstring(svg).find(f"{SVG}title").text == "a\ufffd\ufffd\ufffd\ufffd\u202eb"
-    )
+    title = ElementTree.fromstring(odd.diagram().svg()).find(f"{SVG}title")
+    assert title.text == f"a{4 * chr(0xFFFD)}\u202eb"
 
 
 def test_the_page_asks_for_nothing_and_says_its_size(diagram):
