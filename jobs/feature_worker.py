@@ -63,12 +63,14 @@ class _Attempt:
         made: the picture.
         response: the objective at it as stored.
         beyond: by how much that is beyond every photo's, in the direction of the aim.
+        negative: whether it is made for the smallest response.
         seed, steps, tries: see `FeatureRecord`.
     """
 
     made: Made
     response: float
     beyond: float
+    negative: bool
     seed: int
     steps: int
     tries: int
@@ -85,7 +87,13 @@ class _Attempt:
 
     @property
     def _shows(self) -> bool:
-        return math.isfinite(self.response) and self.made.contrast >= _GREY
+        return math.isfinite(self.response) and (self.made.contrast >= _GREY or self.settled)
+
+    @property
+    def settled(self) -> bool:
+        """Whether grey is the answer: nothing gives a smaller response than the start did, as where
+        a layer ends in a ReLU, and no photo does."""
+        return self.negative and self.beyond >= 0
 
     def fault(self, aim: Aim, *, tries: int) -> UnitError | None:
         """Why it cannot be stored, if it cannot, where it is the best of all tries."""
@@ -211,8 +219,8 @@ class FeatureWorker:
         return aims_of_unit(self._reader, commit, spec, groups=groups)
 
     def _tried(self, subject: Subject, *, node: bool) -> list[_Attempt]:
-        """The best try at each picture. One that is fit and beats every photo is not tried again;
-        a later try starts from other noise and takes twice the steps."""
+        """The best try at each picture. One that is fit and beats every photo, or cannot, is not
+        tried again; a later try starts from other noise and takes twice the steps."""
         spec = self._source.spec.features
         best: dict[int, _Attempt] = {}
         left = list(range(len(subject.aims)))
@@ -227,7 +235,7 @@ class FeatureWorker:
             for place, attempt in zip(left, self._try(subject, left, recipe, number), strict=True):
                 if place not in best or attempt.margin > best[place].margin:
                     best[place] = attempt
-            left = [place for place in left if best[place].margin <= 0]
+            left = [place for place in left if best[place].margin <= 0 and not best[place].settled]
             if not left:
                 break
         return [best[place] for place in range(len(subject.aims))]
@@ -252,7 +260,15 @@ class FeatureWorker:
         stored = torch.cat([read_picture(one.png, recipe, device) for one in made])
         responses = objective.values(stored).tolist()
         return [
-            _Attempt(one, response, subject.margin(place, response), seed, recipe.steps, number + 1)
+            _Attempt(
+                made=one,
+                response=response,
+                beyond=subject.margin(place, response),
+                negative=subject.aims[place].sign == "negative",
+                seed=seed,
+                steps=recipe.steps,
+                tries=number + 1,
+            )
             for place, one, response in zip(places, made, responses, strict=True)
         ]
 

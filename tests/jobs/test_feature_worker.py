@@ -345,22 +345,21 @@ from torch import nn
 
 class Net(nn.Module):
     """Unit 0 is the square root of how red its surroundings are, above a red that no picture of
-    noise goes below: a darker one gives NaN. Unit 1 is the red of the place itself."""
+    noise goes below: a darker one gives NaN. Unit 1 is an edge."""
 
     def __init__(self):
         super().__init__()
-        self.first = nn.Conv2d(3, 2, 7, padding=3)
-        self.last = nn.Conv2d(2, 2, 1)
+        self.first = nn.Conv2d(3, 2, 15, padding=7)
+        self.last = nn.Conv2d(2, 2, 1, groups=2)
         with torch.no_grad():
-            self.first.weight.zero_(); self.last.bias.zero_()
-            self.first.weight[0, 0] = 1 / 49
-            self.first.weight[1, 0, 3, 3] = 1.0
-            self.first.bias.copy_(torch.tensor([1.2, 0.0]))
-            self.last.weight.copy_(torch.eye(2)[:, :, None, None])
+            self.first.weight.zero_(); self.last.weight.fill_(1.0); self.last.bias.zero_()
+            self.first.weight[0, 0] = 1 / 225
+            self.first.weight[1, 0, 6:9, 6:9] = torch.tensor([[-1., 0, 1]] * 3)
+            self.first.bias.copy_(torch.tensor([0.6, 0.0]))
 
     def forward(self, x):
-        around, red = self.first(x).split(1, 1)
-        return self.last(torch.cat([around ** 0.5, red], 1))
+        around, edge = self.first(x).split(1, 1)
+        return self.last(torch.cat([around ** 0.5, edge], 1))
 
 def network():
     return Net()
@@ -368,21 +367,43 @@ def network():
 
 
 def test_a_picture_that_leads_to_nan_is_an_error_of_its_unit_alone(odd, tmp_path):
-    """Every photo gives a number; a picture, made for its brightest parts or its darkest, goes where
-    there is none."""
+    """Every photo gives a number; the negative picture climbs down to where there is none."""
     (tmp_path / "feature_models_root.py").write_text(ROOT)
-    spec = odd(fractions=[], steps=80)
+    spec = odd(fractions=[], steps=40)
     model = spec.model.model_copy(update={"reference": "feature_models_root:network"})
     spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
     reader = built(spec, "last", (0, 1))
     assert reader.failures("last") == {}
-    root, red = made(spec, "last", 0, 1)
+    root, edge = made(spec, "last", 0, 1)
     assert (root.state, root.kind) == ("failed", "non_finite")
-    assert "picture 'positive' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
+    assert "picture 'negative' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
         root.message
     )
-    assert red.state == "done"
-    assert reader.feature_variants("last") == {1: ("negative", "positive")}
+    assert (edge.state, edge.message) == ("done", None)
+    assert reader.feature_variants("last") == {
+        0: ("positive",),
+        1: ("negative", "positive"),
+    }
+
+
+def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path):
+    """Of a ReLU, grey may be as low as any picture is: that is stored, and no failure."""
+    spec, _ = demo
+    layer, unit = f"{LAYER}_activation", 0
+    spec = spec.model_copy(
+        update={
+            "layers": (LayerSpec(name=layer, units=[unit]),),
+            "features": FeaturesSpec(steps=32, fractions=[], nodes=False),
+            "run": spec.run.model_copy(update={"store": str(tmp_path / "relu")}),
+        }
+    )
+    reader = built(spec, layer, (unit,))
+    (receipt,) = made(spec, layer, unit)
+    assert (receipt.state, receipt.message) == ("done", None)
+    lowest = reader.feature_image(layer, unit, "negative")
+    assert (lowest.response, lowest.photo_response, lowest.tries) == (0, 0, 1)
+    assert not lowest.beats_photos
+    assert lowest.contrast < 0.05
 
 
 def test_a_model_of_one_size_and_a_size_that_it_does_not_take(odd):
