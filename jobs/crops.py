@@ -71,11 +71,8 @@ def channel_crops(layer: Layer, images: Sequence[int], batches: Iterable[Tensor]
         for _, convolution, site in layer.pieces()
         for row in _rows(layer, convolution.name, [(name, found[name]) for name in site.steps])
     ]
-    columns = zip(*rows, strict=True)
-    names = [column.name for column in CHANNELS.columns]
-    ids = np.asarray(images)
-    by_name = dict(zip(names, (list(column) for column in columns), strict=True))
-    by_name["image"] = ids[by_name["image"]].tolist()
+    by_name = {column.name: [row[n] for row in rows] for n, column in enumerate(CHANNELS.columns)}
+    by_name["image"] = [images[place] for place in by_name["image"]]
     return CHANNELS.from_columns(by_name)
 
 

@@ -1,9 +1,9 @@
 """What a feature image is to make large, and how photos do by the same measure.
 
 The objective is `peaks`: the mean of y over the fifth of the positions where it is largest (for a
-negative picture: where it is smallest). y is the output of the unit or channel before its
-activation function; of a direction, the weighted sum of the channels. It is taken in the whole
-network or in a circuit.
+negative picture: where it is smallest). y is the output of the unit or channel as its layer or
+convolution gives it, before an activation function that follows; of a direction, the weighted sum
+of the channels. It is taken in the whole network or in a circuit.
 
 Not over all positions, as is common: a unit is below zero nearly everywhere, so a small circuit
 holds mostly what inhibits it, and answers best to a picture with nothing in it. Through a tenth of

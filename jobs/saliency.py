@@ -43,8 +43,10 @@ def contribution(calls: Sequence[Call]) -> Tensor:
     """Signed contribution: mean over positions of A_oi * dr/dY_o, which is the sum over the
     kernel's weights of w * dr/dw, over the positions.
 
-    Where it is positive the kernel excites the unit, where negative it inhibits it; its magnitude
-    is at most `actgrad`. A convolution that runs several times sums its calls.
+    Where it is positive the kernel adds to the response (excitation), where negative it takes from
+    it (inhibition). Of `sum_abs` and of a position that is the response |y|: where y is below zero,
+    what pushes it further down adds. Its magnitude is at most `actgrad`. A convolution that runs
+    several times sums its calls.
     """
     return actgrad_and_contribution(calls)[1]
 

@@ -143,8 +143,9 @@ CONTRIBUTION = ArraySpec(
     fill=np.nan,
     unit="of the response, a position",
     sentence="What the kernel contributes to the response, with its sign: mean over the scoring "
-    "images and the positions of A_oi x dr/dY_o. Positive excites the unit, negative inhibits it; "
-    "its magnitude is at most that of `actgrad`.",
+    "images and the positions of A_oi x dr/dY_o. Positive adds to the response (excitation), "
+    "negative takes from it (inhibition); where the response is of |y|, as `sum_abs`, what pushes "
+    "a y below zero further down adds. Its magnitude is at most that of `actgrad`.",
     fill_meaning="NaN: the kernel cannot reach the unit.",
     per="unit",
 )
@@ -154,7 +155,7 @@ RESPONSE_MAP = ArraySpec(
     dtype="float32",
     fill=np.nan,
     unit="of the layer's output",
-    sentence="The unit's output, before the activation function, on each of its top images.",
+    sentence="The unit's output, as the layer gives it, on each of its top images.",
     fill_meaning="NaN: the unit has fewer top images.",
     per="unit",
 )

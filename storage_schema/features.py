@@ -26,8 +26,8 @@ Sign = Literal["positive", "negative"]
 
 FEATURES = "features"
 OBJECTIVE = "peaks"
-"""The mean of y, the unit's output before the activation function, over the fifth of the positions
-where it is largest, or smallest for a negative picture."""
+"""The mean of y, the unit's output as the layer gives it, over the fifth of the positions where it
+is largest, or smallest for a negative picture."""
 
 PATHS: tuple[tuple[str, str], ...] = (
     (

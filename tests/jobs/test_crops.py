@@ -100,3 +100,10 @@ def test_what_overflows_is_left_out():
         *(("0", channel, rank) for channel in (0, 1) for rank in range(3)),
         *(("1", 0, rank) for rank in range(3)),
     ]
+
+
+def test_a_network_that_overflows_from_the_start_has_no_crops():
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1)).eval().requires_grad_(False)
+    module[0].weight[:] = torch.inf
+    layer = open_layer(ModelGraph(module, (3, 8, 8)), "1")
+    assert channel_crops(layer, range(3), [torch.randn(3, 3, 8, 8)]).num_rows == 0
