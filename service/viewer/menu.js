@@ -10,7 +10,9 @@ import { announce } from "./live.js";
  * @param {{name?: string}} options `name`: the button's full name, where the label is short.
  */
 function menu(label, items, { name = label } = {}) {
-  const list = h("ul", { id: fresh("menu"), hidden: true });
+  // It can have the focus, as Safari gives none to a link or button that is pressed: the focus would
+  // leave the menu, and the menu close before the click is done.
+  const list = h("ul", { id: fresh("menu"), hidden: true, tabindex: "-1" });
   const button = h(
     "button",
     {

@@ -69,6 +69,7 @@ export function panel(part) {
     } catch (error) {
       if (mine !== asked) return;
       loaded = { key, look, data: null, state };
+      if (saved) saved.hidden = true;
       put(
         body,
         failure(error, () => {

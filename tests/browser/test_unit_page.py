@@ -56,6 +56,25 @@ def test_top_images_have_the_receptive_field_where_it_is(photos, tab, unit, link
     assert tab.state["boxes"] == "0"
 
 
+def test_a_score_without_single_images_has_no_groups_and_no_map(photos, tab):
+    where = {"layer": LAYER, "unit": UNITS[1], "criterion": "random"}
+    tab.open(photos.link("unit", **where))
+    tab.settled()
+    groups = panel(tab, "Sub-features")
+    assert "No groups are stored for random" in groups.inner_text()
+    assert not groups.get_by_role("button", name="Save sub-features").is_visible()
+    tab.page.get_by_role("link", name="Map of its images").click()
+    tab.shown("map")
+    tab.settled()
+    assert tab.page.get_by_label("Score").input_value() == "actgrad"
+    sides = {f"{side}_{key}": where[key] for side in ("left", "right") for key in ("layer", "unit")}
+    tab.open(photos.link("compare", **sides, criterion="random"))
+    tab.settled()
+    assert tab.page.get_by_label("Images").first.locator("option").all_inner_texts() == [
+        "all scoring images"
+    ]
+
+
 def test_response_maps_lie_over_the_pictures(tab, unit, link):
     tab.open(link)
     tab.page.get_by_label("Response map").check()

@@ -92,7 +92,7 @@ export async function page(state, atlas) {
       const chosen = reading({ ...now, criterion: left.criterion ?? now.criterion }, atlas);
       const facts = await get(unitPath(left.layer, left.unit));
       if (!facts.has.contrast) return null;
-      const found = await loadGroups(facts, chosen);
+      const found = await loadGroups(atlas, facts, chosen);
       const wanted = [Number(left.group), Number(right.group)];
       const groups = keptByGroup(found.selectivity, atlas.fractions);
       return { chosen, groups: groups.filter(({ group }) => wanted.includes(group)) };

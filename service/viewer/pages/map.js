@@ -17,8 +17,11 @@ import { reading, readingBar } from "../reading.js";
 
 const METHODS = { pca: "principal components", umap: "UMAP" };
 
-export async function page(state, atlas) {
+export async function page(state, whole) {
   const { layer, unit } = state;
+  // Only by these are there circuits of single images.
+  const scored = whole.image_criteria.length ? whole.image_criteria : whole.criteria;
+  const atlas = { ...whole, criteria: scored };
   const facts = await get(unitPath(layer, unit));
   const of = { layer, unit };
   const bar = readingBar(atlas, { kernels: facts.kernels, parts: ["criterion", "keep"] });

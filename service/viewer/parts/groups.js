@@ -36,7 +36,7 @@ export function groups(atlas, facts, { layer, unit }) {
       return { criterion, ablation, groups: now.groups };
     },
     look: (now) => [reading(now, atlas).rung, now.group],
-    load: (now) => loadGroups(facts, reading(now, atlas), now.groups),
+    load: (now) => loadGroups(atlas, facts, reading(now, atlas), now.groups),
     empty: (found) =>
       found.groups.rows.length
         ? null
@@ -48,7 +48,7 @@ export function groups(atlas, facts, { layer, unit }) {
       return draw(found, now, { atlas, facts, layer, unit });
     },
     files: (found) =>
-      found.old ? [] : [
+      found.groups.rows.length === 0 ? [] : [
       ...tableFiles(
         unitPath(layer, unit, "groups"),
         { criterion: found.criterion, groups: found.number },
@@ -67,13 +67,16 @@ export function groups(atlas, facts, { layer, unit }) {
 /**
  * Groups, contrast and feature images of a unit, as far as they are stored.
  *
+ * @param {object} atlas
  * @param {object} facts of the unit.
  * @param {{criterion: string, ablation: string}} chosen
  * @param {string} [number] of groups, found anew: what their circuits preserve is not stored.
  */
-export async function loadGroups(facts, { criterion, ablation }, number) {
+export async function loadGroups(atlas, facts, { criterion, ablation }, number) {
   const { layer, name } = facts;
-  if (!facts.has.groups) return { criterion, old: true, groups: { rows: [] }, selectivity: [], features: [] };
+  const none = { criterion, groups: { rows: [] }, selectivity: [], features: [] };
+  if (!facts.has.groups) return { ...none, old: true };
+  if (!atlas.image_criteria.includes(criterion)) return none;
   const groups = groupsOf(layer, name, criterion, number);
   if (number) return { criterion, number, groups: await groups, selectivity: [], features: [] };
   const [selectivity, features] = await Promise.all([

@@ -107,7 +107,7 @@ export function sidePicker(side, atlas) {
       criterion.control.value = own.criterion ?? "";
       keep.control.value = own.keep ?? "";
       const chosen = reading({ ...now, criterion: own.criterion ?? now.criterion }, atlas);
-      const options = [["", "all scoring images"], ...(await subsets(own, chosen))];
+      const options = [["", "all scoring images"], ...(await subsets(own, chosen, atlas))];
       const value = own.group ? `group:${own.group}` : own.images ? `images:${own.images}` : "";
       if (!options.some(([known]) => known === value)) {
         options.push([value, own.images ? count(own.images.split(",").length, "image") : value]);
@@ -122,8 +122,9 @@ export function sidePicker(side, atlas) {
 }
 
 /** The groups of a side's unit, and its single top images. */
-async function subsets(own, chosen) {
+async function subsets(own, chosen, atlas) {
   if (!own.layer || !own.unit) return [];
+  if (!atlas.image_criteria.includes(chosen.criterion)) return [];
   try {
     const facts = await get(unitPath(own.layer, own.unit));
     const single = facts.top.map((image) => [
