@@ -74,6 +74,8 @@ class Twice(nn.Module):
 def test_of_a_convolution_that_runs_twice_the_larger_counts_and_each_image_once():
     torch.manual_seed(0)
     module = Twice().eval().requires_grad_(False)
+    # So that either call has the larger maximum of some channels.
+    module.conv.weight *= 4
     layer = open_layer(ModelGraph(module, (3, 8, 8)), "out")
     images = torch.randn(5, 3, 8, 8)
     calls: list[Tensor] = []
@@ -82,6 +84,20 @@ def test_of_a_convolution_that_runs_twice_the_larger_counts_and_each_image_once(
     hook.remove()
     maxima = torch.stack([call.flatten(2).amax(2) for call in calls]).amax(0)
     table = channel_crops(layer, range(5), [images]).to_pylist()
+    of_call = set()
+    for row in table[:12]:
+        at = row["image"], row["channel"], row["position_y"], row["position_x"]
+        # Two 3 x 3 windows with a pool between see eight pixels, one sees three.
+        second = bool(max(at[2:]) < 4 and calls[1][at].isclose(torch.tensor(row["maximum"])))
+        first, last = (
+            (lambda n: 2 * n - 3, lambda n: 2 * n + 5)
+            if second
+            else (lambda n: n - 1, lambda n: n + 2)
+        )
+        of_call.add(second)
+        assert (row["box_top"], row["box_left"]) == tuple(max(0, first(n)) for n in at[2:])
+        assert (row["box_bottom"], row["box_right"]) == tuple(min(8, last(n)) for n in at[2:])
+    assert of_call == {True, False}
     for channel in range(3):
         rows = [r for r in table if (r["convolution"], r["channel"]) == ("conv", channel)]
         order = maxima[:, channel].argsort(descending=True)[:4]

@@ -175,3 +175,21 @@ def test_a_value_that_gates_itself_does_not_double_its_sources():
             return y
 
     assert of_last(Stream()) == (Stretch(1, 0, 4, 0, 0, "alone"),)
+
+
+def test_a_convolution_that_runs_twice_is_fed_by_what_each_run_meets():
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+            self.out = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.out(self.conv(torch.tanh(self.conv(x))))
+            return y
+
+    layer = open_layer(ModelGraph(Twice().eval().requires_grad_(False), (3, 8, 8)), "out")
+    assert wiring(layer.network, layer.upstream).of(0) == (
+        Stretch(0, 0, 3, IMAGE, 0, "sum"),
+        Stretch(0, 0, 3, 0, 0, "sum"),
+    )
