@@ -101,6 +101,7 @@ class Tab:
 
     page: object
     complaints: list[str] = field(default_factory=list)
+    saved: int = 0
 
     def open(self, link: str) -> None:
         """Go to a page and wait until it shows what it is for."""
