@@ -184,11 +184,12 @@ class RayExecutor:
                 # Some versions announce a change of CUDA_VISIBLE_DEVICES for workers without GPU.
                 warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
                 ray.init(self._address, **options)
-        except (OSError, RuntimeError, ValueError, RayError) as error:
-            raise InfrastructureError(
-                f"cannot connect to a Ray at {self._address!r}: {one_line(str(error))}; "
-                'start one with `ray start --head`, or use the address "local"'
-            ) from error
+        except Exception as error:
+            # A Ray that does not start in time raises a bare Exception.
+            known = (OSError, RuntimeError, ValueError, RayError)
+            if type(error) is not Exception and not isinstance(error, known):
+                raise
+            raise InfrastructureError(_unconnected(self._address, error)) from error
         total = _resources()
         short = total.get("CPU", 0) < self._threads or total.get("GPU", 0) < self._gpus()
         if self._address == "local" and short:
@@ -202,6 +203,18 @@ class RayExecutor:
         if self._device == "auto":
             return int(_resources().get("GPU", 0) >= 1)
         return int(self._device == "cuda")
+
+
+def _unconnected(address: str, error: Exception) -> str:
+    if address == "local":
+        return (
+            f"Ray does not start on this machine: {one_line(str(error))}; try again when it is "
+            "less busy, or do without Ray by `--executor local`"
+        )
+    return (
+        f"cannot connect to a Ray at {address!r}: {one_line(str(error))}; "
+        'start one with `ray start --head`, or use the address "local"'
+    )
 
 
 _Outcome = tuple[Receipt, ...] | InfrastructureError

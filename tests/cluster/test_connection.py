@@ -24,6 +24,16 @@ def test_a_cluster_that_is_not_there_is_one_line() -> None:
     assert "ray start --head" in str(caught.value)
 
 
+def test_a_ray_that_does_not_start_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InfrastructureError, match=r"^Ray does not start on .*`--executor local`$"),
+        RayExecutor(workers=1, temp_dir=tmp_path / "file" / "r"),
+    ):
+        pass
+    assert not ray.is_initialized()
+
+
 def test_a_gpu_by_number_is_refused() -> None:
     with pytest.raises(InputError, match=r"^device 'cuda:1' names a GPU of one machine.*\"cuda\""):
         RayExecutor(device="cuda:1")
