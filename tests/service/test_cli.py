@@ -248,6 +248,7 @@ def _of_interrupt() -> ImportError:
         (UnitError("a unit"), 1, "error: a unit\n"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), 2, "circuit-atlas[build]"),
         (ModuleNotFoundError("", name="ray.job_submission"), 2, "circuit-atlas[build]"),
+        (ModuleNotFoundError("", name="aiohttp"), 2, "circuit-atlas[build]"),
         (ModuleNotFoundError("", name="foolbox"), 2, "circuit-atlas[demo]"),
         (ModuleNotFoundError("No module named 'mine'", name="mine"), 70, "No module named 'mine'"),
         (ZeroDivisionError("two\nlines"), 70, "ZeroDivisionError: two lines"),

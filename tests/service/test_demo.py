@@ -8,7 +8,7 @@ import pytest
 
 from circuit_atlas.service import Atlas, exits
 from circuit_atlas.service.cli import main
-from circuit_atlas.service.demo import LAYER, demo_spec
+from circuit_atlas.service.demo import LAYER, STORE, demo_spec
 
 SPEC = """
 [model]
@@ -44,6 +44,7 @@ def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys
     assert "Least faithful: unit " in out
     assert "of 27,872 kernels" in out
     assert "imagenet_" in out
+    assert f"circuit-atlas serve {STORE} --open" in out
     # The lines to type next work as they stand.
     show, one = (line.split()[1:] for line in out.splitlines() if "circuit-atlas show" in line)
     assert main(show) == 0
