@@ -77,9 +77,10 @@ def _about(content: Content) -> str:
 def _foot(content: Content) -> tuple[str, ...]:
     """The counts, in whole lines."""
     counts = content.counts
+    whose, ends = ("both circuits", "either's unit") if content.sides else ("circuit", "the unit")
     lines = [
-        f"{counts.drawn:,} of {counts.on_path:,} kernels on a path drawn; circuit of "
-        f"{counts.circuit:,}, of {counts.reachable:,} that can reach the unit."
+        f"{counts.drawn:,} of {counts.on_path:,} kernels on a path drawn; {whose} of "
+        f"{counts.circuit:,}, of {counts.reachable:,} that can reach {ends}."
     ]
     if counts.drawn:
         lines.append(

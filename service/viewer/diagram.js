@@ -543,9 +543,12 @@ export class Diagram {
     const { data } = this.#graph;
     const rung = data.rungs[this.#rung];
     const say = (value) => number.format(value);
+    const [whose, ends] = data.sides.length
+      ? ["both circuits", "either's unit"]
+      : ["circuit", "the unit"];
     const parts = [
       `${say(this.#shown)} of ${say(rung.on_path)} kernels on a path drawn`,
-      `circuit of ${say(rung.kernels)}, of ${say(data.counts.reachable)} that can reach the unit`,
+      `${whose} of ${say(rung.kernels)}, of ${say(data.counts.reachable)} that can reach ${ends}`,
     ];
     if (data.counts.drawn) {
       parts.push(

@@ -128,6 +128,7 @@ def test_overlaid_and_side_by_side(tab, link, circuits):
     assert (
         f"{counts.drawn} of {counts.on_path} kernels" in tab.page.locator(".ca-count").inner_text()
     )
+    assert "both circuits of" in tab.page.locator(".ca-count").inner_text()
     tab.page.get_by_role("button", name="Side by side").click()
     tab.settled()
     tab.page.get_by_role("application").nth(1).wait_for()

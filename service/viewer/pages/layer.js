@@ -72,7 +72,7 @@ export async function page(state, atlas) {
         h(
           "p",
           { class: "note" },
-          `${span(found, "unit")}. r is that at ${percent(reading(now, atlas).keep)} of the kernels.`,
+          `${span(found, "unit")}, each with its smallest stored circuit of r ≥ ${THRESHOLD}, and r at ${percent(reading(now, atlas).keep)} of the kernels.`,
         ),
         now.view === "table" ? unitTable(found, now, layer, atlas) : cards(found.rows, now, layer, atlas),
         pager(found, "unit"),

@@ -105,6 +105,8 @@ def test_signs_and_sides_have_colours_of_their_own(tmp_path):
     sides = Counter(shapes.SIDES[side] for side in overlay.content.edges.side)
     assert len(sides) == 3
     assert strokes(overlay) == sides
+    assert "both circuits of" in overlay.svg()
+    assert "circuit of" in unit.circuit(keep=0.75).diagram().svg()
 
 
 def test_titles_cannot_break_out_of_a_file(tmp_path):
