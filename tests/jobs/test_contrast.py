@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from circuit_atlas.jobs.contrast import Grouped
+from circuit_atlas.jobs.groups import Groups
 from circuit_atlas.jobs.plan import Task
 from circuit_atlas.jobs.prune import keep_best
 from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.jobs.trials import Trial
 from circuit_atlas.jobs.worker import WorkerJob
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.reader import Reader
@@ -124,6 +127,25 @@ def test_a_groups_circuit_keeps_its_own_pictures_and_drops_the_others(reader, cr
             assert kept > 0.97 if row["inside"] else kept < 0.05
     inside = {(row["group"], row["image"]) for row in rows if row["inside"]}
     assert len(inside) == 12
+
+
+def test_rows_name_images_by_their_ids_and_not_by_their_places(reader):
+    """Ids 10 to 15 stand at places 0 to 5; places 3 and 1 are one group, 5 the other."""
+    header = reader.header
+    groups = Groups(np.array([0, 0, 1]), 2, 0.5, 0.01)
+    masks = np.ones((len(header.fractions), 4), dtype=np.bool_)
+    full = np.arange(1.0, 4.0, dtype=np.float32)[:, None, None]
+    trial = Trial(0, "zero", masks, full, [1, 3, 5])
+    trial.maps[:] = -2 * full
+    grouped = Grouped("actgrad", [3, 1, 5], groups, ((0, trial),))
+    images = range(10, 16)
+    assert [(row.image, row.group) for row in grouped.group_rows(images)] == [
+        (13, 0), (11, 0), (15, 1),
+    ]  # fmt: skip
+    rows = list(grouped.contrast_rows(images, header=header, response="sum_abs"))
+    assert [(r.image, r.inside, r.response, r.full) for r in rows[:3]] == [
+        (11, True, 2, 1), (13, True, 4, 2), (15, False, 6, 3),
+    ]  # fmt: skip
 
 
 def test_one_group_has_no_contrast(reader):
