@@ -72,7 +72,8 @@ def channel_crops(layer: Layer, images: Sequence[int], batches: Iterable[Tensor]
         for row in _rows(layer, convolution.name, [(name, found[name]) for name in site.steps])
     ]
     by_name = {column.name: [row[n] for row in rows] for n, column in enumerate(CHANNELS.columns)}
-    by_name["image"] = [images[place] for place in by_name["image"]]
+    # Of no crops, too, the places are whole numbers.
+    by_name["image"] = np.asarray(images)[np.array(by_name["image"], np.int64)].tolist()
     return CHANNELS.from_columns(by_name)
 
 
