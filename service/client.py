@@ -150,7 +150,24 @@ class Atlas:
 
     def feature_images(self, convolution: str, channel: int) -> tuple[FeatureImage, ...]:
         """Pictures made to drive an output channel of a convolution upstream of a layer; empty
-        where `circuit-atlas features` has made none. Those of a unit: `Unit.feature_images`."""
+        where `circuit-atlas features` has made none. Those of a unit: `Unit.feature_images`.
+
+        QueryError where no layer of the atlas has such a convolution or channel upstream.
+        """
+        upstream = {
+            found.name: found.out_channels
+            for name in self.layers
+            for found in self.reader.layer(name).index.convolutions
+        }
+        if convolution not in upstream:
+            raise QueryError(
+                f"no layer of {self.place} has a convolution {convolution!r} upstream: "
+                + nearest(convolution, upstream, what="convolutions")
+            )
+        if not 0 <= channel < upstream[convolution]:
+            raise QueryError(
+                f"{convolution} has no channel {channel}: it has {upstream[convolution]}, from 0"
+            )
         records = self.reader.feature_images(convolution, channel)
         return tuple(FeatureImage(record, self.reader) for record in records)
 

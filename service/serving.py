@@ -16,6 +16,8 @@ from circuit_atlas.storage_schema.errors import InputError
 from circuit_atlas.storage_schema.objects import in_words
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import uvicorn
     from fastapi import FastAPI
 
@@ -112,6 +114,11 @@ def _server(app: FastAPI, on_started: Callable[[], None]) -> uvicorn.Server:
             await super().startup(sockets=sockets)
             if self.started:
                 on_started()
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # A second Ctrl-C would cut off what the first closes, which takes _GRACE_S at most.
+            if not self.should_exit:
+                super().handle_exit(sig, frame)
 
     return Server(
         uvicorn.Config(

@@ -75,7 +75,7 @@ class HttpObjects(Objects):
         except FileNotFoundError:
             return '{"objects": [], "names": []}'  # as any store says of a folder it has not
         except (BaseError, OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"cannot list {self.at(folder)}: {_reason(error)}") from error
+            raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
 
 
 def open_served(place: str) -> HttpObjects:
@@ -94,7 +94,7 @@ def open_served(place: str) -> HttpObjects:
     except FileNotFoundError:
         raise NotAnAtlasError(f"{place} is no server of circuit-atlas: {remedy}") from None
     except (BaseError, OSError) as error:
-        raise StoreError(f"cannot open {place}: {_reason(error)}; {remedy}") from error
+        raise StoreError(f"cannot open {place}: {in_words(error)}; {remedy}") from error
     facts = _facts(text)
     if facts is None:
         raise NotAnAtlasError(f"{place} is no server of circuit-atlas: {remedy}")
@@ -148,7 +148,3 @@ def _read_only(place: str) -> WriteError:
 
 def _foreign(error: Exception) -> str:
     return f"the server's answer is none of circuit-atlas' ({type(error).__name__})"
-
-
-def _reason(error: Exception) -> str:
-    return in_words(error)

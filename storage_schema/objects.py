@@ -56,7 +56,12 @@ def in_words(error: Exception) -> str:
     """What an error says: the system's words, without the path that our messages begin with, or a
     first line, without those of debugging that obstore adds."""
     number = _number(error)
-    return os.strerror(number) if number else str(error).partition("\n")[0] or type(error).__name__
+    if number:
+        return os.strerror(number)
+    text = str(error).partition("\n")[0]
+    if "error sending request" in text:  # in obstore's words, which name the whole URL
+        return "no answer: see whether the server runs and can be reached"
+    return text or type(error).__name__
 
 
 def _number(error: Exception) -> int:

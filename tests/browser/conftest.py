@@ -84,9 +84,11 @@ def invented(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], S
     return serve(place)
 
 
-@pytest.fixture(scope="session")
+# Of one file and no more: while Playwright is there, an event loop runs in this thread, and no
+# other test can start one.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    """The browser, started once."""
+    """The browser, started once for the tests of a file."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

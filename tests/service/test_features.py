@@ -9,6 +9,7 @@ import pytest
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.service import Atlas, demo, exits
 from circuit_atlas.service.cli import main
+from circuit_atlas.storage_schema.errors import QueryError
 
 LAYER = "features.3.squeeze"
 SPEC = """
@@ -51,7 +52,12 @@ def test_features_of_what_is_built(spec, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert json.loads(out)["done"] == 1
     assert "1/1 units" in err
-    unit = Atlas.open(tmp_path / "atlas").layer(LAYER).unit(3)
+    atlas = Atlas.open(tmp_path / "atlas")
+    with pytest.raises(QueryError, match="has a convolution 'features\\.99'"):
+        atlas.feature_images("features.99", 0)
+    with pytest.raises(QueryError, match="has no channel 64: it has 64, from 0"):
+        atlas.feature_images("features.0", 64)
+    unit = atlas.layer(LAYER).unit(3)
     images = unit.feature_images()
     assert [image.variant for image in images] == [
         "positive",

@@ -201,3 +201,13 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
         given_up.set()
     assert waited
     assert all(waited)
+
+
+def test_a_server_that_is_gone_is_told_of(local, monkeypatch):
+    monkeypatch.setattr(http_objects, "_RETRIES", 0)
+    with served(create_app(local.place)) as address:
+        found = open_store(address)
+    remedy = "no answer: see whether the server runs and can be reached"
+    for ask in (lambda: found.get("atlas.json"), found.list):
+        with pytest.raises(StoreError, match=remedy):
+            ask()
