@@ -60,7 +60,7 @@ class Limits:
     mask_bytes: int = 256 * 2**20
     use_bytes: int = 16 * 2**20
     score_bytes: int = 128 * 2**20
-    kernels: int = 1_500_000
+    kernels: int = 800_000
     chores: int = 32
     at_once: int = 32
     on_a_page: int = 64
