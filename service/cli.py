@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import pyarrow as pa
 
 from circuit_atlas.service import demo as bundled
-from circuit_atlas.service import exits, jsonout, report, serving
+from circuit_atlas.service import exits, jsonout, options, report, serving
 from circuit_atlas.service.building import (
     ExecutorKind,
     Overrides,
@@ -29,47 +29,6 @@ from circuit_atlas.storage_schema.verify import verify as find
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
 
-Command = Callable[..., Any]
-
-_SPEC = click.argument("spec", type=click.Path(path_type=Path))
-_ATLAS = click.argument("atlas")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-_STORE = click.option(
-    "--store", metavar="PLACE", help="Folder or URL of the atlas, instead of the spec's."
-)
-_UNITS = click.option(
-    "--units",
-    metavar="UNITS",
-    help="Channels of every layer, instead of the spec's: all, 0:64:2 or 0,8,16.",
-)
-_ADDRESS = click.option(
-    "--address",
-    default="local",
-    show_default=True,
-    help="Which Ray: local starts one here; auto is the one this process runs in; or HOST:PORT, on "
-    "a machine of the cluster.",
-)
-_EXECUTOR = click.option(
-    "--executor",
-    type=click.Choice(["ray", "local"]),
-    default="ray",
-    show_default=True,
-    help="Run tasks on Ray workers, or one after the other in this process.",
-)
-_PLAIN = click.option(
-    "--plain-progress", "plain", is_flag=True, help="Progress as lines, not as a bar."
-)
-
-
-def _debug(command: Command) -> Command:
-    return click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=exits.show_traceback,
-        help="With an error, show where in the code it arose.",
-    )(command)
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="circuit-atlas")
@@ -83,11 +42,11 @@ def cli() -> None:
 
 
 @cli.command()
-@_SPEC
-@_STORE
-@_UNITS
-@_JSON
-@_debug
+@options.SPEC
+@options.STORE
+@options.UNITS
+@options.JSON
+@options.debug
 def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> None:
     """Say what building SPEC would do, without doing it.
 
@@ -114,14 +73,7 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
 
 
 @cli.command()
-@_SPEC
-@_ADDRESS
-@_EXECUTOR
-@_STORE
-@_UNITS
-@_PLAIN
-@_JSON
-@_debug
+@options.work
 def build(
     spec: Path,
     address: str,
@@ -147,14 +99,7 @@ def build(
 
 
 @cli.command()
-@_SPEC
-@_ADDRESS
-@_EXECUTOR
-@_STORE
-@_UNITS
-@_PLAIN
-@_JSON
-@_debug
+@options.work
 def features(
     spec: Path,
     address: str,
@@ -181,12 +126,12 @@ def features(
 
 
 @cli.command()
-@_SPEC
+@options.SPEC
 @click.option(
     "--address", required=True, help="The Ray cluster's job server, such as http://HOST:8265."
 )
-@_JSON
-@_debug
+@options.JSON
+@options.debug
 def submit(spec: Path, address: str, as_json: bool) -> None:
     """Build SPEC on a running Ray cluster.
 
@@ -206,9 +151,9 @@ def submit(spec: Path, address: str, as_json: bool) -> None:
 
 
 @cli.command()
-@_ATLAS
-@_JSON
-@_debug
+@options.ATLAS
+@options.JSON
+@options.debug
 def status(atlas: str, as_json: bool) -> None:
     """Say how far ATLAS, a folder or URL, is built.
 
@@ -224,7 +169,7 @@ def status(atlas: str, as_json: bool) -> None:
 
 
 @cli.command()
-@_ATLAS
+@options.ATLAS
 @click.argument("layer", required=False)
 @click.argument("unit", required=False)
 @click.option(
@@ -237,8 +182,8 @@ def status(atlas: str, as_json: bool) -> None:
 @click.option(
     "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
 )
-@_JSON
-@_debug
+@options.JSON
+@options.debug
 def show(
     atlas: str,
     layer: str | None,
@@ -274,7 +219,7 @@ def show(
 
 
 @cli.command()
-@_ATLAS
+@options.ATLAS
 @click.option(
     "--host",
     metavar="HOST",
@@ -299,8 +244,8 @@ def show(
     "given more than once. With --host of this machine alone, it answers to no others.",
 )
 @click.option("--open/--no-open", "open_browser", default=False, help="Show it in a browser.")
-@_JSON
-@_debug
+@options.JSON
+@options.debug
 def serve(
     atlas: str,
     host: str,
@@ -332,10 +277,10 @@ def serve(
 
 
 @cli.command()
-@_ATLAS
+@options.ATLAS
 @click.argument("query")
-@_JSON
-@_debug
+@options.JSON
+@options.debug
 def sql(atlas: str, query: str, as_json: bool) -> None:
     """Ask the tables of ATLAS in SQL.
 
@@ -359,7 +304,7 @@ def _whole_numbers(
 
 
 @cli.command()
-@_ATLAS
+@options.ATLAS
 @click.argument("layer")
 @click.argument("unit")
 @click.option(
@@ -389,8 +334,8 @@ def _whole_numbers(
     required=True,
     help="File to write: .svg for a paper, .html to look around in, .png.",
 )
-@_JSON
-@_debug
+@options.JSON
+@options.debug
 def diagram(
     atlas: str,
     layer: str,
@@ -422,9 +367,9 @@ def diagram(
 
 
 @cli.command()
-@_ATLAS
-@_JSON
-@_debug
+@options.ATLAS
+@options.JSON
+@options.debug
 def verify(atlas: str, as_json: bool) -> None:
     """Check every stored byte of ATLAS, a folder or URL.
 
@@ -466,10 +411,10 @@ def verify(atlas: str, as_json: bool) -> None:
     is_flag=True,
     help="Make feature images too; takes one to three minutes more.",
 )
-@_EXECUTOR
-@_PLAIN
-@_JSON
-@_debug
+@options.EXECUTOR
+@options.PLAIN
+@options.JSON
+@options.debug
 def demo(
     units: str,
     store: str,
