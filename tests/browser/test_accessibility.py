@@ -133,7 +133,7 @@ def link(request) -> str:
 
 CUT = """() => [...document.querySelectorAll("main *, header *")].filter((element) => {
   const box = element.getBoundingClientRect();
-  const own = element.closest(".table, .plane, .picture, .ca-diagram, .unseen, .chart, .sparkline");
+  const own = element.closest(".table, .plane, .picture, .ca-diagram, .unseen, .sparkline");
   return !own && box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map((element) => element.outerHTML.slice(0, 120))"""
 
@@ -151,6 +151,24 @@ def test_a_page_reads_well_in_both_themes_and_at_every_width(tab, link):
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         # Nor is anything cut by the page's edge, apart from what scrolls in a place of its own.
         assert tab.page.evaluate(CUT) == []
+
+
+# Charts that are wider than their place in a page that has become narrower this moment, before
+# they are drawn anew.
+TOO_WIDE = """() => {
+  const main = document.querySelector("main");
+  main.style.width = "360px";
+  const found = [...main.querySelectorAll(".chart svg")].filter((chart) =>
+    chart.getBoundingClientRect().width > chart.parentElement.getBoundingClientRect().width + 0.5);
+  main.style.width = "";
+  return found.map((chart) => chart.getAttribute("aria-label"));
+}"""
+
+
+def test_no_chart_widens_a_page_that_becomes_narrower(tab, link):
+    tab.open(link)
+    tab.settled()
+    assert tab.page.evaluate(TOO_WIDE) == []
 
 
 def test_every_control_of_a_page_is_reached_with_tab(photos, tab):
