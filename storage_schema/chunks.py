@@ -97,6 +97,7 @@ class ChunkArray:
             values = self._array[unit, attempt]
         except (ValueError, RuntimeError, IndexError) as error:
             raise CorruptError(
-                f"unit {unit} of {self._place} is cut or altered: {in_words(error)}"
+                f"unit {unit} of {self._place} is cut or altered: restore it from a copy, or "
+                "delete the unit's commit record and build again"
             ) from error
         return np.asarray(values)

@@ -294,7 +294,9 @@ async def similar(
         # Counted before the answer is made: more may be read meanwhile, and less must not be told
         # to be the whole.
         read = masks.read
-        return Source(digest(own, view.version, str(read)), lambda: render(view, one, masks, read))
+        # Of an atlas that was mended meanwhile more can be told.
+        version = digest(own, view.version, str(read), repr(sorted(masks.problems)))
+        return Source(version, lambda: render(view, one, masks, read))
 
     def render(view: LayerView, one: Unit, masks: LayerMasks, read: int) -> Rendered:
         table = masks.masks.similar(one.number, limit=limits.LISTED)
@@ -304,7 +306,7 @@ async def similar(
         many = min(paging.rows, limits.DETAILED)
         part = table.slice(paging.offset, many)
         tops = served.tops(view, part["unit"].to_pylist())
-        why = note(read, masks.of, view.missing)
+        why = note(read, masks.of, view.missing, masks.problems)
         return to_json(
             SimilarRows.model_validate(
                 {
@@ -362,11 +364,11 @@ async def uses(
             channel=channel,
         )
         read = found.read
-        version = digest(served.version, view.version, str(read))
+        version = digest(served.version, view.version, str(read), repr(sorted(found.problems)))
         return Source(version, lambda: render(view, found, masks, read))
 
     def render(view: LayerView, found: LayerUses, masks: LayerMasks, read: int) -> Rendered:
-        why = note(read, masks.of, view.missing)
+        why = note(read, masks.of, view.missing, found.problems)
         return answer(
             found.table,
             UseRows,

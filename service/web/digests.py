@@ -100,8 +100,11 @@ class LayerDigests:
 
     @property
     def version(self) -> str:
-        """What changes as more is read."""
-        return f"{len(self.units)} {len(self.polysemanticity)}"
+        """What changes as more is read; another one of an atlas that was mended meanwhile."""
+        altered = [
+            unit for unit, facts in sorted(self.units.copy().items()) if facts.problem is not None
+        ]
+        return f"{len(self.units)} {len(self.polysemanticity)} {altered}"
 
     def step(self) -> bool:
         """Read a few units; whether more are left."""

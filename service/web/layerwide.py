@@ -18,23 +18,30 @@ from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.errors import BusyError, TooLargeError
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.views import LayerView
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 
 _STEP = 4
 
 
 class LayerMasks:
-    """The circuits of one criterion and fraction, unit after unit. A chore of `Background`."""
+    """The circuits of one criterion and fraction, unit after unit. A chore of `Background`.
+
+    Attributes:
+        masks: the circuits read so far.
+        problems: units whose circuits are stored and altered, and what is wrong: one of them keeps
+            none of the others from being read.
+    """
 
     def __init__(self, layer: Layer, *, keep: float, criterion: str) -> None:
         self.masks = Masks(layer, keep=keep, criterion=criterion)
+        self.problems: dict[int, str] = {}
         self._wanted: frozenset[int] = frozenset()
 
     def want(self, view: LayerView) -> int:
         """Look after the units of a view that have circuits; how many are not read yet."""
         done = (unit for unit, commit in view.commits.items() if commit.state == "done")
         self._wanted = frozenset(done)
-        return len(self._wanted.difference(self.masks.units))
+        return len(self._missing())
 
     @property
     def of(self) -> int:
@@ -43,8 +50,8 @@ class LayerMasks:
 
     @property
     def read(self) -> int:
-        """Units that are read."""
-        return len(self._wanted.intersection(self.masks.units))
+        """Units that are read, or cannot be."""
+        return len(self._wanted) - len(self._missing())
 
     def step(self) -> bool:
         """Read a few units; whether more are left."""
@@ -52,10 +59,16 @@ class LayerMasks:
 
     def add(self, most: int) -> bool:
         """Read some units; whether more are left."""
-        missing = sorted(self._wanted.difference(self.masks.units))
+        missing = sorted(self._missing())
         for unit in missing[:most]:
-            self.masks.add(unit)
+            try:
+                self.masks.add(unit)
+            except CorruptError as error:
+                self.problems[unit] = str(error)
         return len(missing) > most
+
+    def _missing(self) -> frozenset[int]:
+        return self._wanted.difference(self.masks.units, self.problems)
 
 
 class LayerUses:
@@ -66,11 +79,17 @@ class LayerUses:
         self._sought = sought
         self._seen: set[int] = set()
         self._found: dict[int, Use] = {}
+        self._problems: dict[int, str] = {}
 
     @property
     def read(self) -> int:
         """Units that were looked at."""
         return len(self._seen)
+
+    @property
+    def problems(self) -> dict[int, str]:
+        """Units whose circuits or scores are altered, and what is wrong."""
+        return {**self._masks.problems, **self._problems}
 
     @property
     def table(self) -> pa.Table:
@@ -88,11 +107,17 @@ class LayerUses:
     def add(self, most: int) -> bool:
         """Look at some units; whether more are left."""
         self._masks.add(most)
-        new = [unit for unit in self._masks.masks.units if unit not in self._seen]
+        masks = self._masks.masks
+        self._seen.update(self._masks.problems)
+        new = [unit for unit in masks.units if unit not in self._seen]
         for unit in new[:most]:
-            use = use_of(self._masks.masks, self._sought, unit)
-            if use is not None:
-                self._found[unit] = use
+            try:
+                use = use_of(masks, self._sought, unit)
+            except CorruptError as error:
+                self._problems[unit] = str(error)
+            else:
+                if use is not None:
+                    self._found[unit] = use
             self._seen.add(unit)
         return self.missing() > 0
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import pyarrow.compute as pc
 from circuit_atlas.service.analysis.responding import SCHEMA
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
+
+_NONE: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,15 @@ def detailed(served: Served, found: Responding, *, offset: int, rows: int) -> pa
     return pa.Table.from_pylist(whole, SCHEMA)
 
 
-def note(read: int, of: int, missing: int) -> str | None:
-    """Why a list of units is not complete, or None where it is."""
+def note(read: int, of: int, missing: int, problems: Mapping[int, str] = _NONE) -> str | None:
+    """Why a list of units is not complete, or None where it is; `problems` are those of units that
+    cannot be read."""
     if read < of:
         return f"{read:,} of {of:,} units are read so far: ask again"
+    if problems:
+        unit = min(problems)
+        many = "1 unit" if len(problems) == 1 else f"{len(problems):,} units"
+        return f"{many} cannot be read: {problems[unit]}"
     if missing == 1:
         return "1 unit is not computed yet"
     return f"{missing:,} units are not computed yet" if missing else None

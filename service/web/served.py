@@ -22,6 +22,7 @@ from circuit_atlas.service.web.pictures import ImageSet, Pictures
 from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.views import LayerView, Views, commit_version
 from circuit_atlas.service.web.work import Work
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.reader import Reader
 
 # Loaded when they are first needed, which takes a second or two; in steps, lest a request waits.
@@ -112,10 +113,12 @@ class Served:
         known = self.digests(view).units
         found: list[tuple[int, Box] | None] = []
         for unit in units:
+            top = None
             if unit in known:
                 top = known[unit].top
             else:
-                top = first_of(self.atlas.reader.responses(view.commits[unit]))
+                with suppress(CorruptError):  # told where that unit is asked for
+                    top = first_of(self.atlas.reader.responses(view.commits[unit]))
             found.append(None if top is None else (top["image"], box_of(top)))
         return found
 
