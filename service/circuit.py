@@ -211,7 +211,8 @@ class Circuit:
 
         Args:
             against: another circuit of the same model, drawn over this one: what both share, and
-                what one alone has.
+                what one alone has. Of another atlas it comes without feature images, and without
+                crops where the images are others.
             edges: how many kernels to draw at most, the best by score first; 1 to 20,000.
             pictures: with crops of the images where each channel is largest.
             features: with feature images, of channels that have any.

@@ -86,7 +86,6 @@ def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, picture
     """One entry a drawn node; `stored` has the feature images by node."""
     graph, layout, kernels = scene.graph, scene.layout, scene.kernels
     start, end = scene.start, scene.end
-    image = graph.kind[end] == -1
     known = np.nan_to_num(kernels.score)
     held = kernels.steps[0].member
 
@@ -97,7 +96,6 @@ def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, picture
         found: NDArray[np.float64] = np.where(graph.kind == IMAGE_NODE, out, into)
         return found[layout.nodes]
 
-    del image
     bits = np.zeros(graph.size, np.int64)
     np.bitwise_or.at(bits, start[scene.drawn], scene.bits)
     np.bitwise_or.at(bits, end[scene.drawn], scene.bits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,15 @@ def crops_of(
     """The best crops of each node that has any, the best first.
 
     A unit's are those of its top images; another channel's are where it is largest over the
-    scoring images.
+    scoring images. Of a goal whose atlas has other images than the first one's there are none: a
+    drawing names images by their ids there.
     """
     found: dict[int, list[Crop]] = {}
+    images = goals[0].reader.header.images_sha256
+    pictured = [origin.reader.header.images_sha256 == images for origin in goals]
     names = {c.name: base for c, base in zip(graph.index.convolutions, graph.base, strict=True)}
     wanted = {int(node) for node in nodes[graph.kind[nodes] == CHANNEL]}
-    for origin in goals:
+    for origin in compress(goals, pictured):
         layer = origin.layer.layer
         table = origin.reader.channels(layer).sort_by(
             [("convolution", "ascending"), ("channel", "ascending"), ("rank", "ascending")]
@@ -48,7 +52,7 @@ def crops_of(
         boxes = np.stack([table[name].to_numpy()[held] for name in _COLUMNS], axis=1)
         for node, row in zip(node_of[held].tolist(), boxes.tolist(), strict=True):
             found.setdefault(node, []).append((row[0], row[1], row[2], row[3], row[4]))
-    for origin, node in zip(goals, graph.units, strict=True):
+    for origin, node in compress(zip(goals, graph.units, strict=True), pictured):
         found[node] = _of_unit(origin)
     return found
 
@@ -59,13 +63,17 @@ def _of_unit(origin: Origin) -> list[Crop]:
     if origin.images:
         chosen = [r for r in ranked if r["image"] in origin.images]
         ranked = chosen or ranked
-    return [tuple(int(row[name]) for name in _COLUMNS) for row in ranked[:_MOST]]  # type: ignore[misc]
+    return [
+        (row["image"], row["box_top"], row["box_left"], row["box_bottom"], row["box_right"])
+        for row in ranked[:_MOST]
+    ]
 
 
 def features_of(
     goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]
 ) -> dict[int, Feature]:
-    """The feature image of each node that has any: `positive`, or else its first."""
+    """The feature image of each node that has any in the first goal's atlas: `positive`, or else
+    its first."""
     reader = goals[0].reader
     found: dict[int, Feature] = {}
     for number, (convolution, base) in enumerate(
@@ -78,7 +86,7 @@ def features_of(
             if names:
                 found[node] = Feature(convolution.name, node - base, _chosen(names))
     for origin, node in zip(goals, graph.units, strict=True):
-        names = origin.reader.feature_variants(origin.layer.layer).get(origin.unit.number, ())
+        names = reader.feature_variants(origin.layer.layer).get(origin.unit.number, ())
         if names:
             found[node] = Feature(origin.layer.layer, origin.unit.number, _chosen(names))
     return found

@@ -64,13 +64,15 @@ def layer_conv2() -> LayerIndex:
     return LayerIndex("conv2", 4, 8, 8, KernelIndex((CONV1, CONV2)), (*channels, edge))
 
 
-def make_header(model: str = "toy.models:small", weights: bytes = b"weights") -> AtlasHeader:
+def make_header(
+    model: str = "toy.models:small", weights: bytes = b"weights", images: bytes = b"images"
+) -> AtlasHeader:
     spec = canonical({"model": {"reference": model}, "circuits": {"response": "sum_abs"}})
     return AtlasHeader(
         schema=SCHEMA_VERSION,
         model=model,
         weights_sha256=sha256(weights),
-        images_sha256=sha256(b"images"),
+        images_sha256=sha256(images),
         spec_sha256=sha256(spec.encode()),
         spec=spec,
         criteria=("actgrad", "force", "magnitude"),
@@ -326,7 +328,8 @@ def atlas(request: pytest.FixtureRequest) -> Atlas:
 
 @pytest.fixture
 def write() -> Callable[..., None]:
-    """`write(folder, model=..., weights=..., ranked=...)`: another atlas of the same shape."""
+    """`write(folder, model=..., weights=..., images=..., ranked=...)`: another atlas of the same
+    shape."""
 
     def make(folder: Path, *, ranked: bool = True, **changes: str | bytes) -> None:
         write_atlas(folder, make_header(**changes), ranked=ranked)

@@ -12,9 +12,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from circuit_atlas.service import Circuit
+from circuit_atlas.service import Atlas, Circuit
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
+from circuit_atlas.storage_schema.features import FeatureRecord, FeatureWriter
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from tests.service.diagram import wirings
 from tests.service.diagram.oracle import Kernel, on_path, sources
@@ -363,6 +364,54 @@ def test_pictures_are_where_channels_are_largest(tmp_path):
         assert content.nodes.crops[node] == ([] if name == "image" else expected)
     assert all(not crops for crops in circuit.diagram(pictures=False).content.nodes.crops)
     assert dict(content.images) == {n: f"thing <{n}>" for n in range(4)}
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, place, write, same):
+    write(tmp_path / "other", images=b"images" if same else b"others")
+    other = Atlas.open(tmp_path / "other")
+    _feature_image(other, "conv3", 1)
+    here = Atlas.open(place).layer("conv3").unit(0).circuit(keep=1)
+    diagram = here.diagram(against=other.layer("conv3").unit(1).circuit(keep=1))
+    nodes, bands = diagram.content.nodes, diagram.content.bands
+    crops = {
+        (bands[band].name, channel): crops
+        for band, channel, crops in zip(nodes.band, nodes.channel, nodes.crops, strict=True)
+    }
+    # Images go by their ids in the first atlas; where the other has others, what the first says of
+    # the channel is left.
+    assert [crop[0] for crop in crops["conv3", 0]] == [2, 0, 3]
+    assert [crop[0] for crop in crops["conv3", 1]] == ([2, 0, 3] if same else [1, 2, 3])
+    # So do feature images; this one lies in the other.
+    assert set(nodes.feature) == {""}
+    assert "<svg" in diagram.svg(features=True)
+
+
+def _feature_image(atlas: Atlas, layer: str, unit: int) -> None:
+    record = FeatureRecord(
+        model=atlas.header.model,
+        layer=layer,
+        unit=unit,
+        variant="positive",
+        sign="positive",
+        circuit=None,
+        objective="peaks",
+        seed=0,
+        steps=1,
+        learning_rate=0.1,
+        height=32,
+        width=32,
+        tries=1,
+        response=2.0,
+        photo_response=1.0,
+        photo=0,
+        beats_photos=True,
+        contrast=0.2,
+        attempt=0,
+        objects=(),
+        compute_s=0.1,
+    )
+    FeatureWriter(atlas.reader.objects).commit(record, b"a picture")
 
 
 def test_json_is_read_back_as_it_was(tmp_path):

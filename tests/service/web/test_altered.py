@@ -76,9 +76,15 @@ def test_the_altered_one_says_so(alter):
     assert "is cut or altered: restore it from a copy" in error["message"]
 
 
+def _ask_nothing(*given: object, **more: object) -> bool:
+    """Of a background in which nothing goes on."""
+    del given, more
+    return True
+
+
 def test_a_unit_without_its_responses_is_similar_without_a_picture(alter, monkeypatch):
     # Its facts are read for this answer alone, as those of a large layer are at first.
-    monkeypatch.setattr(Background, "ask", lambda *given, **more: True)
+    monkeypatch.setattr(Background, "ask", _ask_nothing)
     served_atlas = Served(Atlas.open(alter("/responses.")), Limits(at_once=0))
     altered, sound = served_atlas.tops(served_atlas.view("conv3"), [0, 2])
     assert altered is None
