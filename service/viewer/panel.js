@@ -49,8 +49,9 @@ export function panel(part) {
   async function update(state) {
     const key = JSON.stringify(part.key?.(state) ?? null);
     const look = JSON.stringify(part.look?.(state) ?? null);
-    if (key === loaded.key && look === loaded.look) return;
-    if (key === loaded.key && loaded.data !== null) {
+    if (key === loaded.key && (look === loaded.look || loaded.data !== null)) {
+      settle();
+      if (look === loaded.look) return;
       loaded = { ...loaded, look, state };
       show(state);
       return;
@@ -80,6 +81,15 @@ export function panel(part) {
     } finally {
       if (mine === asked) body.removeAttribute("aria-busy");
     }
+  }
+
+  /** What is loaded is what is wanted: an answer that is still on its way is no longer. */
+  function settle() {
+    if (!body.hasAttribute("aria-busy")) return;
+    asked += 1;
+    body.removeAttribute("aria-busy");
+    body.querySelector(".old")?.classList.remove("old");
+    if (isPart(loaded.data ?? {})) again(asked);
   }
 
   /** More of it is to come: ask once more, unless something else was asked for by then. */

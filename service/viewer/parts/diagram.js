@@ -31,7 +31,6 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
   const host = h("div", { class: "diagram-host" });
   let diagram = null;
   let drawn = null;
-  let asked = null;
 
   /** What the reader did in the diagram goes into the address, without a step of the history. */
   const onState = (wanted) => {
@@ -63,12 +62,12 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
     key: (now) => [key(now), now.edges],
     load: async (now) => {
       if (atlas.schema < NETWORK_SINCE) return null;
-      asked = await locate(now);
+      const asked = await locate(now);
       const [document, module] = await Promise.all([
         get(asked.path, { ...asked.query, edges: now.edges }),
-        import("../diagram.js"),
+        import("../diagram/diagram.js"),
       ]);
-      return { document, Diagram: module.Diagram };
+      return { asked, document, Diagram: module.Diagram };
     },
     empty: (data) =>
       data
@@ -77,7 +76,7 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
     draw: () => host,
     // It reads colours and measures of the page, so it has to stand there.
     after: draw,
-    files: (_, now) => [
+    files: ({ asked }, now) => [
       { label: "SVG", detail: "diagram", href: url(asked.svg, { ...asked.query, edges: now.edges }) },
       { label: "JSON", detail: "what is drawn", href: url(asked.path, { ...asked.query, edges: now.edges }) },
     ],

@@ -67,6 +67,7 @@ export function sidePicker(side, atlas) {
     }),
   );
   let groups = null;
+  let turn = 0;
   const images = select("Images", [], (value) =>
     change({
       [name("group")]: value.startsWith("group:") ? value.slice(6) : null,
@@ -100,6 +101,8 @@ export function sidePicker(side, atlas) {
   return {
     element,
     async update(now) {
+      turn += 1;
+      const mine = turn;
       const own = sideOf(now, side);
       groups = own.groups ?? null;
       layer.control.value = own.layer ?? atlas.layers[0]?.layer ?? "";
@@ -108,6 +111,7 @@ export function sidePicker(side, atlas) {
       keep.control.value = own.keep ?? "";
       const chosen = reading({ ...now, criterion: own.criterion ?? now.criterion }, atlas);
       const options = [["", "all scoring images"], ...(await subsets(own, chosen, atlas))];
+      if (mine !== turn) return;
       const value = own.group ? `group:${own.group}` : own.images ? `images:${own.images}` : "";
       if (!options.some(([known]) => known === value)) {
         options.push([value, own.images ? count(own.images.split(",").length, "image") : value]);

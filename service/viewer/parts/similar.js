@@ -16,18 +16,14 @@ export function similar(atlas, { layer, unit }) {
     const { criterion, keep } = reading(now, atlas);
     return { criterion, keep, limit: LIMIT };
   };
-  let shown = {};
   return panel({
     title: "Units with the most similar circuits",
     note: "Kernels of both circuits over kernels of either (IoU), at the chosen kept fraction.",
     key: (now) => query(now),
-    load: (now) => {
-      shown = query(now);
-      return get(unitPath(layer, unit, "similar"), shown);
-    },
+    load: (now) => get(unitPath(layer, unit, "similar"), query(now)),
     empty: (found) =>
       found.rows.length ? null : "No other unit of this layer has a circuit to compare with.",
-    draw: (found, now) =>
+    draw: (found) =>
       h(
         "ol",
         { class: "cards narrow" },
