@@ -64,13 +64,18 @@ def escape(name: str) -> str:
 
 
 def unescape(segment: str) -> str:
-    """The inverse of `escape`."""
+    """The inverse of `escape`. Of a segment that `escape` does not write, such as a folder that
+    someone else made, some text: nothing of an atlas lies at that name's path.
+
+    >>> unescape("a=2Fb"), escape(unescape("=FF")) == "=FF"
+    ('a/b', False)
+    """
     if segment == "=":
         return ""
     raw = re.sub(
-        rb"=([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), segment.encode("ascii")
+        rb"=([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), segment.encode(errors="replace")
     )
-    return raw.decode()
+    return raw.decode(errors="replace")
 
 
 def layer(layer: str) -> str:

@@ -18,6 +18,14 @@ def test_an_atlas_names_its_layers_and_counts_their_units(atlas):
     ]
 
 
+@pytest.mark.parametrize("stray", ["\u00e9", "=FF", ".DS_Store", "conv 3"])
+def test_what_others_left_among_the_layers_is_no_layer(tmp_path, write, stray):
+    write(tmp_path)
+    (tmp_path / "layers" / stray).mkdir()
+    (tmp_path / "layers" / stray / "layer.json").write_text("{}")
+    assert Atlas.open(tmp_path).layers == ("conv2", "conv3")
+
+
 def test_a_folder_without_an_atlas_is_refused(tmp_path):
     with pytest.raises(NotAnAtlasError, match="holds no atlas"):
         Atlas.open(tmp_path)

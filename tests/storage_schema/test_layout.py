@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,6 +24,11 @@ def test_an_escaped_name_is_one_safe_segment_and_comes_back(name):
     assert set(segment) != {"."}
     assert not segment.startswith(".")
     assert layout.unescape(segment) == name
+
+
+@pytest.mark.parametrize("stray", ["\u00e9", "=FF", "=C3", ".DS_Store", "a b", "=41", "a=2fb"])
+def test_what_was_written_by_others_stands_for_no_name(stray):
+    assert layout.escape(layout.unescape(stray)) != stray
 
 
 def test_paths_are_recognised():
