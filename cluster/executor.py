@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.storage_schema.errors import InfrastructureError
@@ -47,12 +47,23 @@ class Job(Protocol):
 @dataclass(frozen=True)
 class Planned:
     """Before any worker starts: what this run has to do, what was there already, and what a person
-    should know beforehand."""
+    should know beforehand.
+
+    Attributes:
+        units: units that it has to do.
+        skipped: units and channels that were done before.
+        tasks: what they are done in.
+        remarks: a line each.
+        channels: channels of convolutions beside the units, which get feature images too.
+        work: what is done.
+    """
 
     units: int
     skipped: int
     tasks: int
     remarks: tuple[str, ...] = ()
+    channels: int = 0
+    work: Literal["build", "features"] = "build"
 
 
 @dataclass(frozen=True)

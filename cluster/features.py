@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from circuit_atlas.cluster.executor import Event, Executor, Planned
 from circuit_atlas.cluster.ledger import Ledger, Summary
@@ -48,11 +49,21 @@ def make_features(
         check_same(reader.header, build.header, place=objects.place)
         plan = plan_features(build, spec, reader)
         tell = on_event or _ignore
+        writer = FeatureWriter(objects)
+        # Before anything else: who looks on sees how much there is to come.
+        writer.plan(plan.wanted)
+        planned = Planned(
+            sum(len(numbers) for _, numbers in plan.units),
+            plan.skipped,
+            0,
+            plan.remarks,
+            channels=sum(len(numbers) for _, numbers in plan.nodes),
+            work="features",
+        )
         if plan.missing:
-            writer = FeatureWriter(objects)
             with executor:
                 tasks = plan.tasks(build.header.model, workers=executor.workers)
-                tell(Planned(plan.missing, plan.skipped, len(tasks), plan.remarks))
+                tell(replace(planned, tasks=len(tasks)))
                 job = FeatureJob(spec, executor.workers)
                 policy = Policy(retries=spec.run.retries, deadline_s=spec.run.deadline_s)
                 with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
@@ -60,8 +71,9 @@ def make_features(
                         ledger.note(event, writer.fail)
                         tell(event)
         else:
-            tell(Planned(0, plan.skipped, 0, plan.remarks))
-    return ledger.summary(skipped=plan.skipped, wall_s=time.monotonic() - started_s)
+            tell(planned)
+    wall_s = time.monotonic() - started_s
+    return ledger.summary(skipped=plan.skipped, wall_s=wall_s, channels=plan.channels)
 
 
 def _ignore(event: Event) -> None:

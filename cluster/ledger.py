@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
@@ -11,7 +11,8 @@ from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. A unit counts once: in `done`, `dead`, `failed` or `lost`, or as skipped.
+    """What a run did. A unit counts once: in `done`, `dead`, `failed` or `lost`, or as skipped; and
+    so does a channel of a convolution that a run on feature images was asked for.
 
     Attributes:
         done: units computed and committed.
@@ -24,6 +25,7 @@ class Summary:
         size_bytes: bytes of the committed units.
         compute_s: seconds that the committed units took their workers, together.
         wall_s: seconds that the run took.
+        channels: how many of all these are channels.
     """
 
     done: int
@@ -36,6 +38,7 @@ class Summary:
     size_bytes: int
     compute_s: float
     wall_s: float
+    channels: int = 0
 
 
 class Ledger:
@@ -51,18 +54,20 @@ class Ledger:
         """Count an event. `fail` records a unit as failed; it returns the receipt of a commit where
         the worker was lost just after it."""
         if isinstance(event, TaskDone):
-            for receipt in event.receipts:
+            for one in event.receipts:
+                receipt = replace(one, of=event.task.of)
                 (self._failed if receipt.state == "failed" else self._committed).append(receipt)
         elif isinstance(event, TaskLost) and event.will_retry:
             self._retried += 1
         elif isinstance(event, TaskLost):
             trace = "".join(getattr(event.error, "__notes__", ()))
             for key in event.task.units:
-                receipt = fail(FailureRecord(key, event.error.kind, str(event.error), trace))
+                record = FailureRecord(key, event.error.kind, str(event.error), trace)
+                receipt = replace(fail(record), of=event.task.of)
                 (self._lost if receipt.state == "failed" else self._committed).append(receipt)
 
-    def summary(self, *, skipped: int, wall_s: float) -> Summary:
-        """What the run did; `skipped` units were there before."""
+    def summary(self, *, skipped: int, wall_s: float, channels: int = 0) -> Summary:
+        """What the run did; `skipped` units were there before, `channels` of all were channels."""
         return Summary(
             done=sum(receipt.state == "done" for receipt in self._committed),
             dead=sum(receipt.state == "dead" for receipt in self._committed),
@@ -74,4 +79,5 @@ class Ledger:
             size_bytes=sum(receipt.size_bytes for receipt in self._committed),
             compute_s=sum(receipt.compute_s for receipt in self._committed),
             wall_s=wall_s,
+            channels=channels,
         )

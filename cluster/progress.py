@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A line this often keeps a day's log readable, and shows within a minute that all is well.
 _LINE_EVERY_S = 20.0
+_WORK = {"build": ("to build", "are there"), "features": ("to get feature images", "have theirs")}
 
 
 class View(Protocol):
@@ -37,9 +38,11 @@ def open_view(stream: TextIO, *, plain: bool = False) -> View:
 
 
 class Tally:
-    """Units so far, and from them rate and time left."""
+    """Units so far, and from them rate and time left. A channel of a convolution that gets a
+    feature image counts as a unit does, and is called what it is."""
 
     def __init__(self) -> None:
+        self.noun = "units"
         self.total = 0
         self.skipped = 0
         self.ended = 0
@@ -49,7 +52,9 @@ class Tally:
     def note(self, event: Event, now_s: float) -> list[str]:
         """Count an event. Returns what is worth a line of its own."""
         if isinstance(event, Planned):
-            self.total, self.skipped = event.units, event.skipped
+            self.total, self.skipped = event.units + event.channels, event.skipped
+            if event.channels:
+                self.noun = "units and channels" if event.units else "channels"
             return [f"note: {remark}" for remark in event.remarks]
         if isinstance(event, WorkersReady) and self._started_s is None:
             # Not from the start: starting Ray and loading the model would pass for slow units.
@@ -58,7 +63,8 @@ class Tally:
             self.ended += len(event.receipts)
             failed = [receipt for receipt in event.receipts if receipt.state == "failed"]
             self.failed += len(failed)
-            return [f"failed: {r.key.layer} unit {r.key.unit}: {r.message}" for r in failed]
+            of = event.task.of
+            return [f"failed: {r.key.layer} {of} {r.key.unit}: {r.message}" for r in failed]
         elif isinstance(event, TaskLost):
             if event.will_retry:
                 return [f"trying again: {event.error}"]
@@ -78,11 +84,12 @@ class Tally:
         rate = self.rate(now_s)
         parts = []
         if rate is not None:
-            slow = rate < 1
-            parts.append(f"{rate * 60:.1f} units/min" if slow else f"{rate:.1f} units/s")
+            # Of both it would be long, and the count beside it says what of.
+            each = "" if " " in self.noun else f" {self.noun}"
+            parts.append(f"{rate * 60:.1f}{each}/min" if rate < 1 else f"{rate:.1f}{each}/s")
             parts.append(f"{_duration((self.total - self.ended) / rate)} left")
         elif self.total:
-            parts.append("starting" if self._started_s is None else "first units under way")
+            parts.append("starting" if self._started_s is None else f"first {self.noun} under way")
         if self.failed:
             parts.append(f"{self.failed} failed")
         return ", ".join(parts)
@@ -108,15 +115,14 @@ class Lines:
         for line in tally.note(event, now_s):
             self._write(line)
         if isinstance(event, Planned):
-            there = f"; {event.skipped} are there already" if event.skipped else ""
-            self._write(f"{event.units} units to build in {event.tasks} tasks{there}")
+            self._write(_planned(event))
         elif isinstance(event, WorkersReady):
             self._write(f"{event.count} workers ready" if event.count > 1 else "1 worker ready")
         elif tally.ended > self._shown and (
             tally.ended == tally.total or now_s - self._last_s >= _LINE_EVERY_S
         ):
             self._shown, self._last_s = tally.ended, now_s
-            self._write(f"{tally.ended}/{tally.total} units, {tally.text(now_s)}")
+            self._write(f"{tally.ended}/{tally.total} {tally.noun}, {tally.text(now_s)}")
 
     def _write(self, line: str) -> None:
         self._stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {line}\n")
@@ -124,7 +130,7 @@ class Lines:
 
 
 class Bar:
-    """One live line: a bar, units of all units, rate, time left, failures."""
+    """One live line: a bar, units (and channels) of all, rate, time left, failures."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
@@ -132,7 +138,7 @@ class Bar:
 
         self._tally = Tally()
         self._progress: Progress = Progress(
-            TextColumn("units"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[text]}"),
@@ -153,10 +159,21 @@ class Bar:
             self._progress.console.print(line, markup=False, highlight=False)
         self._progress.update(
             self._bar,
+            description=self._tally.noun,
             total=self._tally.total or None,
             completed=self._tally.ended,
             text=self._tally.text(now_s),
         )
+
+
+def _planned(event: Planned) -> str:
+    """What is to be done, and what is done already."""
+    counts = {"unit": event.units, "channel": event.channels}
+    what = [f"{n} {name}{'' if n == 1 else 's'}" for name, n in counts.items() if n] or ["0 units"]
+    told, there = _WORK[event.work]
+    tasks = f"{event.tasks} task{'' if event.tasks == 1 else 's'}"
+    already = f"; {event.skipped} {there} already" if event.skipped else ""
+    return f"{' and '.join(what)} {told} in {tasks}{already}"
 
 
 def _duration(seconds: float) -> str:

@@ -94,10 +94,10 @@ def late(task: Task, policy: Policy) -> DeadlineError:
 
 
 def describe(task: Task) -> str:
-    """The task in a message: its layer and units."""
+    """The task in a message: its layer or convolution, and its units or channels."""
     numbers = [str(unit.unit) for unit in task.units]
     shown = ", ".join(numbers[:3]) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
-    return f"{task.layer} unit{'s' if len(numbers) > 1 else ''} {shown}"
+    return f"{task.layer} {task.of}{'s' if len(numbers) > 1 else ''} {shown}"
 
 
 def one_line(text: str, *, limit: int = 300) -> str:

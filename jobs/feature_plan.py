@@ -10,7 +10,8 @@ from circuit_atlas.jobs.plan import Build, Task
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.features import variant_name
-from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.keys import UnitKey, Whose
+from circuit_atlas.storage_schema.picture_plan import PicturePlan
 from circuit_atlas.storage_schema.reader import Reader
 
 # Units have several pictures each, channels a single small one.
@@ -27,13 +28,20 @@ class FeaturePlan:
         units: for each layer, units that lack pictures.
         nodes: for each convolution, channels that lack theirs.
         skipped: units and channels that have all of theirs.
+        wanted: all pictures that are asked for, those that are there included.
         remarks: what a person should know beforehand.
     """
 
     units: tuple[tuple[str, tuple[int, ...]], ...]
     nodes: tuple[tuple[str, tuple[int, ...]], ...]
     skipped: int
+    wanted: PicturePlan
     remarks: tuple[str, ...]
+
+    @property
+    def channels(self) -> int:
+        """Channels that the spec asks pictures of, or has."""
+        return sum(len(some.numbers) for some in self.wanted.pictures if some.of == "channel")
 
     @property
     def missing(self) -> int:
@@ -43,8 +51,8 @@ class FeaturePlan:
     def tasks(self, model: str, *, workers: int) -> tuple[Task, ...]:
         """The work in blocks that so many workers share, units first: they take longest."""
         return (
-            *_blocks(model, self.units, _UNITS_PER_TASK, workers),
-            *_blocks(model, self.nodes, _NODES_PER_TASK, workers),
+            *_blocks(model, self.units, "unit", _UNITS_PER_TASK, workers),
+            *_blocks(model, self.nodes, "channel", _NODES_PER_TASK, workers),
         )
 
 
@@ -60,6 +68,7 @@ def plan_features(build: Build, spec: BuildSpec, reader: Reader) -> FeaturePlan:
     units: list[tuple[str, tuple[int, ...]]] = []
     channels: dict[str, set[int]] = {}
     stored: dict[str, set[int]] = {}
+    asked: list[tuple[str, Whose, int, tuple[str, ...]]] = []
     absent = skipped = 0
     for layer, numbers in build.plan.units:
         commits = reader.commits(layer) if layer in reader.layers() else {}
@@ -70,6 +79,7 @@ def plan_features(build: Build, spec: BuildSpec, reader: Reader) -> FeaturePlan:
         for commit in live:
             groups = len(groups_of(reader, commit, wanted))
             names = variants_of_unit(reader.header, wanted, groups=groups)
+            asked.append((layer, "unit", commit.unit, names))
             if set(names) - set(has.get(commit.unit, ())):
                 missing.append(commit.unit)
         stored.setdefault(layer, set()).update(commit.unit for commit in live)
@@ -88,21 +98,32 @@ def plan_features(build: Build, spec: BuildSpec, reader: Reader) -> FeaturePlan:
     for name, found in channels.items():
         has = reader.feature_variants(name)
         own = sorted(found - stored.get(name, set()))
+        asked += [(name, "channel", n, (variant_name("positive"),)) for n in own]
         lacking = tuple(n for n in own if variant_name("positive") not in has.get(n, ()))
         skipped += len(own) - len(lacking)
         if lacking:
             nodes.append((name, lacking))
     remarks = (f"{absent} units of the spec are not built yet: they get no pictures",)
-    return FeaturePlan(tuple(units), tuple(nodes), skipped, remarks if absent else ())
+    return FeaturePlan(
+        units=tuple(units),
+        nodes=tuple(nodes),
+        skipped=skipped,
+        wanted=PicturePlan.of(asked),
+        remarks=remarks if absent else (),
+    )
 
 
 def _blocks(
-    model: str, numbers: Sequence[tuple[str, tuple[int, ...]]], most: int, workers: int
+    model: str,
+    numbers: Sequence[tuple[str, tuple[int, ...]]],
+    of: Whose,
+    most: int,
+    workers: int,
 ) -> list[Task]:
     total = sum(len(some) for _, some in numbers)
     size = max(1, min(most, -(-total // (_TASKS_PER_WORKER * workers))))
     return [
-        Task(layer, tuple(UnitKey(model, layer, n) for n in some[start : start + size]))
+        Task(layer, tuple(UnitKey(model, layer, n) for n in some[start : start + size]), of)
         for layer, some in numbers
         for start in range(0, len(some), size)
     ]

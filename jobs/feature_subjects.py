@@ -134,8 +134,9 @@ class Subjects:
             looks[place], photos[place] = look, photo
         for aim, (response, _) in zip(aims, photos, strict=True):
             if not np.isfinite(response):
+                of = "channel" if node else "unit"
                 raise NonFiniteError(
-                    f"unit {aim.key.unit} of {name!r} responds with NaN or infinity to every "
+                    f"{of} {aim.key.unit} of {name!r} responds with NaN or infinity to every "
                     "image; look at the weights and the preprocessing"
                 )
         return Subject(

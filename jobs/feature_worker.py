@@ -28,7 +28,7 @@ from circuit_atlas.storage_schema.errors import (
     UnitError,
 )
 from circuit_atlas.storage_schema.features import OBJECTIVE, FeatureRecord, FeatureWriter
-from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import Receipt
@@ -95,18 +95,20 @@ class _Attempt:
         a layer ends in a ReLU, and no photo does."""
         return self.negative and self.beyond >= 0
 
-    def fault(self, aim: Aim, *, tries: int) -> UnitError | None:
+    def fault(self, aim: Aim, of: Whose, *, tries: int) -> UnitError | None:
         """Why it cannot be stored, if it cannot, where it is the best of all tries."""
         what = (
-            f"picture {aim.variant!r} of unit {aim.key.unit} of {aim.key.layer!r}, the best of "
+            f"picture {aim.variant!r} of {of} {aim.key.unit} of {aim.key.layer!r}, the best of "
             f"{tries} tries"
         )
         if not (self.made.finite and math.isfinite(self.response)):
             return NonFiniteError(f"{what}, is or gives NaN or infinity: look at the weights")
         if not self._shows:
+            steps = "node_steps" if of == "channel" else "steps"
             return UnitError(
                 f"{what}, is all but grey (contrast {self.made.contrast:.3f}, at least {_GREY} is "
-                "asked for): the response may not depend on the image; else raise features.steps"
+                "asked for): the response may not depend on the image; else raise "
+                f"features.{steps}"
             )
         return None
 
@@ -190,7 +192,8 @@ class FeatureWorker:
             best = self._tried(subject, node=node)
             each_s = (time.perf_counter() - started) / len(aims)
             for place, (aim, attempt) in enumerate(zip(aims, best, strict=True)):
-                fault = attempt.fault(aim, tries=self._source.spec.features.tries)
+                of: Whose = "channel" if node else "unit"
+                fault = attempt.fault(aim, of, tries=self._source.spec.features.tries)
                 if fault is not None:
                     faults.setdefault(aim.key, fault)
                     continue

@@ -19,7 +19,7 @@ from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.targets import check_position, response_text
 from circuit_atlas.jobs.wording import listed
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
-from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.network import TOP_CROPS
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -35,10 +35,12 @@ _UNIT_BYTES = 16_000
 
 @dataclass(frozen=True)
 class Task:
-    """Units of one layer that a worker computes together."""
+    """Units of one layer that a worker computes together, or `of` channels of a convolution, whose
+    feature images it makes."""
 
     layer: str
     units: tuple[UnitKey, ...]
+    of: Whose = "unit"
 
 
 @dataclass(frozen=True)

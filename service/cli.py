@@ -158,13 +158,17 @@ def status(atlas: str, as_json: bool) -> None:
     """Say how far ATLAS, a folder or URL, is built.
 
     Counts for each layer the units that were asked for, are done, dead (their response never
-    changes), failed, and missing; and prints each failure. The exit code is 1 where a unit failed.
+    changes), failed, and missing; and prints each failure. The same of feature images, where some
+    were asked for: of the units of each layer, and of the channels of each convolution. Then what
+    to run to go on. The exit code is 1 where a unit or its pictures failed.
     """
     opened = Atlas.open(atlas)
     click.echo(
         jsonout.to_json(jsonout.status_facts(opened)) if as_json else report.status_text(opened)
     )
-    if any(opened.status()["failed"].to_pylist()):
+    if any(
+        (*opened.status()["failed"].to_pylist(), *opened.feature_status()["failed"].to_pylist())
+    ):
         click.get_current_context().exit(exits.UNIT_FAILED)
 
 

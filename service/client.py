@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from circuit_atlas.jobs.wording import nearest
+from circuit_atlas.service import feature_status
 from circuit_atlas.service.analysis.finding import search
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import KEEP
@@ -192,6 +193,24 @@ class Atlas:
             )
         return pa.Table.from_pylist(rows, pa.schema(_STATUS))
 
+    def feature_status(self) -> pa.Table:
+        """How far feature images are, one row a layer and one a convolution whose channels get
+        some; no row where `circuit-atlas features` never ran.
+
+        Columns: layer, or the convolution's name; of, unit or channel; how many were planned, by
+        any run; are done, with all their pictures; failed, where an attempt at what they lack did;
+        and are missing, not tried yet; pictures that are there, and pictures_planned.
+        """
+        return feature_status.by_layer(self.reader.feature_states())
+
+    def feature_failures(self) -> pa.Table:
+        """Why feature images failed, one row a unit or channel: layer, or the convolution's name;
+        of, unit or channel; unit, its number; name; kind of the error, and its message in a line.
+
+        The latest attempt counts; what was made since is not listed.
+        """
+        return feature_status.failures(self.reader.feature_states(), self.reader)
+
     def __repr__(self) -> str:
         layers = self.layers
         what = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
@@ -267,6 +286,16 @@ class Layer:
                 }
             )
         return pa.Table.from_pylist(rows, pa.schema(_UNITS))
+
+    def features(self) -> pa.Table:
+        """How far its units' feature images are, one row a unit that was to get some: unit, name,
+        state (done, with all that was asked for; failed; or missing, some are still to be made),
+        pictures that are there, pictures_planned, error (null unless failed).
+
+        The pictures: `Unit.feature_images`. Of channels of convolutions: `Atlas.feature_status`.
+        """
+        reader = self.atlas.reader
+        return feature_status.of_layer(reader.feature_states(), self.name, reader)
 
     def faithfulness(self) -> pa.Table:
         """How well the circuits of all units preserve their responses; a `unit` column first."""

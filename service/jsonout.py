@@ -9,8 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from circuit_atlas.service import feature_status
 from circuit_atlas.service.analysis.groups import known_groups
 from circuit_atlas.service.client import Atlas, Layer
+from circuit_atlas.service.left import all_left
 from circuit_atlas.service.ranking import Protocol
 from circuit_atlas.service.unit import Unit
 
@@ -27,7 +29,7 @@ def atlas_facts(atlas: Atlas) -> dict[str, object]:
 
 
 def status_facts(atlas: Atlas) -> dict[str, object]:
-    """How far each layer is, and every failure."""
+    """How far each layer is, every failure, the same of feature images, and what goes on."""
     failures = [
         {
             "layer": name,
@@ -39,7 +41,15 @@ def status_facts(atlas: Atlas) -> dict[str, object]:
         for name in atlas.layers
         for number, failure in atlas.reader.failures(name).items()
     ]
-    return {"place": atlas.place, "layers": atlas.status(), "failures": failures}
+    status, states = atlas.status(), atlas.reader.feature_states()
+    return {
+        "place": atlas.place,
+        "layers": status,
+        "failures": failures,
+        "features": feature_status.by_layer(states),
+        "feature_failures": feature_status.failures(states, atlas.reader),
+        "to_go_on": all_left(status, states, model=atlas.header.model),
+    }
 
 
 def layer_facts(layer: Layer) -> dict[str, object]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from circuit_atlas.service import feature_status
 from circuit_atlas.service.analysis.groups import Groups, known_groups
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.display import size, text_table
+from circuit_atlas.service.left import all_left
 from circuit_atlas.service.ranking import Protocol, Standing, standings
 from circuit_atlas.service.unit import Unit
 
@@ -50,12 +52,21 @@ def atlas_text(atlas: Atlas) -> str:
 
 
 def status_text(atlas: Atlas) -> str:
-    """How far each layer is, and every failure."""
-    lines = [text_table(atlas.status())]
+    """How far each layer is, every failure, the same of feature images, and what goes on."""
+    status, states = atlas.status(), atlas.reader.feature_states()
+    lines = [text_table(status)]
     for name in atlas.layers:
         for number, failure in atlas.reader.failures(name).items():
             unit = atlas.reader.layer(name).unit(number).name
             lines.append(f"  failed: {name} unit {unit}: {failure.kind}: {failure.message}")
+    if states:
+        lines += ["", "feature images", text_table(feature_status.by_layer(states))]
+        lines += [
+            f"  failed: {row['layer']} {row['of']} {row['name']}: {row['kind']}: {row['message']}"
+            for row in feature_status.failures(states, atlas.reader).to_pylist()
+        ]
+    left = all_left(status, states, model=atlas.header.model)
+    lines += ["", *left] if left else []
     return "\n".join(lines)
 
 
@@ -171,10 +182,22 @@ def summary_text(summary: Summary, *, place: str) -> str:
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
     lines = [
-        f"units: {told}; {size(summary.size_bytes)} written in {summary.wall_s:.0f} s to {place}"
+        f"{_counted(summary)}: {told}; {size(summary.size_bytes)} written in "
+        f"{summary.wall_s:.0f} s to {place}"
     ]
     lines += [
-        f"  failed: {r.key.layer} unit {r.key.unit}: {r.kind}: {r.message}"
+        f"  failed: {r.key.layer} {r.of} {r.key.unit}: {r.kind}: {r.message}"
         for r in summary.failures
     ]
     return "\n".join(lines)
+
+
+def _counted(summary: Summary) -> str:
+    """What the counts of a run are of."""
+    if not summary.channels:
+        return "units"
+    everything = summary.done + summary.dead + summary.failed + summary.lost + summary.skipped
+    counts = {"unit": everything - summary.channels, "channel": summary.channels}
+    return " and ".join(
+        f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count
+    )

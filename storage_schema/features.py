@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.documents import seal, sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.picture_plan import PicturePlan
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 
 Sign = Literal["positive", "negative"]
@@ -39,9 +40,14 @@ PATHS: tuple[tuple[str, str], ...] = (
         "The feature image is done: put last, and only if absent.",
     ),
     (f"{FEATURES}/<layer>/failures/<unit>.<attempt>.json", "Why one attempt at pictures failed."),
+    (
+        f"{FEATURES}/plans/<sha256>.json",
+        "Which pictures one run asked for; put before any of them.",
+    ),
 )
 
 _RECORD = re.compile(rf"{FEATURES}/[^/]+/(\d+)/([^/]+)\.json")
+_PLAN = re.compile(rf"{FEATURES}/plans/[0-9a-f]{{64}}\.json")
 _FAILURE = re.compile(rf"{FEATURES}/[^/]+/failures/(\d+)\.(\d+)\.json")
 
 
@@ -173,6 +179,11 @@ def failed_unit(path: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def is_plan(path: str) -> bool:
+    """Whether a plan of pictures lies at `path`."""
+    return _PLAN.fullmatch(path) is not None
+
+
 def variants(objects: Objects, layer: str) -> dict[int, tuple[str, ...]]:
     """See `Reader.feature_variants`."""
     found: dict[int, list[str]] = {}
@@ -228,6 +239,15 @@ class FeatureWriter:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
+
+    def plan(self, plan: PicturePlan) -> None:
+        """Store what is to be made, unless the same was asked for before.
+
+        Raises:
+            WriteError: the store refused.
+        """
+        data = plan.to_json().encode()
+        self._objects.put_if_absent(f"{FEATURES}/plans/{sha256(data)}.json", data)
 
     def commit(self, record: FeatureRecord, png: bytes) -> FeatureRecord:
         """Store a picture; its record, or that of whoever stored the variant before.

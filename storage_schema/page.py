@@ -14,6 +14,7 @@ from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.features import FeatureCircuit, FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
+from circuit_atlas.storage_schema.picture_plan import PicturePlan, PlannedPictures
 from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -32,6 +33,8 @@ _DOCUMENTS: tuple[tuple[str, type], ...] = (
     ("`wiring.json`", Wiring),
     ("A feature image's record", FeatureRecord),
     ("A feature image's record, `circuit`", FeatureCircuit),
+    ("A plan of feature images", PicturePlan),
+    ("A plan of feature images, each of `pictures`", PlannedPictures),
     ("A failure record", Failure),
     ("A plan", Plan),
 )

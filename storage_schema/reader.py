@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.features import FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.storage_schema.picture_states import Listing, PictureState, listed, states
 from circuit_atlas.storage_schema.quantise import dequantise
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.tables import Table
@@ -269,6 +270,19 @@ class Reader:
     def feature_image(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
         """One of them by its name, such as `positive`, or None."""
         return features.record(self.objects, layer, unit, variant)
+
+    def feature_states(self, found: Listing | None = None) -> tuple[PictureState, ...]:
+        """Of every unit and channel that a run was asked to make feature images of, or that has
+        some: which were asked for, which are there, and why the others failed.
+
+        `found`: what the store has, where it was listed just now.
+        """
+        names = self.layers()
+        return states(
+            self.objects,
+            found or listed(self.objects),
+            stored=lambda layer: self._listed(layer) if layer in names else (),
+        )
 
     def feature_picture(self, record: FeatureRecord) -> bytes:
         """The picture, a PNG; CorruptError where it is missing or altered."""

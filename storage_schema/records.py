@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.keys import UnitKey, Whose
 
 Split = Literal["scoring", "held_out"]
 State = Literal["done", "dead", "failed"]
@@ -152,7 +152,8 @@ class FailureRecord:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a worker sends back for one unit: small, never a tensor."""
+    """What a worker sends back for one unit: small, never a tensor. `of` comes of the task: where
+    that is of channels, the key names one."""
 
     key: UnitKey
     state: State
@@ -161,3 +162,4 @@ class Receipt:
     compute_s: float
     kind: str | None = None
     message: str | None = None
+    of: Whose = "unit"

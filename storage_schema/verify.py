@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.features import FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.picture_plan import PicturePlan
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
@@ -96,6 +97,8 @@ class _Check:
                 indices.update(layout.layer_index(layer) for layer, _ in asked)
             elif layout.failed_unit(path) is not None or features.failed_unit(path) is not None:
                 self._document(path, Failure.from_json)
+            elif features.is_plan(path):
+                self._document(path, PicturePlan.from_json)
             elif features.recorded(path) is not None:
                 self._read_feature(path)
             elif layout.committed_unit(path) is not None:

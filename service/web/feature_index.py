@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from circuit_atlas.service.web.answers import digest
-from circuit_atlas.storage_schema import features, layout
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.picture_states import Listing, listed
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,18 @@ class FeatureIndex:
     """The feature images of an atlas as they were when it was looked at.
 
     Attributes:
-        variants: layer (or convolution) and unit (or channel) -> names of its pictures.
-        version: a digest of them all.
+        listing: what the store has of them, failed attempts and plans included.
+        version: a digest of the pictures.
+        progress: a digest of all of it.
     """
 
-    variants: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
-    version: str = ""
+    listing: Listing
+    version: str
+    progress: str
 
     def of(self, layer: str, unit: int) -> tuple[str, ...]:
         """Names of the pictures of a unit."""
-        return self.variants.get((layer, unit), ())
+        return self.listing.variants.get((layer, unit), ())
 
     def first(self, layer: str, unit: int) -> str | None:
         """The picture that stands for a unit: `positive` where there is one; None for none."""
@@ -34,7 +36,7 @@ class FeatureIndex:
 
     def has(self, layer: str) -> bool:
         """Whether any unit of a layer has a picture."""
-        return any(name == layer for name, _ in self.variants)
+        return any(name == layer for name, _ in self.listing.variants)
 
 
 class Features:
@@ -57,11 +59,6 @@ class Features:
         return kept[1]
 
     def _look(self) -> FeatureIndex:
-        found: dict[tuple[str, int], list[str]] = {}
-        for entry in self._objects.list(features.FEATURES):
-            named = features.recorded(entry.path)
-            if named is not None:
-                layer = layout.unescape(entry.path.split("/")[1])
-                found.setdefault((layer, named[0]), []).append(named[1])
-        variants = {key: tuple(sorted(names)) for key, names in sorted(found.items())}
-        return FeatureIndex(variants, digest(repr(variants)))
+        found = listed(self._objects)
+        # Plans and failures are never altered, and their names are drawn or made of what they hold.
+        return FeatureIndex(found, digest(repr(found.variants)), digest(repr(found)))

@@ -17,6 +17,7 @@ from circuit_atlas.cluster.run import build, executor_for
 from circuit_atlas.jobs.feature_worker import FeatureJob
 from circuit_atlas.jobs.plan import Task
 from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, NotAnAtlasError
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -103,7 +104,7 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(local: Path) -> None
     summary = make_features(other, executor=LocalExecutor(), on_event=events.append)
     assert summary.done == 0
     assert summary.skipped > 3
-    assert events == [Planned(units=0, skipped=summary.skipped, tasks=0)]
+    assert events == [Planned(units=0, skipped=summary.skipped, tasks=0, work="features")]
     assert before == {path: path.read_bytes() for path in local.rglob("*") if path.is_file()}
 
 
@@ -154,10 +155,76 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_makes_its_pictures(
     assert (summary.failed, summary.lost) == (0, 1)
     assert [(r.key.unit, r.kind, r.message) for r in summary.failures] == [(1, "deadline", "late")]
     assert Reader(tmp_path / "atlas").feature_images(LAYER, 1) == ()
+    assert counts(tmp_path)[LAYER, "unit"] == (3, 2, 1, 0)
+    failed = Atlas.open(tmp_path / "atlas").feature_failures().to_pylist()
+    assert failed == [
+        {
+            "layer": LAYER,
+            "of": "unit",
+            "unit": 1,
+            "name": "1",
+            "kind": "deadline",
+            "message": "late",
+        }
+    ]
     assert verify(open_store(tmp_path / "atlas")) == ()
     again = make_features(spec(tmp_path), executor=LocalExecutor())
     assert (again.done, again.lost) == (1, 0)
+    assert counts(tmp_path)[LAYER, "unit"] == (3, 3, 0, 0)
+    assert Atlas.open(tmp_path / "atlas").feature_failures().num_rows == 0
     assert len(Reader(tmp_path / "atlas").feature_images(LAYER, 1)) == 4
+
+
+def counts(folder: Path) -> dict[tuple[str, str], tuple[int, ...]]:
+    """Of layer or convolution: planned, done, failed, missing, as `circuit-atlas status` has it."""
+    return {
+        (row["layer"], row["of"]): (row["planned"], row["done"], row["failed"], row["missing"])
+        for row in Atlas.open(folder / "atlas").feature_status().to_pylist()
+    }
+
+
+def test_a_run_that_is_stopped_tells_what_is_missing_and_goes_on(
+    built: Path, local: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    assert counts(tmp_path) == {}
+    whole = counts(local)
+    nodes = whole["features.0", "channel"][0]
+    assert whole == {(LAYER, "unit"): (3, 3, 0, 0), ("features.0", "channel"): (nodes, nodes, 0, 0)}
+
+    def stop(event: Event) -> None:
+        if isinstance(event, TaskDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_features(spec(tmp_path), executor=LocalExecutor(), on_event=stop)
+    made = pictures(tmp_path)
+    assert made
+    assert counts(tmp_path) == {
+        (LAYER, "unit"): (3, 1, 0, 2),
+        ("features.0", "channel"): (nodes, 0, 0, nodes),
+    }
+    summary = make_features(spec(tmp_path), executor=LocalExecutor())
+    assert (summary.skipped, summary.done, summary.channels) == (1, 2 + nodes, nodes)
+    assert counts(tmp_path) == whole
+    after = pictures(tmp_path)
+    assert {key: after[key] for key in made} == made, "what was there is kept"
+    assert after.keys() == pictures(local).keys()
+
+
+def test_before_the_first_picture_all_is_missing(built: Path, tmp_path: Path) -> None:
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+
+    def stop(event: Event) -> None:
+        assert isinstance(event, Planned)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_features(spec(tmp_path), executor=LocalExecutor(), on_event=stop)
+    found = counts(tmp_path)
+    assert found[LAYER, "unit"] == (3, 0, 0, 3)
+    planned, *_, missing = found["features.0", "channel"]
+    assert planned == missing > 0
 
 
 def test_another_atlas_or_none_is_refused(built: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from circuit_atlas.storage_schema.records import Receipt
 class Task:
     layer: str
     units: tuple[UnitKey, ...]
+    of: str = "unit"
 
 
 class Terminal(io.StringIO):
@@ -82,6 +83,38 @@ def test_lines_are_dated_and_say_all_that_went_wrong() -> None:
     assert text[5] == "failed: conv unit 2: NaN in [the] scores"
     assert text[6] == "given up: conv unit 3: ended"
     assert re.fullmatch(r"4/4 units, [\d.]+ units/s, 0s left, 2 failed", text[7])
+
+
+def test_channels_of_convolutions_are_not_called_units() -> None:
+    stream = io.StringIO()
+    nodes = Task("edges", (UnitKey("toy", "edges", 5),), of="channel")
+    failed = Receipt(nodes.units[0], "failed", 1, 0, 1.0, kind="unit", message="all but grey")
+    with open_view(stream) as view:
+        view.show(Planned(2, 1, 2, channels=1, work="features"))
+        view.show(WorkersReady(1))
+        view.show(DONE)
+        view.show(TaskDone(nodes, (failed,)))
+    text = [line[21:] for line in stream.getvalue().splitlines()]
+    assert (
+        text[0] == "2 units and 1 channel to get feature images in 2 tasks; 1 have theirs already"
+    )
+    assert re.fullmatch(r"2/3 units and channels, [\d.]+/s, 0s left", text[2])
+    assert text[3] == "failed: edges channel 5: all but grey"
+    assert re.fullmatch(r"3/3 units and channels, [\d.]+/s, 0s left, 1 failed", text[4])
+
+
+def test_where_channels_alone_are_left_they_are_named() -> None:
+    tally = Tally()
+    tally.note(Planned(0, 9, 1, channels=2, work="features"), 0.0)
+    tally.note(WorkersReady(1), 0.0)
+    assert tally.text(0.0) == "first channels under way"
+    tally.note(DONE, 10.0)
+    assert tally.text(10.0) == "12.0 channels/min, 0s left"
+    stream = Terminal()
+    with open_view(stream) as view:
+        view.show(Planned(0, 9, 1, channels=2, work="features"))
+        view.show(DONE)
+    assert "channels" in stream.getvalue()
 
 
 def test_a_long_run_writes_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:

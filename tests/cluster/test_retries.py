@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.keys import UnitKey
 class Task:
     layer: str
     units: tuple[UnitKey, ...]
+    of: str = "unit"
 
 
 def task(*units: int) -> Task:
@@ -74,5 +75,6 @@ def test_an_error_nobody_foresaw_is_one_line_with_its_trace() -> None:
 def test_messages_stay_short() -> None:
     assert describe(task(3)) == "conv unit 3"
     assert describe(task(*range(16))) == "conv units 0, 1, 2 and 13 more"
+    assert describe(replace(task(4, 5), of="channel")) == "conv channels 4, 5"
     assert one_line("a\n\tb " * 200).startswith("a b a b")
     assert len(one_line("word " * 200)) == 300

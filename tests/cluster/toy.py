@@ -24,6 +24,7 @@ from circuit_atlas.storage_schema.records import Receipt
 class Task:
     layer: str
     units: tuple[UnitKey, ...]
+    of: str = "unit"
 
 
 def tasks(*blocks: tuple[int, ...]) -> tuple[Task, ...]:

@@ -315,9 +315,10 @@ def test_a_grey_picture_is_an_error_of_its_unit_alone(odd):
     assert edge.state == "done"
     assert dead.state == "failed"
     assert dead.kind == "unit"
-    assert "picture 'positive' of unit 2 of 'first', the best of 2 tries, is all but grey" in (
+    assert "picture 'positive' of channel 2 of 'first', the best of 2 tries, is all but grey" in (
         dead.message
     )
+    assert dead.message.endswith("raise features.node_steps")
     assert reader.feature_images("first", 2) == ()
     assert len(reader.feature_images("first", 0)) == 1
     assert verify(reader.objects) == ()

@@ -72,7 +72,7 @@ def test_features_of_what_is_built(spec, capsys, tmp_path):
     assert main(["verify", str(tmp_path / "atlas")]) == 0
 
 
-def test_a_picture_that_shows_nothing_ends_with_exit_code_1(spec, capsys):
+def test_a_picture_that_shows_nothing_ends_with_exit_code_1(spec, capsys, tmp_path):
     assert main(["build", str(spec), "--executor", "local"]) == 0
     spec.write_text(SPEC.replace("steps = 4", "steps = 1\nlearning_rate = 1e-9"))
     capsys.readouterr()
@@ -81,6 +81,11 @@ def test_a_picture_that_shows_nothing_ends_with_exit_code_1(spec, capsys):
     assert "units: 1 failed" in out
     assert "picture 'positive' of unit 3 of 'features.3.squeeze'" in out
     assert "all but grey" in out
+    assert main(["status", str(tmp_path / "atlas")]) == exits.UNIT_FAILED
+    told = capsys.readouterr().out.partition("feature images\n")[2].splitlines()
+    assert told[1].split() == [LAYER, "unit", "1", "0", "1", "0", "0", "4"]
+    assert told[2].startswith(f"  failed: {LAYER} unit 3: unit: picture 'positive' of unit 3 of")
+    assert told[4].startswith("feature images: 1 failed; run the command that asked for them again")
 
 
 def test_the_demo_makes_them_when_asked(monkeypatch, tmp_path, capsys):

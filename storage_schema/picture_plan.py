@@ -1,0 +1,71 @@
+"""Which feature images a run was asked for: what there is to be, beside what there is.
+
+A plan is put before any picture is made, under the checksum of its text, so that the same run
+leaves one plan however often it is begun. What several runs asked for is the union of their plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Annotated, get_args
+
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.keys import Whose
+
+
+@dataclass(frozen=True, order=True)
+class PlannedPictures:
+    """Units of one layer, or channels of one convolution, that are to have the same pictures."""
+
+    layer: Annotated[str, "Layer of the units, or name of the convolution."]
+    of: Annotated[Whose, "`unit`; `channel`: an output channel of a convolution inside a circuit."]
+    variants: Annotated[tuple[str, ...], "Names of the pictures that each of them is to have."]
+    numbers: Annotated[tuple[int, ...], "The units or channels, ascending."]
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """All pictures that one run asks for, those that were there before it included."""
+
+    pictures: Annotated[
+        tuple[PlannedPictures, ...], "Who is to have which pictures; each unit or channel once."
+    ]
+
+    @classmethod
+    def of(cls, asked: Iterable[tuple[str, Whose, int, tuple[str, ...]]]) -> PicturePlan:
+        """From layer (or convolution), of what, number and picture names, in any order."""
+        alike: dict[tuple[str, Whose, tuple[str, ...]], set[int]] = {}
+        for layer, of, number, variants in asked:
+            alike.setdefault((layer, of, tuple(sorted(variants))), set()).add(number)
+        return cls(
+            tuple(
+                sorted(
+                    PlannedPictures(layer, of, variants, tuple(sorted(numbers)))
+                    for (layer, of, variants), numbers in alike.items()
+                )
+            )
+        )
+
+    def to_json(self) -> str:
+        """The text of the plan."""
+        return seal(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str) -> PicturePlan:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place)
+        try:
+            found = tuple(
+                PlannedPictures(
+                    one["layer"], one["of"], tuple(one["variants"]), tuple(one["numbers"])
+                )
+                for one in content["pictures"]
+            )
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{place} is no plan of feature images: {error!r}") from error
+        for one in found:
+            if one.of not in get_args(Whose):
+                raise CorruptError(f"{place} is no plan of feature images: `of` is {one.of!r}")
+        return cls(found)
