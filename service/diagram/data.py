@@ -174,10 +174,12 @@ class Content:
 
     Attributes:
         version: of this form, 1.
-        title: the circuit's.
+        title: the circuit's, with the share of the kernels that it keeps.
         model, criterion: the model's reference; which score chose the kernels.
         layers, units: of each unit that the drawing ends at: its layer and its name.
         sides: titles of the left and the right circuit; empty with one circuit.
+        chosen_for: of each circuit, ids of the images whose scores chose it; none where those of
+            all scoring images did.
         note: what is to be said where nothing is drawn; else empty.
         width, height: of the drawing.
         input_height, input_width: of the network's input, in pixels.
@@ -191,6 +193,7 @@ class Content:
     layers: tuple[str, ...]
     units: tuple[str, ...]
     sides: tuple[str, ...]
+    chosen_for: tuple[tuple[int, ...], ...]
     note: str
     width: float
     height: float
@@ -245,6 +248,7 @@ class Content:
                 **{
                     **raw,
                     **{name: tuple(raw[name]) for name in ("layers", "units", "sides")},
+                    "chosen_for": tuple(tuple(images) for images in raw["chosen_for"]),
                     "images": tuple((number, name) for number, name in raw["images"]),
                     "counts": Counts(**raw["counts"]),
                     "rungs": tuple(Rung(**rung) for rung in raw["rungs"]),

@@ -25,6 +25,7 @@ from circuit_atlas.service.diagram.kernels import Kernels, gather
 from circuit_atlas.service.diagram.layout import lay_out
 from circuit_atlas.service.diagram.paths import Mask, Paths
 from circuit_atlas.service.diagram.pictures import Pictures
+from circuit_atlas.service.diagram.titles import images_of, titled
 from circuit_atlas.service.diagram.topology import Goal, topology
 from circuit_atlas.service.origin import Origin
 from circuit_atlas.storage_schema.errors import QueryError
@@ -77,7 +78,7 @@ def draw(
     bands, band_of = bands_of(scene)
     nodes = nodes_of(scene, band_of, stored, pictures=pictures)
     circuits = [circuit, *([] if against is None else [against])]
-    titles = tuple(one.title for one in circuits)
+    titles = tuple(titled(one) for one in circuits)
     header = goals[0].reader.header
     content = Content(
         version=VERSION,
@@ -87,6 +88,7 @@ def draw(
         layers=tuple(origin.layer.layer for origin in goals),
         units=tuple(origin.unit.name for origin in goals),
         sides=titles if against is not None else (),
+        chosen_for=tuple(images_of(one) for one in circuits),
         note="" if len(drawn) else _TOO_FEW if rungs[0].on_path else _NO_PATH,
         width=(float(layout.x.max(initial=0.0)) + 1.2) * ROW,
         height=(float(layout.y.max(initial=0.0)) + 1.0) * ROW,

@@ -98,7 +98,7 @@ class Diagram:
     def __repr__(self) -> str:
         counts = self.content.counts
         return (
-            f"<Diagram {self.content.title}: {counts.drawn:,} of {counts.on_path:,} kernels on a "
+            f"<Diagram {self.content.title}; {counts.drawn:,} of {counts.on_path:,} kernels on a "
             f"path drawn, circuit of {counts.circuit:,}; {counts.crossings_after:,} crossings>"
         )
 

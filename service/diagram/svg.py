@@ -26,24 +26,35 @@ from circuit_atlas.service.diagram.shapes import (
     weights,
     wires,
 )
+from circuit_atlas.service.diagram.titles import wrapped
 
 _FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 # Characters that XML has no way to write: a name may hold any.
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SMALLEST = 3.4  # points a millimetre: a small drawing is not blown up to the whole width
 _SIDE_MM = 5.0  # for names of the first and the last column
+_NARROWEST_MM = 104.0  # that the legend fits into
+_TITLE_MM, _TEXT_MM = 1.9, 1.18  # a letter of a title and of the lines below, on average
 
 
 def svg(content: Content, pictures: Pictures, *, featured: bool) -> str:
     """The whole file; `featured`: with feature images, and crops of the nodes that have none."""
-    top, bottom = 11.0, 12.0 + 3.4 * len(_foot(content))
-    mm = max(
-        _SMALLEST,
-        content.width / (WIDTH_MM - 2 * _SIDE_MM),
-        content.height / (HEIGHT_MM - top - bottom),
-    )
+    # Lines for the narrowest page first: how wide it becomes depends on how many they are.
+    mm, wide = _SMALLEST, _NARROWEST_MM
+    for _ in range(2):
+        title = wrapped(content.title, int((wide - 4) / _TITLE_MM))
+        foot = [
+            line for text in _foot(content) for line in wrapped(text, int((wide - 4) / _TEXT_MM))
+        ]
+        top, bottom = 11.0 + 4.2 * (len(title) - 1), 12.0 + 3.4 * len(foot)
+        mm = max(
+            _SMALLEST,
+            content.width / (WIDTH_MM - 2 * _SIDE_MM),
+            content.height / (HEIGHT_MM - top - bottom),
+        )
+        wide = max(content.width / mm + 2 * _SIDE_MM, _NARROWEST_MM)
     scale = Scale(mm, content.counts.drawn)
-    width = max(content.width + 2 * _SIDE_MM * mm, 104 * mm)
+    width = wide * mm
     height = content.height + (top + bottom) * mm
     left = (width - content.width) / 2
     lines = [
@@ -51,11 +62,14 @@ def svg(content: Content, pictures: Pictures, *, featured: bool) -> str:
         f'height="{height / mm:.1f}mm" viewBox="0 0 {width:.1f} {height:.1f}" '
         f'font-family="{_FONT}" fill="{INK}">',
         f"<title>{escape(content.title)}</title>",
-        f"<desc>{escape(' '.join(_foot(content)))}</desc>",
+        f"<desc>{escape(' '.join((*_foot(content), *_images(content))))}</desc>",
         f'<rect width="{width:.1f}" height="{height:.1f}" fill="#ffffff"/>',
         *_defs(content, pictures),
-        _text(2 * mm, 5 * mm, content.title, scale.title, "start", INK, weight="bold"),
-        _text(2 * mm, 8.8 * mm, _about(content), scale.text, "start", GREY),
+        *(
+            _text(2 * mm, (5 + 4.2 * n) * mm, line, scale.title, "start", INK, weight="bold")
+            for n, line in enumerate(title)
+        ),
+        _text(2 * mm, (top - 2.2) * mm, _about(content), scale.text, "start", GREY),
         f'<g transform="translate({left:.1f} {top * mm:.1f})">',
         *bands(content, scale),
         *wires(content, scale),
@@ -64,7 +78,7 @@ def svg(content: Content, pictures: Pictures, *, featured: bool) -> str:
         *nodes(content, pictures, featured=featured),
         *_names(content, scale),
         "</g>",
-        *_legend(content, scale, content.height + (top + 5) * mm),
+        *_legend(content, scale, content.height + (top + 5) * mm, foot),
         "</svg>\n",
     ]
     return _NO_XML.sub("\ufffd", "\n".join(lines))
@@ -75,7 +89,7 @@ def _about(content: Content) -> str:
 
 
 def _foot(content: Content) -> tuple[str, ...]:
-    """The counts, in whole lines."""
+    """The counts, and which circuits they are of."""
     counts = content.counts
     whose, ends = ("both circuits", "either's unit") if content.sides else ("circuit", "the unit")
     lines = [
@@ -89,6 +103,16 @@ def _foot(content: Content) -> tuple[str, ...]:
     if content.sides:
         lines.append(f"Left: {content.sides[0]}; right: {content.sides[1]}.")
     return tuple(lines)
+
+
+def _images(content: Content) -> tuple[str, ...]:
+    """All images that each circuit is of: a title names the first ones only."""
+    sides = ("Left, images", "Right, images") if content.sides else ("Images",)
+    return tuple(
+        f"{side}: {', '.join(map(str, images))}."
+        for side, images in zip(sides, content.chosen_for, strict=True)
+        if images
+    )
 
 
 def _text(
@@ -153,23 +177,14 @@ def _names(content: Content, scale: Scale) -> Iterator[str]:
         yield text.replace("<text ", f"<text {halo}", 1)
     if content.note:
         middle = content.width / 2, content.height / 2
-        for number, line in enumerate(_wrapped(content.note, 52)):
+        for number, line in enumerate(wrapped(content.note, 52)):
             y = middle[1] + number * 1.4 * scale.text
             yield _text(max(middle[0], 0), y, line, scale.text, "middle", INK)
     yield "</g>"
 
 
-def _wrapped(text: str, width: int) -> list[str]:
-    lines = [""]
-    for word in text.split():
-        if lines[-1] and len(lines[-1]) + len(word) >= width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return lines
-
-
-def _legend(content: Content, scale: Scale, top: float) -> Iterator[str]:
-    """What colours and widths mean, then the counts."""
+def _legend(content: Content, scale: Scale, top: float, foot: list[str]) -> Iterator[str]:
+    """What colours and widths mean, then the lines with the counts."""
     mm, size = scale.mm, scale.text
     x = 2 * mm
     yield '<g class="legend">'
@@ -200,7 +215,7 @@ def _legend(content: Content, scale: Scale, top: float) -> Iterator[str]:
         f'stroke-width="{0.1 * mm:.2f}"/>'
     )
     yield _text(12.5 * mm, top, "weights of a kernel, below and above 0", size, "start", INK)
-    for line in _foot(content):
+    for line in foot:
         top += 1.45 * size
         yield _text(2 * mm, top, line, size, "start", GREY)
     yield "</g>"

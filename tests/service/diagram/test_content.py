@@ -14,6 +14,7 @@ import pytest
 
 from circuit_atlas.service import Atlas, Circuit
 from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.titles import titled
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.features import FeatureRecord, FeatureWriter
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
@@ -330,7 +331,7 @@ def test_two_circuits_over_one_another_tell_what_each_has_alone(tmp_path):
     unit = unit_of(tmp_path / "atlas", planted, UNIT)
     left, right = unit.circuit(keep=0.5), unit.circuit(keep=0.5, images=[2])
     content = left.diagram(against=right).content
-    assert content.sides == (left.title, right.title)
+    assert content.sides == (titled(left), titled(right))
     a, b = kernels(left), kernels(right)
     assert edges(content, planted).keys() == on_path(planted, a.keys() | b.keys(), {UNIT})
     for kernel, edge in edges(content, planted).items():

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from dataclasses import replace
-from html import unescape
+from html import escape, unescape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +18,7 @@ from PIL import Image
 from circuit_atlas.service.cli import main
 from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
+from circuit_atlas.service.diagram.titles import share
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
 from circuit_atlas.storage_schema.features import OBJECTIVE, FeatureRecord, FeatureWriter
 from tests.service.diagram import wirings
@@ -44,7 +45,7 @@ def test_the_vector_file_holds_exactly_what_is_told_of(diagram):
     assert classes["node"] == len(content.nodes.band)
     assert classes["wire"] == len(content.wires.end)
     texts = [element.text for element in root.iter(f"{SVG}text")]
-    assert content.title in texts
+    assert content.title in " ".join(texts)
     for band in content.bands:
         if band.kind == "channel":
             assert band.name in texts or band.name.split(".", 1)[1] in texts
@@ -113,13 +114,41 @@ def test_titles_cannot_break_out_of_a_file(tmp_path):
     unit = unit_of(tmp_path / "atlas", wirings.plain(), 1)
     circuit = replace(unit.circuit(keep=1), title='</script><b a="&">')
     diagram = circuit.diagram()
-    assert ElementTree.fromstring(diagram.svg()).find(f"{SVG}title").text == circuit.title
+    title = ElementTree.fromstring(diagram.svg()).find(f"{SVG}title").text
+    assert title == diagram.content.title
+    assert title.startswith(circuit.title)
     assert "</script><b" not in diagram.html()
     assert "<b a=" not in diagram._repr_html_()
     # XML has no way to write these, so a file with one cannot be opened.
     odd = replace(unit.circuit(keep=1), title="a\x00\x1b\ufffe\ud800\u202eb")
     title = ElementTree.fromstring(odd.diagram().svg()).find(f"{SVG}title")
-    assert title.text == f"a{4 * chr(0xFFFD)}\u202eb"
+    assert title.text.startswith(f"a{4 * chr(0xFFFD)}\u202eb:")
+
+
+def test_what_is_drawn_stands_in_each_file(tmp_path):
+    """Score, kept fraction and images: a long title is wrapped, and none of it is cut."""
+    unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
+    top = unit.images()["image"].to_pylist()
+    left, right = unit.circuit(keep=0.5, images=top[1:]), unit.circuit(keep=0.25, images=top[:1])
+    diagram = left.diagram(against=right)
+    whole = len(left.reachable)
+    said = [
+        f"{one.title}: {len(one)} of {whole} kernels, {share(len(one), whole)}"
+        for one in (left, right)
+    ]
+    assert diagram.content.sides == tuple(said)
+    assert diagram.content.title == " against ".join(said)
+    assert diagram.content.chosen_for == (tuple(top[1:]), (top[0],))
+    assert unit.circuit(keep=1).diagram().content.chosen_for == ((),)
+    assert escape(diagram.content.title) in diagram.html()
+    root, _ = parsed(diagram)
+    assert f"Left, images: {', '.join(map(str, top[1:]))}." in root.find(f"{SVG}desc").text
+    texts = [element.text for element in root.iter(f"{SVG}text")]
+    assert diagram.content.title in " ".join(texts)
+    # Drawn as large as the file itself, no letter reaches its right edge.
+    pixels = np.asarray(Image.open(io.BytesIO(diagram.png(width=1200))).convert("L"))
+    assert pixels[:, -6:].min() > 250
+    assert pixels[: len(pixels) // 8, :600].min() < 100
 
 
 def test_the_page_asks_for_nothing_and_says_its_size(diagram):
