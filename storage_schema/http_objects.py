@@ -15,7 +15,7 @@ from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
-from circuit_atlas.storage_schema.objects import Entry, Objects, in_words
+from circuit_atlas.storage_schema.objects import Below, Entry, Objects, in_words
 
 API_VERSION = 1
 """The version of the HTTP API that this reads."""
@@ -23,6 +23,7 @@ API_VERSION = 1
 _CONNECT_S = 5
 _READ_S = 30
 _RETRIES = 2
+_FOREIGN = "the server's answer is none of circuit-atlas': see what answers there"
 _RETRY_S = 10
 
 
@@ -54,28 +55,64 @@ class HttpObjects(Objects):
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
         """Every object below a folder, by path; StoreError where the server does not answer."""
-        text = self._ask(f"listing/{prefix}" if prefix else "listing", prefix)
-        try:
-            entries = [Entry(o["path"], o["size_bytes"]) for o in json.loads(text)["objects"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"cannot list {self.at(prefix)}: {_foreign(error)}") from error
+        entries: list[Entry] = []
+        waiting = [prefix]
+        while waiting:
+            found = self.below(waiting.pop(), most=0)
+            entries += found.objects
+            waiting += found.folders
         return tuple(sorted(entries, key=lambda entry: entry.path))
+
+    def below(self, folder: str = "", *, most: int) -> Below:
+        """As of any store, but that the server says how many are too many; StoreError as of
+        `list`."""
+        del most
+        answer = self._ask("listing", folder)
+        try:
+            objects = tuple(
+                Entry(_text(o["path"]), _whole(o["size_bytes"])) for o in answer["objects"]
+            )
+            folders = _texts(answer.get("folders", []))
+            start = f"{folder}/" if folder else ""
+            if any(path == start or not path.startswith(start) for path in folders):
+                raise ValueError("a folder that is not in the one that was asked for")
+        except (AttributeError, ValueError, KeyError, TypeError) as error:
+            raise self._foreign(folder, error) from error
+        return Below(objects, folders)
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Names of the objects and folders in a folder; StoreError as of `list`."""
-        text = self._ask(f"names/{folder}" if folder else "names", folder)
+        answer = self._ask("names", folder)
         try:
-            return tuple(sorted(str(name) for name in json.loads(text)["names"]))
+            return tuple(sorted(_texts(answer["names"])))
         except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"cannot list {self.at(folder)}: {_foreign(error)}") from error
+            raise self._foreign(folder, error) from error
 
-    def _ask(self, question: str, folder: str) -> str:
+    def get(self, path: str) -> bytes:
+        """As of any store; StoreError where what answers now is no server of ours."""
         try:
-            return bytes(obstore.get(self._api, question).bytes()).decode()
-        except FileNotFoundError:
-            return '{"objects": [], "names": []}'  # as any store says of a folder it has not
-        except (BaseError, OSError, UnicodeDecodeError) as error:
+            return super().get(path)
+        except FileNotFoundError as error:
+            if not _says_so(error.__cause__):
+                raise StoreError(f"cannot read {self.at(path)}: {_FOREIGN}") from error
+            raise
+
+    def _ask(self, question: str, folder: str) -> Any:
+        """What the server answers of a folder, as JSON."""
+        path = f"{question}/{folder}" if folder else question
+        try:
+            return json.loads(bytes(obstore.get(self._api, path).bytes()))
+        except FileNotFoundError as error:
+            if not _says_so(error):
+                raise self._foreign(folder, error) from error
+            return {"objects": [], "names": []}  # as any store says of a folder it has not
+        except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
+        except (ValueError, RecursionError) as error:
+            raise self._foreign(folder, error) from error
+
+    def _foreign(self, folder: str, error: Exception) -> StoreError:
+        return StoreError(f"cannot list {self.at(folder)}: {_FOREIGN} ({type(error).__name__})")
 
 
 def open_served(place: str) -> HttpObjects:
@@ -95,6 +132,8 @@ def open_served(place: str) -> HttpObjects:
         raise NotAnAtlasError(f"{place} is no server of circuit-atlas: {remedy}") from None
     except (BaseError, OSError) as error:
         raise StoreError(f"cannot open {place}: {in_words(error)}; {remedy}") from error
+    except ValueError as error:  # no host, or a port that is none
+        raise NotAnAtlasError(f"{place} is no address: {error}; {remedy}") from None
     facts = _facts(text)
     if facts is None:
         raise NotAnAtlasError(f"{place} is no server of circuit-atlas: {remedy}")
@@ -111,7 +150,7 @@ def _facts(text: bytes) -> dict[str, Any] | None:
     """What a server says of itself, or None where it is none of ours."""
     try:
         facts = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(facts, dict) or facts.get("server") != "circuit-atlas":
         return None
@@ -146,5 +185,25 @@ def _read_only(place: str) -> WriteError:
     )
 
 
-def _foreign(error: Exception) -> str:
-    return f"the server's answer is none of circuit-atlas' ({type(error).__name__})"
+def _says_so(error: BaseException | None) -> bool:
+    """Whether a 404 is what one of our servers says of what it has not: anything else may have come
+    to answer at its address, and an atlas that seems to be empty would not show it."""
+    return '{"error":{"kind":' in str(error)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return tuple(_text(one) for one in value)
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no whole number")
+    return value

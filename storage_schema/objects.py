@@ -14,12 +14,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 _THREADS = 16
 _GIVE = "give the folder or URL of an atlas"
@@ -43,6 +47,19 @@ class Entry:
 
     path: str
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Below:
+    """What lies below a folder.
+
+    Attributes:
+        objects: every object, by path; where there are too many, those in the folder itself.
+        folders: the folders in it, by path, where there are too many objects; else none.
+    """
+
+    objects: tuple[Entry, ...]
+    folders: tuple[str, ...] = ()
 
 
 def write_error(place: str, error: Exception) -> WriteError:
@@ -147,7 +164,25 @@ class Objects:
             found = obstore.list(self.store, prefix or None).collect()
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(prefix)}: {in_words(error)}") from error
-        return tuple(sorted((Entry(o["path"], o["size"]) for o in found), key=lambda e: e.path))
+        return _by_path(found)
+
+    def below(self, folder: str = "", *, most: int) -> Below:
+        """Every object below a folder, unless there are more than `most`: then what is in it, to be
+        asked for folder by folder. Takes no longer for a larger store, but for its larger folders.
+
+        StoreError where the store cannot say.
+        """
+        found: list[ObjectMeta] = []
+        try:
+            for some in obstore.list(self.store, folder or None):
+                found += some
+                if len(found) > most:
+                    inside = obstore.list_with_delimiter(self.store, folder or None)
+                    folders = (path.rstrip("/") for path in inside["common_prefixes"])
+                    return Below(_by_path(inside["objects"]), tuple(sorted(folders)))
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
+        return Below(_by_path(found))
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Names of the objects and folders in a folder, not below it."""
@@ -157,6 +192,10 @@ class Objects:
             raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
         paths = [*found["common_prefixes"], *(o["path"] for o in found["objects"])]
         return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
+
+
+def _by_path(found: Sequence[ObjectMeta]) -> tuple[Entry, ...]:
+    return tuple(sorted((Entry(o["path"], o["size"]) for o in found), key=lambda e: e.path))
 
 
 def open_store(place: str | Path, *, create: bool = False) -> Objects:
@@ -175,7 +214,7 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
         StoreError: no server answers at the address.
     """
     text = str(place)
-    if text.startswith(("http://", "https://")):
+    if text[:8].lower().startswith(("http://", "https://")):
         # Imported here: it is a store of objects itself.
         from circuit_atlas.storage_schema.http_objects import open_served
 

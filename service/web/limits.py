@@ -36,6 +36,7 @@ class Limits:
         threads: requests that compute at once; the others wait.
         waiting: requests that may wait; one more is told to come back (503).
         streams: raw objects that are sent at once; one more is told to come back.
+        listed: raw objects of one listing; of more it tells the folders.
         cache_bytes: answers kept, compressed ones included.
         digest_bytes: facts kept of the units of all layers.
         mask_bytes: circuits kept of all units of layers, as bits.
@@ -55,6 +56,7 @@ class Limits:
     threads: int = 4
     waiting: int = 256
     streams: int = 128
+    listed: int = 20_000
     cache_bytes: int = 64 * 2**20
     digest_bytes: int = 256 * 2**20
     mask_bytes: int = 256 * 2**20

@@ -16,7 +16,7 @@ from circuit_atlas.service.web.answers import digest
 from circuit_atlas.service.web.errors import BusyError, NotFoundError
 from circuit_atlas.storage_schema import paths
 from circuit_atlas.storage_schema.errors import StoreError
-from circuit_atlas.storage_schema.objects import Entry, Objects, in_words
+from circuit_atlas.storage_schema.objects import Below, Objects, in_words
 
 _CHUNK_BYTES = 2**20
 
@@ -46,10 +46,12 @@ class OpenObject:
 class Raw:
     """What may be read of a store as it is. Objects are streamed, not held."""
 
-    def __init__(self, objects: Objects, *, streams: int) -> None:
-        """`streams` objects are sent at once; one more is refused."""
+    def __init__(self, objects: Objects, *, streams: int, listed: int) -> None:
+        """`streams` objects are sent at once, one more is refused; `listed` at most are listed in
+        one answer."""
         self._objects = objects
         self._streams = streams
+        self._listed = listed
         self._open = 0
 
     async def open(self, path: str) -> OpenObject:
@@ -74,14 +76,20 @@ class Raw:
         if not paths.is_folder(folder) or not self._is_inside(folder):
             raise NotFoundError(f"an atlas has no folder {folder[:80]!r}")
 
-    def entries(self, folder: str) -> list[Entry]:
-        """Every object below a folder, by path."""
+    def below(self, folder: str) -> Below:
+        """The objects of an atlas below a folder, or, where these are too many for one answer,
+        those in it and its folders."""
         inside: dict[str, bool] = {}
-        return [
+        found = self._objects.below(folder, most=self._listed)
+        objects = (
             entry
-            for entry in self._objects.list(folder)
+            for entry in found.objects
             if paths.is_object(entry.path) and self._is_listed(entry.path, inside)
-        ]
+        )
+        folders = (
+            path for path in found.folders if paths.is_folder(path) and self._is_inside(path)
+        )
+        return Below(tuple(objects), tuple(folders))
 
     def names(self, folder: str) -> Sequence[str]:
         """Names in a folder: of folders and of objects of an atlas."""

@@ -42,9 +42,13 @@ class ObjectEntry(BaseModel):
 
 
 class Listing(BaseModel):
-    """Every object below a folder."""
+    """Every object below a folder, or the first step to them."""
 
     objects: list[ObjectEntry] = Field(description="By path.")
+    folders: list[str] = Field(
+        description="Where the objects below are too many for one answer: the folders to ask for "
+        "one by one, and `objects` are those in this folder itself. Else empty."
+    )
 
 
 class Names(BaseModel):
@@ -68,13 +72,13 @@ async def stored_object(request: Request, served: AtlasServed, path: ObjectPath)
 
 @router.get("/listing", response_model=Listing, responses=responses(413))
 async def whole_listing(request: Request, served: AtlasServed) -> Response:
-    """Every object of the atlas."""
+    """Every object of the atlas, or, of a large one, the folders to ask for."""
     return await served.answers.reply(request, lambda: _listing(served.raw, ""))
 
 
 @router.get("/listing/{prefix:path}", response_model=Listing, responses=responses(413))
 async def listing(request: Request, served: AtlasServed, prefix: Folder) -> Response:
-    """Every object below a folder."""
+    """Every object below a folder, or, where they are many, the folders in it to ask for."""
     return await served.answers.reply(request, lambda: _listing(served.raw, prefix))
 
 
@@ -98,9 +102,9 @@ def _names(raw: Raw, folder: str) -> Source:
 
 def _listing(raw: Raw, folder: str) -> Source:
     raw.check_folder(folder)
-    found = raw.entries(folder)
-    version = digest(*(f"{entry.path} {entry.size_bytes}" for entry in found))
-    body = json.dumps({"objects": [asdict(entry) for entry in found]}, separators=(",", ":"))
+    found = raw.below(folder)
+    body = json.dumps(asdict(found), separators=(",", ":"))
+    version = digest(body)
     return Source(version, lambda: Rendered(body.encode()))
 
 

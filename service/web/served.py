@@ -57,7 +57,7 @@ class Served:
         self.background = Background(self.work)
         self.views = Views(atlas, fresh_s=limits.fresh_s)
         self.pictures = Pictures(atlas)
-        self.raw = Raw(atlas.reader.objects, streams=limits.streams)
+        self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
         self.layerwide = LayerWide(atlas, self.background, limits)
         self.features = Features(atlas.reader.objects, fresh_s=limits.fresh_s)
         self._digests: Digests | None = None

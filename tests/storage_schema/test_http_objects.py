@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
 from circuit_atlas.service.web.app import create_app
+from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema import http_objects
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.http_objects import HttpObjects
@@ -53,6 +55,39 @@ def test_it_answers_as_the_store_does(address, local):
         found.get("layers/none/layer.json")
     assert verify(found) == ()
     assert pickle.loads(pickle.dumps(found)).list() == entries
+
+
+def test_a_listing_that_is_too_long_is_had_folder_by_folder(local):
+    entries = local.list()
+    assert len(entries) > 20
+    with served(create_app(local.place, limits=Limits(listed=3))) as address:
+        found = open_store(address)
+        assert found.list() == entries
+        for folder in {path.rpartition("/")[0] for path in (entry.path for entry in entries)}:
+            assert found.list(folder) == local.list(folder), folder
+        assert verify(found) == ()
+        answer = httpx.get(f"{address}/api/v1/listing").json()
+    assert [entry["path"] for entry in answer["objects"]] == [
+        entry.path for entry in entries if "/" not in entry.path
+    ]
+    assert answer["folders"] == [name for name in local.names() if "." not in name]
+
+
+@pytest.mark.parametrize(
+    "place", ["http://127.0.0.1:99999", "http://[::1", "http://exa mple", "HTTP://127.0.0.1:-1"]
+)
+def test_what_is_no_address_is_told_so(place):
+    with pytest.raises(NotAnAtlasError, match=r"is no address: .*; give the address"):
+        open_store(place)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>nothing here</html>", b'{"detail": "Not Found"}'])
+def test_another_server_at_the_address_is_not_an_empty_atlas(body):
+    with answering(sending(body, status=404)) as address:
+        found = HttpObjects(address)
+        for ask in (found.list, found.names, lambda: found.get("atlas.json")):
+            with pytest.raises(StoreError, match="is none of circuit-atlas': see what answers"):
+                ask()
 
 
 def test_an_address_may_end_with_a_slash_and_an_atlas_be_served_again(address, local):
@@ -176,7 +211,22 @@ def test_a_body_that_is_cut_is_no_answer(local):
             found.list("layers")
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"objects": [{}], "names": 3}', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b"null",
+        b'{"objects": [{}], "names": 3}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"objects": [{"path": 1, "size_bytes": 2}], "names": [null]}',
+        b'{"objects": [{"path": "a", "size_bytes": "b"}], "names": "abc"}',
+        b'{"objects": [], "folders": ["layers"], "names": {"a": 1}}',
+        b'{"objects": [], "folders": ["layers/"], "names": [1]}',
+        b'{"objects": [], "folders": ["elsewhere/a"], "names": [[]]}',
+    ],
+)
 def test_an_answer_that_is_none_of_ours(body):
     with answering(sending(body)) as address:
         found = HttpObjects(address)

@@ -111,6 +111,25 @@ def test_what_is_no_object_of_an_atlas_is_not_listed(guarded):
     assert "#" not in httpx.get(f"{guarded}/api/v1/listing").text
 
 
+def test_folders_of_a_listing_that_is_too_long_are_those_of_the_atlas(tmp_path, place):
+    inside = tmp_path / "atlas"
+    shutil.copytree(place, inside)
+    (tmp_path / "other").mkdir()
+    (inside / "layers" / "outside").symlink_to(tmp_path / "other")
+    (inside / ".hidden").mkdir()
+    (inside / ".hidden" / "secret.json").write_text("secret")
+    with served(create_app(inside, limits=Limits(listed=0))) as address:
+        root = httpx.get(f"{address}/api/v1/listing").json()
+        layers = httpx.get(f"{address}/api/v1/listing/layers").json()
+    assert root["folders"] == ["layers", "plans"]
+    assert [entry["path"] for entry in root["objects"]] == [
+        "atlas.json",
+        "images.json",
+        "images.parquet",
+    ]
+    assert layers == {"objects": [], "folders": ["layers/conv2", "layers/conv3"]}
+
+
 def test_an_object_is_what_lies_there(guarded, place):
     for path in ("atlas.json", "images.parquet", "layers/conv3/commits/0.json"):
         status, body, headers = raw(guarded, f"/api/v1/objects/{path}")
