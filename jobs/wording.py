@@ -11,8 +11,10 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def nearest(name: str, known: Iterable[str], *, what: str) -> str:
+def nearest(name: object, known: Iterable[str], *, what: str) -> str:
     """A clause to end a message with: the nearest of the known names, or all of them if few.
+
+    `name` is what was given, text or not.
 
     >>> nearest("sead", ["seed", "response"], what="keys")
     "did you mean 'seed'?"
@@ -22,7 +24,7 @@ def nearest(name: str, known: Iterable[str], *, what: str) -> str:
     "there is only 'seed'"
     """
     options = list(dict.fromkeys(known))
-    close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
+    close = difflib.get_close_matches(str(name), options, n=3, cutoff=0.6)
     if close:
         return f"did you mean {listed(close, last='or')}?"
     if not options:

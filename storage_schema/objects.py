@@ -270,4 +270,8 @@ def _is_url(text: str) -> bool:
 
 
 def _folder(text: str) -> Path:
-    return Path(text.removeprefix("file://")).expanduser()
+    folder = Path(text.removeprefix("file://"))
+    try:
+        return folder.expanduser()
+    except RuntimeError:  # of a user that there is none of: then it is the folder's name
+        return folder

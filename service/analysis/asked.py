@@ -75,6 +75,6 @@ def _of(atlas: Atlas, given: str | None, known: Sequence[str], what: str, severa
         return known[0]
     if given not in known:
         raise QueryError(
-            f"{atlas.place} has no {what} {given!r}: {nearest(str(given), known, what=several)}"
+            f"{atlas.place} has no {what} {given!r}: {nearest(given, known, what=several)}"
         )
     return given

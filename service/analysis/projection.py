@@ -25,7 +25,7 @@ def projection(unit: Unit, *, criterion: str | None, method: str) -> pa.Table:
     """See `Unit.projection`."""
     if method not in METHODS:
         raise QueryError(
-            f"there is no projection {method!r}: {nearest(str(method), METHODS, what='methods')}"
+            f"there is no projection {method!r}: {nearest(method, METHODS, what='methods')}"
         )
     atlas = unit.layer.atlas
     chosen = asked.image_criterion(atlas, criterion)

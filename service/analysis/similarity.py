@@ -66,9 +66,10 @@ class Similarity:
         Columns: unit; iou; shared, kernels of both. QueryError where `unit` has no circuit.
         """
         limit = asked.at_least(limit, 1, what="limit")
-        place = int(np.searchsorted(self.units, unit))
-        if place == len(self.units) or self.units[place] != unit:
-            raise QueryError(f"unit {unit} of {self.layer} has no circuit among these")
+        number = asked.whole(unit, what="unit")
+        place = int(np.searchsorted(self.units, number))
+        if place == len(self.units) or self.units[place] != number:
+            raise QueryError(f"unit {number} of {self.layer} has no circuit among these")
         iou = self.iou[place]
         order = np.argsort(-iou, kind="stable")
         best = order[order != place][:limit]

@@ -52,7 +52,7 @@ class Sought:
         if convolution not in names:
             raise QueryError(
                 f"layer {layer!r} has no convolution {convolution!r} upstream: "
-                + nearest(str(convolution), names, what="convolutions")
+                + nearest(convolution, names, what="convolutions")
             )
         ordinal = names.index(convolution)
         one = index.convolutions[ordinal]

@@ -36,13 +36,16 @@ class Diagram:
         `.png`: a picture; needs `circuit-atlas[diagram]`.
 
         Returns:
-            The path.
+            The path, `~` put in full.
 
         Raises:
-            QueryError: another ending, or what a PNG needs is not installed.
+            QueryError: another ending, no path at all, or what a PNG needs is not installed.
             WriteError: it cannot be written.
         """
-        target = Path(path)
+        try:
+            target = Path(path).expanduser()
+        except (TypeError, RuntimeError) as error:
+            raise QueryError(f"{path!r} is no path of a file: {error}") from None
         forms: dict[str, Callable[[], bytes]] = {
             ".svg": lambda: self.svg().encode(),
             ".html": lambda: self.html().encode(),
@@ -59,11 +62,14 @@ class Diagram:
         try:
             part.write_bytes(data)
             os.replace(part, target)
-        except OSError as error:
-            with suppress(OSError):
+        except (OSError, ValueError) as error:  # ValueError: a name that no system has
+            reason = getattr(error, "strerror", None) or error
+            raise WriteError(
+                f"{str(target)!r} cannot be written ({reason}): give another path"
+            ) from error
+        finally:
+            with suppress(OSError, ValueError):
                 part.unlink(missing_ok=True)
-            reason = error.strerror or str(error)
-            raise WriteError(f"{target} cannot be written ({reason}): give another path") from error
         return target
 
     def svg(self, *, features: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from circuit_atlas.service.analysis.asked import whole
 from circuit_atlas.storage_schema.errors import QueryError
 
 _TEXT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40">{}</svg>'
@@ -12,11 +13,12 @@ MOST_PIXELS = 12_000
 def png(svg: str, *, width: int) -> bytes:
     """The picture on white, `width` pixels wide.
 
-    QueryError where resvg_py is not installed, the width is out of range, or the machine has no
-    font: the text would be missing without a word.
+    QueryError where resvg_py is not installed, the width is no number in range, or the machine has
+    no font: the text would be missing without a word.
     """
-    if not 16 <= width <= MOST_PIXELS:
-        raise QueryError(f"width={width} is out of range: give 16 to {MOST_PIXELS} pixels")
+    pixels = whole(width, what="width")
+    if not 16 <= pixels <= MOST_PIXELS:
+        raise QueryError(f"width={pixels} is out of range: give 16 to {MOST_PIXELS} pixels")
     try:
         import resvg_py
     except ModuleNotFoundError:
@@ -31,4 +33,4 @@ def png(svg: str, *, width: int) -> bytes:
             "this machine has no font, so a PNG would have no text: install one (Debian: apt-get "
             "install fonts-dejavu-core), or save as .svg or .html"
         )
-    return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, background="#ffffff", dpi=96))
+    return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=pixels, background="#ffffff", dpi=96))

@@ -36,6 +36,21 @@ def test_an_unknown_layer_gets_the_nearest_names(atlas):
         atlas.layer("conv4")
 
 
+@pytest.mark.parametrize("given", [5, 0.5, b"conv3", ["conv3"]])
+def test_names_that_are_no_text_are_refused_as_others_are(atlas, given):
+    unit = atlas.layer("conv3").unit(0)
+    similarity = atlas.layer("conv3").similarity(by_convolution=True)
+    for ask in (
+        lambda: atlas.layer(given),
+        lambda: unit.circuit(keep=0.5, criterion=given),
+        lambda: unit.projection(method=given),
+        lambda: similarity.iou_of(given),
+        lambda: similarity.nearest(given),
+    ):
+        with pytest.raises(QueryError, match=r"no|5 of conv3 has no circuit"):
+            ask()
+
+
 def test_units_are_found_by_number_and_by_a_directions_name(atlas):
     layer = atlas.layer("conv2")
     assert layer.unit(np.int64(1)).number == 1

@@ -10,7 +10,7 @@ import pytest
 from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
-from circuit_atlas.storage_schema.objects import Entry, Objects, find_store, open_store
+from circuit_atlas.storage_schema.objects import Below, Entry, Objects, find_store, open_store
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -33,6 +33,21 @@ def test_put_get_list(empty):
     assert empty.names() == ("a", "ab.json")
     assert empty.names("a") == ("b.json",)
     assert (empty.exists("ab.json"), empty.exists("a"), empty.exists("b")) == (True, False, False)
+
+
+def test_below_a_folder_is_all_or_the_folders_in_it(empty):
+    for path in ("a/x/1", "a/x/2", "a/y", "b", "a.b"):
+        empty.put(path, b"")
+    assert empty.below(most=5) == Below(empty.list())
+    assert empty.below(most=4) == Below((Entry("a.b", 0), Entry("b", 0)), ("a",))
+    assert empty.below("a", most=2) == Below((Entry("a/y", 0),), ("a/x",))
+    assert empty.below("a/x", most=1) == Below((Entry("a/x/1", 0), Entry("a/x/2", 0)))
+    assert empty.below("none", most=0) == Below(())
+
+
+def test_a_home_that_there_is_not_is_a_folder_that_is_not_there():
+    with pytest.raises(NotAnAtlasError, match="nobody-of-that-name/x does not exist"):
+        open_store("~nobody-of-that-name/x")
 
 
 def test_a_missing_object_says_where(empty):

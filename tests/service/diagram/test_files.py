@@ -211,6 +211,32 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, diagram, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {"atlas", "x.svg"}
 
 
+@pytest.mark.parametrize("name", ["a\0b.svg", "\ud800.svg", "x.svg"])
+def test_nothing_is_left_where_a_name_cannot_be(tmp_path, diagram, name):
+    (tmp_path / "x.svg").mkdir()
+    with pytest.raises(WriteError, match=r"svg' cannot be written \(.*\): give another path"):
+        diagram.save(tmp_path / name)
+    assert {p.name for p in tmp_path.iterdir()} == {"atlas", "x.svg"}
+
+
+def test_a_path_may_start_at_home(tmp_path, diagram, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert diagram.save("~/y.svg") == tmp_path / "y.svg"
+    assert (tmp_path / "y.svg").exists()
+
+
+@pytest.mark.parametrize("path", [None, 5, b"x.svg", "~nobody-of-that-name/x.svg"])
+def test_what_is_no_path_is_refused(diagram, path):
+    with pytest.raises(QueryError, match="is no path of a file"):
+        diagram.save(path)
+
+
+@pytest.mark.parametrize("width", [None, 99.5, "wide", 15, 12_001])
+def test_the_width_of_a_picture_is_in_bounds(diagram, width):
+    with pytest.raises(QueryError, match=r"width=.*(no whole number|give 16 to 12000)"):
+        diagram.png(width=width)
+
+
 def test_the_picture_shows_lines_text_and_crops(tmp_path):
     pytest.importorskip("resvg_py")
     unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
