@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.service import feature_status
+from circuit_atlas.service.analysis.asked import whole
 from circuit_atlas.service.analysis.finding import search
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import KEEP
@@ -126,7 +127,7 @@ class Atlas:
         count, units of a layer or images of a label, null for the others.
 
         Raises:
-            QueryError: `text` is longer than 200 characters, or `limit` no number from 1 up.
+            QueryError: `text` is longer than 256 characters, or `limit` no number from 1 up.
         """
         return search(self, text, limit=limit)
 
@@ -165,11 +166,12 @@ class Atlas:
                 f"no layer of {self.place} has a convolution {convolution!r} upstream: "
                 + nearest(convolution, upstream, what="convolutions")
             )
-        if not 0 <= channel < upstream[convolution]:
+        number = whole(channel, what="channel")
+        if not 0 <= number < upstream[convolution]:
             raise QueryError(
-                f"{convolution} has no channel {channel}: it has {upstream[convolution]}, from 0"
+                f"{convolution} has no channel {number}: it has {upstream[convolution]}, from 0"
             )
-        records = self.reader.feature_images(convolution, channel)
+        records = self.reader.feature_images(convolution, number)
         return tuple(FeatureImage(record, self.reader) for record in records)
 
     def status(self) -> pa.Table:
@@ -401,8 +403,9 @@ class Layer:
         keep: float = 0.1,
         criterion: str | None = None,
     ) -> pa.Table:
-        """Which units' circuits hold kernels of a convolution: all its kernels, those that make
-        output channel `out`, those that read input channel `channel`, or the one of both.
+        """Which units' circuits hold kernels of a convolution: any of its kernels where neither
+        `out` nor `channel` is given, of those that make output channel `out`, of those that read
+        input channel `channel`, or the one of both.
 
         One row a unit whose circuit holds any, the largest share first, then most kernels, then by
         number. Columns: unit; name; kernels, how many of these it holds; share, of the sum of the
@@ -411,8 +414,9 @@ class Layer:
 
         Args:
             convolution: its name on the layer's kernel axis.
-            out: output channel.
-            channel: input channel, over all channels of the convolution's input.
+            out: output channel; any where not given.
+            channel: input channel, over all channels of the convolution's input; any where not
+                given.
             keep: the fraction that all circuits keep.
             criterion: the score that chose them; the atlas' first where not given.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from circuit_atlas.service.saved_file import path_of, write_whole
 from circuit_atlas.storage_schema.features import FeatureRecord
 from circuit_atlas.storage_schema.reader import Reader
 
@@ -31,9 +32,19 @@ class FeatureImage:
         """The picture; CorruptError where it is missing or altered."""
         return self._reader.feature_picture(self.record)
 
-    def save(self, path: str | Path) -> None:
-        """Write the PNG into a file, or over one."""
-        Path(path).write_bytes(self.png)
+    def save(self, path: str | Path) -> Path:
+        """Write the PNG into a file, or over one, whole or not at all.
+
+        Returns:
+            The path, `~` put in full.
+
+        Raises:
+            QueryError: it is no path.
+            WriteError: it cannot be written.
+        """
+        target = path_of(path)
+        write_whole(target, self.png)
+        return target
 
     def __repr__(self) -> str:
         one = self.record

@@ -46,7 +46,7 @@ PATHS: tuple[tuple[str, str], ...] = (
     ),
 )
 
-_RECORD = re.compile(rf"{FEATURES}/[^/]+/(\d+)/([^/]+)\.json")
+_RECORD = re.compile(rf"{FEATURES}/([^/]+)/(\d+)/([^/]+)\.json")
 _PLAN = re.compile(rf"{FEATURES}/plans/[0-9a-f]{{64}}\.json")
 _FAILURE = re.compile(rf"{FEATURES}/[^/]+/failures/(\d+)\.(\d+)\.json")
 
@@ -168,9 +168,13 @@ def picture_path(layer: str, unit: int, variant: str, attempt: int) -> str:
 
 
 def recorded(path: str) -> tuple[int, str] | None:
-    """Unit and variant of the record at `path`, or None where it is no record of a picture."""
+    """Unit and variant of the record at `path`, or None where it is no record of a picture, nor
+    where an atlas would have it at another path: systems leave files of their own in folders."""
     found = _RECORD.fullmatch(path)
-    return (int(found[1]), layout.unescape(found[2])) if found else None
+    if found is None:
+        return None
+    layer, unit, variant = layout.unescape(found[1]), int(found[2]), layout.unescape(found[3])
+    return (unit, variant) if record_path(layer, unit, variant) == path else None
 
 
 def failed_unit(path: str) -> int | None:

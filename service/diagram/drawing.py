@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 
 from circuit_atlas.jobs.wording import listed
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.pictures import Pictures
-from circuit_atlas.storage_schema.errors import QueryError, WriteError
+from circuit_atlas.service.saved_file import path_of, write_whole
+from circuit_atlas.storage_schema.errors import QueryError
 
 ENDINGS = (".svg", ".html", ".png")
 _NOTEBOOK_HEIGHT = 680  # CSS pixels: controls, drawing and the lines under it
@@ -42,10 +40,7 @@ class Diagram:
             QueryError: another ending, no path at all, or what a PNG needs is not installed.
             WriteError: it cannot be written.
         """
-        try:
-            target = Path(path).expanduser()
-        except (TypeError, RuntimeError) as error:
-            raise QueryError(f"{path!r} is no path of a file: {error}") from None
+        target = path_of(path)
         forms: dict[str, Callable[[], bytes]] = {
             ".svg": lambda: self.svg().encode(),
             ".html": lambda: self.html().encode(),
@@ -57,19 +52,7 @@ class Diagram:
                 f"{target.name!r} is no kind of file that a diagram is saved as: end its name with "
                 + listed(ENDINGS, last="or")
             )
-        data = form()
-        part = target.with_name(f".circuit-atlas.{secrets.token_hex(8)}")
-        try:
-            part.write_bytes(data)
-            os.replace(part, target)
-        except (OSError, ValueError) as error:  # ValueError: a name that no system has
-            reason = getattr(error, "strerror", None) or error
-            raise WriteError(
-                f"{str(target)!r} cannot be written ({reason}): give another path"
-            ) from error
-        finally:
-            with suppress(OSError, ValueError):
-                part.unlink(missing_ok=True)
+        write_whole(target, form())
         return target
 
     def svg(self, *, features: bool = False) -> str:

@@ -9,7 +9,7 @@ import pytest
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.service import Atlas, demo, exits
 from circuit_atlas.service.cli import main
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import QueryError, WriteError
 
 LAYER = "features.3.squeeze"
 SPEC = """
@@ -65,8 +65,13 @@ def test_features_of_what_is_built(spec, capsys, tmp_path):
         "positive.actgrad.0.3",
         "negative.actgrad.0.3",
     ]
-    images[0].save(tmp_path / "own.png")
+    assert images[0].save(tmp_path / "own.png") == tmp_path / "own.png"
     assert (tmp_path / "own.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(WriteError, match=r"cannot be written \(No such file"):
+        images[0].save(tmp_path / "missing" / "own.png")
+    for channel in (None, 1.5, "1"):
+        with pytest.raises(QueryError, match=r"channel=.* is no whole number"):
+            atlas.feature_images("features.0", channel)
     assert main(features[:-1]) == 0
     assert "units: 1 stored before" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "atlas")]) == 0

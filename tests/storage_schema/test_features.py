@@ -17,6 +17,7 @@ from circuit_atlas.storage_schema.features import (
     FeatureRecord,
     FeatureWriter,
     Sign,
+    folder,
     variant_name,
 )
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -110,6 +111,17 @@ def test_what_is_stored_is_read_and_whole(reader):
     assert one.circuit.images == (4, 7)
     assert reader.feature_picture(one) == b"png of positive.actgrad.0.1.group2"
     assert verify(reader.objects) == ()
+
+
+@pytest.mark.parametrize(
+    "stray",
+    ["3/._positive.json", "3/\u00e9.json", "3/=FF.json", "3/a copy.json", "03/positive.json"],
+)
+def test_what_others_left_beside_pictures_is_no_picture(reader, stray):
+    one = FeatureWriter(reader.objects).commit(made(), b"png")
+    reader.objects.put(f"{folder(LAYER)}/{stray}", b"{}")
+    assert reader.feature_images(LAYER, 3) == (one,)
+    assert reader.feature_variants(LAYER) == {3: ("positive",)}
 
 
 def test_what_is_not_there(reader):
