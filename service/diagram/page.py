@@ -8,12 +8,14 @@ from html import escape
 from importlib.resources import files
 
 from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.modules import join
 from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
 from circuit_atlas.service.display import size
 
 MOST_FEATURES = 300
 """Feature images in one page, at most: some 5 MB."""
 _THREADS = 8
+_VIEWER = files("circuit_atlas.service") / "viewer"
 
 _START = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -56,7 +58,7 @@ def page(content: Content, pictures: Pictures) -> str:
         _name(content, node): data_url(png, "png") for node, png in zip(shown, pngs, strict=True)
     }
     held = json.dumps({"images": images, "features": features}, separators=(",", ":"))
-    renderer = _viewer("diagram.js")
+    renderer = join(_VIEWER, "diagram/diagram.js", names=("Diagram",))
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -81,7 +83,7 @@ def page(content: Content, pictures: Pictures) -> str:
 
 
 def _viewer(name: str) -> str:
-    return files("circuit_atlas.service").joinpath("viewer", name).read_text(encoding="utf-8")
+    return _VIEWER.joinpath(name).read_text(encoding="utf-8")
 
 
 def _inert(text: str) -> str:

@@ -1,0 +1,108 @@
+"""Modules of the viewer as one script, for a page that can ask for no files.
+
+A small part of what JavaScript calls modules is known here, and all else is refused: imports of
+names from other files, at the head of a file, and exports of classes, functions and constants
+where these are declared. Each module stays a scope of its own, so that two may use one name.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+
+_NAME = re.compile(r"[A-Za-z_$][\w$]*")
+_IMPORT = re.compile(r'import \{([^{}]*)\} from "(\.{1,2}/[^"]+)";\n')
+_EXPORT = re.compile(
+    rf"^export (?=(?:class|function|async function|const) ({_NAME.pattern})\b)", re.M
+)
+_COMMENT = re.compile(r"\s+|/\*.*?\*/|//[^\n]*\n", re.S)
+_UNKNOWN = re.compile(
+    r"^[ \t]*(?:import|export)\b.*|\bimport\s*[(.].*|</script.*|<!--.*", re.M | re.I
+)
+_PAGE = "the page"
+
+
+@dataclass(frozen=True)
+class _Module:
+    path: str
+    imports: tuple[tuple[tuple[str, ...], str], ...]
+    exports: tuple[str, ...]
+    body: str
+
+
+def join(folder: Traversable, entry: str, *, names: tuple[str, ...]) -> str:
+    """One script that has `names` of the module `entry` in `folder`, and needs no other file.
+
+    ValueError, at once, where a module holds what is not known here, is not there, or is part of a
+    circle.
+    """
+    found: dict[str, _Module] = {}
+    _collect(folder, entry, found, above=())
+    scopes = [_scope(module, found) for module in found.values()]
+    return "\n".join(["const modules = {};", *scopes, _taken(found, names, entry, _PAGE), ""])
+
+
+def _collect(
+    folder: Traversable, path: str, found: dict[str, _Module], *, above: tuple[str, ...]
+) -> None:
+    """Adds a module to `found` after all that it imports, the order in which browsers run them."""
+    if path in above:
+        raise ValueError(f"{' imports '.join((*above, path))}: modules in a circle are not joined")
+    if path in found:
+        return
+    module = _module(folder, path, of=above[-1] if above else _PAGE)
+    for _, other in module.imports:
+        _collect(folder, other, found, above=(*above, path))
+    found[path] = module
+
+
+def _module(folder: Traversable, path: str, *, of: str) -> _Module:
+    file = folder.joinpath(*path.split("/"))
+    if path.startswith("..") or not file.is_file():
+        raise ValueError(f"{of} imports {path}, and there is no such file among the modules")
+    text = file.read_text(encoding="utf-8")
+    imports = []
+    place = 0
+    while True:
+        if (comment := _COMMENT.match(text, place)) is not None:
+            place = comment.end()
+        elif (imported := _IMPORT.match(text, place)) is not None:
+            names = tuple(name.strip() for name in imported[1].rstrip(", \n").split(","))
+            _only_names(names, path, imported[0])
+            imports.append((names, posixpath.normpath(posixpath.join(path, "..", imported[2]))))
+            place = imported.end()
+        else:
+            break
+    rest = text[place:]
+    body = _EXPORT.sub("", rest)
+    if (unknown := _UNKNOWN.search(body)) is not None:
+        raise ValueError(f"{path} has {unknown[0].strip()!r}, and it is not known how to join that")
+    return _Module(path, tuple(imports), tuple(_EXPORT.findall(rest)), body)
+
+
+def _only_names(names: tuple[str, ...], path: str, statement: str) -> None:
+    for name in names:
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(f"{path} has {statement.strip()!r}: {name!r} is not a plain name")
+
+
+def _scope(module: _Module, found: dict[str, _Module]) -> str:
+    heads = [_taken(found, names, other, module.path) for names, other in module.imports]
+    return "\n".join(
+        [
+            f'modules["{module.path}"] = (() => {{',
+            *heads,
+            module.body.rstrip("\n"),
+            f"return {{ {', '.join(module.exports)} }};",
+            "})();",
+        ]
+    )
+
+
+def _taken(found: dict[str, _Module], names: tuple[str, ...], path: str, of: str) -> str:
+    missing = [name for name in names if name not in found[path].exports]
+    if missing:
+        raise ValueError(f"{of} imports {', '.join(missing)}, which {path} does not export")
+    return f'const {{ {", ".join(names)} }} = modules["{path}"];'

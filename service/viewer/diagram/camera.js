@@ -1,0 +1,111 @@
+/** Which part of the drawing lies where on the stage. */
+
+const LEAST = 0.01;
+const MOST = 12;
+const FITTED = 2.2; // pixels a point at most where all is shown
+
+/** Points are of the drawing, places are pixels from the stage's upper left corner. */
+export class Camera {
+  #extent;
+  #onMove;
+  #view = { k: 1, x: 0, y: 0 };
+  #size = { width: 0, height: 0, ratio: 1 };
+  #fitted = true;
+
+  /**
+   * @param {{width: number, height: number}} extent of the drawing, in points.
+   * @param {() => void} onMove the reader moved it.
+   */
+  constructor({ width, height }, onMove) {
+    this.#extent = { width, height };
+    this.#onMove = onMove;
+  }
+
+  /** `k` pixels a point, and the point in the middle. */
+  get view() {
+    return this.#view;
+  }
+
+  /** Of the stage in pixels of the page; `ratio` of the screen's pixels to one of them. */
+  get size() {
+    return this.#size;
+  }
+
+  /** The view as a state holds it. */
+  get text() {
+    const round = (value) => Number(value.toPrecision(5));
+    return [this.#view.k, this.#view.x, this.#view.y].map(round).join(",");
+  }
+
+  /** Takes the stage's size; whether it is another one. */
+  resize(size) {
+    const old = this.#size;
+    if (old.width === size.width && old.height === size.height && old.ratio === size.ratio) {
+      return false;
+    }
+    this.#size = size;
+    if (this.#fitted) this.#fit();
+    return true;
+  }
+
+  /** A view that was kept, or all of the drawing, as large as fits. */
+  show(view) {
+    this.#fitted = !view;
+    if (view) this.#view = view;
+    else this.#fit();
+  }
+
+  #fit() {
+    const { width, height } = this.#size;
+    const across = width / Math.max(1, this.#extent.width);
+    const down = height / Math.max(1, this.#extent.height);
+    const k = Math.max(Math.min(across, down, FITTED), 0.001);
+    this.#view = { k, x: this.#extent.width / 2, y: this.#extent.height / 2 };
+  }
+
+  /** Nearer or farther; what lies at a place stays there. */
+  zoomBy(factor, sx = this.#size.width / 2, sy = this.#size.height / 2) {
+    const [x, y] = this.toPoint(sx, sy);
+    const k = Math.min(MOST, Math.max(LEAST, this.#view.k * factor));
+    this.#move(k, x - (sx - this.#size.width / 2) / k, y - (sy - this.#size.height / 2) / k);
+  }
+
+  /** Moves the drawing along by that many pixels. */
+  panBy(dx, dy) {
+    const { k, x, y } = this.#view;
+    this.#move(k, x - dx / k, y - dy / k);
+  }
+
+  /** Brings a point into the middle. */
+  centre(x, y) {
+    this.#move(this.#view.k, x, y);
+  }
+
+  #move(k, x, y) {
+    this.#fitted = false;
+    this.#view = {
+      k,
+      x: Math.min(this.#extent.width, Math.max(0, x)),
+      y: Math.min(this.#extent.height, Math.max(0, y)),
+    };
+    this.#onMove();
+  }
+
+  toPlace(x, y) {
+    const { k, x: cx, y: cy } = this.#view;
+    return [(x - cx) * k + this.#size.width / 2, (y - cy) * k + this.#size.height / 2];
+  }
+
+  toPoint(sx, sy) {
+    const { k, x, y } = this.#view;
+    return [(sx - this.#size.width / 2) / k + x, (sy - this.#size.height / 2) / k + y];
+  }
+
+  /** The points in sight as [left, right, top, bottom], with a `margin` in shares of the stage. */
+  seen(margin = 0) {
+    const { k, x, y } = this.#view;
+    const across = (this.#size.width * (0.5 + margin)) / k;
+    const down = (this.#size.height * (0.5 + margin)) / k;
+    return [x - across, x + across, y - down, y + down];
+  }
+}

@@ -1,0 +1,54 @@
+/** What the pointer or the keyboard is on, on a canvas above the drawing, with its own lines. */
+
+export class Overlay {
+  #graph;
+  #shown;
+  #measures;
+  #colours;
+  #parts;
+
+  /** @param {object} of `parts`: what draws lines, nodes and weights. */
+  constructor({ graph, shown, measures, colours, parts }) {
+    this.#graph = graph;
+    this.#shown = shown;
+    this.#measures = measures;
+    this.#colours = colours;
+    this.#parts = parts;
+  }
+
+  /** Draws around the middle of the stage. */
+  draw(context, camera, { item, hovered }) {
+    if (!item) return;
+    if (hovered) this.#drawAround(context, camera, item);
+    context.strokeStyle = this.#colours.get("accent");
+    context.lineWidth = 2.5;
+    if (item.node !== undefined) this.#frame(context, camera.view, item.node);
+    else if (!hovered) {
+      context.beginPath();
+      this.#parts.lines.trace(context, camera.view, item.edge);
+      context.stroke();
+    }
+  }
+
+  #drawAround(context, camera, item) {
+    const { view } = camera;
+    const { lines, nodes, weights } = this.#parts;
+    const around = this.#shown.around(item);
+    lines.strokeWires(context, view, around.wires, "ink-3");
+    for (const look of lines.byLook(around.edges)) {
+      lines.stroke(context, view, look.edges, look, around.edges.length / 4);
+    }
+    for (const node of around.nodes) nodes.draw(context, view, node, camera.size.ratio);
+    weights.draw(context, view, around.edges, camera.seen(), "always");
+  }
+
+  #frame(context, view, node) {
+    const high = Math.max(6, this.#measures.size(node) * view.k) + 5;
+    const wide = Math.max(6, 2 * this.#measures.half(node) * view.k) + 5;
+    const x = (this.#graph.x[node] - view.x) * view.k;
+    const y = (this.#graph.y[node] - view.y) * view.k;
+    context.beginPath();
+    context.roundRect(x - wide / 2, y - high / 2, wide, high, 4);
+    context.stroke();
+  }
+}

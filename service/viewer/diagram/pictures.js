@@ -1,0 +1,107 @@
+/** The crops and feature images of nodes, loaded as they are wanted. */
+
+const CELL = 64; // pixels of a thumbnail's side
+const ACROSS = 16;
+const SHEET = ACROSS * ACROSS;
+
+/** A picture is [image, [x, y, width, height] of it], as `drawImage` takes them. */
+export class Pictures {
+  #graph;
+  #pictureUrl;
+  #featureUrl;
+  #onLoad;
+  #images = new Map();
+  #thumbs = new Map();
+  #sheets = [];
+
+  /**
+   * @param {Graph} graph
+   * @param {object} from
+   * @param {(image) => string} [from.pictureUrl]
+   * @param {(node) => string} [from.featureUrl]
+   * @param {() => void} from.onLoad one more picture is there.
+   */
+  constructor(graph, { pictureUrl, featureUrl, onLoad }) {
+    this.#graph = graph;
+    this.#pictureUrl = pictureUrl;
+    this.#featureUrl = featureUrl;
+    this.#onLoad = onLoad;
+  }
+
+  /** Draws a node's picture, where it is there, into a square of `size` pixels. */
+  draw(context, node, { kind, x, y, size, ratio }) {
+    const picture = this.#sized(node, kind, size * ratio);
+    if (picture) context.drawImage(picture[0], ...picture[1], x, y, size, size);
+  }
+
+  /** Small and ready where it is drawn small: scaling a photo for each node takes long. */
+  #sized(node, kind, pixels) {
+    const feature = kind === "features" ? this.feature(node) : null;
+    const source = feature ?? this.crop(node, 0);
+    if (!source || pixels > CELL * 1.1) return source;
+    const key = `${feature ? "feature" : "crop"} ${node}`;
+    if (!this.#thumbs.has(key)) this.#thumbs.set(key, this.#shrunk(source));
+    return this.#thumbs.get(key);
+  }
+
+  #shrunk(source) {
+    const count = this.#thumbs.size;
+    const sheet = Math.floor(count / SHEET);
+    if (!this.#sheets[sheet]) {
+      const canvas = document.createElement("canvas");
+      canvas.width = ACROSS * CELL;
+      canvas.height = ACROSS * CELL;
+      this.#sheets[sheet] = canvas;
+    }
+    const at = [(count % ACROSS) * CELL, (Math.floor(count / ACROSS) % ACROSS) * CELL];
+    const context = this.#sheets[sheet].getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(source[0], ...source[1], ...at, CELL, CELL);
+    return [this.#sheets[sheet], [...at, CELL, CELL]];
+  }
+
+  feature(node) {
+    if (!this.#graph.data.nodes.feature[node] || !this.#featureUrl) return null;
+    const url = () => this.#featureUrl(this.#graph.describe({ node }));
+    const image = this.#load(`feature ${node}`, url);
+    return image && [image, [0, 0, image.naturalWidth, image.naturalHeight]];
+  }
+
+  /** The crop of that place, the best first: square, at least a twelfth of the picture's width. */
+  crop(node, place) {
+    const crop = this.#graph.data.nodes.crops[node][place];
+    if (!crop || !this.#pictureUrl) return null;
+    const image = this.#load(`picture ${crop[0]}`, () => this.#pictureUrl(crop[0]));
+    return image && [image, this.#box(crop)];
+  }
+
+  #box([, top, left, bottom, right]) {
+    const { input_width: width, input_height: height } = this.#graph.data;
+    const least = Math.min(width, height) / 12;
+    const side = Math.min(
+      Math.min(width, height),
+      Math.max(least, Math.max(bottom - top, right - left) * 1.08),
+    );
+    const x = Math.min(width - side, Math.max(0, (left + right - side) / 2));
+    const y = Math.min(height - side, Math.max(0, (top + bottom - side) / 2));
+    return [x, y, side, side];
+  }
+
+  #load(key, address) {
+    if (!this.#images.has(key)) {
+      const held = { image: new Image(), ready: false };
+      this.#images.set(key, held);
+      const url = address();
+      if (url) {
+        held.image.decoding = "async";
+        held.image.onload = () => {
+          held.ready = true;
+          this.#onLoad();
+        };
+        held.image.src = url;
+      }
+    }
+    const { image, ready } = this.#images.get(key);
+    return ready ? image : null;
+  }
+}

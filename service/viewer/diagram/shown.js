@@ -1,0 +1,160 @@
+/** Which lines and nodes are drawn: of the kept fraction, not hidden, and on what is isolated. */
+
+/** The sides of two circuits as `edges.side` numbers them. */
+export const SIDES = ["shared", "left", "right"];
+const SIGNS = ["inhibition", "unknown", "excitation"];
+
+export class Shown {
+  #graph;
+  #visible;
+  #count = 0;
+  #rung = 0;
+  #isolated = null;
+
+  constructor(graph) {
+    this.#graph = graph;
+    this.#visible = new Uint8Array(graph.start.length);
+  }
+
+  /** Kernels of the fraction that are not hidden. */
+  get count() {
+    return this.#count;
+  }
+
+  /** Whether only the paths of one item are drawn. */
+  get isolating() {
+    return this.#isolated !== null;
+  }
+
+  /** Kernels on the isolated item's paths. */
+  get isolated() {
+    return this.#isolated?.kernels ?? 0;
+  }
+
+  /** Kernels to draw, those out of sight too. */
+  get work() {
+    return this.#isolated ? this.#isolated.kernels : this.#count;
+  }
+
+  /**
+   * Takes the lines of a rung, but for hidden parts.
+   *
+   * @param {number} rung
+   * @param {Set<string>} hidden sides of two circuits, or signs of one.
+   */
+  filter(rung, hidden) {
+    const graph = this.#graph;
+    const bit = 1 << rung;
+    const hide = (graph.twoSides ? SIDES : SIGNS).map((part) => hidden.has(part));
+    this.#rung = rung;
+    this.#count = 0;
+    for (let line = 0; line < graph.start.length; line += 1) {
+      let on = (graph.rungs[line] & bit) !== 0;
+      if (on && line < graph.edgeCount) {
+        on = !hide[graph.twoSides ? graph.side[line] : graph.sign[line] + 1];
+        if (on) this.#count += 1;
+      }
+      this.#visible[line] = on ? 1 : 0;
+    }
+  }
+
+  /** Only what is up or down the paths of an item stays; null: all of it. */
+  isolate(item) {
+    const graph = this.#graph;
+    this.#isolated = null;
+    if (!item) return;
+    const lines = new Uint8Array(graph.start.length);
+    const points = new Uint8Array(graph.x.length);
+    const walk = (first, list, ends) => {
+      const queue = [first];
+      const seen = new Uint8Array(graph.x.length);
+      seen[first] = 1;
+      while (queue.length) {
+        const point = queue.pop();
+        points[point] = 1;
+        for (const line of list(point)) {
+          if (!this.#visible[line]) continue;
+          lines[line] = 1;
+          if (!seen[ends[line]]) {
+            seen[ends[line]] = 1;
+            queue.push(ends[line]);
+          }
+        }
+      }
+    };
+    if (item.node !== undefined) {
+      walk(item.node, graph.out, graph.end);
+      walk(item.node, graph.into, graph.start);
+    } else {
+      lines[item.edge] = this.#visible[item.edge];
+      walk(graph.end[item.edge], graph.out, graph.end);
+      walk(graph.start[item.edge], graph.into, graph.start);
+    }
+    let kernels = 0;
+    for (let e = 0; e < graph.edgeCount; e += 1) kernels += lines[e];
+    this.#isolated = { lines, points, kernels };
+  }
+
+  /** Whether a line is of the fraction and not hidden. */
+  visible(line) {
+    return this.#visible[line] === 1;
+  }
+
+  drawn(line) {
+    return this.#visible[line] === 1 && (!this.#isolated || this.#isolated.lines[line] === 1);
+  }
+
+  /** 2 where a node is drawn, 1 where it is only hinted at, 0 where it is not there. */
+  level(node) {
+    if (!(this.#graph.nodeRungs[node] & (1 << this.#rung))) return 0;
+    return this.#isolated && !this.#isolated.points[node] ? 1 : 2;
+  }
+
+  /** The nodes that are drawn, in the order of the document. */
+  nodes() {
+    return [...Array(this.#graph.nodeCount).keys()].filter((node) => this.level(node) === 2);
+  }
+
+  /** An item's own lines and nodes, over joints and bends up to the next channels. */
+  around(item) {
+    const graph = this.#graph;
+    const edges = new Set();
+    const wires = new Set();
+    const nodes = new Set();
+    const walk = (point, list, ends) => {
+      if (point < graph.nodeCount) nodes.add(point);
+      for (const line of list(point)) {
+        if (!this.drawn(line)) continue;
+        if (line < graph.edgeCount) {
+          edges.add(line);
+          if (list === graph.out) nodes.add(ends[line]);
+          else back(graph.start[line]);
+        } else if (!wires.has(line)) {
+          wires.add(line);
+          walk(ends[line], list, ends);
+        }
+      }
+    };
+    const back = (point) => {
+      if (point < graph.nodeCount) {
+        nodes.add(point);
+        if (!graph.isJoint(point)) return;
+      }
+      for (const line of graph.into(point)) {
+        if (line >= graph.edgeCount && this.drawn(line) && !wires.has(line)) {
+          wires.add(line);
+          back(graph.start[line]);
+        }
+      }
+    };
+    if (item.node !== undefined) {
+      walk(item.node, graph.out, graph.end);
+      walk(item.node, graph.into, graph.start);
+    } else {
+      edges.add(item.edge);
+      nodes.add(graph.end[item.edge]);
+      back(graph.start[item.edge]);
+    }
+    return { edges: [...edges], wires: [...wires], nodes };
+  }
+}
