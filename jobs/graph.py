@@ -28,6 +28,10 @@ Replaced = Mapping[str, Kernels]
 # Of the largest output: a GPU may compute with ten bits of mantissa, and choose other ways for a
 # batch of another size.
 _ROUNDING = 1e-2
+# A trace has a view wherever one was possible. Here maps lie with their channels last, and one that
+# folds channels into positions is not.
+_VIEWS = frozenset(("view", "_unsafe_view"))
+_RESHAPE = torch.ops.aten.reshape.default
 
 
 @dataclass(frozen=True)
@@ -343,7 +347,7 @@ class _Cutter:
         step = Step(
             name=node.name,
             op=op,
-            call=source.target,
+            call=_RESHAPE if op in _VIEWS else source.target,
             args=args,
             kwargs=_bind(source.kwargs, self._constants),
             inputs=inputs,
