@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from circuit_atlas.jobs.contrast import Grouped
-from circuit_atlas.jobs.groups import Groups
+from circuit_atlas.jobs.contrast import Grouped, group_top_images
+from circuit_atlas.jobs.groups import Groups, group_images
 from circuit_atlas.jobs.plan import Task
 from circuit_atlas.jobs.prune import keep_best
 from circuit_atlas.jobs.spec import BuildSpec
 from circuit_atlas.jobs.trials import Trial
 from circuit_atlas.jobs.worker import WorkerJob
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.quantise import dequantise, quantise
 from circuit_atlas.storage_schema.reader import Reader
 from tests.jobs.builds import lay_out
 
@@ -146,6 +147,36 @@ def test_rows_name_images_by_their_ids_and_not_by_their_places(reader):
     assert [(r.image, r.inside, r.response, r.full) for r in rows[:3]] == [
         (11, True, 2, 1), (13, True, 4, 2), (15, False, 6, 3),
     ]  # fmt: skip
+
+
+def test_groups_and_their_circuits_are_those_of_the_scores_as_stored(reader):
+    """Two groups of images by two sets of kernels. In each, a kernel has a score larger than that
+    of the one before it by less than what two codes are apart: as stored they tie, and the first
+    is kept."""
+    generator = np.random.default_rng(0)
+    scores = 0.01 * generator.random((8, 40), dtype=np.float32)
+    scores[:4, 10:20] += 1 + generator.random((4, 10), dtype=np.float32)
+    scores[4:, 20:30] += 1 + generator.random((4, 10), dtype=np.float32)
+    for rows, kernel in ((slice(0, 4), 10), (slice(4, 8), 20)):
+        scores[rows, kernel] = 4
+        scores[rows, kernel + 1 : kernel + 3] = [3, 3 * (1 + 1e-5)]
+    stored = dequantise(*quantise(scores))
+    assert (stored[:4, 11] == stored[:4, 12]).all()
+    assert (scores[:4, 11] < scores[:4, 12]).all()
+    full = np.zeros((8, 2, 2), dtype=np.float32)
+    found = group_top_images(
+        "actgrad", scores, number=0, full=full, top=range(8), header=reader.header
+    )
+    as_read = group_images(stored)
+    assert found.groups.labels.tolist() == as_read.labels.tolist() == [0] * 4 + [1] * 4
+    # A client that groups the stored scores finds this very number.
+    assert found.groups.silhouette == as_read.silhouette != group_images(scores).silhouette
+    assert reader.header.fractions == (1.0, 0.5, 0.05)
+    for group, trial in found.trials:
+        first = 10 + 10 * group
+        assert np.flatnonzero(trial.masks[2]).tolist() == [first, first + 1]
+        mean = stored[as_read.labels == group].astype(np.float64).mean(axis=0)
+        np.testing.assert_array_equal(trial.masks[1], keep_best(mean, 20))
 
 
 def test_one_group_has_no_contrast(reader):

@@ -11,7 +11,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits import pruned
-from circuit_atlas.jobs.feature_image import Made, Recipe, make_pictures, read_picture, seed_of
+from circuit_atlas.jobs.feature_image import (
+    Canvas,
+    Made,
+    Normalisation,
+    Recipe,
+    make_pictures,
+    read_picture,
+    seed_of,
+)
 from circuit_atlas.jobs.feature_objective import Objective, through, whole
 from circuit_atlas.jobs.graph import ModelGraph
 from circuit_atlas.jobs.layer import Layer, open_layer
@@ -140,6 +148,48 @@ def test_the_picture_is_stored_as_it_was_judged(layer):
     expected = (pixels / 255 - IMAGENET_MEAN) / IMAGENET_STD
     found = read_picture(made.png, RECIPE, CPU)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_every_look_is_shifted_turned_and_of_another_size():
+    """Of a picture that stays as it started: what is seen at its middle has been shifted, and to
+    both sides of it what a turn and a change of size did shows too."""
+    height, width, reach = 128, 160, 22
+    recipe = Recipe((height, width), 24, 0.1, IMAGENET_MEAN, IMAGENET_STD)
+    looks: list[np.ndarray] = []
+
+    def gradient(pictures: Tensor) -> Tensor:
+        looks.append(pictures[0].numpy().copy())
+        return torch.zeros_like(pictures)
+
+    make_pictures(gradient, [1], recipe, device=CPU, transform_seed=0)
+    with torch.no_grad():
+        start = Normalisation(recipe, CPU)(Canvas([1], recipe, CPU).rgb())[0].numpy()
+    # As a Fourier series it goes on past its sides.
+    wide = np.pad(start, ((0, 0), (reach, reach), (reach, reach)), mode="wrap")
+    around = np.lib.stride_tricks.sliding_window_view(wide, (13, 13), (1, 2))
+
+    def displaced(look: np.ndarray, y: int, x: int) -> np.ndarray:
+        """How far what is seen there has come, down and to the right."""
+        seen = look[:, None, None, y - 6 : y + 7, x - 6 : x + 7]
+        near = around[:, y - 6 : y + 2 * reach - 5, x - 6 : x + 2 * reach - 5]
+        apart = ((near - seen) ** 2).sum((0, 3, 4))
+        return reach - np.array(np.unravel_index(apart.argmin(), apart.shape))
+
+    middle = height // 2, width // 2
+    shifts = np.array([displaced(look, *middle) for look in looks])
+    across = [displaced(k, middle[0], 120) - displaced(k, middle[0], 40) for k in looks]
+    turns, zooms = np.array(across).T / 80
+    # Drawn evenly from a sixteenth of the side, a tenth of the size and five degrees either way, to
+    # within a pixel: of so many draws some lie far out on either side.
+    for found, most, pixel in (
+        (shifts[:, 0], height / 16, 1),
+        (shifts[:, 1], width / 16, 1),
+        (zooms, 0.1, 2 / 80),
+        (turns, np.sin(np.radians(5)), 2 / 80),
+    ):
+        assert found.min() < -most / 2
+        assert found.max() > most / 2
+        assert np.abs(found).max() <= most + pixel
 
 
 def test_where_nothing_is_to_be_climbed_the_picture_stays_grey():

@@ -53,6 +53,17 @@ def test_planted_groups_are_found(sizes):
             assert groups.chance <= 0.05
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_up_to_six_groups_are_looked_for(count):
+    """Images that share no kernel with those of other groups."""
+    scores = np.kron(np.eye(count), np.ones((3, 20))).astype(np.float32)
+    scores += 0.01 * np.random.default_rng(0).random(scores.shape, dtype=np.float32)
+    found = group_images(scores)
+    assert found.count == count
+    assert found.labels.tolist() == blocks(*[3] * count)
+    assert found.silhouette > 0.9
+
+
 def test_a_faint_gap_shows_in_many_images():
     faint = [group_images(planted(40, 20, seed=seed, spread=0.8)) for seed in range(5)]
     assert [groups.count for groups in faint] == [2] * 5

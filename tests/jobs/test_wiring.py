@@ -129,6 +129,20 @@ JOINTS = {
         lambda a, b: torch.cat([a.mean(1, keepdim=True), b], 1),
         [(0, 1, 0, 0, "mixed"), (1, 4, 1, 0, "alone")],
     ),
+    "means over some of the channels, each from its own first on": (
+        lambda a, b: torch.cat(
+            [a[:, 2:].mean(1, keepdim=True), a[:, 1:3].mean(1, keepdim=True), b[:, 1:2]], 1
+        ),
+        [(0, 1, 0, 2, "mixed"), (1, 1, 0, 1, "mixed"), (2, 1, 1, 1, "alone")],
+    ),
+    "a mean over channels of two sources": (
+        lambda a, b: torch.cat([b[:, :1], torch.cat([a[:, 3:], b[:, 1:]], 1).mean(1, True)], 1),
+        [(0, 1, 1, 0, "alone"), (1, 1, 0, 3, "mixed"), (1, 1, 1, 1, "mixed")],
+    ),
+    "channels made of the same others, side by side": (
+        lambda a, b: torch.cat([b, a[:, 1:].softmax(1)], 1),
+        [(0, 4, 1, 0, "alone"), (4, 3, 0, 1, "mixed")],
+    ),
     "a pixel shuffle": (
         lambda a, b: torch.cat([functional.pixel_shuffle(a, 2)[..., ::2, ::2], b], 1),
         [*((0, 1, 0, n, "sum") for n in range(4)), (1, 4, 1, 0, "alone")],
@@ -147,6 +161,27 @@ def test_joints(name):
         (s.start, s.channels, s.source, s.source_start, s.joined) for s in of_last(joint(join))
     ]
     assert sorted(found) == sorted(wanted)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+@pytest.mark.parametrize("count", [64, 65])
+def test_more_than_64_sources_of_one_channel_count_as_mixed(count, first):
+    class Folded(nn.Module):
+        """All channels of a convolution, from one on, one below the other in a single channel."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, first + count, 1)
+            self.out = nn.ReLU()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)[:, first:]
+            y: Tensor = self.out(x.reshape(x.shape[0], 1, -1, 8))
+            return y
+
+    many = (Stretch(1, 0, 1, 0, first, "mixed"),)
+    few = tuple(Stretch(1, 0, 1, 0, n, "sum") for n in range(first, first + count))
+    assert of_last(Folded()) == (many if count > 64 else few)
 
 
 def test_a_residual_stream_is_fed_by_every_block():

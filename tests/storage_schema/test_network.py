@@ -108,6 +108,10 @@ def test_a_unit_without_its_layers_network_is_found(objects, header, layer, reco
         Stretch(1, 0, 0, 0, 0, "alone"),
         Stretch(1, -1, 2, 0, 0, "alone"),
         Stretch(1, 0, 2, -2, 0, "alone"),
+        Stretch(1, 0, 6, 0, 6, "mixed"),
+        Stretch(1, 0, 6, 0, -1, "mixed"),
+        Stretch(1, 1, 6, 0, 0, "mixed"),
+        Stretch(1, 0, 6, -1, 3, "mixed"),
     ],
 )
 def test_a_stretch_outside_the_convolutions_is_refused(
@@ -118,6 +122,15 @@ def test_a_stretch_outside_the_convolutions_is_refused(
     with pytest.raises(RecordError, match="lies outside its convolutions"):
         network.store(laid_out, layer, lambda: wrong)
     assert snapshot(laid_out) == before
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_a_mixed_stretch_may_be_wider_than_what_is_left_of_its_source(layer, start):
+    """Every one of its channels is made of all from `source_start` on, be that a single one."""
+    Wiring((Stretch(1, 0, 6, 0, start, "mixed"), Stretch(2, 3, 1, 1, 3, "mixed"))).check(layer)
+    if start:
+        with pytest.raises(RecordError, match="lies outside its convolutions"):
+            Wiring((Stretch(1, 0, 6, 0, start, "sum"),)).check(layer)
 
 
 def test_weights_of_another_shape_are_refused(laid_out, layer, network_record):
