@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 from circuit_atlas.jobs.wording import nearest
 from circuit_atlas.storage_schema.errors import QueryError
@@ -46,7 +46,7 @@ def split(atlas: Atlas, given: str | None) -> str:
 def whole(value: object, *, what: str) -> int:
     """A whole number; QueryError where it is none."""
     try:
-        return operator.index(value)  # type: ignore[arg-type]
+        return operator.index(cast("SupportsIndex", value))
     except TypeError:
         raise QueryError(f"{what}={value!r} is no whole number") from None
 

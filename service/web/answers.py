@@ -148,7 +148,7 @@ class Answerer:
         query = tuple(sorted(request.query_params.multi_items())) if question else ()
         path = request.scope["path"]
         known = etags(request)
-        zipped = _takes_gzip(request.headers.get("accept-encoding", ""))
+        zipped = _takes_gzip(_header(request, "accept-encoding"))
 
         def job() -> _Kept:
             source = locate()
@@ -200,8 +200,13 @@ class Answerer:
 
 def etags(request: Request) -> frozenset[str]:
     """The tags of what a client has, or `*`."""
-    header = request.headers.get("if-none-match", "")
-    return frozenset(tag.strip().removeprefix("W/") for tag in header.split(","))
+    tags = _header(request, "if-none-match").split(",")
+    return frozenset(tag.strip().removeprefix("W/") for tag in tags)
+
+
+def _header(request: Request, name: str) -> str:
+    """A header that is a list, which may come in several lines."""
+    return ",".join(request.headers.getlist(name))
 
 
 def _takes_gzip(header: str) -> bool:

@@ -72,6 +72,8 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         lifespan=life,
+        # A path with a slash too many is told of as any other that is not there.
+        redirect_slashes=False,
     )
     app.state.served = served
     app.state.parameters = {}

@@ -54,6 +54,10 @@ class Pictures:
     @property
     def images(self) -> ImageSet:
         """All images."""
+        return self.read()
+
+    def read(self) -> ImageSet:
+        """All images, from the store where they were not read before."""
         with self._lock:
             if self._set is None:
                 table = self._atlas.images()

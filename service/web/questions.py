@@ -205,15 +205,16 @@ async def only_known(request: Request) -> None:
         known = kept[id(route)] = _parameters(route)
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
-        if name in known and names.count(name) > 1:
-            raise QueryError(f"{name} is given {names.count(name)} times: give it once")
+        told = name[: limits.TEXT]
         if name not in known and not any(
             name.startswith(start[:-1]) for start in known if start.endswith("*")
         ):
             raise QueryError(
-                f"there is no parameter {name[: limits.TEXT]!r} here: "
-                + nearest(name[: limits.TEXT], sorted(known), what="parameters")
+                f"there is no parameter {told!r} here: "
+                + nearest(told, sorted(known), what="parameters")
             )
+        if names.count(name) > 1:
+            raise QueryError(f"{told} is given {names.count(name)} times: give it once")
 
 
 def _parameters(route: APIRoute) -> frozenset[str]:

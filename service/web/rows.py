@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import GenericAlias
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +41,7 @@ def row_model(name: str, sentence: str, columns: tuple[Column, ...]) -> type[Bas
 
 def rows_of(row: type[BaseModel], *, base: type[Rows] = Rows, **more: Any) -> type[Rows]:
     """The model of a page of such rows."""
-    rows: Any = (list[row], Field(description="The rows."))  # type: ignore[valid-type]
+    rows: Any = (GenericAlias(list, (row,)), Field(description="The rows."))
     made: type[Rows] = create_model(
         f"{row.__name__}s", __base__=base, __doc__=f"A page of: {row.__doc__}", rows=rows, **more
     )

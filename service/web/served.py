@@ -169,7 +169,7 @@ class _WarmUp:
         served = self._served
         if self._layers is None:
             self._layers = list(served.views.names())
-            served.pictures.images  # noqa: B018  read now, used later
+            served.pictures.read()
         elif self._layers:
             self._views.append(served.views.view(self._layers.pop()))
         elif self._modules:

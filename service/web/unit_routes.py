@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.unit import Unit
@@ -173,7 +176,9 @@ class ResponseMap(BaseModel):
     width: int = Field(description="Columns of positions.")
     minimum: float
     maximum: float
-    values: list[list[float]] = Field(description="The output, row by row.")
+    values: list[list[float]] = Field(
+        description="The output, row by row, to seven digits of the largest."
+    )
 
 
 @router.get("/response-map/{image}", response_model=ResponseMap, responses=responses())
@@ -208,10 +213,18 @@ async def response_map(
             width=values.shape[1],
             minimum=float(values.min()),
             maximum=float(values.max()),
-            values=[[round(float(value), 6) for value in row] for row in values],
+            values=_rounded(values),
         )
 
     return await served.answers.reply(request, locate)
+
+
+def _rounded(values: NDArray[np.float32]) -> list[list[float]]:
+    """To seven digits of the largest, as float32 has, whatever the size of the unit's output."""
+    largest = float(np.abs(values).max())
+    digits = 6 - math.floor(math.log10(largest)) if largest > 0 else 0
+    rounded: list[list[float]] = values.astype(np.float64).round(digits).tolist()
+    return rounded
 
 
 async def _table(

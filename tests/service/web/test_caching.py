@@ -72,6 +72,15 @@ def test_a_large_answer_is_compressed_for_who_takes_it(api):
     assert "content-encoding" not in refused.headers
 
 
+def test_headers_that_are_lists_may_come_in_several_lines(api):
+    path = "layers/conv3/units"
+    packed = api.get(path, headers=[("Accept-Encoding", "br"), ("Accept-Encoding", "gzip")])
+    assert packed.headers["content-encoding"] == "gzip"
+    tags = [("If-None-Match", '"another"'), ("If-None-Match", packed.headers["etag"])]
+    again = api.get(path, headers=[("Accept-Encoding", "gzip"), *tags])
+    assert again.status_code == 304
+
+
 def test_what_names_its_version_may_be_kept_for_ever(api):
     def lasting(path: str, version: str | None) -> bool:
         query = {} if version is None else {"v": version}

@@ -17,6 +17,7 @@ CIRCUIT = "layers/conv3/units/0/circuit"
     ("path", "status", "message"),
     [
         ("nothing", 404, "there is nothing at"),
+        ("layers/conv3/units/0/", 404, "there is nothing at"),
         ("layers/conv9", 404, "no layer 'conv9': did you mean"),
         ("layers/conv3/units/5", 404, "no unit 5; units go from 0 to 4"),
         ("layers/conv2/units/edgy", 404, "did you mean 'edge'"),
@@ -50,6 +51,7 @@ CIRCUIT = "layers/conv3/units/0/circuit"
         ("layers/conv3/uses?convolution=conv9", 400, "no convolution 'conv9'"),
         ("layers/conv3/uses?convolution=conv1&out=8", 400, "out=8 is out of range"),
         ("layers/conv3/units?sort=nothing", 400, "no column 'nothing'"),
+        ("layers/conv3/units?min.unit=1&min.unit=2", 400, "min.unit is given 2 times"),
         ("layers/conv3/units?min.unit=a", 400, "min.unit='a' is no number"),
         ("layers/conv3/units?min.unit=1e999", 400, "no finite number"),
         ("layers/conv3/units?max.name=1", 400, "only numbers have bounds"),
