@@ -12,7 +12,7 @@ import pytest
 
 from circuit_atlas.service.diagram.drawing import Diagram
 from tests.service.diagram import wirings
-from tests.service.diagram.planted import Planted, conv, unit_of
+from tests.service.diagram.planted import unit_of
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -348,23 +348,8 @@ def test_a_circuit_without_a_path_says_so(show, fire):
     assert shown(page) == 0
 
 
-def large() -> Planted:
-    """21,696 kernels."""
-    convolutions = (
-        conv("a", 128, 3, 1),
-        conv("b", 80, 128, 2, kernel_size=(1, 1)),
-        conv("c", 124, 80, 3),
-        conv("d", 10, 124, 4, one_row=True),
-    )
-    widths = [3, 128, 80, 124, 10]
-    stretches = tuple((n, 0, width, n - 1, 0, "alone") for n, width in enumerate(widths))
-    size = sum(c.size for c in convolutions)
-    scores = np.random.default_rng(0).pareto(1.5, size).astype(np.float32) + 0.01
-    return Planted(convolutions, stretches, {0: scores}, channels=10)
-
-
 def test_twenty_thousand_kernels_are_drawn_and_answer(show, tmp_path):
-    diagram = unit_of(tmp_path / "large", large()).circuit(keep=1).diagram(edges=20_000)
+    diagram = unit_of(tmp_path / "large", wirings.large()).circuit(keep=1).diagram(edges=20_000)
     assert diagram.content.counts.drawn == 20_000
     page = show(diagram)
     assert shown(page) == 20_000

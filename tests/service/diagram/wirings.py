@@ -116,3 +116,18 @@ def mixed(seed: int = 0) -> Planted:
 
 
 ALL = {f.__name__: f for f in (plain, fire, residual, gate, image_skip, mixed)}
+
+
+def large() -> Planted:
+    """21,696 kernels."""
+    convolutions = (
+        conv("a", 128, 3, 1),
+        conv("b", 80, 128, 2, kernel_size=(1, 1)),
+        conv("c", 124, 80, 3),
+        conv("d", 10, 124, 4, one_row=True),
+    )
+    widths = [3, 128, 80, 124, 10]
+    stretches = tuple((n, 0, width, n - 1, 0, "alone") for n, width in enumerate(widths))
+    size = sum(c.size for c in convolutions)
+    scores = np.random.default_rng(0).pareto(1.5, size).astype(np.float32) + 0.01
+    return Planted(convolutions, stretches, {0: scores}, channels=10)
