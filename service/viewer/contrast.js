@@ -9,6 +9,7 @@
 import { h } from "./dom.js";
 import { groupName, percent, ratio } from "./figures.js";
 import { lineChart } from "./line_chart.js";
+import { svgFile } from "./svg_file.js";
 import { table } from "./table.js";
 
 export const groupColor = (group) => `var(--group-${group % 8})`;
@@ -26,25 +27,46 @@ export function keptByGroup(rows, fractions) {
   });
 }
 
+/** A group's two lines: what each is, and how it is drawn. */
+const lines = ({ group, own, others, color = groupColor(group) }) => [
+  { name: "its own images", values: own, color },
+  { name: "the others'", values: others, color: "var(--ink-3)", dashed: true },
+];
+
 /** One group's two lines. */
-export function contrastChart({ group, own, others }, { fractions, rung, onRung, height = 150 }) {
-  const color = groupColor(group);
-  const name = groupName(group);
+export function contrastChart(kept, { fractions, rung, onRung, height = 150 }) {
+  const name = groupName(kept.group);
   return lineChart({
     label: `Circuit of group ${name}: share of the response that is left on its own images and on the others', against the kept fraction`,
     fractions,
-    series: [
-      { name: "its own images", values: own, color },
-      { name: "the others'", values: others, color: "var(--ink-3)", dashed: true },
-    ],
+    series: lines(kept),
     rung,
     onRung,
     height,
+    value: "share of the response",
   });
 }
 
-/** Bars at one rung: a row a group, its own images and the others'. */
-export function contrastBars(groups, { fraction, rung }) {
+/** The chart as a file. */
+export const contrastFile = (drawing, kept, unit) => ({
+  label: "SVG",
+  detail: `group ${groupName(kept.group)}`,
+  file: () =>
+    svgFile(drawing, {
+      name: `contrast-${unit.layer}-${unit.unit}-${groupName(kept.group)}.svg`,
+      title: `Circuit of group ${groupName(kept.group)} of ${unit.layer}/${unit.unit}`,
+      series: lines(kept),
+    }),
+});
+
+/**
+ * Bars: a row a group, its own images and the others'.
+ *
+ * @param {Array<{group, own, others, rung, color?: string}>} groups `rung`: at which circuit.
+ * @param {number[]} fractions the ladder.
+ */
+export function contrastBars(groups, fractions) {
+  const kept = [...new Set(groups.map(({ rung }) => percent(fractions[rung])))].join(" and ");
   const bar = (value, color) =>
     h(
       "div",
@@ -54,7 +76,7 @@ export function contrastBars(groups, { fraction, rung }) {
       }),
     );
   return table({
-    caption: `Share of the unit's response that each group's circuit leaves, at ${percent(fraction)} of the kernels`,
+    caption: `Share of the unit's response that each group's circuit leaves, at ${kept} of the kernels`,
     columns: [
       { name: "group", title: "Circuit of" },
       { name: "own", title: "Its own images", number: true },
@@ -62,10 +84,10 @@ export function contrastBars(groups, { fraction, rung }) {
       { name: "others", title: "The others'", number: true },
       { name: "othersBar", title: h("span", { class: "unseen" }, "as a bar") },
     ],
-    rows: groups.map(({ group, own, others }) => ({
-      group: groupLabel(group),
+    rows: groups.map(({ group, own, others, rung, color = groupColor(group) }) => ({
+      group: groupLabel(group, color),
       own: ratio(own[rung]),
-      ownBar: bar(own[rung], groupColor(group)),
+      ownBar: bar(own[rung], color),
       others: ratio(others[rung]),
       othersBar: bar(others[rung], "var(--shared)"),
     })),
@@ -73,10 +95,10 @@ export function contrastBars(groups, { fraction, rung }) {
 }
 
 /** A group's letter in its colour. */
-export const groupLabel = (group) =>
+export const groupLabel = (group, color = groupColor(group)) =>
   h(
     "span",
-    { class: "group-label", style: { color: groupColor(group) } },
+    { class: "group-label", style: { color } },
     h("i", { class: "swatch area" }),
     `Group ${groupName(group)}`,
   );

@@ -1,7 +1,9 @@
 /** How many of each: bars that may be links. */
 
-import { h, onWidth, put, s } from "./dom.js";
+import { h, onWidth, put, s, style } from "./dom.js";
 import { whole } from "./figures.js";
+
+const HEIGHT = 150;
 
 /**
  * @param {object} of
@@ -14,17 +16,22 @@ import { whole } from "./figures.js";
  */
 export function histogram(of) {
   const host = h("div", { class: `chart histogram ${of.bare ? "bare" : ""}` });
+  style(host, { "min-height": `${of.height ?? HEIGHT}px` });
   onWidth(host, (width) => put(host, bars(of, width)));
   return host;
 }
 
-function bars({ label, bins, title, height = 150, bare = false }, width) {
+function bars({ label, bins, title, height = HEIGHT, bare = false }, width) {
   const bottom = bare ? 14 : title ? 36 : 20;
   const top = bare ? 3 : 16;
   const most = Math.max(1, ...bins.map((bin) => bin.count));
   const gap = bins.some((bin) => bin.other) ? 12 : 0;
   const step = (width - gap) / bins.length;
   const wide = Math.max(2, Math.min(step - (bare ? 1.5 : 4), 56));
+  // Where there is no room for every name: of every second bin, the last of the ladder among them.
+  const last = bins.findLastIndex((bin) => !bin.other);
+  const named = (bin, at) =>
+    bare ? at === 0 || at === bins.length - 1 : step > 36 || bin.other || (last - at) % 2 === 0;
   const links = bins.some((bin) => bin.link);
   return s(
     "svg",
@@ -52,8 +59,7 @@ function bars({ label, bins, title, height = 150, bare = false }, width) {
         !bare &&
           bin.count > 0 &&
           s("text", { class: "count", x: middle, y: y - 4, "text-anchor": "middle" }, whole(bin.count)),
-        (!bare || at === 0 || at === bins.length - 1) &&
-          (step > 30 || at % 2 === 0 || bare) &&
+        named(bin, at) &&
           s(
             "text",
             {

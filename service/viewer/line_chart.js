@@ -1,9 +1,12 @@
 /** Values against the kept fraction: lines, bands, a reference, and a mark that can be moved. */
 
-import { h, onWidth, put, s } from "./dom.js";
+import { h, onWidth, put, s, style } from "./dom.js";
 import { percent, ratio } from "./figures.js";
 
 const MARGIN = { top: 10, right: 14, bottom: 34, left: 38 };
+const HEIGHT = 250;
+/** More above, where it is said what the values are. */
+const NAMED = 14;
 const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
 
 /**
@@ -13,6 +16,7 @@ const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
  * @param {Array<{name, values: (number|null)[], color: string, dashed?: boolean, faint?: boolean}>}
  *   of.series
  * @param {Array<{low: (number|null)[], high: (number|null)[], color: string}>} [of.bands]
+ * @param {string} [of.value] what the values are, above their axis.
  * @param {number} [of.threshold] a line across.
  * @param {number} [of.rung] the chosen rung: a line down.
  * @param {(rung: number) => void} [of.onRung] called with the rung that is clicked.
@@ -23,6 +27,7 @@ const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
  */
 export function lineChart(of) {
   const host = h("div", { class: `chart lines ${of.bare ? "bare" : ""}` });
+  style(host, { "min-height": `${of.height ?? HEIGHT}px` });
   let read = null;
   const draw = (width) => {
     const { drawing, mark } = lines(of, width);
@@ -39,8 +44,8 @@ export function lineChart(of) {
   return host;
 }
 
-function scales({ fractions, series, bands = [], height = 250, bare }, width) {
-  const margin = bare ? BARE : MARGIN;
+function scales({ fractions, series, bands = [], height = HEIGHT, bare, value }, width) {
+  const margin = bare ? BARE : value ? { ...MARGIN, top: MARGIN.top + NAMED } : MARGIN;
   const least = Math.log(Math.min(...fractions));
   const across = width - margin.left - margin.right;
   const down = height - margin.top - margin.bottom;
@@ -81,7 +86,7 @@ function lines(of, width) {
   const drawing = s(
     "svg",
     { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": of.label },
-    of.bare ? bareAxis(scale) : axes(of, scale),
+    of.bare ? bareAxis(of, scale) : axes(of, scale),
     of.threshold !== undefined && [
       s("line", {
         class: "threshold",
@@ -190,6 +195,7 @@ function axes(of, { x, y, margin, height, width, floor, top }) {
       { class: "title", x: (margin.left + width) / 2, y: height - 3, "text-anchor": "middle" },
       of.title ?? "kernels kept",
     ),
+    of.value && s("text", { class: "title value", x: 0, y: 10 }, of.value),
     of.threshold !== undefined &&
       s(
         "text",
@@ -199,7 +205,7 @@ function axes(of, { x, y, margin, height, width, floor, top }) {
   );
 }
 
-function bareAxis({ y, margin, height, width, floor }) {
+function bareAxis({ fractions }, { y, margin, height, width, floor }) {
   return s(
     "g",
     { class: "axes" },
@@ -210,8 +216,8 @@ function bareAxis({ y, margin, height, width, floor }) {
       y1: y(Math.max(0, floor)),
       y2: y(Math.max(0, floor)),
     }),
-    s("text", { x: margin.left, y: height - 2 }, "0.1 %"),
-    s("text", { x: width - margin.right, y: height - 2, "text-anchor": "end" }, "100 %"),
+    s("text", { x: margin.left, y: height - 2 }, percent(Math.min(...fractions))),
+    s("text", { x: width - margin.right, y: height - 2, "text-anchor": "end" }, percent(1)),
   );
 }
 

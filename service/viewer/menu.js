@@ -116,33 +116,3 @@ export function save({ name, type, text }) {
   h("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
-
-const DRAWN = [
-  "fill",
-  "fill-opacity",
-  "stroke",
-  "stroke-width",
-  "stroke-dasharray",
-  "stroke-opacity",
-  "opacity",
-  "font-family",
-  "font-size",
-  "font-weight",
-  "text-anchor",
-  "dominant-baseline",
-];
-
-/** A drawing as a file of its own: what the style sheets say is written into it. */
-export function svgFile(drawing, name) {
-  const copy = drawing.cloneNode(true);
-  const from = [drawing, ...drawing.querySelectorAll("*")];
-  const into = [copy, ...copy.querySelectorAll("*")];
-  from.forEach((element, at) => {
-    const style = getComputedStyle(element);
-    for (const property of DRAWN) into[at].setAttribute(property, style.getPropertyValue(property));
-    into[at].removeAttribute("class");
-    into[at].removeAttribute("tabindex");
-  });
-  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  return { name, type: "image/svg+xml", text: new XMLSerializer().serializeToString(copy) };
-}

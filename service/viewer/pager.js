@@ -4,6 +4,21 @@ import { changed } from "./address.js";
 import { h } from "./dom.js";
 import { count, whole } from "./figures.js";
 
+/** Where in a list the state says to begin: a whole number, 0 where it says none. */
+export const start = (now) => (/^\d{1,9}$/.test(now.from ?? "") ? Number(now.from) : 0);
+
+/** What to say where the state begins behind the end of a list, else null. */
+export const behind = ({ total, rows }, noun) =>
+  total > 0 && rows.length === 0
+    ? h(
+        "span",
+        null,
+        `There are only ${count(total, noun)}: `,
+        h("a", { href: changed({ from: null }) }, "go to the first"),
+        ".",
+      )
+    : null;
+
 /** What part of a list is shown: "1 to 60 of 130 units". */
 export const span = ({ offset, rows, total }, noun) =>
   rows.length < total

@@ -14,7 +14,7 @@ const AGAIN_MS = 700;
  * @param {(state) => Promise<any>} part.load
  * @param {(data, state) => Node|Node[]} part.draw
  * @param {(data, state) => void} [part.after] called once the drawing stands in the page.
- * @param {(data, state) => string|null} [part.empty] what to say where there is nothing.
+ * @param {(data, state) => string|Node|null} [part.empty] what to say where there is nothing.
  * @param {(data, state) => string|null} [part.partial] what to say where it is not all yet.
  * @param {(data, state) => Array} [part.files] what can be saved, see `downloads`.
  * @param {Node[]} [part.controls] stand beside the heading.
@@ -110,7 +110,7 @@ export function panel(part) {
       body,
       partial && h("p", { class: "message partial" }, prose(partial)),
       empty
-        ? h("p", { class: "message" }, prose(empty))
+        ? h("p", { class: "message" }, typeof empty === "string" ? prose(empty) : empty)
         : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
     );
     if (saved) saved.hidden = files().length === 0;

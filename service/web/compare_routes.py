@@ -6,15 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.circuit import Circuit
 from circuit_atlas.service.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Source, digest, plain, to_json
+from circuit_atlas.service.web.answers import Rendered, Source, digest, plain, to_file, to_json
 from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import IDS, AtlasServed, Reference, reference
+from circuit_atlas.service.web.questions import IDS, AtlasServed, Form, Reference, reference
 from circuit_atlas.service.web.served import Served
 
 router = APIRouter(prefix="/compare", tags=["compare"])
@@ -40,6 +41,18 @@ class ConvolutionOverlap(BaseModel):
     left: int = Field(description="Kernels of the left one alone.")
     right: int = Field(description="Kernels of the right one alone.")
     iou: float | None = Field(description="Shared over all. Null: neither has any there.")
+
+
+_OVERLAP = pa.schema(
+    [
+        ("convolution", pa.string()),
+        ("depth", pa.int32()),
+        ("shared", pa.int64()),
+        ("left", pa.int64()),
+        ("right", pa.int64()),
+        ("iou", pa.float64()),
+    ]
+)
 
 
 class Comparison(BaseModel):
@@ -99,14 +112,23 @@ Left = Annotated[Asked, Depends(_asked_on("left"))]
 Right = Annotated[Asked, Depends(_asked_on("right"))]
 
 
-@router.get("", response_model=Comparison, responses=responses(413))
-async def compare(request: Request, served: AtlasServed, left: Left, right: Right) -> Response:
-    """What two circuits share, overall and by convolution."""
+@router.get("", response_model=Comparison, responses=responses(413, files=True))
+async def compare(
+    request: Request, served: AtlasServed, left: Left, right: Right, form: Form = "json"
+) -> Response:
+    """What two circuits share, overall and by convolution; as a file, by convolution."""
 
     def locate() -> Source:
         units = left.unit_of(served), right.unit_of(served)
         version = digest(*(served.unit_version(unit) for unit in units))
-        return Source(version, lambda: to_json(compared(*units)))
+        return Source(version, lambda: render(*units))
+
+    def render(one: Unit, two: Unit) -> Rendered:
+        found = compared(one, two)
+        if form == "json":
+            return to_json(found)
+        rows = [row.model_dump() for row in found.convolutions]
+        return to_file(pa.Table.from_pylist(rows, _OVERLAP), form, name=f"{one.name}-{two.name}")
 
     def compared(one: Unit, two: Unit) -> Comparison:
         a, b = left.reference.circuit(served, one), right.reference.circuit(served, two)

@@ -53,6 +53,8 @@ def test_circuit_sizes_and_faithfulness_are_those_of_the_client(photos, tab):
     fractions = sorted(photos.atlas.header.fractions)
     expected = [sum(value == f for value in best.values()) for f in fractions]
     assert counted == [*expected, len(best) - reached]
+    ends = row.locator(".faithful svg text").all_text_contents()
+    assert ends == [f"{100 * fractions[0]:g} %", "100 %"]
 
 
 def test_how_circuits_are_read_changes_what_is_shown(photos, tab):

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.browser.atlases import LAYER, UNITS
+from tests.browser.test_downloads import files, opened
 from tests.browser.test_unit_page import panel, text
 
 
@@ -67,7 +69,19 @@ def test_what_differs_by_convolution(tab, link, circuits):
         assert row.locator("th").inner_text() == iou["convolution"]
         cells = row.locator("td").all_inner_texts()
         assert cells[:3] == [str(a), str(iou["intersection"]), str(b)]
-        assert cells[-1] == text(iou["iou"])
+        assert cells[3] == text(iou["iou"])
+
+
+def test_every_column_of_what_differs_is_in_view_on_a_phone(photos, window):
+    tab = window(width=400)
+    sides = {f"{side}_layer": LAYER for side in ("left", "right")}
+    tab.open(photos.link("compare", left_unit=UNITS[0], right_unit=UNITS[1], **sides))
+    tab.settled()
+    table = panel(tab, "Where they differ").locator(".table")
+    assert table.evaluate("element => element.scrollWidth <= element.clientWidth")
+    last = table.locator("tbody td:nth-child(5)").first.bounding_box()
+    assert last["x"] + last["width"] <= 400
+    assert table.locator("thead th").nth(4).inner_text() == "IoU"
 
 
 def test_what_each_group_preserves_and_suppresses(two_ways, tab, link):
@@ -75,10 +89,59 @@ def test_what_each_group_preserves_and_suppresses(two_ways, tab, link):
     tab.settled()
     contrast = two_ways.atlas.layer("head").unit(0).contrast(criterion="actgrad").to_pylist()
     rows = panel(tab, "What each preserves and suppresses").locator("tbody tr")
+    assert rows.count() == 2
     for group, row in enumerate(rows.all()):
         wanted = next(r for r in contrast if (r["group"], r["fraction"]) == (group, 0.2))
         cells = row.locator("td").all_inner_texts()
         assert [cells[0], cells[2]] == [text(wanted["preserved"]), text(wanted["leaked"])]
+
+
+def test_what_is_preserved_has_the_order_colours_and_fractions_of_the_sides(two_ways, tab, link):
+    tab.open(link.replace("left.group=0", "left.group=1").replace("right.group=1", "right.group=0"))
+    tab.settled()
+    part = panel(tab, "What each preserves and suppresses")
+    tab.page.get_by_role("group", name="Right").get_by_label("Kept").select_option("0.5")
+    tab.settled()
+    contrast = two_ways.atlas.layer("head").unit(0).contrast(criterion="actgrad").to_pylist()
+    for row, side, group, keep in zip(
+        part.locator("tbody tr").all(), ("left", "right"), (1, 0), (0.2, 0.5), strict=True
+    ):
+        assert row.locator("th").inner_text() == f"Group {'AB'[group]}"
+        wanted = next(r for r in contrast if (r["group"], r["fraction"]) == (group, keep))
+        cells = row.locator("td").all_inner_texts()
+        assert [cells[0], cells[2]] == [text(wanted["preserved"]), text(wanted["leaked"])]
+        colour = "element => getComputedStyle(element).color"
+        heading = tab.page.locator(f".side-view.{side} h3 a")
+        assert row.locator(".group-label").evaluate(colour) == heading.evaluate(colour)
+    assert "at 20 % and 50 % of the kernels" in part.locator("caption").inner_text()
+    # Groups by different scores are no groups of one division.
+    tab.page.get_by_role("group", name="Right").get_by_label("Score").select_option("random")
+    tab.settled()
+    assert "by one score" in part.inner_text()
+    # There are no groups by it at all, and the browser itself notes that answer.
+    tab.complaints = [said for said in tab.complaints if "400" not in said]
+
+
+def test_what_takes_the_place_of_dropped_kernels_is_chosen_here(two_ways, tab, link):
+    tab.open(link)
+    tab.settled()
+    tab.page.get_by_label("Dropped kernels").select_option("mean")
+    tab.settled()
+    assert tab.state["ablation"] == "mean"
+    contrast = two_ways.atlas.layer("head").unit(0).contrast(criterion="actgrad", ablation="mean")
+    wanted = next(r for r in contrast.to_pylist() if (r["group"], r["fraction"]) == (0, 0.2))
+    part = panel(tab, "What each preserves and suppresses")
+    cells = part.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert cells[0] == text(wanted["preserved"])
+
+
+def test_a_group_that_there_is_not_is_said_to_be_none(tab, link):
+    tab.open(link.replace("left.group=0", "left.group=8"))
+    tab.settled()
+    left = tab.page.locator(".side-view.left .note").first.inner_text()
+    assert "all scoring images: by actgrad there is no group I" in left
+    images = tab.page.get_by_role("group", name="Left").get_by_label("Images")
+    assert images.evaluate("element => element.selectedOptions[0].text") == "no group I"
 
 
 def test_sides_are_swapped_and_chosen(tab, link):
@@ -144,3 +207,14 @@ def test_the_comparison_is_saved(tab, link, circuits):
         tab.page.get_by_role("button", name="JSON").click()
     found = json.loads(download.value.path().read_text())
     assert found["iou"] == pytest.approx(circuits[0].iou(circuits[1]))
+    assert found["asked"]["right"]["keep"] == 0.2
+    wanted = circuits[0].iou_by_layer(circuits[1])
+    saved = opened(files(tab, "where they differ"))
+    assert set(saved) == {"CSV by convolution", "Parquet by convolution", "JSON with the sums"}
+    for kind in ("CSV", "Parquet"):
+        table = saved[f"{kind} by convolution"]
+        assert table["convolution"].to_pylist() == wanted["convolution"].to_pylist()
+        assert table["shared"].to_pylist() == wanted["intersection"].to_pylist()
+    kept = opened(files(tab, "what each preserves and suppresses"))
+    assert kept["CSV all groups"].num_rows == kept["Parquet all groups"].num_rows > 0
+    assert {"SVG group A", "SVG group B"} < set(kept)

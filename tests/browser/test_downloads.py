@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.browser.atlases import LAYER, UNITS
+from tests.browser.test_unit_page import panel
 
 KINDS = {
     "JSON": lambda path: json.loads(path.read_text()),
@@ -18,6 +19,9 @@ KINDS = {
     "Parquet": lambda path: pq.read_table(path),
     "SVG": lambda path: ElementTree.parse(path).getroot().tag.endswith("svg") or pytest.fail("no"),
 }
+
+
+SPLITS = ("held-out images", "scoring images")
 
 
 # Chromium drops, without a word, what a page saves beyond ten files a second.
@@ -58,6 +62,7 @@ def test_the_atlas_and_a_layer(photos, tab):
     tab.open(photos.link("layer", layer=LAYER, order="desc"))
     sizes = opened(files(tab, "circuit size"))
     assert sizes["CSV"].num_rows == len(sizes["JSON"]["rows"]) == len(UNITS)
+    assert "SVG chart" in sizes
     # The table as it is filtered and sorted.
     tab.open(photos.link("layer", layer=LAYER, q="0", sort="unit", order="desc"))
     units = opened(files(tab, "units"))
@@ -96,7 +101,9 @@ def test_groups_images_and_a_map(two_ways, tab):
     assert (
         groups["Parquet groups"]["group"].to_pylist() == unit.groups().table()["group"].to_pylist()
     )
-    assert groups["CSV preserved and leaked"].num_rows == unit.contrast().num_rows
+    by_zero = unit.contrast(criterion="actgrad", ablation="zero")
+    assert groups["CSV preserved and leaked"].num_rows == by_zero.num_rows
+    assert {"SVG group A", "SVG group B"} < set(groups)
     tab.open(two_ways.link("map", layer="head", unit=0))
     tab.settled()
     saved = opened(files(tab, "its images, near where they use the same kernels"))
@@ -107,6 +114,38 @@ def test_groups_images_and_a_map(two_ways, tab):
     tab.open(two_ways.link("image", image=1))
     tab.settled()
     assert opened(files(tab, "units that respond to it most"))["CSV"].num_rows == 7
+
+
+# What of a drawing on its own is seen: strokes by colour, and whether a name of a colour is left
+# that only the page knows.
+DRAWN = """() => {
+  const lines = [...document.querySelectorAll("polyline")].map((line) =>
+    getComputedStyle(line).stroke);
+  const texts = [...document.querySelectorAll("text")].map((text) => text.textContent);
+  return { lines, texts, ground: getComputedStyle(document.querySelector("rect")).fill };
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_saved_chart_shows_its_lines_and_says_what_they_are(photos, window, scheme):
+    tab = window(color_scheme=scheme)
+    tab.open(photos.link("unit", layer=LAYER, unit=UNITS[1]))
+    tab.settled()
+    seen = panel(tab, "Faithfulness against kept fraction").locator("svg polyline")
+    wanted = [line.evaluate("line => getComputedStyle(line).stroke") for line in seen.all()]
+    drawing = files(tab, "faithfulness against kept fraction")["SVG chart"].read_text()
+    assert "var(" not in drawing
+    # On its own, without any style sheet.
+    tab.page.goto("about:blank")
+    tab.page.set_content(drawing)
+    found = tab.page.evaluate(DRAWN)
+    names = [f"{score}, {split}" for score in ("actgrad", "random") for split in SPLITS]
+    assert len(wanted) == len(names) == 4
+    assert sorted(found["lines"]) == sorted([*wanted, *wanted])  # each once more beside its name
+    assert set(names) <= set(found["texts"])
+    assert {"Pearson r", "kernels kept"} <= set(found["texts"])
+    assert f"Circuits of {LAYER}/{UNITS[1]}, dropped kernels set to zero" in found["texts"]
+    assert found["ground"] != "none"
 
 
 def test_the_menu_is_used_with_keys(photos, tab):

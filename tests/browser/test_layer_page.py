@@ -123,9 +123,32 @@ def test_a_bar_of_the_histogram_filters(photos, tab):
     assert tab.page.evaluate("window.same")
 
 
+def test_the_bar_of_all_kernels_has_its_name_where_there_is_little_room(photos, window):
+    tab = window(width=260)
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.settled()
+    names = tab.page.locator(".histogram .bin text:not(.count)").all_text_contents()
+    assert names == ["5 %", "20 %", "100 %", "none"]
+
+
 def test_nothing_like_that_is_said(photos, tab):
     tab.open(photos.link("layer", layer=LAYER, q="zebra"))
     assert "No unit is like this" in tab.page.locator(".message").inner_text()
+
+
+@pytest.mark.parametrize("begin", ["-5", "1.5", "x"])
+def test_a_place_that_is_none_is_the_first(photos, tab, begin):
+    tab.open(photos.link("layer", layer=LAYER, **{"from": begin}))
+    assert names(tab) == [str(unit) for unit in UNITS]
+
+
+def test_behind_the_end_of_a_list_its_length_is_said(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER, **{"from": 600}))
+    said = tab.page.locator(".message")
+    assert said.inner_text() == f"There are only {len(UNITS)} units: go to the first."
+    said.get_by_role("link").click()
+    tab.settled()
+    assert names(tab) == [str(unit) for unit in UNITS]
 
 
 def test_states_of_units_are_told_apart(invented, tab):

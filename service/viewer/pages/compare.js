@@ -1,24 +1,27 @@
 /** Compare: two circuits side by side and overlaid. */
 
 import { change, to } from "../address.js";
-import { get, unitPath } from "../api.js";
-import { contrastBars, contrastChart, groupLabel, keptByGroup } from "../contrast.js";
+import { get, unitPath, url } from "../api.js";
 import { h, put } from "../dom.js";
 import { count, ratio } from "../figures.js";
 import { heading } from "../heading.js";
 import { announce, useful } from "../live.js";
 import { panel } from "../panel.js";
 import { diagramPanel } from "../parts/diagram.js";
-import { loadGroups } from "../parts/groups.js";
 import { overlap, overlapTable } from "../parts/overlap.js";
+import { preserved } from "../parts/preserved.js";
 import { asSide, prefixed, resolved, sideOf, sidePicker } from "../parts/side.js";
 import { featureOf, sideView } from "../parts/side_view.js";
 import { chooseFirst, suggestions } from "../parts/suggestions.js";
-import { ablationText, reading, readingBar } from "../reading.js";
+import { reading, readingBar } from "../reading.js";
 import { segments } from "../segments.js";
 
 export async function page(state, atlas) {
-  const bar = readingBar(atlas, { parts: ["criterion", "keep"] });
+  // Which ablation only tells apart what the circuits of groups preserve.
+  const several = atlas.ablations.length > 1;
+  const bar = readingBar(atlas, {
+    parts: ["criterion", several && "ablation", "keep"].filter(Boolean),
+  });
   const pickers = { left: sidePicker("left", atlas), right: sidePicker("right", atlas) };
   const key = (now) => [
     reading(now, atlas),
@@ -59,76 +62,28 @@ export async function page(state, atlas) {
         sideView("right", data.right, found.right, data.features.right, atlas),
       );
     },
-    files: (data) =>
-      data.found
-        ? [
-            jsonFile(data.found),
-            {
-              label: "CSV",
-              detail: "by convolution",
-              file: () => ({ name: "compare.csv", type: "text/csv", text: csv(data.found.convolutions) }),
-            },
-          ]
-        : [],
+    files: (data) => (data.found ? [jsonFile(data)] : []),
   });
   const layers = panel({
     title: "Where they differ",
     place: "half",
     key,
     load: async (now) => {
-      const sides = await both(now);
-      return get(["compare"], query(sides));
+      const asked = query(await both(now));
+      return { asked, found: await get(["compare"], asked) };
     },
-    draw: (found) => overlapTable(found.convolutions),
+    draw: ({ found }) => overlapTable(found.convolutions),
+    files: ({ asked }) => [
+      { label: "CSV", detail: "by convolution", href: url(["compare"], { ...asked, format: "csv" }) },
+      {
+        label: "Parquet",
+        detail: "by convolution",
+        href: url(["compare"], { ...asked, format: "parquet" }),
+      },
+      { label: "JSON", detail: "with the sums", href: url(["compare"], asked) },
+    ],
   });
-  const contrast = panel({
-    title: "What each preserves and suppresses",
-    place: "half",
-    key,
-    load: async (now) => {
-      const [left, right] = [sideOf(now, "left"), sideOf(now, "right")];
-      const same = left.layer === right.layer && left.unit === right.unit;
-      if (!same || !left.group || !right.group || left.groups || right.groups) return null;
-      const chosen = reading({ ...now, criterion: left.criterion ?? now.criterion }, atlas);
-      const facts = await get(unitPath(left.layer, left.unit));
-      if (!facts.has.contrast) return null;
-      const found = await loadGroups(atlas, facts, chosen);
-      const wanted = [Number(left.group), Number(right.group)];
-      const groups = keptByGroup(found.selectivity, atlas.fractions);
-      return { chosen, groups: groups.filter(({ group }) => wanted.includes(group)) };
-    },
-    empty: (found) =>
-      found?.groups.length
-        ? null
-        : "This is measured for two of the groups that are stored of one unit: choose them under Images on both sides.",
-    draw: ({ groups, chosen }, now) => {
-      const { rung, keep } = reading({ ...now, keep: now["left.keep"] ?? now.keep }, atlas);
-      return [
-        contrastBars(groups, { fraction: keep, rung }),
-        h(
-          "div",
-          { class: "pair" },
-          groups.map((one) =>
-            h(
-              "div",
-              null,
-              h("p", { class: "note" }, groupLabel(one.group), " its own images; dashed: the others'"),
-              contrastChart(one, {
-                fractions: atlas.fractions,
-                rung,
-                onRung: (wanted) => change({ keep: String(atlas.fractions[wanted]) }),
-              }),
-            ),
-          ),
-        ),
-        h(
-          "p",
-          { class: "note" },
-          `Response that a group's circuit leaves, over that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
-        ),
-      ];
-    },
-  });
+  const contrast = preserved(atlas, key);
   const overlay = diagramPanel({
     atlas,
     title: "Overlaid",
@@ -213,14 +168,16 @@ export async function page(state, atlas) {
   };
 }
 
-const jsonFile = (found) => ({
+/** The comparison, with what was compared: each side's circuit as it was asked for. */
+const jsonFile = ({ found, left, right }) => ({
   label: "JSON",
-  file: () => ({ name: "compare.json", type: "application/json", text: JSON.stringify(found, null, 2) }),
+  file: () => ({
+    name: "compare.json",
+    type: "application/json",
+    text: JSON.stringify(
+      { address: location.href, asked: { left: left.query, right: right.query }, ...found },
+      null,
+      2,
+    ),
+  }),
 });
-
-function csv(rows) {
-  const names = ["convolution", "depth", "left", "shared", "right", "iou"];
-  return [names, ...rows.map((row) => names.map((name) => row[name] ?? ""))]
-    .map((line) => line.join(","))
-    .join("\n");
-}

@@ -7,7 +7,7 @@ import { imageText } from "../figures.js";
 import { heading } from "../heading.js";
 import { useful } from "../live.js";
 import { tableFiles } from "../menu.js";
-import { pager, span } from "../pager.js";
+import { behind, pager, span, start } from "../pager.js";
 import { panel } from "../panel.js";
 import { splitText } from "../reading.js";
 
@@ -43,8 +43,9 @@ export async function page(_, atlas) {
     ],
     key: (now) => [query(now), now.from],
     load: (now) =>
-      get(["images"], { ...query(now), offset: Number(now.from) || 0, limit: PAGE }),
-    empty: (found) => (found.rows.length ? null : "No picture is like this."),
+      get(["images"], { ...query(now), offset: start(now), limit: PAGE }),
+    empty: (found) =>
+      found.rows.length ? null : (behind(found, "picture") ?? "No picture is like this."),
     draw: (found, now) => {
       offer(labels, found, now);
       return [

@@ -10,12 +10,13 @@ import { heading } from "../heading.js";
 import { histogram } from "../histogram.js";
 import { announce, useful } from "../live.js";
 import { tableFiles } from "../menu.js";
-import { pager, span } from "../pager.js";
+import { behind, pager, span, start } from "../pager.js";
 import { panel } from "../panel.js";
 import { cards } from "../parts/unit_cards.js";
 import { unitTable } from "../parts/unit_table.js";
-import { reading, readingBar, THRESHOLD } from "../reading.js";
+import { reading, readingBar, splitText, THRESHOLD } from "../reading.js";
 import { segments } from "../segments.js";
+import { svgFile } from "../svg_file.js";
 
 const PAGE = 60;
 
@@ -43,7 +44,18 @@ export async function page(state, atlas) {
     load: (now) => get(["layers", layer, "distribution"], protocol(now)),
     empty: (found) => (found.rows.length ? null : "No unit of this layer has a circuit yet."),
     draw: (found, now) => sizeHistogram(found.rows, now, atlas),
-    files: (_, now) => tableFiles(["layers", layer, "distribution"], protocol(now)),
+    files: (_, now) => [
+      ...tableFiles(["layers", layer, "distribution"], protocol(now)),
+      {
+        label: "SVG",
+        detail: "chart",
+        file: () =>
+          svgFile(sizes.element.querySelector(".chart svg"), {
+            name: `circuit-size-${layer}.svg`,
+            title: `Units of ${layer} by their smallest circuit with r ≥ ${THRESHOLD} on ${splitText(reading(now, atlas).split)}`,
+          }),
+      },
+    ],
   });
   const filters = filterBar();
   const views = segments("Show as", "view", [
@@ -59,12 +71,13 @@ export async function page(state, atlas) {
     load: (now) =>
       get(["layers", layer, "units"], {
         ...query(now),
-        offset: Number(now.from) || 0,
+        offset: start(now),
         limit: PAGE,
       }),
     empty: (found) => {
       announce(count(found.total, "unit"));
-      return found.rows.length ? null : "No unit is like this: take a filter away.";
+      if (found.rows.length) return null;
+      return behind(found, "unit") ?? "No unit is like this: take a filter away.";
     },
     draw: (found, now) => {
       filters.columns(found.columns);

@@ -28,13 +28,13 @@ export function circuitCounts(atlas, { layer, unit }) {
       const found = await get(unitPath(layer, unit, "circuit"), { ...asked.query, limit: 1 });
       return { asked, found };
     },
-    draw: ({ asked, found }) => [
+    draw: ({ asked, found }, now) => [
       h(
         "p",
         { class: "lead" },
         h("b", null, whole(found.kernels)),
         ` of ${whole(found.reachable)} kernels, ${percent(found.kernels / found.reachable)}, for ${asked.words}. `,
-        asked.images &&
+        (asked.images || now.group) &&
           h("a", { href: changed({ images: null, group: null }) }, "Show that of all images"),
       ),
       countTable(found.layers),

@@ -5,9 +5,10 @@ import { all, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { percent, ratio, whole } from "../figures.js";
 import { lineChart } from "../line_chart.js";
-import { svgFile, tableFiles } from "../menu.js";
+import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { reading, splitText, THRESHOLD } from "../reading.js";
+import { ablationText, reading, splitText, THRESHOLD } from "../reading.js";
+import { svgFile } from "../svg_file.js";
 import { table } from "../table.js";
 
 const METRICS = {
@@ -35,6 +36,7 @@ export function faithfulness(atlas, { layer, unit }) {
     "Table",
   );
   let drawn = null;
+  let series = [];
   const made = panel({
     title: "Faithfulness against kept fraction",
     place: "half",
@@ -52,18 +54,23 @@ export function faithfulness(atlas, { layer, unit }) {
       const name = now.metric in METRICS ? now.metric : "pearson";
       metric.value = name;
       asTable.setAttribute("aria-pressed", String(now.chart === "table"));
-      const series = seriesOf(rows, atlas, chosen, name);
+      series = seriesOf(rows, atlas, chosen, name);
       drawn = now.chart === "table" ? null : chart(series, atlas, chosen, name, rows);
       return drawn ?? wholeTable(series, atlas, name);
     },
-    files: () => [
+    files: (_, now) => [
       ...tableFiles(unitPath(layer, unit, "faithfulness")),
       ...(drawn
         ? [
             {
               label: "SVG",
               detail: "chart",
-              file: () => svgFile(drawn.querySelector("svg"), `faithfulness-${layer}-${unit}.svg`),
+              file: () =>
+                svgFile(drawn.querySelector("svg"), {
+                  name: `faithfulness-${layer}-${unit}.svg`,
+                  title: `Circuits of ${layer}/${unit}, dropped kernels ${ablationText(reading(now, atlas).ablation)}`,
+                  series,
+                }),
             },
           ]
         : []),
@@ -110,6 +117,7 @@ function chart(series, atlas, chosen, metric, rows) {
         label: `${METRICS[metric]} against the kept fraction, a line a score and image set`,
         fractions: atlas.fractions,
         series,
+        value: METRICS[metric],
         threshold: metric === "relative_l1" ? undefined : THRESHOLD,
         rung: chosen.rung,
         onRung: (rung) => change({ keep: String(atlas.fractions[rung]) }),

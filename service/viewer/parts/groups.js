@@ -2,7 +2,7 @@
 
 import { change, to } from "../address.js";
 import { all, unitPath } from "../api.js";
-import { contrastChart, groupColor, groupLabel, keptByGroup } from "../contrast.js";
+import { contrastChart, contrastFile, groupColor, groupLabel, keptByGroup } from "../contrast.js";
 import { fresh, h } from "../dom.js";
 import { count, groupName, imageText, ratio } from "../figures.js";
 import { tableFiles } from "../menu.js";
@@ -24,7 +24,7 @@ export function groups(atlas, facts, { layer, unit }) {
       h("option", { value: count }, String(count)),
     ),
   );
-  return panel({
+  const made = panel({
     title: "Sub-features",
     height: "16rem",
     controls: [
@@ -47,21 +47,24 @@ export function groups(atlas, facts, { layer, unit }) {
       number.value = now.groups ?? "";
       return draw(found, now, { atlas, facts, layer, unit });
     },
-    files: (found) =>
-      found.groups.rows.length === 0 ? [] : [
-      ...tableFiles(
-        unitPath(layer, unit, "groups"),
-        { criterion: found.criterion, groups: found.number },
-        "groups",
-      ),
-      ...tableFiles(
-        unitPath(layer, unit, "selectivity"),
-        { criterion: found.criterion },
-        "preserved and leaked",
-      ),
-      ...tableFiles(unitPath(layer, unit, "contrast"), {}, "by image"),
-    ],
+    files: (found, now) => {
+      if (found.groups.rows.length === 0) return [];
+      const { criterion, number: many } = found;
+      const { ablation } = reading(now, atlas);
+      const drawings = made.element.querySelectorAll(".group .chart svg");
+      const kept = keptByGroup(found.selectivity, atlas.fractions);
+      return [
+        ...tableFiles(unitPath(layer, unit, "groups"), { criterion, groups: many }, "groups"),
+        // What groups that are not stored preserve was never measured.
+        ...(kept.length
+          ? tableFiles(unitPath(layer, unit, "selectivity"), { criterion, ablation }, "preserved and leaked")
+          : []),
+        ...(kept.length ? tableFiles(unitPath(layer, unit, "contrast"), {}, "by image") : []),
+        ...[...drawings].map((drawing, at) => contrastFile(drawing, kept[at], { layer, unit })),
+      ];
+    },
   });
+  return made;
 }
 
 /**

@@ -34,8 +34,8 @@ export function overlapTable(rows) {
       { name: "left", title: "Only left", number: true },
       { name: "shared", title: "Shared", number: true },
       { name: "right", title: "Only right", number: true },
-      { name: "bar", title: h("span", { class: "unseen" }, "As a bar") },
       { name: "iou", title: "IoU", number: true },
+      { name: "bar", title: h("span", { class: "unseen" }, "As a bar") },
     ],
     rows: rows.map((row) => ({
       convolution: h("span", { class: "mono" }, row.convolution),

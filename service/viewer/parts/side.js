@@ -5,7 +5,7 @@ import { get, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { count, groupName, percent } from "../figures.js";
 import { reading } from "../reading.js";
-import { groupsOf, subset } from "./subset.js";
+import { calledGroup, groupsOf, list, subset } from "./subset.js";
 
 const KEYS = ["layer", "unit", "criterion", "keep", "group", "groups", "images"];
 
@@ -19,6 +19,10 @@ export function sideOf(now, side) {
 export const asSide = (side, values) =>
   Object.fromEntries(KEYS.map((key) => [`${side}.${key}`, values[key] ?? null]));
 
+/** How a side is read: as the page, but for what the side says itself. */
+export const sideReading = (own, now, atlas) =>
+  reading({ ...now, criterion: own.criterion ?? now.criterion, keep: own.keep ?? now.keep }, atlas);
+
 /**
  * Everything that is known of a side before its circuit is asked for.
  *
@@ -28,10 +32,7 @@ export const asSide = (side, values) =>
 export async function resolved(now, side, atlas) {
   const own = sideOf(now, side);
   if (!own.layer || !own.unit) return null;
-  const chosen = reading(
-    { ...now, criterion: own.criterion ?? now.criterion, keep: own.keep ?? now.keep },
-    atlas,
-  );
+  const chosen = sideReading(own, now, atlas);
   const [facts, asked] = await Promise.all([
     get(unitPath(own.layer, own.unit)),
     subset(own, chosen),
@@ -109,12 +110,15 @@ export function sidePicker(side, atlas) {
       if (document.activeElement !== unit.control) unit.control.value = own.unit ?? "";
       criterion.control.value = own.criterion ?? "";
       keep.control.value = own.keep ?? "";
-      const chosen = reading({ ...now, criterion: own.criterion ?? now.criterion }, atlas);
+      const chosen = sideReading(own, now, atlas);
       const options = [["", "all scoring images"], ...(await subsets(own, chosen, atlas))];
       if (mine !== turn) return;
       const value = own.group ? `group:${own.group}` : own.images ? `images:${own.images}` : "";
       if (!options.some(([known]) => known === value)) {
-        options.push([value, own.images ? count(own.images.split(",").length, "image") : value]);
+        options.push([
+          value,
+          own.group ? `no group ${calledGroup(own.group)}` : count(list(own.images).length, "image"),
+        ]);
       }
       put(
         images.control,

@@ -13,6 +13,7 @@ import { count, groupName } from "../figures.js";
  */
 export async function subset(side, chosen) {
   const query = { criterion: chosen.criterion, keep: chosen.keep };
+  let absent = "";
   if (side.group !== undefined && side.group !== "") {
     const group = Number(side.group);
     const found = await groupsOf(side.layer, side.unit, chosen.criterion, side.groups);
@@ -25,14 +26,18 @@ export async function subset(side, chosen) {
         words: `group ${groupName(group)}, ${count(images.length, "image")}`,
       };
     }
+    absent = `: by ${chosen.criterion} there is no group ${calledGroup(side.group)}`;
   }
   const images = list(side.images);
   if (images.length) {
     const words = images.length === 1 ? `image ${images[0]} alone` : count(images.length, "image");
     return { query: { ...query, images: images.join(",") }, images, group: null, words };
   }
-  return { query, images: null, group: null, words: "all scoring images" };
+  return { query, images: null, group: null, words: `all scoring images${absent}` };
 }
+
+/** A group as an address names it, in words: its letter, where it is a number. */
+export const calledGroup = (text) => (/^\d+$/.test(text) ? groupName(Number(text)) : `“${text}”`);
 
 /** "3,1,3" -> [3, 1]. */
 export const list = (text) => [

@@ -197,19 +197,16 @@ def test_a_circuit(api, local, question, meant):
 def test_two_circuits_are_compared(api, local):
     one, two = local.layer("conv3").unit(2), local.layer("conv2").unit("edge")
     a, b = one.circuit(keep=0.5, images=[2]), two.circuit(kernels=9)
-    found = ask(
-        api,
-        "compare",
-        **{
-            "left.layer": "conv3",
-            "left.unit": 2,
-            "left.keep": 0.5,
-            "left.images": "2",
-            "right.layer": "conv2",
-            "right.unit": "edge",
-            "right.kernels": 9,
-        },
-    )
+    sides = {
+        "left.layer": "conv3",
+        "left.unit": 2,
+        "left.keep": 0.5,
+        "left.images": "2",
+        "right.layer": "conv2",
+        "right.unit": "edge",
+        "right.kernels": 9,
+    }
+    found = ask(api, "compare", **sides)
     assert found["iou"] == a.iou(b)
     assert found["shared"] == len(a & b)
     assert found["only_left"] == len(a - b)
@@ -220,6 +217,11 @@ def test_two_circuits_are_compared(api, local):
     ]
     rows = {row["convolution"]: row["kernels"] for row in (a - b).layers().to_pylist()}
     assert {row["convolution"]: row["left"] for row in found["convolutions"]} == rows
+    file = api.get("compare", params={**sides, "format": "parquet"})
+    assert pq.read_table(io.BytesIO(file.content)).to_pylist() == found["convolutions"]
+    text = api.get("compare", params={**sides, "format": "csv"}).text.splitlines()
+    assert text[0] == ",".join(f'"{name}"' for name in found["convolutions"][0])
+    assert len(text) == len(found["convolutions"]) + 1
 
 
 def test_groups_and_what_they_preserve(api, local):

@@ -1,0 +1,80 @@
+/** How strongly the circuits of two groups of one unit preserve their own images, and the others'. */
+
+import { change } from "../address.js";
+import { get, unitPath } from "../api.js";
+import { contrastBars, contrastChart, contrastFile, groupLabel, keptByGroup } from "../contrast.js";
+import { h } from "../dom.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { ablationText } from "../reading.js";
+import { loadGroups } from "./groups.js";
+import { sideOf, sideReading } from "./side.js";
+
+const SIDES = ["left", "right"];
+const colorOf = (side) => `var(--group-${SIDES.indexOf(side)})`;
+
+/** @param {(now) => unknown} key what the two circuits depend on. */
+export function preserved(atlas, key) {
+  const made = panel({
+    title: "What each preserves and suppresses",
+    place: "half",
+    key,
+    load: async (now) => {
+      const [left, right] = SIDES.map((side) => sideOf(now, side));
+      const [chosen, other] = [left, right].map((own) => sideReading(own, now, atlas));
+      const same = left.layer === right.layer && left.unit === right.unit;
+      if (!same || !left.group || !right.group || left.groups || right.groups) return null;
+      if (chosen.criterion !== other.criterion) return null;
+      const facts = await get(unitPath(left.layer, left.unit));
+      if (!facts.has.contrast) return null;
+      const { selectivity } = await loadGroups(atlas, facts, chosen);
+      const kept = keptByGroup(selectivity, atlas.fractions);
+      // In the order and the colours of the sides, as everywhere on this page.
+      const groups = [left, right].map((own, at) => ({
+        ...kept.find(({ group }) => String(group) === own.group),
+        rung: [chosen, other][at].rung,
+        color: colorOf(SIDES[at]),
+      }));
+      return { chosen, unit: { layer: left.layer, unit: left.unit }, groups };
+    },
+    empty: (found) =>
+      found?.groups.every(({ own }) => own)
+        ? null
+        : "This is measured for two of the groups that are stored of one unit, by one score: choose them under Images on both sides.",
+    draw: ({ groups, chosen }) => [
+      contrastBars(groups, atlas.fractions),
+      h(
+        "div",
+        { class: "pair" },
+        groups.map((one) =>
+          h(
+            "div",
+            null,
+            h("p", { class: "note" }, groupLabel(one.group, one.color), " its own images; dashed: the others'"),
+            contrastChart(one, {
+              fractions: atlas.fractions,
+              rung: one.rung,
+              onRung: (wanted) => change({ keep: String(atlas.fractions[wanted]) }),
+            }),
+          ),
+        ),
+      ),
+      h(
+        "p",
+        { class: "note" },
+        `Response that a group's circuit leaves, over that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
+      ),
+    ],
+    files: (found) => {
+      if (!found.groups.every(({ own }) => own)) return [];
+      const { chosen, unit, groups } = found;
+      const { criterion, ablation } = chosen;
+      const drawings = made.element.querySelectorAll(".pair .chart svg");
+      return [
+        ...tableFiles(unitPath(unit.layer, unit.unit, "selectivity"), { criterion, ablation }, "all groups"),
+        ...[...drawings].map((drawing, at) => contrastFile(drawing, groups[at], unit)),
+      ];
+    },
+  });
+  return made;
+}
