@@ -48,7 +48,7 @@ function nav() {
 
 async function show(now, { moved = true, scroll = 0, first = false } = {}) {
   const name = now.page ?? "atlas";
-  const page = PAGES[name];
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : undefined;
   const identity = JSON.stringify([name, ...(page?.of ?? []).map((key) => now[key] ?? "")]);
   nav();
   if (identity === shown.identity && shown.page) {
@@ -62,6 +62,10 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
   if (first) put(main, skeleton("60vh"));
   try {
     if (!page) throw new Error(`there is no page ${name}: go to the atlas by the link at the top`);
+    const unsaid = page.of.find((key) => !now[key]);
+    if (unsaid) {
+      throw new Error(`this address names no ${unsaid}: go to the atlas by the link at the top`);
+    }
     if (page.facts) get(page.facts(now)).catch(() => {}); // The page meets the error itself.
     const [facts, module] = await Promise.all([atlas(), import(page.module)]);
     const made = await module.page(now, facts);

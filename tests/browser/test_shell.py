@@ -133,6 +133,9 @@ def test_the_first_tab_goes_to_the_content(photos, tab):
         ({"page": "unit", "layer": LAYER, "unit": "500"}, "has no unit 500; units go from 0 to"),
         ({"page": "image", "image": "700"}, "700"),
         ({"page": "elsewhere"}, "there is no page elsewhere"),
+        ({"page": "constructor"}, "there is no page constructor"),
+        ({"page": "unit", "layer": LAYER}, "this address names no unit"),
+        ({"page": "image"}, "this address names no image"),
     ],
 )
 def test_what_is_not_there_is_said_in_our_words(photos, tab, state, message):

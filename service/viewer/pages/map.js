@@ -15,8 +15,6 @@ import { selection } from "../parts/selection.js";
 import { list } from "../parts/subset.js";
 import { reading, readingBar } from "../reading.js";
 
-const METHODS = { pca: "principal components", umap: "UMAP" };
-
 export async function page(state, whole) {
   const { layer, unit } = state;
   // Only by these are there circuits of single images.
@@ -28,7 +26,7 @@ export async function page(state, whole) {
   let points = [];
   let plane = null;
   const chooser = h("div", { class: "actions chooser" });
-  const query = (now) => ({ criterion: reading(now, atlas).criterion, method: now.method });
+  const query = (now) => ({ criterion: reading(now, atlas).criterion });
   const map = panel({
     title: "Its images, near where they use the same kernels",
     place: "two-thirds",
@@ -139,9 +137,8 @@ function quickChoices(points) {
 }
 
 function explained(found) {
-  const method = METHODS[found.method] ?? found.method;
   const share = found.explained?.length
     ? `, which hold ${found.explained.map(percent).join(" and ")} of the variance`
     : "";
-  return `${count(found.points.length, "top image")} of the unit by their ${found.criterion} scores of single kernels; axes: ${method}${share}.`;
+  return `${count(found.points.length, "top image")} of the unit by their ${found.criterion} scores of single kernels; axes: principal components${share}.`;
 }
