@@ -34,9 +34,9 @@ to make large, of the same shape."""
 # A square root of the covariance of the colours of ImageNet's photos (rows red, green, blue), as
 # published with Lucid: github.com/tensorflow/lucid, lucid/optvis/param/color.py.
 _COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
-# Standard deviation of the first coefficients, and what pictures are divided by, as in Lucid: so
-# the start is all but grey.
-_START = 0.01
+START = 0.01
+"""Standard deviation of the first coefficients, as in Lucid: so the start is all but grey."""
+# What pictures are divided by, as in Lucid.
 _SCALE = 4.0
 # Chances a step: a shift of at most this part of the side, a turn in degrees, a change of size.
 _SHIFT = 1 / 16
@@ -53,6 +53,7 @@ class Recipe:
         steps: of gradient ascent.
         learning_rate: Adam's.
         mean, std: of the preprocessing, for each colour.
+        start: standard deviation of the first coefficients.
     """
 
     size: tuple[int, int]
@@ -60,6 +61,7 @@ class Recipe:
     learning_rate: float
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    start: float = START
 
 
 class Canvas:
@@ -73,7 +75,7 @@ class Canvas:
         height, width = recipe.size
         # Drawn on the processor, so that every device starts from the same.
         noise = [_noise(seed, (3, height, width // 2 + 1, 2)) for seed in seeds]
-        self.spectrum = torch.stack(noise).to(device).requires_grad_()
+        self.spectrum = (torch.stack(noise) * recipe.start).to(device).requires_grad_()
         frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
         self._decay = (1 / frequency.clamp(min=1 / max(height, width))).to(device)
         colours = torch.tensor(_COLOURS)
@@ -100,17 +102,21 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class Made:
-    """A picture as it will be stored: `pixels` (height, width, 3), uint8.
+    """A picture as it will be stored.
 
-    `finite` is false where NaN or infinity came into it, and the pixels mean nothing.
+    Attributes:
+        pixels: (height, width, 3), uint8.
+        finite: false where NaN or infinity came into it, and the pixels mean nothing.
+        change: root mean square distance from the noise that it started as, 0 to 1.
     """
 
     pixels: NDArray[np.uint8]
     finite: bool
+    change: float
 
     @property
     def contrast(self) -> float:
-        """Root mean square distance from mid-grey, where every picture starts: 0 to 0.5."""
+        """Root mean square distance from mid-grey: 0 to 0.5."""
         return float(np.sqrt(np.mean((self.pixels / 255.0 - 0.5) ** 2)))
 
     @cached_property
@@ -144,6 +150,8 @@ def make_pictures(
     canvas = Canvas(seeds, recipe, device)
     normalise = Normalisation(recipe, device)
     chance = torch.Generator().manual_seed(transform_seed)
+    with torch.no_grad():
+        first = canvas.rgb()
     adam = torch.optim.Adam([canvas.spectrum], lr=recipe.learning_rate, maximize=True)
     for _ in range(recipe.steps):
         seen = _transformed(normalise(canvas.rgb()), chance, recipe.size)
@@ -151,10 +159,13 @@ def make_pictures(
         seen.backward(gradient(seen.detach()))
         adam.step()
     with torch.no_grad():
-        rgb = canvas.rgb().permute(0, 2, 3, 1).cpu()
+        last = canvas.rgb()
+    changes = (last - first).square().flatten(1).mean(1).sqrt().tolist()
+    rgb = last.permute(0, 2, 3, 1).cpu()
     finite = rgb.isfinite().flatten(1).all(1).tolist()
     pixels = (rgb.nan_to_num() * 255).round().to(torch.uint8).numpy()
-    return tuple(Made(one, fine) for one, fine in zip(pixels, finite, strict=True))
+    made = zip(pixels, finite, changes, strict=True)
+    return tuple(Made(one, fine, change) for one, fine, change in made)
 
 
 def read_picture(png: bytes, recipe: Recipe, device: torch.device) -> Tensor:
@@ -176,7 +187,7 @@ def seed_of(*parts: object) -> int:
 
 
 def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * _START
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _transformed(pictures: Tensor, chance: torch.Generator, size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,14 @@ import torch
 
 from circuit_atlas.jobs.allocator import keep_freed_memory
 from circuit_atlas.jobs.feature_aims import Aim, aims_of_unit, groups_of
-from circuit_atlas.jobs.feature_image import Made, Recipe, make_pictures, read_picture, seed_of
+from circuit_atlas.jobs.feature_image import (
+    START,
+    Made,
+    Recipe,
+    make_pictures,
+    read_picture,
+    seed_of,
+)
 from circuit_atlas.jobs.feature_subjects import Subject, Subjects
 from circuit_atlas.jobs.memory import default_budget, is_out_of_memory
 from circuit_atlas.jobs.plan import Task, resolve_source
@@ -34,8 +41,12 @@ from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import Receipt
 from circuit_atlas.storage_schema.template import check_same
 
-# Root mean square distance from mid-grey below which a picture shows nothing: it starts with .01.
+# Root mean square distance from mid-grey, and from its start, below which a picture shows nothing:
+# it starts with .01.
 _GREY = 0.05
+# Each try after one that stayed grey starts from noise so much stronger: grey may be where a ReLU
+# passes nothing, so that there is nothing to climb.
+_LOUDER = 10.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,8 @@ class _Attempt:
 
     @property
     def _shows(self) -> bool:
-        return math.isfinite(self.response) and (self.made.contrast >= _GREY or self.settled)
+        least = min(self.made.contrast, self.made.change)
+        return math.isfinite(self.response) and (least >= _GREY or self.settled)
 
     @property
     def settled(self) -> bool:
@@ -223,21 +235,29 @@ class FeatureWorker:
 
     def _tried(self, subject: Subject, *, node: bool) -> list[_Attempt]:
         """The best try at each picture. One that is fit and beats every photo, or cannot, is not
-        tried again; a later try starts from other noise and takes twice the steps."""
+        tried again; a later try starts from other noise, which is stronger where the picture stayed
+        grey, and takes twice the steps."""
         spec = self._source.spec.features
         best: dict[int, _Attempt] = {}
         left = list(range(len(subject.aims)))
         for number in range(spec.tries):
-            recipe = Recipe(
-                size=subject.size,
-                steps=(spec.node_steps if node else spec.steps) << number,
-                learning_rate=spec.learning_rate,
-                mean=self._source.preprocessing.mean,
-                std=self._source.preprocessing.std,
-            )
-            for place, attempt in zip(left, self._try(subject, left, recipe, number), strict=True):
-                if place not in best or attempt.margin > best[place].margin:
-                    best[place] = attempt
+            grey = [place for place in left if number and best[place].margin == -math.inf]
+            others = [place for place in left if place not in grey]
+            for places, start in ((others, START), (grey, START * _LOUDER**number)):
+                if not places:
+                    continue
+                recipe = Recipe(
+                    size=subject.size,
+                    steps=(spec.node_steps if node else spec.steps) << number,
+                    learning_rate=spec.learning_rate,
+                    mean=self._source.preprocessing.mean,
+                    std=self._source.preprocessing.std,
+                    start=start,
+                )
+                tried = self._try(subject, places, recipe, number)
+                for place, attempt in zip(places, tried, strict=True):
+                    if place not in best or attempt.margin > best[place].margin:
+                        best[place] = attempt
             left = [place for place in left if best[place].margin <= 0 and not best[place].settled]
             if not left:
                 break

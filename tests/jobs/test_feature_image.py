@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -196,7 +197,12 @@ def test_where_nothing_is_to_be_climbed_the_picture_stays_grey():
     (made,) = make_pictures(torch.zeros_like, [1], RECIPE, device=CPU, transform_seed=0)
     assert made.finite
     assert made.contrast < 0.03
-    flat = Made(np.full((4, 4, 3), 255, np.uint8), finite=True)
+    assert made.change == 0
+    loud = replace(RECIPE, start=1.0)
+    (made,) = make_pictures(torch.zeros_like, [1], loud, device=CPU, transform_seed=0)
+    assert made.contrast > 0.1
+    assert made.change == 0
+    flat = Made(np.full((4, 4, 3), 255, np.uint8), finite=True, change=0.5)
     assert flat.contrast == 0.5
 
 

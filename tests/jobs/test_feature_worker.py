@@ -388,6 +388,50 @@ def test_a_picture_that_leads_to_nan_is_an_error_of_its_unit_alone(odd, tmp_path
     }
 
 
+CLOSED = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """Unit 0 sees red through a ReLU that grey does not pass, unit 1 through one that no picture
+    passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 1)
+        self.last = nn.Conv2d(2, 2, 1, groups=2)
+        with torch.no_grad():
+            self.first.weight.zero_(); self.last.weight.fill_(1.0); self.last.bias.zero_()
+            self.first.weight[:, 0] = 1.0
+            self.first.bias.copy_(torch.tensor([-0.3, -99.0]))
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+def network():
+    return Net()
+'''
+
+
+def test_a_unit_that_grey_does_not_reach_has_a_picture(odd, tmp_path):
+    """A start that is all but grey has nothing to climb there; a louder one has."""
+    (tmp_path / "feature_models_closed.py").write_text(CLOSED)
+    spec = odd(fractions=[], steps=24, tries=3, negative=False)
+    model = spec.model.model_copy(update={"reference": "feature_models_closed:network"})
+    spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
+    reader = built(spec, "last", (0, 1))
+    red, never = made(spec, "last", 0, 1)
+    assert (red.state, red.message) == ("done", None)
+    record = reader.feature_image("last", 0, "positive")
+    assert record.tries > 1
+    assert record.response > 0.5
+    # Louder noise that nothing was made of is no picture: it would not be grey.
+    assert never.state == "failed"
+    assert "picture 'positive' of channel 1 of 'last', the best of 3 tries, is all but grey" in (
+        never.message
+    )
+
+
 def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path):
     """Of a ReLU, grey may be as low as any picture is: that is stored, and no failure."""
     spec, _ = demo
