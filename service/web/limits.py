@@ -56,7 +56,7 @@ class Limits:
     threads: int = 4
     waiting: int = 256
     streams: int = 128
-    listed: int = 20_000
+    listed: int = 10_000
     cache_bytes: int = 64 * 2**20
     digest_bytes: int = 256 * 2**20
     mask_bytes: int = 256 * 2**20

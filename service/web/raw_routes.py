@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -103,7 +102,9 @@ def _names(raw: Raw, folder: str) -> Source:
 def _listing(raw: Raw, folder: str) -> Source:
     raw.check_folder(folder)
     found = raw.below(folder)
-    body = json.dumps(asdict(found), separators=(",", ":"))
+    # Not by `asdict`, which takes longer than the store does.
+    answer = {"objects": [vars(entry) for entry in found.objects], "folders": found.folders}
+    body = json.dumps(answer, separators=(",", ":"))
     version = digest(body)
     return Source(version, lambda: Rendered(body.encode()))
 
