@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import silhouette_score
 
 from circuit_atlas.jobs.groups import distances, group_images, silhouette
@@ -62,6 +63,39 @@ def test_up_to_six_groups_are_looked_for(count):
     assert found.count == count
     assert found.labels.tolist() == blocks(*[3] * count)
     assert found.silhouette > 0.9
+
+
+def test_no_more_than_six_groups_are_looked_for():
+    scores = np.kron(np.eye(8), np.ones((2, 20))).astype(np.float32)
+    assert group_images(scores).count <= 6
+    assert group_images(scores, groups=8).count == 8
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seed", "spread"), [((2, 2), 2, 0.3), ((3, 2), 3, 0.8), ((4, 2), 3, 0.8)]
+)
+def test_chance_is_the_share_of_samples_of_one_group_that_are_split_as_well(sizes, seed, spread):
+    """Over every number of groups from two on that leaves two images together: by other libraries,
+    from the same draws."""
+    scores = planted(*sizes, seed=seed, spread=spread)
+    count = len(scores)
+    roots = np.sqrt(scores.astype(np.float64))
+    points = roots / np.linalg.norm(roots, axis=1, keepdims=True)
+
+    def best(of: NDArray[np.float64]) -> float:
+        merged = linkage(of, "ward")
+        split = (fcluster(merged, number, "maxclust") for number in range(2, count))
+        return max(silhouette_score(of, labels) for labels in split)
+
+    # Least variance first, as the module has its axes.
+    deviations = np.linalg.svd(points - points.mean(0), compute_uv=False)[::-1] / np.sqrt(count)
+    generator = np.random.default_rng(0)
+    as_well, samples, own = 0, 0, best(points)
+    while as_well < 10 and samples < 99:
+        as_well += best(generator.normal(size=(count, count)) * deviations) >= own
+        samples += 1
+    wanted = as_well / samples if as_well == 10 else (1 + as_well) / (1 + samples)
+    assert group_images(scores).chance == pytest.approx(wanted)
 
 
 def test_a_faint_gap_shows_in_many_images():

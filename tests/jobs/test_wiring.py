@@ -131,9 +131,14 @@ JOINTS = {
     ),
     "means over some of the channels, each from its own first on": (
         lambda a, b: torch.cat(
-            [a[:, 2:].mean(1, keepdim=True), a[:, 1:3].mean(1, keepdim=True), b[:, 1:2]], 1
+            [x.mean(1, keepdim=True) for x in (a[:, 2:], a[:, 1:3], b)] + [b[:, 1:2]], 1
         ),
-        [(0, 1, 0, 2, "mixed"), (1, 1, 0, 1, "mixed"), (2, 1, 1, 1, "alone")],
+        [
+            (0, 1, 0, 2, "mixed"),
+            (1, 1, 0, 1, "mixed"),
+            (2, 1, 1, 0, "mixed"),
+            (3, 1, 1, 1, "alone"),
+        ],
     ),
     "a mean over channels of two sources": (
         lambda a, b: torch.cat([b[:, :1], torch.cat([a[:, 3:], b[:, 1:]], 1).mean(1, True)], 1),
