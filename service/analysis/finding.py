@@ -74,17 +74,21 @@ def _matches(atlas: Atlas, wanted: str) -> Iterator[_Match]:
         if fit is not None:
             yield _Match(fit, "layer", name, name, count=len(index.units))
         within = _fit(of_layer, name) if of_layer else 0
-        if within is None:
-            continue
         for info in index.units:
-            kind = "unit" if info.direction is None else "direction"
-            if kind == "unit":
+            text = f"{name}/{info.name}"
+            if info.direction is None:
                 # A number means that unit, not all those that have its digits.
-                of_name = 0 if of_unit == info.name else None
+                fit = within if of_unit == info.name else None
+                kind = "unit"
             else:
-                of_name = _fit(of_unit, info.name)
-            if of_name is not None:
-                yield _Match(max(within, of_name), kind, f"{name}/{info.name}", name, info.number)
+                fit = _best(
+                    0 if wanted == text.casefold() else None,
+                    _fit(wanted, info.name),
+                    _both(within, _fit(of_unit, info.name)),
+                )
+                kind = "direction"
+            if fit is not None:
+                yield _Match(fit, kind, text, name, info.number)
     images = atlas.reader.images(columns=["id", "name", "label"]).to_pylist()
     labels = Counter(row["label"] for row in images if row["label"] is not None)
     for label, count in labels.items():
@@ -95,6 +99,16 @@ def _matches(atlas: Atlas, wanted: str) -> Iterator[_Match]:
         fit = _fit(wanted, row["name"])
         if fit is not None:
             yield _Match(fit, "picture", row["name"], image=row["id"])
+
+
+def _best(*fits: int | None) -> int | None:
+    """The best of several, as far as there are any."""
+    return min((fit for fit in fits if fit is not None), default=None)
+
+
+def _both(left: int | None, right: int | None) -> int | None:
+    """How well two fit together: as the worse of them."""
+    return None if left is None or right is None else max(left, right)
 
 
 def _fit(wanted: str, name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -33,6 +34,7 @@ MEDIA: dict[str, str] = {
 JSON = "application/json"
 
 _GAINS = ("application/json", "text/", "image/svg+xml")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 _SMALL_BYTES = 1000
 _LEVEL = 5
 _LASTING = "public, max-age=31536000, immutable"
@@ -46,7 +48,7 @@ class Rendered:
     Attributes:
         body: its bytes.
         media_type: what they are.
-        filename: the name to save it under, where it is a download.
+        filename: the name to save it under, where it is a download; may hold any character.
     """
 
     body: bytes
@@ -117,8 +119,7 @@ def to_file(table: pa.Table, form: Format, *, name: str) -> Rendered:
         text = BytesIO()
         arrow_csv.write_csv(pa.table(dict(zip(table.column_names, flat, strict=True))), text)
         body = text.getvalue()
-    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in name)
-    return Rendered(body, MEDIA[form], f"{safe}.{form}")
+    return Rendered(body, MEDIA[form], f"{name}.{form}")
 
 
 def plain(value: Any) -> Any:
@@ -168,7 +169,9 @@ class Answerer:
         if kept.zipped:
             headers["Content-Encoding"] = "gzip"
         if kept.rendered.filename is not None:
-            headers["Content-Disposition"] = f'attachment; filename="{kept.rendered.filename}"'
+            # Names of layers and directions hold anything, and a header and a folder do not.
+            name = _UNSAFE.sub("_", kept.rendered.filename)
+            headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return Response(kept.body, headers=headers, media_type=kept.rendered.media_type)
 
     def _made(self, base: str, source: Source, known: frozenset[str], *, zipped: bool) -> _Kept:

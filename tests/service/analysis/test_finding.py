@@ -7,6 +7,8 @@ import pytest
 
 from circuit_atlas.storage_schema.errors import QueryError
 from tests.service.analysis.planted import SIZE, Planted, plant
+from tests.service.diagram import planted as diagram_planted
+from tests.service.diagram import wirings
 
 # A row a unit, a column an image; the last image is held out, the first three are top images.
 RESPONSES = {
@@ -135,6 +137,15 @@ def test_the_same_text_comes_before_its_start_and_a_words_before_a_part(planted)
     assert _found(planted, "cat") == [("label", "tabby cat"), ("label", "scatter plot")]
     assert _found(planted, "image 1") == [("picture", "image 1.jpg")]
     assert len(_found(planted, "image", limit=2)) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["edge up", "up/down", "\u00e9 \u2192", "target/Edge up/down \u00e9 \u2192"]
+)
+def test_a_direction_is_found_by_what_stands_in_its_name(tmp_path, text):
+    name = "Edge up/down \u00e9 \u2192"
+    directed = diagram_planted.plant(tmp_path / "atlas", wirings.directed(name))
+    assert ("direction", f"target/{name}") in _found(directed, text)
 
 
 def test_a_number_is_one_unit_and_not_all_that_have_its_digits(planted):

@@ -145,15 +145,7 @@ def test_concatenations_are_named_and_lie_side_by_side(tmp_path):
 
 
 def test_a_direction_ends_in_a_unit_of_several_channels(tmp_path):
-    planted = wirings.fire()
-    convolutions = (*planted.convolutions[:3], replace(planted.convolutions[3], one_row=False))
-    size = sum(c.size for c in convolutions)
-    planted = replace(
-        planted,
-        convolutions=convolutions,
-        directions=(("edge", (1.0, -0.5)),),
-        scores={2: np.arange(size, dtype=np.float32) + 1},
-    )
+    planted = wirings.directed("edge")
     circuit = unit_of(tmp_path / "a", planted, "edge").circuit(keep=1)
     content = circuit.diagram().content
     assert edges(content, planted).keys() == on_path(planted, kernels(circuit), {0, 1})

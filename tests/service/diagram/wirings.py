@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.service.diagram.planted import Planted, conv
@@ -48,6 +50,19 @@ def fire(seed: int = 0) -> Planted:
         (4, 0, 2, 3, 0, "alone"),
     )
     return _scored(Planted(convolutions, stretches, {}, channels=2), seed)
+
+
+def directed(name: str) -> Planted:
+    """The same with a direction over its two channels, unit 2, and nothing else stored."""
+    planted = fire()
+    convolutions = (*planted.convolutions[:3], replace(planted.convolutions[3], one_row=False))
+    size = sum(c.size for c in convolutions)
+    return replace(
+        planted,
+        convolutions=convolutions,
+        directions=((name, (1.0, -0.5)),),
+        scores={2: np.arange(size, dtype=np.float32) + 1},
+    )
 
 
 def residual(seed: int = 0) -> Planted:
@@ -131,3 +146,15 @@ def large() -> Planted:
     size = sum(c.size for c in convolutions)
     scores = np.random.default_rng(0).pareto(1.5, size).astype(np.float32) + 0.01
     return Planted(convolutions, stretches, {0: scores}, channels=10)
+
+
+def deep(count: int = 24) -> Planted:
+    """Many columns with long names, one after the other, and the unit at the end."""
+    convolutions = tuple(
+        conv(f"blocks.{n}.branch.convolution{n}", 2, 3 if n == 0 else 2, n + 1)
+        for n in range(count - 1)
+    )
+    convolutions += (conv("head.classifier", 2, 2, count, one_row=True),)
+    stretches = ((0, 0, 3, -1, 0, "alone"),)
+    stretches += tuple((n + 1, 0, 2, n, 0, "alone") for n in range(count))
+    return _scored(Planted(convolutions, stretches, {}, channels=2))
