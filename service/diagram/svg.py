@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from html import escape
-from itertools import pairwise
 
-from circuit_atlas.service.diagram.data import ROW, Content
+from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.names import names
 from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
 from circuit_atlas.service.diagram.shapes import (
     EXCITE,
@@ -15,7 +15,6 @@ from circuit_atlas.service.diagram.shapes import (
     HEIGHT_MM,
     INHIBIT,
     INK,
-    JOINTS,
     SIDES,
     WIDTH_MM,
     Scale,
@@ -150,30 +149,15 @@ def _defs(content: Content, pictures: Pictures) -> Iterator[str]:
 
 
 def _names(content: Content, scale: Scale) -> Iterator[str]:
-    """Names above the bands; the paths' last parts where the columns are too close for more."""
-    columns = sorted({band.x for band in content.bands if band.kind not in JOINTS})
-    apart = min((b - a for a, b in pairwise(columns)), default=400.0)
-    room = max(3, int(apart / (0.52 * scale.text)))
+    """Names above the bands, and what the drawing has to say of itself."""
+    halo = (
+        f'stroke="#ffffff" stroke-width="{0.7 * scale.mm:.1f}" stroke-linejoin="round" '
+        'paint-order="stroke" '
+    )
     yield '<g class="names">'
-    for band in content.bands:
-        if band.kind in JOINTS:
-            continue
-        name = band.name
-        parts = name.split(".")
-        while len(name) > room and len(parts) > 1:
-            parts = parts[1:]
-            name = ".".join(parts)
-        if len(name) > room:
-            name = f"{name[: room - 1]}…"
-        y = band.top - ROW * 0.6 - 0.8 * scale.mm
-        halo = (
-            f'stroke="#ffffff" stroke-width="{0.7 * scale.mm:.1f}" stroke-linejoin="round" '
-            'paint-order="stroke" '
-        )
-        half = 0.28 * scale.text * len(name)
-        side = (_SIDE_MM - 1) * scale.mm
-        x = min(max(band.x, half - side), content.width + side - half)
-        text = _text(x, y, name, scale.text, "middle", INK if band.unit else GREY)
+    for name in names(content, scale, side=(_SIDE_MM - 1) * scale.mm):
+        fill = INK if name.band.unit else GREY
+        text = _text(name.x, name.y, name.text, scale.text, "middle", fill)
         yield text.replace("<text ", f"<text {halo}", 1)
     if content.note:
         middle = content.width / 2, content.height / 2

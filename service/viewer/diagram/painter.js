@@ -132,7 +132,7 @@ export class Painter {
       context.drawImage(canvas, x, y, canvas.width * scale, canvas.height * scale);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    this.#parts.names.draw(context, this.#camera);
+    this.#parts.names.draw(context, this.#camera, this.#cursor.item);
   }
 
   #showTop() {

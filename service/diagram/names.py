@@ -1,0 +1,81 @@
+"""Where names of bands stand in a drawing that nobody can point at: above, and none on another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from circuit_atlas.service.diagram.data import ROW, Band, Content
+from circuit_atlas.service.diagram.shapes import JOINTS, Scale
+
+_ONE_COLUMN = 400.0  # points of room where no other column is near
+_CHARACTER = 0.52  # of the size of the font, on average
+_GAP = 0.3  # of the size of the font, between two names
+# Of Helvetica, and of the fonts with its measures that stand for it.
+_WIDTHS = {
+    **dict.fromkeys("ijlftrI.,:;'|!()[]/- ", 0.31),
+    **dict.fromkeys("mwMW@%…", 0.9),
+    **dict.fromkeys("ABCDEFGHJKLNOPQRSTUVXYZ&", 0.72),
+}
+_OTHER = 0.556
+
+
+@dataclass(frozen=True)
+class Name:
+    """A band's name, or the end of it; in points its middle `x`, and `y`, what it stands on."""
+
+    band: Band
+    text: str
+    x: float
+    y: float
+
+
+def names(content: Content, scale: Scale, *, side: float) -> Iterator[Name]:
+    """The names for which there is room, with `side` points beside the drawing.
+
+    Paths lose their first parts where the columns are close. What would still touch another name
+    is left out: below a column's first name sooner than that, and the unit's and both ends' last.
+    """
+    bands = [band for band in content.bands if band.kind not in JOINTS]
+    columns = sorted({band.x for band in bands})
+    apart = min((b - a for a, b in pairwise(columns)), default=_ONE_COLUMN)
+    taken: list[tuple[float, float, float]] = []
+    for band in _in_order(bands):
+        text = _fitted(band.name, int(apart / (_CHARACTER * scale.text)))
+        half = _width(text, scale.text) / 2
+        x = min(max(band.x, half - side), content.width + side - half)
+        y = band.top - ROW * 0.6 - 0.8 * scale.mm
+        reach = half + _GAP * scale.text / 2
+        if all(
+            abs(x - other) >= reach + others or abs(y - line) >= scale.text
+            for other, line, others in taken
+        ):
+            taken.append((x, y, reach))
+            yield Name(band, text, x, y)
+
+
+def _in_order(bands: list[Band]) -> list[Band]:
+    """The unit and both ends, then the uppermost of each column, then what is below it."""
+    ends = {min(band.x for band in bands), max(band.x for band in bands)} if bands else set()
+    upper: dict[float, float] = {}
+    for band in bands:
+        upper[band.x] = min(band.top, upper.get(band.x, band.top))
+
+    def place(band: Band) -> tuple[int, float, float]:
+        outer = band.unit or band.x in ends
+        return (0 if outer else 1 if band.top == upper[band.x] else 2, band.x, band.top)
+
+    return sorted(bands, key=place)
+
+
+def _fitted(name: str, room: int) -> str:
+    """The name without as many of its path's first parts as there is no room for."""
+    parts = name.split(".")
+    while len(".".join(parts)) > room and any(map(str.isalpha, "".join(parts[1:]))):
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _width(text: str, size: float) -> float:
+    return size * sum(_WIDTHS.get(c, _OTHER if c.isascii() else 1.0) for c in text)
