@@ -53,6 +53,7 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
   nav();
   if (identity === shown.identity && shown.page) {
     shown.page.update(now);
+    retitle();
     return;
   }
   turn += 1;
@@ -70,10 +71,10 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
     const [facts, module] = await Promise.all([atlas(), import(page.module)]);
     const made = await module.page(now, facts);
     if (mine !== turn) return;
-    document.title = `${made.title} · Circuit Atlas`;
     put(main, made.element);
     shown = { identity, page: made };
     made.update(state());
+    retitle();
     scrollTo({ top: scroll ?? 0, behavior: "instant" });
     if (moved && !first) main.querySelector("h1")?.focus({ preventScroll: true });
   } catch (error) {
@@ -86,6 +87,11 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
     put(main, h("h1", { tabindex: "-1" }, "This cannot be shown"), failure(error, again));
     document.documentElement.dataset.useful = "error";
   }
+}
+
+/** A page's title may name what its state does. */
+function retitle() {
+  document.title = `${shown.page.title} · Circuit Atlas`;
 }
 
 document.getElementById("tools").append(themeButton());

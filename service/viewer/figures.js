@@ -19,6 +19,13 @@ export function percent(fraction) {
   return `${Number((fraction * 100).toPrecision(3))} %`;
 }
 
+/** How many of the kernels that can reach a unit a fraction keeps: halves go to the even number. */
+export function kernelsKept(fraction, kernels) {
+  const exact = fraction * kernels;
+  const below = Math.floor(exact);
+  return Math.max(1, exact - below === 0.5 ? below + (below % 2) : Math.round(exact));
+}
+
 /** A measured number of unknown size: three significant digits. */
 export function measure(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -26,6 +33,14 @@ export function measure(value) {
   const text =
     size !== 0 && (size >= 1e7 || size < 1e-3) ? size.toExponential(2) : THREE.format(size);
   return value < 0 && size > 0 ? `−${text}` : text;
+}
+
+/** What of the unit's output y is explained, in words: "sum_abs", "max", or "abs@row,column". */
+export function responseText(response) {
+  if (response === "sum_abs") return "|y| summed over all positions of its output";
+  if (response === "max") return "the largest y of its output";
+  const place = response.match(/^abs@(\d+),(\d+)$/);
+  return place ? `|y| at row ${place[1]}, column ${place[2]} of its output` : response;
 }
 
 /** 1 unit, 2 units. */

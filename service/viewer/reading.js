@@ -2,7 +2,7 @@
 
 import { change } from "./address.js";
 import { fresh, h, put } from "./dom.js";
-import { percent } from "./figures.js";
+import { count, kernelsKept, percent } from "./figures.js";
 
 const SPLITS = { held_out: "held-out images", scoring: "scoring images" };
 const ABLATIONS = { zero: "set to zero", mean: "set to their mean" };
@@ -86,7 +86,7 @@ function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } =
   const id = fresh(key);
   const output = h("output", { for: id });
   const say = (fraction) => {
-    const kept = kernels ? ` · ${Math.max(1, Math.round(fraction * kernels)).toLocaleString("en-GB")}` : "";
+    const kept = kernels ? ` · ${count(kernelsKept(fraction, kernels), "kernel")}` : "";
     return percent(fraction) + kept;
   };
   let dragging = false;
@@ -109,7 +109,7 @@ function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } =
   });
   const show = (fraction) => {
     range.value = rising.indexOf(fraction);
-    range.setAttribute("aria-valuetext", `${say(fraction)}${kernels ? " kernels" : ""}`);
+    range.setAttribute("aria-valuetext", say(fraction));
     output.textContent = say(fraction);
   };
   return {

@@ -33,21 +33,48 @@ def group(unit, number: int) -> list[int]:
     return [row["image"] for row in rows if row["group"] == number]
 
 
-def draw_around(tab, points: list[dict[str, float]], *, key: str | None = None) -> None:
-    """Press, go around the points at some distance, let go."""
+def corners(points: list[dict[str, float]]) -> list[tuple[float, float]]:
+    """Of a way around the points at some distance, back to where it starts."""
     left = min(p["x"] for p in points) - 8
     top = min(p["y"] for p in points) - 8
     right = max(p["x"] + p["width"] for p in points) + 8
     bottom = max(p["y"] + p["height"] for p in points) + 8
+    return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
+
+
+def draw_around(tab, points: list[dict[str, float]], *, key: str | None = None) -> None:
+    """Press, go around the points, let go."""
+    start, *way = corners(points)
     if key:
         tab.page.keyboard.down(key)
-    tab.page.mouse.move(left, top)
+    tab.page.mouse.move(*start)
     tab.page.mouse.down()
-    for x, y in ((right, top), (right, bottom), (left, bottom), (left, top)):
+    for x, y in way:
         tab.page.mouse.move(x, y, steps=4)
     tab.page.mouse.up()
     if key:
         tab.page.keyboard.up(key)
+
+
+def touch_around(tab, points: list[dict[str, float]], *, other: bool = False) -> None:
+    """The same with a finger; `other`: a second finger touches the map on the way."""
+    touch = tab.page.context.new_cdp_session(tab.page)
+
+    def send(kind: str, *places: tuple[float, float]) -> None:
+        fingers = [{"x": x, "y": y, "id": n} for n, (x, y) in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    start, *way = corners(points)
+    send("touchStart", start)
+    (x, y), *rest = way
+    send("touchMove", (x, y))
+    if other:
+        send("touchStart", (x, y), (x + 30, y + 200))
+        send("touchMove", (x, y), (x + 30, y + 260))
+        send("touchMove", (x, y))
+    for place in rest:
+        send("touchMove", place)
+    send("touchEnd")
 
 
 def boxes(tab, unit, images: list[int]) -> list[dict[str, float]]:
@@ -104,6 +131,24 @@ def test_shift_adds_and_alt_takes_away(unit, tab, link):
     assert set(chosen(tab)) == {*first, *second}
     draw_around(tab, boxes(tab, unit, second), key="Alt")
     assert set(chosen(tab)) == set(first)
+
+
+def test_with_a_finger_drawing_adds_and_takes_away_by_its_buttons(unit, window, link):
+    """There is no Shift and no Alt on a touch screen."""
+    tab = window(width=400, has_touch=True)
+    tab.open(link)
+    tab.settled()
+    tab.page.locator(".plane").scroll_into_view_if_needed()
+    first, second = group(unit, 0), group(unit, 1)
+    touch_around(tab, boxes(tab, unit, second))
+    assert set(chosen(tab)) == set(second)
+    tab.page.get_by_role("button", name="Adds").click()
+    touch_around(tab, boxes(tab, unit, first), other=True)
+    assert set(chosen(tab)) == {*first, *second}
+    tab.page.get_by_role("button", name="Takes away").click()
+    touch_around(tab, boxes(tab, unit, second))
+    assert set(chosen(tab)) == set(first)
+    assert tab.state["draw"] == "remove"
 
 
 def test_a_click_toggles_one(unit, tab, link):
@@ -186,6 +231,25 @@ def test_a_choice_is_named_and_exported(two_ways, unit, tab, link):
     assert ElementTree.parse(saved("SVG")).getroot().tag.endswith("svg")
 
 
+def test_a_name_that_is_typed_stays_while_more_is_chosen(unit, tab, link):
+    first, second = group(unit, 0), group(unit, 1)
+    tab.open(f"{link}&images={','.join(map(str, second))}")
+    tab.settled()
+    tab.page.get_by_label("Name").press_sequentially("毛 fur")
+    draw_around(tab, boxes(tab, unit, first), key="Shift")
+    tab.settled()
+    assert set(chosen(tab)) == {*first, *second}
+    assert tab.state["name"] == tab.page.get_by_label("Name").input_value() == "毛 fur"
+    assert tab.page.title() == "毛 fur, head/0 · Circuit Atlas"
+    with tab.page.expect_download() as download:
+        tab.page.get_by_role("button", name="Save CSV", exact=True).click()
+    assert download.value.suggested_filename == "毛-fur.csv"
+    # None has no name.
+    tab.page.get_by_role("button", name="None").click()
+    assert "name" not in tab.state
+    assert tab.page.title() == "Map of head/0 · Circuit Atlas"
+
+
 def test_a_choice_is_compared_with_the_others(unit, tab, link):
     images = group(unit, 1)
     tab.open(f"{link}&images={','.join(map(str, images))}")
@@ -196,6 +260,9 @@ def test_a_choice_is_compared_with_the_others(unit, tab, link):
     left = unit.circuit(keep=KEEP, images=images)
     right = unit.circuit(keep=KEEP, images=group(unit, 0))
     assert tab.page.locator(".overlap .iou b").inner_text() == text(left.iou(right))
+    n, m = len(images), len(group(unit, 0))
+    title = f"head/0 of {n} images against head/0 of {m} images · Circuit Atlas"
+    assert tab.page.title() == title
 
 
 def test_a_unit_without_circuits_has_no_map(invented, tab):

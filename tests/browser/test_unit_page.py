@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from circuit_atlas.jobs.prune import kernels_kept
 from circuit_atlas.storage_schema import layout
 from tests.browser.atlases import LAYER, UNITS
 from tests.service.conftest import make_header, write_atlas
@@ -54,6 +55,40 @@ def test_top_images_have_the_receptive_field_where_it_is(photos, tab, unit, link
     tab.page.get_by_label("Receptive field").uncheck()
     assert panel(tab, "Top images").locator(".field-box").count() == 0
     assert tab.state["boxes"] == "0"
+
+
+def test_how_many_kernels_are_drawn_is_chosen(tab, unit, link):
+    tab.open(f"{link}&keep=0.5")
+    tab.settled()
+    circuit = unit.circuit(keep=0.5)
+    said = tab.page.locator(".ca-count")
+    for most in (2000, 200, 5000):
+        tab.page.get_by_label("Kernels drawn, at most").select_option(str(most))
+        tab.settled()
+        counts = circuit.diagram(edges=most).content.counts
+        said.get_by_text(f"{counts.drawn:,} of {counts.on_path:,} kernels on a path").wait_for()
+        assert tab.state.get("edges", "2000") == str(most)
+    tab.page.reload()
+    tab.shown("unit")
+    tab.settled()
+    assert tab.page.get_by_label("Kernels drawn, at most").input_value() == "5000"
+
+
+def test_numbers_say_what_they_are_of(tab, unit, link):
+    tab.open(f"{link}&keep=0.2")
+    tab.settled()
+    kept = tab.page.locator("output").first.inner_text()
+    assert kept == f"20 % · {len(unit.circuit(keep=0.2)):,} kernels"
+    assert "|y| summed over all positions" in panel(tab, "Top images").inner_text()
+    # Halves go to the even number, as everywhere else.
+    fractions, numbers = (0.5, 0.3, 0.05, 0.025, 0.001), range(1, 400)
+    asked = [(fraction, number) for fraction in fractions for number in numbers]
+    found = tab.page.evaluate(
+        """asked => import("./viewer/figures.js").then(({ kernelsKept }) =>
+            asked.map(([fraction, number]) => kernelsKept(fraction, number)))""",
+        asked,
+    )
+    assert found == [kernels_kept(fraction, number) for fraction, number in asked]
 
 
 def test_a_score_without_single_images_has_no_groups_and_no_map(photos, tab):

@@ -5,13 +5,13 @@ import { get, isPart } from "../api.js";
 import { quantiles, smallestCounts } from "../distribution.js";
 import { tableFiles } from "../menu.js";
 import { h, put, whenNear } from "../dom.js";
-import { count, percent, ratio, whole } from "../figures.js";
+import { count, percent, ratio, responseText, whole } from "../figures.js";
 import { heading } from "../heading.js";
 import { histogram } from "../histogram.js";
 import { lineChart } from "../line_chart.js";
 import { useful } from "../live.js";
 import { failure, panel, skeleton } from "../panel.js";
-import { reading, readingBar, splitText, THRESHOLD } from "../reading.js";
+import { ablationText, reading, readingBar, splitText, THRESHOLD } from "../reading.js";
 
 export async function page(state, atlas) {
   const bar = readingBar(atlas, { parts: ["criterion", "ablation", "split"] });
@@ -213,8 +213,8 @@ function faithfulChart(rows, layer, chosen, atlas) {
 function about(atlas) {
   const id = "about-atlas";
   const rows = [
-    ["Response explained", atlas.response],
-    ["Dropped kernels", atlas.ablations.join(", ")],
+    ["Response explained", responseText(atlas.response)],
+    ["Dropped kernels", atlas.ablations.map(ablationText).join(", or ")],
     ["Kept fractions", atlas.fractions.map(percent).join(", ")],
     ["Network's input", `${atlas.input.height} × ${atlas.input.width} pixels`],
     ["Top images of a unit", whole(atlas.top_images)],

@@ -10,7 +10,7 @@ import { panel } from "../panel.js";
 import { diagramPanel } from "../parts/diagram.js";
 import { overlap, overlapTable } from "../parts/overlap.js";
 import { preserved } from "../parts/preserved.js";
-import { asSide, prefixed, resolved, sideOf, sidePicker } from "../parts/side.js";
+import { asSide, prefixed, resolved, sideOf, sidePicker, sideTitle } from "../parts/side.js";
 import { featureOf, sideView } from "../parts/side_view.js";
 import { chooseFirst, suggestions } from "../parts/suggestions.js";
 import { reading, readingBar } from "../reading.js";
@@ -141,7 +141,10 @@ export async function page(state, atlas) {
     diagrams,
   );
   return {
-    title: "Compare",
+    get title() {
+      const [left, right] = ["left", "right"].map((side) => sideTitle(sideOf(latest, side)));
+      return left && right ? `${left} against ${right}` : "Compare";
+    },
     element,
     update(now) {
       latest = now;

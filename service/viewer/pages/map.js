@@ -1,6 +1,6 @@
 /** Map: a unit's images by which kernels they use, and the circuit of those one chooses. */
 
-import { change, to } from "../address.js";
+import { change, state as current, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { groupColor } from "../contrast.js";
 import { h, put } from "../dom.js";
@@ -14,6 +14,7 @@ import { projection } from "../parts/projection.js";
 import { selection } from "../parts/selection.js";
 import { list } from "../parts/subset.js";
 import { reading, readingBar } from "../reading.js";
+import { segments } from "../segments.js";
 
 export async function page(state, whole) {
   const { layer, unit } = state;
@@ -25,13 +26,16 @@ export async function page(state, whole) {
   const bar = readingBar(atlas, { kernels: facts.kernels, parts: ["criterion", "keep"] });
   let points = [];
   let plane = null;
-  const chooser = h("div", { class: "actions chooser" });
+  const drawing = segments("Drawing around pictures", "draw", [
+    ["choose", "Chooses"],
+    ["add", "Adds"],
+    ["remove", "Takes away"],
+  ]);
   const query = (now) => ({ criterion: reading(now, atlas).criterion });
   const map = panel({
     title: "Its images, near where they use the same kernels",
     place: "two-thirds",
     height: "34rem",
-    controls: [chooser],
     key: (now) => query(now),
     load: (now) => get(unitPath(layer, unit, "map"), query(now)),
     empty: (found) => (found.points.length ? null : "No scores of single images are stored."),
@@ -40,12 +44,21 @@ export async function page(state, whole) {
       plane = projection({
         points,
         input: atlas.input,
-        onSelect: (images) =>
-          change({ images: images.length ? images.join(",") : null }),
+        onSelect: choose,
+        drawing: () => current().draw,
       });
       plane.show(list(now.images));
-      put(chooser, quickChoices(points));
-      return [plane.element, h("p", { class: "note" }, explained(found))];
+      return [
+        h(
+          "div",
+          { class: "chooser" },
+          h("span", { class: "dim", "aria-hidden": "true" }, "Drawing"),
+          drawing.element,
+          quickChoices(points),
+        ),
+        plane.element,
+        h("p", { class: "note" }, explained(found)),
+      ];
     },
     files: (_, now) => tableFiles(unitPath(layer, unit, "map"), query(now)),
   });
@@ -92,7 +105,10 @@ export async function page(state, whole) {
     under,
   );
   return {
-    title: state.name ? `${state.name}, ${layer}/${facts.name}` : `Map of ${layer}/${facts.name}`,
+    get title() {
+      const { name } = current();
+      return name ? `${name}, ${layer}/${facts.name}` : `Map of ${layer}/${facts.name}`;
+    },
     element,
     update(now) {
       if (!done) {
@@ -100,6 +116,7 @@ export async function page(state, whole) {
         return;
       }
       bar.update(now);
+      drawing.show(now.draw);
       map.update(now).then(() => useful("map"));
       plane?.show(list(now.images));
       chosen.update(now);
@@ -110,13 +127,17 @@ export async function page(state, whole) {
   };
 }
 
+/** A choice, and no name for none. */
+const choose = (images) =>
+  change(images.length ? { images: images.join(",") } : { images: null, name: null });
+
 /** Buttons for what one chooses often: all, none, a group. */
 function quickChoices(points) {
   const groups = [...new Set(points.map((point) => point.group))]
     .filter((group) => group !== null)
     .sort((a, b) => a - b);
   const pick = (wanted) => () =>
-    change({ images: points.filter(wanted).map((point) => point.image).join(",") || null });
+    choose(points.filter(wanted).map((point) => point.image));
   return [
     groups.length > 1 &&
       groups.map((group) =>

@@ -2,8 +2,13 @@
 
 import { change, state, to } from "../address.js";
 import { get, pictureUrl, url } from "../api.js";
-import { h } from "../dom.js";
+import { fresh, h } from "../dom.js";
+import { whole } from "../figures.js";
 import { panel } from "../panel.js";
+
+/** How many kernels are drawn at most: what is asked for where nothing is said, and others. */
+const EDGES = 2000;
+const MOST = [200, EDGES, 5000, 20000];
 
 /** The schema that says how the network is wired. */
 const NETWORK_SINCE = 2;
@@ -53,8 +58,17 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
       wheel: "focus",
     });
   };
+  const id = fresh("edges");
+  const most = h(
+    "select",
+    { id, onchange: () => change({ edges: Number(most.value) === EDGES ? null : most.value }) },
+    MOST.map((edges) => h("option", { value: edges }, whole(edges))),
+  );
   const made = panel({
     title,
+    controls: [
+      h("div", { class: "field" }, h("label", { for: id }, "Kernels drawn, at most"), most),
+    ],
     note,
     place,
     kind: "diagram-panel",
@@ -84,6 +98,11 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
   return {
     element: made.element,
     update(now) {
+      const edges = now.edges ?? String(EDGES);
+      if (![...most.options].some(({ value }) => value === edges)) {
+        most.append(h("option", { value: edges }, edges));
+      }
+      most.value = edges;
       if (diagram) {
         const wanted = within(now, prefix);
         const gone = Object.keys(diagram.state).filter((name) => !(name in wanted));

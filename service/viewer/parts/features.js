@@ -14,6 +14,7 @@ export function features(facts, { layer, unit }) {
   return panel({
     title: "Feature images",
     place: "third",
+    note: "Made so that it responds most, or least. Under each: the mean of its output over the fifth of positions where that is largest, and the same of the picture of the set that comes furthest.",
     height: "20rem",
     key: () => null,
     load: () => storedFeatures(facts),

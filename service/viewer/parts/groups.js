@@ -30,7 +30,7 @@ export function groups(atlas, facts, { layer, unit }) {
     controls: [
       facts.has.groups && h("div", { class: "field" }, h("label", { for: id }, "Groups"), number),
     ],
-    note: "Top images in groups by the kernels that they use. Each group has a circuit of its own: what it leaves of the response to its own images, and to the others'.",
+    note: "Top images in groups by the kernels that they use. Each group has a circuit of its own: what it leaves of the response to its own images, and to the others'. Silhouette: how well the groups part, at most 1. Polysemanticity: 0 for one feature, 1 for features that share no more kernels than chance.",
     key: (now) => {
       const { criterion, ablation } = reading(now, atlas);
       return { criterion, ablation, groups: now.groups };

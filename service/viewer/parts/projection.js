@@ -16,9 +16,11 @@ const DRAG_PX = 5;
  * @param {Array<{image, name, label, x, y, group}>} of.points
  * @param {{height, width}} of.input
  * @param {(images: number[]) => void} of.onSelect the chosen images, in the order of the points.
+ * @param {() => string|undefined} of.drawing what drawing does where no key says it: it adds
+ *   ("add"), takes away ("remove"), or chooses anew.
  * @returns {{element: HTMLElement, show: (images: number[]) => void}}
  */
-export function projection({ points, input, onSelect }) {
+export function projection({ points, input, onSelect, drawing }) {
   let chosen = new Set();
   let places = [];
   let at = 0;
@@ -63,7 +65,7 @@ export function projection({ points, input, onSelect }) {
     h(
       "p",
       { class: "note", id: help },
-      "Draw around pictures to choose them; with Shift to add, with Alt to take away. A click chooses one. Keys: arrows move, Space chooses, Ctrl+A all, Escape none.",
+      "Draw around pictures to choose them; with Shift to add, with Alt to take away. A click or tap chooses one. Keys: arrows move, Space chooses, Ctrl+A all, Escape none.",
     ),
   );
 
@@ -126,7 +128,7 @@ export function projection({ points, input, onSelect }) {
       focus(place);
       select(toggled(points[place].image));
     },
-    drawing: (polygon) => {
+    along: (polygon) => {
       options.forEach((option, place) =>
         option.classList.toggle("around", inside(polygon, [places[place].x, places[place].y])),
       );
@@ -136,8 +138,8 @@ export function projection({ points, input, onSelect }) {
         .filter((_, place) => inside(polygon, [places[place].x, places[place].y]))
         .map((point) => point.image);
       options.forEach((option) => option.classList.remove("around"));
-      if (add) select([...chosen, ...hit]);
-      else if (remove) select([...chosen].filter((image) => !hit.includes(image)));
+      if (add || (!remove && drawing() === "add")) select([...chosen, ...hit]);
+      else if (remove || drawing() === "remove") select([...chosen].filter((image) => !hit.includes(image)));
       else select(hit);
     },
   });
@@ -160,7 +162,7 @@ function placed(points, { width, height, size }) {
 }
 
 /** Follows the pointer: a short press is a click, a longer way a line around something. */
-function lasso(plane, trace, { click, drawing, drawn }) {
+function lasso(plane, trace, { click, along, drawn }) {
   let path = null;
   const spot = (event) => {
     const box = plane.getBoundingClientRect();
@@ -172,13 +174,14 @@ function lasso(plane, trace, { click, drawing, drawn }) {
     plane.classList.remove("drawing");
   };
   plane.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    // A second finger is none that draws.
+    if (event.button !== 0 || !event.isPrimary) return;
     path = { points: [spot(event)], target: event.target, far: false };
     plane.setPointerCapture(event.pointerId);
     event.preventDefault();
   });
   plane.addEventListener("pointermove", (event) => {
-    if (!path) return;
+    if (!path || !event.isPrimary) return;
     const [x, y] = spot(event);
     path.points.push([x, y]);
     const [startX, startY] = path.points[0];
@@ -186,14 +189,14 @@ function lasso(plane, trace, { click, drawing, drawn }) {
     if (!path.far) return;
     plane.classList.add("drawing");
     trace.setAttribute("d", `M${path.points.map((p) => p.join(",")).join("L")}Z`);
-    drawing(path.points);
+    along(path.points);
   });
   plane.addEventListener("pointerup", (event) => {
-    if (!path) return;
+    if (!path || !event.isPrimary) return;
     const { points, target, far } = path;
     end();
     if (far) drawn(points, { add: event.shiftKey, remove: event.altKey });
     else click(target);
   });
-  plane.addEventListener("pointercancel", end);
+  plane.addEventListener("pointercancel", (event) => event.isPrimary && end());
 }

@@ -1,6 +1,6 @@
 /** The circuit of the chosen images: its name, its counts, what it shares, and its files. */
 
-import { change, to } from "../address.js";
+import { change, state, to } from "../address.js";
 import { file, get, table, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { count, percent, ratio, whole } from "../figures.js";
@@ -21,7 +21,9 @@ export function selection(atlas, facts, { layer, unit }, points) {
     maxlength: 80,
     placeholder: "such as: fur, seen close",
     autocomplete: "off",
-    onchange: () => change({ name: name.value.trim() || null }),
+    "data-key": "name",
+    // With each letter: a name that is typed is not lost where the next press is on the map.
+    oninput: () => change({ name: name.value.trim() || null }, { replace: true }),
   });
   const copy = h(
     "button",
@@ -35,7 +37,6 @@ export function selection(atlas, facts, { layer, unit }, points) {
       const { criterion, keep } = reading(now, atlas);
       return { criterion, keep, images: list(now.images) };
     },
-    look: (now) => now.name,
     load: async (now) => {
       const images = list(now.images);
       const { criterion, keep } = reading(now, atlas);
@@ -51,11 +52,10 @@ export function selection(atlas, facts, { layer, unit }, points) {
     },
     empty: ({ images }) =>
       images.length ? null : "No images are chosen: draw around some, or press Space on one.",
-    draw: ({ images, query, found, shared }, now) => {
+    draw: ({ images, query, found, shared }) => {
       announce(
         `${count(images.length, "image")} chosen. Their circuit has ${count(found.kernels, "kernel")}, and shares ${ratio(shared.iou)} with that of all images.`,
       );
-      name.value = now.name ?? "";
       const rest = points()
         .map((point) => point.image)
         .filter((image) => !images.includes(image));
@@ -72,12 +72,12 @@ export function selection(atlas, facts, { layer, unit }, points) {
         h(
           "div",
           { class: "actions" },
-          exportButton("JSON", () => asJson({ now, images, query, found, atlas, layer, unit, points })),
-          exportButton("CSV", () => fetched(layer, unit, "circuit", { ...query, format: "csv" }, now, "csv")),
+          exportButton("JSON", () => asJson({ images, query, found, atlas, layer, unit, points })),
+          exportButton("CSV", () => fetched(layer, unit, "circuit", { ...query, format: "csv" }, "csv")),
           exportButton("Parquet", () =>
-            fetched(layer, unit, "circuit", { ...query, format: "parquet" }, now, "parquet"),
+            fetched(layer, unit, "circuit", { ...query, format: "parquet" }, "parquet"),
           ),
-          exportButton("SVG", () => fetched(layer, unit, "diagram.svg", query, now, "svg")),
+          exportButton("SVG", () => fetched(layer, unit, "diagram.svg", query, "svg")),
         ),
         h(
           "p",
@@ -112,7 +112,13 @@ export function selection(atlas, facts, { layer, unit }, points) {
       ];
     },
   });
-  return made;
+  return {
+    element: made.element,
+    update(now) {
+      if (document.activeElement !== name) name.value = now.name ?? "";
+      return made.update(now);
+    },
+  };
 }
 
 const prefixed = (side, query) =>
@@ -144,8 +150,11 @@ function exportButton(text, make) {
 }
 
 /** A file name out of what the reader called the selection. */
-const fileName = (now, ending) =>
-  `${(now.name ?? `${now.layer}-${now.unit}-images`).replaceAll(/[^\w.-]+/g, "-").slice(0, 80)}.${ending}`;
+function fileName(ending) {
+  const { name, layer, unit } = state();
+  const words = (name ?? "").replaceAll(/[^\p{L}\p{N}_.-]+/gu, "-");
+  return `${/[\p{L}\p{N}]/u.test(words) ? words : `${layer}-${unit}-images`}.${ending}`;
+}
 
 const TYPES = {
   csv: "text/csv",
@@ -153,16 +162,16 @@ const TYPES = {
   svg: "image/svg+xml",
 };
 
-async function fetched(layer, unit, answer, query, now, ending) {
+async function fetched(layer, unit, answer, query, ending) {
   const text = await file(unitPath(layer, unit, answer), query);
-  return { name: fileName(now, ending), type: TYPES[ending], text };
+  return { name: fileName(ending), type: TYPES[ending], text };
 }
 
 /** The selection as a document: what was chosen, where it can be seen, and every kernel. */
-async function asJson({ now, images, query, found, atlas, layer, unit, points }) {
+async function asJson({ images, query, found, atlas, layer, unit, points }) {
   const chosen = points().filter((point) => images.includes(point.image));
   const document = {
-    name: now.name ?? null,
+    name: state().name ?? null,
     address: location.href,
     model: atlas.model,
     weights_sha256: atlas.weights_sha256,
@@ -176,7 +185,7 @@ async function asJson({ now, images, query, found, atlas, layer, unit, points })
     kernels: await table(unitPath(layer, unit, "circuit"), query),
   };
   return {
-    name: fileName(now, "json"),
+    name: fileName("json"),
     type: "application/json",
     text: JSON.stringify(document, null, 1),
   };

@@ -15,6 +15,12 @@ export function sideOf(now, side) {
   return own;
 }
 
+/** A side in a few words, such as `head/3 B`, or null where no unit is chosen. */
+export const sideTitle = ({ layer, unit, group, images }) =>
+  layer && unit
+    ? `${layer}/${unit}${group ? ` ${calledGroup(group)}` : images ? ` of ${count(list(images).length, "image")}` : ""}`
+    : null;
+
 /** The state changes that put a side's values in place. */
 export const asSide = (side, values) =>
   Object.fromEntries(KEYS.map((key) => [`${side}.${key}`, values[key] ?? null]));

@@ -6,7 +6,7 @@ import { count, groupName, imageText, percent, whole } from "../figures.js";
 import { crop, picture } from "../picture.js";
 import { imageUrl, storedFeatures } from "./features.js";
 
-const SHOWN = 12;
+const SHOWN = 20;
 
 /** The feature image of a side's group, or of the whole unit, or null. */
 export async function featureOf(side) {

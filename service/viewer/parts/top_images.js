@@ -3,7 +3,7 @@
 import { change, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
-import { imageText, measure } from "../figures.js";
+import { imageText, measure, responseText } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { picture } from "../picture.js";
@@ -16,6 +16,7 @@ export function topImages(atlas, facts, { layer, unit }) {
     title: "Top images",
     place: "two-thirds",
     height: "20rem",
+    note: `The pictures that it responds to most, and its response: ${responseText(atlas.response)}.`,
     controls: [boxes.element, has && maps.element],
     key: (now) => [has && now.maps === "1"],
     look: (now) => [now.boxes],
