@@ -181,7 +181,10 @@ export class Diagram {
     this.#shown.filter(state.rung, state.hidden);
     this.#foot.tell(this.#shown.count, this.#graph.data.rungs[state.rung]);
     this.#root.dataset.shown = String(this.#shown.count);
-    if ("selection" in changes || "fraction" in changes || "hide" in changes) this.#isolate();
+    if ("selection" in changes || "fraction" in changes || "hide" in changes) {
+      this.#isolate();
+      this.#table.refresh();
+    }
     this.#stage.redraw();
   }
 

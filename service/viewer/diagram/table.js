@@ -8,6 +8,7 @@ const ROWS = 200; // at first, since thousands of rows take seconds
 export class Table {
   #graph;
   #shown;
+  #most = ROWS;
   #body = h("div", { class: "ca-table-body" });
 
   /**
@@ -20,7 +21,8 @@ export class Table {
     this.#graph = graph;
     this.#shown = shown;
     const toggled = () => {
-      if (this.element.open) this.#fill(ROWS);
+      this.#most = ROWS;
+      if (this.element.open) this.#fill();
       else this.#body.replaceChildren();
       onToggle(this.element.open);
     };
@@ -36,10 +38,19 @@ export class Table {
     this.element.open = open;
   }
 
-  #fill(most) {
+  /** Something else is drawn. */
+  refresh() {
+    if (this.element.open) this.#fill();
+  }
+
+  #fill() {
+    const most = this.#most;
     const channels = this.#channels();
     const kernels = this.#kernels();
-    const more = Math.max(kernels.length, channels.length) > most;
+    const more = () => {
+      this.#most *= 5;
+      this.#fill();
+    };
     this.#body.replaceChildren(
       table(
         `Channels, by share: ${Math.min(most, channels.length)} of ${channels.length}`,
@@ -51,8 +62,8 @@ export class Table {
         ["Convolution", "Out", "In", "Score", "Share", "Contribution", "Effect"],
         kernels.slice(0, most).map((edge) => this.#kernelRow(edge)),
       ),
-      ...(more
-        ? [h("button", { type: "button", onclick: () => this.#fill(most * 5) }, "Show more rows")]
+      ...(Math.max(kernels.length, channels.length) > most
+        ? [h("button", { type: "button", onclick: more }, "Show more rows")]
         : []),
     );
   }

@@ -324,6 +324,11 @@ def test_the_table_tells_what_the_drawing_shows(show, fire, diagram):
     best = sorted(fire.circuit(keep=1).kernels().to_pylist(), key=lambda r: -r["score"])[0]
     assert cells[0][:3] == [best["convolution"], str(best["out_channel"]), str(best["in_channel"])]
     assert float(cells[0][3]) == pytest.approx(best["score"], rel=1e-3)
+    page.get_by_label("Kept fraction").press("ArrowLeft")
+    assert rows.count() == shown(page) < diagram.content.counts.drawn
+    page.get_by_label("Inhibition").uncheck()
+    assert rows.count() == shown(page)
+    assert {text.split("\t")[-1] for text in rows.all_inner_texts()} == {"excitation"}
 
 
 @pytest.mark.parametrize("width", [400, 2000])
