@@ -21,14 +21,18 @@ const PROFILE = (() => {
   return found;
 })();
 
-const place = (share) => Math.round(Math.min(1, Math.max(0, share)) * (PLACES - 1));
+const place = (share) => Math.min(1, Math.max(0, share)) * (PLACES - 1);
 
 /** Share of the height at a share of the width. */
-export const heightAt = (share) => PROFILE[place(share)];
+export function heightAt(share) {
+  const at = place(share);
+  const before = Math.min(PLACES - 2, Math.floor(at));
+  return PROFILE[before] + (PROFILE[before + 1] - PROFILE[before]) * (at - before);
+}
 
 /** Slope at a share of the width, of a curve as high as wide. */
 export function slopeAt(share) {
-  const next = Math.min(PLACES - 1, place(share) + 1);
+  const next = Math.min(PLACES - 1, Math.round(place(share)) + 1);
   return ((PROFILE[next] - PROFILE[Math.max(0, next - 2)]) * (PLACES - 1)) / 2;
 }
 

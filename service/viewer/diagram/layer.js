@@ -1,8 +1,10 @@
-/** The drawing at one view on a canvas of its own, drawn in as many goes as are allowed. */
+/** The drawing at one view on a canvas of its own, drawn piece by piece. */
 
 import { ROW } from "./measures.js";
+import { Pieces } from "./pieces.js";
 
 const MARGIN = 0.2; // of the stage, drawn around it for panning
+const NODES = 16; // in one piece
 
 export class Layer {
   #graph;
@@ -11,13 +13,7 @@ export class Layer {
   #context;
   #seen;
   #ratio;
-  #wires;
-  #looks;
-  #count;
-  #look = 0;
-  #from = 0;
-  #under = false;
-  #paused = false;
+  #pieces;
 
   /**
    * @param {object} of
@@ -34,6 +30,7 @@ export class Layer {
     this.#shown = shown;
     this.#parts = parts;
     this.#ratio = ratio;
+    this.roomy = roomy;
     this.view = { ...camera.view };
     // Whole pixels, so that a layer at rest is copied as it is and stays sharp.
     this.pad = [Math.round(width * margin * ratio), Math.round(height * margin * ratio)];
@@ -46,67 +43,38 @@ export class Layer {
       (width / 2) * ratio + this.pad[0], (height / 2) * ratio + this.pad[1],
     );
     this.#seen = camera.seen(margin);
-    const edges = this.#inSight(0, graph.edgeCount);
-    this.#wires = this.#inSight(graph.edgeCount, graph.start.length);
-    this.#looks = parts.lines.byLook(edges);
-    this.#count = edges.length;
+    this.#pieces = new Pieces(this.canvas, this.#draw());
+  }
+
+  /** Goes on until a time, as `performance.now()` tells it; whether it is whole. */
+  go(until) {
+    return this.#pieces.go(until);
+  }
+
+  *#draw() {
+    const { bands, lines, weights } = this.#parts;
+    const { edgeCount, start } = this.#graph;
+    const context = this.#context;
+    const edges = this.#inSight(0, edgeCount);
+    const wires = this.#inSight(edgeCount, start.length);
+    bands.draw(context, this.view);
+    yield* lines.strokeWires(context, this.view, wires, "line-strong");
+    yield* lines.stroke(context, this.view, edges, edges.length);
+    yield* this.#drawNodes();
+    const when = this.#shown.isolating ? "wanted" : "roomy";
+    yield* weights.draw(context, this.view, edges, this.#seen, when);
   }
 
   #inSight(from, to) {
-    const { x, y, start, end } = this.#graph;
-    const [left, right, top, bottom] = this.#seen;
     const found = [];
-    for (let line = from; line < to; line += 1) {
-      if (!this.#shown.drawn(line)) continue;
-      if (x[end[line]] < left || x[start[line]] > right) continue;
-      const y0 = y[start[line]];
-      const y1 = y[end[line]];
-      if (Math.max(y0, y1) >= top && Math.min(y0, y1) <= bottom) found.push(line);
-    }
-    return found;
+    for (let line = from; line < to; line += 1) if (this.#shown.drawn(line)) found.push(line);
+    return this.#parts.lines.inSight(found, this.#seen, this.view.k);
   }
 
-  /** Goes on by some `budget` kernels; whether it is whole. */
-  go(budget) {
-    const { bands, lines } = this.#parts;
-    if (!this.#under) {
-      bands.draw(this.#context, this.view);
-      lines.strokeWires(this.#context, this.view, this.#wires, "line-strong");
-      this.#under = true;
-    }
-    const left = this.#strokeSome(budget);
-    if (this.#look < this.#looks.length) return false;
-    if (!this.#paused) {
-      this.#paused = true;
-      if (budget - left > budget / 2) return false;
-    }
-    this.#drawNodes();
-    const edges = this.#looks.flatMap((look) => look.edges);
-    const when = this.#shown.isolating ? "wanted" : "roomy";
-    this.#parts.weights.draw(this.#context, this.view, edges, this.#seen, when);
-    return true;
-  }
-
-  /** What is left of the budget. */
-  #strokeSome(budget) {
-    let left = budget;
-    while (this.#look < this.#looks.length && left > 0) {
-      const look = this.#looks[this.#look];
-      const some = look.edges.slice(this.#from, this.#from + Math.min(left, 256));
-      this.#parts.lines.stroke(this.#context, this.view, some, look, this.#count);
-      left -= some.length;
-      this.#from += some.length;
-      if (this.#from >= look.edges.length) {
-        this.#look += 1;
-        this.#from = 0;
-      }
-    }
-    return left;
-  }
-
-  #drawNodes() {
+  *#drawNodes() {
     const graph = this.#graph;
     const [left, right, top, bottom] = this.#seen;
+    let count = 0;
     for (let node = 0; node < graph.nodeCount; node += 1) {
       const level = this.#shown.level(node);
       const x = graph.x[node];
@@ -114,6 +82,8 @@ export class Layer {
       if (!level || x < left - ROW || x > right + ROW || y < top - ROW || y > bottom + ROW) continue;
       this.#context.globalAlpha = level === 1 ? 0.13 : 1;
       this.#parts.nodes.draw(this.#context, this.view, node, this.#ratio);
+      count += 1;
+      if (count % NODES === 0) yield;
     }
     this.#context.globalAlpha = 1;
   }

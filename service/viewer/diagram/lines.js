@@ -1,11 +1,18 @@
 /** Kernels and wires on a canvas. */
 
-import { traceCurve } from "./curve.js";
+import { heightAt, traceCurve } from "./curve.js";
 import { SIDES } from "./shown.js";
 
 const WIDTHS = 6;
 const SUBPIXEL = 0.35; // thinner lines are drawn so wide, and fainter
+// In one path. The nearer the view the longer a line takes, up to 0.1 ms; and many lines that cross
+// in one path take up to three times as long as in several.
+const PIECE = 32;
 const LOOKS = [...SIDES, "inhibit", "unknown", "excite"];
+
+function* inPieces(lines) {
+  for (let from = 0; from < lines.length; from += PIECE) yield lines.slice(from, from + PIECE);
+}
 
 export class Lines {
   #graph;
@@ -18,12 +25,39 @@ export class Lines {
     this.#colours = colours;
   }
 
+  /** Those of some lines that come into sight: into `seen`, as a camera says it, at its `k`. */
+  inSight(lines, [left, right, top, bottom], k) {
+    const { x, y, start, end } = this.#graph;
+    const reach = this.#measures.line(1, k) / k / 2;
+    return lines.filter((line) => {
+      const a = start[line];
+      const b = end[line];
+      const x0 = x[a] + this.#measures.half(a);
+      const x1 = x[b] - this.#measures.half(b);
+      if (x1 < left - reach || x0 > right + reach) return false;
+      // A line only rises or only falls: it is as high and as low as where it comes and goes.
+      const wide = Math.max(1e-6, x1 - x0);
+      const rise = y[b] - y[a];
+      const y0 = y[a] + rise * heightAt((left - reach - x0) / wide);
+      const y1 = y[a] + rise * heightAt((right + reach - x0) / wide);
+      return Math.max(y0, y1) >= top - reach && Math.min(y0, y1) <= bottom + reach;
+    });
+  }
+
   /**
-   * Kernels by how they are drawn, the weakest first.
-   *
-   * @returns {{colour: string, level: number, edges: number[]}[]} `level` from 0, thin, to 1.
+   * Strokes kernels, the weakest first, a piece at a time; `count`: how many are drawn with them.
    */
-  byLook(edges) {
+  *stroke(context, view, edges, count) {
+    for (const look of this.#byLook(edges)) {
+      for (const some of inPieces(look.edges)) {
+        this.#strokeAlike(context, view, some, look, count);
+        yield;
+      }
+    }
+  }
+
+  /** Kernels by how they are drawn, with a `level` from 0, thin, to 1. */
+  #byLook(edges) {
     const graph = this.#graph;
     const found = new Map();
     for (const e of edges) {
@@ -42,8 +76,7 @@ export class Lines {
       }));
   }
 
-  /** Strokes kernels that look alike; `count`: how many are drawn with them. */
-  stroke(context, view, edges, { colour, level }, count) {
+  #strokeAlike(context, view, edges, { colour, level }, count) {
     const width = this.#measures.line(level, view.k);
     context.strokeStyle = this.#colours.get(colour);
     context.lineWidth = Math.max(SUBPIXEL, width);
@@ -56,12 +89,16 @@ export class Lines {
     context.globalAlpha = 1;
   }
 
-  strokeWires(context, view, wires, colour) {
+  /** Strokes wires, a piece at a time. */
+  *strokeWires(context, view, wires, colour) {
     context.strokeStyle = this.#colours.get(colour);
     context.lineWidth = Math.max(0.7, Math.min(2, view.k * 1.4));
-    context.beginPath();
-    for (const wire of wires) this.trace(context, view, wire);
-    context.stroke();
+    for (const some of inPieces(wires)) {
+      context.beginPath();
+      for (const wire of some) this.trace(context, view, wire);
+      context.stroke();
+      yield;
+    }
   }
 
   /** Adds a line to a path. */

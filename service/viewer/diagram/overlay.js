@@ -16,10 +16,10 @@ export class Overlay {
     this.#parts = parts;
   }
 
-  /** Draws around the middle of the stage. */
-  draw(context, camera, { item, hovered }) {
+  /** Draws around the middle of the stage, a piece at a time. */
+  *draw(context, camera, { item, hovered }) {
     if (!item) return;
-    if (hovered) this.#drawAround(context, camera, item);
+    if (hovered) yield* this.#drawAround(context, camera, item);
     context.strokeStyle = this.#colours.get("accent");
     context.lineWidth = 2.5;
     if (item.node !== undefined) this.#frame(context, camera.view, item.node);
@@ -30,16 +30,18 @@ export class Overlay {
     }
   }
 
-  #drawAround(context, camera, item) {
+  *#drawAround(context, camera, item) {
     const { view } = camera;
+    const seen = camera.seen();
     const { lines, nodes, weights } = this.#parts;
     const around = this.#shown.around(item);
-    lines.strokeWires(context, view, around.wires, "ink-3");
-    for (const look of lines.byLook(around.edges)) {
-      lines.stroke(context, view, look.edges, look, around.edges.length / 4);
-    }
+    const edges = lines.inSight(around.edges, seen, view.k);
+    const wires = lines.inSight(around.wires, seen, view.k);
+    yield* lines.strokeWires(context, view, wires, "ink-3");
+    yield* lines.stroke(context, view, edges, around.edges.length / 4);
     for (const node of around.nodes) nodes.draw(context, view, node, camera.size.ratio);
-    weights.draw(context, view, around.edges, camera.seen(), "always");
+    yield;
+    yield* weights.draw(context, view, edges, seen, "always");
   }
 
   #frame(context, view, node) {

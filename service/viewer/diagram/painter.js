@@ -2,6 +2,7 @@
 
 import { h } from "../dom.js";
 import { Layer } from "./layer.js";
+import { Pieces } from "./pieces.js";
 
 const SETTLE_MS = 110;
 const FRAME_MS = 14; // of drawing, in one frame
@@ -14,11 +15,13 @@ export class Painter {
   #cursor;
   #edges = h("canvas", { class: "ca-layer", "aria-hidden": "true" });
   #top = h("canvas", { class: "ca-layer", "aria-hidden": "true" });
-  #glance = document.createElement("canvas").getContext("2d");
   #whole = null;
   #building = null;
+  #over = null;
   #outdated = false;
-  #budget = 1000;
+  #late = false; // a picture came while a layer was drawn
+  #stale = false; // the view has moved, or the cursor
+  #quick = false; // the last layer took a single frame
   #frame = 0;
   #settle = 0;
 
@@ -41,9 +44,15 @@ export class Painter {
     this.refresh();
   }
 
+  /** One more picture is there: it is drawn with the next layer. */
+  gained() {
+    if (this.#building) this.#late = true;
+    else this.redraw();
+  }
+
   /** The view moves: show what is drawn, moved along, and draw anew once it rests. */
   moved() {
-    if (this.#shown.work <= this.#budget) {
+    if (this.#quick) {
       this.redraw();
       return;
     }
@@ -65,6 +74,11 @@ export class Painter {
 
   /** The layer stays, what the cursor is on does not. */
   refresh() {
+    this.#stale = true;
+    this.#ask();
+  }
+
+  #ask() {
     if (this.#frame) return;
     this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
@@ -79,36 +93,42 @@ export class Painter {
   }
 
   #tick() {
-    if (this.#outdated) {
-      this.#outdated = false;
-      this.#building = new Layer({
-        graph: this.#graph,
-        shown: this.#shown,
-        parts: this.#parts,
-        camera: this.#camera,
-        roomy: this.#shown.work > this.#budget,
-      });
-    }
-    if (this.#building) this.#build();
-    this.#show();
-    this.#showTop();
-    if (this.#building) this.refresh();
+    const until = performance.now() + FRAME_MS;
+    if (this.#stale) this.#beginTop();
+    if (this.#over?.go(until)) this.#over = null;
+    if (this.#outdated) this.#begin(!this.#quick);
+    const time = performance.now() < until;
+    const finished = time && this.#building !== null && this.#build(until);
+    if (this.#stale || finished || !this.#whole) this.#show();
+    this.#stale = false;
+    if (this.#late && !this.#building) this.redraw();
+    if (this.#building || this.#over) this.#ask();
   }
 
-  #build() {
-    const before = performance.now();
-    const done = this.#building.go(this.#budget);
-    // Where no GPU draws, lines are only noted down until the layer is looked at, and then
-    // all drawn at once: look at it now, to spread that over frames and to know what it costs.
-    this.#glance.drawImage(this.#building.canvas, 0, 0, 1, 1, 0, 0, 1, 1);
-    const took = performance.now() - before;
-    if (took > FRAME_MS) this.#budget *= Math.max(0.3, FRAME_MS / took);
-    else if (took < FRAME_MS / 2) this.#budget *= 1.3;
-    this.#budget = Math.round(Math.min(4000, Math.max(150, this.#budget)));
-    if (done) {
+  #begin(roomy) {
+    this.#outdated = false;
+    this.#late = false;
+    this.#building = new Layer({
+      graph: this.#graph,
+      shown: this.#shown,
+      parts: this.#parts,
+      camera: this.#camera,
+      roomy,
+    });
+    this.#quick = true;
+  }
+
+  /** Goes on with the layer; whether it is whole. */
+  #build(until) {
+    if (this.#building.go(until)) {
       this.#whole = this.#building;
       this.#building = null;
+      return true;
     }
+    this.#quick = false;
+    // What takes several frames is panned before it is drawn anew, and needs the margin for that.
+    if (!this.#building.roomy) this.#begin(true);
+    return false;
   }
 
   /** The drawn layer, moved to where the view is now. */
@@ -135,13 +155,15 @@ export class Painter {
     this.#parts.names.draw(context, this.#camera, this.#cursor.item);
   }
 
-  #showTop() {
+  #beginTop() {
     const { width, height, ratio } = this.#camera.size;
     const context = this.#top.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, this.#top.width, this.#top.height);
     this.#edges.classList.toggle("ca-dim", Boolean(this.#cursor.hovered));
     context.setTransform(ratio, 0, 0, ratio, (width / 2) * ratio, (height / 2) * ratio);
-    this.#parts.overlay.draw(context, this.#camera, this.#cursor);
+    const { item, hovered } = this.#cursor;
+    const pieces = this.#parts.overlay.draw(context, this.#camera, { item, hovered });
+    this.#over = new Pieces(this.#top, pieces);
   }
 }

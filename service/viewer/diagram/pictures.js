@@ -1,8 +1,6 @@
 /** The crops and feature images of nodes, loaded as they are wanted. */
 
 const CELL = 64; // pixels of a thumbnail's side
-const ACROSS = 16;
-const SHEET = ACROSS * ACROSS;
 
 /** A picture is [image, [x, y, width, height] of it], as `drawImage` takes them. */
 export class Pictures {
@@ -12,7 +10,7 @@ export class Pictures {
   #onLoad;
   #images = new Map();
   #thumbs = new Map();
-  #sheets = [];
+  #small = new OffscreenCanvas(CELL, CELL).getContext("2d");
 
   /**
    * @param {Graph} graph
@@ -44,20 +42,12 @@ export class Pictures {
     return this.#thumbs.get(key);
   }
 
-  #shrunk(source) {
-    const count = this.#thumbs.size;
-    const sheet = Math.floor(count / SHEET);
-    if (!this.#sheets[sheet]) {
-      const canvas = document.createElement("canvas");
-      canvas.width = ACROSS * CELL;
-      canvas.height = ACROSS * CELL;
-      this.#sheets[sheet] = canvas;
-    }
-    const at = [(count % ACROSS) * CELL, (Math.floor(count / ACROSS) % ACROSS) * CELL];
-    const context = this.#sheets[sheet].getContext("2d");
-    context.imageSmoothingQuality = "high";
-    context.drawImage(source[0], ...source[1], ...at, CELL, CELL);
-    return [this.#sheets[sheet], [...at, CELL, CELL]];
+  #shrunk([image, box]) {
+    this.#small.imageSmoothingQuality = "high";
+    this.#small.drawImage(image, ...box, 0, 0, CELL, CELL);
+    // Each a bitmap of its own: a canvas that holds many is copied, all of it, whenever one is drawn
+    // on it after one was drawn from it.
+    return [this.#small.canvas.transferToImageBitmap(), [0, 0, CELL, CELL]];
   }
 
   feature(node) {

@@ -31,11 +31,6 @@ export class Shown {
     return this.#isolated?.kernels ?? 0;
   }
 
-  /** Kernels to draw, those out of sight too. */
-  get work() {
-    return this.#isolated ? this.#isolated.kernels : this.#count;
-  }
-
   /**
    * Takes the lines of a rung, but for hidden parts.
    *

@@ -41,7 +41,7 @@ export class Stage {
       "aria-describedby": helpId,
     });
     const { pictureUrl, featureUrl } = options;
-    const onLoad = () => this.#painter.redraw();
+    const onLoad = () => this.#painter.gained();
     const pictures = new Pictures(graph, { pictureUrl, featureUrl, onLoad });
     const marks = {
       bands: new Bands(model),

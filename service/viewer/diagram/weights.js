@@ -2,6 +2,7 @@
 
 import { heightAt } from "./curve.js";
 
+const PIECE = 32; // pictures
 const PLACES = [0.5, 0.38, 0.62, 0.27, 0.73, 0.18, 0.82];
 
 export class Weights {
@@ -16,14 +17,14 @@ export class Weights {
   }
 
   /**
-   * The strongest first, where there is room.
+   * The strongest first, where there is room; a piece at a time.
    *
    * @param {number[]} edges
    * @param {number[]} seen points in sight, as of a camera.
    * @param {"always"|"wanted"|"roomy"} when they are drawn: at any size of the drawing, at any but
    *   for many kernels, or only where there is room for all of a picture.
    */
-  draw(context, view, edges, [left, right, top, bottom], when) {
+  *draw(context, view, edges, [left, right, top, bottom], when) {
     const graph = this.#graph;
     const wanted = when !== "roomy";
     const cell = Math.max(wanted ? 3 : 0, Math.min(9, Math.round(3.4 * view.k)));
@@ -54,6 +55,7 @@ export class Weights {
         if (!clear || wide + 8 > (x1 - x0) * view.k) continue;
         taken.push([x, y, wide, high]);
         this.drawOne(context, weights, x, y, cell);
+        if (taken.length % PIECE === 0) yield;
         break;
       }
     }
