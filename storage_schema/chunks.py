@@ -19,11 +19,12 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.errors import BaseZarrError
 
-from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, StoreError, WriteError
 from circuit_atlas.storage_schema.objects import Objects, in_words, write_error
+
+_METADATA = "zarr.json"
 
 
 class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
@@ -40,12 +41,16 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """As Zarr's, but CorruptError where a chunk is missing."""
+        """As Zarr's, but CorruptError where a chunk is missing.
+
+        Whatever its key: by altered metadata Zarr would look for chunks under other names, and take
+        their absence for the fill value.
+        """
         try:
             found = await super().get(key, prototype, byte_range)
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot read {self._at(key)}: {in_words(error)}") from error
-        if found is None and layout.is_chunk(key):
+        if found is None and not key.endswith(_METADATA):
             raise CorruptError(
                 f"{self._at(key)} is committed and missing: restore it from a copy, or delete the "
                 "unit's commit record and build again"
@@ -69,18 +74,32 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
 class ChunkArray:
     """One array of a layer, read and written a unit at a time."""
 
-    def __init__(self, objects: Objects, path: str, *, write: bool = False) -> None:
-        """Open the array whose metadata lies at `path`; CorruptError where there is none."""
+    def __init__(
+        self,
+        objects: Objects,
+        path: str,
+        *,
+        shape: tuple[int, ...],
+        dtype: str,
+        write: bool = False,
+    ) -> None:
+        """Open the array whose metadata lies at `path`; CorruptError where there is none, or one of
+        another shape or type."""
         self._place = objects.at(path)
         self._store = ChunkStore(objects.store, read_only=not write, at=objects.at)
         try:
             array = zarr.open_array(
                 self._store, path=path, mode="r+" if write else "r", zarr_format=3
             )
-        except (FileNotFoundError, ValueError, KeyError, BaseZarrError) as error:
+        except (FileNotFoundError, ValueError, KeyError, TypeError, BaseZarrError) as error:
             raise CorruptError(
                 f"{objects.at(path)} is missing or altered: {in_words(error)}"
             ) from error
+        if (array.shape, array.chunks, array.dtype) != (shape, (1, 1, *shape[2:]), np.dtype(dtype)):
+            raise CorruptError(
+                f"{objects.at(path)} is missing or altered: it has shape {array.shape} of "
+                f"{array.dtype}, and {shape} of {dtype} was laid out"
+            )
         # A chunk of nothing but the fill value is written too: a commit names every chunk.
         self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": True})
 

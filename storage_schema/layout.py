@@ -119,11 +119,6 @@ def array(layer_name: str, name: str, criterion: str | None = None) -> str:
     return path if criterion is None else f"{path}/{escape(criterion)}"
 
 
-def is_chunk(path: str) -> bool:
-    """Whether `path` is a chunk of an array rather than its metadata."""
-    return path.rsplit("/", 1)[-1].startswith("c.")
-
-
 def fragment(layer_name: str, unit: int, attempt: int, table: str) -> str:
     """One unit's rows of one table."""
     return f"{layer(layer_name)}/units/{unit}/{attempt}/{table}.parquet"

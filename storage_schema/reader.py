@@ -348,7 +348,8 @@ class Reader:
     def _chunk(self, commit: Commit, spec: ArraySpec, criterion: str | None = None) -> NDArray[Any]:
         path = layout.array(commit.layer, spec.name, criterion)
         if path not in self._arrays:
-            self._arrays[path] = ChunkArray(self.objects, path)
+            shape = spec.shape(self.header, self.layer(commit.layer), criterion)
+            self._arrays[path] = ChunkArray(self.objects, path, shape=shape, dtype=spec.dtype)
         return self._arrays[path].read(commit.unit, commit.attempt)
 
     def _masks(self, commit: Commit, criterion: str) -> NDArray[np.bool_]:

@@ -92,7 +92,9 @@ class Table:
                 names = None if columns is None else list(columns)
                 table = file.read(names, use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            raise CorruptError(f"{place} is cut or altered: {error}") from error
+            raise CorruptError(
+                f"{place} is cut or altered: {' '.join(str(error).split())}"
+            ) from error
         return table if names is None else table.select(names)
 
 

@@ -166,7 +166,10 @@ class Writer:
     def _array(self, spec: ArraySpec, criterion: str | None) -> ChunkArray:
         path = layout.array(self._layer.layer, spec.name, criterion)
         if path not in self._arrays:
-            self._arrays[path] = ChunkArray(self._objects, path, write=True)
+            shape = spec.shape(self._header, self._layer, criterion)
+            self._arrays[path] = ChunkArray(
+                self._objects, path, shape=shape, dtype=spec.dtype, write=True
+            )
         return self._arrays[path]
 
 

@@ -38,8 +38,6 @@ def test_paths_are_recognised():
     assert layout.failed_unit(layout.commit("a/b", 12)) is None
     assert layout.index_of_commit(layout.commit("a/b", 12)) == layout.layer_index("a/b")
     assert layout.is_layer_index(layout.layer_index("a/b"))
-    assert layout.is_chunk(f"{layout.array('a', 'score', 'actgrad')}/c.1.2.0.0")
-    assert not layout.is_chunk(f"{layout.array('a', 'score', 'actgrad')}/zarr.json")
 
 
 def test_examples_in_docstrings():

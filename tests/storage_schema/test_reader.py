@@ -336,6 +336,33 @@ def test_a_layer_whose_array_is_gone(objects, header, layer, record):
         Reader(objects).scores(commit, "actgrad")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        # Chunks would be looked for under other names, and all be taken for the fill value.
+        (b'"name": "default",\n    "configuration"', b'"name": "default",\n    "konfiguration"'),
+        (b'"separator": "."', b'"separator": "/"'),
+        (b'"separator"', b'"zeparator"'),
+        (b'"endian"', b'"enxian"'),
+        (b'"chunk_shape": [\n        1', b'"chunk_shape": [\n        0'),
+        (b"2147483647", b"2147483640"),
+        (b'"float32"', b'"float64"'),
+        (b'"float32"', b'"int32"'),
+        (b'"NaN"', b"{}"),
+    ],
+)
+def test_altered_metadata_of_an_array_gives_no_numbers(objects, header, layer, record, old, new):
+    Writer(objects, header, layer).commit(record(1))
+    commit = Reader(objects).commits("features.3")[1]
+    path = f"{layout.array('features.3', 'score', 'actgrad')}/zarr.json"
+    data = objects.get(path)
+    assert old in data
+    objects.put(path, data.replace(old, new, 1))
+    with pytest.raises(CorruptError, match=r"missing|altered") as caught:
+        Reader(objects).scores(commit, "actgrad")
+    assert "\n" not in str(caught.value)
+
+
 def test_reading_needs_nothing_heavy():
     code = (
         "import sys; from circuit_atlas.storage_schema import reader, writer, verify, page;"
