@@ -58,7 +58,9 @@ def told(reader: Reader) -> list[tuple[str, str, int, str, int, int]]:
 def test_a_plan_reads_back_and_is_the_same_in_any_order():
     asked = [(LAYER, "unit", n, BOTH) for n in (4, 2)] + [(INNER, "channel", 1, ("positive",))]
     plan = PicturePlan.of(asked)
-    assert plan == PicturePlan.of(reversed(asked))
+    assert plan == PicturePlan.of(
+        [(layer, of, n, variants[::-1]) for layer, of, n, variants in reversed(asked)]
+    )
     assert plan.pictures == (
         PlannedPictures(INNER, "channel", ("positive",), (1,)),
         PlannedPictures(LAYER, "unit", BOTH, (2, 4)),
@@ -106,13 +108,17 @@ def test_a_plan_is_stored_once_and_several_add_up(reader, writer):
     for _ in range(2):
         writer.plan(first)
     assert len(listed(reader.objects).plans) == 1
-    # Its layer is in the spec now: the channel is a unit, and another picture is asked for.
+    # Its layer is in the spec now: the channel is a unit, and another picture is asked for. Which
+    # plan is read first is chance.
     writer.plan(PicturePlan.of([(INNER, "unit", 0, BOTH)]))
+    for some in range(1, 7):
+        same = [(INNER, "channel", 0, ("positive",)), (LAYER, "unit", 0, ("positive",))]
+        writer.plan(PicturePlan.of([*same, (LAYER, "unit", some, ("positive",))]))
     assert told(reader) == [
         ("unit", INNER, 0, "missing", 0, 2),
-        ("unit", LAYER, 0, "missing", 0, 1),
+        *(("unit", LAYER, some, "missing", 0, 1) for some in range(7)),
     ]
-    assert sum(is_plan(entry.path) for entry in reader.objects.list()) == 2
+    assert sum(is_plan(entry.path) for entry in reader.objects.list()) == 8
 
 
 def test_the_latest_failure_counts_until_all_is_there(reader, writer, monkeypatch):

@@ -1,0 +1,38 @@
+"""What a run did, counted from its events: units, and channels of convolutions."""
+
+from __future__ import annotations
+
+from circuit_atlas.cluster.executor import TaskDone, TaskLost
+from circuit_atlas.cluster.ledger import Ledger
+from circuit_atlas.storage_schema.errors import WorkerLostError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+from tests.cluster.toy import Task
+
+KEYS = tuple(UnitKey("toy", "edges", channel) for channel in range(4))
+
+
+def failed(record: FailureRecord) -> Receipt:
+    return Receipt(record.key, "failed", 1, 0, 0.0, kind=record.kind, message=record.message)
+
+
+def test_what_failed_is_told_of_as_what_it_is() -> None:
+    ledger = Ledger()
+    grey = Receipt(KEYS[1], "failed", 1, 0, 1.0, kind="unit", message="all but grey")
+    done = Receipt(KEYS[0], "done", 1, 10, 1.0)
+    events = [
+        TaskDone(Task("edges", KEYS[:2], of="channel"), (done, grey)),
+        TaskLost(Task("edges", KEYS[2:3], of="channel"), WorkerLostError("ended"), True),
+        TaskLost(Task("edges", KEYS[2:3], of="channel"), WorkerLostError("ended"), False),
+        TaskLost(Task("edges", KEYS[3:]), WorkerLostError("ended"), False),
+    ]
+    for event in events:
+        ledger.note(event, failed)
+    found = ledger.summary(skipped=5, wall_s=1.0, channels=8)
+    assert [(r.key.unit, r.of, r.kind) for r in found.failures] == [
+        (1, "channel", "unit"),
+        (2, "channel", "worker_lost"),
+        (3, "unit", "worker_lost"),
+    ]
+    assert (found.done, found.failed, found.lost, found.retried) == (1, 1, 2, 1)
+    assert (found.skipped, found.channels) == (5, 8)
