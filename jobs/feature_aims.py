@@ -149,7 +149,7 @@ def circuit_mask(
         ranks = dict(
             zip(responses["image"].to_pylist(), responses["rank"].to_pylist(), strict=True)
         )
-        rows = reader.image_scores(commit, criterion)[[ranks[image] for image in images]]
+        rows = reader.image_scores(commit, criterion)[sorted(ranks[image] for image in images)]
         return keep_best(rows.astype(np.float64).mean(axis=0), count)
     rung = _rung(reader.header, fraction)
     if rung is not None:

@@ -165,7 +165,8 @@ def mean_of_images(
             f"unit {commit.unit} of {commit.layer} has {what}: it has those of its top images, "
             f"{ordered}"
         )
-    rows = reader.image_scores(commit, criterion)[[ranks[image] for image in images]]
+    # By rank: a sum depends on its order, and a circuit not on that of the images' names.
+    rows = reader.image_scores(commit, criterion)[sorted(ranks[image] for image in images)]
     mean: NDArray[np.float64] = rows.mean(axis=0, dtype=np.float64)
     return mean
 

@@ -51,7 +51,7 @@ def unseal(text: str | bytes, *, place: str, remedy: str = _REMEDY) -> dict[str,
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(
             f"{place} is cut or altered: it is no JSON ({error}); {remedy}"
         ) from error

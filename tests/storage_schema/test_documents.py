@@ -39,6 +39,7 @@ def test_content_comes_back(content):
     [
         (SEALED[: len(SEALED) // 2], "no JSON"),
         ("", "no JSON"),
+        ("[" * 100_000, "no JSON"),
         (SEALED.replace("done", "dead"), "does not match the checksum"),
         ("[1]", "no schema version"),
         ('{"schema": 1}', "does not match the checksum"),

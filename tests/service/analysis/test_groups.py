@@ -231,3 +231,21 @@ def test_units_and_layers_answer_alike(planted):
 def test_a_fraction_that_compares_nothing(planted, keep):
     with pytest.raises(QueryError, match="leaves nothing to compare"):
         planted.layer("top").unit(0).polysemanticity(keep=keep)
+
+
+def test_the_circuit_of_images_does_not_depend_on_their_order(tmp_path):
+    """Scores of three images, and the same the other way round, in pairs of kernels: their sums
+    differ by what is rounded, and so would the order of the two."""
+    rng = np.random.default_rng(0)
+    half = np.exp2(rng.uniform(-39, 0, (3, SIZE // 2))).astype(np.float32)
+    half[:, 0] = 1  # the largest of each image, so that all have one scale
+    tops = np.zeros((3, SIZE), np.float32)
+    tops[:, 0 : 2 * (SIZE // 2) : 2], tops[:, 1::2] = half, half[::-1]
+    scores = {"actgrad": tops.mean(0)[None]}
+    one = Planted(scores, {"actgrad": tops}, responses=(4.0, 3.0, 2.0, 1.0))
+    unit = plant(tmp_path, {0: one}).layer("top").unit(0)
+    first, second, third = unit.images()["image"].to_pylist()
+    for kernels in range(1, unit.kernels):
+        circuit = unit.circuit(kernels=kernels, images=[first, second, third])
+        for images in ([third, second, first], [second, third, first]):
+            assert unit.circuit(kernels=kernels, images=images) == circuit
