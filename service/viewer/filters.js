@@ -56,6 +56,8 @@ export function filterBar() {
     add.value = "";
   });
   add.setAttribute("aria-label", "Add a filter by a column");
+  // As wide before the columns are known as after: what follows stays where it is.
+  for (const list of [sort, add]) list.classList.add("columns");
   const bounds = h("div", { class: "bounds" });
   const clear = h(
     "button",

@@ -28,6 +28,7 @@ export function searchBox() {
   let at = -1;
   let timer = 0;
   let turn = 0;
+  let answered = "";
 
   const open = (wanted) => {
     list.hidden = !wanted;
@@ -46,6 +47,7 @@ export function searchBox() {
   const choose = (row) => {
     open(false);
     input.value = "";
+    answered = "";
     visit(link(row));
   };
   const ask = async () => {
@@ -60,6 +62,7 @@ export function searchBox() {
       const found = await get(["search"], { q, limit: LIMIT });
       if (mine !== turn) return;
       rows = found.rows;
+      answered = q;
       put(
         list,
         rows.length
@@ -86,6 +89,10 @@ export function searchBox() {
       open(false);
       input.value = "";
       input.blur();
+    } else if (event.key === "Enter" && input.value.trim() !== answered) {
+      // What is listed is of what was typed before: this is asked for, and its first one chosen.
+      clearTimeout(timer);
+      ask().then(() => input.value.trim() === answered && rows[0] && choose(rows[0]));
     } else if (list.hidden) return;
     else if (event.key === "ArrowDown") mark(Math.min(at + 1, rows.length - 1));
     else if (event.key === "ArrowUp") mark(Math.max(at - 1, 0));

@@ -87,6 +87,10 @@ function facts(atlas) {
   ];
 }
 
+/** A chart and the line under it. */
+const CHART = 64;
+const ROW = `calc(${CHART}px + 1.5 * var(--small))`;
+
 const STATES = [
   ["done", "done"],
   ["dead", "dead"],
@@ -95,8 +99,8 @@ const STATES = [
 ];
 
 function row(layer, chosen, atlas) {
-  const size = h("div", { class: "size" }, skeleton("4rem"));
-  const faithful = h("div", { class: "faithful" }, skeleton("4rem"));
+  const size = h("div", { class: "size" }, skeleton(ROW));
+  const faithful = h("div", { class: "faithful" }, skeleton(ROW));
   const element = h(
     "li",
     { class: "layer-row" },
@@ -177,7 +181,7 @@ function sizeChart(rows, layer, chosen, atlas) {
         ...bins,
         { name: "none", count: none, other: true, says: `${count(none, "unit")} with none` },
       ],
-      height: 64,
+      height: CHART,
       bare: true,
     }),
     h(
@@ -203,7 +207,7 @@ function faithfulChart(rows, layer, chosen, atlas) {
         { low: quarter, high: threeQuarters, color },
       ],
       threshold: THRESHOLD,
-      height: 64,
+      height: CHART,
       bare: true,
     }),
     h("p", { class: "note" }, `median r ${ratio(median[rung])} at ${at}`),

@@ -82,6 +82,8 @@ export function sidePicker(side, atlas) {
       [name("images")]: value.startsWith("images:") ? value.slice(7) : null,
     }),
   );
+  // As wide before its options are known as after: what follows stays where it is.
+  images.control.classList.add("images");
   const criterion = select(
     "Score",
     [["", "as above"], ...atlas.criteria.map((one) => [one, one])],
