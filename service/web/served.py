@@ -79,11 +79,11 @@ class Served:
 
     def layer(self, name: str) -> Layer:
         """A layer by its name in a path; NotFoundError where there is none."""
-        return self.views.layer(segment(name))
+        return found(lambda: self.views.layer(segment(name)))
 
     def view(self, name: str) -> LayerView:
         """What is stored of a layer named in a path; NotFoundError where there is none."""
-        return self.views.view(segment(name))
+        return found(lambda: self.views.view(segment(name)))
 
     def unit(self, layer: str, unit: str) -> Unit:
         """A unit by number or direction, as named in a path; NotFoundError where there is none."""

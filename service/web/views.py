@@ -9,7 +9,6 @@ from functools import cached_property
 
 from circuit_atlas.service.client import Atlas, Layer
 from circuit_atlas.service.web.answers import digest
-from circuit_atlas.service.web.errors import found
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import MismatchError, NotAnAtlasError
@@ -82,13 +81,13 @@ class Views:
         return self._names[1]
 
     def layer(self, name: str) -> Layer:
-        """A layer by name; NotFoundError where there is none."""
+        """A layer by name; QueryError where there is none."""
         if name in self.names():
             return Layer(self.atlas, self.atlas.reader.layer(name))
-        return found(lambda: self.atlas.layer(name))
+        return self.atlas.layer(name)
 
     def view(self, name: str) -> LayerView:
-        """What is stored of a layer; NotFoundError where there is none.
+        """What is stored of a layer; QueryError where there is none.
 
         While one thread looks anew, the others go on with what was seen last.
         """

@@ -66,6 +66,17 @@ CIRCUIT = "layers/conv3/units/0/circuit"
         ("layers/conv3/units/0/features/positive", 404, "no feature image 'positive'"),
         ("layers/conv3/channels/conv1/8", 404, "no channel 8 of a convolution 'conv1'"),
         ("channels/conv9/0/features", 404, "no layer of the atlas has a channel 0"),
+        ("images/2/units?layer=conv9", 400, "no layer 'conv9'"),
+        (
+            "compare?left.layer=conv9&left.unit=0&right.layer=conv3&right.unit=0",
+            400,
+            "no layer 'conv9'",
+        ),
+        (
+            "compare?left.layer=conv3&left.unit=9&right.layer=conv3&right.unit=0",
+            400,
+            "no unit 9",
+        ),
         ("compare?left.layer=conv3&left.unit=0", 422, "right.layer is missing"),
         ("search", 422, "q is missing"),
         (f"search?q={'q' * 300}", 422, "q="),
