@@ -71,6 +71,22 @@ export async function table(path, query = {}) {
   return parseCsv(text);
 }
 
+/**
+ * A module that is fetched when it is needed: `needed(() => import("./page.js"))`.
+ *
+ * A browser asks for a module once: where that failed, only a page that is loaded anew gets it.
+ */
+export async function needed(module) {
+  try {
+    return await module();
+  } catch {
+    throw new ApiError(
+      "a part of these pages did not come: see whether `circuit-atlas serve` still runs",
+      "module",
+    );
+  }
+}
+
 /** An answer that is still being worked out (202) is asked for again after a while. */
 async function request(address) {
   let response = await send(address);

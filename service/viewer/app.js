@@ -1,7 +1,7 @@
 /** Starts the app: the bar at the top, and the page that the address names. */
 
 import { format, follow, onAddress, state, to } from "./address.js";
-import { atlas, get, unitPath } from "./api.js";
+import { atlas, get, needed, unitPath } from "./api.js";
 import { h, put } from "./dom.js";
 import { failure, skeleton } from "./panel.js";
 import { searchBox } from "./search.js";
@@ -68,7 +68,7 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
       throw new Error(`this address names no ${unsaid}: go to the atlas by the link at the top`);
     }
     if (page.facts) get(page.facts(now)).catch(() => {}); // The page meets the error itself.
-    const [facts, module] = await Promise.all([atlas(), import(page.module)]);
+    const [facts, module] = await Promise.all([atlas(), needed(() => import(page.module))]);
     const made = await module.page(now, facts);
     if (mine !== turn) return;
     put(main, made.element);

@@ -2,7 +2,7 @@
 
 import { get, pictureUrl } from "./api.js";
 import { to, visit } from "./address.js";
-import { h, put } from "./dom.js";
+import { h, prose, put } from "./dom.js";
 import { count } from "./figures.js";
 import { announce } from "./live.js";
 
@@ -73,7 +73,7 @@ export function searchBox() {
     } catch (error) {
       if (mine !== turn) return;
       rows = [];
-      put(list, h("div", { class: "hint" }, error.message));
+      put(list, h("div", { class: "hint" }, prose(error.message)));
       announce(error.message);
     }
     open(true);

@@ -171,6 +171,16 @@ def test_an_answer_that_failed_is_asked_for_again(photos, tab):
     tab.complaints = [text for text in tab.complaints if "ERR_FAILED" not in text]
 
 
+def test_a_module_that_did_not_come_comes_with_the_page_anew(photos, tab):
+    tab.page.route("**/viewer/diagram/diagram.js", lambda route: route.abort())
+    tab.open(photos.link("unit", layer=LAYER, unit=UNITS[0]))
+    tab.page.get_by_text("a part of these pages did not come").wait_for()
+    tab.page.unroute("**/viewer/diagram/diagram.js")
+    tab.page.get_by_role("button", name="Load the page anew").click()
+    tab.page.get_by_role("application").wait_for()
+    tab.complaints = [text for text in tab.complaints if "ERR_FAILED" not in text]
+
+
 # How far what is shown jumps while the rest comes: the sum of Chromium's layout shifts.
 SHIFTS = """
   window.shifts = [];

@@ -1,7 +1,7 @@
 /** The panel that holds a circuit's diagram, with the diagram's own state in the address. */
 
 import { change, state, to } from "../address.js";
-import { get, pictureUrl, url } from "../api.js";
+import { get, needed, pictureUrl, url } from "../api.js";
 import { fresh, h } from "../dom.js";
 import { whole } from "../figures.js";
 import { panel } from "../panel.js";
@@ -79,7 +79,7 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
       const asked = await locate(now);
       const [document, module] = await Promise.all([
         get(asked.path, { ...asked.query, edges: now.edges }),
-        import("../diagram/diagram.js"),
+        needed(() => import("../diagram/diagram.js")),
       ]);
       return { asked, document, Diagram: module.Diagram };
     },
