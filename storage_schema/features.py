@@ -202,7 +202,7 @@ def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...
     paths = [entry.path for entry in objects.list(folder(layer, unit)) if recorded(entry.path)]
     found = [
         FeatureRecord.from_json(data, place=objects.at(path))
-        for path, data in zip(paths, objects.get_many(paths), strict=True)
+        for path, data in zip(paths, objects.get_listed(paths), strict=True)
     ]
     return tuple(sorted(found, key=_rank))
 

@@ -148,6 +148,13 @@ class Objects:
         with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
             return list(pool.map(self.get, paths))
 
+    def get_listed(self, paths: Sequence[str]) -> list[bytes]:
+        """The same of objects that were listed just now; StoreError where one is gone since."""
+        try:
+            return self.get_many(paths)
+        except FileNotFoundError as error:
+            raise StoreError(f"{error}, and was there when it was listed: ask again") from error
+
     def exists(self, path: str) -> bool:
         """Whether there is an object; StoreError where the store cannot say."""
         try:

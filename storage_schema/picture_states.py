@@ -95,7 +95,7 @@ def states(
     """
     asked: dict[Bearer, set[str]] = {}
     of: dict[Bearer, Whose] = {}
-    for path, text in zip(found.plans, objects.get_many(found.plans), strict=True):
+    for path, text in zip(found.plans, objects.get_listed(found.plans), strict=True):
         for some in PicturePlan.from_json(text, place=objects.at(path)).pictures:
             for number in some.numbers:
                 bearer = some.layer, number
@@ -136,7 +136,7 @@ def _latest(objects: Objects, paths: list[str]) -> dict[Bearer, FailureRecord]:
     """The latest failure of each unit or channel."""
     found = [
         Failure.from_json(data, place=objects.at(path))
-        for path, data in zip(paths, objects.get_many(paths), strict=True)
+        for path, data in zip(paths, objects.get_listed(paths), strict=True)
     ]
     records = [one.record for one in sorted(found, key=lambda failure: failure.time_s)]
     return {(record.key.layer, record.key.unit): record for record in records}

@@ -32,8 +32,8 @@ from circuit_atlas.storage_schema.wiring import Wiring
 class Reader:
     """An atlas, finished or still being built.
 
-    Commits, layers and images never change once stored and are kept; what is listed (layers,
-    commits, failures, plans) is listed anew at each call.
+    Commits, layers and images never change once stored and are kept, a commit until a listing lacks
+    it; what is listed (layers, commits, failures, plans) is listed anew at each call.
     """
 
     def __init__(self, place: str | Path | Objects) -> None:
@@ -99,7 +99,7 @@ class Reader:
         return Plan.union(
             [
                 Plan.from_json(data, place=self.objects.at(path))
-                for path, data in zip(paths, self.objects.get_many(paths), strict=True)
+                for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
             ]
         )
 
@@ -123,11 +123,15 @@ class Reader:
         records not seen before. QueryError where the atlas has no such layer."""
         self.layer(layer)
         units = self._listed(layer)
-        new = [unit for unit in units if (layer, unit) not in self._commits]
+        kept = {key: commit for key, commit in self._commits.copy().items() if key[0] == layer}
+        new = [unit for unit in units if (layer, unit) not in kept]
         paths = [layout.commit(layer, unit) for unit in new]
-        for unit, path, data in zip(new, paths, self.objects.get_many(paths), strict=True):
-            self._commits[layer, unit] = Commit.from_json(data, place=self.objects.at(path))
-        return {unit: self._commits[layer, unit] for unit in units}
+        for unit, path, data in zip(new, paths, self.objects.get_listed(paths), strict=True):
+            commit = Commit.from_json(data, place=self.objects.at(path))
+            kept[layer, unit] = self._commits[layer, unit] = commit
+        for key in kept.keys() - {(layer, unit) for unit in units}:
+            self._commits.pop(key, None)  # deleted, to be built again
+        return {unit: kept[layer, unit] for unit in units}
 
     def failures(self, layer: str) -> dict[int, FailureRecord]:
         """The latest failure of every unit that has one and no commit, by unit."""
@@ -140,7 +144,7 @@ class Reader:
         ]
         found = [
             Failure.from_json(data, place=self.objects.at(path))
-            for path, data in zip(paths, self.objects.get_many(paths), strict=True)
+            for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
         ]
         latest = {f.record.key.unit: f.record for f in sorted(found, key=lambda f: f.time_s)}
         return dict(sorted(latest.items()))

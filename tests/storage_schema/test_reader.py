@@ -15,9 +15,14 @@ from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema import layout, tables
 from circuit_atlas.storage_schema.commit import Commit, Failure
-from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
+from circuit_atlas.storage_schema.errors import (
+    CorruptError,
+    NotAnAtlasError,
+    QueryError,
+    StoreError,
+)
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.storage_schema.objects import Entry, Objects, open_store
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
@@ -326,6 +331,38 @@ def test_a_fragment_exchanged_for_another_good_one_is_noticed(objects, header, l
     objects.put(paths[0], objects.get(paths[1]))
     with pytest.raises(CorruptError, match=r"responses.parquet is cut or altered"):
         Reader(objects).table("features.3", "responses")
+
+
+def test_a_commit_that_is_deleted_and_built_again_is_read_anew(objects, header, layer, record):
+    """As our messages say to do with a unit that is altered; the reader stays open."""
+    Writer(objects, header, layer).commit(record(1))
+    reader = Reader(objects)
+    old = reader.commits("features.3")[1]
+    Path(objects.place, layout.commit("features.3", 1)).unlink()
+    assert reader.commits("features.3") == {}
+    Writer(objects, header, layer).commit(record(1))
+    new = reader.commits("features.3")[1]
+    assert new.attempt != old.attempt
+    assert reader.commit("features.3", 1) == new
+
+
+def test_what_goes_between_listing_and_reading_is_to_be_asked_for_again(
+    objects, header, layer, record, monkeypatch
+):
+    Writer(objects, header, layer).commit(record(1))
+    path = Path(objects.place, layout.commit("features.3", 1))
+    listing = Objects.list
+
+    def going(self: Objects, prefix: str = "") -> tuple[Entry, ...]:
+        found = listing(self, prefix)
+        path.unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Objects, "list", going)
+    reader = Reader(objects)
+    with pytest.raises(StoreError, match=r"1\.json is missing, and was there when .* ask again"):
+        reader.commits("features.3")
+    assert reader.commits("features.3") == {}
 
 
 def test_a_layer_whose_array_is_gone(objects, header, layer, record):
