@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from fastapi import APIRouter, Request, Response
+import pyarrow.compute as pc
+from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answers import Source, digest, to_json
 from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import responses
@@ -142,11 +144,19 @@ async def unit_subfeatures(
     layer: LayerName,
     unit: UnitName,
     paging: Pages,
+    image: Annotated[
+        int | None, Query(description="Only circuits of this image.", ge=0, le=limits.NUMBER)
+    ] = None,
     v: Version = None,
 ) -> Response:
     """How well the circuits of its single top images do, each on its image."""
     del v
-    return await _table(request, served, layer, unit, paging, Unit.subfeatures, SubfeatureRows)
+
+    def rows(one: Unit) -> pa.Table:
+        table = one.subfeatures()
+        return table if image is None else table.filter(pc.equal(table["image"], image))
+
+    return await _table(request, served, layer, unit, paging, rows, SubfeatureRows)
 
 
 @router.get("/contrast", response_model=ContrastRows, responses=responses(files=True))

@@ -65,6 +65,32 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
     )
 
 
+def test_a_units_smallest_circuit_of_the_picture_is_told(photos, tab):
+    image = 4
+    tab.open(photos.link("image", image=image, layer=LAYER))
+    tab.settled()
+    told = 0
+    for row in tab.page.locator(".responder").all():
+        row.scroll_into_view_if_needed()
+        unit = photos.atlas.layer(LAYER).unit(
+            int(row.locator("a").first.inner_text().removeprefix("Unit "))
+        )
+        if image not in unit.images()["image"].to_pylist():
+            assert row.locator(".smallest").count() == 0
+            continue
+        reached = [
+            (one["kernels"], one["fraction"])
+            for one in unit.subfeatures().to_pylist()
+            if (one["criterion"], one["ablation"], one["image"]) == ("actgrad", "zero", image)
+            and (one["pearson"] or 0) >= 0.9
+        ]
+        kernels, fraction = min(reached)
+        said = f"{100 * fraction:g} %, {kernels:,} kernels, for r ≥ 0.9 on it by actgrad"
+        row.get_by_text(said, exact=True).wait_for()
+        told += 1
+    assert told > 2
+
+
 def test_the_layer_can_be_chosen(photos, tab):
     tab.open(photos.link("image", image=4))
     assert tab.page.locator(".responder").count() == 10

@@ -1,15 +1,15 @@
 /** Image: one picture, the units that respond to it most, and the circuits that do it. */
 
 import { change, to } from "../address.js";
-import { get } from "../api.js";
-import { fresh, h } from "../dom.js";
+import { get, unitPath } from "../api.js";
+import { fresh, h, put, whenNear } from "../dom.js";
 import { count, imageText, measure, percent, whole } from "../figures.js";
 import { heading } from "../heading.js";
 import { useful } from "../live.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { crop, picture } from "../picture.js";
-import { splitText } from "../reading.js";
+import { reading, splitText, THRESHOLD } from "../reading.js";
 
 const LIMIT = 60;
 
@@ -28,12 +28,20 @@ export async function page(state, atlas) {
     title: "Units that respond to it most",
     place: "two-thirds",
     height: "60vh",
-    note: "In the order of its place among each unit's images. A unit's circuit of this picture alone can be had where the picture is one of its top images.",
+    note: "In the order of its place among each unit's images. Where the picture is one of a unit's top images, there are circuits of it alone: the smallest that is stored is told, by how well it does on this picture.",
     controls: [h("div", { class: "field" }, h("label", { for: selectId }, "Layer"), layers)],
     key: (now) => query(now),
+    look: (now) => circuitsOf(now, atlas),
     load: (now) => get(["images", id, "units"], { ...query(now), limit: LIMIT }),
     empty: (found) => (found.rows.length ? null : "No unit's response to it is stored."),
-    draw: (found) => h("ol", { class: "responders" }, found.rows.map((row) => responder(row, { id, atlas }))),
+    draw: (found, now) => {
+      const chosen = circuitsOf(now, atlas);
+      return h(
+        "ol",
+        { class: "responders" },
+        found.rows.map((row) => responder(row, { id, atlas, chosen })),
+      );
+    },
     files: (_, now) => tableFiles(["images", id, "units"], query(now)),
   });
   const seen = facts.split === "left_out" || facts.problem;
@@ -76,7 +84,38 @@ export async function page(state, atlas) {
   };
 }
 
-function responder(row, { id, atlas }) {
+/** By which score and ablation the circuits of a single image are read. */
+function circuitsOf(now, atlas) {
+  const scored = atlas.image_criteria.length ? atlas.image_criteria : atlas.criteria;
+  const { criterion, ablation } = reading(now, { ...atlas, criteria: scored });
+  return { criterion, ablation };
+}
+
+/** The smallest stored circuit of the picture alone that is faithful on it, once it is in view. */
+function smallest(row, { id, chosen }) {
+  const element = h("p", { class: "dim smallest" }, " ");
+  whenNear(element, async () => {
+    try {
+      const path = unitPath(row.layer, row.name, "subfeatures");
+      const { rows } = await get(path, { image: id, limit: 1000 });
+      const best = rows
+        .filter((one) => one.criterion === chosen.criterion && one.ablation === chosen.ablation)
+        .filter((one) => (one.pearson ?? 0) >= THRESHOLD)
+        .reduce((least, one) => (least && least.kernels <= one.kernels ? least : one), null);
+      put(
+        element,
+        best
+          ? `${percent(best.fraction)}, ${count(best.kernels, "kernel")}, for r ≥ ${THRESHOLD} on it by ${chosen.criterion}`
+          : `no stored one reaches r ${THRESHOLD} on it by ${chosen.criterion}`,
+      );
+    } catch (error) {
+      put(element, error.message);
+    }
+  });
+  return element;
+}
+
+function responder(row, { id, atlas, chosen }) {
   const { name } = row;
   return h(
     "li",
@@ -117,7 +156,7 @@ function responder(row, { id, atlas }) {
           `${percent(Number(ratioOf(row.share)))} of its largest, ${measure(row.response)}`,
         ),
       ),
-      row.rank !== null &&
+      row.rank !== null && [
         h(
           "p",
           null,
@@ -127,6 +166,8 @@ function responder(row, { id, atlas }) {
             "Its circuit of this picture",
           ),
         ),
+        smallest(row, { id, chosen }),
+      ],
     ),
   );
 }

@@ -194,6 +194,16 @@ def test_a_circuit(api, local, question, meant):
     assert len(csv.text.splitlines()) == 1 + len(circuit)
 
 
+def test_circuits_of_one_image_alone(api, local):
+    rows = local.layer("conv3").unit(1).subfeatures().to_pylist()
+    images = list(dict.fromkeys(row["image"] for row in rows))
+    assert len(images) > 1
+    for image in images:
+        found = ask(api, "layers/conv3/units/1/subfeatures", image=image, limit=1000)
+        assert found["rows"] == plain([row for row in rows if row["image"] == image])
+    assert ask(api, "layers/conv3/units/1/subfeatures", image=10_000)["total"] == 0
+
+
 def test_two_circuits_are_compared(api, local):
     one, two = local.layer("conv3").unit(2), local.layer("conv2").unit("edge")
     a, b = one.circuit(keep=0.5, images=[2]), two.circuit(kernels=9)
