@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from circuit_atlas.service.diagram.drawing import Diagram
 from tests.service.diagram import wirings
@@ -99,16 +101,27 @@ def diagram(tmp_path_factory) -> Diagram:
 
 
 @pytest.fixture
-def page(diagram, tmp_path) -> Iterator[playwright.Page]:
-    """Its page, all of it drawn, where frames are counted from now on."""
+def show(diagram, tmp_path) -> Iterator[Callable[..., playwright.Page]]:
+    """`show(state)`: its page in a state as the address holds it; frames are counted there."""
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1200, "height": 800})
-        page.add_init_script(_COUNTING)
-        page.goto(diagram.save(tmp_path / "page.html").as_uri())
-        assert sum(frame["curves"] for frame in drawn(page, curves=20_000)) >= 20_000
-        yield page
+
+        def opened(state: str = "") -> playwright.Page:
+            page = browser.new_page(viewport={"width": 1200, "height": 800})
+            page.add_init_script(_COUNTING)
+            page.goto(f"{diagram.save(tmp_path / 'page.html').as_uri()}#{state}")
+            return page
+
+        yield opened
         browser.close()
+
+
+@pytest.fixture
+def page(show) -> playwright.Page:
+    """Its page, all of it drawn, where frames are counted from now on."""
+    page = show()
+    drawn(page, curves=20_000)
+    return page
 
 
 def drawn(page: playwright.Page, **least: int) -> list[dict[str, float]]:
@@ -168,3 +181,44 @@ def test_a_frame_copies_no_canvas_time_and_again(page):
         }"""
     )
     assert max(frame["copied"] for frame in frames) <= 2 * layer
+
+
+def curves(diagram: Diagram, kernels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Points of kernels' lines as (kernel, point, 2): a cubic with level ends."""
+    nodes, edges = diagram.content.nodes, diagram.content.edges
+    place = np.column_stack([nodes.x, nodes.y])
+    half = np.array([20.25 if diagram.content.bands[band].unit else 15 for band in nodes.band])
+    starts, ends = (np.asarray(points)[kernels] for points in (edges.start, edges.end))
+    start, end = place[starts], place[ends]
+    start[:, 0] += half[starts]
+    end[:, 0] -= half[ends]
+    middle = (start[:, 0] + end[:, 0]) / 2
+    leave, arrive = start.copy(), end.copy()
+    leave[:, 0] = arrive[:, 0] = middle
+    t = np.linspace(0, 1, 2000)[None, :, None]
+    parts = [(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3]
+    return sum(
+        part * point[:, None]
+        for part, point in zip(parts, (start, leave, arrive, end), strict=True)
+    )
+
+
+@pytest.mark.parametrize("view", [(1.5, 2000, 2600), (6, 5000, 1000), (0.4, 7000, 4000)])
+def test_lines_that_come_into_sight_are_drawn_and_no_others(show, diagram, view):
+    k, x, y = view
+    page = show(f"pictures=none&zoom={k},{x},{y}")
+    # It stands once the first layer is drawn, which has a margin of a fifth of the stage around it.
+    found = sum(frame["curves"] for frame in drawn(page, curves=1))
+    stage = page.locator(".ca-stage")
+    half = [
+        0.7 * stage.evaluate(f"(stage) => stage.client{side}") / k for side in ("Width", "Height")
+    ]
+    crossing = []
+    for slack in (-1, 5):  # points: a line is up to 4.2 pixels wide, and 2.2 times that from near
+        reach = np.array(half) + (slack if slack < 0 else slack / min(k, 1) + slack)
+        crossing.append(0)
+        for some in np.array_split(np.arange(20_000), 20):
+            near = np.abs(curves(diagram, some) - [x, y]) <= reach
+            crossing[-1] += int(near.all(-1).any(-1).sum())
+    least, most = crossing
+    assert 0 < least <= found <= most
