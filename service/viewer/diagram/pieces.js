@@ -5,11 +5,14 @@ const MOST = 128; // in one frame: where a GPU draws, it draws after a clock is 
 // Where no GPU draws, what a canvas is told is only noted down until someone looks at it, and then
 // all of it is drawn: so it is looked at after each piece, which takes as long as it takes to draw.
 const glance = document.createElement("canvas").getContext("2d");
+// Smaller ones are kept out of a GPU, and what they look at would have to come from there.
+const GLANCE = 256;
+glance.canvas.height = GLANCE;
 
 function lookAt(canvas) {
   glance.drawImage(canvas, 0, 0, 1, 1, 0, 0, 1, 1);
   // Forgets what it saw. Else a canvas of 7 MB would be copied before the next piece, in 2.5 ms.
-  glance.canvas.width = 1;
+  glance.canvas.width = GLANCE;
 }
 
 export class Pieces {
