@@ -67,7 +67,10 @@ def sql(atlas: Atlas, query: str) -> pa.Table:
                     while not answer.done():
                         wait([answer], _LISTEN_S)
                 except KeyboardInterrupt:
-                    connection.interrupt()
+                    # Again and again: before a query works, and between its steps, it hears none.
+                    while not answer.done():
+                        connection.interrupt()
+                        wait([answer], _LISTEN_S)
                     raise
                 return _plain(answer.result())
     except duckdb.Error as error:

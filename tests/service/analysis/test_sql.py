@@ -127,14 +127,20 @@ def test_the_tables_can_be_asked_for(atlas):
     assert atlas.sql(asked)["table_name"].to_pylist() == names
 
 
-def test_ctrl_c_stops_a_query(place):
+@pytest.mark.parametrize("after_s", [0, 1])
+def test_ctrl_c_stops_a_query(place, after_s):
+    """Before the query works, where DuckDB hears nothing yet, and while it does."""
     code = (
-        # Loaded before the clock starts: what is to be cut off is the query, not an import.
-        "import signal, sys, threading\n"
-        "import duckdb\n"
+        "import os, signal, sys, threading, time\n"
         "from circuit_atlas.service.analysis import sql\n"
         "from circuit_atlas.service.cli import main\n"
-        "threading.Timer(2.0, signal.raise_signal, [signal.SIGINT]).start()\n"
+        "stop = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "whole = sql._bounded\n"
+        "def asked(result):\n"
+        f"    threading.Timer({after_s}, stop).start()\n"
+        f"    time.sleep({1 - after_s})\n"
+        "    return whole(result)\n"
+        "sql._bounded = asked\n"
         "query = 'SELECT count(*) FROM range(1000000000000) WHERE hash(range) % 7 = 1'\n"
         "sys.exit(main(['sql', sys.argv[1], query]))\n"
     )
