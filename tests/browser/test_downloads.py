@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from xml.etree import ElementTree
@@ -9,6 +10,7 @@ from xml.etree import ElementTree
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests.browser.atlases import LAYER, UNITS
 from tests.browser.test_unit_page import panel
@@ -17,6 +19,7 @@ KINDS = {
     "JSON": lambda path: json.loads(path.read_text()),
     "CSV": lambda path: arrow_csv.read_csv(path),
     "Parquet": lambda path: pq.read_table(path),
+    "PNG": lambda path: Image.open(io.BytesIO(path.read_bytes())).size,
     "SVG": lambda path: ElementTree.parse(path).getroot().tag.endswith("svg") or pytest.fail("no"),
 }
 
@@ -104,6 +107,11 @@ def test_groups_images_and_a_map(two_ways, tab):
     by_zero = unit.contrast(criterion="actgrad", ablation="zero")
     assert groups["CSV preserved and leaked"].num_rows == by_zero.num_rows
     assert {"SVG group A", "SVG group B"} < set(groups)
+    features = opened(files(tab, "feature images"))
+    rows = features["JSON how each was made"]["rows"]
+    assert len(rows) == len(features) - 1 > 2
+    assert features["PNG whole network"] == (rows[0]["width"], rows[0]["height"])
+    assert all(row["steps"] == 24 for row in rows)
     tab.open(two_ways.link("map", layer="head", unit=0))
     tab.settled()
     saved = opened(files(tab, "its images, near where they use the same kernels"))

@@ -24,11 +24,24 @@ export function features(facts, { layer, unit }) {
         : "No feature images are stored: `circuit-atlas features` makes them.",
     draw: (found) => h("ul", { class: "shots" }, found.map((row) => feature(row, layer, unit))),
     files: (found) =>
-      found.map((row) => ({
-        label: "PNG",
-        detail: words(row),
-        href: imageUrl(row, layer, unit),
-      })),
+      found.length === 0
+        ? []
+        : [
+            {
+              label: "JSON",
+              detail: "how each was made",
+              file: () => ({
+                name: `features-${layer}-${unit}.json`,
+                type: "application/json",
+                text: JSON.stringify({ address: location.href, rows: found }, null, 1),
+              }),
+            },
+            ...found.map((row) => ({
+              label: "PNG",
+              detail: words(row),
+              href: imageUrl(row, layer, unit),
+            })),
+          ],
   });
 }
 
