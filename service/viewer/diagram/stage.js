@@ -1,6 +1,6 @@
 /** The place where the circuit is drawn and where it is pointed at. */
 
-import { fresh, h } from "../dom.js";
+import { h } from "../dom.js";
 import { Bands } from "./bands.js";
 import { Card } from "./card.js";
 import { Chosen } from "./chosen.js";
