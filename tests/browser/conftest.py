@@ -117,7 +117,7 @@ class Tab:
 
     def settled(self) -> None:
         """Wait until nothing of the page loads any more."""
-        for busy in ("main [aria-busy=true]", "main .skeleton"):
+        for busy in ("main [aria-busy=true]", "main .skeleton", "main [data-busy]"):
             self.page.locator(busy).first.wait_for(state="detached")
 
     @property

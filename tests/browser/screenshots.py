@@ -88,7 +88,7 @@ def take(place: Path, into: Path) -> None:
             tab.open(f"{address}/?{urlencode(state)}")
             tab.settled()
             page.wait_for_load_state("networkidle")
-            page.wait_for_timeout(1500)  # until the diagram has its pictures
+            tab.settled()  # what came into sight late, too
             diagram = page.locator(".diagram-panel").bounding_box()
             clip = {"x": 0, "y": 0, "width": WIDTH, "height": diagram["y"] + diagram["height"] + 20}
             shot = page.screenshot(full_page=True, clip=clip)

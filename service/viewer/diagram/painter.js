@@ -13,6 +13,8 @@ export class Painter {
   #parts;
   #camera;
   #cursor;
+  #onBusy;
+  #busy = false;
   #edges = h("canvas", { class: "ca-layer", "aria-hidden": "true" });
   #top = h("canvas", { class: "ca-layer", "aria-hidden": "true" });
   #whole = null;
@@ -25,20 +27,25 @@ export class Painter {
   #frame = 0;
   #settle = 0;
 
-  /** @param {object} of `parts`: what draws bands, lines, nodes, weights, names and the overlay. */
-  constructor({ graph, shown, parts, camera, cursor }) {
+  /**
+   * @param {object} of
+   * @param {object} of.parts what draws bands, lines, nodes, weights, names and the overlay.
+   * @param {(busy: boolean) => void} of.onBusy something is still to be drawn, or nothing any more.
+   */
+  constructor({ graph, shown, parts, camera, cursor, onBusy }) {
     this.#graph = graph;
     this.#shown = shown;
     this.#parts = parts;
     this.#camera = camera;
     this.#cursor = cursor;
+    this.#onBusy = onBusy;
     /** To stand in the stage, one on the other. */
     this.elements = [this.#edges, this.#top];
   }
 
   /** Something else is to be seen: draw it anew, over as many frames as it needs. */
   redraw() {
-    clearTimeout(this.#settle);
+    this.#rest(0);
     this.#building = null;
     this.#outdated = true;
     this.refresh();
@@ -57,8 +64,7 @@ export class Painter {
       return;
     }
     this.#building = null;
-    clearTimeout(this.#settle);
-    this.#settle = setTimeout(() => this.redraw(), SETTLE_MS);
+    this.#rest(setTimeout(() => this.redraw(), SETTLE_MS));
     this.refresh();
   }
 
@@ -83,12 +89,27 @@ export class Painter {
     this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
       this.#tick();
+      this.#tell();
     });
+    this.#tell();
+  }
+
+  /** The timer after which the view counts as at rest; 0: none runs. */
+  #rest(timer) {
+    clearTimeout(this.#settle);
+    this.#settle = timer;
+  }
+
+  #tell() {
+    const busy = this.#frame !== 0 || this.#settle !== 0;
+    if (busy === this.#busy) return;
+    this.#busy = busy;
+    this.#onBusy(busy);
   }
 
   stop() {
     cancelAnimationFrame(this.#frame);
-    clearTimeout(this.#settle);
+    this.#rest(0);
     this.#frame = -1; // asked for, and never to come
   }
 

@@ -7,9 +7,10 @@ export class Pictures {
   #graph;
   #pictureUrl;
   #featureUrl;
-  #onLoad;
+  #onSettled;
   #images = new Map();
   #thumbs = new Map();
+  #waiting = 0;
   #small = new OffscreenCanvas(CELL, CELL).getContext("2d");
 
   /**
@@ -17,13 +18,18 @@ export class Pictures {
    * @param {object} from
    * @param {(image) => string} [from.pictureUrl]
    * @param {(node) => string} [from.featureUrl]
-   * @param {() => void} from.onLoad one more picture is there.
+   * @param {() => void} from.onSettled one more picture is there, or will not come.
    */
-  constructor(graph, { pictureUrl, featureUrl, onLoad }) {
+  constructor(graph, { pictureUrl, featureUrl, onSettled }) {
     this.#graph = graph;
     this.#pictureUrl = pictureUrl;
     this.#featureUrl = featureUrl;
-    this.#onLoad = onLoad;
+    this.#onSettled = onSettled;
+  }
+
+  /** Pictures that were asked for and may still come. */
+  get waiting() {
+    return this.#waiting;
   }
 
   /** Draws a node's picture, where it is there, into a square of `size` pixels. */
@@ -84,10 +90,14 @@ export class Pictures {
       const url = address();
       if (url) {
         held.image.decoding = "async";
-        held.image.onload = () => {
-          held.ready = true;
-          this.#onLoad();
+        const came = (ready) => () => {
+          held.ready = ready;
+          this.#waiting -= 1;
+          this.#onSettled();
         };
+        held.image.onload = came(true);
+        held.image.onerror = came(false);
+        this.#waiting += 1;
         held.image.src = url;
       }
     }

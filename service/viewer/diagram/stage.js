@@ -41,8 +41,8 @@ export class Stage {
       "aria-describedby": helpId,
     });
     const { pictureUrl, featureUrl } = options;
-    const onLoad = () => this.#painter.gained();
-    const pictures = new Pictures(graph, { pictureUrl, featureUrl, onLoad });
+    const onSettled = () => this.#painter.gained();
+    const pictures = new Pictures(graph, { pictureUrl, featureUrl, onSettled });
     const marks = {
       bands: new Bands(model),
       lines: new Lines(model),
@@ -60,7 +60,12 @@ export class Stage {
       onChange: () => this.#painter.refresh(),
     });
     const overlay = new Overlay({ ...model, parts: marks });
-    this.#painter = new Painter({ ...model, parts: { ...marks, overlay }, cursor });
+    this.#painter = new Painter({
+      ...model,
+      parts: { ...marks, overlay },
+      cursor,
+      onBusy: (busy) => this.element.toggleAttribute("data-busy", busy || pictures.waiting > 0),
+    });
     this.#chosen = new Chosen(graph, {
       linkTo: options.linkTo,
       onBack: () => {

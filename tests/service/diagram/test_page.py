@@ -52,7 +52,7 @@ def show(browser, tmp_path) -> Iterator[Callable[..., playwright.Page]]:
         page.on("request", asked)
         page.goto(path.as_uri() + hash)
         page.wait_for_selector(".ca-diagram[data-shown]")
-        page.wait_for_timeout(250)
+        drawn(page)
         return page
 
     yield opened
@@ -69,6 +69,34 @@ def fire(tmp_path_factory):
 @pytest.fixture(scope="module")
 def diagram(fire) -> Diagram:
     return fire.circuit(keep=1).diagram()
+
+
+def drawn(page: playwright.Page) -> None:
+    """Wait until nothing is still to be drawn."""
+    page.wait_for_selector(".ca-stage:not([data-busy])")
+
+
+def told(page: playwright.Page, **state: str | None) -> None:
+    """Wait until the address tells that of the state; None: nothing of that name."""
+    page.wait_for_function(
+        """(wanted) => {
+          const state = new URLSearchParams(location.hash.slice(1));
+          return Object.entries(wanted).every(([name, value]) => state.get(name) === value);
+        }""",
+        arg=state,
+    )
+
+
+def zoomed(page: playwright.Page, *, since: str | None = None) -> str:
+    """The zoom that the address tells, once it tells another one than `since`."""
+    found = page.wait_for_function(
+        """(since) => {
+          const zoom = new URLSearchParams(location.hash.slice(1)).get("zoom");
+          return zoom !== since && zoom;
+        }""",
+        arg=since,
+    )
+    return found.json_value()
 
 
 def place(page: playwright.Page, diagram: Diagram, x: float, y: float) -> tuple[float, float]:
@@ -200,21 +228,34 @@ def test_a_click_isolates_and_another_resets(show, diagram):
     before = inked(page)
     page.mouse.click(*node_place(page, diagram, node))
     page.mouse.move(5, 5)
-    page.wait_for_timeout(500)
+    told(page, selection="three:2")
+    drawn(page)
     kernels = reached(diagram, node)
     assert 0 < kernels < shown(page)
     assert f". {kernels} kernels." in page.locator("[aria-live]").inner_text()
     assert inked(page) < before
-    assert "selection=three%3A2" in page.url
     page.mouse.click(*node_place(page, diagram, node))
     page.mouse.move(5, 5)
-    page.wait_for_timeout(500)
-    assert "selection" not in page.url
+    told(page, selection=None)
+    drawn(page)
     assert inked(page) == pytest.approx(before, rel=0.02)
     page.mouse.click(*node_place(page, diagram, node))
+    told(page, selection="three:2")
     page.keyboard.press("Escape")
-    page.wait_for_timeout(400)
-    assert "selection" not in page.url
+    told(page, selection=None)
+
+
+def test_the_stage_says_so_while_it_is_drawn(show, diagram):
+    page = show(diagram)
+    assert page.evaluate(
+        """() => {
+          const stage = document.querySelector(".ca-stage");
+          stage.dispatchEvent(new KeyboardEvent("keydown", { key: "+", bubbles: true }));
+          return stage.hasAttribute("data-busy");
+        }"""
+    )
+    drawn(page)
+    assert zoomed(page)
 
 
 def test_the_slider_goes_through_the_ladders_counts(show, fire, diagram):
@@ -268,21 +309,22 @@ def test_zoom_and_pan_keep_what_is_under_the_pointer(show, diagram):
     x, y = node_place(page, diagram, node)
     page.mouse.move(x, y)
     page.mouse.wheel(0, -400)
-    page.wait_for_timeout(400)
+    near = zoomed(page)
+    drawn(page)
     assert page.locator(".ca-card strong").inner_text() == "squeeze, channel 0"
     # Away from the reader is nearer; all of it is shown at 2.2 pixels a point at most.
-    assert float(re.search(r"zoom=([\d.]+)", page.url)[1]) > 2.2
+    assert float(near.split(",")[0]) > 2.2
     page.mouse.move(x + 40, y + 30)
     page.mouse.down()
     page.mouse.move(x + 140, y + 90, steps=5)
     page.mouse.up()
     page.mouse.move(x + 100, y + 60)
-    page.wait_for_timeout(400)
+    panned = zoomed(page, since=near)
+    drawn(page)
     assert page.locator(".ca-card strong").inner_text() == "squeeze, channel 0"
-    assert re.search(r"zoom=[\d.]+%2C[\d.]+%2C[\d.]+", page.url)
+    assert panned.split(",")[0] == near.split(",")[0]
     page.get_by_role("button", name="Show all of it").click()
-    page.wait_for_timeout(400)
-    assert "zoom=" not in page.url
+    told(page, zoom=None)
 
 
 def test_the_keyboard_goes_along_kernels_and_isolates(show, diagram):
@@ -310,8 +352,7 @@ def test_the_keyboard_goes_along_kernels_and_isolates(show, diagram):
     page.keyboard.press(".")
     assert re.match(rf"{name}, kernel \d+, \d+, score", current())
     page.keyboard.press("Enter")
-    page.wait_for_timeout(400)
-    assert re.search(rf"selection={name}%3A\d+%3A\d+", page.url)
+    page.wait_for_url(re.compile(rf"selection={name}%3A\d+%3A\d+"))
 
 
 def test_the_table_tells_what_the_drawing_shows(show, fire, diagram):
@@ -358,7 +399,6 @@ def test_twenty_thousand_kernels_are_drawn_and_answer(show, tmp_path):
     assert diagram.content.counts.drawn == 20_000
     page = show(diagram)
     assert shown(page) == 20_000
-    page.wait_for_timeout(1500)
     assert inked(page) > 0.15
     page.mouse.move(*node_place(page, diagram, node_of(diagram, "d", 0)))
     page.wait_for_selector(".ca-card:not([hidden])")
