@@ -18,10 +18,18 @@ export class Foot {
     return h(
       "p",
       { class: "ca-legend" },
-      line("ca-thin"), line("ca-middle"), line("ca-thick"),
-      h("span", null, "width: root of the score over the largest of its convolution"),
-      h("span", { class: "ca-scale", "aria-hidden": "true" }),
-      h("span", null, "weights, below and above 0"),
+      h(
+        "span",
+        { class: "ca-entry" },
+        line("ca-thin"), line("ca-middle"), line("ca-thick"),
+        h("span", null, "width: root of the score over the largest of its convolution"),
+      ),
+      h(
+        "span",
+        { class: "ca-entry" },
+        h("span", { class: "ca-scale", "aria-hidden": "true" }),
+        h("span", null, "weights, below and above 0"),
+      ),
       this.#graph.twoSides
         ? h("span", { class: "ca-sides" }, `left: ${sides[0]}; right: ${sides[1]}`)
         : null,
