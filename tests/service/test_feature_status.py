@@ -21,15 +21,14 @@ from circuit_atlas.service.report import summary_text
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.features import FeatureRecord, FeatureWriter
+from circuit_atlas.storage_schema.features import FeatureWriter
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.picture_plan import PicturePlan
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+from tests.service.picture_work import BOTH, GREY, begin, make
 from tests.service.places import served
 
-BOTH = ("negative", "positive")
-GREY = "picture 'positive' of channel 3 of 'conv1' is all but grey"
 BY_LAYER = [
     {
         "layer": "conv2", "of": "unit", "planned": 3, "done": 1, "failed": 1, "missing": 1,
@@ -71,38 +70,12 @@ LEFT = (
 )
 
 
-def make(place: Path, layer: str, unit: int, *variants: str) -> None:
-    for variant in variants:
-        record = FeatureRecord(
-            "toy.models:small", layer, unit, variant, "positive", None, "peaks", 0, 1, 0.1, 8, 8,
-            1, 1.0, 0.5, 0, True, 0.2, 0, (), 0.1,
-        )  # fmt: skip
-        FeatureWriter(open_store(place)).commit(record, b"a picture")
-
-
 @pytest.fixture(scope="module")
 def begun(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small atlas, some of whose feature images are made; read only."""
     folder = tmp_path_factory.mktemp("begun") / "atlas"
     shutil.copytree(place, folder)
-    writer = FeatureWriter(open_store(folder))
-    writer.plan(
-        PicturePlan.of(
-            [
-                *(("conv2", "unit", unit, BOTH) for unit in (0, 1, 4)),
-                *(("conv1", "channel", channel, ("positive",)) for channel in (0, 3)),
-            ]
-        )
-    )
-    make(folder, "conv2", 0, *BOTH)
-    make(folder, "conv2", 1, "positive")
-    make(folder, "conv1", 0, "positive")
-    for layer, unit, kind, message in (
-        ("conv2", 4, "non_finite", "NaN:\n  look at the weights"),
-        ("conv1", 3, "unit", GREY),
-    ):
-        key = UnitKey("toy.models:small", layer, unit)
-        writer.fail(FailureRecord(key, kind, message, "trace"))
+    begin(folder)
     return folder
 
 

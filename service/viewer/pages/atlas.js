@@ -11,6 +11,7 @@ import { histogram } from "../histogram.js";
 import { lineChart } from "../line_chart.js";
 import { useful } from "../live.js";
 import { failure, panel, skeleton } from "../panel.js";
+import { featureWork } from "../parts/feature_work.js";
 import { ablationText, reading, readingBar, splitText, THRESHOLD } from "../reading.js";
 
 export async function page(state, atlas) {
@@ -44,6 +45,7 @@ export async function page(state, atlas) {
     },
     files: () => tableFiles(["layers"]),
   });
+  const pictures = featureWork();
   const element = h(
     "div",
     null,
@@ -52,7 +54,7 @@ export async function page(state, atlas) {
       facts: facts(atlas),
     }),
     bar.element,
-    h("div", { class: "panels" }, layers.element, about(atlas)),
+    h("div", { class: "panels" }, layers.element, about(atlas), pictures.element),
   );
   return {
     title: atlas.place,
@@ -60,6 +62,7 @@ export async function page(state, atlas) {
     update(now) {
       bar.update(now);
       layers.update(now).then(() => useful("atlas"));
+      pictures.update(now);
     },
   };
 }

@@ -1,0 +1,63 @@
+/** How far the atlas' feature images are, and why some failed. */
+
+import { all, get } from "../api.js";
+import { h } from "../dom.js";
+import { whole } from "../figures.js";
+import { tableFiles } from "../menu.js";
+import { panel } from "../panel.js";
+import { table } from "../table.js";
+
+const COUNTS = [
+  ["planned", "Planned"],
+  ["done", "Done"],
+  ["failed", "Failed"],
+  ["missing", "Not made yet"],
+  ["pictures", "Pictures"],
+];
+const MOST_FAILURES = 20;
+
+export function featureWork() {
+  return panel({
+    title: "Feature images",
+    height: "6rem",
+    key: () => null,
+    load: async () => {
+      const found = await get(["features"]);
+      const rows = found.rows.length < found.total ? await all(["features"]) : found.rows;
+      const failed = rows.some((row) => row.failed);
+      const failures = failed ? await get(["features", "failures"], { limit: MOST_FAILURES }) : null;
+      return { ...found, rows, failures };
+    },
+    empty: ({ rows }) =>
+      rows.length ? null : "None were asked for: `circuit-atlas features` makes them.",
+    draw: ({ rows, failures }) => [
+      table({
+        columns: [
+          { name: "layer", title: "Layer" },
+          { name: "of", title: "Of its" },
+          ...COUNTS.map(([name, title]) => ({ name, title, number: true })),
+        ],
+        rows: rows.map((row) => ({
+          ...row,
+          layer: h("code", null, row.layer),
+          of: `${row.of}s`,
+          ...Object.fromEntries(COUNTS.map(([name]) => [name, whole(row[name])])),
+        })),
+      }),
+      failures && failed(failures),
+    ],
+    files: () => tableFiles(["features"]),
+  });
+}
+
+function failed({ rows, total }) {
+  const more = total - rows.length;
+  return h(
+    "ul",
+    { class: "failures" },
+    rows.map((row) =>
+      h("li", null, `${row.of} ${row.name} of `, h("code", null, row.layer), `: ${row.message}`),
+    ),
+    more > 0 && h("li", null, `and ${whole(more)} more`),
+  );
+}
