@@ -12,14 +12,11 @@ import pytest
 
 from circuit_atlas.service import Atlas
 from tests.browser.atlases import build_photos, build_two_ways
+from tests.chromium import IN_CHROMIUM
+from tests.chromium import chromium as started
 from tests.service.conftest import write_atlas
 from tests.service.places import served
 
-CHROMIUM = Path("/usr/bin/chromium")
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-sync --no-first-run"
-).split()
 SHOWN_MS = 20_000
 
 
@@ -28,9 +25,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
-            item.add_marker(pytest.mark.browser)
-            if not CHROMIUM.exists():
-                item.add_marker(pytest.mark.skip(reason=f"there is no {CHROMIUM}"))
+            for mark in IN_CHROMIUM:
+                item.add_marker(mark)
 
 
 @dataclass
@@ -84,17 +80,11 @@ def invented(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], S
     return serve(place)
 
 
-# Of one file and no more: while Playwright is there, an event loop runs in this thread, and no
-# other test can start one.
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    """The browser, started once for the tests of a file."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+    """The browser, started once for the tests of a file. No longer: see `tests.chromium`."""
+    with started() as browser:
         yield browser
-        browser.close()
 
 
 @dataclass

@@ -18,9 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
-from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Page
 
-from tests.browser.conftest import ARGUMENTS, CHROMIUM
+from tests.chromium import chromium
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
 
@@ -182,13 +182,11 @@ def print_table(found: Figures) -> None:
 def main(pages: tuple[Path, ...], times: int) -> None:
     """Measure PAGES, or the page of an invented circuit."""
     found: Figures = defaultdict(list)
-    with TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with TemporaryDirectory() as folder, chromium() as browser:
         shown = pages or (invented(Path(folder)),)
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         for time in range(times):
             for path in shown if time % 2 else shown[::-1]:
                 measure(browser, path, path.stem, found)
-        browser.close()
     print_table(found)
 
 

@@ -70,18 +70,16 @@ def take(place: Path, into: Path) -> None:
     """Open each view, and save what it shows."""
     from urllib.parse import urlencode
 
-    from playwright.sync_api import sync_playwright
-
     from circuit_atlas.service import Atlas
     from circuit_atlas.service.web.app import create_app
-    from tests.browser.conftest import ARGUMENTS, CHROMIUM, Tab
+    from tests.browser.conftest import Tab
+    from tests.chromium import chromium
     from tests.service.places import served
 
     groups = Atlas.open(place).layer(LAYER).unit(UNIT).groups().table().to_pylist()
     chosen = ",".join(str(row["image"]) for row in groups if row["group"] == 1)
     VIEWS["map"].update({"images": chosen, "name": "bricks and stripes"})
-    with served(create_app(place)) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+    with served(create_app(place)) as address, chromium() as browser:
         for name, state in VIEWS.items():
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
             tab = Tab(page)
@@ -93,7 +91,6 @@ def take(place: Path, into: Path) -> None:
             clip = {"x": 0, "y": 0, "width": WIDTH, "height": diagram["y"] + diagram["height"] + 20}
             shot = page.screenshot(full_page=True, clip=clip)
             (into / f"viewer-{name}.png").write_bytes(_small(shot))
-        browser.close()
 
 
 def _small(png: bytes) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuit_atlas.storage_schema.features import FeatureRecord, FeatureWriter
+from circuit_atlas.storage_schema.features import FeatureWriter
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import open_store
 from circuit_atlas.storage_schema.picture_plan import PicturePlan
 from circuit_atlas.storage_schema.records import FailureRecord
+from tests.storage_schema.picture_records import picture_record
 
 BOTH = ("negative", "positive")
 GREY = "picture 'positive' of channel 3 of 'conv1' is all but grey"
@@ -16,10 +17,7 @@ GREY = "picture 'positive' of channel 3 of 'conv1' is all but grey"
 
 def make(place: Path, layer: str, unit: int, *variants: str) -> None:
     for variant in variants:
-        record = FeatureRecord(
-            "toy.models:small", layer, unit, variant, "positive", None, "peaks", 0, 1, 0.1, 8, 8,
-            1, 1.0, 0.5, 0, True, 0.2, 0, (), 0.1,
-        )  # fmt: skip
+        record = picture_record(layer, unit, variant=variant, model="toy.models:small")
         FeatureWriter(open_store(place)).commit(record, b"a picture")
 
 

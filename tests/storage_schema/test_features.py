@@ -25,6 +25,7 @@ from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.verify import verify
+from tests.storage_schema.picture_records import picture_record
 
 LAYER = "body/3.conv"
 
@@ -36,28 +37,16 @@ def made(unit: int = 3, *, sign: Sign = "positive", fraction=None, group=None) -
         images = None if group is None else (4, 7)
         circuit = FeatureCircuit("actgrad", "zero", fraction, 120, group, images)
     name = variant_name(sign, circuit and "actgrad", fraction or 1.0, group)
-    return FeatureRecord(
-        model="toy",
-        layer=LAYER,
-        unit=unit,
+    return picture_record(
+        LAYER,
+        unit,
         variant=name,
         sign=sign,
         circuit=circuit,
-        objective="peaks",
-        seed=0,
-        steps=96,
-        learning_rate=0.1,
-        height=64,
-        width=64,
-        tries=1,
         response=3.5,
         photo_response=1.25,
         photo=7,
-        beats_photos=True,
         contrast=0.25,
-        attempt=0,
-        objects=(),
-        compute_s=0.5,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from circuit_atlas.storage_schema import picture_states
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError
-from circuit_atlas.storage_schema.features import FeatureRecord, FeatureWriter, is_plan
+from circuit_atlas.storage_schema.features import FeatureWriter, is_plan
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.picture_plan import PicturePlan, PlannedPictures
 from circuit_atlas.storage_schema.picture_states import listed, states
@@ -18,6 +18,7 @@ from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
+from tests.storage_schema.picture_records import picture_record
 
 LAYER = "body/3.conv"
 INNER = "body/0.conv"
@@ -37,11 +38,7 @@ def writer(reader) -> FeatureWriter:
 
 def make(writer: FeatureWriter, layer: str, unit: int, *variants: str) -> None:
     for variant in variants:
-        record = FeatureRecord(
-            "toy", layer, unit, variant, "positive", None, "peaks", 0, 1, 0.1, 8, 8, 1, 1.0, 0.5,
-            0, True, 0.2, 0, (), 0.1,
-        )  # fmt: skip
-        writer.commit(record, b"a picture")
+        writer.commit(picture_record(layer, unit, variant=variant), b"a picture")
 
 
 def fail(writer: FeatureWriter, layer: str, unit: int, message: str) -> None:

@@ -16,11 +16,12 @@ from circuit_atlas.service import Atlas, Circuit
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.titles import titled
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
-from circuit_atlas.storage_schema.features import FeatureRecord, FeatureWriter
+from circuit_atlas.storage_schema.features import FeatureWriter
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from tests.service.diagram import wirings
 from tests.service.diagram.oracle import Kernel, on_path, sources
 from tests.service.diagram.planted import Planted, conv, plant, unit_of, weights_of
+from tests.storage_schema.picture_records import picture_record
 
 UNIT = 1
 
@@ -363,7 +364,8 @@ def test_pictures_are_where_channels_are_largest(tmp_path):
 def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, place, write, same):
     write(tmp_path / "other", images=b"images" if same else b"others")
     other = Atlas.open(tmp_path / "other")
-    _feature_image(other, "conv3", 1)
+    record = picture_record("conv3", 1, model=other.header.model, height=32, width=32)
+    FeatureWriter(other.reader.objects).commit(record, b"a picture")
     here = Atlas.open(place).layer("conv3").unit(0).circuit(keep=1)
     diagram = here.diagram(against=other.layer("conv3").unit(1).circuit(keep=1))
     nodes, bands = diagram.content.nodes, diagram.content.bands
@@ -378,33 +380,6 @@ def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, plac
     # So do feature images; this one lies in the other.
     assert set(nodes.feature) == {""}
     assert "<svg" in diagram.svg(features=True)
-
-
-def _feature_image(atlas: Atlas, layer: str, unit: int) -> None:
-    record = FeatureRecord(
-        model=atlas.header.model,
-        layer=layer,
-        unit=unit,
-        variant="positive",
-        sign="positive",
-        circuit=None,
-        objective="peaks",
-        seed=0,
-        steps=1,
-        learning_rate=0.1,
-        height=32,
-        width=32,
-        tries=1,
-        response=2.0,
-        photo_response=1.0,
-        photo=0,
-        beats_photos=True,
-        contrast=0.2,
-        attempt=0,
-        objects=(),
-        compute_s=0.1,
-    )
-    FeatureWriter(atlas.reader.objects).commit(record, b"a picture")
 
 
 def test_json_is_read_back_as_it_was(tmp_path):

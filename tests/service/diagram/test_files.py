@@ -20,9 +20,10 @@ from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.titles import share
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
-from circuit_atlas.storage_schema.features import OBJECTIVE, FeatureRecord, FeatureWriter
+from circuit_atlas.storage_schema.features import FeatureWriter
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import picture, plant, unit_of
+from tests.storage_schema.picture_records import picture_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -267,32 +268,6 @@ def test_a_width_out_of_range_is_refused(diagram):
         diagram.png(width=0)
 
 
-def feature(layer: str, unit: int, variant: str = "positive") -> FeatureRecord:
-    return FeatureRecord(
-        model="toy.models:planted",
-        layer=layer,
-        unit=unit,
-        variant=variant,
-        sign="positive",
-        circuit=None,
-        objective=OBJECTIVE,
-        seed=0,
-        steps=1,
-        learning_rate=0.1,
-        height=4,
-        width=4,
-        tries=1,
-        response=2.0,
-        photo_response=1.0,
-        photo=0,
-        beats_photos=True,
-        contrast=0.2,
-        attempt=0,
-        objects=(),
-        compute_s=0.1,
-    )
-
-
 def test_feature_images_are_shown_where_there_are_any(tmp_path):
     atlas = plant(tmp_path / "atlas", wirings.fire())
     data = io.BytesIO()
@@ -304,7 +279,16 @@ def test_feature_images_are_shown_where_there_are_any(tmp_path):
         ("three", 0, "negative"),
         ("target", 1, "positive"),
     ):
-        writer.commit(feature(layer, unit, variant), data.getvalue())
+        record = picture_record(
+            layer,
+            unit,
+            variant=variant,
+            sign=variant,
+            model="toy.models:planted",
+            height=4,
+            width=4,
+        )
+        writer.commit(record, data.getvalue())
     circuit = atlas.layer("target").unit(1).circuit(keep=1)
     diagram = circuit.diagram()
     content = diagram.content

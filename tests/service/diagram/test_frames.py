@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from circuit_atlas.service.diagram.drawing import Diagram
+from tests.chromium import IN_CHROMIUM, chromium
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}"),
-]
+pytestmark = IN_CHROMIUM
 
 FRAME_MS = 14
 """Of drawing, that a frame is given."""
@@ -103,8 +99,7 @@ def diagram(tmp_path_factory) -> Diagram:
 @pytest.fixture
 def show(diagram, tmp_path) -> Iterator[Callable[..., playwright.Page]]:
     """`show(state)`: its page in a state as the address holds it; frames are counted there."""
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
 
         def opened(state: str = "") -> playwright.Page:
             page = browser.new_page(viewport={"width": 1200, "height": 800})
@@ -113,7 +108,6 @@ def show(diagram, tmp_path) -> Iterator[Callable[..., playwright.Page]]:
             return page
 
         yield opened
-        browser.close()
 
 
 @pytest.fixture

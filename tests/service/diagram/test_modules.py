@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from circuit_atlas.service.diagram.modules import join
-
-CHROMIUM = Path("/usr/bin/chromium")
+from tests.chromium import chromium, in_chromium
 
 
 def write(folder: Path, **modules: str) -> Path:
@@ -22,10 +21,8 @@ def write(folder: Path, **modules: str) -> Path:
     return folder
 
 
-@pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+@in_chromium
 def test_what_is_joined_runs_in_order_and_names_do_not_clash(tmp_path):
-    playwright = pytest.importorskip("playwright.sync_api")
     folder = write(
         tmp_path,
         names="""
@@ -57,8 +54,7 @@ def test_what_is_joined_runs_in_order_and_names_do_not_clash(tmp_path):
         """.replace("            ", ""),
     )
     script = join(folder, "parts/last.js", names=("all",))
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         page.set_content(
             f'<script type="module">{script} const held = "page"; window.told = await all() + held;'
@@ -66,7 +62,6 @@ def test_what_is_joined_runs_in_order_and_names_do_not_clash(tmp_path):
         )
         page.wait_for_function("window.told")
         assert page.evaluate("window.told") == "first,last firstpage"
-        browser.close()
 
 
 @pytest.mark.parametrize(

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from circuit_atlas.service.diagram.drawing import Diagram
+from tests.chromium import IN_CHROMIUM, chromium
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}"),
-]
+pytestmark = IN_CHROMIUM
 
 # Notes down what the last frame wrote on the lower of the two canvases, and where its corners lie.
 NOTED = """
@@ -55,10 +51,8 @@ def diagram(tmp_path_factory) -> Diagram:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as found:
         yield found
-        found.close()
 
 
 def apart(one: np.ndarray, other: np.ndarray) -> bool:
