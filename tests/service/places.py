@@ -38,6 +38,27 @@ def served(app: ASGIApp) -> Iterator[str]:
 
 
 @contextmanager
+def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and the line that it says."""
+    server = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        if not line:
+            raise AssertionError(server.communicate(timeout=30)[1])
+        yield server, line
+    finally:
+        if server.poll() is None:
+            server.kill()
+        server.communicate()
+
+
+@contextmanager
 def object_store(log: Path) -> Iterator[dict[str, str]]:
     """What the environment of those who talk to a bucket of an S3 of our own has to be."""
     pytest.importorskip("moto", reason="moto stands in for S3")

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -20,6 +19,7 @@ from circuit_atlas.service import Atlas, exits, serving
 from circuit_atlas.service.cli import main
 from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.storage_schema.errors import InputError
+from tests.service.places import started
 
 # Tests that run in the background of a shell are deaf to Ctrl-C, and hand that down.
 HEARING = """
@@ -39,27 +39,6 @@ sys.meta_path.insert(0, Refuse())
 from circuit_atlas.service.cli import main
 sys.exit(main(["serve", *sys.argv[1:]]))
 """
-
-
-@contextmanager
-def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and the line that it says."""
-    server = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stdout is not None
-        line = server.stdout.readline()
-        if not line:
-            raise AssertionError(server.communicate(timeout=30)[1])
-        yield server, line
-    finally:
-        if server.poll() is None:
-            server.kill()
-        server.communicate()
 
 
 @pytest.fixture(scope="module")
