@@ -67,4 +67,10 @@ const TITLES = {
   unit: "Unit",
   maximum: "Largest output",
   response: "Largest response",
+  image: "Top image",
+  image_name: "Top image’s name",
+  label: "Top image’s label",
+  feature: "Feature image",
+  spearman: "Spearman’s r",
+  relative_l1: "Relative L1 distance",
 };

@@ -1,4 +1,4 @@
-/** Which units of a layer are shown, and in which order: words, states, and bounds of any column. */
+/** Which units of a layer are shown, and in which order: states, and bounds or words of any column. */
 
 import { change } from "./address.js";
 import { fresh, h, put } from "./dom.js";
@@ -12,13 +12,14 @@ const STATES = [
   ["planned", "not computed yet"],
 ];
 const WAIT_MS = 250;
-const isBound = (key) => /^(min|max)\./.test(key);
+/** The filter by number or name has its own box. */
+const NAME = "has.name";
+const isFilter = (key) => /^(min|max|has)\./.test(key);
 
 /** The part of the state that filters, as the server takes it. */
 export const filterQuery = (now) => ({
-  q: now.q,
   state: now.state,
-  ...Object.fromEntries(Object.entries(now).filter(([key]) => isBound(key))),
+  ...Object.fromEntries(Object.entries(now).filter(([key]) => isFilter(key))),
 });
 
 /** The bar; `columns(list)` tells it what there is to sort and filter by. */
@@ -28,7 +29,7 @@ export function filterBar() {
   const id = fresh("filter");
   const text = h("input", {
     type: "search",
-    id: `${id}-q`,
+    id: `${id}-name`,
     size: 14,
     placeholder: "number or name",
     autocomplete: "off",
@@ -36,7 +37,7 @@ export function filterBar() {
   let timer = 0;
   text.addEventListener("input", () => {
     clearTimeout(timer);
-    timer = setTimeout(() => change({ q: text.value.trim() || null, from: null }), WAIT_MS);
+    timer = setTimeout(() => change({ [NAME]: text.value.trim() || null, from: null }), WAIT_MS);
   });
   const states = select(`${id}-state`, STATES, (value) =>
     change({ state: value || null, from: null }),
@@ -51,14 +52,15 @@ export function filterBar() {
   });
   const add = select(`${id}-add`, [["", "Add a filter…"]], (value) => {
     if (!value) return;
-    bounds.append(bound(value, {}));
-    bounds.lastElementChild.querySelector("input").focus();
+    const texts = known.some((c) => c.name === value && c.type === "text");
+    more.append(texts ? words(value, {}) : bound(value, {}));
+    more.lastElementChild.querySelector("input").focus();
     add.value = "";
   });
   add.setAttribute("aria-label", "Add a filter by a column");
   // As wide before the columns are known as after: what follows stays where it is.
   for (const list of [sort, add]) list.classList.add("columns");
-  const bounds = h("div", { class: "bounds" });
+  const more = h("div", { class: "more" });
   const clear = h(
     "button",
     { class: "button plain", type: "button", onclick: () => change(cleared(state)) },
@@ -70,7 +72,7 @@ export function filterBar() {
     field(text, "Unit"),
     field(states, "State"),
     h("div", { class: "field" }, h("label", { for: sort.id }, "Sort by"), sort, order),
-    bounds,
+    more,
     h("div", { class: "field" }, add),
     clear,
   );
@@ -81,17 +83,17 @@ export function filterBar() {
       if (JSON.stringify(list) === JSON.stringify(known)) return;
       known = list;
       put(sort, known.map((c) => option(c.name)));
-      const numeric = known.filter((c) => c.type === "number");
+      const addable = known.filter((c) => c.type !== "state" && c.name !== "name");
       put(
         add,
         h("option", { value: "" }, "Add a filter…"),
-        numeric.map((c) => option(c.name)),
+        addable.map((c) => option(c.name)),
       );
       this.update(state);
     },
     update(now) {
       state = now;
-      if (document.activeElement !== text) text.value = now.q ?? "";
+      if (document.activeElement !== text) text.value = now[NAME] ?? "";
       states.value = now.state ?? "";
       const by = now.sort ?? "unit";
       if (![...sort.options].some((o) => o.value === by)) sort.append(option(by));
@@ -100,15 +102,20 @@ export function filterBar() {
       order.textContent = down ? "↓" : "↑";
       order.setAttribute("aria-label", down ? "Order: falling" : "Order: rising");
       clear.hidden = Object.keys(cleared(now)).length === 0;
-      if (bounds.contains(document.activeElement)) return;
-      const names = new Set(Object.keys(now).filter(isBound).map((key) => key.slice(4)));
-      put(bounds, [...names].map((name) => bound(name, now)));
+      if (more.contains(document.activeElement)) return;
+      const given = Object.keys(now).filter((key) => isFilter(key) && key !== NAME);
+      const bounded = new Set(given.filter((key) => !key.startsWith("has.")).map((key) => key.slice(4)));
+      const searched = given.filter((key) => key.startsWith("has.")).map((key) => key.slice(4));
+      put(more, [
+        ...[...bounded].map((name) => bound(name, now)),
+        ...searched.map((name) => words(name, now)),
+      ]);
     },
   };
 }
 
 function cleared(now) {
-  const keys = Object.keys(now).filter((key) => isBound(key) || key === "q" || key === "state");
+  const keys = Object.keys(now).filter((key) => isFilter(key) || key === "state");
   return Object.fromEntries([...keys, ...(keys.length ? ["from"] : [])].map((key) => [key, null]));
 }
 
@@ -124,27 +131,47 @@ function bound(name, now) {
       "aria-label": `${title}: ${word}`,
       onchange: (event) => change({ [`${side}.${name}`]: event.target.value || null, from: null }),
     });
-  return h(
+  return filter(title, [`min.${name}`, `max.${name}`], [input("min", "from"), input("max", "to")]);
+}
+
+function words(name, now) {
+  const title = columnTitle(name);
+  const key = `has.${name}`;
+  return filter(title, [key], [
+    h("input", {
+      type: "search",
+      size: 14,
+      value: now[key] ?? "",
+      placeholder: "has the words",
+      autocomplete: "off",
+      "aria-label": `${title}: has the words`,
+      onchange: (event) => change({ [key]: event.target.value.trim() || null, from: null }),
+    }),
+  ]);
+}
+
+/** A filter that was added: what it is by, its inputs, and what takes it away. */
+function filter(title, keys, inputs) {
+  const element = h(
     "div",
-    { class: "field bound", role: "group", "aria-label": `Filter by ${title}` },
+    { class: "field added", role: "group", "aria-label": `Filter by ${title}` },
     h("span", null, title),
-    input("min", "from"),
-    input("max", "to"),
+    inputs,
     h(
       "button",
       {
         class: "button plain",
         type: "button",
         "aria-label": `Take away the filter by ${title}`,
-        onclick: (event) => {
-          const row = event.target.closest(".bound");
-          row.remove();
-          change({ [`min.${name}`]: null, [`max.${name}`]: null, from: null });
+        onclick: () => {
+          element.remove();
+          change(Object.fromEntries([...keys, "from"].map((key) => [key, null])));
         },
       },
       "×",
     ),
   );
+  return element;
 }
 
 const option = (name) => h("option", { value: name }, columnTitle(name));

@@ -80,7 +80,9 @@ class ColumnFacts(BaseModel):
     """A column to sort and filter by."""
 
     name: str
-    type: Literal["number", "text"]
+    type: Literal["number", "text", "state"] = Field(
+        description="How it is filtered: by `min.` and `max.`, by `has.`, or by `state`."
+    )
     sentence: str
     unit: str = Field(description="Of its values.")
 
@@ -190,7 +192,7 @@ async def layer_answer(request: Request, served: AtlasServed, layer: LayerName) 
     "/layers/{layer}/units",
     response_model=UnitRows,
     responses=responses(files=True),
-    openapi_extra={"x-parameters": ["min.*", "max.*"]},
+    openapi_extra={"x-parameters": ["min.*", "max.*", "has.*"]},
 )
 async def units(
     request: Request,
@@ -218,15 +220,13 @@ async def units(
         str | None,
         Query(description="Only these states, with commas.", pattern=_STATES, max_length=60),
     ] = None,
-    q: Annotated[
-        str | None, Query(description="Only names with this in them.", max_length=limits.TEXT)
-    ] = None,
 ) -> Response:
     """The units of a layer, filtered, sorted, in pages.
 
-    Besides the parameters listed, `min.COLUMN` and `max.COLUMN` bound any column of numbers.
+    Besides the parameters listed, `min.COLUMN` and `max.COLUMN` bound any column of numbers, and
+    `has.COLUMN` is what any column of texts has to hold, in capitals or not.
     """
-    bounds = _bounds(request)
+    bounds, texts = _bounds(request), _texts(request)
 
     def locate() -> Source:
         view = served.view(layer)
@@ -255,7 +255,7 @@ async def units(
             known,
             fractions=fractions,
             states=() if state is None else state.split(","),
-            text=q,
+            texts=texts,
             bounds=bounds,
         )
         rows = in_order(rows, known, fractions=fractions, by=sort, descending=order == "desc")
@@ -361,4 +361,19 @@ def _bounds(request: Request) -> list[tuple[str, str, float]]:
         if not math.isfinite(value):
             raise QueryError(f"{name[: limits.TEXT]}={text[:40]!r} is no finite number")
         found.append((side, column[: limits.TEXT], value))
+    return found
+
+
+def _texts(request: Request) -> list[tuple[str, str]]:
+    """`has.COLUMN` of a query; QueryError where a text is too long."""
+    found = []
+    for name, text in request.query_params.multi_items():
+        start, _, column = name.partition(".")
+        if start != "has":
+            continue
+        if len(text) > limits.TEXT:
+            raise QueryError(
+                f"{name[: limits.TEXT]} has {len(text)} characters: at most {limits.TEXT} are taken"
+            )
+        found.append((column[: limits.TEXT], text))
     return found

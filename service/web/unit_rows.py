@@ -106,7 +106,8 @@ def columns(served: Served) -> tuple[Sortable, ...]:
     fixed = (
         Sortable("unit", "number", "Number of the unit.", ""),
         Sortable("name", "text", "Number as text, or the direction's name.", ""),
-        Sortable("state", "text", "done, dead, failed or planned.", ""),
+        Sortable("state", "state", "done, dead, failed or planned.", ""),
+        Sortable("error", "text", "Why it failed or cannot be read.", ""),
         Sortable("kernels", "number", "Kernels that can reach the unit.", "kernels"),
         Sortable("keep", "number", "Kept fraction of the smallest faithful circuit.", "1"),
         Sortable("circuit_kernels", "number", "Kernels of that circuit.", "kernels"),
@@ -115,6 +116,7 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("polysemanticity", "number", "How far its groups are features apart.", "0 to 1"),
         Sortable("feature", "text", "Name of its feature image.", ""),
         Sortable("image", "number", "The image with the largest response.", "image id"),
+        Sortable("image_name", "text", "Name of that image.", ""),
         Sortable("label", "text", "Label of that image.", ""),
         Sortable("response", "number", "That response.", "of the layer's output"),
         Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
@@ -198,7 +200,7 @@ def filtered(
     *,
     fractions: Sequence[float],
     states: Sequence[str],
-    text: str | None,
+    texts: Sequence[tuple[str, str]],
     bounds: Sequence[tuple[str, str, float]],
 ) -> list[dict[str, Any]]:
     """The rows that pass all filters.
@@ -208,17 +210,21 @@ def filtered(
         known: columns.
         fractions: of the ladder, for the columns of r.
         states: only these, or all where empty.
-        text: only names that hold it.
+        texts: the column, and what its text has to hold, in capitals or not.
         bounds: `min` or `max`, the column, and the value.
 
     Raises:
-        QueryError: a bound of a column that is no number or not there.
+        QueryError: a column that is not there, a bound of one that is no number, or words in one
+            that is no text.
     """
     if states:
         rows = [row for row in rows if row["state"] in states]
-    if text:
+    for name, text in texts:
+        column = _column(known, name)
+        if column.type != "text":
+            raise QueryError(f"has.{name}: only texts are searched, and this is {column.type}")
         wanted = text.casefold()
-        rows = [row for row in rows if wanted in row["name"].casefold()]
+        rows = [row for row in rows if wanted in (row[name] or "").casefold()]
     for side, name, bound in bounds:
         column = _column(known, name)
         if column.type != "number":

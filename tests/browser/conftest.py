@@ -41,7 +41,9 @@ class Served:
         query = {} if page == "atlas" else {"page": page}
         for key, value in state.items():
             side, _, rest = key.partition("_")
-            query[f"{side}.{rest}" if side in ("left", "right", "min", "max") else key] = str(value)
+            query[f"{side}.{rest}" if side in ("left", "right", "min", "max", "has") else key] = (
+                str(value)
+            )
         return f"{self.address}/?{urlencode(query)}"
 
 

@@ -67,7 +67,7 @@ def test_the_atlas_and_a_layer(photos, tab):
     assert sizes["CSV"].num_rows == len(sizes["JSON"]["rows"]) == len(UNITS)
     assert "SVG chart" in sizes
     # The table as it is filtered and sorted.
-    tab.open(photos.link("layer", layer=LAYER, q="0", sort="unit", order="desc"))
+    tab.open(photos.link("layer", layer=LAYER, sort="unit", order="desc", has_name="0"))
     units = opened(files(tab, "units"))
     assert units["Parquet"]["unit"].to_pylist() == [30, 0]
     assert [row["unit"] for row in units["JSON"]["rows"]] == [30, 0]

@@ -100,13 +100,34 @@ def test_filters_add_up_and_stand_in_the_address(photos, tab):
     assert names(tab) == [str(unit) for unit in expected]
     assert float(tab.page.get_by_label("r at 20 %: from").input_value()) == bound
     tab.page.get_by_label("Unit", exact=True).fill(str(expected[0]))
-    tab.page.wait_for_url("**q=**")
+    tab.page.wait_for_url("**has.name=**")
     tab.settled()
     assert all(str(expected[0]) in name for name in names(tab))
     tab.page.get_by_role("button", name="Clear").click()
     tab.settled()
     assert len(names(tab)) == len(UNITS)
     assert tab.state == {"page": "layer", "layer": LAYER}
+
+
+def test_words_of_a_column_filter(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    rows = tab.page.request.get(f"{photos.address}/api/v1/layers/{LAYER}/units").json()["rows"]
+    word = rows[0]["label"].split()[0].upper()
+    tab.page.get_by_label("Add a filter by a column").select_option("label")
+    tab.page.get_by_label("Top image’s label: has the words").fill(word)
+    tab.page.keyboard.press("Enter")
+    tab.settled()
+    expected = [row["name"] for row in rows if word in row["label"].upper()]
+    assert 0 < len(expected) < len(rows)
+    assert names(tab) == expected
+    assert tab.state["has.label"] == word
+    tab.page.reload()
+    tab.shown("layer")
+    assert names(tab) == expected
+    assert tab.page.get_by_label("Top image’s label: has the words").input_value() == word
+    tab.page.get_by_role("button", name="Take away the filter by Top image’s label").click()
+    tab.settled()
+    assert len(names(tab)) == len(rows)
 
 
 def test_a_bar_of_the_histogram_filters(photos, tab):
@@ -132,7 +153,7 @@ def test_the_bar_of_all_kernels_has_its_name_where_there_is_little_room(photos, 
 
 
 def test_nothing_like_that_is_said(photos, tab):
-    tab.open(photos.link("layer", layer=LAYER, q="zebra"))
+    tab.open(photos.link("layer", layer=LAYER, has_name="zebra"))
     assert "No unit is like this" in tab.page.locator(".message").inner_text()
 
 

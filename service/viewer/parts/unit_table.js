@@ -13,8 +13,8 @@ import { shot } from "./unit_cards.js";
 const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "polysemanticity"];
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
 
-/** Columns that are shown otherwise: as the link, or as the picture. */
-const DRAWN = new Set(["name", "image", "image_name", "label", "feature"]);
+/** Columns that are shown otherwise: as the link, beside the state, or as the picture. */
+const DRAWN = new Set(["name", "error", "image", "image_name", "label", "feature"]);
 
 export function unitTable(found, now, layer, atlas) {
   const stored = found.columns.filter(({ name }) => !DRAWN.has(name));
@@ -39,7 +39,7 @@ export function unitTable(found, now, layer, atlas) {
     rows: found.rows.map((row) => ({
       ...Object.fromEntries(columns.map(({ name }) => [name, cell(name, value(row, name, atlas))])),
       unit: h("a", { href: to("unit", { layer, unit: row.name }) }, row.name),
-      state: badge(row.state),
+      state: [badge(row.state), row.error && h("p", { class: "dim clip", title: row.error }, row.error)],
       shot: h("div", { class: "mini" }, shot(row, { layer, atlas })),
       line: row.r.length
         ? sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, rung: reading(now, atlas).rung })

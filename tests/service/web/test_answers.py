@@ -123,7 +123,11 @@ def test_units_are_filtered(api):
     assert units(**{"min.r.0.5": 0.5}) == [0]
     assert units(**{"max.r.0.5": 0.5, "min.r.1": 0}) == [1]
     assert units(**{"min.groups": 2}) == [0, 2]
-    assert units(layer="conv2", q="EDG") == [4]
+    assert units(layer="conv2", **{"has.name": "EDG"}) == [4]
+    assert units(state="done", **{"has.label": "Small>"}) == [0, 1, 2]
+    assert units(**{"has.label": "dog", "max.r.0.5": 0.5}) == [1]
+    assert units(**{"has.image_name": ".JPG", "has.label": "cat"}) == []
+    assert units(**{"has.error": "nan IN its"}) == [4]
     assert units(limit=2, offset=1) == [1, 2]
     assert units(offset=10) == []
 
@@ -364,7 +368,7 @@ def test_files_of_no_units_have_the_columns_of_all(api):
     path = "layers/conv3/units"
     for query in ({}, {"limit": 1}):
         whole = api.get(path, params={"format": "csv", **query}).text.splitlines()
-        none = api.get(path, params={"format": "csv", "q": "no such name", **query})
+        none = api.get(path, params={"format": "csv", "has.name": "no such name", **query})
         assert none.text.splitlines() == whole[:1]
     whole = api.get(path, params={"format": "parquet"}).content
     failed = api.get(path, params={"format": "parquet", "state": "failed"}).content
