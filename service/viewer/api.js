@@ -120,7 +120,8 @@ async function send(address) {
 }
 
 /** Whether the server has not read all units yet that the answer is made of. */
-export const isPart = (body) => (body.progress ? body.progress.read < body.progress.of : false);
+export const isPart = ({ progress }) =>
+  progress ? progress.read < progress.of || progress.measured < progress.of : false;
 
 /** The atlas' own facts: asked once, every page needs them. */
 export async function atlas() {

@@ -1,8 +1,9 @@
 /** Which units of a layer are shown, and in which order: states, and bounds or words of any column. */
 
-import { change } from "./address.js";
+import { change, state as address } from "./address.js";
 import { fresh, h, put } from "./dom.js";
 import { columnTitle } from "./figures.js";
+import { menu } from "./menu.js";
 
 const STATES = [
   ["", "any state"],
@@ -12,7 +13,7 @@ const STATES = [
   ["planned", "not computed yet"],
 ];
 const WAIT_MS = 250;
-/** The filter by number or name has its own box. */
+/** The filter by number or name has a box that is always there. */
 const NAME = "has.name";
 const isFilter = (key) => /^(min|max|has)\./.test(key);
 
@@ -22,22 +23,17 @@ export const filterQuery = (now) => ({
   ...Object.fromEntries(Object.entries(now).filter(([key]) => isFilter(key))),
 });
 
-/** The bar; `columns(list)` tells it what there is to sort and filter by. */
-export function filterBar() {
+/** The bar of a layer's page; `columns(list)` tells it what there is to sort and filter by. */
+export function filterBar(layer) {
   let known = [];
   let state = {};
+  const added = new Map();
   const id = fresh("filter");
-  const text = h("input", {
+  const name = box(layer, NAME, {
     type: "search",
     id: `${id}-name`,
     size: 14,
     placeholder: "number or name",
-    autocomplete: "off",
-  });
-  let timer = 0;
-  text.addEventListener("input", () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => change({ [NAME]: text.value.trim() || null, from: null }), WAIT_MS);
   });
   const states = select(`${id}-state`, STATES, (value) =>
     change({ state: value || null, from: null }),
@@ -45,31 +41,49 @@ export function filterBar() {
   const sort = select(`${id}-sort`, [["unit", "Unit"]], (value) =>
     change({ sort: value === "unit" ? null : value, from: null }),
   );
+  // As wide before the columns are known as after: what follows stays where it is.
+  sort.classList.add("columns");
   const order = h("button", {
     class: "button",
     type: "button",
     onclick: () => change({ order: state.order === "desc" ? null : "desc", from: null }),
   });
-  const add = select(`${id}-add`, [["", "Add a filter…"]], (value) => {
-    if (!value) return;
-    const texts = known.some((c) => c.name === value && c.type === "text");
-    more.append(texts ? words(value, {}) : bound(value, {}));
-    more.lastElementChild.querySelector("input").focus();
-    add.value = "";
-  });
-  add.setAttribute("aria-label", "Add a filter by a column");
-  // As wide before the columns are known as after: what follows stays where it is.
-  for (const list of [sort, add]) list.classList.add("columns");
   const more = h("div", { class: "more" });
+  const add = menu(
+    "Add a filter",
+    () =>
+      known
+        .filter((column) => column.type !== "state" && column.name !== "name")
+        .map((column) =>
+          h(
+            "li",
+            null,
+            h(
+              "button",
+              { type: "button", title: column.sentence, onclick: () => filterBy(column.name, column.type) },
+              columnTitle(column.name),
+            ),
+          ),
+        ),
+    { name: "Add a filter by a column" },
+  );
   const clear = h(
     "button",
-    { class: "button plain", type: "button", onclick: () => change(cleared(state)) },
+    {
+      class: "button plain",
+      type: "button",
+      onclick: () => {
+        [...added.keys()].forEach(drop);
+        name.input.focus();
+        change(cleared(state));
+      },
+    },
     "Clear",
   );
   const element = h(
     "section",
     { class: "filters", "aria-label": "Sort and filter units" },
-    field(text, "Unit"),
+    field(name.input, "Unit"),
     field(states, "State"),
     h("div", { class: "field" }, h("label", { for: sort.id }, "Sort by"), sort, order),
     more,
@@ -77,23 +91,44 @@ export function filterBar() {
     clear,
   );
 
+  /** Show the boxes of a filter, where they are not there yet, and go to the first. */
+  function filterBy(column, type) {
+    if (!added.has(column)) putUp(column, type);
+    added.get(column).boxes[0].input.focus();
+    clear.hidden = false;
+  }
+
+  function putUp(column, type) {
+    const made = filter(layer, column, type, () => {
+      const next = made.element.nextElementSibling ?? made.element.previousElementSibling ?? add;
+      next.querySelector("button").focus();
+      drop(column);
+      change(Object.fromEntries([...made.boxes.map(({ key }) => key), "from"].map((key) => [key, null])));
+      clear.hidden = !filters(state);
+    });
+    added.set(column, made);
+    more.append(made.element);
+  }
+
+  function drop(column) {
+    added.get(column).element.remove();
+    added.delete(column);
+  }
+
+  /** Whether anything is filtered, or about to be. */
+  const filters = (now) => added.size > 0 || Object.keys(cleared(now)).length > 0;
+
   return {
     element,
     columns(list) {
       if (JSON.stringify(list) === JSON.stringify(known)) return;
       known = list;
       put(sort, known.map((c) => option(c.name)));
-      const addable = known.filter((c) => c.type !== "state" && c.name !== "name");
-      put(
-        add,
-        h("option", { value: "" }, "Add a filter…"),
-        addable.map((c) => option(c.name)),
-      );
       this.update(state);
     },
     update(now) {
       state = now;
-      if (document.activeElement !== text) text.value = now[NAME] ?? "";
+      name.show(now);
       states.value = now.state ?? "";
       const by = now.sort ?? "unit";
       if (![...sort.options].some((o) => o.value === by)) sort.append(option(by));
@@ -101,15 +136,16 @@ export function filterBar() {
       const down = now.order === "desc";
       order.textContent = down ? "↓" : "↑";
       order.setAttribute("aria-label", down ? "Order: falling" : "Order: rising");
-      clear.hidden = Object.keys(cleared(now)).length === 0;
-      if (more.contains(document.activeElement)) return;
-      const given = Object.keys(now).filter((key) => isFilter(key) && key !== NAME);
-      const bounded = new Set(given.filter((key) => !key.startsWith("has.")).map((key) => key.slice(4)));
-      const searched = given.filter((key) => key.startsWith("has.")).map((key) => key.slice(4));
-      put(more, [
-        ...[...bounded].map((name) => bound(name, now)),
-        ...searched.map((name) => words(name, now)),
-      ]);
+      for (const key of Object.keys(now).filter((one) => isFilter(one) && one !== NAME)) {
+        const column = key.slice(4);
+        if (!added.has(column)) putUp(column, key.startsWith("has.") ? "text" : "number");
+      }
+      for (const [column, { boxes }] of [...added]) {
+        // One that the reader has emptied stays to be filled; one that the address gave up goes.
+        const moved = boxes.map((one) => one.show(now)).includes(true);
+        if (moved && !boxes.some(({ key }) => now[key])) drop(column);
+      }
+      clear.hidden = !filters(now);
     },
   };
 }
@@ -119,59 +155,88 @@ function cleared(now) {
   return Object.fromEntries([...keys, ...(keys.length ? ["from"] : [])].map((key) => [key, null]));
 }
 
-function bound(name, now) {
-  const title = columnTitle(name);
-  const input = (side, word) =>
-    h("input", {
-      type: "number",
-      step: "any",
-      size: 6,
-      value: now[`${side}.${name}`] ?? "",
+/**
+ * A box whose text stands in the address under a key, soon after it is typed. What is typed in one
+ * go is one entry of the history.
+ *
+ * `show(now)` takes over what the address says, where that is not from here, and tells whether it
+ * did: what is being typed is never lost to something else that changes.
+ */
+function box(layer, key, props) {
+  let told = "";
+  let timer = 0;
+  let typing = false;
+  const tell = () => {
+    clearTimeout(timer);
+    const text = input.value.trim();
+    const here = address().page === "layer" && address().layer === layer;
+    if (!here || text === told || input.validity.badInput) return;
+    told = text;
+    const replace = typing;
+    typing = true;
+    change({ [key]: text || null, from: null }, { replace });
+  };
+  const input = h("input", {
+    ...props,
+    autocomplete: "off",
+    oninput: () => {
+      clearTimeout(timer);
+      timer = setTimeout(tell, WAIT_MS);
+    },
+    onchange: tell,
+    onblur: () => {
+      typing = false;
+    },
+  });
+  return {
+    key,
+    input,
+    show(now) {
+      const said = now[key] ?? "";
+      if (said === told) return false;
+      clearTimeout(timer);
+      typing = false;
+      told = said;
+      input.value = said;
+      return true;
+    },
+  };
+}
+
+/** A filter that was added: what it is by, its boxes, and what takes it away. */
+function filter(layer, column, type, away) {
+  const title = columnTitle(column);
+  const sides =
+    type === "text"
+      ? [["has", "contains", { type: "search", size: 14 }]]
+      : [
+          ["min", "from", { type: "number", step: "any", size: 6 }],
+          ["max", "to", { type: "number", step: "any", size: 6 }],
+        ];
+  const boxes = sides.map(([side, word, props]) =>
+    box(layer, `${side}.${column}`, {
+      ...props,
       placeholder: word,
       "aria-label": `${title}: ${word}`,
-      onchange: (event) => change({ [`${side}.${name}`]: event.target.value || null, from: null }),
-    });
-  return filter(title, [`min.${name}`, `max.${name}`], [input("min", "from"), input("max", "to")]);
-}
-
-function words(name, now) {
-  const title = columnTitle(name);
-  const key = `has.${name}`;
-  return filter(title, [key], [
-    h("input", {
-      type: "search",
-      size: 14,
-      value: now[key] ?? "",
-      placeholder: "has the words",
-      autocomplete: "off",
-      "aria-label": `${title}: has the words`,
-      onchange: (event) => change({ [key]: event.target.value.trim() || null, from: null }),
     }),
-  ]);
-}
-
-/** A filter that was added: what it is by, its inputs, and what takes it away. */
-function filter(title, keys, inputs) {
+  );
   const element = h(
     "div",
     { class: "field added", role: "group", "aria-label": `Filter by ${title}` },
     h("span", null, title),
-    inputs,
+    boxes.map(({ input }) => input),
     h(
       "button",
       {
         class: "button plain",
         type: "button",
         "aria-label": `Take away the filter by ${title}`,
-        onclick: () => {
-          element.remove();
-          change(Object.fromEntries([...keys, "from"].map((key) => [key, null])));
-        },
+        onclick: away,
       },
       "×",
     ),
   );
-  return element;
+  return { element, boxes };
 }
 
 const option = (name) => h("option", { value: name }, columnTitle(name));

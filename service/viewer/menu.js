@@ -5,11 +5,13 @@ import { fresh, h, put } from "./dom.js";
 import { announce } from "./live.js";
 
 /**
+ * A button with a list under it.
+ *
  * @param {string} label what the button says.
  * @param {() => Node[]} items list items, made anew each time it opens.
  * @param {{name?: string}} options `name`: the button's full name, where the label is short.
  */
-function menu(label, items, { name = label } = {}) {
+export function menu(label, items, { name = label } = {}) {
   // It can have the focus, as Safari gives none to a link or button that is pressed: the focus would
   // leave the menu, and the menu close before the click is done.
   const list = h("ul", { id: fresh("menu"), hidden: true, tabindex: "-1" });

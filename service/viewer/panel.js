@@ -14,7 +14,8 @@ const AGAIN_MS = 700;
  * @param {(state) => Promise<any>} part.load
  * @param {(data, state) => Node|Node[]} part.draw
  * @param {(data, state) => void} [part.after] called once the drawing stands in the page.
- * @param {(data, state) => string|Node|null} [part.empty] what to say where there is nothing.
+ * @param {(data, state) => string|Node|null} [part.empty] what to say where there is nothing, once
+ *   all of it is there.
  * @param {(data, state) => string|null} [part.partial] what to say where it is not all yet.
  * @param {(data, state) => Array} [part.files] what can be saved, see `downloads`.
  * @param {Node[]} [part.controls] stand beside the heading.
@@ -104,16 +105,24 @@ export function panel(part) {
   function show(state) {
     const focused = document.activeElement;
     const held = body.contains(focused) ? focused.dataset.key : undefined;
+    const growing = isPart(loaded.data ?? {});
     const empty = part.empty?.(loaded.data, state);
     const partial = part.partial?.(loaded.data, state) ?? notes(loaded.data);
+    const said = growing ? `${partial}; the rest comes by itself.` : partial;
     put(
       body,
-      partial && h("p", { class: "message partial" }, prose(partial)),
+      said && h("p", { class: "message partial" }, prose(said)),
       empty
-        ? h("p", { class: "message" }, typeof empty === "string" ? prose(empty) : empty)
+        ? !growing && h("p", { class: "message" }, typeof empty === "string" ? prose(empty) : empty)
         : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
     );
-    if (saved) saved.hidden = files().length === 0;
+    if (saved) {
+      saved.hidden = files().length === 0;
+      // A file would hold a part, and could not say so.
+      const button = saved.querySelector("button");
+      button.disabled = growing;
+      button.title = growing ? "Once all of it is read" : "";
+    }
     if (!empty) part.after?.(loaded.data, state);
     if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
   }

@@ -293,12 +293,13 @@ async def similar(
         masks = served.layerwide.masks(view, keep=keep, criterion=criterion)
         # Counted before the answer is made: more may be read meanwhile, and less must not be told
         # to be the whole.
-        read = masks.read
+        progress = Progress(read=masks.read, of=masks.of)
         # Of an atlas that was mended meanwhile more can be told.
-        version = digest(own, view.version, str(read), repr(sorted(masks.problems)))
-        return Source(version, lambda: render(view, one, masks, read))
+        version = digest(own, view.version, str(progress.read), repr(sorted(masks.problems)))
+        return Source(version, lambda: render(view, one, masks, progress))
 
-    def render(view: LayerView, one: Unit, masks: LayerMasks, read: int) -> Rendered:
+    def render(view: LayerView, one: Unit, masks: LayerMasks, progress: Progress) -> Rendered:
+        progress.check(paging.form)
         table = masks.masks.similar(one.number, limit=limits.LISTED)
         name = f"{one.layer.name}-{one.info.name}-similar"
         if paging.form != "json":
@@ -306,7 +307,7 @@ async def similar(
         many = min(paging.rows, limits.DETAILED)
         part = table.slice(paging.offset, many)
         tops = served.tops(view, part["unit"].to_pylist())
-        why = note(read, masks.of, view.missing, masks.problems)
+        why = note(progress, view.missing, masks.problems)
         return to_json(
             SimilarRows.model_validate(
                 {
@@ -315,7 +316,7 @@ async def similar(
                     "limit": many,
                     "complete": why is None,
                     "note": why,
-                    **_chosen(masks, read),
+                    **_chosen(masks, progress),
                     "rows": [
                         {
                             **row,
@@ -363,12 +364,17 @@ async def uses(
             out=out,
             channel=channel,
         )
-        read = found.read
-        version = digest(served.version, view.version, str(read), repr(sorted(found.problems)))
-        return Source(version, lambda: render(view, found, masks, read))
+        progress = Progress(read=found.read, of=masks.of)
+        version = digest(
+            served.version, view.version, str(progress.read), repr(sorted(found.problems))
+        )
+        return Source(version, lambda: render(view, found, masks, progress))
 
-    def render(view: LayerView, found: LayerUses, masks: LayerMasks, read: int) -> Rendered:
-        why = note(read, masks.of, view.missing, found.problems)
+    def render(
+        view: LayerView, found: LayerUses, masks: LayerMasks, progress: Progress
+    ) -> Rendered:
+        progress.check(paging.form)
+        why = note(progress, view.missing, found.problems)
         return answer(
             found.table,
             UseRows,
@@ -376,15 +382,15 @@ async def uses(
             name=f"{view.layer.name}-uses",
             complete=why is None,
             note=why,
-            more=_chosen(masks, read),
+            more=_chosen(masks, progress),
         )
 
     return await served.answers.reply(request, locate)
 
 
-def _chosen(masks: LayerMasks, read: int) -> dict[str, object]:
+def _chosen(masks: LayerMasks, progress: Progress) -> dict[str, object]:
     return {
         "criterion": masks.masks.criterion,
         "keep": masks.masks.keep,
-        "progress": Progress(read=read, of=masks.of),
+        "progress": progress,
     }

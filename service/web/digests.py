@@ -91,11 +91,16 @@ class LayerDigests:
     def want(self, view: LayerView) -> int:
         """Look after the units of a view; of how many something is not known yet."""
         self._commits = view.commits
-        return len(self._commits) - self.read
+        return len(self._commits) - self.measured
 
     @property
     def read(self) -> int:
-        """Units of which all is known."""
+        """Units whose facts are read."""
+        return len(self._commits.keys() & self.units.keys())
+
+    @property
+    def measured(self) -> int:
+        """Units whose polysemanticity is known, too."""
         return len(self._commits.keys() & self.polysemanticity.keys())
 
     @property

@@ -145,12 +145,13 @@ async def image_units(
         version = digest(
             served.version,
             *(view.version for view in views),
-            str(found.read),
+            str(found.progress.read),
             served.features.index().version,
         )
         return Source(version, lambda: render(found))
 
     def render(found: Responding) -> Rendered:
+        found.progress.check(paging.form)
         many = min(paging.rows, limits.DETAILED)
         table = detailed(served, found, offset=paging.offset, rows=many)
         if paging.form != "json":
@@ -164,7 +165,7 @@ async def image_units(
                     "limit": many,
                     "complete": found.note is None,
                     "note": found.note,
-                    "progress": Progress(read=found.read, of=found.of),
+                    "progress": found.progress,
                     "rows": [
                         {
                             **row,

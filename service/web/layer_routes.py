@@ -128,11 +128,26 @@ class UnitRow(BaseModel):
     maximum: float | None = Field(description="Largest output on that image.")
 
 
+class UnitProgress(Progress):
+    """How far a list of units is."""
+
+    measured: int = Field(
+        description="Units whose polysemanticity is known, which comes after the facts of all. "
+        "While fewer are than are stored, ask again."
+    )
+
+    def why(self) -> str | None:
+        """Why the list is not whole yet, or None where it is."""
+        if (why := super().why()) is not None or self.measured == self.of:
+            return why
+        return f"the polysemanticity of {self.measured:,} of {self.of:,} units is known so far"
+
+
 UnitRows = rows_of(
     UnitRow,
     columns=(list[ColumnFacts], Field(description="What units can be sorted and filtered by.")),
     protocol=(ProtocolFacts, Field(description="By which measure they are compared.")),
-    progress=(Progress, Field(description="How many units' facts are read.")),
+    progress=(UnitProgress, Field(description="How many units' facts are read.")),
 )
 
 
@@ -241,7 +256,8 @@ async def units(
         known = columns(served)
         fractions = digests.fractions
         # Before the rows are made: more may be read meanwhile, and less must not be told to be all.
-        read = digests.read
+        progress = UnitProgress(read=digests.read, measured=digests.measured, of=len(view.commits))
+        progress.check(paging.form)
         index = served.features.index()
         name = view.layer.name
 
@@ -266,7 +282,7 @@ async def units(
         part = [row_of(row["unit"]) for row in part]
         if paging.form != "json":
             return to_file(to_table(part, fractions), paging.form, name=f"{name}-units")
-        why = note(read, len(view.commits), view.missing)
+        why = note(progress, view.missing)
         return to_json(
             UnitRows.model_validate(
                 {
@@ -277,7 +293,7 @@ async def units(
                     "note": why,
                     "columns": [vars(column) for column in known],
                     "protocol": protocol_facts(served, chosen),
-                    "progress": Progress(read=read, of=len(view.commits)),
+                    "progress": progress,
                     "rows": part,
                 }
             )
@@ -310,13 +326,14 @@ async def distribution(
         return Source(version, lambda: render(view, digests, chosen))
 
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
-        read = digests.read
+        progress = Progress(read=digests.read, of=len(view.commits))
+        progress.check(form)
         every = (unit_row(view, digests, unit, chosen) for unit in sorted(view.commits))
         rows = [row for row in every if row["r"]]
         if form != "json":
-            name = f"{view.layer.name}-distribution"
-            return to_file(to_table(rows, digests.fractions), form, name=name)
-        why = note(read, len(view.commits), view.missing)
+            table = to_table(rows, digests.fractions, only=DistributionRow.model_fields)
+            return to_file(table, form, name=f"{view.layer.name}-distribution")
+        why = note(progress, view.missing)
         return to_json(
             Distribution.model_validate(
                 {
@@ -326,7 +343,7 @@ async def distribution(
                     "complete": why is None and len(rows) <= limits.LISTED,
                     "note": why,
                     "protocol": protocol_facts(served, chosen),
-                    "progress": Progress(read=read, of=len(view.commits)),
+                    "progress": progress,
                     "rows": [
                         {name: row[name] for name in DistributionRow.model_fields}
                         for row in rows[: limits.LISTED]

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from circuit_atlas.service.analysis.responding import SCHEMA
+from circuit_atlas.service.web.rows import Progress
 from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 
@@ -25,15 +26,13 @@ class Responding:
     Attributes:
         image: its id.
         rows: layer, unit, name, place, response and share of each.
-        read: units that were looked at.
-        of: units that are stored.
+        progress: how many units were looked at.
         note: why these are not all, or None.
     """
 
     image: int
     rows: list[dict[str, Any]]
-    read: int
-    of: int
+    progress: Progress
     note: str | None
 
 
@@ -64,7 +63,8 @@ def responding(served: Served, views: Sequence[LayerView], image: int) -> Respon
             for at in np.flatnonzero(~np.isnan(own))
         )
     rows.sort(key=lambda row: (row["place"], -(-np.inf if row["share"] is None else row["share"])))
-    return Responding(image, rows, read, of, note(read, of, missing))
+    progress = Progress(read=read, of=of)
+    return Responding(image, rows, progress, note(progress, missing))
 
 
 def detailed(served: Served, found: Responding, *, offset: int, rows: int) -> pa.Table:
@@ -79,11 +79,11 @@ def detailed(served: Served, found: Responding, *, offset: int, rows: int) -> pa
     return pa.Table.from_pylist(whole, SCHEMA)
 
 
-def note(read: int, of: int, missing: int, problems: Mapping[int, str] = _NONE) -> str | None:
+def note(progress: Progress, missing: int, problems: Mapping[int, str] = _NONE) -> str | None:
     """Why a list of units is not complete, or None where it is; `problems` are those of units that
     cannot be read."""
-    if read < of:
-        return f"{read:,} of {of:,} units are read so far: ask again"
+    if (why := progress.why()) is not None:
+        return why
     if problems:
         unit = min(problems)
         many = "1 unit" if len(problems) == 1 else f"{len(problems):,} units"

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, create_model
 
 from circuit_atlas.service.web.answers import Rendered, plain, to_file, to_json
+from circuit_atlas.service.web.errors import BusyError
 from circuit_atlas.service.web.questions import Paging
 from circuit_atlas.storage_schema.tables import Column, Table
 
@@ -19,6 +20,18 @@ class Progress(BaseModel):
 
     read: int = Field(description="Units whose facts are read.")
     of: int = Field(description="Units that are stored. While fewer are read, ask again.")
+
+    def why(self) -> str | None:
+        """Why the list is not whole yet, or None where it is."""
+        if self.read < self.of:
+            return f"{self.read:,} of {self.of:,} units are read so far"
+        return None
+
+    def check(self, form: str) -> None:
+        """BusyError for a file of what is not whole yet: nothing in a file could say so."""
+        why = self.why()
+        if form != "json" and why is not None:
+            raise BusyError(f"{why}, and a file is of all of them: come back in a few seconds")
 
 
 class Rows(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,11 @@ from circuit_atlas.service.web.served import Served
 from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
 
+_PARTS = {
+    **{f"box_{side}": ("box", at) for at, side in enumerate(("top", "left", "bottom", "right"))},
+    **{f"position_{axis}": ("position", at) for at, axis in enumerate("yx")},
+}
+"""Columns of the box and the position: where a row has them."""
 _FILE = (
     pa.field("unit", pa.int32(), nullable=False),
     pa.field("name", pa.string(), nullable=False),
@@ -43,8 +48,7 @@ _FILE = (
     pa.field("label", pa.string()),
     pa.field("response", pa.float64()),
     pa.field("maximum", pa.float64()),
-    *(pa.field(f"box_{side}", pa.int32()) for side in ("top", "left", "bottom", "right")),
-    *(pa.field(f"position_{axis}", pa.int32()) for axis in "yx"),
+    *(pa.field(name, pa.int32()) for name in _PARTS),
 )
 
 
@@ -121,6 +125,14 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("response", "number", "That response.", "of the layer's output"),
         Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
     )
+    box = (
+        Sortable(f"box_{side}", "number", f"{side.capitalize()} of the box on it.", "input pixels")
+        for side in ("top", "left", "bottom", "right")
+    )
+    position = (
+        Sortable("position_y", "number", "Row of that largest output.", "of the layer's output"),
+        Sortable("position_x", "number", "Column of it.", "of the layer's output"),
+    )
     fractions = served.atlas.header.fractions
     r = (
         Sortable(name, "number", f"Pearson r where {name[2:]} is kept.", "1")
@@ -130,7 +142,7 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable(name, "number", f"{name} of the circuit of the fraction `at`.", "1")
         for name in MEASURES[1:]
     )
-    return (*fixed, *r, *others)
+    return (*fixed, *r, *others, *box, *position)
 
 
 def unit_row(
@@ -260,21 +272,23 @@ def in_order(
     return with_value + sorted(without, key=lambda row: row["unit"])
 
 
-def to_table(rows: Sequence[dict[str, Any]], fractions: Sequence[float]) -> pa.Table:
-    """Rows as a table for files: a column a number."""
+def to_table(
+    rows: Sequence[dict[str, Any]],
+    fractions: Sequence[float],
+    *,
+    only: Collection[str] | None = None,
+) -> pa.Table:
+    """Rows as a table for files: a column a number. `only`: these parts of a row, or all."""
     flat = []
     for row in rows:
         one = {key: value for key, value in row.items() if key not in ("r", "box", "position")}
-        for place, side in enumerate(("top", "left", "bottom", "right")):
-            one[f"box_{side}"] = row["box"][place] if row["box"] else None
-        for place, axis in enumerate("yx"):
-            one[f"position_{axis}"] = row["position"][place] if row["position"] else None
-        for place, name in enumerate(_rs(fractions)):
-            one[name] = row["r"][place] if row["r"] else None
+        for name in (*_PARTS, *_rs(fractions)):
+            one[name] = _value(name, fractions)(row)
         flat.append(one)
     # Stated, not found from the rows: files have the same columns whatever is in them.
     r = [pa.field(name, pa.float64()) for name in _rs(fractions)]
-    return pa.Table.from_pylist(flat, pa.schema([*_FILE, *r]))
+    fixed = [field for field in _FILE if only is None or field.name in only]
+    return pa.Table.from_pylist(flat, pa.schema([*fixed, *r]))
 
 
 def _column(known: Sequence[Sortable], name: str) -> Sortable:
@@ -291,7 +305,8 @@ def _rs(fractions: Sequence[float]) -> list[str]:
 
 
 def _value(name: str, fractions: Sequence[float]) -> Callable[[dict[str, Any]], Any]:
-    if name in (known := _rs(fractions)):
-        place = known.index(name)
-        return lambda row: row["r"][place] if row["r"] else None
-    return lambda row: row[name]
+    known = _rs(fractions)
+    if name not in known and name not in _PARTS:
+        return lambda row: row[name]
+    whole, place = ("r", known.index(name)) if name in known else _PARTS[name]
+    return lambda row: row[whole][place] if row[whole] else None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from circuit_atlas.service.web.digests import LayerDigests
 from tests.browser.atlases import LAYER, UNITS, write_many
 from tests.browser.test_atlas_page import smallest
 
@@ -14,6 +17,15 @@ def names(tab) -> list[str]:
 
 def percent(fraction: float) -> str:
     return f"{fraction * 100:g} %"
+
+
+def add_filter(tab, title: str) -> None:
+    tab.page.get_by_role("button", name="Add a filter by a column").click()
+    tab.page.locator(".filters .menu").get_by_role("button", name=title, exact=True).click()
+
+
+def focused(tab) -> str | None:
+    return tab.page.evaluate("document.activeElement.getAttribute('aria-label')")
 
 
 def test_each_unit_has_a_card_with_its_smallest_faithful_circuit(photos, tab):
@@ -77,6 +89,7 @@ def test_the_table_holds_every_stored_column(photos, tab):
     for fraction in photos.atlas.header.fractions:
         assert f"r at {percent(fraction)}" in heads
     assert {"Unit ↑", "State", "Smallest circuit", "Sub-features", "Kernels in reach"} <= set(heads)
+    assert {"Top image’s label", "Top image’s name", "Box, top"} <= set(heads)
     _, r = smallest(photos, LAYER)
     column = heads.index("r at 5 %")
     cells = [row.locator("th, td").nth(column) for row in tab.page.locator("tbody tr").all()]
@@ -88,7 +101,7 @@ def test_filters_add_up_and_stand_in_the_address(photos, tab):
     tab.open(photos.link("layer", layer=LAYER))
     _, r = smallest(photos, LAYER)
     bound = sorted(values[0.2] for values in r.values())[4]
-    tab.page.get_by_label("Add a filter by a column").select_option("r.0.2")
+    add_filter(tab, "r at 20 %")
     tab.page.get_by_label("r at 20 %: from").fill(str(bound))
     tab.page.keyboard.press("Enter")
     tab.settled()
@@ -109,12 +122,12 @@ def test_filters_add_up_and_stand_in_the_address(photos, tab):
     assert tab.state == {"page": "layer", "layer": LAYER}
 
 
-def test_words_of_a_column_filter(photos, tab):
+def test_texts_of_a_column_filter(photos, tab):
     tab.open(photos.link("layer", layer=LAYER))
     rows = tab.page.request.get(f"{photos.address}/api/v1/layers/{LAYER}/units").json()["rows"]
     word = rows[0]["label"].split()[0].upper()
-    tab.page.get_by_label("Add a filter by a column").select_option("label")
-    tab.page.get_by_label("Top image’s label: has the words").fill(word)
+    add_filter(tab, "Top image’s label")
+    tab.page.get_by_label("Top image’s label: contains").fill(word)
     tab.page.keyboard.press("Enter")
     tab.settled()
     expected = [row["name"] for row in rows if word in row["label"].upper()]
@@ -124,10 +137,87 @@ def test_words_of_a_column_filter(photos, tab):
     tab.page.reload()
     tab.shown("layer")
     assert names(tab) == expected
-    assert tab.page.get_by_label("Top image’s label: has the words").input_value() == word
+    assert tab.page.get_by_label("Top image’s label: contains").input_value() == word
     tab.page.get_by_role("button", name="Take away the filter by Top image’s label").click()
     tab.settled()
     assert len(names(tab)) == len(rows)
+
+
+def test_filters_are_set_and_taken_away_by_keys(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    _, r = smallest(photos, LAYER)
+    low, high = (sorted(values[0.2] for values in r.values())[at] for at in (2, 5))
+    keys = tab.page.keyboard
+    tab.page.get_by_role("button", name="Add a filter by a column").focus()
+    keys.press("Enter")
+    keys.press("ArrowUp")
+    keys.press("ArrowDown")
+    assert tab.page.locator(".added").count() == 0
+    tab.page.locator(".filters .menu").get_by_role("button", name="r at 20 %").press("Enter")
+    assert focused(tab) == "r at 20 %: from"
+    keys.type(str(low))
+    keys.press("Tab")
+    assert focused(tab) == "r at 20 %: to"
+    keys.type(str(high))
+    tab.page.wait_for_url(f"**max.r.0.2={high}*")
+    tab.settled()
+    assert names(tab) == [str(unit) for unit in UNITS if low <= r[unit][0.2] <= high]
+    assert focused(tab) == "r at 20 %: to"
+    # The same column again: its boxes, not others.
+    add_filter(tab, "r at 20 %")
+    assert tab.page.locator(".added").count() == 1
+    assert focused(tab) == "r at 20 %: from"
+    tab.page.get_by_role("button", name="Take away the filter by r at 20 %").press("Enter")
+    tab.settled()
+    assert focused(tab) == "Add a filter by a column"
+    assert names(tab) == [str(unit) for unit in UNITS]
+    assert tab.state == {"page": "layer", "layer": LAYER}
+
+
+def test_a_filter_with_a_fresh_value_is_taken_away_by_the_mouse(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    add_filter(tab, "Top image’s label")
+    tab.page.keyboard.type("zebra")
+    tab.page.get_by_role("button", name="Take away the filter by Top image’s label").hover()
+    tab.page.mouse.down()
+    tab.page.mouse.up()
+    tab.settled()
+    assert tab.page.locator(".added").count() == 0
+    assert len(names(tab)) == len(UNITS)
+    assert "has.label" not in tab.state
+
+
+def test_back_shows_in_the_boxes_what_the_address_says(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER, has_label="zebra"))
+    label = tab.page.get_by_label("Top image’s label: contains")
+    unit = tab.page.get_by_label("Unit", exact=True)
+    unit.click()
+    tab.page.keyboard.type("7")
+    tab.page.wait_for_url("**has.name=7*")
+    tab.settled()
+    tab.page.go_back()
+    tab.settled()
+    assert unit.input_value() == ""
+    assert label.input_value() == "zebra"
+    tab.page.get_by_role("button", name="Clear").press("Enter")
+    tab.settled()
+    assert tab.page.locator(".added").count() == 0
+    assert tab.page.evaluate("document.activeElement.id") == unit.get_attribute("id")
+    tab.page.go_back()
+    tab.settled()
+    assert tab.page.get_by_label("Top image’s label: contains").input_value() == "zebra"
+
+
+def test_what_is_typed_lands_on_no_other_page(photos, tab):
+    tab.open(photos.link("layer", layer=LAYER))
+    tab.page.get_by_label("Unit", exact=True).click()
+    tab.page.keyboard.type("7")
+    tab.page.evaluate(
+        """() => import('./viewer/address.js').then((a) => a.visit("?page=images"))"""
+    )
+    tab.shown("images")
+    tab.page.wait_for_timeout(400)  # longer than the box waits for more keys
+    assert tab.state == {"page": "images"}
 
 
 def test_a_bar_of_the_histogram_filters(photos, tab):
@@ -189,6 +279,29 @@ def test_a_growing_layer_says_that_it_is_not_complete(invented, tab):
     tab.open(invented.link("layer", layer="conv2"))
     assert "not computed yet" in tab.page.locator(".message.partial").last.inner_text()
     assert names(tab) == ["0", "1", "2", "edge"]
+
+
+def test_while_units_are_read_nothing_is_said_to_be_all(tab, serve, tmp_path, monkeypatch):
+    """Not that there is none, and no file is offered; all of it comes by itself."""
+    go_on = threading.Event()
+    step = LayerDigests.step
+
+    def waiting(self):
+        go_on.wait(60)
+        return step(self)
+
+    monkeypatch.setattr(LayerDigests, "step", waiting)
+    try:
+        many = serve(write_many(tmp_path / "growing"))
+        tab.open(many.link("layer", layer="wide", has_label="dog", **{"min_r.0.5": 0}))
+        said = tab.page.locator(".message").all_inner_texts()
+        assert set(said) == {"0 of 130 units are read so far; the rest comes by itself."}
+        save = tab.page.get_by_role("button", name="Save units")
+        assert save.is_disabled()
+    finally:
+        go_on.set()
+    tab.page.locator(".message.partial").first.wait_for(state="detached")
+    tab.page.locator('button[aria-label="Save units"]:enabled').wait_for()
 
 
 def test_pages_of_units(tab, serve, tmp_path):

@@ -126,9 +126,10 @@ function row(layer, chosen, atlas) {
     const query = { criterion, ablation, split, threshold: THRESHOLD };
     try {
       const found = await get(["layers", layer.layer, "distribution"], query);
-      put(size, sizeChart(found.rows, layer, chosen, atlas));
+      const growing = isPart(found);
+      put(size, sizeChart(found.rows, layer, chosen, atlas), growing && stillReading(found.progress));
       put(faithful, faithfulChart(found.rows, layer, chosen, atlas));
-      if (isPart(found) && element.isConnected) setTimeout(load, 700);
+      if (growing && element.isConnected) setTimeout(load, 700);
     } catch (error) {
       put(size, failure(error));
       put(faithful);
@@ -194,6 +195,10 @@ function sizeChart(rows, layer, chosen, atlas) {
     ),
   ];
 }
+
+/** That the charts of a layer are not of all its units yet. */
+const stillReading = ({ read, of }) =>
+  h("p", { class: "note" }, `${whole(read)} of ${count(of, "unit")} read so far`);
 
 function faithfulChart(rows, layer, chosen, atlas) {
   const [low, quarter, median, threeQuarters, high] = quantiles(rows, atlas.fractions);

@@ -1,7 +1,7 @@
 /** Layer: its units as cards or as a table, sorted and filtered by what is stored of them. */
 
 import { changed, to } from "../address.js";
-import { get } from "../api.js";
+import { get, isPart } from "../api.js";
 import { smallestCounts } from "../distribution.js";
 import { h } from "../dom.js";
 import { count, percent, whole } from "../figures.js";
@@ -57,7 +57,7 @@ export async function page(state, atlas) {
       },
     ],
   });
-  const filters = filterBar();
+  const filters = filterBar(layer);
   const views = segments("Show as", "view", [
     ["cards", "Cards"],
     ["table", "Table"],
@@ -75,7 +75,7 @@ export async function page(state, atlas) {
         limit: PAGE,
       }),
     empty: (found) => {
-      announce(count(found.total, "unit"));
+      if (!isPart(found)) announce(count(found.total, "unit"));
       if (found.rows.length) return null;
       return behind(found, "unit") ?? "No unit is like this: take a filter away.";
     },

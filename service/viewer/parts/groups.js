@@ -5,7 +5,7 @@ import { all, unitPath } from "../api.js";
 import { contrastChart, contrastFile, groupColor, groupLabel, keptByGroup } from "../contrast.js";
 import { fresh, h } from "../dom.js";
 import { count, groupName, imageText, ratio } from "../figures.js";
-import { tableFiles } from "../menu.js";
+import { menu, tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { crop } from "../picture.js";
 import { reading } from "../reading.js";
@@ -13,6 +13,8 @@ import { imageUrl, storedFeatures } from "./features.js";
 import { groupsOf } from "./subset.js";
 
 const NUMBERS = [2, 3, 4, 5, 6];
+/** Comparisons of a group that have a link each. */
+const LINKS = 3;
 
 export function groups(atlas, facts, { layer, unit }) {
   const id = fresh("groups");
@@ -216,13 +218,19 @@ function groupCard(group, images, of) {
         { class: "button", href: link, "aria-pressed": null, "data-key": `group-${group}` },
         shown ? "Circuit of all images" : "Show its circuit",
       ),
-      others.slice(0, 3).map((other) =>
-        h(
-          "a",
-          { class: "button plain", href: compareLink(layer, unit, [group, other], number) },
-          `Compare with ${groupName(other)}`,
-        ),
-      ),
+      comparisons(group, of),
     ),
   );
+}
+
+/** Links that set a group beside each of the others; where they are many, in a list to open. */
+function comparisons(group, { others, number, layer, unit }) {
+  const link = (other, text, look) =>
+    h("a", { class: look, href: compareLink(layer, unit, [group, other], number) }, text);
+  if (others.length <= LINKS) {
+    return others.map((other) => link(other, `Compare with ${groupName(other)}`, "button plain"));
+  }
+  return menu("Compare with", () => others.map((other) => h("li", null, link(other, groupLabel(other)))), {
+    name: `Compare group ${groupName(group)} with another`,
+  });
 }

@@ -10,18 +10,28 @@ import { table } from "../table.js";
 import { shot } from "./unit_cards.js";
 
 /** Columns that come first; the others follow as the server names them. */
-const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "polysemanticity"];
+const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "polysemanticity", "label"];
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
 
-/** Columns that are shown otherwise: as the link, beside the state, or as the picture. */
-const DRAWN = new Set(["name", "error", "image", "image_name", "label", "feature"]);
+/** Columns that are shown in another: the name is the link, and an error stands under the state. */
+const WITHIN = { name: "unit", error: "state" };
+
+/** Columns that the server has as parts of a list. */
+const PARTS = {
+  box_top: ["box", 0],
+  box_left: ["box", 1],
+  box_bottom: ["box", 2],
+  box_right: ["box", 3],
+  position_y: ["position", 0],
+  position_x: ["position", 1],
+};
 
 export function unitTable(found, now, layer, atlas) {
-  const stored = found.columns.filter(({ name }) => !DRAWN.has(name));
+  const stored = found.columns.filter(({ name }) => !(name in WITHIN));
   const first = FIRST.filter((name) => stored.some((column) => column.name === name));
   const rest = stored.filter((column) => !first.includes(column.name));
   const columns = [...first.map((name) => stored.find((c) => c.name === name)), ...rest];
-  const by = now.sort ?? "unit";
+  const by = WITHIN[now.sort] ?? now.sort ?? "unit";
   const order = now.order ?? "asc";
   return table({
     caption: "Units, a row each. The heads sort.",
@@ -39,6 +49,7 @@ export function unitTable(found, now, layer, atlas) {
     rows: found.rows.map((row) => ({
       ...Object.fromEntries(columns.map(({ name }) => [name, cell(name, value(row, name, atlas))])),
       unit: h("a", { href: to("unit", { layer, unit: row.name }) }, row.name),
+      image: row.image === null ? "–" : h("a", { href: to("image", { image: row.image, layer }) }, String(row.image)),
       state: [badge(row.state), row.error && h("p", { class: "dim clip", title: row.error }, row.error)],
       shot: h("div", { class: "mini" }, shot(row, { layer, atlas })),
       line: row.r.length
@@ -58,10 +69,12 @@ export function unitTable(found, now, layer, atlas) {
   });
 }
 
-/** A row's value in a column; those of r stand in one list. */
+/** A row's value in a column. */
 function value(row, name, atlas) {
-  if (!name.startsWith("r.")) return row[name];
-  return row.r[atlas.fractions.indexOf(Number(name.slice(2)))];
+  if (name.startsWith("r.")) return row.r[atlas.fractions.indexOf(Number(name.slice(2)))];
+  if (!(name in PARTS)) return row[name];
+  const [whole, place] = PARTS[name];
+  return row[whole]?.[place];
 }
 
 function cell(name, value) {

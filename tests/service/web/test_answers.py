@@ -71,7 +71,7 @@ def test_the_units_of_a_layer_are_those_of_its_summary(api, local, question):
     summary = layer.summary(**question, polysemanticity=measured)
     found = ask(api, "layers/conv3/units", **question)
     assert found["complete"]
-    assert found["progress"] == {"read": 4, "of": 4}
+    assert found["progress"] == {"read": 4, "measured": 4, "of": 4}
     rows = found["rows"]
     assert len(rows) == found["total"] == summary.num_rows
     for row, other in zip(rows, plain(summary.to_pylist()), strict=True):
@@ -107,7 +107,9 @@ def test_units_are_sorted_with_nulls_last_in_both_orders(api):
     for order, expected in (("asc", [1, 0]), ("desc", [0, 1])):
         found = ask(api, "layers/conv3/units", sort="r.0.5", order=order)
         assert [row["unit"] for row in found["rows"]] == [*expected, 2, 3, 4]
-    names = [column["name"] for column in found["columns"]]
+    file = api.get("layers/conv3/units", params={"format": "csv"}).text
+    names = file.splitlines()[0].replace('"', "").split(",")
+    assert sorted(column["name"] for column in found["columns"]) == sorted(names)
     for name in names:
         assert ask(api, "layers/conv3/units", sort=name)["total"] == 5
     labels = ask(api, "layers/conv3/units", state="done")["rows"]
@@ -130,6 +132,19 @@ def test_units_are_filtered(api):
     assert units(**{"has.error": "nan IN its"}) == [4]
     assert units(limit=2, offset=1) == [1, 2]
     assert units(offset=10) == []
+
+
+def test_boxes_and_positions_are_columns_each(api):
+    first = ask(api, "layers/conv3/units")["rows"][0]
+    names = ("box_top", "box_left", "box_bottom", "box_right", "position_y", "position_x")
+    values = dict(zip(names, first["box"] + first["position"], strict=True))
+    assert len({*first["box"]}) == 4
+    assert len({*first["position"]}) == 2
+    for name, value in values.items():
+        here = {f"min.{name}": value, f"max.{name}": value}
+        assert ask(api, "layers/conv3/units", **here)["rows"][0] == first, name
+        beyond = {f"min.{name}": value + 0.5, f"max.{name}": value + 0.5}
+        assert ask(api, "layers/conv3/units", **beyond)["rows"] == [], name
 
 
 @pytest.mark.parametrize("unit", ["0", "1", "2", "3", "4"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 
@@ -62,13 +63,56 @@ def test_a_part_is_answered_at_once_and_the_whole_in_the_end(slow, api, path):
     assert "read so far" in body["note"]
     step.release(1000)
     deadline = time.monotonic() + 30
-    while body["progress"]["read"] < body["progress"]["of"]:
+    while " so far" in (body["note"] or ""):
         assert time.monotonic() < deadline
         body = partly.get(path).json()
     # A part must not be taken for the whole.
     assert partly.get(path, headers={"If-None-Match": first.headers["etag"]}).status_code == 200
     assert body == api.get(path).json()
-    assert body["note"] is None or "read so far" not in body["note"]
+    assert {*body["progress"].values()} == {body["progress"]["of"]}
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_no_file_is_made_of_a_part(slow, api, path):
+    partly, step = slow
+    ask = f"{path}{'&' if '?' in path else '?'}format=csv"
+    refused = partly.get(ask)
+    assert refused.status_code == 503
+    assert int(refused.headers["Retry-After"]) > 0
+    assert refused.json()["error"]["kind"] == "busy"
+    assert re.search(r"^0 of \d units are read so far, and", refused.json()["error"]["message"])
+    step.release(1000)
+    deadline = time.monotonic() + 30
+    while (given := partly.get(ask)).status_code == 503:
+        assert time.monotonic() < deadline
+    assert given.text == api.get(ask).text
+
+
+def test_facts_come_before_polysemanticity(place, monkeypatch):
+    """A chart of circuit sizes is whole, while a list of units is not."""
+    go_on = threading.Event()
+    measure = digests_module.LayerDigests._measure
+
+    def waiting(self, unit):
+        if self.layer.name == "conv3":
+            go_on.wait(30)
+        measure(self, unit)
+
+    monkeypatch.setattr(digests_module.LayerDigests, "_measure", waiting)
+    deadline = time.monotonic() + 30
+    with (
+        served(create_app(place, limits=Limits(at_once=0))) as address,
+        httpx.Client(base_url=f"{address}/api/v1/layers/conv3/", timeout=30) as api,
+    ):
+        while not api.get("distribution").json()["complete"]:
+            assert time.monotonic() < deadline
+        units = api.get("units").json()
+        files = [api.get(f"{name}?format=csv").status_code for name in ("distribution", "units")]
+        go_on.set()
+    assert units["progress"] == {"read": 4, "measured": 0, "of": 4}
+    assert units["note"] == "the polysemanticity of 0 of 4 units is known so far"
+    assert [row["polysemanticity"] for row in units["rows"]] == [None] * 5
+    assert files == [200, 503]
 
 
 def test_a_unit_that_is_not_read_yet_has_a_row(slow):
