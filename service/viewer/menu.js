@@ -31,6 +31,9 @@ export function menu(label, items, { name = label } = {}) {
   const open = (wanted) => {
     if (wanted) put(list, items());
     list.hidden = !wanted;
+    // It ends where its button does, unless it would begin beside the window.
+    list.classList.remove("rightward");
+    list.classList.toggle("rightward", list.getBoundingClientRect().left < 0);
     button.setAttribute("aria-expanded", String(wanted));
   };
   button.addEventListener("click", () => {
