@@ -378,3 +378,16 @@ def test_an_older_atlas_shows_what_it_has(serve, tab, tmp_path):
     tab.open(served.link("map", layer="conv3", unit=0, images="2"))
     tab.settled()
     assert tab.page.locator(".point").count() == 3
+
+
+def test_every_pair_of_many_groups_can_be_compared(two_ways, tab):
+    tab.open(two_ways.link("unit", layer="head", unit=0, groups=5))
+    tab.settled()
+    cards = panel(tab, "Sub-features").locator(".group")
+    assert cards.count() == 5
+    cards.nth(1).get_by_role("button", name="Compare group B with another").click()
+    links = cards.nth(1).locator(".menu a")
+    assert [link.inner_text().strip() for link in links.all()] == [f"Group {x}" for x in "ACDE"]
+    links.last.click()
+    tab.shown("compare")
+    assert (tab.state["left.group"], tab.state["right.group"]) == ("1", "4")
