@@ -1,9 +1,10 @@
 /** Which units of a layer are shown, and in which order: states, and bounds or words of any column. */
 
-import { change, state as address } from "./address.js";
+import { change } from "./address.js";
 import { fresh, h, put } from "./dom.js";
 import { columnTitle } from "./figures.js";
 import { menu } from "./menu.js";
+import { typedBox } from "./typed_box.js";
 
 const STATES = [
   ["", "any state"],
@@ -12,7 +13,6 @@ const STATES = [
   ["failed", "failed"],
   ["planned", "not computed yet"],
 ];
-const WAIT_MS = 250;
 /** The filter by number or name has a box that is always there. */
 const NAME = "has.name";
 const isFilter = (key) => /^(min|max|has)\./.test(key);
@@ -29,7 +29,7 @@ export function filterBar(layer) {
   let state = {};
   const added = new Map();
   const id = fresh("filter");
-  const name = box(layer, NAME, {
+  const name = typedBox(layer, NAME, {
     type: "search",
     id: `${id}-name`,
     size: 14,
@@ -155,54 +155,6 @@ function cleared(now) {
   return Object.fromEntries([...keys, ...(keys.length ? ["from"] : [])].map((key) => [key, null]));
 }
 
-/**
- * A box whose text stands in the address under a key, soon after it is typed. What is typed in one
- * go is one entry of the history.
- *
- * `show(now)` takes over what the address says, where that is not from here, and tells whether it
- * did: what is being typed is never lost to something else that changes.
- */
-function box(layer, key, props) {
-  let told = "";
-  let timer = 0;
-  let typing = false;
-  const tell = () => {
-    clearTimeout(timer);
-    const text = input.value.trim();
-    const here = address().page === "layer" && address().layer === layer;
-    if (!here || text === told || input.validity.badInput) return;
-    told = text;
-    const replace = typing;
-    typing = true;
-    change({ [key]: text || null, from: null }, { replace });
-  };
-  const input = h("input", {
-    ...props,
-    autocomplete: "off",
-    oninput: () => {
-      clearTimeout(timer);
-      timer = setTimeout(tell, WAIT_MS);
-    },
-    onchange: tell,
-    onblur: () => {
-      typing = false;
-    },
-  });
-  return {
-    key,
-    input,
-    show(now) {
-      const said = now[key] ?? "";
-      if (said === told) return false;
-      clearTimeout(timer);
-      typing = false;
-      told = said;
-      input.value = said;
-      return true;
-    },
-  };
-}
-
 /** A filter that was added: what it is by, its boxes, and what takes it away. */
 function filter(layer, column, type, away) {
   const title = columnTitle(column);
@@ -214,7 +166,7 @@ function filter(layer, column, type, away) {
           ["max", "to", { type: "number", step: "any", size: 6 }],
         ];
   const boxes = sides.map(([side, word, props]) =>
-    box(layer, `${side}.${column}`, {
+    typedBox(layer, `${side}.${column}`, {
       ...props,
       placeholder: word,
       "aria-label": `${title}: ${word}`,

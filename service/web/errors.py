@@ -38,7 +38,7 @@ class NotFoundError(QueryError):
 
 
 class BusyError(AtlasError):
-    """More requests wait than the server holds."""
+    """It cannot be answered yet: other requests come first, or units are still being read."""
 
     kind = "busy"
 
@@ -76,7 +76,8 @@ def responses(*statuses: int, files: bool = False) -> dict[int | str, dict[str, 
         414: "The address is too long.",
         422: "A value cannot be read, is out of bounds, or has no meaning here.",
         500: "The atlas is altered, or a fault of ours.",
-        503: "The store cannot be reached, or too many requests wait: come back a little later.",
+        503: "The store cannot be reached, too many requests wait, or a file is of units that are "
+        "still being read: come back a little later.",
     }
     asked = {*statuses, 400, 403, 404, 405, 414, 422, 500, 503}
     found: dict[int | str, dict[str, Any]] = {

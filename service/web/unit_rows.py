@@ -279,12 +279,8 @@ def to_table(
     only: Collection[str] | None = None,
 ) -> pa.Table:
     """Rows as a table for files: a column a number. `only`: these parts of a row, or all."""
-    flat = []
-    for row in rows:
-        one = {key: value for key, value in row.items() if key not in ("r", "box", "position")}
-        for name in (*_PARTS, *_rs(fractions)):
-            one[name] = _value(name, fractions)(row)
-        flat.append(one)
+    parts = {name: _value(name, fractions) for name in (*_PARTS, *_rs(fractions))}
+    flat = [row | {name: value(row) for name, value in parts.items()} for row in rows]
     # Stated, not found from the rows: files have the same columns whatever is in them.
     r = [pa.field(name, pa.float64()) for name in _rs(fractions)]
     fixed = [field for field in _FILE if only is None or field.name in only]

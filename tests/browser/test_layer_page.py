@@ -208,6 +208,18 @@ def test_back_shows_in_the_boxes_what_the_address_says(photos, tab):
     assert tab.page.get_by_label("Top image’s label: contains").input_value() == "zebra"
 
 
+@pytest.mark.parametrize("width", [320, 400, 1280])
+def test_the_list_of_columns_stays_within_the_window(photos, window, width):
+    tab = window(width=width)
+    added = {"has_label": "a", "has_image_name": "a", "min_keep": 0.01}
+    tab.open(photos.link("layer", layer=LAYER, **added))
+    tab.page.get_by_role("button", name="Add a filter by a column").click()
+    box = tab.page.locator(".filters .menu ul").bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert box["height"] < 450
+
+
 def test_what_is_typed_lands_on_no_other_page(photos, tab):
     tab.open(photos.link("layer", layer=LAYER))
     tab.page.get_by_label("Unit", exact=True).click()

@@ -127,7 +127,7 @@ function row(layer, chosen, atlas) {
     try {
       const found = await get(["layers", layer.layer, "distribution"], query);
       const growing = isPart(found);
-      put(size, sizeChart(found.rows, layer, chosen, atlas), growing && stillReading(found.progress));
+      put(size, sizeChart(found.rows, layer, chosen, atlas), growing && h("p", { class: "note" }, found.note));
       put(faithful, faithfulChart(found.rows, layer, chosen, atlas));
       if (growing && element.isConnected) setTimeout(load, 700);
     } catch (error) {
@@ -195,10 +195,6 @@ function sizeChart(rows, layer, chosen, atlas) {
     ),
   ];
 }
-
-/** That the charts of a layer are not of all its units yet. */
-const stillReading = ({ read, of }) =>
-  h("p", { class: "note" }, `${whole(read)} of ${count(of, "unit")} read so far`);
 
 function faithfulChart(rows, layer, chosen, atlas) {
   const [low, quarter, median, threeQuarters, high] = quantiles(rows, atlas.fractions);

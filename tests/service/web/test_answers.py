@@ -147,6 +147,13 @@ def test_boxes_and_positions_are_columns_each(api):
         assert ask(api, "layers/conv3/units", **beyond)["rows"] == [], name
 
 
+def test_the_file_of_a_distribution_has_its_columns_alone(api, local):
+    file = api.get("layers/conv3/distribution", params={"format": "csv"}).text
+    rungs = [f"r.{fraction:g}" for fraction in local.header.fractions]
+    first = ["unit", "name", "kernels", "keep", "circuit_kernels"]
+    assert file.splitlines()[0].replace('"', "").split(",") == first + rungs
+
+
 @pytest.mark.parametrize("unit", ["0", "1", "2", "3", "4"])
 def test_a_unit_whatever_its_state(api, local, unit):
     one = local.layer("conv3").unit(unit)
