@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:  # at run time a driver would load torch for the name of a type alone
-    from circuit_atlas.jobs.plan import Task
+    from circuit_atlas.jobs.tasks.plan import Task
 
 
 class Worker(Protocol):

@@ -19,7 +19,7 @@ from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
-    from circuit_atlas.jobs.plan import Task
+    from circuit_atlas.jobs.tasks.plan import Task
 
 
 class LocalExecutor:

@@ -40,7 +40,7 @@ from circuit_atlas.storage_schema.errors import (
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
-    from circuit_atlas.jobs.plan import Task
+    from circuit_atlas.jobs.tasks.plan import Task
 
 # Only receipts pass through the object store; Ray's default is a third of the memory.
 _OBJECT_STORE_BYTES = 256 * 2**20

@@ -18,7 +18,7 @@ from circuit_atlas.storage_schema.errors import AtlasError, DeadlineError, Infra
 from circuit_atlas.storage_schema.keys import UnitKey
 
 if TYPE_CHECKING:
-    from circuit_atlas.jobs.plan import Task
+    from circuit_atlas.jobs.tasks.plan import Task
 
 
 @dataclass(frozen=True)

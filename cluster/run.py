@@ -17,11 +17,12 @@ from circuit_atlas.cluster.ledger import Ledger, Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.retries import Policy
-from circuit_atlas.jobs.directions import with_stored_directions
-from circuit_atlas.jobs.plan import Build, make_tasks, resolve
-from circuit_atlas.jobs.spec import BuildSpec
-from circuit_atlas.jobs.worker import WorkerJob
-from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.directions import with_stored_directions
+from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
+from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import create

@@ -23,10 +23,12 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from circuit_atlas.cluster.process import environment
 from circuit_atlas.cluster.retries import one_line
 from circuit_atlas.cluster.wheel import build_wheel
-from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.storage_schema.errors import InfrastructureError, InputError
 
-ENTRYPOINT = "python -m circuit_atlas.service.cli build spec.toml --address auto --plain-progress"
+ENTRYPOINT = (
+    "python -m circuit_atlas.service.commands.cli build spec.toml --address auto --plain-progress"
+)
 # With these set, the client would submit to another cluster than the address it is given.
 _OVERRIDES = {"RAY_ADDRESS": None, "RAY_API_SERVER_ADDRESS": None}
 # They report each file that is sent.

@@ -7,27 +7,23 @@ half an object, whichever way a writer ends.
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
+from obstore.store import ObjectStore
 
-from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
+from circuit_atlas.storage_schema.errors import StoreError, WriteError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 _THREADS = 16
-_GIVE = "give the folder or URL of an atlas"
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _REMEDIES = {
     1: "it is not permitted: give write permission or choose another store",
@@ -203,82 +199,3 @@ class Objects:
 
 def _by_path(found: Sequence[ObjectMeta]) -> tuple[Entry, ...]:
     return tuple(sorted((Entry(o["path"], o["size"]) for o in found), key=lambda e: e.path))
-
-
-def open_store(place: str | Path, *, create: bool = False) -> Objects:
-    """Open a folder, a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...), or what
-    `circuit-atlas serve` serves at an `http://` address.
-
-    Credentials of a URL come from where obstore looks for them.
-
-    Args:
-        place: the folder or URL.
-        create: make the folder where there is none.
-
-    Raises:
-        NotAnAtlasError: there is no such folder, it is a file, or the URL is of no known kind.
-        WriteError: the folder could not be made, or an address of a server was to be written.
-        StoreError: no server answers at the address.
-    """
-    text = str(place)
-    if text[:8].lower().startswith(("http://", "https://")):
-        # Imported here: it is a store of objects itself.
-        from circuit_atlas.storage_schema.http_objects import open_served
-
-        if create:
-            raise WriteError(
-                f"cannot write {text}: what `circuit-atlas serve` serves is read-only; give its "
-                "folder or its store's URL"
-            )
-        return open_served(text)
-    if _is_url(text):
-        try:
-            return Objects(from_url(text), place=text)
-        except (BaseError, OSError, ValueError) as error:
-            raise NotAnAtlasError(
-                f"cannot open {text}: {in_words(error)}; give a folder or a URL such as "
-                "s3://bucket/folder"
-            ) from error
-    folder = _folder(text)
-    try:
-        if create and not folder.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-        is_folder, is_there = folder.is_dir(), folder.exists()
-    except OSError as error:
-        if create:
-            raise write_error(str(folder), error) from error
-        raise NotAnAtlasError(f"cannot open {folder}: {in_words(error)}; {_GIVE}") from error
-    if not is_folder:
-        raise NotAnAtlasError(f"{folder} {'is a file' if is_there else 'does not exist'}: {_GIVE}")
-    return Objects(LocalStore(folder), place=str(folder))
-
-
-def find_store(place: str | Path) -> Objects | None:
-    """The store that a build would use, or None where it would make the folder.
-
-    Makes nothing, and raises as `open_store` would that makes it.
-    """
-    text = str(place)
-    if not _is_url(text):
-        folder = _folder(text)
-        try:
-            if not folder.exists():
-                base = next(parent for parent in folder.parents if parent.exists())
-                if base.is_dir():
-                    return None
-                raise NotADirectoryError(errno.ENOTDIR, str(base))
-        except OSError as error:
-            raise write_error(str(folder), error) from error
-    return open_store(place)
-
-
-def _is_url(text: str) -> bool:
-    return _URL.match(text) is not None and not text.startswith("file://")
-
-
-def _folder(text: str) -> Path:
-    folder = Path(text.removeprefix("file://"))
-    try:
-        return folder.expanduser()
-    except RuntimeError:  # of a user that there is none of: then it is the folder's name
-        return folder

@@ -8,16 +8,16 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
-from circuit_atlas.storage_schema import features, layout, quantise
+from circuit_atlas.storage_schema import layout, quantise, visualizations
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
-from circuit_atlas.storage_schema.features import FeatureCircuit, FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
-from circuit_atlas.storage_schema.picture_plan import PicturePlan, PlannedPictures
 from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.visualization_plan import PicturePlan, PlannedPictures
+from circuit_atlas.storage_schema.visualizations import FeatureCircuit, FeatureRecord
 from circuit_atlas.storage_schema.wiring import Wiring
 
 _DOCUMENTS: tuple[tuple[str, type], ...] = (
@@ -40,7 +40,7 @@ _DOCUMENTS: tuple[tuple[str, type], ...] = (
 )
 
 
-_PATHS = (*layout.PATHS, *features.PATHS)
+_PATHS = (*layout.PATHS, *visualizations.PATHS)
 _PER = {
     "criterion": "each criterion",
     "image criterion": "each criterion with per-image scores",

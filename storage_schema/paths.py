@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from circuit_atlas.storage_schema import features, layout
+from circuit_atlas.storage_schema import layout, visualizations
 
 # As `layout.escape` writes names: no separator, no dot at the start, nothing to be escaped.
 _SEGMENT = r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*"
@@ -24,7 +24,7 @@ _PLACES = {
 def is_object(path: str) -> bool:
     """Whether an object of an atlas may lie at `path`.
 
-    >>> is_object("layers/features.7/commits/3.json"), is_object("layers/../atlas.json")
+    >>> is_object("layers/visualizations.7/commits/3.json"), is_object("layers/../atlas.json")
     (True, False)
     """
     return len(path) <= _LONGEST and _objects().fullmatch(path) is not None
@@ -33,14 +33,14 @@ def is_object(path: str) -> bool:
 def is_folder(path: str) -> bool:
     """Whether objects of an atlas may lie below `path`; the root is the empty text.
 
-    >>> is_folder(""), is_folder("layers/features.7/commits"), is_folder("/etc")
+    >>> is_folder(""), is_folder("layers/visualizations.7/commits"), is_folder("/etc")
     (True, True, False)
     """
     return not path or (len(path) <= _LONGEST and _folders().fullmatch(path) is not None)
 
 
 def _templates() -> list[str]:
-    return [template for template, _ in (*layout.PATHS, *features.PATHS)]
+    return [template for template, _ in (*layout.PATHS, *visualizations.PATHS)]
 
 
 @cache

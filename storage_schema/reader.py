@@ -10,22 +10,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import arrays, features, layout, tables
+from circuit_atlas.storage_schema import arrays, layout, tables, visualizations
 from circuit_atlas.storage_schema.arrays import ArraySpec
 from circuit_atlas.storage_schema.chunks import ChunkArray
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
-from circuit_atlas.storage_schema.features import FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.network import network_object, weights_of
-from circuit_atlas.storage_schema.objects import Objects, open_store
-from circuit_atlas.storage_schema.picture_states import Listing, PictureState, listed, states
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.quantise import dequantise
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.tables import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.visualization_states import Listing, PictureState, listed, states
+from circuit_atlas.storage_schema.visualizations import FeatureRecord
 from circuit_atlas.storage_schema.wiring import Wiring
 
 
@@ -264,16 +265,16 @@ class Reader:
     def feature_variants(self, layer: str) -> dict[int, tuple[str, ...]]:
         """Names of the feature images that units of a layer have, or channels of a convolution of
         that name, by unit: one listing."""
-        return features.variants(self.objects, layer)
+        return visualizations.variants(self.objects, layer)
 
     def feature_images(self, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
         """Every feature image of a unit, or of a channel where `layer` names a convolution: those
         of the whole network first. Empty where there is none."""
-        return features.records(self.objects, layer, unit)
+        return visualizations.records(self.objects, layer, unit)
 
     def feature_image(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
         """One of them by its name, such as `positive`, or None."""
-        return features.record(self.objects, layer, unit, variant)
+        return visualizations.record(self.objects, layer, unit, variant)
 
     def feature_states(self, found: Listing | None = None) -> tuple[PictureState, ...]:
         """Of every unit and channel that a run was asked to make feature images of, or that has
@@ -290,7 +291,7 @@ class Reader:
 
     def feature_picture(self, record: FeatureRecord) -> bytes:
         """The picture, a PNG; CorruptError where it is missing or altered."""
-        return features.picture(self.objects, record)
+        return visualizations.picture(self.objects, record)
 
     def table(
         self,

@@ -13,16 +13,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from circuit_atlas.storage_schema import features, layout
+from circuit_atlas.storage_schema import layout, visualizations
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.documents import sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
-from circuit_atlas.storage_schema.features import FeatureRecord
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.picture_plan import PicturePlan
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 Kind = Literal["missing", "torn", "altered", "unreferenced"]
 T = TypeVar("T", covariant=True)
@@ -95,11 +95,13 @@ class _Check:
                 plan = self._document(path, Plan.from_json)
                 asked = plan.units if plan else ()
                 indices.update(layout.layer_index(layer) for layer, _ in asked)
-            elif layout.failed_unit(path) is not None or features.failed_unit(path) is not None:
+            elif (
+                layout.failed_unit(path) is not None or visualizations.failed_unit(path) is not None
+            ):
                 self._document(path, Failure.from_json)
-            elif features.is_plan(path):
+            elif visualizations.is_plan(path):
                 self._document(path, PicturePlan.from_json)
-            elif features.recorded(path) is not None:
+            elif visualizations.recorded(path) is not None:
                 self._read_feature(path)
             elif layout.committed_unit(path) is not None:
                 indices.add(layout.index_of_commit(path))
@@ -122,7 +124,7 @@ class _Check:
 
     def _read_feature(self, path: str) -> None:
         record = self._document(path, FeatureRecord.from_json)
-        if record and features.record_path(record.layer, record.unit, record.variant) != path:
+        if record and visualizations.record_path(record.layer, record.unit, record.variant) != path:
             self._find("altered", path, f"is the record of {record.key}, moved here")
         elif record:
             self._name(record.objects)

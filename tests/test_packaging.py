@@ -61,7 +61,7 @@ def test_a_light_package_imports_without_what_builds_need(package):
 
 def test_an_atlas_is_read_without_what_builds_need(tmp_path):
     from circuit_atlas.storage_schema.header import AtlasHeader
-    from circuit_atlas.storage_schema.objects import open_store
+    from circuit_atlas.storage_schema.opening import open_store
     from circuit_atlas.storage_schema.tables import IMAGES
     from circuit_atlas.storage_schema.template import Plan, create
     from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -87,7 +87,7 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
     create(open_store(tmp_path), header, [], IMAGES.table([]), Plan(()))
     done = _python(
         "from circuit_atlas.service import Atlas\n"
-        "from circuit_atlas.service.cli import main\n"
+        "from circuit_atlas.service.commands.cli import main\n"
         "atlas = Atlas.open(sys.argv[1])\n"
         "assert atlas.layers == () and atlas.images().num_rows == 0\n"
         "assert main(['show', sys.argv[1]]) == 0\n"

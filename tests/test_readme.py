@@ -6,10 +6,10 @@ import json
 import re
 from pathlib import Path
 
-from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.service import Atlas, Circuit, Layer, Unit
-from circuit_atlas.service.cli import cli
-from circuit_atlas.service.reference import commands_markdown
+from circuit_atlas.service.commands.cli import cli
+from circuit_atlas.service.commands.reference import commands_markdown
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -65,7 +65,8 @@ def test_the_table_of_commands_is_that_of_the_commands():
     found = re.search(r"<!-- commands: .*? -->\n\n(.*?)\n\n<!-- end of commands -->", README, re.S)
     assert found is not None
     assert found.group(1) == commands_markdown(cli), (
-        "run python -m circuit_atlas.service.reference, and put what it prints in the README"
+        "run python -m circuit_atlas.service.commands.reference, "
+        "and put what it prints in the README"
     )
 
 

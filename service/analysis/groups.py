@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from circuit_atlas.service.analysis import asked
-from circuit_atlas.service.display import html_table
+from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.circuit import Circuit
-    from circuit_atlas.service.unit import Unit
+    from circuit_atlas.service.circuit.circuit import Circuit
+    from circuit_atlas.service.client.unit import Unit
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Groups:
 
 def stored_groups(unit: Unit, *, criterion: str | None) -> Groups:
     """The groups that the build found; see `Unit.groups`."""
-    chosen = asked.image_criterion(unit.layer.atlas, criterion)
+    chosen = arguments.image_criterion(unit.layer.atlas, criterion)
     unit.commit.form(chosen)  # a dead unit says so
     rows = [
         row
@@ -124,12 +124,12 @@ def known_groups(unit: Unit) -> Groups | None:
 
 def new_groups(unit: Unit, *, criterion: str | None, groups: int | None) -> Groups:
     """Groups found anew from the stored scores; see `Unit.groups`."""
-    from circuit_atlas.jobs.groups import group_images
+    from circuit_atlas.jobs.circuits.groups import group_images
 
-    chosen = asked.image_criterion(unit.layer.atlas, criterion)
-    number = None if groups is None else asked.whole(groups, what="groups")
+    chosen = arguments.image_criterion(unit.layer.atlas, criterion)
+    number = None if groups is None else arguments.whole(groups, what="groups")
     scores = unit.layer.atlas.reader.image_scores(unit.commit, chosen)
-    asked.module("scipy.cluster.hierarchy", package="scipy", what="grouping images anew")
+    arguments.module("scipy.cluster.hierarchy", package="scipy", what="grouping images anew")
     try:
         found = group_images(scores, groups=number)
     except QueryError as error:

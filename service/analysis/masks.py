@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.analysis import asked, bits
-from circuit_atlas.service.selection import kept
+from circuit_atlas.service.analysis import arguments, bits
+from circuit_atlas.service.circuit.selection import kept
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.client import Layer
+    from circuit_atlas.service.client.atlas import Layer
 
 _THREADS = 4
 
@@ -47,7 +47,7 @@ class Masks:
         """
         self.layer = layer
         self.keep = keep
-        self.criterion = asked.criterion(layer.atlas, criterion)
+        self.criterion = arguments.criterion(layer.atlas, criterion)
         index = layer.index.index
         words = [bits.words(convolution.size) for convolution in index.convolutions]
         self.owned = tuple(n for n, c in enumerate(index.convolutions) if c.one_row)
@@ -136,7 +136,7 @@ class Masks:
         Raises:
             QueryError: the unit has no circuit, or `limit` is no number from 1 up.
         """
-        limit = asked.at_least(limit, 1, what="limit")
+        limit = arguments.at_least(limit, 1, what="limit")
         number = self.add(unit)
         units = sorted(self.units)
         packed, rows, counts = self.packed(units)

@@ -42,14 +42,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.prune import kernels_kept
-from circuit_atlas.service.analysis import asked, bits
+from circuit_atlas.service.analysis import arguments, bits
 from circuit_atlas.service.analysis.groups import Groups, stored_groups
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.ranking import kernels_kept
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.client import Layer
-    from circuit_atlas.service.unit import Unit
+    from circuit_atlas.service.client.atlas import Layer
+    from circuit_atlas.service.client.unit import Unit
 
 KEEP = 0.1
 """The fraction f where none is given."""
@@ -118,7 +118,7 @@ def of_unit(unit: Unit, groups: Groups, *, keep: float) -> Polysemanticity:
 
 def of_layer(layer: Layer, *, criterion: str | None, keep: float) -> pa.Table:
     """See `Layer.polysemanticity`."""
-    chosen = asked.image_criterion(layer.atlas, criterion)
+    chosen = arguments.image_criterion(layer.atlas, criterion)
     rows = []
     for number, commit in layer.atlas.reader.commits(layer.name).items():
         if commit.state == "done":

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.wording import nearest
-from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.wording import nearest
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.unit import Unit
+    from circuit_atlas.service.client.unit import Unit
 
 METHODS = ("pca",)
 _BLOCK = 8192
@@ -28,7 +28,7 @@ def projection(unit: Unit, *, criterion: str | None, method: str) -> pa.Table:
             f"there is no projection {method!r}: {nearest(method, METHODS, what='methods')}"
         )
     atlas = unit.layer.atlas
-    chosen = asked.image_criterion(atlas, criterion)
+    chosen = arguments.image_criterion(atlas, criterion)
     scores = atlas.reader.image_scores(unit.commit, chosen)
     places, explained = principal(gram(scores))
     top = unit.images()
@@ -91,7 +91,9 @@ def principal(
     variance = float(np.trace(centred))
     if count < 2 or variance <= 1e-12 * float(np.trace(products)):
         return np.zeros((count, 2)), (None, None)
-    decomposition = asked.module("sklearn.decomposition", package="scikit-learn", what="projection")
+    decomposition = arguments.module(
+        "sklearn.decomposition", package="scikit-learn", what="projection"
+    )
     model = decomposition.KernelPCA(
         n_components=2, kernel="precomputed", eigen_solver="auto", random_state=0
     )

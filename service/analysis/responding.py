@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.client import Atlas, Layer
+    from circuit_atlas.service.client.atlas import Atlas, Layer
 
 COLUMNS = (
     "image",
@@ -32,7 +32,7 @@ _ROWS = 2**20
 
 def responding(atlas: Atlas, image: int, *, layers: Sequence[str], limit: int) -> pa.Table:
     """See `Atlas.responding`, over the given layers."""
-    limit = asked.at_least(limit, 1, what="limit")
+    limit = arguments.at_least(limit, 1, what="limit")
     number = known_image(atlas, image)
     found = [
         _named(atlas.layer(name), best(block, number, limit=limit))
@@ -44,7 +44,7 @@ def responding(atlas: Atlas, image: int, *, layers: Sequence[str], limit: int) -
 
 def known_image(atlas: Atlas, image: int) -> int:
     """The id of an image that units were measured on; QueryError, saying why, where it is none."""
-    number = asked.whole(image, what="image")
+    number = arguments.whole(image, what="image")
     table = atlas.reader.images(columns=["id", "name", "problem"])
     if not 0 <= number < table.num_rows:
         raise QueryError(

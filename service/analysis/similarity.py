@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.wording import nearest
-from circuit_atlas.service.analysis import asked, bits
+from circuit_atlas.service.analysis import arguments, bits
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.wording import nearest
 
 if TYPE_CHECKING:
     from circuit_atlas.service.analysis.masks import Masks
@@ -65,8 +65,8 @@ class Similarity:
 
         Columns: unit; iou; shared, kernels of both. QueryError where `unit` has no circuit.
         """
-        limit = asked.at_least(limit, 1, what="limit")
-        number = asked.whole(unit, what="unit")
+        limit = arguments.at_least(limit, 1, what="limit")
+        number = arguments.whole(unit, what="unit")
         place = int(np.searchsorted(self.units, number))
         if place == len(self.units) or self.units[place] != number:
             raise QueryError(f"unit {number} of {self.layer} has no circuit among these")

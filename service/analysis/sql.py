@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from circuit_atlas.jobs.wording import nearest, one_line
-from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema import tables
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.wording import nearest, one_line
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.client import Atlas, Layer
+    from circuit_atlas.service.client.atlas import Atlas, Layer
 
 _CONFIG = {
     "enable_external_access": "false",
@@ -43,7 +43,7 @@ _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 
 def sql(atlas: Atlas, query: str) -> pa.Table:
     """See `Atlas.sql`."""
-    duckdb = asked.module("duckdb", package="duckdb", what="SQL")
+    duckdb = arguments.module("duckdb", package="duckdb", what="SQL")
     if not isinstance(query, str):
         raise QueryError(f"a query is a text, not a {type(query).__name__}")
     try:

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema import tables
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.client import Layer
+    from circuit_atlas.service.client.atlas import Layer
 
 _BLOCK = 256
 _TOP = (
@@ -97,9 +97,9 @@ class Protocol:
         if not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
             raise QueryError(f"threshold={threshold!r} is no r: give a number from -1 to 1")
         return cls(
-            asked.criterion(layer.atlas, criterion),
-            asked.ablation(layer.atlas, ablation),
-            asked.split(layer.atlas, split),
+            arguments.criterion(layer.atlas, criterion),
+            arguments.ablation(layer.atlas, ablation),
+            arguments.split(layer.atlas, split),
             float(threshold),
         )
 

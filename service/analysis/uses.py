@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.wording import nearest
-from circuit_atlas.service.analysis import asked
-from circuit_atlas.service.selection import run_scores
+from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.circuit.selection import run_scores
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import KernelIndex
+from circuit_atlas.storage_schema.wording import nearest
 
 if TYPE_CHECKING:
     from circuit_atlas.service.analysis.masks import Masks
@@ -146,7 +146,7 @@ def _mask(sought: Sought, index: KernelIndex, rows: tuple[int, ...]) -> NDArray[
 def _channel(given: int | None, count: int, *, what: str, of: str) -> int | None:
     if given is None:
         return None
-    number = asked.whole(given, what=what)
+    number = arguments.whole(given, what=what)
     if not 0 <= number < count:
         raise QueryError(f"{what}={number} is out of range: the {of} are 0 to {count - 1}")
     return number

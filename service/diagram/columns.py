@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.diagram.crops import Feature, crops_of
 from circuit_atlas.service.diagram.data import ROW, Band, Bends, Edges, Nodes, Weights, Wires
 from circuit_atlas.service.diagram.kernels import Kernels
 from circuit_atlas.service.diagram.layout import Layout
 from circuit_atlas.service.diagram.topology import CHANNEL, IMAGE_NODE, KINDS, UNIT, Topology
-from circuit_atlas.service.origin import Origin
 
 Ints = NDArray[np.int64]
 

@@ -9,9 +9,9 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.diagram.data import Crop
 from circuit_atlas.service.diagram.topology import CHANNEL, Topology
-from circuit_atlas.service.origin import Origin
 
 _MOST = 4
 _PLAIN = "positive"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.service.circuit import Circuit, aligned
+from circuit_atlas.service.circuit.circuit import Circuit, aligned
+from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.diagram.columns import (
     Scene,
     bands_of,
@@ -27,7 +28,6 @@ from circuit_atlas.service.diagram.paths import Mask, Paths
 from circuit_atlas.service.diagram.pictures import Pictures
 from circuit_atlas.service.diagram.titles import images_of, titled
 from circuit_atlas.service.diagram.topology import Goal, topology
-from circuit_atlas.service.origin import Origin
 from circuit_atlas.storage_schema.errors import QueryError
 
 MOST_EDGES = 20_000

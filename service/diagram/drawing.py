@@ -6,11 +6,11 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from circuit_atlas.jobs.wording import listed
+from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.pictures import Pictures
-from circuit_atlas.service.saved_file import path_of, write_whole
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.wording import listed
 
 ENDINGS = (".svg", ".html", ".png")
 _NOTEBOOK_HEIGHT = 680  # CSS pixels: controls, drawing and the lines under it

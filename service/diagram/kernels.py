@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.prune import kernels_kept, ranking
-from circuit_atlas.service.circuit import Circuit, aligned
-from circuit_atlas.service.origin import Origin
-from circuit_atlas.service.selection import mean_of_images
+from circuit_atlas.service.circuit.circuit import Circuit, aligned
+from circuit_atlas.service.circuit.origin import Origin
+from circuit_atlas.service.circuit.selection import mean_of_images
 from circuit_atlas.storage_schema.kernels import KernelIndex
+from circuit_atlas.storage_schema.ranking import kernels_kept, ranking
 
 Ids = NDArray[np.int64]
 

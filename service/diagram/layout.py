@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_atlas.service.diagram.heights import heights
 from circuit_atlas.service.diagram.order import Columns, ordered
-from circuit_atlas.service.diagram.place import heights
 from circuit_atlas.service.diagram.topology import JOINTS, UNIT, Topology
 
 Ints = NDArray[np.int64]

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from importlib.resources import files
 
+from circuit_atlas.service.circuit.display import size
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.modules import join
 from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
-from circuit_atlas.service.display import size
 
 MOST_FEATURES = 300
 """Feature images in one page, at most: some 5 MB."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_atlas.service.analysis.asked import whole
+from circuit_atlas.service.analysis.arguments import whole
 from circuit_atlas.storage_schema.errors import QueryError
 
 _TEXT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40">{}</svg>'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_atlas.service.circuit import Circuit
+from circuit_atlas.service.circuit.circuit import Circuit
 
 
 def titled(circuit: Circuit) -> str:

@@ -10,10 +10,10 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.analysis.polysemanticity import KEEP
 from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity
-from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Rendered, Source, digest, plain, to_file, to_json
 from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.layerwide import LayerMasks, LayerUses
 from circuit_atlas.service.web.questions import (
     Ablation,
@@ -27,8 +27,8 @@ from circuit_atlas.service.web.questions import (
     Version,
 )
 from circuit_atlas.service.web.responding import note
+from circuit_atlas.service.web.responses import Rendered, Source, digest, plain, to_file, to_json
 from circuit_atlas.service.web.rows import Progress, answer, rows_of
-from circuit_atlas.service.web.views import LayerView
 
 router = APIRouter(prefix="/layers/{layer}", tags=["analysis"])
 

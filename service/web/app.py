@@ -8,29 +8,29 @@ from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from circuit_atlas.service.client import Atlas
+from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web import (
     analysis_routes,
     atlas_routes,
     circuit_routes,
     compare_routes,
     diagram_routes,
-    feature_routes,
-    feature_status_routes,
     image_routes,
     layer_routes,
     pages,
     raw_routes,
     unit_routes,
+    visualization_routes,
+    visualization_status_routes,
 )
-from circuit_atlas.service.web.answers import API_VERSION, code_version
 from circuit_atlas.service.web.atlas_routes import ServerFacts, server_facts
 from circuit_atlas.service.web.errors import install, responses
-from circuit_atlas.service.web.guard import Guard
 from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.middleware import Guard
 from circuit_atlas.service.web.questions import only_known
-from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.responses import API_VERSION, code_version
+from circuit_atlas.service.web.server_state import Served
 
 PREFIX = f"/api/v{API_VERSION}"
 _DESCRIPTION = """Circuits of whole convolutional layers, read-only.
@@ -85,8 +85,8 @@ def create_app(
         circuit_routes,
         analysis_routes,
         diagram_routes,
-        feature_routes,
-        feature_status_routes,
+        visualization_routes,
+        visualization_status_routes,
         image_routes,
         compare_routes,
         raw_routes,

@@ -10,7 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import (
+from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.layer_snapshot import LayerView
+from circuit_atlas.service.web.questions import AtlasServed, Pages
+from circuit_atlas.service.web.responses import (
     API_VERSION,
     Rendered,
     Source,
@@ -18,11 +21,8 @@ from circuit_atlas.service.web.answers import (
     digest,
     to_json,
 )
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import AtlasServed, Pages
 from circuit_atlas.service.web.rows import answer, rows_of
-from circuit_atlas.service.web.served import Served
-from circuit_atlas.service.web.views import LayerView
+from circuit_atlas.service.web.server_state import Served
 
 router = APIRouter(tags=["atlas"])
 

@@ -8,8 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from circuit_atlas.service.circuit import Circuit
-from circuit_atlas.service.web.answers import Rendered, Source
+from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import (
     AtlasServed,
@@ -19,6 +18,7 @@ from circuit_atlas.service.web.questions import (
     UnitName,
     Version,
 )
+from circuit_atlas.service.web.responses import Rendered, Source
 from circuit_atlas.service.web.rows import answer, rows_of
 
 router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["circuits"])

@@ -10,13 +10,13 @@ import pyarrow as pa
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from circuit_atlas.service.circuit import Circuit
-from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.circuit.circuit import Circuit
+from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Rendered, Source, digest, plain, to_file, to_json
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import IDS, AtlasServed, Form, Reference, reference
-from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.responses import Rendered, Source, digest, plain, to_file, to_json
+from circuit_atlas.service.web.server_state import Served
 
 router = APIRouter(prefix="/compare", tags=["compare"])
 

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from circuit_atlas.service.circuit import Circuit
+from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Rendered, Source, digest
 from circuit_atlas.service.web.compare_routes import Asked, Left, Right
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import (
@@ -22,7 +21,8 @@ from circuit_atlas.service.web.questions import (
     UnitName,
     Version,
 )
-from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.responses import Rendered, Source, digest
+from circuit_atlas.service.web.server_state import Served
 
 router = APIRouter(tags=["diagrams"])
 _SVG = "image/svg+xml"

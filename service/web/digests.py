@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.client import Layer
+from circuit_atlas.service.client.atlas import Layer
 from circuit_atlas.service.web.cache import ByteCache
-from circuit_atlas.service.web.views import LayerView
+from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import AtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader

@@ -9,11 +9,11 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Rendered, Source, digest, to_file, to_json
 from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import AtlasServed, ImageId, Pages, Version
 from circuit_atlas.service.web.responding import Responding, detailed, responding
+from circuit_atlas.service.web.responses import Rendered, Source, digest, to_file, to_json
 from circuit_atlas.service.web.rows import Progress, answer, row_model, rows_of
 from circuit_atlas.storage_schema.tables import IMAGES
 

@@ -10,10 +10,10 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Rendered, Source, digest, to_file, to_json
 from circuit_atlas.service.web.atlas_routes import LayerFacts, layer_facts
 from circuit_atlas.service.web.digests import LayerDigests
 from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.questions import (
     Ablation,
     AtlasServed,
@@ -25,8 +25,9 @@ from circuit_atlas.service.web.questions import (
     Threshold,
 )
 from circuit_atlas.service.web.responding import note
+from circuit_atlas.service.web.responses import Rendered, Source, digest, to_file, to_json
 from circuit_atlas.service.web.rows import Progress, rows_of
-from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.service.web.unit_rows import (
     Chosen,
     choose,
@@ -36,7 +37,6 @@ from circuit_atlas.service.web.unit_rows import (
     to_table,
     unit_row,
 )
-from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import QueryError
 
 router = APIRouter(tags=["layers"])

@@ -9,15 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from circuit_atlas.service.analysis import asked
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.uses import Sought, Use, to_table, use_of
-from circuit_atlas.service.client import Atlas, Layer
+from circuit_atlas.service.client.atlas import Atlas, Layer
 from circuit_atlas.service.web.background import Background
 from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.errors import BusyError, TooLargeError
+from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.limits import Limits
-from circuit_atlas.service.web.views import LayerView
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 
 _STEP = 4
@@ -141,7 +141,7 @@ class LayerWide:
                 the whole layer.
             TooLargeError: the circuits take more memory than is allowed.
         """
-        chosen = asked.criterion(self._atlas, criterion)
+        chosen = arguments.criterion(self._atlas, criterion)
         fraction = stored_fraction(self._atlas, keep)
         key = (view.layer.name, chosen, fraction)
         size_bytes = _size_bytes(view.layer)

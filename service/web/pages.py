@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from circuit_atlas.service.web.answers import Rendered, Source, digest
 from circuit_atlas.service.web.errors import NotFoundError
 from circuit_atlas.service.web.questions import AtlasServed
+from circuit_atlas.service.web.responses import Rendered, Source, digest
 
 router = APIRouter(include_in_schema=False)
 VIEWER = Path(__file__).parents[1] / "viewer"

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.client import Atlas
+from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web.errors import NotFoundError
 
 

@@ -8,15 +8,15 @@ from typing import Annotated, Literal
 from fastapi import Depends, Path, Query, Request
 from fastapi.routing import APIRoute
 
-from circuit_atlas.jobs.prune import kernels_kept
-from circuit_atlas.jobs.wording import nearest
-from circuit_atlas.service.circuit import Circuit
-from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.circuit.circuit import Circuit
+from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Format
 from circuit_atlas.service.web.errors import TooLargeError
-from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.responses import Format
+from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.ranking import kernels_kept
+from circuit_atlas.storage_schema.wording import nearest
 
 IDS = r"^[0-9]{1,9}(,[0-9]{1,9})*$"
 _KEEP = 0.1

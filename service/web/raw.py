@@ -12,8 +12,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from circuit_atlas.service.web.answers import digest
 from circuit_atlas.service.web.errors import BusyError, NotFoundError
+from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import paths
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.objects import Below, Objects, in_words

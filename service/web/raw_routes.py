@@ -11,11 +11,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
-from circuit_atlas.service.web.answers import Rendered, Source, digest, etags, to_json
 from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.guard import is_head
+from circuit_atlas.service.web.middleware import is_head
 from circuit_atlas.service.web.questions import AtlasServed
 from circuit_atlas.service.web.raw import Raw
+from circuit_atlas.service.web.responses import Rendered, Source, digest, etags, to_json
 
 router = APIRouter(tags=["raw"])
 _BYTES: dict[int | str, dict[str, Any]] = {

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from circuit_atlas.service.analysis.responding import SCHEMA
+from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.rows import Progress
-from circuit_atlas.service.web.served import Served
-from circuit_atlas.service.web.views import LayerView
+from circuit_atlas.service.web.server_state import Served
 
 _NONE: Mapping[int, str] = MappingProxyType({})
 

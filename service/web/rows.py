@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, Field, create_model
 
-from circuit_atlas.service.web.answers import Rendered, plain, to_file, to_json
 from circuit_atlas.service.web.errors import BusyError
 from circuit_atlas.service.web.questions import Paging
+from circuit_atlas.service.web.responses import Rendered, plain, to_file, to_json
 from circuit_atlas.storage_schema.tables import Column, Table
 
 

@@ -13,9 +13,8 @@ from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
-from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.answers import Source, digest, to_json
 from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import (
@@ -27,8 +26,9 @@ from circuit_atlas.service.web.questions import (
     UnitName,
     Version,
 )
+from circuit_atlas.service.web.responses import Source, digest, to_json
 from circuit_atlas.service.web.rows import Rows, answer, table_model
-from circuit_atlas.service.web.served import Served
+from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import (
     CONTRAST,

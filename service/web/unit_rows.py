@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from circuit_atlas.jobs.wording import nearest
-from circuit_atlas.service.analysis import asked
-from circuit_atlas.service.web.answers import plain
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.web.digests import (
     MEASURES,
     LayerDigests,
@@ -19,11 +17,13 @@ from circuit_atlas.service.web.digests import (
     UnitDigest,
     box_of,
 )
+from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.layerwide import stored_fraction
 from circuit_atlas.service.web.pictures import ImageSet
-from circuit_atlas.service.web.served import Served
-from circuit_atlas.service.web.views import LayerView
+from circuit_atlas.service.web.responses import plain
+from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.wording import nearest
 
 _PARTS = {
     **{f"box_{side}": ("box", at) for at, side in enumerate(("top", "left", "bottom", "right"))},
@@ -91,9 +91,9 @@ def choose(
     """
     atlas = served.atlas
     protocol = Protocol(
-        asked.criterion(atlas, criterion),
-        asked.ablation(atlas, ablation),
-        asked.split(atlas, split),
+        arguments.criterion(atlas, criterion),
+        arguments.ablation(atlas, ablation),
+        arguments.split(atlas, split),
     )
     rung = atlas.header.fractions.index(stored_fraction(atlas, at, what="at"))
     return Chosen(protocol, threshold, rung)

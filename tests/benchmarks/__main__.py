@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import torch
 
-from circuit_atlas.jobs.allocator import keep_freed_memory
+from circuit_atlas.jobs.network.allocator import keep_freed_memory
 from tests.benchmarks.measured import machine
 from tests.benchmarks.report import chart, table, to_json
 from tests.benchmarks.works import WORKS

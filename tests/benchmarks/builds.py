@@ -10,9 +10,9 @@ from pathlib import Path
 
 from circuit_atlas.cluster.executor import Event, TaskDone, TaskStarted
 from circuit_atlas.cluster.run import build, executor_for
-from circuit_atlas.jobs.plan import Task
-from circuit_atlas.jobs.spec import BuildSpec
-from circuit_atlas.service.demo import demo_spec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.service.commands.demo import demo_spec
 from tests.benchmarks.measured import Row
 
 
@@ -70,7 +70,13 @@ def demo(*, units: str) -> Row:
     """`circuit-atlas demo`, from the command to the finished atlas."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "atlas")
-        command = [sys.executable, "-m", "circuit_atlas.service.cli", "demo", "--plain-progress"]
+        command = [
+            sys.executable,
+            "-m",
+            "circuit_atlas.service.commands.cli",
+            "demo",
+            "--plain-progress",
+        ]
         started = time.perf_counter()
         subprocess.run(
             [*command, "--units", units, "--store", str(store)],

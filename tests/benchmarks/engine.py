@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.force import Course, force_scores, schedule
-from circuit_atlas.jobs.forward import Forward
-from circuit_atlas.jobs.layer import Layer
-from circuit_atlas.jobs.passes import site_passes
-from circuit_atlas.jobs.prune import kernels_kept, ladder
-from circuit_atlas.jobs.scores import BlockScores, score_images
-from circuit_atlas.jobs.spec_sections import FRACTIONS
-from circuit_atlas.jobs.trials import Trial, run
+from circuit_atlas.jobs.circuits.circuit_runs import Trial, run
+from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.engine.conv_gradients import site_passes
+from circuit_atlas.jobs.engine.forward import Forward
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
+from circuit_atlas.jobs.spec.sections import FRACTIONS
+from circuit_atlas.storage_schema.ranking import kernels_kept
 from tests.benchmarks.limits import (
     backward_multiplications,
     circuit_multiplications,

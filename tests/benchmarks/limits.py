@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.circuits import pruned
-from circuit_atlas.jobs.compact import live_channels
-from circuit_atlas.jobs.convolution import ConvGeometry, Kernels, channels_last, convolve
-from circuit_atlas.jobs.graph import Network
-from circuit_atlas.jobs.layer import Layer
+from circuit_atlas.jobs.circuits.live_channels import live_channels
+from circuit_atlas.jobs.circuits.pruned import pruned
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.network.convolution import ConvGeometry, Kernels, channels_last, convolve
+from circuit_atlas.jobs.network.graph import Network
 from tests.benchmarks.measured import best_s
 
 _SIDE = 1536

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from circuit_atlas.service.display import size, text_table
+from circuit_atlas.service.circuit.display import size, text_table
 
 
 def table(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, object]) -> str:

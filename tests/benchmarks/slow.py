@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from circuit_atlas.jobs.force import schedule
+from circuit_atlas.jobs.scores.force import schedule
 
 Scores = dict[str, Tensor]
 """(out, in) by convolution; in the target only the unit's own row counts."""

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchvision.models import alexnet, resnet50
 
 from circuit_atlas.jobs.demo import squeezenet1_1
-from circuit_atlas.jobs.graph import ModelGraph
-from circuit_atlas.jobs.layer import Layer, open_layer
-from circuit_atlas.jobs.source import Source
-from circuit_atlas.service.demo import LAYER, demo_spec
+from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.service.commands.demo import LAYER, demo_spec
 from tests.benchmarks.slow import Slow, open_slow
 
 

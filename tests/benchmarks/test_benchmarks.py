@@ -11,10 +11,10 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits import circuit_maps
-from circuit_atlas.jobs.force import Course, force_scores, schedule
-from circuit_atlas.jobs.prune import keep_best
-from circuit_atlas.jobs.scores import score_images
+from circuit_atlas.jobs.circuits.masks import keep_best
+from circuit_atlas.jobs.circuits.pruned import circuit_maps
+from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.over_images import score_images
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.engine import straight_line
 from tests.benchmarks.limits import (

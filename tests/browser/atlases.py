@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuit_atlas.cluster.features import make_features
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
-from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.cluster.visualizations import make_features
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.writer import Writer
 from tests.browser.networks import write_pictures

@@ -15,7 +15,7 @@ from tests.browser.atlases import build_photos, build_two_ways
 from tests.chromium import IN_CHROMIUM
 from tests.chromium import chromium as started
 from tests.service.conftest import write_atlas
-from tests.service.places import served
+from tests.service.stores import served
 
 SHOWN_MS = 20_000
 

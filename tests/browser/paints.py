@@ -21,7 +21,7 @@ import click
 from circuit_atlas.service import Atlas
 from tests.chromium import chromium
 from tests.service.large import write_large
-from tests.service.places import started
+from tests.service.stores import started
 
 USEFUL = """() => performance.getEntriesByName("useful")[0].startTime"""
 
@@ -47,7 +47,7 @@ def views(atlas: Atlas) -> dict[str, dict[str, object]]:
 
 def measure(place: Path, *, times: int) -> dict[str, list[float]]:
     """Milliseconds of each page, each time in a browser that knows nothing of it."""
-    command = [sys.executable, "-m", "circuit_atlas.service.cli", "serve", str(place)]
+    command = [sys.executable, "-m", "circuit_atlas.service.commands.cli", "serve", str(place)]
     found: dict[str, list[float]] = {}
     with started([*command, "--port", "0"]) as (_, line), chromium() as browser:
         address = line.split("served at ")[1].split()[0]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from circuit_atlas.cluster.features import make_features
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
-from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.cluster.visualizations import make_features
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from tests.browser.patterns import write_patterns
 
 LAYER = "features.7.expand3x3"
@@ -74,7 +74,7 @@ def take(place: Path, into: Path) -> None:
     from circuit_atlas.service.web.app import create_app
     from tests.browser.conftest import Tab
     from tests.chromium import chromium
-    from tests.service.places import served
+    from tests.service.stores import served
 
     groups = Atlas.open(place).layer(LAYER).unit(UNIT).groups().table().to_pylist()
     chosen = ",".join(str(row["image"]) for row in groups if row["group"] == 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.browser.atlases import LAYER, OTHER, UNITS
 from tests.service.conftest import write_atlas
-from tests.service.picture_work import begin
+from tests.service.visualization_work import begin
 
 THRESHOLD = 0.9
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from circuit_atlas.jobs.prune import kernels_kept
 from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.ranking import kernels_kept
 from tests.browser.atlases import LAYER, UNITS
 from tests.service.conftest import make_header, write_atlas
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from circuit_atlas.cluster import submit
-from circuit_atlas.service.cli import cli
+from circuit_atlas.service.commands.cli import cli
 
 FOLDER = Path(submit.__file__).parent
 
@@ -43,7 +43,7 @@ def test_a_cluster_has_a_head_without_workers_and_workers_of_our_image(name: str
 )
 def test_the_command_is_one_that_our_command_line_takes(entrypoint: str, tmp_path: Path) -> None:
     python, option, module, command, spec, *options = shlex.split(entrypoint)
-    assert (python, option, module) == ("python", "-m", "circuit_atlas.service.cli")
+    assert (python, option, module) == ("python", "-m", "circuit_atlas.service.commands.cli")
     there = tmp_path / Path(spec).name
     there.touch()
     context = cli.commands[command].make_context(command, [str(there), *options])

@@ -20,11 +20,11 @@ from circuit_atlas.cluster.executor import (
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.run import Summary, build, executor_for
-from circuit_atlas.jobs.plan import Task
-from circuit_atlas.jobs.spec import BuildSpec
-from circuit_atlas.jobs.worker import WorkerJob
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.worker import WorkerJob
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
 

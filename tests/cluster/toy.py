@@ -1,6 +1,7 @@
 """A job whose units do as they are told, so that what an executor makes of it can be seen.
 
-`Task` has the two fields that executors look at; the real one is in `circuit_atlas.jobs.plan`.
+`Task` has the two fields that executors look at; the real one is in
+`circuit_atlas.jobs.tasks.plan`.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.graph import ModelGraph
-from circuit_atlas.jobs.layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
 from tests.oracles.convolutions import Masks, double
 from tests.oracles.networks import Network
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from circuit_atlas.jobs.plan import resolve
-from circuit_atlas.jobs.spec import BuildSpec
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.plan import resolve
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.template import create
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from circuit_atlas.jobs.circuits import circuit_maps
-from circuit_atlas.jobs.evaluate import Reference
-from circuit_atlas.jobs.prune import ladder
-from circuit_atlas.jobs.scores import score_images
-from circuit_atlas.jobs.source import Source
-from circuit_atlas.jobs.spec import BuildSpec
+from circuit_atlas.jobs.circuits.faithfulness import Reference
+from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.pruned import circuit_maps
+from circuit_atlas.jobs.scores.over_images import score_images
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.opened_spec import Source
 
 UNITS = (0, 10, 20, 30, 40, 50)
 FRACTIONS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)

@@ -9,17 +9,17 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.circuits import circuit_maps
+from circuit_atlas.jobs.circuits.faithfulness import correlation
+from circuit_atlas.jobs.circuits.masks import keep_best
+from circuit_atlas.jobs.circuits.pruned import circuit_maps
 from circuit_atlas.jobs.demo import squeezenet1_1
-from circuit_atlas.jobs.evaluate import correlation
-from circuit_atlas.jobs.force import Course, force_scores, schedule
-from circuit_atlas.jobs.graph import ModelGraph
-from circuit_atlas.jobs.layer import Layer, open_layer
-from circuit_atlas.jobs.memory import free_bytes
-from circuit_atlas.jobs.prune import keep_best
-from circuit_atlas.jobs.scores import score_images
-from circuit_atlas.jobs.source import Source
-from circuit_atlas.service.demo import LAYER, demo_spec
+from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.over_images import score_images
+from circuit_atlas.jobs.tasks.memory import free_bytes
+from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.service.commands.demo import LAYER, demo_spec
 
 pytestmark = [
     pytest.mark.gpu,

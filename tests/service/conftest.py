@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from circuit_atlas.jobs.prune import kernels_kept, ladder
+from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
@@ -25,7 +25,8 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInf
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
@@ -42,7 +43,7 @@ from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring
 from circuit_atlas.storage_schema.writer import Writer
-from tests.service.places import object_store, served
+from tests.service.stores import object_store, served
 
 FRACTIONS = (1.0, 0.5, 0.1)
 TOP = 3

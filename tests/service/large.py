@@ -20,14 +20,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from circuit_atlas.jobs.prune import kernels_kept, ladder
+from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
     ContrastRow,

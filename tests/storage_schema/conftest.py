@@ -17,7 +17,8 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInf
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
-from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
     ContrastRow,

@@ -17,11 +17,11 @@ from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema import http_objects
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.http_objects import HttpObjects
-from circuit_atlas.storage_schema.objects import find_store, open_store
+from circuit_atlas.storage_schema.opening import find_store, open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
-from tests.service.places import served
+from tests.service.stores import served
 
 OURS = {"server": "circuit-atlas", "version": "0.1.0", "api": 1}
 

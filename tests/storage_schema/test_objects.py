@@ -10,7 +10,8 @@ import pytest
 from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
-from circuit_atlas.storage_schema.objects import Below, Entry, Objects, find_store, open_store
+from circuit_atlas.storage_schema.objects import Below, Entry, Objects
+from circuit_atlas.storage_schema.opening import find_store, open_store
 
 
 @pytest.fixture(params=["disk", "memory"])

@@ -22,7 +22,8 @@ from circuit_atlas.storage_schema.errors import (
     StoreError,
 )
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import Entry, Objects, open_store
+from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord

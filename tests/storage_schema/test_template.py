@@ -20,7 +20,8 @@ from circuit_atlas.storage_schema.errors import (
     SchemaError,
     WriteError,
 )
-from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.template import Plan, check_same
 from circuit_atlas.storage_schema.verify import verify

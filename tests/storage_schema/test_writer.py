@@ -18,7 +18,8 @@ import pytest
 from circuit_atlas.storage_schema import chunks, layout, network
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import Objects, open_store, write_error
+from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.verify import verify
@@ -27,7 +28,8 @@ from circuit_atlas.storage_schema.writer import Writer, form_of
 # Runs in a process of its own: commit one unit of the small atlas at argv[1], with seed argv[2].
 COMMIT = """
 import importlib.util, os, signal, sys
-from circuit_atlas.storage_schema.objects import Objects, open_store
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.writer import Writer
 spec = importlib.util.spec_from_file_location("sample", sys.argv[3])

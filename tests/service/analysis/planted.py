@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from circuit_atlas.jobs.prune import kernels_kept, ladder
+from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
     ContrastRow,

@@ -133,7 +133,7 @@ def test_ctrl_c_stops_a_query(place, after_s):
     code = (
         "import os, signal, sys, threading, time\n"
         "from circuit_atlas.service.analysis import sql\n"
-        "from circuit_atlas.service.cli import main\n"
+        "from circuit_atlas.service.commands.cli import main\n"
         "stop = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
         "whole = sql._bounded\n"
         "def asked(result):\n"

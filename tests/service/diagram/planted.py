@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from circuit_atlas.jobs.prune import ladder
+from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.service import Atlas
-from circuit_atlas.service.unit import Unit
+from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import open_store
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
     CriterionRecord,

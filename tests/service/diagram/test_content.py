@@ -16,12 +16,12 @@ from circuit_atlas.service import Atlas, Circuit
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.titles import titled
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
-from circuit_atlas.storage_schema.features import FeatureWriter
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
+from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from tests.service.diagram import wirings
 from tests.service.diagram.oracle import Kernel, on_path, sources
 from tests.service.diagram.planted import Planted, conv, plant, unit_of, weights_of
-from tests.storage_schema.picture_records import picture_record
+from tests.storage_schema.visualization_records import picture_record
 
 UNIT = 1
 

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from circuit_atlas.service.cli import main
+from circuit_atlas.service.commands.cli import main
 from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.titles import share
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
-from circuit_atlas.storage_schema.features import FeatureWriter
+from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import picture, plant, unit_of
-from tests.storage_schema.picture_records import picture_record
+from tests.storage_schema.visualization_records import picture_record
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from circuit_atlas.service.diagram.crossings import crossings, inversions
+from circuit_atlas.service.diagram.heights import heights, isotonic
 from circuit_atlas.service.diagram.order import Columns, ordered
-from circuit_atlas.service.diagram.place import heights, isotonic
 
 
 def brute(gap, left, right) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from circuit_atlas.jobs.prune import kernels_kept
 from circuit_atlas.service.diagram.titles import share, wrapped
+from circuit_atlas.storage_schema.ranking import kernels_kept
 
 
 @pytest.mark.parametrize("whole", [11, 444, 27_872])

@@ -15,8 +15,8 @@ from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.background import Background
 from circuit_atlas.service.web.limits import Limits
-from circuit_atlas.service.web.served import Served
-from tests.service.places import served
+from circuit_atlas.service.web.server_state import Served
+from tests.service.stores import served
 
 SIMILAR = "layers/conv3/units/1/similar?keep=0.5"
 USES = "layers/conv3/uses?convolution=conv1&keep=0.5"

@@ -17,7 +17,7 @@ from circuit_atlas.service.web.background import Background
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.errors import QueryError
-from tests.service.places import served
+from tests.service.stores import served
 
 PATHS = [
     "layers/conv3/units",

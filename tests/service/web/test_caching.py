@@ -11,7 +11,7 @@ from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.writer import Writer
-from tests.service.places import served
+from tests.service.stores import served
 
 PATHS = [
     "atlas",

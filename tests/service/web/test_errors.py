@@ -5,10 +5,10 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from circuit_atlas.service.web import served as served_module
+from circuit_atlas.service.web import server_state as served_module
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
-from tests.service.places import object_store, served
+from tests.service.stores import object_store, served
 
 CIRCUIT = "layers/conv3/units/0/circuit"
 

@@ -15,7 +15,7 @@ from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.errors import BusyError
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.work import Work
-from tests.service.places import served
+from tests.service.stores import served
 
 MANY = 50
 

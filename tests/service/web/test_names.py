@@ -11,7 +11,7 @@ import pytest
 from circuit_atlas.service.web.app import create_app
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import plant
-from tests.service.places import served
+from tests.service.stores import served
 
 NAMES = ["a/b", "50%", "%2F", "\u2192 \u00e9", 'say "so"', "a;b", "..", "a\\b", "x?y#z&w=1"]
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.service.web.guard import POLICY
 from circuit_atlas.service.web.limits import Limits
-from tests.service.places import served
+from circuit_atlas.service.web.middleware import POLICY
+from tests.service.stores import served
 
 NASTY = [
     "..",

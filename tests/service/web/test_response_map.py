@@ -11,7 +11,7 @@ import pytest
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.writer import Writer
-from tests.service.places import served
+from tests.service.stores import served
 
 
 @pytest.mark.parametrize("size", [0.0, 1e-30, 1e-7, 1.0, 1e9])

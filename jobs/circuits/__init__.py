@@ -1,0 +1,1 @@
+"""Which kernels are kept, the network run on them alone, and how faithful it stays."""

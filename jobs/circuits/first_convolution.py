@@ -1,0 +1,170 @@
+"""The first convolution of every circuit, computed once for all of them.
+
+A channel of the first convolution reads three kernels, so pruning can make eight channels of it
+and no more. All are computed for a batch of images, with what follows channel by channel (batch
+norm, ReLU, pooling), and each circuit picks its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from circuit_atlas.jobs.engine.forward import pool_options
+from circuit_atlas.jobs.network.aten import BATCH_NORM, UNARY
+from circuit_atlas.jobs.network.convolution import Kernels, channels_last
+from circuit_atlas.jobs.network.graph import Network, Step
+
+# 2^4 patterns a channel: more inputs would cost more than they save.
+_MOST_INPUTS = 4
+_FOLLOWS = UNARY | {BATCH_NORM, "max_pool2d", "avg_pool2d", "clone", "dropout"}
+
+
+@dataclass(frozen=True)
+class Stem:
+    """Every channel that pruning can make of the first convolution, for a batch of images.
+
+    Attributes:
+        convolution: the step that applies it.
+        last: the step up to which results are kept; its result is read channel by channel.
+        weight: of the convolution in the whole network.
+        table: (images, patterns * channels, height, width), results of `last`.
+        places: where `last`, a max-pool, took its maxima, of the same shape; None where that is not
+            asked for.
+    """
+
+    convolution: Step
+    last: Step
+    weight: Tensor
+    table: Tensor
+    places: Tensor | None
+
+    @classmethod
+    def of(
+        cls,
+        network: Network,
+        images: Tensor,
+        means: Mapping[str, Tensor] | None,
+        *,
+        places: bool = False,
+    ) -> Stem | None:
+        """The stem of a network, or None where it has no such first convolution.
+
+        Args:
+            network: the traced network.
+            images: (images, 3, height, width).
+            means: each kernel's mean contribution (out, in) by step, for mean ablation.
+            places: keep where maxima were taken; then None too where anything but batch norm and a
+                ReLU stands between the convolution and a max-pool.
+        """
+        chain = _chain(network)
+        if chain is None or (places and not _ends_in_maxima(chain)):
+            return None
+        first = chain[0]
+        weight = network.sites[first.convolution or 0].weight
+        out, inputs = weight.shape[:2]
+        patterns = 2**inputs
+        shape = (len(images), patterns * out, *chain[-1].shape[1:])
+        table = images.new_empty(shape)
+        where = images.new_empty(shape, dtype=torch.int64) if places else None
+        bias = first.args[2] if len(first.args) > 2 else None
+        # A pattern and an image at a time, so that the maps stay in the processor's cache.
+        for pattern in range(patterns):
+            kept = torch.tensor([bool(pattern >> n & 1) for n in range(inputs)])
+            kept = kept.to(weight.device)
+            shifted = bias
+            if means is not None:
+                shift = (means[first.name] * ~kept).sum(1)
+                shifted = shift if bias is None else bias + shift
+            kernels = Kernels(weight * kept[:, None, None], shifted)
+            channels = slice(pattern * out, (pattern + 1) * out)
+            for n in range(len(images)):
+                value = first.run({first.inputs[0]: channels_last(images[n : n + 1])}, kernels)
+                value, indices = _follow(chain[1:], value, places=places)
+                table[n, channels] = value[0]
+                if where is not None and indices is not None:
+                    where[n, channels] = indices[0]
+        return cls(first, chain[-1], weight, table, where)
+
+    def part(self, images: slice | list[int]) -> Stem:
+        """The same for some of the images."""
+        places = None if self.places is None else self.places[images]
+        return replace(self, table=self.table[images], places=places)
+
+    def channels(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
+        """The live channels of `last` in a circuit: (images, live channels, height, width)."""
+        return channels_last(self.table[:, self._index(kernels, live)])
+
+    def maxima(self, kernels: Kernels) -> Tensor:
+        """Where the max-pool took its maxima in a circuit: (images, channels, positions)."""
+        if self.places is None:
+            raise ValueError("the stem was opened without places")
+        live = np.ones(len(self.weight), dtype=np.bool_)
+        return self.places[:, self._index(kernels, live)].flatten(2)
+
+    def _index(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
+        out, inputs = self.weight.shape[:2]
+        kept = None if kernels is None else kernels.kept
+        if kept is None:
+            kept = np.ones((out, inputs), dtype=np.bool_)
+        pattern = (kept * 2 ** np.arange(inputs)).sum(1)
+        index = (pattern * out + np.arange(out))[live]
+        return torch.from_numpy(index).to(self.table.device)
+
+
+def stem_size(network: Network) -> int:
+    """Numbers that a network's stem holds of one image, 0 where it has none."""
+    chain = _chain(network)
+    if chain is None:
+        return 0
+    inputs = network.sites[chain[0].convolution or 0].weight.shape[1]
+    return int(2**inputs * prod(chain[-1].shape))
+
+
+def _follow(
+    steps: tuple[Step, ...], value: Tensor, *, places: bool
+) -> tuple[Tensor, Tensor | None]:
+    """The result of the steps, and the places of the last one's maxima where asked for."""
+    indices = None
+    # A ReLU and the max-pool after it can change places, and the ReLU has less to do then.
+    swapped = len(steps) > 1 and (steps[-2].op, steps[-1].op) == ("relu", "max_pool2d")
+    for step in (*steps[:-2], steps[-1], steps[-2]) if swapped else steps:
+        if places and step.op == "max_pool2d":
+            value, indices = functional.max_pool2d(value, *pool_options(step), return_indices=True)
+        elif step.op == BATCH_NORM:
+            value = step.call(value, *step.args[1:])[0]
+        elif step.op == "relu":
+            value = torch.relu_(value)
+        else:
+            value = step.run({step.inputs[0]: value})
+    return value, indices
+
+
+def _ends_in_maxima(chain: tuple[Step, ...]) -> bool:
+    """Whether the chain is a convolution, batch norm perhaps, a ReLU and a max-pool."""
+    names = [step.op for step in chain[1:]]
+    return names[-2:] == ["relu", "max_pool2d"] and set(names[:-2]) <= {BATCH_NORM}
+
+
+def _chain(network: Network) -> tuple[Step, ...] | None:
+    """The only step that reads the image, if it is a convolution of few inputs, and the steps after
+    it that treat its channels one by one."""
+    first = [step for step in network.steps if network.image in step.inputs]
+    if len(first) != 1 or first[0].convolution is None:
+        return None
+    site = network.sites[first[0].convolution]
+    if site.groups != 1 or site.weight.shape[1] > _MOST_INPUTS or len(site.steps) != 1:
+        return None
+    chain = [first[0]]
+    while True:
+        readers = [step for step in network.steps if chain[-1].name in step.inputs]
+        if len(readers) != 1 or readers[0].op not in _FOLLOWS or chain[-1] is network.target:
+            return tuple(chain)
+        chain.append(readers[0])

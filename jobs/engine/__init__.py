@@ -1,0 +1,1 @@
+"""One forward pass over a traced layer, and backward passes of many units over it."""

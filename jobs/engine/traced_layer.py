@@ -1,0 +1,124 @@
+"""One layer ready for work: its network, its units, and the kernel axis of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.engine.conv_gradients import SitePass
+from circuit_atlas.jobs.engine.targets import Targets
+from circuit_atlas.jobs.network.graph import ModelGraph, Network, Site
+from circuit_atlas.jobs.network.kernel_axis import Upstream, upstream
+from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.kernels import Convolution
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer's network with all its units.
+
+    Attributes:
+        network: the graph, cut at the layer.
+        index: what the atlas stores of the layer.
+        upstream: the kernel axis; unit number n is its row n.
+    """
+
+    network: Network
+    index: LayerIndex
+    upstream: Upstream
+
+    def targets(self, numbers: Sequence[int]) -> Targets:
+        """A block of units, by number."""
+        units = [self.index.units[number] for number in numbers]
+        return Targets.of(units, self.index.channels, self.network.sites[-1].weight)
+
+    def reads(self, number: int) -> NDArray[np.bool_]:
+        """Which channels of the layer the unit is made of: (channels,) bool."""
+        unit = self.index.units[number]
+        if unit.direction is not None:
+            return np.asarray(unit.direction) != 0
+        return np.arange(self.index.channels) == unit.number
+
+    def own_rows(self, numbers: Sequence[int]) -> dict[int, Tensor]:
+        """For each one-row convolution, by site ordinal, the units' rows: (units,) int64."""
+        device = self.network.sites[-1].weight.device
+        table = np.asarray([self.upstream.rows[number] for number in numbers], dtype=np.int64)
+        owned = [
+            ordinal
+            for ordinal, convolution in zip(
+                self.upstream.ordinals, self.upstream.index.convolutions, strict=True
+            )
+            if convolution.one_row
+        ]
+        return {
+            ordinal: torch.from_numpy(table[:, place]).to(device)
+            for place, ordinal in enumerate(owned)
+        }
+
+    def reachable(self, number: int) -> NDArray[np.bool_]:
+        """Which positions of the axis can reach the unit: (kernels,) bool."""
+        return self.upstream.mask(number)
+
+    def pieces(self) -> list[tuple[slice, Convolution, Site]]:
+        """Each convolution's stretch of the axis, with the convolution and its site."""
+        index = self.upstream.index
+        sites = [self.network.sites[ordinal] for ordinal in self.upstream.ordinals]
+        return list(zip(index.slices(), index.convolutions, sites, strict=True))
+
+    def place(self, out: Tensor, scored: SitePass, scores: Tensor) -> None:
+        """Writes one convolution's scores (units, g, o, i) into its stretch of (units, kernels)."""
+        if scored.ordinal in self.upstream.ordinals:
+            ordinal = self.upstream.ordinals.index(scored.ordinal)
+            piece = self.upstream.index.slices()[ordinal]
+            if scored.rows is None:
+                out[:, piece] = scores.reshape(len(out), piece.stop - piece.start)
+            else:
+                rows = out[:, piece].unflatten(1, (-1, scores.shape[-1]))
+                rows[:, scored.rows] = scores.flatten(1, 2)
+
+
+def open_layer(
+    graph: ModelGraph, name: str, directions: Sequence[tuple[str, tuple[float, ...]]] = ()
+) -> Layer:
+    """Cuts the model at a layer and finds what reaches each of its units.
+
+    Args:
+        graph: the traced model.
+        name: the layer's module path.
+        directions: named weights over the layer's channels; they become units of their own.
+
+    Raises:
+        ModelError: the layer cannot be used, or a direction is not over its channels.
+    """
+    network = graph.network(name)
+    channels, height, width = network.target.shape
+    if not network.sites:
+        raise ModelError(
+            f"layer {name!r}: no convolution with weights of its own computes it, so it has no "
+            "circuit; choose a later layer"
+        )
+    reads = list(np.eye(channels, dtype=np.bool_))
+    for title, vector in directions:
+        if len(vector) != channels or not np.isfinite(vector).all() or not np.any(vector):
+            raise ModelError(
+                f"direction {title!r} of layer {name!r} is of length {len(vector)}; give "
+                f"{channels} finite numbers, one a channel, not all zero"
+            )
+        reads.append(np.asarray(vector) != 0)
+    found = upstream(network, reads)
+    names = [*(str(n) for n in range(channels)), *(title for title, _ in directions)]
+    vectors = [*[None] * channels, *(vector for _, vector in directions)]
+    units = tuple(
+        UnitInfo(number=n, name=names[n], direction=vectors[n], rows=found.rows[n])
+        for n in range(len(names))
+    )
+    index = LayerIndex(
+        layer=name, channels=channels, height=height, width=width, index=found.index, units=units
+    )
+    return Layer(network, index, found)

@@ -1,0 +1,114 @@
+"""One encoded picture -> the pixels that the network sees.
+
+Every kind of picture becomes 8-bit RGB, turned upright as its EXIF data says: grey in all three
+colours, a palette looked up, 16 bits scaled to 8 and rounded, and anything transparent laid over
+white, as a page would show it. Of an animation the first frame counts.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from circuit_atlas.jobs.spec.sections import PreprocessingSpec
+from circuit_atlas.storage_schema.wording import one_line
+
+# What `convert("RGB")` turns into 8-bit colours without a choice of ours.
+_PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"})
+# Only what Pillow decodes by itself: of others, EPS would start a program on the file.
+_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_JPEG_QUALITY = 85
+
+
+class UnreadablePictureError(Exception):
+    """Why a picture is left out, in one line."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture: its size in pixels and Pillow mode as found, and upright RGB."""
+
+    width: int
+    height: int
+    mode: str
+    rgb: Image.Image
+
+
+def decode(data: bytes) -> Picture:
+    """Decode a whole picture; UnreadablePictureError where that can't be done."""
+    if not data:
+        raise UnreadablePictureError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            # Pillow's remarks on odd metadata, and on pictures that are large but allowed.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                upright = ImageOps.exif_transpose(image)
+                return Picture(image.width, image.height, image.mode, _rgb(upright))
+    except UnreadablePictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadablePictureError("not a picture of a known format") from error
+    except Exception as error:  # decoders of broken data raise whatever they stumble over
+        raise UnreadablePictureError(one_line(error)) from error
+
+
+def preprocess(rgb: Image.Image, preprocessing: PreprocessingSpec) -> NDArray[np.uint8]:
+    """Resize and crop. Shape: (height, width, 3), 0..255, as shown to the network.
+
+    Raises UnreadablePictureError for a picture so long and thin that resizing its shorter side
+    would fill memory.
+    """
+    target = preprocessing.resize
+    if target is not None:
+        size = list(target) if isinstance(target, tuple) else _shorter_side(rgb, target)
+        mode = InterpolationMode(preprocessing.interpolation)
+        rgb = resize(rgb, size, interpolation=mode, antialias=True)
+    if preprocessing.crop is not None:
+        rgb = center_crop(rgb, list(preprocessing.size))
+    return np.array(rgb, dtype=np.uint8)
+
+
+def jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Pixels (height, width, 3) as a small JPEG to look at."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return stream.getvalue()
+
+
+def _shorter_side(rgb: Image.Image, pixels: int) -> list[int]:
+    long, short = max(rgb.size), min(rgb.size)
+    if pixels * pixels * long / short > (Image.MAX_IMAGE_PIXELS or np.inf):
+        raise UnreadablePictureError(
+            f"{rgb.width} x {rgb.height} pixels are too long and thin to resize to {pixels}"
+        )
+    return [pixels]
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _from_16_bit(image)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if image.mode not in _PLAIN_MODES:
+        raise UnreadablePictureError(
+            f"pictures of mode {image.mode!r} have no fixed range of values"
+        )
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits; Pillow's 32-bit mode is taken where all values are of 16."""
+    values = np.asarray(image).astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise UnreadablePictureError(f"values from {values.min()} to {values.max()} exceed 16 bits")
+    grey = ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
+    return Image.fromarray(grey).convert("RGB")

@@ -1,0 +1,1 @@
+"""A model, loaded and traced: its operations, convolutions, kernel axis and receptive fields."""

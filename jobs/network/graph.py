@@ -1,0 +1,465 @@
+"""A model as a graph of tensor operations, cut at one layer.
+
+`torch.export` traces the module once with a symbolic batch size and gives functional ATen
+operations: in-place activations, `nn.Conv2d` subclasses with a forward of their own, branches and
+sums all come out as plain steps. So nothing here depends on how a module was written, nor on the
+order in which modules were declared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from circuit_atlas.jobs.network.convolution import Kernels, channels_last, conv_geometry, convolve
+from circuit_atlas.jobs.network.export import trace
+from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.wording import nearest
+
+Replaced = Mapping[str, Kernels]
+"""What to use in place of the model's own weights, by the name of the step."""
+
+# Of the largest output: a GPU may compute with ten bits of mantissa, and choose other ways for a
+# batch of another size.
+_ROUNDING = 1e-2
+# A trace has a view wherever one was possible. Here maps lie with their channels last, and one that
+# folds channels into positions is not.
+_VIEWS = frozenset(("view", "_unsafe_view"))
+_RESHAPE = torch.ops.aten.reshape.default
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands in a step's arguments for the value of an earlier step."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation on data that depends on the image.
+
+    Attributes:
+        name: unique in the graph.
+        op: the operation without namespace and overload, such as `conv2d`.
+        call: runs it.
+        args, kwargs: its arguments, earlier values as `Ref`, parameters as tensors.
+        inputs: names of the steps (or the image) whose tensors it reads.
+        part: which element of a tuple result this step stands for, or None.
+        shape: of the result for one image, batch axis left out.
+        convolution: ordinal of the convolution that it applies, or None.
+    """
+
+    name: str
+    op: str
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    part: int | None
+    shape: tuple[int, ...]
+    convolution: int | None = None
+
+    def run(self, values: Mapping[str, Any], kernels: Kernels | None = None) -> Tensor:
+        """The step's result from earlier values; `kernels` replaces a convolution's own."""
+        args = _fill(self.args, values)
+        if self.convolution is not None:
+            own = Kernels(args[1], args[2] if len(args) > 2 else None)
+            return convolve(args[0], kernels or own, conv_geometry(args))
+        result = self.call(*args, **_fill(self.kwargs, values))
+        return result if self.part is None else result[self.part]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A convolution of the graph: `weight` (out, in / groups, height, width)."""
+
+    name: str
+    parameter: str | None
+    weight: Tensor
+    groups: int
+    steps: tuple[str, ...]
+    depth: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Integer values that depend on the batch size alone."""
+
+    nodes: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...]
+    image_shape: tuple[int, ...]
+
+    def at(self, batch: int, image: str) -> dict[str, Any]:
+        """Every integer of the graph, for a batch of that many images."""
+        values: dict[str, Any] = {image: torch.empty((batch, *self.image_shape), device="meta")}
+        for name, call, args in self.nodes:
+            values[name] = call(*_fill(args, values))
+        del values[image]
+        return values
+
+
+@dataclass(frozen=True)
+class Network:
+    """The part of a model that computes one layer, from the image on.
+
+    Attributes:
+        layer: the layer's module path.
+        image: name of the image among the values; shape (batch, 3, height, width).
+        steps: in an order in which they can run, the layer's output last.
+        sites: the convolutions, in the order in which they first run.
+        sizes: batch-dependent integers.
+        image_shape: (3, height, width).
+    """
+
+    layer: str
+    image: str
+    steps: tuple[Step, ...]
+    sites: tuple[Site, ...]
+    sizes: Sizes
+    image_shape: tuple[int, ...]
+    by_name: Mapping[str, Step] = field(repr=False)
+
+    @property
+    def target(self) -> Step:
+        """The step whose result is the layer's output."""
+        return self.steps[-1]
+
+    @cached_property
+    def reads(self) -> Mapping[str, int]:
+        """How many steps read each value; the layer's output counts as read once more."""
+        counts: dict[str, int] = {self.image: 0, self.target.name: 1}
+        for step in self.steps:
+            for name in step.inputs:
+                counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a step's result, or of the image, batch axis left out."""
+        return self.image_shape if name == self.image else self.by_name[name].shape
+
+    def up_to(self, name: str) -> Network:
+        """The part of it that computes one of its steps, with the convolutions of the whole."""
+        needed = {name}
+        for step in reversed(self.steps):
+            if step.name in needed:
+                needed.update(step.inputs)
+        steps = tuple(step for step in self.steps if step.name in needed)
+        return replace(self, steps=steps, by_name={step.name: step for step in steps})
+
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        replaced: Replaced | None = None,
+        given: tuple[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """Every step's result for a batch of images (batch, 3, height, width).
+
+        With `given`, the name of a step and its result, without all that only that step needs: it
+        must be all that reads the image, directly or not.
+        """
+        sizes = self.sizes.at(len(images), self.image)
+        values: dict[str, Any] = {self.image: channels_last(images), **sizes}
+        steps = self.steps
+        if given is not None:
+            values[given[0]] = given[1]
+            steps = steps[steps.index(self.by_name[given[0]]) + 1 :]
+        for step in steps:
+            values[step.name] = step.run(values, (replaced or {}).get(step.name))
+        for name in sizes:
+            del values[name]
+        return values
+
+    def output(self, images: Tensor, seen: Callable[[Step, Tensor], None] | None = None) -> Tensor:
+        """The layer's output for a batch of images, (batch, channels, height, width); every other
+        value goes once it has been read. `seen` is shown each step's result as it comes."""
+        sizes = self.sizes.at(len(images), self.image)
+        values: dict[str, Any] = {self.image: channels_last(images), **sizes}
+        left = dict(self.reads)
+        for step in self.steps:
+            values[step.name] = step.run(values)
+            if seen is not None:
+                seen(step, values[step.name])
+            for name in step.inputs:
+                left[name] -= 1
+                if not left[name]:
+                    del values[name]
+        result: Tensor = values[self.target.name]
+        return result
+
+
+class ModelGraph:
+    """A whole traced model, from which networks are cut layer by layer."""
+
+    def __init__(self, model: nn.Module, image_shape: tuple[int, ...]) -> None:
+        """Traces `model` for images of `image_shape` (3, height, width); it must be in eval mode.
+
+        Raises:
+            ModelError: the model cannot be traced.
+        """
+        program = trace(model, image_shape)
+        self.image_shape = image_shape
+        self._like = next(model.parameters(), torch.zeros(()))
+        self._modules = [name for name, _ in model.named_modules() if name]
+        self._nodes = list(program.graph.nodes)
+        self._paths = {node.name: _module_paths(node) for node in self._nodes}
+        signature = program.graph_signature
+        self._parameters = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        stored: dict[str, Any] = {
+            **dict(model.named_parameters(remove_duplicate=False)),
+            **dict(model.named_buffers(remove_duplicate=False)),
+            **program.constants,
+        }
+        self._constants: dict[str, Any] = {
+            name: stored[target].detach() for name, target in self._parameters.items()
+        }
+        self.image = next(
+            node.name
+            for node in self._nodes
+            if node.op == "placeholder" and node.name not in self._parameters
+        )
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Module paths that compute something of the shape channels x height x width."""
+        reached = {
+            path
+            for node in self._nodes
+            if node.op == "call_function" and len(_shape(node) or ()) == 3
+            for path in self._paths[node.name]
+        }
+        return tuple(name for name in self._modules if name in reached)
+
+    def network(self, layer: str) -> Network:
+        """Cuts the graph at a layer.
+
+        Raises:
+            ModelError: no such layer, or the forward pass does not reach it, or its output is no
+                map of channels x height x width, or mixes the images of a batch.
+        """
+        target = self._target(layer)
+        keep = _ancestors(target)
+        nodes = [node for node in self._nodes if node in keep]
+        network = _Cutter(self, layer, nodes, target).network()
+        _refuse_mixing(network, self._like)
+        return network
+
+    def _target(self, layer: str) -> Any:
+        if layer not in self._modules:
+            raise ModelError(
+                f"layer {layer!r} is not in the model: {nearest(layer, self.layers, what='layers')}"
+            )
+        inside = [
+            node
+            for node in self._nodes
+            if node.op == "call_function" and layer in self._paths[node.name]
+        ]
+        if not inside:
+            raise ModelError(
+                f"layer {layer!r} is in the model, but the forward pass computes nothing in it; "
+                f"choose one of the {len(self.layers)} layers that it reaches, "
+                f"such as {', '.join(self.layers[-3:])}"
+            )
+        target = inside[-1]
+        if isinstance(target.meta.get("val"), (tuple, list)):
+            target = next(user for user in target.users if user.args[1] == 0)
+        shape = _shape(target)
+        if shape is None or len(shape) != 3:
+            raise ModelError(
+                f"layer {layer!r} gives a result of shape {shape}; "
+                "a layer of units gives channels x height x width"
+            )
+        return target
+
+
+class _Cutter:
+    """Turns traced nodes into steps, folding all that does not depend on the image."""
+
+    def __init__(self, graph: ModelGraph, layer: str, nodes: list[Any], target: Any) -> None:
+        self._graph = graph
+        self._layer = layer
+        self._nodes = nodes
+        self._target = target
+        self._constants = dict(graph._constants)
+        self._steps: dict[str, Step] = {}
+        self._tuples: dict[str, Any] = {}
+        self._integers: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
+        self._sites: dict[Any, dict[str, Any]] = {}
+        self._depth: dict[str, int] = {graph.image: 0}
+
+    def network(self) -> Network:
+        for node in self._nodes:
+            if node.op == "call_function":
+                self._add(node)
+        names = _site_names(self._sites)
+        sites = tuple(Site(name=names[key], **site) for key, site in self._sites.items())
+        return Network(
+            layer=self._layer,
+            image=self._graph.image,
+            steps=tuple(self._steps.values()),
+            sites=sites,
+            sizes=Sizes(tuple(self._integers), self._graph.image_shape),
+            image_shape=self._graph.image_shape,
+            by_name=self._steps,
+        )
+
+    def _add(self, node: Any) -> None:
+        read = [n for n in node.all_input_nodes if n.name not in self._constants]
+        value = node.meta.get("val")
+        if not read:
+            self._constants[node.name] = node.target(
+                *_bind(node.args, self._constants), **_bind(node.kwargs, self._constants)
+            )
+        elif isinstance(value, (tuple, list)):
+            self._tuples[node.name] = node
+        elif isinstance(value, Tensor):
+            self._add_step(node)
+        else:
+            self._integers.append((node.name, node.target, _bind(node.args, self._constants)))
+
+    def _add_step(self, node: Any) -> None:
+        source, part = node, None
+        if node.args and getattr(node.args[0], "name", None) in self._tuples:
+            source, part = self._tuples[node.args[0].name], node.args[1]
+        op = source.target.__name__.split(".")[0]
+        if op.startswith("_native_batch_norm_legit") and "no_training" not in op:
+            raise ModelError(
+                f"the batch norm at {self._graph._paths[source.name][-1:]} has no running "
+                "statistics, so each image's response depends on the others of its batch; "
+                "train it with track_running_stats=True"
+            )
+        inputs = tuple(
+            n.name
+            for n in source.all_input_nodes
+            if n.name in self._steps or n.name == self._graph.image
+        )
+        args = _bind(source.args, self._constants)
+        step = Step(
+            name=node.name,
+            op=op,
+            call=_RESHAPE if op in _VIEWS else source.target,
+            args=args,
+            kwargs=_bind(source.kwargs, self._constants),
+            inputs=inputs,
+            part=part,
+            shape=_require_shape(node),
+            convolution=self._convolution(source, args),
+        )
+        self._steps[node.name] = step
+        depth = max((self._depth[name] for name in inputs), default=0)
+        self._depth[node.name] = depth + (step.convolution is not None)
+
+    def _convolution(self, node: Any, args: tuple[Any, ...]) -> int | None:
+        if not node.target.__name__.startswith("conv2d.") or not isinstance(args[1], Tensor):
+            return None
+        parameter = self._graph._parameters.get(node.args[1].name)
+        path = (parameter or "").rpartition(".")[0]
+        if parameter is None:
+            path = (self._graph._paths[node.name] or ("",))[-1]
+        key = (path, parameter)
+        if key in self._sites:
+            self._sites[key]["steps"] += (node.name,)
+        else:
+            self._sites[key] = {
+                "parameter": parameter,
+                "weight": args[1],
+                "groups": conv_geometry(args).groups,
+                "steps": (node.name,),
+                "depth": 1 + max(self._depth[n.name] for n in node.all_input_nodes[:1]),
+            }
+        return list(self._sites).index(key)
+
+
+def _refuse_mixing(network: Network, like: Tensor) -> None:
+    """Raise ModelError where an image gives another output beside a second one than alone.
+
+    Args:
+        network: the traced network.
+        like: of the dtype and device of its weights.
+    """
+    noise = torch.randn((2, *network.image_shape), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        both = network.output(noise.to(like))
+        alone = network.output(noise[:1].to(like))
+    finite = both[both.isfinite()].abs()
+    slack = _ROUNDING * float(finite.max()) if len(finite) else 0.0
+    if (len(both), len(alone)) != (2, 1) or not torch.isclose(
+        both[:1], alone, rtol=0, atol=slack, equal_nan=True
+    ).all():
+        raise ModelError(
+            f"layer {network.layer!r} gives an image another output beside a second image than "
+            "alone, so each image's response depends on the others of its batch, or on chance; "
+            "choose an earlier layer, or a model that takes images one by one"
+        )
+
+
+def _site_names(sites: Mapping[Any, Any]) -> dict[Any, str]:
+    """The module's path; the parameter's where one module holds two convolutions."""
+    paths = [path for path, _ in sites]
+    return {
+        (path, parameter): path if paths.count(path) == 1 and path else parameter or f"conv{n}"
+        for n, (path, parameter) in enumerate(sites)
+    }
+
+
+def _module_paths(node: Any) -> tuple[str, ...]:
+    """Paths of the modules that a traced node runs in, from the outermost in."""
+    stack = node.meta.get("nn_module_stack") or {}
+    # A module's second call in one forward pass is traced as 'path@1'.
+    return tuple(re.sub(r"@\d+", "", str(path)) for path, _ in stack.values() if path)
+
+
+def _ancestors(target: Any) -> set[Any]:
+    found = {target}
+    queue = [target]
+    while queue:
+        for node in queue.pop().all_input_nodes:
+            if node not in found:
+                found.add(node)
+                queue.append(node)
+    return found
+
+
+def _shape(node: Any) -> tuple[int, ...] | None:
+    value = node.meta.get("val")
+    if isinstance(value, (tuple, list)):
+        value = value[0]
+    if not isinstance(value, Tensor):
+        return None
+    return tuple(int(n) if isinstance(n, int) else -1 for n in value.shape[1:])
+
+
+def _require_shape(node: Any) -> tuple[int, ...]:
+    shape = _shape(node)
+    return () if shape is None else shape
+
+
+def _bind(value: Any, constants: Mapping[str, Any]) -> Any:
+    """Traced arguments with parameters filled in and the rest as `Ref`."""
+    if isinstance(value, torch.fx.Node):
+        return constants[value.name] if value.name in constants else Ref(value.name)
+    if isinstance(value, (tuple, list)):
+        return type(value)(_bind(item, constants) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _bind(item, constants) for key, item in value.items()}
+    return value
+
+
+def _fill(value: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(value, Ref):
+        return values[value.name]
+    if isinstance(value, (tuple, list)):
+        return type(value)(_fill(item, values) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _fill(item, values) for key, item in value.items()}
+    return value

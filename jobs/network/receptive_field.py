@@ -1,0 +1,93 @@
+"""The part of the image that a position of a layer can see.
+
+Interval arithmetic backwards through the graph, one axis at a time: a window over positions
+[a, b] with stride s, padding p, dilation d and k taps reads [a s - p, b s - p + d (k - 1)].
+Operations that mix the whole map (a gate by global pooling, a linear layer) see all of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.jobs.network.aten import CHANNEL_MOVES, POINTWISE
+from circuit_atlas.jobs.network.convolution import conv_geometry, pair
+from circuit_atlas.jobs.network.graph import Network, Step
+
+Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def receptive_fields(network: Network, of: Step | None = None) -> tuple[Interval, Interval]:
+    """For each row of a map, and for each column, the first and last pixel of the image that it
+    can see: ((height,), (height,)) and ((width,), (width,)), both ends included.
+
+    The map is the layer's, or the result of another step.
+    """
+    step = of or network.target
+    return _along(network, step, 0), _along(network, step, 1)
+
+
+def _along(network: Network, of: Step, axis: int) -> Interval:
+    size = of.shape[1 + axis]
+    every = np.arange(size, dtype=np.int64)
+    seen: dict[str, Interval] = {of.name: (every, every)}
+    for step in reversed(network.steps):
+        window = seen.pop(step.name, None)
+        if window is None:
+            continue
+        for name in step.inputs:
+            low, high = _before(network, step, name, window, axis)
+            if name in seen:
+                low, high = np.minimum(low, seen[name][0]), np.maximum(high, seen[name][1])
+            seen[name] = (low, high)
+    return seen[network.image]
+
+
+def _before(network: Network, step: Step, name: str, window: Interval, axis: int) -> Interval:
+    shape = network.shape(name)
+    low, high = window
+    last = shape[-2 + axis] - 1 if len(shape) >= 2 else 0
+    whole = np.zeros_like(low), np.full_like(high, last)
+    if len(shape) < 2:
+        return whole
+    if len(shape) == 3 and (walk := _walk(network, step, axis)) is not None:
+        stride, before, span = walk
+        low, high = low * stride - before, high * stride - before + span
+    elif step.op == "adaptive_avg_pool2d" and len(step.shape) == 3:
+        size, out = shape[1 + axis], step.shape[1 + axis]
+        low, high = low * size // out, -(-(high + 1) * size // out) - 1
+    elif step.op in ("constant_pad_nd", "pad") and len(step.args[1]) <= 4:
+        shift = ([*step.args[1], 0, 0])[2 - 2 * axis]
+        low, high = low - shift, high - shift
+    elif not _keeps_place(step, shape, axis):
+        return whole
+    return np.clip(low, 0, last), np.clip(high, 0, last)
+
+
+def _keeps_place(step: Step, shape: tuple[int, ...], axis: int) -> bool:
+    """Whether a position of the step's result comes from the same position of that input."""
+    if step.op in POINTWISE:
+        return len(shape) == len(step.shape) and shape[axis - 2] == step.shape[axis - 2]
+    return step.op in CHANNEL_MOVES and shape[-2:] == step.shape[-2:]
+
+
+def _walk(network: Network, step: Step, axis: int) -> tuple[int, int, int] | None:
+    """Stride, padding before and span of a sliding window, or None."""
+    if step.convolution is not None:
+        geometry = conv_geometry(step.args)
+        kernel = network.sites[step.convolution].weight.shape[2:]
+        top, _, left, _ = geometry.pads((int(kernel[0]), int(kernel[1])))
+        return (
+            geometry.stride[axis],
+            (top, left)[axis],
+            geometry.dilation[axis] * (int(kernel[axis]) - 1),
+        )
+    if step.op not in ("max_pool2d", "avg_pool2d"):
+        return None
+    kernel_size = pair(step.args[1], 1)[axis]
+    stride = pair(step.args[2] if len(step.args) > 2 else None, 0)[axis] or kernel_size
+    padding = pair(step.args[3] if len(step.args) > 3 else None, 0)[axis]
+    dilation = 1
+    if step.op == "max_pool2d":
+        dilation = pair(step.args[4] if len(step.args) > 4 else None, 1)[axis]
+    return stride, padding, dilation * (kernel_size - 1)

@@ -1,0 +1,148 @@
+"""Scores of a block of units over a set of images, on the layer's kernel axis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.engine.conv_gradients import site_passes
+from circuit_atlas.jobs.engine.forward import Forward
+from circuit_atlas.jobs.engine.targets import Response
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, magnitude, random, site_scores
+
+
+@dataclass(frozen=True)
+class BlockScores:
+    """Scores of one criterion for a block of units.
+
+    Attributes:
+        mean: (units, kernels) float32 over all images, NaN where a kernel cannot reach the unit.
+        kept: for each unit, (kept images, kernels) float32 in the order asked for; empty for
+            `contribution`.
+    """
+
+    mean: NDArray[np.float32]
+    kept: tuple[NDArray[np.float32], ...]
+
+
+def per_image_scores(
+    layer: Layer,
+    numbers: Sequence[int],
+    batches: Iterable[Tensor],
+    *,
+    criteria: Sequence[str],
+    response: Response,
+    block: int,
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Scores image by image, the forward pass shared by all the units.
+
+    Args:
+        layer: the layer.
+        numbers: the units.
+        batches: images (batch, 3, height, width) in order.
+        criteria: names in `saliency.PER_IMAGE`, and `contribution`.
+        response: what is explained.
+        block: units that walk back together.
+
+    Yields:
+        The image's place in the order, and for each criterion (units, kernels); a kernel that does
+        not reach a unit has 0 here.
+    """
+    blocks = [tuple(numbers[a : a + block]) for a in range(0, len(numbers), block)]
+    prepared = [(layer.targets(some), layer.own_rows(some)) for some in blocks]
+    kernels = layer.upstream.index.size
+    place = 0
+    with torch.no_grad():
+        for batch in batches:
+            for forward in Forward.of_batch(layer.network, batch):
+                parts: dict[str, list[Tensor]] = {name: [] for name in criteria}
+                for targets, own_rows in prepared:
+                    out = {name: batch.new_zeros((len(targets), kernels)) for name in criteria}
+                    for scored in site_passes(forward, targets, response, one_row=own_rows):
+                        for name, values in site_scores(scored.calls, criteria).items():
+                            layer.place(out[name], scored, values)
+                    for name in criteria:
+                        parts[name].append(out[name])
+                yield place, {name: torch.cat(some) for name, some in parts.items()}
+                place += 1
+
+
+def score_images(
+    layer: Layer,
+    numbers: Sequence[int],
+    batches: Iterable[Tensor],
+    *,
+    keep: Mapping[int, Sequence[int]],
+    criteria: Sequence[str],
+    response: Response,
+    block: int,
+) -> dict[str, BlockScores]:
+    """Mean scores over all images, and single images' scores where they are asked for; of
+    `contribution` the mean alone.
+
+    Args:
+        layer, numbers, batches, criteria, response, block: as in `per_image_scores`.
+        keep: for each unit, places of the images whose own scores are returned.
+    """
+    like, shape = layer.network.sites[-1].weight, (len(numbers), layer.upstream.index.size)
+    # On the device, so that nothing waits for it before the end; MPS has no float64.
+    exact = torch.float32 if like.device.type == "mps" else torch.float64
+    total = {name: like.new_zeros(shape, dtype=exact) for name in criteria}
+    single = [name for name in criteria if name != CONTRIBUTION]
+    kept = {name: [like.new_empty((len(keep[n]), shape[1])) for n in numbers] for name in single}
+    count = 0
+    for place, scores in per_image_scores(
+        layer, numbers, batches, criteria=criteria, response=response, block=block
+    ):
+        count += 1
+        for name, values in scores.items():
+            total[name] += values
+            for row, number in enumerate(numbers if name in kept else ()):
+                if place in keep[number]:
+                    kept[name][row][list(keep[number]).index(place)] = values[row]
+    results = {}
+    for name in criteria:
+        mean = _on_axis(layer, numbers, total[name] / max(count, 1))
+        own = (
+            _on_axis(layer, [number] * len(rows), rows)
+            for number, rows in zip(numbers, kept.get(name, ()), strict=name in kept)
+        )
+        results[name] = BlockScores(mean, tuple(own))
+    return results
+
+
+def _on_axis(layer: Layer, numbers: Sequence[int], scores: Tensor) -> NDArray[np.float32]:
+    """Scores (units, kernels) off the device, NaN where a kernel cannot reach its unit."""
+    found: NDArray[np.float32] = scores.float().cpu().numpy()
+    for row, number in zip(found, numbers, strict=True):
+        row[~layer.reachable(number)] = np.nan
+    return found
+
+
+def magnitude_scores(layer: Layer, number: int) -> NDArray[np.float32]:
+    """`magnitude` of every kernel on the unit's axis, NaN where it cannot reach the unit."""
+    own_rows = layer.own_rows([number])
+    scores = np.full(layer.upstream.index.size, np.nan, dtype=np.float32)
+    for ordinal, (piece, convolution, site) in zip(
+        layer.upstream.ordinals, layer.pieces(), strict=True
+    ):
+        values = magnitude(site.weight)
+        if convolution.one_row:
+            values = values[own_rows[ordinal]]
+        scores[piece] = values.reshape(-1).cpu().numpy()
+    scores[~layer.reachable(number)] = np.nan
+    return scores
+
+
+def random_scores(layer: Layer, number: int, *, seed: int) -> NDArray[np.float32]:
+    """`random` on the unit's axis, NaN where a kernel cannot reach the unit."""
+    name = [int(byte) for byte in layer.index.layer.encode()]
+    scores = random(layer.upstream.index.size, seed=seed, unit=[*name, number])
+    scores[~layer.reachable(number)] = np.nan
+    return scores

@@ -1,0 +1,155 @@
+"""What to build: a TOML file, read once into frozen objects, every value checked.
+
+Unknown keys are refused with the nearest valid one. The science of a build (`BuildSpec.science`)
+is what decides an atlas' numbers; which layers and units are built, which pictures are made of
+them, where files lie and how the work is spread may change from run to run of the same atlas.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+
+from circuit_atlas.jobs.spec.messages import describe
+from circuit_atlas.jobs.spec.sections import (
+    DEMO,
+    FRACTIONS,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Ablation,
+    CircuitsSpec,
+    Criterion,
+    ImagesSpec,
+    LayerSpec,
+    Listed,
+    ModelSpec,
+    PreprocessingSpec,
+    RunSpec,
+    Section,
+)
+from circuit_atlas.jobs.spec.toml import to_toml
+from circuit_atlas.jobs.spec.visualization import FeaturesSpec
+from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.wording import one_line
+
+__all__ = [
+    "DEMO",
+    "FRACTIONS",
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Ablation",
+    "BuildSpec",
+    "CircuitsSpec",
+    "Criterion",
+    "FeaturesSpec",
+    "ImagesSpec",
+    "LayerSpec",
+    "ModelSpec",
+    "PreprocessingSpec",
+    "RunSpec",
+]
+
+
+class BuildSpec(Section):
+    """The whole of a build, as read from TOML."""
+
+    model: ModelSpec
+    preprocessing: PreprocessingSpec | None = None
+    images: ImagesSpec
+    layers: Annotated[tuple[LayerSpec, ...], Listed, Field(min_length=1)]
+    circuits: CircuitsSpec = Field(default_factory=CircuitsSpec)
+    features: FeaturesSpec = Field(default_factory=FeaturesSpec)
+    run: RunSpec = Field(default_factory=RunSpec)
+
+    @field_validator("layers")
+    @classmethod
+    def _distinct(cls, value: tuple[LayerSpec, ...]) -> tuple[LayerSpec, ...]:
+        names = [layer.name for layer in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"name {name!r} twice: give each layer one [[layers]] table")
+        return value
+
+    @classmethod
+    def load(cls, path: str | Path) -> BuildSpec:
+        """Read a TOML file; relative paths in it start at the file's folder.
+
+        Raises SpecError, in one line, for a file that can't be read or isn't a valid spec.
+        """
+        file = Path(path)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise SpecError(f"no spec at {str(file)!r}: give the path of a TOML file") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpecError(f"the spec {str(file)!r} cannot be read: {one_line(error)}") from error
+        try:
+            return cls.from_toml(text, folder=file.resolve().parent)
+        except SpecError as error:
+            raise SpecError(f"{file.name}: {error}") from error.__cause__
+
+    @classmethod
+    def from_toml(cls, text: str, *, folder: str | Path | None = None) -> BuildSpec:
+        """Read a spec's text; relative paths in it start at `folder` where one is given."""
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise SpecError(f"not valid TOML: {one_line(error)}") from error
+        return cls.from_values(values, folder=folder)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any], *, folder: str | Path | None = None) -> BuildSpec:
+        """Check a spec given as nested dictionaries, as TOML reads it."""
+        try:
+            spec = cls.model_validate(values)
+        except ValidationError as error:
+            raise SpecError(describe(error, cls)) from error
+        return spec if folder is None else spec._placed(Path(folder))
+
+    def resolved(self, preprocessing: PreprocessingSpec) -> BuildSpec:
+        """The same spec with the preprocessing written out that the model's weights brought."""
+        return self.model_copy(update={"preprocessing": preprocessing})
+
+    def science(self) -> dict[str, Any]:
+        """All that decides the atlas' numbers, JSON-able and canonical.
+
+        The files' places are left out: the weights and the pictures have fingerprints of their own.
+        """
+        values = self.model_dump(mode="json")
+        return {
+            "model": {"reference": values["model"]["reference"]},
+            "preprocessing": values["preprocessing"],
+            "images": {"held_out": values["images"]["held_out"], "limit": self.images.limit},
+            "circuits": values["circuits"],
+        }
+
+    def canonical(self) -> str:
+        """`science` as the one JSON text that `sha256` is taken of."""
+        return json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
+
+    def sha256(self) -> str:
+        """Fingerprint of `science`, in hexadecimal."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def to_toml(self) -> str:
+        """The spec as TOML; `from_toml` gives the same spec back."""
+        return to_toml(self.model_dump(mode="json", exclude_none=True))
+
+    def _placed(self, folder: Path) -> BuildSpec:
+        """Relative paths made absolute; names that aren't paths stay as they are."""
+
+        def place(path: str) -> str:
+            return path if "://" in path else str(folder / Path(path).expanduser())
+
+        model, images, run = self.model, self.images, self.run
+        if model.weights is not None:
+            model = model.model_copy(update={"weights": place(model.weights)})
+        if not images.source.startswith(DEMO):
+            images = images.model_copy(update={"source": place(images.source)})
+        run = run.model_copy(update={"store": place(run.store)})
+        return self.model_copy(update={"model": model, "images": images, "run": run})

@@ -1,0 +1,35 @@
+"""A layer's directions, fixed by its first build: they decide the kernel axis of all its units."""
+
+from __future__ import annotations
+
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, LayerSpec
+from circuit_atlas.storage_schema.errors import NotAnAtlasError
+from circuit_atlas.storage_schema.reader import Reader
+
+
+def with_stored_directions(spec: BuildSpec) -> BuildSpec:
+    """The spec where a layer that names no directions has those that its atlas has of it.
+
+    StoreError where there is an atlas that cannot be read.
+    """
+    try:
+        reader = Reader(spec.run.store)
+    except NotAnAtlasError:
+        return spec
+    if reader.header.model != spec.model.reference:
+        return spec  # another model's directions say nothing; the build will be refused
+    stored = reader.layers()
+    layers = tuple(
+        _completed(layer, reader) if layer.name in stored and not layer.directions else layer
+        for layer in spec.layers
+    )
+    return spec.model_copy(update={"layers": layers})
+
+
+def _completed(layer: LayerSpec, reader: Reader) -> LayerSpec:
+    directions = {
+        unit.name: unit.direction
+        for unit in reader.layer(layer.name).units
+        if unit.direction is not None
+    }
+    return layer.model_copy(update={"directions": directions})

@@ -1,0 +1,1 @@
+"""One task, from the spec to the records of its units."""

@@ -1,0 +1,202 @@
+"""How many units and images go together, within a budget of memory.
+
+The budget is for what grows with them: values, cotangents, scores, masks. The program itself, the
+weights and the decoded pictures come on top.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import psutil
+import torch
+
+from circuit_atlas.jobs.circuits.first_convolution import stem_size
+from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.header import AtlasHeader
+
+_FLOAT, _DOUBLE, _PLACE = 4, 8, 8
+# Of what is free: other programs grow too.
+_SHARE = 0.5
+# What the allocator and the libraries' own buffers take on top: as measured, at most .48.
+_OVERHEAD = 1.5
+_RAN_OUT = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    # All that oneDNN says where it has no room for its code or its buffers.
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Portion:
+    """So many units of a task, and so many images of the set, go through memory together."""
+
+    units: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a layer's work takes, in bytes.
+
+    Attributes:
+        fixed: whatever goes together.
+        image: on top of that for each image of a batch.
+        unit: and for each unit.
+    """
+
+    fixed: int
+    image: int
+    unit: int
+
+    @property
+    def smallest(self) -> int:
+        """Bytes for one unit and one image at a time."""
+        return self.fixed + self.image + self.unit
+
+    def portion(self, budget_bytes: int, *, batch_size: int) -> Portion | None:
+        """As many as fit, images first up to half of the budget; None where not one does."""
+        if budget_bytes < self.smallest:
+            return None
+        images = (budget_bytes // 2 - self.fixed) // max(1, self.image)
+        images = max(1, min(batch_size, images))
+        units = (budget_bytes - self.fixed - images * self.image) // max(1, self.unit)
+        return Portion(max(1, units), images)
+
+
+def needs(layer: Layer, header: AtlasHeader, *, images: int) -> Needs:
+    """What a layer's work takes.
+
+    Args:
+        layer: the layer.
+        header: criteria, fractions and the rest of what is computed.
+        images: usable images, of both splits.
+    """
+    network, kernels = layer.network, layer.upstream.index.size
+    kept, running = _values(network)
+    stem = stem_size(network)
+    force = "force" in header.criteria
+    per_image = max(kept, running + stem * _FLOAT)
+    if force:
+        masked = kept + stem * (_FLOAT + _PLACE) + _cotangents(network)
+        per_image = max(per_image, masked)
+    return Needs(
+        fixed=int(_OVERHEAD * (_columns(network) + 2 * _weights(network))),
+        image=int(_OVERHEAD * per_image),
+        unit=int(_OVERHEAD * _unit(layer, header, images, kernels)),
+    )
+
+
+def require(layer: Layer, header: AtlasHeader, *, images: int, budget_bytes: int) -> None:
+    """SpecError where a budget does not hold one unit and one image."""
+    smallest = needs(layer, header, images=images).smallest
+    if budget_bytes < smallest:
+        raise SpecError(
+            f"run.memory_bytes = {budget_bytes} is too small for layer {layer.index.layer!r}: one "
+            f"unit and one image take {smallest}; give at least that, or fewer criteria, "
+            "fractions or top_images"
+        )
+
+
+def free_bytes(device: torch.device) -> int:
+    """What the device has free, or this machine, or the control group that holds this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    for limit, used in _CGROUPS:
+        try:
+            room = int(Path(limit).read_text()) - int(Path(used).read_text())
+        except (OSError, ValueError):
+            continue
+        free = min(free, max(0, room))
+    return free
+
+
+def default_budget(device: torch.device, *, workers: int, threads: int) -> int:
+    """A worker's share of what is free, in bytes; `workers` of `threads` each, as many of them on
+    this machine as it has room for."""
+    beside = 1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // threads)
+    return int(_SHARE * free_bytes(device) / max(1, min(workers, beside)))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, in any of the ways that libraries do."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    told = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in told for words in _RAN_OUT)
+
+
+def _values(network: Network) -> tuple[int, int]:
+    """Bytes of all steps' results of one image, and of those alive at one time where each goes
+    once it has been read."""
+    sizes = {step.name: prod(step.shape) * _FLOAT for step in network.steps}
+    sizes[network.image] = prod(network.image_shape) * _FLOAT
+    left = Counter(network.reads)
+    alive = peak = sizes[network.image]
+    for step in network.steps:
+        alive += sizes[step.name]
+        peak = max(peak, alive)
+        for name in step.inputs:
+            left[name] -= 1
+            if not left[name]:
+                alive -= sizes[name]
+    return sum(sizes.values()), peak
+
+
+def _cotangents(network: Network) -> int:
+    """Bytes of the cotangents that one unit leaves at the convolutions."""
+    return sum(prod(s.shape) * _FLOAT for s in network.steps if s.convolution is not None)
+
+
+def _columns(network: Network) -> int:
+    """Bytes of what the weights meet in one image, with the activation maps of one convolution."""
+    total = largest = 0
+    for step in network.steps:
+        if step.convolution is not None:
+            weight = network.sites[step.convolution].weight
+            _, inputs, height, width = weight.shape
+            groups = network.sites[step.convolution].groups
+            positions = prod(step.shape[1:])
+            total += groups * inputs * height * width * positions * _FLOAT
+            largest = max(largest, inputs * positions * _FLOAT)
+    return total + largest
+
+
+def _weights(network: Network) -> int:
+    return sum(site.weight.numel() * _FLOAT for site in network.sites)
+
+
+def _unit(layer: Layer, header: AtlasHeader, images: int, kernels: int) -> int:
+    rungs, top = len(header.fractions), header.top_images
+    scored = len(header.image_criteria)
+    position = layer.index.height * layer.index.width * _FLOAT
+    # The signed contribution is scored as a criterion without scores of single images.
+    kept = kernels * _FLOAT * (1 + scored * (1 + top)) + images * position
+    scoring = _cotangents(layer.network) + (1 + scored) * kernels * (2 * _FLOAT + _DOUBLE)
+    groups = scored * min(MOST_GROUPS, top)
+    runs = len(header.criteria) * rungs * images + (scored + groups) * rungs * top
+    running = kernels * (len(header.criteria) * (rungs + _FLOAT) + (scored * top + groups) * rungs)
+    running += len(header.ablations) * runs * position
+    force = 0
+    if "force" in header.criteria:
+        kept += rungs * kernels * _FLOAT
+        force = rungs * kernels * (_DOUBLE + _FLOAT + 1)
+    return kept + max(scoring, running, force)

@@ -1,0 +1,30 @@
+"""What is stored of a layer's network: wiring, weights, and crops of its channels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.network.wiring import wiring
+from circuit_atlas.jobs.tasks.crops import channel_crops
+from circuit_atlas.storage_schema.network import NetworkRecord
+
+
+def network_record(layer: Layer, images: Sequence[int], batches: Iterable[Tensor]) -> NetworkRecord:
+    """The layer's network, in one forward pass over the scoring images.
+
+    Args:
+        layer: the layer.
+        images: ids of the scoring images.
+        batches: them, in the same order.
+    """
+    return NetworkRecord(
+        wiring=wiring(layer.network, layer.upstream),
+        weights=tuple(
+            site.weight.detach().cpu().numpy().astype(np.float32) for _, _, site in layer.pieces()
+        ),
+        channels=channel_crops(layer, images, batches),
+    )

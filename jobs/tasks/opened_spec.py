@@ -1,0 +1,90 @@
+"""A spec's model and images, opened: what the planner and every worker start from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.images.image_set import ImageSet, load_images
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.load import load_model
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.storage_schema.errors import SpecError
+
+
+class Source:
+    """The model, traced once, and the images of a build.
+
+    Attributes:
+        spec: the spec with its preprocessing written out.
+        weights_sha256: fingerprint of the weights.
+        images: the image set.
+        preprocessing: from a picture to the network's input.
+    """
+
+    def __init__(self, spec: BuildSpec) -> None:
+        """Loads the model and lists the images; InputError where either cannot be used."""
+        loaded = load_model(spec.model)
+        preprocessing = spec.preprocessing or loaded.preprocessing
+        if preprocessing is None:
+            raise SpecError(
+                f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
+                "give resize = [height, width], mean and std"
+            )
+        self.spec = spec.resolved(preprocessing)
+        self.weights_sha256 = loaded.sha256
+        self.images: ImageSet = load_images(self.spec, preprocessing)
+        self._module = loaded.module.requires_grad_(False).to(self.device)
+        self.preprocessing: PreprocessingSpec = preprocessing
+        self._graphs: dict[tuple[int, int], ModelGraph] = {}
+        self._layers: dict[tuple[str, tuple[int, int]], Layer] = {}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """The device of the spec; `auto` is the first GPU where there is one."""
+        if self.spec.run.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(self.spec.run.device)
+        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not found.get(device.type, True):
+            raise SpecError(
+                f"run.device: {self.spec.run.device!r} was asked for, but torch finds no such GPU; "
+                'use device = "auto" or "cpu"'
+            )
+        return device
+
+    @cached_property
+    def graph(self) -> ModelGraph:
+        """The traced model."""
+        return ModelGraph(self._module, (3, *self.preprocessing.size))
+
+    def layer(self, name: str, size: tuple[int, int] | None = None) -> Layer:
+        """A layer of the spec, or any other without directions.
+
+        Args:
+            name: the layer's module path.
+            size: height and width of the images that go in, where they are not the spec's. The
+                model is traced anew for them; ModelError where it does not take them.
+        """
+        size = size or self.images.size
+        if (name, size) not in self._layers:
+            if size not in self._graphs:
+                same = size == self.images.size
+                self._graphs[size] = self.graph if same else ModelGraph(self._module, (3, *size))
+            directions = next((s.directions for s in self.spec.layers if s.name == name), {})
+            opened = open_layer(self._graphs[size], name, tuple(directions.items()))
+            self._layers[name, size] = opened
+        return self._layers[name, size]
+
+    def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
+        """The images of those ids in order, (size, 3, height, width) at a time."""
+        for start in range(0, len(images), size):
+            batch = self.images.batch(images[start : start + size])
+            if self.device.type == "cuda":
+                # Page-locked, a batch is copied while the device computes on the one before.
+                batch = batch.pin_memory()
+            yield batch.to(self.device, non_blocking=True)

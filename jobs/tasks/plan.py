@@ -1,0 +1,220 @@
+"""What is to be done: a spec and what is already committed -> ordered tasks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
+from circuit_atlas.jobs.engine.backward import generic_operations
+from circuit_atlas.jobs.engine.targets import check_position, response_text
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.scores.criteria import PER_IMAGE
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.memory import require
+from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.keys import UnitKey, Whose
+from circuit_atlas.storage_schema.network import TOP_CROPS
+from circuit_atlas.storage_schema.template import Plan
+from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.wording import listed
+
+# So many units share a forward pass as a rule: more would make progress coarse and a lost task
+# dear, fewer would repeat the forward pass.
+_UNITS_PER_TASK = 16
+_TASKS_PER_WORKER = 2
+# A unit's tables take about 100 bytes a row; a commit record and file headers some kilobytes.
+_ROW_BYTES = 100
+_UNIT_BYTES = 16_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """Units of one layer that a worker computes together, or `of` channels of a convolution, whose
+    feature images it makes."""
+
+    layer: str
+    units: tuple[UnitKey, ...]
+    of: Whose = "unit"
+
+
+@dataclass(frozen=True)
+class Build:
+    """A resolved spec: all that the store is laid out from, and remarks for people."""
+
+    header: AtlasHeader
+    layers: tuple[LayerIndex, ...]
+    plan: Plan
+    images: pa.Table
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LayerEstimate:
+    """Work on one layer: its units, kernels of its axis, tasks, and bytes before compression."""
+
+    layer: str
+    units: int
+    kernels: int
+    tasks: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Work that a build still has to do, and remarks of `Build`."""
+
+    layers: tuple[LayerEstimate, ...]
+    images: int
+    left_out: int
+    size_bytes: int
+    remarks: tuple[str, ...]
+
+
+def resolve(spec: BuildSpec) -> Build:
+    """Loads the model and the images, traces each layer, and fixes the numbers of every unit.
+
+    Raises:
+        InputError: the spec, the model, a layer, a unit or the images cannot be used.
+    """
+    return resolve_source(Source(spec))
+
+
+def resolve_source(source: Source) -> Build:
+    """As `resolve`, for a source that is open already."""
+    spec = source.spec
+    layers = []
+    planned = []
+    for wanted in spec.layers:
+        layer = source.layer(wanted.name)
+        if not isinstance(spec.circuits.response, str):
+            check_position(spec.circuits.response, (layer.index.height, layer.index.width))
+        layers.append(layer.index)
+        planned.append((wanted.name, wanted.resolve(layer.index.channels)))
+    circuits = spec.circuits
+    height, width = source.images.size
+    header = AtlasHeader(
+        schema=SCHEMA_VERSION,
+        model=spec.model.reference,
+        weights_sha256=source.weights_sha256,
+        images_sha256=source.images.sha256,
+        spec_sha256=spec.sha256(),
+        spec=spec.canonical(),
+        criteria=circuits.criteria,
+        image_criteria=tuple(name for name in circuits.criteria if name in PER_IMAGE),
+        fractions=circuits.fractions,
+        ablations=circuits.ablation,
+        response=response_text(circuits.response),
+        top_images=min(circuits.top_images, len(source.images.scoring)),
+        seed=circuits.seed,
+        versions=_versions(),
+        input_height=height,
+        input_width=width,
+    )
+    if spec.run.memory_bytes:
+        images = len(source.images.scoring) + len(source.images.held_out)
+        for name, _ in planned:
+            opened = source.layer(name)
+            require(opened, header, images=images, budget_bytes=spec.run.memory_bytes)
+    remarks = [_remark(name, source.layer(name)) for name, _ in planned]
+    return Build(
+        header,
+        tuple(layers),
+        Plan(tuple(planned)),
+        source.images.table(),
+        tuple(remark for remark in remarks if remark),
+    )
+
+
+def _remark(name: str, layer: Layer) -> str:
+    """What is slow about a layer, or nothing."""
+    generic = generic_operations(layer.network)
+    if not generic:
+        return ""
+    return (
+        f"layer {name!r} is computed through {listed(generic)}, for which there is no fast "
+        "backward pass: torch's autograd takes its place, as right and slower"
+    )
+
+
+def make_tasks(
+    build: Build, spec: BuildSpec, done: Mapping[str, Collection[int]], *, workers: int
+) -> tuple[Task, ...]:
+    """The units that are not committed yet, in blocks, layer by layer.
+
+    Args:
+        build: the resolved build.
+        spec: gives `run.units_per_task`.
+        done: committed units by layer.
+        workers: how many will share the tasks.
+    """
+    tasks = []
+    for layer, numbers in build.plan.units:
+        missing = [n for n in numbers if n not in done.get(layer, ())]
+        size = spec.run.units_per_task or min(
+            _UNITS_PER_TASK, -(-len(missing) // (_TASKS_PER_WORKER * workers))
+        )
+        for start in range(0, len(missing), max(size, 1)):
+            block = missing[start : start + size]
+            tasks.append(Task(layer, tuple(UnitKey(build.header.model, layer, n) for n in block)))
+    return tuple(tasks)
+
+
+def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
+    """Units, kernels, tasks and bytes of the work that `tasks` hold, before any of it."""
+    layers = []
+    for index in build.layers:
+        own = [task for task in tasks if task.layer == index.layer]
+        units = sum(len(task.units) for task in own)
+        layers.append(
+            LayerEstimate(
+                layer=index.layer,
+                units=units,
+                kernels=index.index.size,
+                tasks=len(own),
+                size_bytes=units * _unit_bytes(build.header, index, build.images.num_rows)
+                + (_network_bytes(index) if units else 0),
+            )
+        )
+    splits = build.images["split"].to_pylist()
+    return Estimate(
+        layers=tuple(layers),
+        images=len(splits) - splits.count("left_out"),
+        left_out=splits.count("left_out"),
+        size_bytes=sum(layer.size_bytes for layer in layers),
+        remarks=build.remarks,
+    )
+
+
+def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int) -> int:
+    rungs = len(header.fractions)
+    per_kernel = sum(4 * header.runs(name) + 1 for name in header.criteria)
+    per_kernel += 2 * header.top_images * len(header.image_criteria) + 4
+    maps = 4 * header.top_images * index.height * index.width
+    protocols = len(header.criteria) * len(header.ablations) * rungs
+    rows = images + 2 * protocols
+    top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * rungs
+    # Of single images, and of the circuits of so many groups at most.
+    rows += (1 + min(MOST_GROUPS, header.top_images)) * top_rows
+    return per_kernel * index.index.size + maps + _ROW_BYTES * rows + _UNIT_BYTES
+
+
+def _network_bytes(index: LayerIndex) -> int:
+    """Weights and channel crops of a layer, stored once."""
+    weights = sum(
+        c.out_channels * c.in_channels * c.kernel_size[0] * c.kernel_size[1]
+        for c in index.index.convolutions
+    )
+    channels = sum(convolution.out_channels for convolution in index.index.convolutions)
+    return 4 * weights + _ROW_BYTES * TOP_CROPS * channels
+
+
+def _versions() -> tuple[tuple[str, str], ...]:
+    packages = ("circuit-atlas", "numpy", "pyarrow", "ray", "torch", "torchvision", "zarr")
+    found = [("python", platform.python_version())]
+    return (*found, *((name, importlib.metadata.version(name)) for name in packages))

@@ -1,0 +1,1 @@
+"""Feature visualization: images made by gradient ascent to drive a unit."""

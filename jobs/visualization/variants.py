@@ -1,0 +1,185 @@
+"""Which feature images a unit is to have, and the circuits that they are made through."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from circuit_atlas.jobs.circuits.masks import keep_best
+from circuit_atlas.jobs.spec.visualization import FeaturesSpec
+from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.header import AtlasHeader
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.ranking import kernels_kept
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.visualizations import FeatureCircuit, Sign, variant_name
+from circuit_atlas.storage_schema.wording import nearest
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """What one picture is made for.
+
+    Attributes:
+        key: the unit, or the channel of a convolution.
+        sign: whether its response is to be large or small.
+        circuit: what the picture runs through; None for the whole network.
+        mask: (kernels,) bool, the circuit's kernels.
+    """
+
+    key: UnitKey
+    sign: Sign
+    circuit: FeatureCircuit | None = None
+    mask: NDArray[np.bool_] | None = None
+
+    @property
+    def variant(self) -> str:
+        """The picture's name."""
+        if self.circuit is None:
+            return variant_name(self.sign)
+        one = self.circuit
+        return variant_name(self.sign, one.criterion, one.fraction, one.group)
+
+    @property
+    def factor(self) -> float:
+        """What the response is multiplied by to be made large: 1 or -1."""
+        return 1.0 if self.sign == "positive" else -1.0
+
+
+def criterion_of(spec: FeaturesSpec, header: AtlasHeader) -> str:
+    """The criterion whose circuits are used; SpecError where the atlas lacks it, or a fraction."""
+    criterion = spec.criterion or header.criteria[0]
+    if criterion not in header.criteria:
+        raise SpecError(
+            f"features.criterion: the atlas has no {criterion!r}: "
+            + nearest(criterion, header.criteria, what="criteria")
+        )
+    for fraction in (*spec.fractions, *([spec.node_fraction] if spec.nodes else [])):
+        if header.runs(criterion) > 1 and _rung(header, fraction) is None:
+            ladder = ", ".join(f"{stored:g}" for stored in header.fractions)
+            raise SpecError(
+                f"features: {criterion!r} ranks the kernels anew for each fraction, and has none "
+                f"of {fraction:g}: give some of {ladder}"
+            )
+    return criterion
+
+
+def variants_of_unit(header: AtlasHeader, spec: FeaturesSpec, *, groups: int) -> tuple[str, ...]:
+    """Names of the pictures of a unit with so many sub-feature groups that have circuits of their
+    own, without a look at the circuits."""
+    criterion = criterion_of(spec, header)
+    return tuple(
+        variant_name(sign) if fraction is None else variant_name(sign, criterion, fraction, group)
+        for sign, fraction, group in _outline(spec, groups)
+    )
+
+
+def aims_of_unit(
+    reader: Reader, commit: Commit, spec: FeaturesSpec, *, groups: Sequence[tuple[int, ...]]
+) -> tuple[Aim, ...]:
+    """The pictures of a unit that is done, in the order of `variants_of_unit`.
+
+    Args:
+        reader: of the atlas.
+        commit: the unit's.
+        spec: which pictures.
+        groups: ids of the images of each sub-feature group, see `groups_of`.
+    """
+    criterion, ablation = criterion_of(spec, reader.header), reader.header.ablations[0]
+    circuits: dict[tuple[float, int | None], tuple[FeatureCircuit, NDArray[np.bool_]]] = {}
+    aims = []
+    for sign, fraction, group in _outline(spec, len(groups)):
+        if fraction is None:
+            aims.append(Aim(commit.key, sign))
+            continue
+        if (fraction, group) not in circuits:
+            images = None if group is None else groups[group]
+            mask = circuit_mask(reader, commit, criterion, fraction, images=images)
+            kernels = int(mask.sum())
+            one = FeatureCircuit(criterion, ablation, fraction, kernels, group, images)
+            circuits[fraction, group] = one, mask
+        aims.append(Aim(commit.key, sign, *circuits[fraction, group]))
+    return tuple(aims)
+
+
+def _outline(spec: FeaturesSpec, groups: int) -> Iterator[tuple[Sign, float | None, int | None]]:
+    """Sign, kept fraction and group of each picture of a unit; no fraction for the network."""
+    signs: tuple[Sign, ...] = ("positive", "negative") if spec.negative else ("positive",)
+    for fraction in (None, *spec.fractions):
+        yield from ((sign, fraction, None) for sign in signs)
+        if fraction is not None:
+            yield from (("positive", fraction, group) for group in range(groups))
+
+
+def groups_of(reader: Reader, commit: Commit, spec: FeaturesSpec) -> tuple[tuple[int, ...], ...]:
+    """Image ids of each sub-feature group, from 0 on; empty where there is one group alone, whose
+    circuit is that of the unit, or where the criterion or an old atlas has none."""
+    criterion = criterion_of(spec, reader.header)
+    if not spec.groups or reader.header.schema < NETWORK_SINCE:
+        return ()
+    table = reader.groups(commit)
+    own = table.filter(pc.equal(table["criterion"], criterion))
+    groups: dict[int, list[int]] = {}
+    for image, group in zip(own["image"].to_pylist(), own["group"].to_pylist(), strict=True):
+        groups.setdefault(group, []).append(image)
+    if len(groups) < 2:
+        return ()
+    return tuple(tuple(sorted(images)) for _, images in sorted(groups.items()))
+
+
+def circuit_mask(
+    reader: Reader,
+    commit: Commit,
+    criterion: str,
+    fraction: float,
+    *,
+    images: Sequence[int] | None = None,
+) -> NDArray[np.bool_]:
+    """The circuit of a kept fraction: stored, or the best of the stored score, or of the mean
+    score of some of the unit's top images. Shape: (kernels,)."""
+    count = kernels_kept(fraction, commit.kernels)
+    if images is not None:
+        responses = reader.responses(commit)
+        ranks = dict(
+            zip(responses["image"].to_pylist(), responses["rank"].to_pylist(), strict=True)
+        )
+        rows = reader.image_scores(commit, criterion)[sorted(ranks[image] for image in images)]
+        return keep_best(rows.astype(np.float64).mean(axis=0), count)
+    rung = _rung(reader.header, fraction)
+    if rung is not None:
+        return reader.mask(commit, criterion, rung)
+    return keep_best(reader.scores(commit, criterion)[0], count)
+
+
+def nodes_of(
+    reader: Reader, commits: Sequence[Commit], spec: FeaturesSpec
+) -> dict[str, tuple[int, ...]]:
+    """Channels that lie in the circuits of `node_fraction` of some units of one layer: of each
+    convolution, those output channels that a kernel with a score above zero leads into."""
+    criterion = criterion_of(spec, reader.header)
+    found: dict[str, set[int]] = {}
+    for commit in commits:
+        layer = reader.layer(commit.layer)
+        mask = circuit_mask(reader, commit, criterion, spec.node_fraction)
+        scores = reader.scores(commit, criterion)
+        rung = _rung(reader.header, spec.node_fraction) if len(scores) > 1 else 0
+        positions = np.flatnonzero(mask & (scores[rung or 0] > 0))
+        ordinals, out, _ = layer.index.locate(positions, layer.unit(commit.unit).rows)
+        for ordinal, channel in set(zip(ordinals.tolist(), out.tolist(), strict=True)):
+            found.setdefault(layer.index.convolutions[ordinal].name, set()).add(channel)
+    return {name: tuple(sorted(channels)) for name, channels in sorted(found.items())}
+
+
+def _rung(header: AtlasHeader, fraction: float) -> int | None:
+    """The place of a fraction in the stored ladder, or None."""
+    for rung, stored in enumerate(header.fractions):
+        if math.isclose(stored, fraction, rel_tol=1e-9):
+            return rung
+    return None

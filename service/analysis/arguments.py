@@ -1,0 +1,80 @@
+"""Which of an atlas' criteria, ablations and splits a question means."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
+
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.wording import nearest
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.client.atlas import Atlas
+
+
+def criterion(atlas: Atlas, given: str | None) -> str:
+    """The criterion of that name, or the atlas' first; QueryError, with the nearest names."""
+    return _of(atlas, given, atlas.header.criteria, "criterion", "criteria")
+
+
+def image_criterion(atlas: Atlas, given: str | None) -> str:
+    """The same among the criteria with scores of single images."""
+    known = atlas.header.image_criteria
+    if not known:
+        raise QueryError(
+            f"{atlas.place} has no scores of single images: add 'actgrad' to the spec's criteria "
+            "and build into another store"
+        )
+    return _of(atlas, given, known, "criterion with scores of single images", "criteria")
+
+
+def ablation(atlas: Atlas, given: str | None) -> str:
+    """The ablation of that name, or the atlas' first; QueryError, with the nearest names."""
+    return _of(atlas, given, atlas.header.ablations, "ablation", "ablations")
+
+
+def split(atlas: Atlas, given: str | None) -> str:
+    """The split of that name, or the held-out images where there are any, else the scoring ones;
+    QueryError, with those there are."""
+    found = set(atlas.reader.images(columns=["split"])["split"].to_pylist())
+    known = [name for name in ("held_out", "scoring") if name in found] or ["scoring"]
+    return _of(atlas, given, known, "split", "splits")
+
+
+def whole(value: object, *, what: str) -> int:
+    """A whole number; QueryError where it is none."""
+    try:
+        return operator.index(cast("SupportsIndex", value))
+    except TypeError:
+        raise QueryError(f"{what}={value!r} is no whole number") from None
+
+
+def at_least(value: object, smallest: int, *, what: str) -> int:
+    """A whole number from `smallest` up; QueryError where it is none."""
+    number = whole(value, what=what)
+    if number < smallest:
+        raise QueryError(f"{what}={number} is too small: give {smallest} or more")
+    return number
+
+
+def module(name: str, *, package: str, what: str) -> Any:
+    """A module of the extra `analysis`; QueryError where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise QueryError(
+            f"{what} needs the package {package!r}, which is not installed: "
+            "python -m pip install 'circuit-atlas[analysis]'"
+        ) from None
+
+
+def _of(atlas: Atlas, given: str | None, known: Sequence[str], what: str, several: str) -> str:
+    if given is None:
+        return known[0]
+    if given not in known:
+        raise QueryError(
+            f"{atlas.place} has no {what} {given!r}: {nearest(given, known, what=several)}"
+        )
+    return given

@@ -1,0 +1,135 @@
+"""Search by words: layers, units, directions, labels and pictures whose names fit."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from circuit_atlas.service.analysis import arguments
+from circuit_atlas.storage_schema.errors import QueryError
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.client.atlas import Atlas
+
+_KINDS = ("layer", "direction", "unit", "label", "picture")
+_LONGEST = 256
+
+
+@dataclass(frozen=True)
+class _Match:
+    """`fit` is 0 for the same text, 1 for its start, 2 for a word's start, 3 for a part."""
+
+    fit: int
+    kind: str
+    text: str
+    layer: str | None = None
+    unit: int | None = None
+    image: int | None = None
+    count: int | None = None
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        return (
+            self.fit,
+            _KINDS.index(self.kind),
+            self.layer or "",
+            -1 if self.unit is None else self.unit,
+            self.text,
+        )
+
+
+def search(atlas: Atlas, text: str, *, limit: int) -> pa.Table:
+    """See `Atlas.search`."""
+    limit = arguments.at_least(limit, 1, what="limit")
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        raise QueryError(f"search for a text of at most {_LONGEST} characters")
+    wanted = " ".join(text.casefold().split())
+    found = sorted(_matches(atlas, wanted), key=lambda match: match.order) if wanted else []
+    rows = [
+        {
+            "kind": match.kind,
+            "text": match.text,
+            "layer": match.layer,
+            "unit": match.unit,
+            "image": match.image,
+            "count": match.count,
+        }
+        for match in found[:limit]
+    ]
+    return pa.Table.from_pylist(rows, _SCHEMA)
+
+
+def _matches(atlas: Atlas, wanted: str) -> Iterator[_Match]:
+    # `layer/unit` and `layer unit`: the last word is the unit's, what stands before it the layer's.
+    parts = re.split(r"[/\s]+", wanted)
+    of_layer, of_unit = "/".join(parts[:-1]), parts[-1]
+    for name in atlas.layers:
+        index = atlas.reader.layer(name)
+        fit = _fit(wanted, name)
+        if fit is not None:
+            yield _Match(fit, "layer", name, name, count=len(index.units))
+        within = _fit(of_layer, name) if of_layer else 0
+        for info in index.units:
+            text = f"{name}/{info.name}"
+            if info.direction is None:
+                # A number means that unit, not all those that have its digits.
+                fit = within if of_unit == info.name else None
+                kind = "unit"
+            else:
+                fit = _best(
+                    0 if wanted == text.casefold() else None,
+                    _fit(wanted, info.name),
+                    _both(within, _fit(of_unit, info.name)),
+                )
+                kind = "direction"
+            if fit is not None:
+                yield _Match(fit, kind, text, name, info.number)
+    images = atlas.reader.images(columns=["id", "name", "label"]).to_pylist()
+    labels = Counter(row["label"] for row in images if row["label"] is not None)
+    for label, count in labels.items():
+        fit = _fit(wanted, label)
+        if fit is not None:
+            yield _Match(fit, "label", label, count=count)
+    for row in images:
+        fit = _fit(wanted, row["name"])
+        if fit is not None:
+            yield _Match(fit, "picture", row["name"], image=row["id"])
+
+
+def _best(*fits: int | None) -> int | None:
+    """The best of several, as far as there are any."""
+    return min((fit for fit in fits if fit is not None), default=None)
+
+
+def _both(left: int | None, right: int | None) -> int | None:
+    """How well two fit together: as the worse of them."""
+    return None if left is None or right is None else max(left, right)
+
+
+def _fit(wanted: str, name: str) -> int | None:
+    """How well a name fits, the less the better; None where it does not hold the text."""
+    folded = name.casefold()
+    if wanted == folded:
+        return 0
+    at = folded.find(wanted) if wanted else -1
+    if at < 1:
+        return 1 if at == 0 else None
+    starts = re.search(rf"(?<![^\W_]){re.escape(wanted)}", folded)
+    return 2 if starts else 3
+
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("layer", pa.string()),
+        pa.field("unit", pa.int32()),
+        pa.field("image", pa.int32()),
+        pa.field("count", pa.int32()),
+    ]
+)

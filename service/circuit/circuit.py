@@ -1,0 +1,346 @@
+"""A circuit: a set of kernels of one model, with set algebra, counts and export."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from circuit_atlas.service.circuit.display import html_table
+from circuit_atlas.service.circuit.origin import Origin, merged
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from circuit_atlas.service.diagram.drawing import Diagram
+
+    Ids = NDArray[np.int64]
+
+_TITLE = 72
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Circuit:
+    """A set of convolution kernels, each named by convolution, output channel and input channel.
+
+    Circuits of one model combine with `|`, `&` and `-` whichever units and layers they are of. A
+    combined circuit keeps the scores and positions of its left side.
+
+    Attributes:
+        title: what it is a circuit of, in a few words.
+        model: the model's reference.
+        weights_sha256: fingerprint of the model's weights; circuits of other weights do not mix.
+        index: the convolutions that `ids` count over.
+        ids: the circuit's kernels, as `KernelIndex.full_ids` names them, ascending.
+        reachable: the same for all kernels that the circuit was chosen from.
+        scores: float32, one a kernel; NaN where the kernel came from the right of a union.
+        positions: on the unit's kernel axis, one a kernel; -1 where the score is NaN so.
+        origins: the units it was chosen for, and how; several where circuits were combined.
+    """
+
+    title: str
+    model: str
+    weights_sha256: str
+    index: KernelIndex
+    ids: Ids
+    reachable: Ids
+    scores: NDArray[np.float32]
+    positions: Ids
+    origins: tuple[Origin, ...] = ()
+
+    def __len__(self) -> int:
+        """Kernels in the circuit."""
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        title = self.title if len(self.title) <= _TITLE else self.title[: _TITLE - 3] + "..."
+        return f"<Circuit {title}: {len(self):,} of {len(self.reachable):,} kernels>"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.layers(), caption=repr(self)[1:-1])
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other is a circuit of the same kernels of the same weights."""
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        if self.weights_sha256 != other.weights_sha256 or len(self) != len(other):
+            return False
+        left, right = aligned(self, other)
+        return bool(np.array_equal(left.ids, right.ids))
+
+    def __hash__(self) -> int:
+        return hash((self.weights_sha256, len(self)))
+
+    def __contains__(self, kernel: Any) -> bool:
+        """Whether (convolution, output channel, input channel) is in the circuit."""
+        try:
+            name, out, channel = kernel
+            out, channel = operator.index(out), operator.index(channel)
+        except (TypeError, ValueError):
+            return False  # as of any container that holds nothing of the kind
+        for ordinal, convolution in enumerate(self.index.convolutions):
+            if convolution.name == name:
+                group = out // (convolution.out_channels // convolution.groups)
+                within = channel - group * convolution.in_channels
+                if 0 <= out < convolution.out_channels and 0 <= within < convolution.in_channels:
+                    start = self.index.full_offsets[ordinal]
+                    sought = start + out * convolution.in_channels + within
+                    place = np.searchsorted(self.ids, sought)
+                    return bool(place < len(self) and self.ids[place] == sought)
+        return False
+
+    def __or__(self, other: Circuit) -> Circuit:
+        return self.union(other)
+
+    def __and__(self, other: Circuit) -> Circuit:
+        return self.intersection(other)
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        return self.difference(other)
+
+    def union(self, other: Circuit) -> Circuit:
+        """Kernels of either. QueryError where the other is of another model."""
+        left, right = aligned(self, other)
+        more = np.setdiff1d(right.ids, left.ids, assume_unique=True)
+        ids = np.concatenate([left.ids, more])
+        order = np.argsort(ids, kind="stable")
+        none = np.full(len(more), np.nan, np.float32)
+        return left._combined(
+            right,
+            "|",
+            ids[order],
+            np.concatenate([left.scores, none])[order],
+            np.concatenate([left.positions, np.full(len(more), -1, np.int64)])[order],
+        )
+
+    def intersection(self, other: Circuit) -> Circuit:
+        """Kernels of both. QueryError where the other is of another model."""
+        left, right = aligned(self, other)
+        keep = np.isin(left.ids, right.ids, assume_unique=True)
+        return left._combined(right, "&", left.ids[keep], left.scores[keep], left.positions[keep])
+
+    def difference(self, other: Circuit) -> Circuit:
+        """Kernels of this one that the other lacks. QueryError where it is of another model."""
+        left, right = aligned(self, other)
+        keep = ~np.isin(left.ids, right.ids, assume_unique=True)
+        return left._combined(right, "-", left.ids[keep], left.scores[keep], left.positions[keep])
+
+    def contains(self, other: Circuit) -> bool:
+        """Whether every kernel of the other is in this one."""
+        left, right = aligned(self, other)
+        return bool(np.isin(right.ids, left.ids, assume_unique=True).all())
+
+    def iou(self, other: Circuit) -> float:
+        """Kernels of both over kernels of either, 0 to 1; NaN where both are empty."""
+        left, right = aligned(self, other)
+        both = len(np.intersect1d(left.ids, right.ids, assume_unique=True))
+        either = len(left) + len(right) - both
+        return both / either if either else float("nan")
+
+    def iou_by_layer(self, other: Circuit) -> pa.Table:
+        """The same for each convolution: convolution, intersection, union, iou (null where
+        neither circuit has a kernel there)."""
+        left, right = aligned(self, other)
+        both = left._counts(np.intersect1d(left.ids, right.ids, assume_unique=True))
+        either = left._counts(left.ids) + left._counts(right.ids) - both
+        return pa.table(
+            {
+                "convolution": [c.name for c in left.index.convolutions],
+                "intersection": pa.array(both, pa.int32()),
+                "union": pa.array(either, pa.int32()),
+                "iou": pa.array(
+                    [int(b) / int(e) if e else None for b, e in zip(both, either, strict=True)],
+                    pa.float64(),
+                ),
+            }
+        )
+
+    def kernels(self) -> pa.Table:
+        """One row a kernel, in the order of the kernel axis.
+
+        Columns: convolution; out_channel; in_channel, over all channels of the convolution's input;
+        score and position on the unit's kernel axis, null where a union took the kernel from its
+        right side.
+        """
+        ordinal, out, channel = self._located
+        unknown = self.positions < 0
+        return pa.table(
+            {
+                "convolution": pa.DictionaryArray.from_arrays(
+                    pa.array(ordinal, pa.int32()),
+                    pa.array([c.name for c in self.index.convolutions], pa.string()),
+                ),
+                "out_channel": pa.array(out, pa.int32()),
+                "in_channel": pa.array(channel, pa.int32()),
+                "score": pa.array(self.scores, pa.float32(), mask=unknown),
+                "position": pa.array(self.positions, pa.int32(), mask=unknown),
+            }
+        )
+
+    def layers(self) -> pa.Table:
+        """One row a convolution: convolution, depth, kernels in the circuit, and the total of
+        those that can reach the unit."""
+        return pa.table(
+            {
+                "convolution": [c.name for c in self.index.convolutions],
+                "depth": pa.array([c.depth for c in self.index.convolutions], pa.int32()),
+                "kernels": pa.array(self._counts(self.ids), pa.int32()),
+                "total": pa.array(self._counts(self.reachable), pa.int32()),
+            }
+        )
+
+    def diagram(
+        self,
+        *,
+        against: Circuit | None = None,
+        edges: int = 2000,
+        pictures: bool = True,
+        features: bool = True,
+    ) -> Diagram:
+        """The circuit as a drawing: channels in columns by depth, kernels as lines between them.
+
+        Only kernels on a path from the image to the unit are drawn. It shows by itself in a
+        notebook; `.save("x.svg")`, `.html` or `.png` writes a file.
+
+        Args:
+            against: another circuit of the same model, drawn over this one: what both share, and
+                what one alone has. Of another atlas it comes without feature images, and without
+                crops where the images are others.
+            edges: how many kernels to draw at most, the best by score first; 1 to 20,000.
+            pictures: with crops of the images where each channel is largest.
+            features: with feature images, of channels that have any.
+
+        Raises:
+            QueryError: the other is of another model; the atlas is an old one, without wiring; or
+                this circuit was not chosen by `Unit.circuit`.
+        """
+        from circuit_atlas.service.diagram.draw import diagram
+
+        return diagram(self, against=against, edges=edges, pictures=pictures, features=features)
+
+    def apply_to(self, model: nn.Module) -> nn.Module:
+        """A copy of a torch model that computes with this circuit alone.
+
+        In the copy, every kernel of every convolution of `index` that is not in the circuit is
+        zero; biases and all other modules stay. `model` is left as it is.
+
+        Raises:
+            QueryError: torch is not installed, the model lacks one of the convolutions or has it
+                in another shape, or one of them computes its weight.
+        """
+        from circuit_atlas.service.circuit.ablation import keep_only
+
+        return keep_only(model, self.index.convolutions, self._grids())
+
+    @cached_property
+    def _located(self) -> tuple[Ids, Ids, Ids]:
+        """Convolution ordinal, output channel and input channel of each kernel."""
+        return _whole(self.index).locate(self.ids, ())
+
+    def _grids(self) -> tuple[NDArray[np.bool_], ...]:
+        """What is kept of each convolution: (out channels, in channels of a group)."""
+        kept = np.zeros(self.index.full_offsets[-1], dtype=np.bool_)
+        kept[self.ids] = True
+        pieces = np.split(kept, self.index.full_offsets[1:-1])
+        return tuple(
+            piece.reshape(c.out_channels, c.in_channels)
+            for piece, c in zip(pieces, self.index.convolutions, strict=True)
+        )
+
+    def _counts(self, ids: Ids) -> Ids:
+        """How many of some kernels lie in each convolution."""
+        return np.diff(np.searchsorted(ids, self.index.full_offsets)).astype(np.int64)
+
+    def _combined(
+        self,
+        right: Circuit,
+        sign: str,
+        ids: Ids,
+        scores: NDArray[np.float32],
+        positions: Ids,
+    ) -> Circuit:
+        return Circuit(
+            f"({self.title} {sign} {right.title})",
+            self.model,
+            self.weights_sha256,
+            self.index,
+            ids,
+            _either(self.reachable, right.reachable),
+            scores,
+            positions,
+            merged(self.origins, right.origins),
+        )
+
+    def _on(self, index: KernelIndex) -> Circuit:
+        """The same circuit, counted over an index that holds all its convolutions."""
+        if index == self.index:
+            return self
+        start = {c.name: s for c, s in zip(index.convolutions, index.full_offsets, strict=False)}
+        own = np.asarray(self.index.full_offsets[:-1], np.int64)
+        shift = np.asarray([start[c.name] for c in self.index.convolutions], np.int64) - own
+
+        def moved(ids: Ids) -> Ids:
+            return ids + shift[np.searchsorted(own, ids, side="right") - 1]
+
+        ids = moved(self.ids)
+        order = np.argsort(ids)
+        return Circuit(
+            self.title,
+            self.model,
+            self.weights_sha256,
+            index,
+            ids[order],
+            np.sort(moved(self.reachable)),
+            self.scores[order],
+            self.positions[order],
+            self.origins,
+        )
+
+
+def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
+    """Both circuits counted over one index; QueryError where they are of different models."""
+    if not isinstance(right, Circuit):
+        raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
+    if left.weights_sha256 != right.weights_sha256:
+        raise QueryError(
+            f"{left.title} and {right.title} are circuits of different models "
+            f"({left.model}, weights {left.weights_sha256[:12]}, and {right.model}, weights "
+            f"{right.weights_sha256[:12]}): compare circuits of one model"
+        )
+    if left.index == right.index:
+        return left, right
+    convolutions = {c.name: c for c in left.index.convolutions}
+    for convolution in right.index.convolutions:
+        known = convolutions.setdefault(convolution.name, convolution)
+        if _shape(known) != _shape(convolution):
+            raise QueryError(
+                f"{convolution.name} has shape {_shape(convolution)} in {right.title} and "
+                f"{_shape(known)} in {left.title}: compare circuits of one model"
+            )
+    # One index for the two, whichever stands left: `a | b` and `b | a` list the same.
+    merged = KernelIndex(tuple(sorted(convolutions.values(), key=lambda c: (c.depth, c.name))))
+    return left._on(merged), right._on(merged)
+
+
+def _either(left: Ids, right: Ids) -> Ids:
+    """Names of either of two ascending lists. Merged, not hashed, as `np.union1d` does: that takes
+    seconds for millions."""
+    both = np.concatenate([left, right])
+    both.sort(kind="stable")
+    return both[np.flatnonzero(np.diff(both, prepend=-1))]
+
+
+def _shape(convolution: Convolution) -> tuple[int, int, int]:
+    return convolution.out_channels, convolution.in_channels, convolution.groups
+
+
+def _whole(index: KernelIndex) -> KernelIndex:
+    """The index with all rows of every convolution, where a position is a full id."""
+    return KernelIndex(tuple(replace(c, one_row=False) for c in index.convolutions))

@@ -1,0 +1,196 @@
+"""Which kernels a question asks for: a stored circuit, or the best of a stored score."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+from typing import SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.ranking import kernels_kept, ranking
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.wording import nearest
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Kernels of one unit, by ascending position on its axis.
+
+    Attributes:
+        positions: the chosen kernels, int64.
+        scores: their scores, float32.
+        reachable: all kernels that can reach the unit, int64.
+        images: the images whose scores were averaged; empty for the score of the whole set.
+    """
+
+    positions: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    reachable: NDArray[np.int64]
+    images: tuple[int, ...] = ()
+
+
+def select(
+    reader: Reader,
+    commit: Commit,
+    criterion: str,
+    *,
+    keep: float | None,
+    kernels: int | None,
+    images: Sequence[int] | None,
+) -> Selection:
+    """See `Unit.circuit`, whose arguments these are; `commit` is of a unit that is done."""
+    count = _count(commit, keep, kernels)
+    if images is not None:
+        chosen = _ids(images)
+        scores = mean_of_images(reader, commit, criterion, chosen)
+        return _best(scores, count, chosen)
+    fractions = reader.header.fractions
+    rung = _rung(fractions, commit.kernels, count, keep)
+    stored = reader.scores(commit, criterion)
+    if rung is None and len(stored) > 1:
+        ladder = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
+        raise QueryError(
+            f"{criterion!r} ranks the kernels anew for each fraction, so only its stored circuits "
+            f"can be had; keep (and kernels) are {ladder}"
+        )
+    if rung is None:
+        return _best(stored[0], count)
+    mask = reader.mask(commit, criterion, rung)
+    run = stored[rung if len(stored) > 1 else 0]
+    positions = np.flatnonzero(mask)
+    return Selection(positions, run[positions], np.flatnonzero(~np.isnan(run)))
+
+
+def kept(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDArray[np.bool_]:
+    """The circuit that `select` gives for a kept fraction, as a mask of the unit's axis.
+
+    Reads the circuit alone where the fraction is of the ladder: scores are what takes long to read
+    of a thousand units. Shape: (kernels,). Errors as of `select`.
+    """
+    count = _count(commit, keep, None)
+    rung = _rung(reader.header.fractions, commit.kernels, count, keep)
+    if rung is not None:
+        return reader.mask(commit, criterion, rung)
+    mask = np.zeros(reader.layer(commit.layer).index.size, np.bool_)
+    mask[select(reader, commit, criterion, keep=keep, kernels=None, images=None).positions] = True
+    return mask
+
+
+def run_scores(
+    reader: Reader, commit: Commit, criterion: str, *, keep: float
+) -> NDArray[np.float32]:
+    """The scores that the circuit of a kept fraction was chosen by. Shape: (kernels,)."""
+    stored = reader.scores(commit, criterion)
+    rung = _rung(reader.header.fractions, commit.kernels, 0, keep)
+    return stored[0 if rung is None or len(stored) == 1 else rung]
+
+
+def _count(commit: Commit, keep: float | None, kernels: int | None) -> int:
+    """How many kernels are asked for; QueryError unless exactly one way was used, and rightly."""
+    if (keep is None) == (kernels is None):
+        raise QueryError(
+            "give either keep, a fraction such as keep=0.1, or kernels, a number such as "
+            f"kernels={max(1, commit.kernels // 10)}"
+        )
+    if kernels is not None:
+        try:
+            count = operator.index(kernels)
+        except TypeError:
+            raise QueryError(f"kernels={kernels!r} is no whole number") from None
+        if not 1 <= count <= commit.kernels:
+            raise QueryError(
+                f"kernels={count} is out of range: {commit.kernels} kernels can reach unit "
+                f"{commit.unit} of {commit.layer}, so give 1 to {commit.kernels}"
+            )
+        return count
+    fraction = _fraction(keep)
+    return kernels_kept(fraction, commit.kernels)
+
+
+def _fraction(keep: object) -> float:
+    if not isinstance(keep, Real):
+        raise QueryError(f"keep={keep!r} is no number: give a fraction in (0, 1]")
+    fraction = float(keep)
+    if not 0 < fraction <= 1:
+        raise QueryError(f"keep={keep!r} is outside (0, 1]: give a fraction such as 0.1")
+    return fraction
+
+
+def _rung(
+    fractions: tuple[float, ...], reachable: int, count: int, keep: float | None
+) -> int | None:
+    """The rung that was asked for: by its fraction, or by its number of kernels."""
+    for rung, fraction in enumerate(fractions):
+        if keep is None:
+            if kernels_kept(fraction, reachable) == count:
+                return rung
+        elif math.isclose(fraction, keep, rel_tol=1e-9):
+            return rung
+    return None
+
+
+def mean_of_images(
+    reader: Reader, commit: Commit, criterion: str, images: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """The score of a set of the unit's top images: the mean of theirs. Shape: (kernels,).
+
+    QueryError where the criterion has no scores of single images, or an image is none of the top.
+    """
+    known = reader.header.image_criteria
+    if criterion not in known:
+        raise QueryError(
+            f"{criterion!r} has no scores of single images: "
+            + nearest(criterion, known, what="criteria that have them")
+        )
+    responses = reader.responses(commit)
+    ranks = {
+        image: rank
+        for image, rank in zip(
+            responses["image"].to_pylist(), responses["rank"].to_pylist(), strict=True
+        )
+        if rank is not None
+    }
+    ordered = ", ".join(str(image) for image in sorted(ranks, key=lambda image: ranks[image]))
+    unknown = [str(image) for image in images if image not in ranks]
+    if unknown or not images:
+        what = f"no scores of image {', '.join(unknown)}" if unknown else "no score of no images"
+        raise QueryError(
+            f"unit {commit.unit} of {commit.layer} has {what}: it has those of its top images, "
+            f"{ordered}"
+        )
+    # By rank: a sum depends on its order, and a circuit not on that of the images' names.
+    rows = reader.image_scores(commit, criterion)[sorted(ranks[image] for image in images)]
+    mean: NDArray[np.float64] = rows.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _ids(images: Sequence[int]) -> tuple[int, ...]:
+    """Each id once, in the order given."""
+    try:
+        given = list(images)
+    except TypeError:
+        raise QueryError(f"images={images!r} is no list of ids: give one such as [0, 1]") from None
+    return tuple(dict.fromkeys(_id(image) for image in given))
+
+
+def _id(image: SupportsIndex) -> int:
+    try:
+        return operator.index(image)
+    except TypeError:
+        raise QueryError(
+            f"images are named by their ids, whole numbers, not by {image!r}"
+        ) from None
+
+
+def _best(scores: NDArray[np.floating], count: int, images: tuple[int, ...] = ()) -> Selection:
+    """The `count` best kernels of a score, ties by position."""
+    order = ranking(scores)
+    positions = np.sort(order[:count])
+    return Selection(positions, scores[positions].astype(np.float32), np.sort(order), images)

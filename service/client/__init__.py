@@ -1,0 +1,1 @@
+"""The Python client: an atlas, its layers and their units."""

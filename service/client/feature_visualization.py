@@ -1,0 +1,58 @@
+"""A feature image: a picture made to drive a unit, and what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from circuit_atlas.service.circuit.saved_file import path_of, write_whole
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.visualizations import FeatureRecord
+
+
+@dataclass(frozen=True, repr=False)
+class FeatureImage:
+    """One feature image; in a notebook it shows by itself.
+
+    Attributes:
+        record: what it was made for and how, and how it compares with photos.
+    """
+
+    record: FeatureRecord
+    _reader: Reader
+
+    @property
+    def variant(self) -> str:
+        """Its name, such as `positive` or `negative.actgrad.0.3`."""
+        return self.record.variant
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture; CorruptError where it is missing or altered."""
+        return self._reader.feature_picture(self.record)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the PNG into a file, or over one, whole or not at all.
+
+        Returns:
+            The path, `~` put in full.
+
+        Raises:
+            QueryError: it is no path.
+            WriteError: it cannot be written.
+        """
+        target = path_of(path)
+        write_whole(target, self.png)
+        return target
+
+    def __repr__(self) -> str:
+        one = self.record
+        photos = "beyond every photo" if one.beats_photos else "not beyond every photo"
+        return (
+            f"<FeatureImage {one.variant} of {one.layer}/{one.unit}: {one.height} x {one.width} "
+            f"pixels, response {one.response:.4g}, {photos} ({one.photo_response:.4g})>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        return self.png

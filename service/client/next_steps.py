@@ -1,0 +1,51 @@
+"""What is left to be done of an atlas, and the command that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from circuit_atlas.storage_schema.visualization_states import PictureState
+
+_DEMO = "demo:squeezenet1_1"
+_UNITS = "`circuit-atlas build SPEC`", "`circuit-atlas demo`"
+_PICTURES = "`circuit-atlas features SPEC`", "`circuit-atlas demo --features`"
+
+
+def all_left(status: pa.Table, states: Sequence[PictureState], *, model: str) -> list[str]:
+    """What is left, as of both functions below: a line each, none where an atlas is whole."""
+    lines = units_left(status, model=model), pictures_left(states, model=model)
+    return [line for line in lines if line]
+
+
+def units_left(status: pa.Table, *, model: str) -> str | None:
+    """What is left of an atlas' units, in a line with what to run; None where nothing is.
+
+    Args:
+        status: as of `Atlas.status`.
+        model: the atlas' model: that of the demo has a command of its own.
+    """
+    counts = {state: sum(status[state].to_pylist()) for state in ("missing", "failed")}
+    return _line("units", counts, _UNITS, model=model)
+
+
+def pictures_left(states: Sequence[PictureState], *, model: str) -> str | None:
+    """The same of the units and channels whose feature images were asked for."""
+    found = [one.state for one in states]
+    counts = {"missing": found.count("missing"), "failed": found.count("failed")}
+    return _line("feature images", counts, _PICTURES, model=model)
+
+
+def _line(
+    what: str, counts: Mapping[str, int], commands: tuple[str, str], *, model: str
+) -> str | None:
+    left = " and ".join(f"{count} {state}" for state, count in counts.items() if count)
+    if not left:
+        return None
+    command, demo = commands
+    also = f" or {demo}" if model == _DEMO else ""
+    return (
+        f"{what}: {left}; run the command that asked for them again, {command}{also}: it makes "
+        "what is missing, tries what failed again, and keeps what is there"
+    )

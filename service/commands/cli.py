@@ -1,0 +1,477 @@
+"""The command line, `circuit-atlas`. A command parses, makes one call, prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pyarrow as pa
+
+from circuit_atlas.service.circuit.display import size, text_table
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.commands import demo as bundled
+from circuit_atlas.service.commands import exits, json_output, options, report, server
+from circuit_atlas.service.commands.build_commands import (
+    ExecutorKind,
+    Overrides,
+    load_spec,
+    plan_build,
+    run_build,
+    run_features,
+)
+from circuit_atlas.service.commands.ranking import protocol
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.verify import verify as find
+
+if TYPE_CHECKING:
+    from circuit_atlas.cluster.run import Summary
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="circuit-atlas")
+def cli() -> None:
+    """Circuits of whole convolutional layers.
+
+    A circuit is the part of a network that suffices for one unit's responses. A build computes the
+    circuits of many units from a spec, a TOML file, and stores them as an atlas; the other commands
+    look at an atlas.
+    """
+
+
+@cli.command()
+@options.SPEC
+@options.STORE
+@options.UNITS
+@options.JSON
+@options.debug
+def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> None:
+    """Say what building SPEC would do, without doing it.
+
+    Loads the model and the images, and prints for each layer the units that are not stored yet, the
+    kernels that a unit's circuit is chosen from, the tasks, and the bytes that will be written at
+    most.
+    """
+    estimate = plan_build(load_spec(spec, Overrides(store, units)))
+    if as_json:
+        click.echo(json_output.to_json(estimate))
+        return
+    columns = {
+        "layer": [layer.layer for layer in estimate.layers],
+        "units": [layer.units for layer in estimate.layers],
+        "kernels": [layer.kernels for layer in estimate.layers],
+        "tasks": [layer.tasks for layer in estimate.layers],
+        "size at most": [size(layer.size_bytes) for layer in estimate.layers],
+    }
+    click.echo(text_table(pa.table(columns)))
+    left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""
+    click.echo(f"{estimate.images} images{left_out}; {size(estimate.size_bytes)} at most in all")
+    for remark in estimate.remarks:
+        click.echo(f"note: {remark}")
+
+
+@cli.command()
+@options.work
+def build(
+    spec: Path,
+    address: str,
+    executor: ExecutorKind,
+    store: str | None,
+    units: str | None,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Build the atlas of SPEC, or what is missing of it.
+
+    Units that are stored are skipped and failed ones tried again, so the same command goes on where
+    it was stopped. A unit that fails is recorded with its error and the others go on; the exit code
+    is then 1.
+    """
+    exits.resumable()
+    wanted = load_spec(spec, Overrides(store, units))
+    summary = run_build(
+        wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
+    )
+    click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
+    _exit(summary)
+
+
+@cli.command()
+@options.work
+def features(
+    spec: Path,
+    address: str,
+    executor: ExecutorKind,
+    store: str | None,
+    units: str | None,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Make pictures that drive the units of SPEC, as far as they are built.
+
+    Each unit gets feature images of its largest and its smallest response, in the whole network,
+    through its circuit, and through those of its sub-feature groups; each channel that lies in a
+    circuit gets a small one. The table [features] of SPEC says which and how. What is there is
+    skipped, so the same command goes on where it was stopped.
+    """
+    exits.resumable()
+    wanted = load_spec(spec, Overrides(store, units))
+    summary = run_features(
+        wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
+    )
+    click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
+    _exit(summary)
+
+
+@cli.command()
+@options.SPEC
+@click.option(
+    "--address", required=True, help="The Ray cluster's job server, such as http://HOST:8265."
+)
+@options.JSON
+@options.debug
+def submit(spec: Path, address: str, as_json: bool) -> None:
+    """Build SPEC on a running Ray cluster.
+
+    Sends this code and the spec as a Ray job, prints the job's log, and ends with its exit code;
+    with --json the log goes to stderr, and the exit code is printed.
+    The cluster needs our dependencies and the module of a model function of your own, and finds
+    images, weights and store at the spec's paths or URLs. Ctrl-C stops following; the job goes on.
+    """
+    from circuit_atlas.cluster.submit import submit as hand_over
+
+    code = hand_over(
+        spec, address=address, on_log=lambda text: click.echo(text, nl=False, err=as_json)
+    )
+    if as_json:
+        click.echo(json_output.to_json({"exit_code": code}))
+    click.get_current_context().exit(code)
+
+
+@cli.command()
+@options.ATLAS
+@options.JSON
+@options.debug
+def status(atlas: str, as_json: bool) -> None:
+    """Say how far ATLAS, a folder or URL, is built.
+
+    Counts for each layer the units that were asked for, are done, dead (their response never
+    changes), failed, and missing; and prints each failure. The same of feature images, where some
+    were asked for: of the units of each layer, and of the channels of each convolution. Then what
+    to run to go on. The exit code is 1 where a unit or its pictures failed.
+    """
+    opened = Atlas.open(atlas)
+    click.echo(
+        json_output.to_json(json_output.status_facts(opened))
+        if as_json
+        else report.status_text(opened)
+    )
+    if any(
+        (*opened.status()["failed"].to_pylist(), *opened.feature_status()["failed"].to_pylist())
+    ):
+        click.get_current_context().exit(exits.UNIT_FAILED)
+
+
+@cli.command()
+@options.ATLAS
+@click.argument("layer", required=False)
+@click.argument("unit", required=False)
+@click.option(
+    "--keep",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Which circuits: the stored kept fraction that is nearest to this.",
+)
+@click.option(
+    "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
+)
+@options.JSON
+@options.debug
+def show(
+    atlas: str,
+    layer: str | None,
+    unit: str | None,
+    keep: float,
+    criterion: str | None,
+    as_json: bool,
+) -> None:
+    """Show ATLAS, one LAYER of it, or one UNIT of the layer.
+
+    UNIT is a number or a direction's name. A layer lists its units, the most faithful first. A unit
+    shows the images it responds to most, how faithful its circuits are, and where one of them lies.
+    """
+    opened = Atlas.open(atlas)
+    chosen = protocol(opened, keep=keep, criterion=criterion)
+    if layer is None:
+        text = (
+            json_output.to_json(json_output.atlas_facts(opened))
+            if as_json
+            else report.atlas_text(opened)
+        )
+    elif unit is None:
+        one = opened.layer(layer)
+        text = (
+            json_output.to_json(json_output.layer_facts(one))
+            if as_json
+            else report.layer_text(one, chosen)
+        )
+    else:
+        asked = opened.layer(layer).unit(unit)
+        text = (
+            json_output.to_json(json_output.unit_facts(asked, chosen))
+            if as_json
+            else report.unit_text(asked, chosen)
+        )
+    click.echo(text)
+
+
+@cli.command()
+@options.ATLAS
+@click.option(
+    "--host",
+    metavar="HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Name or address to listen at; the default is heard by this machine alone.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    default=8000,
+    show_default=True,
+    help="Port to listen at; 0 takes a free one.",
+)
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A name that it answers to besides localhost and addresses, such as a proxy's; may be "
+    "given more than once. With --host of this machine alone, it answers to no others.",
+)
+@click.option("--open/--no-open", "open_browser", default=False, help="Show it in a browser.")
+@options.JSON
+@options.debug
+def serve(
+    atlas: str,
+    host: str,
+    port: int,
+    allow_hosts: tuple[str, ...],
+    open_browser: bool,
+    as_json: bool,
+) -> None:
+    """Serve ATLAS, a folder or URL, to browsers and Python.
+
+    Prints the address. Opened in a browser it shows layers, units, their circuits and images;
+    `Atlas.open(ADDRESS)` reads it from Python as it does a folder. Nothing can be written through
+    it. Ctrl-C stops it.
+    """
+
+    def started(address: str) -> None:
+        told = {"address": address, "atlas": atlas}
+        text = f"{atlas} is served at {address} (Ctrl-C stops)"
+        click.echo(json_output.to_json(told) if as_json else text)
+
+    server.serve(
+        atlas,
+        host=host,
+        port=port,
+        on_start=started,
+        open_browser=open_browser,
+        allow_hosts=allow_hosts,
+    )
+
+
+@cli.command()
+@options.ATLAS
+@click.argument("query")
+@options.JSON
+@options.debug
+def sql(atlas: str, query: str, as_json: bool) -> None:
+    """Ask the tables of ATLAS in SQL.
+
+    QUERY is one SELECT over images, layers, units, responses, faithfulness, subfeatures, groups and
+    contrast; all but the first two have the columns layer and unit. Needs DuckDB:
+    pip install 'circuit-atlas[analysis]'.
+    """
+    table = Atlas.open(atlas).sql(query)
+    click.echo(json_output.to_json(table) if as_json else text_table(table))
+
+
+def _whole_numbers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """1,2,3 -> the numbers."""
+    del context, parameter
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of ids such as 1,2,3") from None
+
+
+@cli.command()
+@options.ATLAS
+@click.argument("layer")
+@click.argument("unit")
+@click.option(
+    "--keep",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Kept fraction of the kernels that can reach the unit.",
+)
+@click.option("--criterion", metavar="NAME", help="Which score chose them; the first if not given.")
+@click.option(
+    "--images",
+    metavar="IDS",
+    callback=_whole_numbers,
+    help="The circuit of some of the unit's top images, such as 1,2,3.",
+)
+@click.option(
+    "--edges",
+    type=int,
+    default=2000,
+    show_default=True,
+    help="How many kernels to draw, at most: the best, as far as they lie on a path.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    required=True,
+    help="File to write: .svg for a paper, .html to look around in, .png.",
+)
+@options.JSON
+@options.debug
+def diagram(
+    atlas: str,
+    layer: str,
+    unit: str,
+    keep: float,
+    criterion: str | None,
+    images: tuple[int, ...] | None,
+    edges: int,
+    output: str,
+    as_json: bool,
+) -> None:
+    """Draw the circuit of a UNIT of LAYER: channels by depth, kernels between them.
+
+    Only kernels on a path from the image to the unit are drawn; what is printed says how many of
+    how many.
+    """
+    circuit = (
+        Atlas.open(atlas)
+        .layer(layer)
+        .unit(unit)
+        .circuit(keep=keep, criterion=criterion, images=images)
+    )
+    drawn = circuit.diagram(edges=edges)
+    written = drawn.save(output)
+    if as_json:
+        click.echo(json_output.to_json({"file": str(written), "counts": drawn.content.counts}))
+    else:
+        click.echo(f"{repr(drawn)[1:-1]}\nwritten to {written}")
+
+
+@cli.command()
+@options.ATLAS
+@options.JSON
+@options.debug
+def verify(atlas: str, as_json: bool) -> None:
+    """Check every stored byte of ATLAS, a folder or URL.
+
+    Finds what is missing, torn or altered; the exit code is then 3. What no record names, left by a
+    build that was cut off, is counted and harmless.
+    """
+    findings = find(open_store(atlas))
+    harmful = [finding for finding in findings if finding.harmful]
+    if as_json:
+        click.echo(json_output.to_json({"whole": not harmful, "findings": findings}))
+    else:
+        for finding in harmful:
+            click.echo(f"{finding.kind}: {finding.message}")
+        loose = len(findings) - len(harmful)
+        rest = f"; {loose} objects are left over, named by no record" if loose else ""
+        click.echo(f"{atlas}: {f'{len(harmful)} found' if harmful else 'whole'}{rest}")
+    if harmful:
+        click.get_current_context().exit(exits.STORE)
+
+
+@cli.command()
+@click.option(
+    "--units",
+    default="16",
+    show_default=True,
+    metavar="UNITS",
+    help="How many of the layer's 128 units, evenly spread; or all.",
+)
+@click.option(
+    "--store",
+    default=bundled.STORE,
+    show_default=True,
+    metavar="PLACE",
+    help="Folder or URL of the atlas.",
+)
+@click.option(
+    "--features",
+    "with_features",
+    is_flag=True,
+    help="Make feature images too; takes one to three minutes more.",
+)
+@options.EXECUTOR
+@options.PLAIN
+@options.JSON
+@options.debug
+def demo(
+    units: str,
+    store: str,
+    with_features: bool,
+    executor: ExecutorKind,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Build a small real atlas, and say what to look at.
+
+    Circuits of a layer of SqueezeNet 1.1, with its ImageNet weights, on twenty photos; on a Ray of
+    its own. Nothing is downloaded: network and photos are in installed packages. Run again, it
+    builds what is missing.
+    """
+    exits.resumable()
+    wanted = bundled.demo_spec(store=store, units=units)
+    summaries = {}
+    for name, run in {"build": run_build, "features": run_features}.items():
+        if name == "build" or with_features:
+            summaries[name] = run(
+                wanted, executor=executor, address="local", progress=sys.stderr, plain=plain
+            )
+    if as_json:
+        click.echo(json_output.to_json(summaries if with_features else summaries["build"]))
+    else:
+        for summary in summaries.values():
+            click.echo(_told(summary, place=store, as_json=False))
+        click.echo(f"\n{bundled.demo_text(Atlas.open(store))}")
+    for summary in summaries.values():
+        _exit(summary)
+
+
+def _told(summary: Summary, *, place: str, as_json: bool) -> str:
+    """What a build did."""
+    return json_output.to_json(summary) if as_json else report.summary_text(summary, place=place)
+
+
+def _exit(summary: Summary) -> None:
+    """Exit code 1 where a unit failed."""
+    if summary.failures:
+        click.get_current_context().exit(exits.UNIT_FAILED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The entry point; the exit code."""
+    return exits.run(cli, sys.argv[1:] if arguments is None else arguments, name="circuit-atlas")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""The demo: circuits of a real network on real photos, all out of packages that pip installs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.commands.build_commands import here
+from circuit_atlas.service.commands.ranking import protocol, standings
+from circuit_atlas.service.commands.report import standing_text
+from circuit_atlas.storage_schema.errors import SpecError
+
+if TYPE_CHECKING:
+    from circuit_atlas.jobs.spec.build_spec import BuildSpec
+
+LAYER = "features.7.expand3x3"
+CHANNELS = 128
+STORE = "circuit-atlas-demo"
+KEEP = 0.1
+
+
+def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
+    """SqueezeNet 1.1 on twenty ImageNet photos, every second one held out.
+
+    Args:
+        store: where the atlas goes.
+        units: `all`, or how many, spread evenly over the layer's 128.
+
+    Raises:
+        SpecError: `units` is neither.
+    """
+    from circuit_atlas.jobs.spec.build_spec import BuildSpec
+
+    return BuildSpec.from_values(
+        {
+            "model": {"reference": "demo:squeezenet1_1"},
+            "images": {"source": "demo:photos", "held_out": "odd"},
+            "layers": [{"name": LAYER, "units": spread(units)}],
+            "circuits": {"criteria": ["actgrad", "random"]},
+            "run": {"store": here(store)},
+        }
+    )
+
+
+def spread(units: str) -> str | list[int]:
+    """So many of the layer's channels, evenly spread.
+
+    >>> spread("4"), spread("all")
+    ([0, 32, 64, 96], 'all')
+    """
+    if units == "all":
+        return units
+    if not units.isdecimal() or not 1 <= int(units) <= CHANNELS:
+        raise SpecError(f"units {units!r} cannot be built: give all, or a number from 1 to 128")
+    return [number * CHANNELS // int(units) for number in range(int(units))]
+
+
+def demo_text(atlas: Atlas) -> str:
+    """The most and the least faithful unit, and the lines to type next."""
+    layer = atlas.layer(LAYER)
+    chosen = protocol(atlas, keep=KEEP)
+    ranked = standings(layer, chosen)
+    if not ranked:
+        return f"No unit of {LAYER} has a circuit; see: circuit-atlas status {atlas.place}"
+    best, worst = ranked[0], ranked[-1]
+    return "\n".join(
+        [
+            f"{len(ranked)} units of {LAYER} of SqueezeNet 1.1. Of each unit, the circuit that "
+            f"keeps {chosen.fraction:.0%} of",
+            "its kernels, held against the whole network on photos that took no part in choosing "
+            "it",
+            "(r = 1: the unit responds the same; r = 0: nothing of its response is left).",
+            "",
+            standing_text(layer, best, title="Most faithful"),
+            "",
+            standing_text(layer, worst, title="Least faithful"),
+            "",
+            "Next, in a browser:",
+            f"  circuit-atlas serve {atlas.place} --open",
+            "or here:",
+            f"  circuit-atlas show {atlas.place} {LAYER}",
+            f"  circuit-atlas show {atlas.place} {LAYER} {best.unit}",
+            "or in Python:",
+            "  from circuit_atlas.service import Atlas",
+            f'  unit = Atlas.open("{atlas.place}").layer("{LAYER}").unit({best.unit})',
+            f"  unit.circuit(keep={chosen.fraction:g}).kernels()",
+        ]
+    )

@@ -1,0 +1,110 @@
+"""What `--json` prints: the same facts as the text, for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pyarrow as pa
+
+from circuit_atlas.service.analysis.groups import known_groups
+from circuit_atlas.service.client import visualization_status
+from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.next_steps import all_left
+from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.commands.ranking import Protocol
+
+
+def to_json(value: object) -> str:
+    """Tables as lists of rows, dataclasses as objects, NaN as null; an indented document."""
+    return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def atlas_facts(atlas: Atlas) -> dict[str, object]:
+    """An atlas: where it is, its header with the spec as an object, and its layers."""
+    header = {**dataclasses.asdict(atlas.header), "spec": json.loads(atlas.header.spec)}
+    return {"place": atlas.place, "header": header, "layers": atlas.status()}
+
+
+def status_facts(atlas: Atlas) -> dict[str, object]:
+    """How far each layer is, every failure, the same of feature images, and what goes on."""
+    failures = [
+        {
+            "layer": name,
+            "unit": number,
+            "name": atlas.reader.layer(name).unit(number).name,
+            "kind": failure.kind,
+            "message": failure.message,
+        }
+        for name in atlas.layers
+        for number, failure in atlas.reader.failures(name).items()
+    ]
+    status, states = atlas.status(), atlas.reader.feature_states()
+    return {
+        "place": atlas.place,
+        "layers": status,
+        "failures": failures,
+        "features": visualization_status.by_layer(states),
+        "feature_failures": visualization_status.failures(states, atlas.reader),
+        "to_go_on": all_left(status, states, model=atlas.header.model),
+    }
+
+
+def layer_facts(layer: Layer) -> dict[str, object]:
+    """A layer: its shape, its units, and all their faithfulness rows."""
+    return {
+        "layer": layer.name,
+        "channels": layer.index.channels,
+        "height": layer.index.height,
+        "width": layer.index.width,
+        "kernels": layer.index.index.size,
+        "units": layer.units(),
+        "faithfulness": layer.faithfulness(),
+    }
+
+
+def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
+    """A unit: its images, faithfulness, one of its circuits with its counts and kernels, and its
+    sub-feature groups."""
+    facts: dict[str, object] = {
+        "layer": unit.layer.name,
+        "unit": unit.number,
+        "name": unit.info.name,
+        "state": unit.state,
+        "kernels": unit.kernels,
+        "images": unit.images(),
+        "faithfulness": unit.faithfulness(),
+    }
+    if unit.state != "dead":
+        circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
+        facts["circuit"] = {
+            "criterion": chosen.criterion,
+            "keep": chosen.fraction,
+            "layers": circuit.layers(),
+            "kernels": circuit.kernels(),
+        }
+    groups = known_groups(unit)
+    if groups is not None:
+        facts["groups"] = {
+            "criterion": groups.criterion,
+            "silhouette": groups.silhouette,
+            "images": groups.table(),
+        }
+    return facts
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, pa.Table):
+        return _plain(value.to_pylist())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    # What JSON has no form for, such as a date in the answer to a query, as its text.
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -1,0 +1,60 @@
+"""Arguments and options that several commands take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from circuit_atlas.service.commands import exits
+
+Command = Callable[..., Any]
+
+SPEC = click.argument("spec", type=click.Path(path_type=Path))
+ATLAS = click.argument("atlas")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+STORE = click.option(
+    "--store", metavar="PLACE", help="Folder or URL of the atlas, instead of the spec's."
+)
+UNITS = click.option(
+    "--units",
+    metavar="UNITS",
+    help="Channels of every layer, instead of the spec's: all, 0:64:2 or 0,8,16.",
+)
+ADDRESS = click.option(
+    "--address",
+    default="local",
+    show_default=True,
+    help="Which Ray: local starts one here; auto is the one this process runs in; or HOST:PORT, on "
+    "a machine of the cluster.",
+)
+EXECUTOR = click.option(
+    "--executor",
+    type=click.Choice(["ray", "local"]),
+    default="ray",
+    show_default=True,
+    help="Run tasks on Ray workers, or one after the other in this process.",
+)
+PLAIN = click.option(
+    "--plain-progress", "plain", is_flag=True, help="Progress as lines, not as a bar."
+)
+
+
+def debug(command: Command) -> Command:
+    """`--debug`, which every command has."""
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=exits.show_traceback,
+        help="With an error, show where in the code it arose.",
+    )(command)
+
+
+def work(command: Command) -> Command:
+    """All that a command takes which has tasks of a spec run: how, where, and what of it."""
+    for option in (debug, JSON, PLAIN, UNITS, STORE, EXECUTOR, ADDRESS, SPEC):
+        command = option(command)
+    return command

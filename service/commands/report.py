@@ -1,0 +1,203 @@
+"""What `show` and `demo` print: an atlas, a layer, a unit, in a terminal's width."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from circuit_atlas.service.analysis.groups import Groups, known_groups
+from circuit_atlas.service.circuit.display import size, text_table
+from circuit_atlas.service.client import visualization_status
+from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.next_steps import all_left
+from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.commands.ranking import Protocol, Standing, standings
+
+if TYPE_CHECKING:
+    from circuit_atlas.cluster.run import Summary
+
+_HASH = 12
+_SHOWN = 4
+_SPLIT = {"held_out": "held-out", "scoring": "scoring"}
+
+
+def atlas_text(atlas: Atlas) -> str:
+    """What an atlas was built from, and how far each layer is."""
+    header = atlas.header
+    splits = atlas.images()["split"].to_pylist()
+    counts = ", ".join(
+        f"{splits.count(split)} {word}"
+        for split, word in (
+            ("scoring", "scoring"),
+            ("held_out", "held out"),
+            ("left_out", "left out"),
+        )
+        if splits.count(split) or split != "left_out"
+    )
+    facts = {
+        "model": f"{header.model}, weights {header.weights_sha256[:_HASH]}",
+        "images": f"{counts}, set {header.images_sha256[:_HASH]}",
+        "input": f"{header.input_height} x {header.input_width} pixels",
+        "spec": f"{header.spec_sha256[:_HASH]}, seed {header.seed}",
+        "response": header.response,
+        "criteria": ", ".join(header.criteria),
+        "ablation": ", ".join(header.ablations),
+        "fractions": ", ".join(f"{fraction:g}" for fraction in header.fractions),
+        "built with": ", ".join(f"{name} {number}" for name, number in header.versions),
+    }
+    lines = (f"  {name:<10}  {value}" for name, value in facts.items())
+    return "\n".join([atlas.place, *lines, "", text_table(atlas.status())])
+
+
+def status_text(atlas: Atlas) -> str:
+    """How far each layer is, every failure, the same of feature images, and what goes on."""
+    status, states = atlas.status(), atlas.reader.feature_states()
+    lines = [text_table(status)]
+    for name in atlas.layers:
+        for number, failure in atlas.reader.failures(name).items():
+            unit = atlas.reader.layer(name).unit(number).name
+            lines.append(f"  failed: {name} unit {unit}: {failure.kind}: {failure.message}")
+    if states:
+        lines += ["", "feature images", text_table(visualization_status.by_layer(states))]
+        lines += [
+            f"  failed: {row['layer']} {row['of']} {row['name']}: {row['kind']}: {row['message']}"
+            for row in visualization_status.failures(states, atlas.reader).to_pylist()
+        ]
+    left = all_left(status, states, model=atlas.header.model)
+    lines += ["", *left] if left else []
+    return "\n".join(lines)
+
+
+def layer_text(layer: Layer, chosen: Protocol) -> str:
+    """A layer's units, the most faithful first."""
+    ranked = standings(layer, chosen)
+    lines = [repr(layer)[1:-1]]
+    if ranked:
+        median = statistics.median(standing.r for standing in ranked)
+        lines += [
+            f"  r: between the response of the {chosen.criterion} circuit that keeps "
+            f"{chosen.fraction:g} of the kernels",
+            f"  and the full response, on {_SPLIT[chosen.split]} images; median {median:.3f}",
+            "",
+        ]
+    places = {standing.unit: place for place, standing in enumerate(ranked)}
+    units = layer.units().to_pylist()
+    units.sort(key=lambda row: (places.get(row["unit"], len(places)), row["unit"]))
+    kept = {standing.unit: standing for standing in ranked}
+    columns = {
+        "unit": [row["name"] for row in units],
+        "state": [row["state"] for row in units],
+        "kernels": [row["kernels"] for row in units],
+        "kept": [kept[row["unit"]].kernels if row["unit"] in kept else None for row in units],
+        "r": [kept[row["unit"]].pearson if row["unit"] in kept else None for row in units],
+    }
+    if any(row["error"] for row in units):
+        columns["error"] = [row["error"] for row in units]
+    return "\n".join([*lines, text_table(pa.table(columns))])
+
+
+def unit_text(unit: Unit, chosen: Protocol) -> str:
+    """A unit's top images, how faithful its circuits are, and where one of them lies.
+
+    QueryError where the unit is not stored.
+    """
+    top = unit.images().select(
+        ["rank", "image", "name", "label", "response", "position_y", "position_x"]
+    )
+    lines = [repr(unit)[1:-1]]
+    if top.num_rows:
+        lines += ["", "largest responses", text_table(top)]
+    if unit.state == "dead":
+        return "\n".join([*lines, "", "its response is the same on every image: it has no circuit"])
+    lines += ["", f"faithfulness of the {chosen.criterion} circuits, {chosen.ablation} ablation"]
+    circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
+    lines += [text_table(_ladder(unit, chosen)), "", repr(circuit)[1:-1]]
+    lines += [text_table(circuit.layers())]
+    groups = known_groups(unit)
+    if groups is not None:
+        apart = "" if groups.silhouette is None else f", silhouette {groups.silhouette:.2f}"
+        lines += ["", f"sub-features by {groups.criterion}{apart}", text_table(_groups(groups))]
+    return "\n".join(lines)
+
+
+def _groups(groups: Groups) -> pa.Table:
+    """A row a group: how many images, and the first of them."""
+    named = {row["image"]: row["label"] or row["name"] for row in groups.table().to_pylist()}
+    shown = [[named[image] for image in group.images[:_SHOWN]] for group in groups]
+    return pa.table(
+        {
+            "group": [group.number for group in groups],
+            "images": [len(group) for group in groups],
+            "first": [", ".join(names) for names in shown],
+        }
+    )
+
+
+def standing_text(layer: Layer, standing: Standing, *, title: str, pictures: int = 3) -> str:
+    """One unit's faithfulness and its top pictures, in a few lines under a title."""
+    unit = layer.unit(standing.unit)
+    top = unit.images().slice(0, pictures).to_pylist()
+    r = "undefined (a constant response)" if standing.pearson is None else f"{standing.r:.3f}"
+    lines = [
+        f"{title}: unit {unit.info.name}",
+        f"  r = {r} with {standing.kernels:,} of {unit.kernels:,} kernels",
+        "  responds most to",
+    ]
+    lines += [
+        f"    {row['label']} ({row['name']})" if row["label"] else f"    {row['name']}"
+        for row in top
+    ]
+    return "\n".join(lines)
+
+
+def _ladder(unit: Unit, chosen: Protocol) -> pa.Table:
+    """A row a rung: fraction, kernels, and r on each split."""
+    r: dict[tuple[int, str], float | None] = {}
+    rungs: dict[int, tuple[float, int]] = {}
+    splits = []
+    for row in unit.faithfulness().to_pylist():
+        if (row["criterion"], row["ablation"]) == (chosen.criterion, chosen.ablation):
+            r[row["rung"], row["split"]] = row["pearson"]
+            rungs[row["rung"]] = (row["fraction"], row["kernels"])
+            splits += [row["split"]] if row["split"] not in splits else []
+    order = sorted(rungs)
+    columns = {
+        "keep": [f"{rungs[rung][0]:g}" for rung in order],
+        "kernels": [rungs[rung][1] for rung in order],
+        **{f"r {_SPLIT[split]}": [r.get((rung, split)) for rung in order] for split in splits},
+    }
+    return pa.table(columns)
+
+
+def summary_text(summary: Summary, *, place: str) -> str:
+    """What a build did, in a line, and a line a failure."""
+    counts = {
+        "done": summary.done,
+        "dead (the response never changes)": summary.dead,
+        "failed": summary.failed,
+        "lost with their workers": summary.lost,
+        "stored before": summary.skipped,
+    }
+    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
+    lines = [
+        f"{_counted(summary)}: {told}; {size(summary.size_bytes)} written in "
+        f"{summary.wall_s:.0f} s to {place}"
+    ]
+    lines += [
+        f"  failed: {r.key.layer} {r.of} {r.key.unit}: {r.kind}: {r.message}"
+        for r in summary.failures
+    ]
+    return "\n".join(lines)
+
+
+def _counted(summary: Summary) -> str:
+    """What the counts of a run are of."""
+    if not summary.channels:
+        return "units"
+    everything = summary.done + summary.dead + summary.failed + summary.lost + summary.skipped
+    counts = {"unit": everything - summary.channels, "channel": summary.channels}
+    return " and ".join(
+        f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items() if count
+    )

@@ -1,0 +1,180 @@
+"""One atlas as it is served: what requests share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import copy
+from importlib import import_module
+
+from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.digests import Box, Digests, LayerDigests, box_of, first_of
+from circuit_atlas.service.web.errors import TooLargeError, found
+from circuit_atlas.service.web.layer_snapshot import LayerView, Views, commit_version
+from circuit_atlas.service.web.layerwide import LayerWide
+from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.service.web.middleware import segment
+from circuit_atlas.service.web.pictures import ImageSet, Pictures
+from circuit_atlas.service.web.raw import Raw
+from circuit_atlas.service.web.responses import Answerer, digest
+from circuit_atlas.service.web.visualization_index import Features
+from circuit_atlas.service.web.work import Work
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.reader import Reader
+
+# Loaded when they are first needed, which takes a second or two; in steps, lest a request waits.
+_LATE = (
+    "pandas",  # which pyarrow looks for
+    "circuit_atlas.service.diagram.draw",
+    "scipy.linalg",
+    "scipy.sparse",
+    "scipy.optimize",
+    "scipy.stats",
+    "scipy.cluster.hierarchy",
+    "sklearn.base",
+    "sklearn.decomposition",
+)
+
+
+class Served:
+    """An atlas with what is kept of it. Safe to share between threads."""
+
+    def __init__(self, place: Atlas, limits: Limits) -> None:
+        """`place`: the atlas as it was opened."""
+        # Under its name alone: where it lies is not for clients, and messages say it.
+        objects = copy(place.reader.objects)
+        objects.place = _last(place.place)
+        atlas = Atlas(Reader(objects))
+        self.atlas = atlas
+        self.limits = limits
+        self.work = Work(
+            threads=limits.threads, waiting=limits.waiting, patience_s=limits.patience_s
+        )
+        self.answers = Answerer(self.work, limits)
+        self.background = Background(self.work)
+        self.views = Views(atlas, fresh_s=limits.fresh_s)
+        self.pictures = Pictures(atlas)
+        self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
+        self.layerwide = LayerWide(atlas, self.background, limits)
+        self.features = Features(atlas.reader.objects, fresh_s=limits.fresh_s)
+        self._digests: Digests | None = None
+
+    @property
+    def name(self) -> str:
+        """The last segment of where the atlas lies."""
+        return self.atlas.place
+
+    @property
+    def version(self) -> str:
+        """A digest of what the atlas was built from."""
+        return digest(self.atlas.header.to_json())
+
+    @property
+    def images(self) -> ImageSet:
+        """The image set."""
+        return self.pictures.images
+
+    def layer(self, name: str) -> Layer:
+        """A layer by its name in a path; NotFoundError where there is none."""
+        return found(lambda: self.views.layer(segment(name)))
+
+    def view(self, name: str) -> LayerView:
+        """What is stored of a layer named in a path; NotFoundError where there is none."""
+        return found(lambda: self.views.view(segment(name)))
+
+    def unit(self, layer: str, unit: str) -> Unit:
+        """A unit by number or direction, as named in a path; NotFoundError where there is none."""
+        return found(lambda: self.layer(layer).unit(segment(unit)))
+
+    def digests(self, view: LayerView) -> LayerDigests:
+        """Facts of a layer's units: all of them where few are missing, and their scores not many,
+        else as far as they are read, while the background reads on."""
+        if self._digests is None:
+            self._digests = Digests(
+                images=len(self.images),
+                size_bytes=self.limits.digest_bytes,
+                score_bytes=self.limits.score_bytes,
+            )
+        found = self._digests.of(view)
+        missing = found.want(view)
+        size_bytes = missing * self._score_bytes(view.layer, self.atlas.header.top_images)
+        if missing > self.limits.at_once or size_bytes > self.limits.score_bytes:
+            self.background.ask(found)
+        elif missing:
+            found.read_all()
+        return found
+
+    def tops(self, view: LayerView, units: Sequence[int]) -> list[tuple[int, Box] | None]:
+        """The image that each unit responds to most, and the box of the maximum on it; None where
+        it has none. A file is read for each unit that is not read yet: for a page of them."""
+        known = self.digests(view).units
+        found: list[tuple[int, Box] | None] = []
+        for unit in units:
+            top = None
+            if unit in known:
+                top = known[unit].top
+            else:
+                with suppress(CorruptError):  # told where that unit is asked for
+                    top = first_of(self.atlas.reader.responses(view.commits[unit]))
+            found.append(None if top is None else (top["image"], box_of(top)))
+        return found
+
+    def check_scores(self, unit: Unit) -> None:
+        """TooLargeError where the scores of a unit's top images take more than is allowed."""
+        size_bytes = self._score_bytes(unit.layer, unit.commit.top_images)
+        if size_bytes > self.limits.score_bytes:
+            raise TooLargeError(
+                f"the scores of {unit.name}'s images take {size_bytes / 2**20:,.0f} MiB, more than "
+                f"this server has for a question ({self.limits.score_bytes / 2**20:,.0f}): ask "
+                "from Python"
+            )
+
+    @staticmethod
+    def _score_bytes(layer: Layer, images: int) -> int:
+        """What a unit's scores of single images take at most."""
+        return 8 * images * layer.index.index.size
+
+    def unit_version(self, unit: Unit) -> str:
+        """A digest of what is stored of a unit; QueryError where nothing is."""
+        return digest(self.version, unit.layer.name, str(unit.number), commit_version(unit.commit))
+
+    def warm_up(self) -> None:
+        """Read in the background what every page needs first."""
+        self.background.ask(_WarmUp(self))
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.background.close()
+        self.work.close()
+
+
+def _last(place: str) -> str:
+    return re.split(r"[/\\]", place.rstrip("/\\"))[-1] or "atlas"
+
+
+class _WarmUp:
+    """A chore: look at each layer, and then at its units; load what the first drawing needs."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._layers: list[str] | None = None
+        self._views: list[LayerView] = []
+        self._modules = list(_LATE)
+
+    def step(self) -> bool:
+        """The image set, then which units each layer has, then modules, then the units' facts."""
+        served = self._served
+        if self._layers is None:
+            self._layers = list(served.views.names())
+            served.pictures.read()
+        elif self._layers:
+            self._views.append(served.views.view(self._layers.pop()))
+        elif self._modules:
+            with suppress(ImportError):  # said where it is needed
+                import_module(self._modules.pop(0))
+        elif self._views:
+            served.digests(self._views.pop())
+        return bool(self._layers or self._modules or self._views)

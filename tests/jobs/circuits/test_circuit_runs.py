@@ -1,0 +1,43 @@
+"""Circuits run on some of the images, in whatever order these are named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from circuit_atlas.jobs.circuits.circuit_runs import Trial, run
+from circuit_atlas.jobs.circuits.pruned import circuit_maps
+from tests.jobs.axis import open_double, pictures
+from tests.oracles.networks import NAMED
+
+UNIT = 1
+
+
+@pytest.mark.parametrize("together", [2, 6])
+@pytest.mark.parametrize("places", [[2, 4, 3, 5], [5, 0, 3], [1, 2, 3], [0, 2, 5]])
+def test_maps_are_of_the_places_in_their_order(places, together):
+    network = NAMED["branched"]()
+    layer = open_double(network, network.targets[-1])
+    images = pictures(network, 6)
+    generator = np.random.default_rng(0)
+    mask = layer.reachable(UNIT) & (generator.random(layer.upstream.index.size) < 0.5)
+    masks = np.stack([mask, layer.reachable(UNIT)])
+
+    def batches(wanted: Sequence[int]) -> Iterator[Tensor]:
+        return iter(images[list(wanted)].split(together))
+
+    with torch.no_grad():
+        full = layer.network.output(images)[:, UNIT].numpy()
+    trial = Trial(UNIT, "zero", masks, full[places], places)
+    # Beside a trial of all images, so that what goes together is not this one's alone.
+    every = Trial(UNIT, "zero", masks, full, range(6))
+    run(layer, [trial, every], batches, means=None)
+    for n, place in enumerate(places):
+        alone = circuit_maps(layer, UNIT, mask[None], images[[place]])[0, 0].numpy()
+        np.testing.assert_allclose(trial.maps[0, n], alone, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(trial.maps[1, n], full[place])
+    np.testing.assert_allclose(every.maps[0, places], trial.maps[0], rtol=1e-9, atol=1e-12)

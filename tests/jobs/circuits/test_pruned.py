@@ -1,0 +1,95 @@
+"""Running a pruned network, held against replacing each pruned kernel's map by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from circuit_atlas.jobs.circuits.pruned import circuit_maps, kernel_means, open_stem
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from tests.jobs.axis import off_axis, open_double, pictures
+from tests.oracles.convolutions import Target, convolutions
+from tests.oracles.faithfulness import circuit_response, full_response
+from tests.oracles.networks import NAMED, Network, networks
+
+# Of the largest response, both in float64: what remains is the order of sums.
+TOLERANCE = 1e-9
+
+
+def assert_maps(network: Network, layer: Layer, unit: int, kept: float, ablation: str) -> None:
+    images = pictures(network, 2)
+    scoring = network.images(3, seed=5).double()
+    generator = np.random.default_rng(7)
+    mask = layer.reachable(unit) & (generator.random(layer.upstream.index.size) < kept)
+    like = {
+        name: torch.zeros(weight.shape[:2], dtype=torch.bool)
+        for name, weight in convolutions(network.module, images[0]).items()
+    }
+    masks = off_axis(layer, unit, mask, like)
+    on_a_path = {convolution.name for convolution in layer.upstream.index.convolutions}
+    target = Target(layer.index.layer, unit)
+    wanted = circuit_response(
+        network.module,
+        images,
+        target,
+        masks={name: kernels for name, kernels in masks.items() if name in on_a_path},
+        ablation=ablation,
+        scoring=scoring,
+    )
+    means = kernel_means(layer, scoring.split(2)) if ablation == "mean" else None
+    scale = np.abs(full_response(network.module, images, target)).max()
+    for stem in (None, open_stem(layer, images, means)):
+        found = circuit_maps(layer, unit, mask[None], images, means=means, stem=stem)[0].numpy()
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * scale)
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+@pytest.mark.parametrize("name", NAMED)
+def test_every_kind_of_network(name, ablation):
+    network = NAMED[name]()
+    for target in {network.targets[-2], network.other_targets[-1]}:
+        layer = open_double(network, target)
+        for kept in (0.9, 0.4, 0.1, 0.0):
+            assert_maps(network, layer, 1, kept, ablation)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_random_networks(data):
+    network = data.draw(networks(blocks=2))
+    target = data.draw(st.sampled_from(network.targets + network.other_targets))
+    layer = open_double(network, target)
+    unit = data.draw(st.integers(0, layer.index.channels - 1))
+    kept = data.draw(st.sampled_from([0.05, 0.3, 0.7]))
+    assert_maps(network, layer, unit, kept, data.draw(st.sampled_from(["zero", "mean"])))
+
+
+def test_a_direction():
+    network = NAMED["branched"]()
+    target = network.other_targets[-1]
+    vector = tuple(1.0 if n % 2 else 0.0 for n in range(network.channels(target)))
+    layer = open_double(network, target, (("odd", vector),))
+    unit = layer.index.channels
+    images = pictures(network, 2)
+    found = circuit_maps(layer, unit, layer.reachable(unit)[None], images)[0].numpy()
+    wanted = full_response(network.module, images, Target(target, vector))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
+
+
+def test_which_networks_have_a_stem():
+    """Where the first convolution is shared, the test above has tried it."""
+    stems = {}
+    for name in ("sequential", "branched", "depthwise", "gated"):
+        network = NAMED[name]()
+        layer = open_double(network, network.targets[-1])
+        stem = open_stem(layer, pictures(network, 1), None)
+        stems[name] = None if stem is None else layer.network.by_name[stem.last.name].op
+    assert stems == {
+        "sequential": "max_pool2d",
+        "branched": "relu",
+        "depthwise": "relu",
+        "gated": "relu",
+    }

@@ -1,0 +1,236 @@
+"""A set of pictures: which are in it, which are left out, the split, the batches."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from circuit_atlas.jobs.images import image_set as images_module
+from circuit_atlas.jobs.images.image_set import ImageSet, load_images
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.storage_schema.errors import ImageError
+from circuit_atlas.storage_schema.tables import IMAGES
+
+SIZE = (6, 8)
+EXACT = PreprocessingSpec(resize=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
+def coloured(seed: int = 0) -> NDArray[np.uint8]:
+    shape = (*SIZE, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def png(image: Image.Image, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "PNG", **options)
+    return stream.getvalue()
+
+
+def folder(root: Path, names: list[str]) -> Path:
+    for seed, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(png(Image.fromarray(coloured(seed))))
+    return root
+
+
+def spec_of(source: Path, *, seed: int = 0, **images: Any) -> BuildSpec:
+    return BuildSpec.from_values(
+        {
+            "model": {"reference": "demo:squeezenet1_1"},
+            "images": {"source": str(source), "held_out": 0.0, **images},
+            "layers": [{"name": "any"}],
+            "circuits": {"seed": seed},
+        }
+    )
+
+
+def load(source: Path, *, seed: int = 0, **images: Any) -> ImageSet:
+    return load_images(spec_of(source, seed=seed, **images), EXACT)
+
+
+def refusal(source: Path, **images: Any) -> str:
+    with pytest.raises(ImageError) as caught:
+        load(source, **images)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_class_folders_give_labels_and_other_files_are_no_pictures(tmp_path: Path) -> None:
+    folder(tmp_path, ["dog/b.PNG", "cat/deep/a.png", "loose.png", "dog/.hidden.png"])
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = load(tmp_path).infos
+    assert [(info.id, info.name, info.label) for info in found] == [
+        (0, "cat/deep/a.png", "cat"),
+        (1, "dog/b.PNG", "dog"),
+        (2, "loose.png", None),
+    ]
+    assert {(info.width, info.height, info.mode) for info in found} == {(8, 6, "RGB")}
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    folder(tmp_path / "set", ["cat/a.png"])
+    folder(tmp_path / "other", ["b.png"])
+    os.symlink(tmp_path / "other", tmp_path / "set" / "dog")
+    os.symlink(tmp_path / "set", tmp_path / "set" / "dogs_loop")
+    assert [info.name for info in load(tmp_path / "set").infos] == ["cat/a.png", "dog/b.png"]
+
+
+def test_a_name_that_is_no_text_is_shown_as_its_bytes(tmp_path: Path) -> None:
+    data = png(Image.fromarray(coloured()))
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
+        file.write(data)
+    found = load(tmp_path)
+    assert found.table().column("name").to_pylist() == ["caf\\xe9.png"]
+    assert found.batch([0]).shape == (1, 3, *SIZE)
+
+
+def test_unreadable_pictures_are_left_out_and_recorded(tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png", "b.png", "c.png", "d.png", "e.png"])
+    whole = (tmp_path / "b.png").read_bytes()
+    (tmp_path / "b.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "c.png").write_bytes(b"hello")
+    (tmp_path / "d.png").write_bytes(b"")
+    found = load(tmp_path, held_out=0.5)
+    assert [info.split == "left_out" for info in found.infos] == [False, True, True, True, False]
+    problems = [info.problem or "" for info in found.infos]
+    assert "truncated" in problems[1]
+    assert problems[2:4] == ["not a picture of a known format", "the file is empty"]
+    assert sorted(found.scoring + found.held_out) == [0, 4]
+    with pytest.raises(ImageError, match=r"image 1 \('b.png'\) is left out: .*truncated"):
+        found.batch([1])
+    rows = found.table().to_pylist()
+    assert [row["picture"] is None for row in rows] == [False, True, True, True, False]
+    assert rows[1]["sha256"] == hashlib.sha256(whole[: len(whole) // 2]).hexdigest()
+    assert rows[1]["width"] is None
+
+
+def test_a_truncated_jpeg_is_left_out(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg")
+    Image.fromarray(noise).save(tmp_path / "b.jpg")
+    (tmp_path / "b.jpg").write_bytes((tmp_path / "b.jpg").read_bytes()[:-500])
+    assert [info.split for info in load(tmp_path).infos] == ["scoring", "left_out"]
+
+
+def test_the_table_shows_what_the_network_sees(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, 48 * 64 * 3).reshape(48, 64, 3).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    given = PreprocessingSpec(resize=(32, 32), crop=(16, 24))
+    found = load_images(spec_of(tmp_path), given)
+    table = found.table()
+    assert table.schema == IMAGES.schema
+    row = table.to_pylist()[0]
+    shown = Image.open(io.BytesIO(row.pop("picture")))
+    assert shown.format == "JPEG"
+    # A JPEG of quality 85 of a smooth picture is off by a few levels.
+    assert np.abs(np.asarray(shown).astype(int) - found.pixels(0)).max() < 12
+    assert found.size == (16, 24)
+    assert found.batch([0]).shape == (1, 3, 16, 24)
+    assert (row["width"], row["height"], row["mode"], row["problem"]) == (64, 48, "RGB", None)
+
+
+def test_batches_normalise_and_do_not_depend_on_company(tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png", "b.png", "c.png"])
+    given = PreprocessingSpec(resize=SIZE)
+    found = load_images(spec_of(tmp_path), given)
+    together = found.batch([2, 0, 1])
+    assert together.dtype == torch.float32
+    assert torch.equal(together, torch.cat([found.batch([i]) for i in (2, 0, 1)]))
+    expected = (coloured(2) / 255.0 - np.array(given.mean)) / np.array(given.std)
+    assert np.abs(together[0].permute(1, 2, 0).numpy() - expected).max() < 1e-6
+    assert found.batch([]).shape == (0, 3, *SIZE)
+    with pytest.raises(ImageError, match="no image 3: ids go from 0 to 2"):
+        found.batch([3])
+
+
+def test_a_small_cache_changes_nothing_and_a_changed_file_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder(tmp_path, ["a.png", "b.png", "c.png"])
+    expected = load(tmp_path).batch([0, 1, 2])
+    monkeypatch.setattr(images_module, "_PIXELS_LIMIT_BYTES", 6 * 8 * 3)
+    found = load(tmp_path)
+    assert torch.equal(found.batch([0, 1, 2]), expected)
+    folder(tmp_path, ["b.png"])  # now what a.png holds
+    with pytest.raises(ImageError, match=r"image 1 \('b.png'\) changed after the set was loaded"):
+        found.batch([1])
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(ImageError, match=r"image 0 \('a.png'\) changed .*No such file"):
+        found.batch([0])
+
+
+def test_odd_holds_out_every_second_name(tmp_path: Path) -> None:
+    folder(tmp_path, ["d.png", "b.png", "a.png", "c.png", "e.png"])
+    found = load(tmp_path, held_out="odd")
+    assert (found.scoring, found.held_out) == ((0, 2, 4), (1, 3))
+    (tmp_path / "b.png").write_bytes(b"torn")
+    found = load(tmp_path, held_out="odd")
+    assert (found.scoring, found.held_out) == ((0, 2, 4), (3,))
+
+
+def test_a_fraction_is_exact_seeded_and_stable(tmp_path: Path) -> None:
+    names = [f"{i:02d}.png" for i in range(20)]
+    folder(tmp_path, names)
+    one, again = load(tmp_path, held_out=0.3), load(tmp_path, held_out=0.3)
+    assert one.held_out == again.held_out
+    assert len(one.held_out) == 6
+    others = {load(tmp_path, held_out=0.3, seed=seed).held_out for seed in range(4)}
+    assert len(others) == 4
+    folder(tmp_path, [*names, "00a.png"])
+    held = {one.infos[i].name for i in one.held_out}
+    more = load(tmp_path, held_out=0.3)
+    assert len(({more.infos[i].name for i in more.held_out} ^ held) - {"00a.png"}) <= 1
+
+
+def test_a_small_set_has_one_of_each_split(tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png", "b.png"])
+    for fraction in (0.01, 0.99):
+        found = load(tmp_path, held_out=fraction)
+        assert len(found.scoring) == len(found.held_out) == 1
+    assert load(tmp_path, held_out=0.0).held_out == ()
+    assert len(load(tmp_path, held_out=0.9, limit=1).scoring) == 1
+
+
+def test_named_pictures_are_held_out(tmp_path: Path) -> None:
+    folder(tmp_path, ["cat/a.png", "cat/b.png", "dog/a.png"])
+    found = load(tmp_path, held_out=["dog/a.png", "cat/b.png"])
+    assert (found.scoring, found.held_out) == ((0,), (1, 2))
+    line = refusal(tmp_path, held_out=["dog/a.png", "cat/c.png"])
+    assert "images.held_out names 'cat/c.png', which is not among the 3 pictures" in line
+    assert "did you mean 'cat/" in line
+    everything = ["cat/a.png", "cat/b.png", "dog/a.png"]
+    assert "all 3 readable ones are held out" in refusal(tmp_path, held_out=everything)
+
+
+def test_the_fingerprint_covers_names_bytes_labels_and_splits(tmp_path: Path) -> None:
+    def print_of(**images: Any) -> str:
+        return load(tmp_path, **images).sha256
+
+    folder(tmp_path, ["a.png", "b.png", "c.png", "d.png"])
+    prints = [print_of(), print_of(held_out="odd"), print_of(limit=3)]
+    assert print_of() == prints[0]
+    (tmp_path / "d.png").write_bytes(b"torn")
+    prints.append(print_of())
+    (tmp_path / "d.png").write_bytes(b"torn otherwise")
+    prints.append(print_of())
+    (tmp_path / "a.png").rename(tmp_path / "a2.png")
+    prints.append(print_of())
+    assert len(set(prints)) == len(prints)
+
+
+def test_no_pictures(tmp_path: Path) -> None:
+    assert "no pictures (.jpg, .png ...) in" in refusal(tmp_path)
+    assert "no images at" in refusal(tmp_path / "gone")
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert "neither a folder nor a .parquet file" in refusal(tmp_path / "a.png")
+    assert "none of the 1 images in" in refusal(tmp_path)
+    assert "the demo has no images 'photo': did you mean 'photos'?" in refusal(Path("demo:photo"))

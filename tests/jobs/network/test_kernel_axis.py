@@ -1,0 +1,67 @@
+"""Which kernels reach a unit, held against changing each kernel and looking."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from circuit_atlas.jobs.engine.traced_layer import Layer
+from tests.jobs.axis import open_double
+from tests.oracles.networks import NAMED, Network, build, networks
+from tests.oracles.reach import reach
+
+
+def assert_reach(network: Network, layer: Layer, unit: int) -> None:
+    """Exactly the kernels that can change the unit are on its axis and marked reachable."""
+    found = set()
+    positions = np.flatnonzero(layer.reachable(unit))
+    ordinal, out, _ = layer.upstream.index.locate(positions, layer.upstream.rows[unit])
+    index = layer.upstream.index
+    for place, position in enumerate(positions):
+        convolution = index.convolutions[ordinal[place]]
+        within = (position - index.offsets[ordinal[place]]) % convolution.in_channels
+        found.add((convolution.name, int(out[place]), int(within)))
+    wanted = {
+        (name, row, column)
+        for name, mask in reach(
+            network.module, network.images(1)[0], layer.index.layer, unit
+        ).items()
+        for row, column in mask.nonzero().tolist()
+    }
+    assert found == wanted
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_kind_of_network(name):
+    network = NAMED[name]()
+    for target in {network.targets[-1], network.other_targets[-1]}:
+        layer = open_double(network, target)
+        assert_reach(network, layer, layer.index.channels - 1)
+
+
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_random_networks(data):
+    network = data.draw(networks(blocks=1))
+    target = data.draw(st.sampled_from(network.targets + network.other_targets))
+    layer = open_double(network, target)
+    assert_reach(network, layer, data.draw(st.integers(0, layer.index.channels - 1)))
+
+
+def test_a_branch_beside_the_target_counts_nothing():
+    network = build(["plain", "branched", "plain"])
+    layer = open_double(network, "body.1.three")
+    names = [c.name for c in layer.index.index.convolutions]
+    assert names == ["body.0.steps.0", "body.1.squeeze", "body.1.three"]
+    assert [c.one_row for c in layer.index.index.convolutions] == [False, False, True]
+
+
+def test_only_the_unit_s_own_row_of_the_target_is_on_the_axis():
+    network = NAMED["depthwise"]()
+    layer = open_double(network, "body.2.steps.0")
+    by_name = {c.name: c for c in layer.index.index.convolutions}
+    assert by_name["body.2.steps.0"].one_row
+    assert by_name["body.1.steps.3"].one_row, "the pointwise convolution before a depthwise one"
+    assert [unit.rows for unit in layer.index.units] == [(n, n) for n in range(4)]

@@ -1,0 +1,223 @@
+"""A spec is read once, checked wholly, and says in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from circuit_atlas.jobs.spec.build_spec import FRACTIONS, BuildSpec, LayerSpec, PreprocessingSpec
+from circuit_atlas.storage_schema.errors import ModelError, SpecError
+
+SMALL = """
+[model]
+reference = "torchvision:squeezenet1_1"
+[images]
+source = "pictures"
+[[layers]]
+name = "features.7"
+"""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(SpecError) as caught:
+        BuildSpec.from_toml(text)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    spec = BuildSpec.from_toml(SMALL)
+    assert spec.circuits.fractions == FRACTIONS
+    assert (spec.circuits.response, spec.circuits.criteria) == ("sum_abs", ("actgrad",))
+    assert (spec.circuits.ablation, spec.circuits.top_images) == (("zero",), 10)
+    assert spec.layers[0].units == "all"
+    assert spec.preprocessing is None
+    assert (spec.run.workers, spec.run.batch_size, spec.run.retries) == (0, 16, 2)
+
+
+def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
+    text = SMALL.replace("[images]", 'weights = "w.pt"\n[images]')
+    (tmp_path / "spec.toml").write_text(text + '[run]\nstore = "s3://bucket/atlas"\n')
+    spec = BuildSpec.load(tmp_path / "spec.toml")
+    assert spec.images.source == str(tmp_path / "pictures")
+    assert spec.model.weights == str(tmp_path / "w.pt")
+    assert spec.run.store == "s3://bucket/atlas"
+
+
+def test_the_demo_photos_are_no_path(tmp_path: Path) -> None:
+    spec = BuildSpec.from_toml(SMALL.replace("pictures", "demo:photos"), folder=tmp_path)
+    assert spec.images.source == "demo:photos"
+    assert spec.run.store == str(tmp_path / "atlas")
+
+
+def test_toml_round_trip_and_pickle() -> None:
+    spec = BuildSpec.from_toml(
+        SMALL
+        + """units = "0:64:2"
+[layers.directions]
+"two words" = [1, -2.5e-7]
+[[layers]]
+name = 'odd "name" ü\\'
+units = [3, 1, 3]
+[preprocessing]
+resize = [64, 48]
+mean = [0, 0, 0]
+std = [1, 1, 1]
+[circuits]
+response = [2, 3]
+fractions = [0.1, 1.0]
+criteria = ["snip", "force", "snip"]
+"""
+    )
+    assert spec.layers[0].directions == {"two words": (1.0, -2.5e-7)}
+    assert spec.layers[1].units == (1, 3)
+    assert spec.circuits.fractions == (1.0, 0.1)
+    assert spec.circuits.criteria == ("snip", "force")
+    assert spec.preprocessing is not None
+    assert spec.preprocessing.size == (64, 48)
+    assert BuildSpec.from_toml(spec.to_toml()) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_science_leaves_out_places_workers_and_the_choice_of_layers() -> None:
+    one = BuildSpec.from_toml(SMALL)
+    other = BuildSpec.from_toml(
+        SMALL.replace("pictures", "/elsewhere/pictures").replace("features.7", "features.9")
+        + '[run]\nstore = "x"\nworkers = 3\nbatch_size = 1\n'
+    )
+    assert one.sha256() == other.sha256()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "[circuits]\nseed = 1",
+        "[circuits]\nresponse = 'max'",
+        "[circuits]\ncriteria = ['snip']",
+        "[circuits]\nfractions = [1, 0.5]",
+        "[circuits]\nablation = ['mean']",
+        "[circuits]\ntop_images = 3",
+        "[circuits]\nforce_steps = 3",
+        "[preprocessing]\nresize = [8, 8]",
+    ],
+)
+def test_science_holds_all_that_changes_numbers(change: str) -> None:
+    assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(SMALL + change).sha256()
+
+
+def test_science_holds_the_split() -> None:
+    odd = SMALL.replace('"pictures"', '"pictures"\nheld_out = "odd"')
+    assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(odd).sha256()
+
+
+@pytest.mark.parametrize(
+    ("resize", "crop"), [(None, 9), (9, 9), (8, (8, 16)), ((8, 16), 8), ((9, 8), (9, 8))]
+)
+def test_a_crop_that_may_lie_within(resize: Any, crop: Any) -> None:
+    assert PreprocessingSpec(resize=resize, crop=crop).crop == crop
+
+
+def test_resolved_preprocessing_is_part_of_the_science() -> None:
+    spec = BuildSpec.from_toml(SMALL)
+    resolved = spec.resolved(PreprocessingSpec(resize=(8, 8)))
+    assert resolved.science()["preprocessing"]["resize"] == [8, 8]
+    assert resolved.sha256() != spec.sha256()
+
+
+@pytest.mark.parametrize(
+    ("addition", "message"),
+    [
+        ("[circuits]\ncritera = ['snip']", "unknown key 'circuits.critera': did you mean 'criter"),
+        ("[circuit]\nseed = 1", "unknown key 'circuit': did you mean 'circuits'?"),
+        ("[run]\nseed = 1", "unknown key 'run.seed': it belongs in [circuits]"),
+        ("[run]\nzzz = 1", "unknown key 'run.zzz': the keys there are 'store', 'device'"),
+        ("[circuits]\ncriteria = ['snipp']", "circuits.criteria[0] = 'snipp': did you mean 'snip'"),
+        ("[circuits]\ncriteria = 'snip'", "circuits.criteria = 'snip': should be a list"),
+        ("[circuits]\nfractions = [1.5]", "1.5 is outside (0, 1]"),
+        ("[circuits]\nfractions = [0.0]", "0.0 is outside (0, 1]"),
+        ("[circuits]\nfractions = [nan]", "nan is outside (0, 1]"),
+        ("[circuits]\nfractions = []", "should have at least one item"),
+        ("[circuits]\nresponse = 'mean'", "circuits.response = 'mean': should be \"sum_abs\""),
+        ("[circuits]\ntop_images = 0", "circuits.top_images = 0: should be greater than or"),
+        ("[run]\nworkers = '2'", "run.workers = '2': should be a valid integer"),
+        ("[run]\ndevice = 'gpu'", "run.device = 'gpu': should be \"auto\""),
+        ("[preprocessing]\nresize = 64", "preprocessing must give every picture the same size"),
+        ("[preprocessing]\nresize = [8]", "preprocessing.resize = [8]: should be a number of"),
+        ("[preprocessing]\nresize = [8, 8]\nstd = [1, 0, 1]", "should be three numbers above 0"),
+        ("[preprocessing]\nresize = [8, 8]\nstd = [1, 2]", "preprocessing.std is too short"),
+        (
+            "[preprocessing]\nresize = [8, 16]\ncrop = 9",
+            "preprocessing crop = 9 is larger than resize = [8, 16], and would be filled up with b",
+        ),
+        ("[preprocessing]\nresize = [16, 8]\ncrop = [16, 9]", "crop = [16, 9] is larger than"),
+        ("[preprocessing]\nresize = 8\ncrop = [9, 10]", "is larger than resize = 8, and would"),
+        ("units = 'some'", "layers[0].units = 'some': should be \"all\", a list"),
+        ("units = '0:8:0'", "layers[0].units = '0:8:0': should be"),
+        ("units = [-1]", "layers[0].units = [-1]: should be"),
+        ("units = []", 'layers[0] names no unit of features.7: set units = "all"'),
+        ("directions = {flat = [0, 0]}", "direction 'flat' has no number other than 0"),
+        ("[[layers]]\nname = 'features.7'", "layers name 'features.7' twice"),
+        ("circuits = 3", "unknown key 'layers[0].circuits'"),
+        ("?", "not valid TOML"),
+    ],
+)
+def test_what_is_wrong_and_what_would_be_right(addition: str, message: str) -> None:
+    assert message in refusal(SMALL + addition)
+
+
+@pytest.mark.parametrize("value", ["1.0", "-0.1", "'even'", "[1]", "nan", "true"])
+def test_held_out_is_a_fraction_names_or_odd(value: str) -> None:
+    text = SMALL.replace('source = "pictures"', f'source = "pictures"\nheld_out = {value}')
+    assert refusal(text).startswith("images.held_out = ")
+
+
+def test_a_misspelt_key_is_named_before_the_one_it_left_missing() -> None:
+    line = refusal(SMALL.replace("reference", "refrence"))
+    assert line == "unknown key 'model.refrence': did you mean 'reference'? (and 1 more)"
+    assert refusal("").startswith("missing key 'model'")
+
+
+def test_one_layers_table_instead_of_a_list() -> None:
+    assert refusal(SMALL.replace("[[layers]]", "[layers]")).endswith("write [[layers]]")
+
+
+def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"no spec at .*gone.toml"):
+        BuildSpec.load(tmp_path / "gone.toml")
+    with pytest.raises(SpecError, match="cannot be read"):
+        BuildSpec.load(tmp_path)
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SpecError, match="cannot be read"):
+        BuildSpec.load(tmp_path / "bad.toml")
+    (tmp_path / "typo.toml").write_text(SMALL + "unit = 3")
+    with pytest.raises(SpecError, match=r"typo.toml: unknown key 'layers\[0\].unit'"):
+        BuildSpec.load(tmp_path / "typo.toml")
+
+
+def test_units_of_a_layer() -> None:
+    assert LayerSpec(name="a").resolve(3) == (0, 1, 2)
+    assert LayerSpec(name="a", units=(2, 0)).resolve(3) == (0, 2)
+    assert LayerSpec(name="a", units="1:6:2").resolve(8) == (1, 3, 5)
+    assert LayerSpec(name="a", units=":").resolve(2) == (0, 1)
+    with_direction = LayerSpec(name="a", units=(0,), directions={"up": (1.0, 0.0, 1.0)})
+    assert with_direction.resolve(3) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (LayerSpec(name="a", units=(0, 8)), "unit 8 of layer 'a' is out of range: it has 8 chann"),
+        (
+            LayerSpec(name="a", units="0:1000000000000"),
+            "unit 8 of layer 'a' is out of range.*from 0 to 7",
+        ),
+        (LayerSpec(name="a", units="9:"), "units '9:' of layer 'a' hold no channel"),
+        (LayerSpec(name="a", directions={"up": (1.0,)}), "is of length 1: give 8 numbers, one a"),
+    ],
+)
+def test_units_that_a_layer_does_not_have(layer: LayerSpec, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        layer.resolve(8)

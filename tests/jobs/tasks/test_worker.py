@@ -1,0 +1,232 @@
+"""A task from its units to their commit records, with units that go wrong among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks import worker as worker_module
+from circuit_atlas.jobs.tasks.plan import Task, estimate, make_tasks, resolve
+from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.errors import MismatchError, ModelError, QueryError, SpecError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.verify import verify
+from tests.jobs.builds import lay_out, write_noise
+
+MODEL = '''
+import torch
+from torch import nn
+
+def network():
+    """Unit 1 is dead, unit 2 overflows."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(6, 5, 3, padding=1)
+    )
+    with torch.no_grad():
+        model[2].weight[1] = 0
+        model[2].weight[2] = 1e38
+        model[2].bias[2] = 3e38
+        model[0].weight[:] *= 10
+    return model
+
+calls = []
+
+def fickle():
+    """Other weights at each call."""
+    calls.append(0)
+    model = nn.Conv2d(3, 2, 3)
+    with torch.no_grad():
+        model.bias.fill_(len(calls))
+    return nn.Sequential(model)
+'''
+ALL = ["actgrad", "snip", "force", "magnitude", "random"]
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
+    (tmp_path / "worker_models.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    pictures = tmp_path / "pictures"
+    write_noise(pictures, count=6, side=12)
+    return BuildSpec.from_values(
+        {
+            "model": {"reference": "worker_models:network"},
+            "preprocessing": {"resize": [12, 12]},
+            "images": {"source": str(pictures), "held_out": "odd"},
+            "layers": [{"name": "2", "directions": {"pair": [1, 0, 0, -1, 0]}}],
+            "circuits": {
+                "criteria": ALL,
+                "fractions": [1, 0.5, 0.1],
+                "ablation": ["zero", "mean"],
+                "top_images": 2,
+                "force_steps": 3,
+            },
+            "run": {"store": str(tmp_path / "atlas"), "batch_size": 2},
+        }
+    )
+
+
+def task(spec: BuildSpec, *units: int) -> Task:
+    return Task("2", tuple(UnitKey(spec.model.reference, "2", unit) for unit in units))
+
+
+def test_a_bad_unit_fails_alone(spec):
+    lay_out(spec)
+    receipts = WorkerJob(spec, 1).open().run(task(spec, 0, 1, 2, 3, 5))
+    assert [receipt.state for receipt in receipts] == ["done", "dead", "failed", "done", "done"]
+    assert receipts[2].kind == "non_finite"
+    assert "unit 2 of '2' responds with NaN or infinity to image" in str(receipts[2].message)
+    reader = Reader(spec.run.store)
+    assert sorted(reader.commits("2")) == [0, 1, 3, 5]
+    assert sorted(reader.failures("2")) == [2]
+
+
+def test_what_is_stored_of_a_unit(spec):
+    lay_out(spec)
+    WorkerJob(spec, 1).open().run(task(spec, 0))
+    reader = Reader(spec.run.store)
+    commit = reader.commits("2")[0]
+    rows = reader.faithfulness(commit).to_pylist()
+    assert len(rows) == len(ALL) * 2 * 2 * 3, "criteria x ablations x splits x fractions"
+    assert {row["images"] for row in rows} == {3}
+    for row in rows:
+        assert row["kernels"] == {1.0: 24, 0.5: 12, 0.1: 2}[row["fraction"]]
+        if row["fraction"] == 1:
+            assert row["pearson"] == pytest.approx(1)
+            assert row["relative_l1"] == 0
+    assert len(reader.subfeatures(commit).to_pylist()) == 2 * 2 * 2 * 3
+    responses = reader.responses(commit).to_pylist()
+    ranked = sorted(
+        (row for row in responses if row["rank"] is not None), key=lambda row: row["rank"]
+    )
+    assert all(row["split"] == "scoring" for row in ranked)
+    assert ranked[0]["response"] >= ranked[1]["response"]
+    for row in responses:
+        assert row["box_bottom"] - row["box_top"] <= 5
+    for criterion in ALL:
+        scores = reader.scores(commit, criterion)
+        # The direction reads two rows of the target, so the axis of this layer holds all five.
+        assert scores.shape == ((3 if criterion == "force" else 1), 48)
+        np.testing.assert_array_equal((~np.isnan(scores)).sum(axis=1), 24)
+    own = reader.image_scores(commit, "actgrad")
+    assert own.shape == (2, 48)
+
+
+def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
+    lay_out(spec)
+    reader = Reader(spec.run.store)
+    with pytest.raises(QueryError, match="no worker has begun with it"):
+        reader.wiring("2")
+
+    def put(self, path, data, real=Objects.put_if_absent):
+        if layout.committed_unit(path) is not None:
+            assert self.exists(layout.network("2"))
+        return real(self, path, data)
+
+    monkeypatch.setattr(Objects, "put_if_absent", put)
+    WorkerJob(spec, 1).open().run(task(spec, 0))
+    assert [vars(stretch)["source"] for stretch in reader.wiring("2").stretches] == [-1, 0, 1]
+    first, last = reader.weights("2")
+    assert (first.shape, last.shape) == ((6, 3, 3, 3), (5, 6, 3, 3))
+    np.testing.assert_array_equal(last[1], 0)
+    channels = reader.channels("2").to_pylist()
+    scoring = {
+        n for n, split in enumerate(reader.images()["split"].to_pylist()) if split == "scoring"
+    }
+    assert {row["image"] for row in channels} == scoring
+    assert verify(open_store(spec.run.store)) == ()
+
+
+def test_a_second_worker_takes_the_network_that_is_there(spec, monkeypatch):
+    lay_out(spec)
+    WorkerJob(spec, 1).open().run(task(spec, 0))
+    monkeypatch.setattr(worker_module, "network_record", lambda *_: pytest.fail("computed again"))
+    (receipt,) = WorkerJob(spec, 1).open().run(task(spec, 3))
+    assert receipt.state == "done"
+
+
+def test_alone_or_together_gives_the_same_masks(spec, tmp_path):
+    lay_out(spec)
+    WorkerJob(spec, 1).open().run(task(spec, 0, 3, 4, 5))
+    alone = BuildSpec.from_values(
+        {**spec.model_dump(), "run": {"store": str(tmp_path / "alone"), "batch_size": 1}}
+    )
+    lay_out(alone)
+    worker = WorkerJob(alone, 1).open()
+    for unit in (0, 3, 4, 5):
+        worker.run(task(alone, unit))
+    one, other = Reader(spec.run.store), Reader(alone.run.store)
+    assert sorted(one.commits("2")) == [0, 3, 4, 5]
+    for unit, commit in one.commits("2").items():
+        for criterion in ALL:
+            for rung in range(3):
+                left = one.mask(commit, criterion, rung)
+                np.testing.assert_array_equal(
+                    left, other.mask(other.commits("2")[unit], criterion, rung)
+                )
+
+
+def test_the_plan_leaves_out_what_is_committed(spec):
+    build = resolve(spec)
+    tasks = make_tasks(build, spec, {"2": [0, 4]}, workers=1)
+    assert [key.unit for task in tasks for key in task.units] == [1, 2, 3, 5]
+    found = estimate(build, tasks)
+    assert (found.layers[0].units, found.layers[0].kernels, found.images) == (4, 48, 6)
+    assert found.size_bytes == found.layers[0].size_bytes > 0
+
+
+def test_a_worker_that_sees_other_images_refuses(spec):
+    lay_out(spec)
+    Image.new("RGB", (12, 12)).save(Path(spec.images.source) / "6.png")
+    with pytest.raises(MismatchError, match="other images"):
+        WorkerJob(spec, 1).open()
+
+
+def test_a_worker_whose_model_has_other_weights_says_what_a_function_must_do(spec):
+    values = spec.model_dump()
+    values["model"]["reference"] = "worker_models:fickle"
+    values["layers"] = [{"name": "0"}]
+    fickle = BuildSpec.from_values(values)
+    lay_out(fickle)
+    with pytest.raises(MismatchError, match="has to return the same weights at each call"):
+        WorkerJob(fickle, 1).open()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_a_gpu_that_is_not_there(spec, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    values = spec.model_dump()
+    values["run"]["device"] = device
+    with pytest.raises(SpecError, match=f"'{device}' was asked for, but torch finds no such GPU"):
+        resolve(BuildSpec.from_values(values))
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([{"name": "3"}], "layer '3' is not in the model: the layers are '0', '1' and '2'"),
+        ([{"name": "2", "units": [5]}], "unit 5 of layer '2' is out of range.*0 to 4"),
+        ([{"name": "2", "directions": {"d": [1.0]}}], "direction 'd' of layer '2' is of length 1"),
+    ],
+)
+def test_layers_and_units_that_are_not_there(spec, layers, message):
+    wrong = BuildSpec.from_values({**spec.model_dump(), "layers": layers})
+    with pytest.raises(ModelError, match=message):
+        resolve(wrong)
+
+
+def test_a_position_outside_the_map(spec):
+    wrong = spec.model_dump()
+    wrong["circuits"]["response"] = [12, 0]
+    with pytest.raises(ModelError, match=r"position \[12, 0\] lies outside.*12 x 12"):
+        resolve(BuildSpec.from_values(wrong))

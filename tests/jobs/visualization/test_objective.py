@@ -1,0 +1,120 @@
+"""The objective of feature images, against one written down slowly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from circuit_atlas.jobs.circuits.pruned import kernel_means, pruned
+from circuit_atlas.jobs.engine.traced_layer import open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.visualization.objective import Best, Objective, peaks, through, whole
+from tests.oracles.networks import NAMED
+
+DIRECTION = (0.5, 0.0, -1.0, 2.0)
+
+
+def slow(values: np.ndarray, sign: int) -> float:
+    """Mean of the fifth of all values that are largest, or smallest."""
+    ordered = sorted(values.astype(float).ravel().tolist(), reverse=sign > 0)
+    return float(np.mean(ordered[: max(1, round(len(ordered) / 5))]))
+
+
+@pytest.fixture(scope="module", params=["branched", "residual", "depthwise"])
+def made(request):
+    """A network of its kind, the layer `last` with a direction (unit 4), and three pictures."""
+    network = NAMED[request.param]()
+    module = network.module.requires_grad_(False)
+    layer = open_layer(ModelGraph(module, (3, *network.size)), "last", [("d", DIRECTION)])
+    return module, layer, network.images(3)
+
+
+def outputs(module: torch.nn.Module, pictures: Tensor) -> np.ndarray:
+    """The layer's output by the module itself: (pictures, channels, h, w)."""
+    found: list[Tensor] = []
+    handle = module.get_submodule("last").register_forward_hook(
+        lambda _module, _args, output: found.append(output.clone())
+    )
+    with torch.no_grad():
+        module(pictures)
+    handle.remove()
+    return found[0].numpy()
+
+
+def test_the_whole_network(made):
+    module, layer, pictures = made
+    units, factors = [3, 4, 4], torch.tensor([1.0, 1.0, -1.0])
+    weights = layer.targets(units).directions
+    objective = Objective([([0, 1, 2], whole(layer.network, weights, factors))], factors)
+    maps = outputs(module, pictures)
+    mixed = np.einsum("c,nchw->nhw", DIRECTION, maps)
+    expected = [slow(maps[0, 3], 1), slow(mixed[1], 1), slow(mixed[2], -1)]
+    np.testing.assert_allclose(objective.values(pictures), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_a_circuit_and_its_gradient(made, ablation):
+    """Values as of the module with the kernels out of the circuit at zero; the gradient as of
+    `Objective.values` at two pictures beside."""
+    module, layer, pictures = made
+    means = kernel_means(layer, [pictures]) if ablation == "mean" else None
+    generator = np.random.default_rng(0)
+    mask = layer.reachable(1) & (generator.random(layer.upstream.index.size) < 0.85)
+    factors = torch.ones(1)
+    look = through(layer, 1, pruned(layer, 1, mask, means), factors)
+    objective = Objective([([0], look), ([2], look)], torch.tensor([1.0, 1.0, -1.0]))
+    if ablation == "zero":
+        kept = {}
+        for piece, convolution, site in layer.pieces():
+            weight = site.weight.clone()
+            rows = torch.zeros(weight.shape[:2], dtype=torch.bool)
+            own = torch.from_numpy(mask[piece].reshape(convolution.rows, -1))
+            if convolution.one_row:
+                rows[1] = own[0]
+            else:
+                rows[:] = own
+            kept[site.parameter] = weight * rows[:, :, None, None]
+        before = {name: parameter.clone() for name, parameter in module.named_parameters()}
+        module.load_state_dict(kept, strict=False)
+        expected = [slow(outputs(module, pictures[[n]])[0, 1], 1) for n in (0, 2)]
+        module.load_state_dict(before, strict=False)
+        np.testing.assert_allclose(objective.values(pictures)[[0, 2]], expected, rtol=1e-4)
+    gradient = objective.gradient(pictures)
+    assert (gradient[[0, 2]] != 0).any()
+    direction = torch.from_numpy(generator.standard_normal(pictures.shape).astype(np.float32))
+    step = 1e-3 * direction
+    up, down = objective.values(pictures + step), objective.values(pictures - step)
+    slope = (up - down) / 2e-3 * torch.tensor([1.0, 0.0, -1.0])
+    along = (gradient * direction).flatten(1).sum(1)
+    for place in (0, 2):
+        # A ReLU or a rank may switch between the two: a hundredth of the slope.
+        assert float(slope[place]) == pytest.approx(float(along[place]), rel=0.05, abs=1e-3)
+
+
+def test_peaks_of_a_small_map_are_at_least_one_position():
+    maps = torch.tensor([[[3.0, 1.0]], [[3.0, 1.0]]])
+    assert peaks(maps, torch.tensor([1.0, -1.0])).tolist() == [3.0, 1.0]
+
+
+def test_a_channel_that_overflows_spoils_no_unit_that_does_not_read_it():
+    network = NAMED["sequential"]()
+    network.module.get_submodule("last").bias.data[0] = float("inf")
+    module = network.module.requires_grad_(False)
+    layer = open_layer(ModelGraph(module, (3, *network.size)), "last")
+    factors = torch.ones(2)
+    look = whole(layer.network, layer.targets([0, 1]).directions, factors)
+    objective = Objective([([0, 1], look)], factors)
+    values = objective.values(network.images(2))
+    assert not values[0].isfinite()
+    assert values[1].isfinite()
+    assert objective.gradient(network.images(2))[1].isfinite().all()
+
+
+def test_the_best_photo_of_each_objective():
+    best = Best(np.array([1.0, -1.0, 1.0, 1.0]))
+    best.see(np.array([[1.0, 1.0, np.nan, np.nan], [2.0, 2.0, np.inf, 5.0]]), [10, 11])
+    best.see(np.array([[0.0, 0.5, np.nan, 4.0]]), [12])
+    assert best.values.tolist() == [2.0, 0.5, -np.inf, 5.0]
+    assert best.photos.tolist() == [11, 12, -1, 11]

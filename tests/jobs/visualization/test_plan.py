@@ -1,0 +1,25 @@
+"""Work on feature images, in tasks."""
+
+from __future__ import annotations
+
+from circuit_atlas.jobs.visualization.plan import FeaturePlan
+from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+
+
+def test_tasks_say_whether_they_are_of_units_or_of_channels():
+    asked = PicturePlan.of([("inner", "channel", n, ("positive",)) for n in range(5)])
+    plan = FeaturePlan(
+        units=(("outer", (3, 7)),),
+        nodes=(("inner", (0, 4)),),
+        skipped=3,
+        wanted=asked,
+        remarks=(),
+    )
+    assert (plan.missing, plan.channels) == (4, 5)
+    tasks = plan.tasks("toy", workers=1)
+    assert [(task.layer, task.of, [key.unit for key in task.units]) for task in tasks] == [
+        ("outer", "unit", [3]),
+        ("outer", "unit", [7]),
+        ("inner", "channel", [0]),
+        ("inner", "channel", [4]),
+    ]

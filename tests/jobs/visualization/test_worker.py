@@ -1,0 +1,480 @@
+"""Feature images of the demo network against its photos, and units whose pictures go wrong."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+
+from circuit_atlas.jobs.circuits.masks import keep_best
+from circuit_atlas.jobs.demo import photos, squeezenet1_1
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, FeaturesSpec, LayerSpec
+from circuit_atlas.jobs.spec.sections import IMAGENET_MEAN, IMAGENET_STD
+from circuit_atlas.jobs.tasks.plan import Task, resolve
+from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.visualization import worker
+from circuit_atlas.jobs.visualization.plan import plan_features
+from circuit_atlas.jobs.visualization.variants import (
+    aims_of_unit,
+    circuit_mask,
+    nodes_of,
+    variants_of_unit,
+)
+from circuit_atlas.jobs.visualization.worker import FeatureJob
+from circuit_atlas.service import Atlas
+from circuit_atlas.storage_schema.errors import QueryError, SpecError
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.verify import verify
+from circuit_atlas.storage_schema.visualizations import FeatureRecord
+from tests.jobs.builds import lay_out, write_noise
+
+LAYER = "features.4.expand3x3"
+UNITS = (0, 20, 40)
+NODES = ("features.3.squeeze", (1, 5))
+NODE = ("features.3.squeeze", 5)
+
+
+def built(spec: BuildSpec, layer: str, units: tuple[int, ...]) -> Reader:
+    lay_out(spec)
+    model = spec.model.reference
+    WorkerJob(spec, 1).open().run(Task(layer, tuple(UnitKey(model, layer, n) for n in units)))
+    return Reader(spec.run.store)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildSpec, Reader]:
+    """Three units and two channels of the demo network, with pictures; all its photos."""
+    store = tmp_path_factory.mktemp("features") / "atlas"
+    spec = BuildSpec.from_values(
+        {
+            "model": {"reference": "demo:squeezenet1_1"},
+            "images": {"source": "demo:photos", "held_out": "odd"},
+            "layers": [{"name": LAYER, "units": list(UNITS)}],
+            "circuits": {"fractions": [1, 0.3], "top_images": 4},
+            "features": {"steps": 48, "node_steps": 32},
+            "run": {"store": str(store)},
+        }
+    )
+    reader = built(spec, LAYER, UNITS)
+    worker = FeatureJob(spec, 1).open()
+    for layer, units in ((LAYER, UNITS), NODES):
+        keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
+        receipts = worker.run(Task(layer, keys))
+        assert [(receipt.state, receipt.message) for receipt in receipts] == [
+            ("done", None) for _ in units
+        ]
+        assert all(receipt.size_bytes > 1000 and receipt.compute_s > 0 for receipt in receipts)
+    return spec, reader
+
+
+@pytest.fixture(scope="module")
+def responds() -> Callable[[str, int, Image.Image, int], float]:
+    """`responds(layer, unit, picture, sign)`: the objective by torchvision's preprocessing and the
+    module itself."""
+    model = squeezenet1_1()
+    normalise = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(IMAGENET_MEAN, IMAGENET_STD),
+        ]
+    )
+
+    def measured(layer: str, unit: int, picture: Image.Image, sign: int) -> float:
+        found: list[Tensor] = []
+        handle = model.get_submodule(layer).register_forward_hook(
+            lambda _module, _args, output: found.append(output.clone())
+        )
+        with torch.no_grad():
+            model(normalise(picture.convert("RGB"))[None])
+        handle.remove()
+        values = np.sort(found[0][0, unit].numpy().ravel().astype(float))[::-sign]
+        return float(values[: round(len(values) / 5)].mean())
+
+    return measured
+
+
+# Channels of circuits have positive pictures alone.
+@pytest.mark.parametrize(
+    ("layer", "unit", "sign"),
+    [*((LAYER, n, sign) for sign in (1, -1) for n in UNITS), (NODES[0], 5, 1)],
+)
+def test_a_unit_responds_to_its_own_picture_more_than_to_any_photo(
+    demo, responds, layer, unit, sign
+):
+    """And to its negative picture less."""
+    _, reader = demo
+    record = reader.feature_image(layer, unit, "positive" if sign > 0 else "negative")
+    own = Image.open(io.BytesIO(reader.feature_picture(record)))
+    response = responds(layer, unit, own, sign)
+    resize = v2.Resize((224, 224), antialias=True)
+    of_photos = [
+        responds(layer, unit, resize(Image.open(photo.path).convert("RGB")), sign)
+        for photo in photos()
+    ]
+    best = int(np.argmax(sign * np.array(of_photos)))
+    assert sign * response > sign * of_photos[best]
+    assert record.response == pytest.approx(response, rel=1e-3)
+    assert record.photo_response == pytest.approx(of_photos[best], rel=1e-3)
+    assert record.photo == best
+    assert record.beats_photos
+    assert record.contrast > 0.1
+
+
+def test_what_is_recorded(demo):
+    spec, reader = demo
+    records = reader.feature_images(LAYER, 20)
+    assert [record.variant for record in records] == [
+        "positive",
+        "negative",
+        "positive.actgrad.0.3",
+        "negative.actgrad.0.3",
+    ]
+    assert all((one.height, one.width, one.objective) == (64, 64, "peaks") for one in records)
+    circuit = records[2].circuit
+    assert circuit is not None
+    commit = reader.commit(LAYER, 20)
+    assert circuit.kernels == reader.mask(commit, "actgrad", 1).sum()
+    assert (circuit.fraction, circuit.ablation, circuit.images) == (0.3, "zero", None)
+    # The circuit is not the network, and its picture is another one.
+    pictures = {reader.feature_picture(record) for record in records}
+    assert len(pictures) == 4
+    assert [one.variant for one in reader.feature_images(NODES[0], 5)] == ["positive"]
+    assert verify(reader.objects) == ()
+    (node,) = Atlas.open(spec.run.store).feature_images(*NODE)
+    assert (node.record.layer, node.record.unit, node.record.height) == (*NODE, 64)
+    images = Atlas.open(spec.run.store).layer(LAYER).unit(20).feature_images()
+    assert [image.variant for image in images] == [record.variant for record in records]
+    assert images[0].png == images[0]._repr_png_() == reader.feature_picture(records[0])
+    assert "positive of features.4.expand3x3/20: 64 x 64 pixels" in repr(images[0])
+
+
+def test_a_picture_through_a_circuit_drives_the_circuit(demo):
+    """More than the picture of the whole network does."""
+    _, reader = demo
+    layer = Atlas(reader).layer(LAYER)
+    for unit in UNITS:
+        pruned = layer.unit(unit).circuit(keep=0.3).apply_to(squeezenet1_1())
+        measured = []
+        for variant in ("positive", "positive.actgrad.0.3"):
+            record = reader.feature_image(LAYER, unit, variant)
+            pixels = np.array(Image.open(io.BytesIO(reader.feature_picture(record))))
+            seen = (torch.from_numpy(pixels / 255.0) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(
+                IMAGENET_STD
+            )
+            found: list[Tensor] = []
+            pruned.get_submodule(LAYER).register_forward_hook(
+                lambda _module, _args, output, found=found: found.append(output.clone())
+            )
+            with torch.no_grad():
+                pruned(seen.permute(2, 0, 1)[None].float())
+            values = np.sort(found[0][0, unit].numpy().ravel().astype(float))[::-1]
+            measured.append(float(values[: round(len(values) / 5)].mean()))
+        assert measured[1] > measured[0]
+        assert record.response == pytest.approx(measured[1], rel=1e-3)
+
+
+def test_what_is_there_is_skipped(demo):
+    spec, reader = demo
+    build = resolve(spec)
+    plan = plan_features(build, spec, reader)
+    assert plan.units == ()
+    lacking = {name: set(channels) for name, channels in plan.nodes}
+    assert not {1, 5} & lacking[NODES[0]]
+    assert plan.skipped >= len(UNITS) + 1
+    before = {entry.path for entry in reader.objects.list("features")}
+    keys = tuple(UnitKey(spec.model.reference, LAYER, unit) for unit in UNITS)
+    receipts = FeatureJob(spec, 1).open().run(Task(LAYER, keys))
+    assert [receipt.state for receipt in receipts] == ["done"] * 3
+    assert {entry.path for entry in reader.objects.list("features")} == before
+    # Asking for more makes what is more.
+    more = spec.model_copy(update={"features": FeaturesSpec(fractions=(1.0, 0.3), nodes=False)})
+    assert plan_features(build, more, reader).units == ((LAYER, UNITS),)
+
+
+def test_nodes_are_the_channels_of_the_circuits(demo):
+    spec, reader = demo
+    commits = [reader.commit(LAYER, unit) for unit in UNITS]
+    found = nodes_of(reader, commits, FeaturesSpec(node_fraction=0.3))
+    expected: dict[str, set[int]] = {}
+    for unit in UNITS:
+        kernels = Atlas(reader).layer(LAYER).unit(unit).circuit(keep=0.3).kernels().to_pylist()
+        for row in kernels:
+            if row["score"] > 0:
+                expected.setdefault(row["convolution"], set()).add(row["out_channel"])
+    assert {name: set(channels) for name, channels in found.items()} == expected
+    own = plan_features(resolve(spec), spec, reader)
+    assert all(not set(UNITS) & set(channels) for name, channels in own.nodes if name == LAYER)
+
+
+def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
+    spec, reader = demo
+    commit = reader.commit(LAYER, 0)
+    top = Atlas(reader).layer(LAYER).unit(0).images()["image"].to_pylist()
+    groups = (tuple(sorted(top[:2])), tuple(sorted(top[2:])))
+    aims = aims_of_unit(reader, commit, spec.features, groups=groups)
+    assert [aim.variant for aim in aims[-2:]] == [
+        "positive.actgrad.0.3.group0",
+        "positive.actgrad.0.3.group1",
+    ]
+    names = variants_of_unit(reader.header, spec.features, groups=2)
+    assert names == tuple(aim.variant for aim in aims)
+    for aim, images in zip(aims[-2:], groups, strict=True):
+        assert aim.circuit.images == images
+        rows = reader.image_scores(commit, "actgrad")[[top.index(image) for image in images]]
+        expected = keep_best(rows.astype(np.float64).mean(0), aim.circuit.kernels)
+        assert (aim.mask == expected).all()
+    # The photos of the network fall into one group; with two, each has its picture.
+    monkeypatch.setattr(worker, "groups_of", lambda *_: groups)
+    key = UnitKey(spec.model.reference, LAYER, 0)
+    (receipt,) = FeatureJob(spec, 1).open().run(Task(LAYER, (key,)))
+    assert receipt.state == "done"
+    records = [reader.feature_image(LAYER, 0, name) for name in names[-2:]]
+    assert [record.circuit.images for record in records] == list(groups)
+    pictures = {reader.feature_picture(record) for record in records}
+    assert len(pictures | {reader.feature_picture(reader.feature_image(LAYER, 0, names[2]))}) == 3
+    # A fraction that is not stored is the best of the stored score.
+    mask = circuit_mask(reader, commit, "actgrad", 0.07)
+    assert mask.sum() == round(0.07 * commit.kernels)
+    assert (mask <= reader.mask(commit, "actgrad", 1)).all()
+
+
+MODEL = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """Units of `last`: 0 an edge; 1 the same everywhere; 2 how bright it is. The model takes
+    pictures of 24 x 24 pixels alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.last = nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(4 * 24 * 24, 2)
+        with torch.no_grad():
+            self.first.weight.zero_(); self.first.bias.zero_()
+            self.first.weight[0, 0] = torch.tensor([[-1., 0, 1]] * 3)
+            self.first.weight[1, :, 1, 1] = 1.0
+            self.last.weight.zero_(); self.last.bias.fill_(0.5)
+            self.last.weight[0, 0] = 1.0
+            self.last.weight[2, 1] = 1.0
+
+    def forward(self, x):
+        y = self.last(self.first(x))
+        return self.head(y.flatten(1))
+
+def network():
+    return Net()
+'''
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BuildSpec]:
+    """Spec of a network with odd units; pictures of noise, and a white one."""
+    (tmp_path / "feature_models.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_noise(tmp_path / "pictures", count=3, side=24)
+    Image.new("RGB", (24, 24), "white").save(tmp_path / "pictures" / "white.png")
+
+    def spec(**features: Any) -> BuildSpec:
+        return BuildSpec.from_values(
+            {
+                "model": {"reference": "feature_models:network"},
+                "preprocessing": {"resize": [24, 24]},
+                "images": {"source": str(tmp_path / "pictures"), "held_out": 0},
+                "layers": [{"name": "last", "directions": {"mixed": [1, 0, 1, 0]}}],
+                "circuits": {"fractions": [1, 0.5], "top_images": 2},
+                "features": {"steps": 4, "node_steps": 4, "tries": 2, **features},
+                "run": {"store": str(tmp_path / "atlas")},
+            }
+        )
+
+    return spec
+
+
+def made(spec: BuildSpec, layer: str, *units: int) -> tuple[Any, ...]:
+    keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
+    return FeatureJob(spec, 1).open().run(Task(layer, keys))
+
+
+def test_a_grey_picture_is_an_error_of_its_unit_alone(odd):
+    spec = odd(fractions=[], steps=40, node_steps=40)
+    reader = built(spec, "last", (0,))
+    # Channel 2 of `first` has weights of zero: nothing can be climbed.
+    edge, dead = made(spec, "first", 0, 2)
+    assert edge.state == "done"
+    assert dead.state == "failed"
+    assert dead.kind == "unit"
+    assert "picture 'positive' of channel 2 of 'first', the best of 2 tries, is all but grey" in (
+        dead.message
+    )
+    assert dead.message.endswith("raise features.node_steps")
+    assert reader.feature_images("first", 2) == ()
+    assert len(reader.feature_images("first", 0)) == 1
+    assert verify(reader.objects) == ()
+
+
+def test_a_picture_that_does_not_beat_every_photo_is_told(odd):
+    """Nothing is brighter than white: two tries, the second with twice the steps."""
+    spec = odd(fractions=[], steps=16)
+    reader = built(spec, "last", (2,))
+    (receipt,) = made(spec, "last", 2)
+    assert receipt.state == "done"
+    record = reader.feature_image("last", 2, "positive")
+    assert isinstance(record, FeatureRecord)
+    assert not record.beats_photos
+    assert record.response <= record.photo_response
+    assert record.photo == 3
+    assert (record.tries, record.steps, record.seed) == (2, 32, 1)
+    negative = reader.feature_image("last", 2, "negative")
+    assert negative is not None
+    assert "not beyond every photo" in repr(Atlas(reader).layer("last").unit(2).feature_images()[0])
+
+
+ROOT = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """Unit 0 is the square root of how red its surroundings are, above a red that no picture of
+    noise goes below: a darker one gives NaN. Unit 1 is an edge."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 15, padding=7)
+        self.last = nn.Conv2d(2, 2, 1, groups=2)
+        with torch.no_grad():
+            self.first.weight.zero_(); self.last.weight.fill_(1.0); self.last.bias.zero_()
+            self.first.weight[0, 0] = 1 / 225
+            self.first.weight[1, 0, 6:9, 6:9] = torch.tensor([[-1., 0, 1]] * 3)
+            self.first.bias.copy_(torch.tensor([0.6, 0.0]))
+
+    def forward(self, x):
+        around, edge = self.first(x).split(1, 1)
+        return self.last(torch.cat([around ** 0.5, edge], 1))
+
+def network():
+    return Net()
+'''
+
+
+def test_a_picture_that_leads_to_nan_is_an_error_of_its_unit_alone(odd, tmp_path):
+    """Every photo gives a number; the negative picture climbs down to where there is none."""
+    (tmp_path / "feature_models_root.py").write_text(ROOT)
+    spec = odd(fractions=[], steps=40)
+    model = spec.model.model_copy(update={"reference": "feature_models_root:network"})
+    spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
+    reader = built(spec, "last", (0, 1))
+    assert reader.failures("last") == {}
+    root, edge = made(spec, "last", 0, 1)
+    assert (root.state, root.kind) == ("failed", "non_finite")
+    assert "picture 'negative' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
+        root.message
+    )
+    assert (edge.state, edge.message) == ("done", None)
+    assert reader.feature_variants("last") == {
+        0: ("positive",),
+        1: ("negative", "positive"),
+    }
+
+
+CLOSED = '''
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    """Unit 0 sees red through a ReLU that grey does not pass, unit 1 through one that no picture
+    passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 2, 1)
+        self.last = nn.Conv2d(2, 2, 1, groups=2)
+        with torch.no_grad():
+            self.first.weight.zero_(); self.last.weight.fill_(1.0); self.last.bias.zero_()
+            self.first.weight[:, 0] = 1.0
+            self.first.bias.copy_(torch.tensor([-0.3, -99.0]))
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)))
+
+def network():
+    return Net()
+'''
+
+
+def test_a_unit_that_grey_does_not_reach_has_a_picture(odd, tmp_path):
+    """A start that is all but grey has nothing to climb there; a louder one has."""
+    (tmp_path / "feature_models_closed.py").write_text(CLOSED)
+    spec = odd(fractions=[], steps=24, tries=3, negative=False)
+    model = spec.model.model_copy(update={"reference": "feature_models_closed:network"})
+    spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
+    reader = built(spec, "last", (0, 1))
+    red, never = made(spec, "last", 0, 1)
+    assert (red.state, red.message) == ("done", None)
+    record = reader.feature_image("last", 0, "positive")
+    assert record.tries > 1
+    assert record.response > 0.5
+    # Louder noise that nothing was made of is no picture: it would not be grey.
+    assert never.state == "failed"
+    assert "picture 'positive' of channel 1 of 'last', the best of 3 tries, is all but grey" in (
+        never.message
+    )
+
+
+def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path):
+    """Of a ReLU, grey may be as low as any picture is: that is stored, and no failure."""
+    spec, _ = demo
+    layer, unit = f"{LAYER}_activation", 0
+    spec = spec.model_copy(
+        update={
+            "layers": (LayerSpec(name=layer, units=[unit]),),
+            "features": FeaturesSpec(steps=32, fractions=[], nodes=False),
+            "run": spec.run.model_copy(update={"store": str(tmp_path / "relu")}),
+        }
+    )
+    reader = built(spec, layer, (unit,))
+    (receipt,) = made(spec, layer, unit)
+    assert (receipt.state, receipt.message) == ("done", None)
+    lowest = reader.feature_image(layer, unit, "negative")
+    assert (lowest.response, lowest.photo_response, lowest.tries) == (0, 0, 1)
+    assert not lowest.beats_photos
+    assert lowest.contrast < 0.05
+
+
+def test_a_model_of_one_size_and_a_size_that_it_does_not_take(odd):
+    spec = odd(fractions=[1.0], negative=False, steps=40)
+    reader = built(spec, "last", (0, 4))
+    assert [receipt.state for receipt in made(spec, "last", 0, 4)] == ["done", "done"]
+    records = reader.feature_images("last", 4)
+    assert [(one.variant, one.height, one.width) for one in records] == [
+        ("positive", 24, 24),
+        ("positive.actgrad.1", 24, 24),
+    ]
+    # All kernels are the network: the same picture, but for rounding.
+    assert records[0].response == pytest.approx(records[1].response, rel=0.02)
+    sized = odd(fractions=[], size=32)
+    with pytest.raises(SpecError, match=r"features.size: the model does not take pictures of 32 x"):
+        made(sized, "last", 0, 4)
+
+
+def test_an_atlas_without_its_units_and_criteria_it_lacks(odd):
+    spec = odd()
+    lay_out(spec)
+    reader = Reader(spec.run.store)
+    with pytest.raises(QueryError, match="no unit that the spec names has a circuit in"):
+        plan_features(resolve(spec), spec, reader)
+    with pytest.raises(SpecError, match=r"features\.criterion: the atlas has no 'snip'"):
+        plan_features(resolve(spec), odd(criterion="snip"), reader)
+    with pytest.raises(SpecError, match=r"features.fractions.*2.0 is outside \(0, 1\]"):
+        odd(fractions=[2.0])
