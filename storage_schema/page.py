@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan, PlannedPictures
+from circuit_atlas.storage_schema.visualization_plan import PlannedVisualizations, VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureCircuit, FeatureRecord
 from circuit_atlas.storage_schema.wiring import Wiring
 
@@ -33,8 +33,8 @@ _DOCUMENTS: tuple[tuple[str, type], ...] = (
     ("`wiring.json`", Wiring),
     ("A feature image's record", FeatureRecord),
     ("A feature image's record, `circuit`", FeatureCircuit),
-    ("A plan of feature images", PicturePlan),
-    ("A plan of feature images, each of `pictures`", PlannedPictures),
+    ("A plan of feature images", VisualizationPlan),
+    ("A plan of feature images, each of `pictures`", PlannedVisualizations),
     ("A failure record", Failure),
     ("A plan", Plan),
 )

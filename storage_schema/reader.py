@@ -25,7 +25,12 @@ from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.tables import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
-from circuit_atlas.storage_schema.visualization_states import Listing, PictureState, listed, states
+from circuit_atlas.storage_schema.visualization_states import (
+    Listing,
+    VisualizationState,
+    listed,
+    states,
+)
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 from circuit_atlas.storage_schema.wiring import Wiring
 
@@ -276,7 +281,7 @@ class Reader:
         """One of them by its name, such as `positive`, or None."""
         return visualizations.record(self.objects, layer, unit, variant)
 
-    def feature_states(self, found: Listing | None = None) -> tuple[PictureState, ...]:
+    def feature_states(self, found: Listing | None = None) -> tuple[VisualizationState, ...]:
         """Of every unit and channel that a run was asked to make feature images of, or that has
         some: which were asked for, which are there, and why the others failed.
 

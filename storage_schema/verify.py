@@ -21,7 +21,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 Kind = Literal["missing", "torn", "altered", "unreferenced"]
@@ -100,7 +100,7 @@ class _Check:
             ):
                 self._document(path, Failure.from_json)
             elif visualizations.is_plan(path):
-                self._document(path, PicturePlan.from_json)
+                self._document(path, VisualizationPlan.from_json)
             elif visualizations.recorded(path) is not None:
                 self._read_feature(path)
             elif layout.committed_unit(path) is not None:

@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.keys import Whose
 
 
 @dataclass(frozen=True, order=True)
-class PlannedPictures:
+class PlannedVisualizations:
     """Units of one layer, or channels of one convolution, that are to have the same pictures."""
 
     layer: Annotated[str, "Layer of the units, or name of the convolution."]
@@ -26,15 +26,16 @@ class PlannedPictures:
 
 
 @dataclass(frozen=True)
-class PicturePlan:
+class VisualizationPlan:
     """All pictures that one run asks for, those that were there before it included."""
 
     pictures: Annotated[
-        tuple[PlannedPictures, ...], "Who is to have which pictures; each unit or channel once."
+        tuple[PlannedVisualizations, ...],
+        "Who is to have which pictures; each unit or channel once.",
     ]
 
     @classmethod
-    def of(cls, asked: Iterable[tuple[str, Whose, int, tuple[str, ...]]]) -> PicturePlan:
+    def of(cls, asked: Iterable[tuple[str, Whose, int, tuple[str, ...]]]) -> VisualizationPlan:
         """From layer (or convolution), of what, number and picture names, in any order."""
         alike: dict[tuple[str, Whose, tuple[str, ...]], set[int]] = {}
         for layer, of, number, variants in asked:
@@ -42,7 +43,7 @@ class PicturePlan:
         return cls(
             tuple(
                 sorted(
-                    PlannedPictures(layer, of, variants, tuple(sorted(numbers)))
+                    PlannedVisualizations(layer, of, variants, tuple(sorted(numbers)))
                     for (layer, of, variants), numbers in alike.items()
                 )
             )
@@ -53,12 +54,12 @@ class PicturePlan:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> PicturePlan:
+    def from_json(cls, text: str | bytes, *, place: str) -> VisualizationPlan:
         """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
         content = unseal(text, place=place)
         try:
             found = tuple(
-                PlannedPictures(
+                PlannedVisualizations(
                     one["layer"], one["of"], tuple(one["variants"]), tuple(one["numbers"])
                 )
                 for one in content["pictures"]

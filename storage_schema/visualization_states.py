@@ -11,7 +11,7 @@ from circuit_atlas.storage_schema.commit import Failure
 from circuit_atlas.storage_schema.keys import Whose
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.records import FailureRecord
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 
 Bearer = tuple[str, int]
 """A layer and its unit, or a convolution and its output channel."""
@@ -33,7 +33,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class PictureState:
+class VisualizationState:
     """How far the pictures of one unit or channel are.
 
     Attributes:
@@ -84,7 +84,7 @@ def listed(objects: Objects) -> Listing:
 
 def states(
     objects: Objects, found: Listing, *, stored: Callable[[str], Container[int]]
-) -> tuple[PictureState, ...]:
+) -> tuple[VisualizationState, ...]:
     """How far all of them are: units before channels, by layer and number.
 
     Args:
@@ -96,7 +96,7 @@ def states(
     asked: dict[Bearer, set[str]] = {}
     of: dict[Bearer, Whose] = {}
     for path, text in zip(found.plans, objects.get_listed(found.plans), strict=True):
-        for some in PicturePlan.from_json(text, place=objects.at(path)).pictures:
+        for some in VisualizationPlan.from_json(text, place=objects.at(path)).pictures:
             for number in some.numbers:
                 bearer = some.layer, number
                 asked.setdefault(bearer, set()).update(some.variants)
@@ -119,7 +119,7 @@ def states(
         ],
     )
     all_states = (
-        PictureState(
+        VisualizationState(
             layer=layer,
             of=of[layer, number],
             number=number,

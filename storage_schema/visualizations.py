@@ -21,7 +21,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 
 Sign = Literal["positive", "negative"]
 
@@ -244,7 +244,7 @@ class FeatureWriter:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
 
-    def plan(self, plan: PicturePlan) -> None:
+    def plan(self, plan: VisualizationPlan) -> None:
         """Store what is to be made, unless the same was asked for before.
 
         Raises:

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.first_convolution import Stem
 from circuit_atlas.jobs.circuits.pruned import KernelMeans, circuit_maps, open_stem
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 
 
 @dataclass(frozen=True)
-class Trial:
+class CircuitRun:
     """Circuits of one unit to be run on some images.
 
     Attributes:
@@ -40,8 +40,8 @@ class Trial:
 
 
 def run(
-    layer: Layer,
-    trials: Sequence[Trial],
+    layer: TracedLayer,
+    trials: Sequence[CircuitRun],
     batches: Callable[[Sequence[int]], Iterable[Tensor]],
     *,
     means: KernelMeans | None,
@@ -75,8 +75,8 @@ def run(
 
 
 def _run_one(
-    layer: Layer,
-    trial: Trial,
+    layer: TracedLayer,
+    trial: CircuitRun,
     held: list[int],
     images: Tensor,
     means: KernelMeans | None,

@@ -35,7 +35,7 @@ class Faithfulness:
     change_at_maximum: float | None
 
 
-class Reference:
+class FullResponse:
     """The full network's map of one unit, with what every comparison needs of it."""
 
     def __init__(self, maps: NDArray[np.floating]) -> None:

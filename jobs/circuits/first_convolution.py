@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from circuit_atlas.jobs.engine.forward import pool_options
 from circuit_atlas.jobs.network.aten import BATCH_NORM, UNARY
-from circuit_atlas.jobs.network.convolution import Kernels, channels_last
+from circuit_atlas.jobs.network.convolution import ConvWeights, channels_last
 from circuit_atlas.jobs.network.graph import Network, Step
 
 # 2^4 patterns a channel: more inputs would cost more than they save.
@@ -83,7 +83,7 @@ class Stem:
             if means is not None:
                 shift = (means[first.name] * ~kept).sum(1)
                 shifted = shift if bias is None else bias + shift
-            kernels = Kernels(weight * kept[:, None, None], shifted)
+            kernels = ConvWeights(weight * kept[:, None, None], shifted)
             channels = slice(pattern * out, (pattern + 1) * out)
             for n in range(len(images)):
                 value = first.run({first.inputs[0]: channels_last(images[n : n + 1])}, kernels)
@@ -98,18 +98,18 @@ class Stem:
         places = None if self.places is None else self.places[images]
         return replace(self, table=self.table[images], places=places)
 
-    def channels(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
+    def channels(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
         """The live channels of `last` in a circuit: (images, live channels, height, width)."""
         return channels_last(self.table[:, self._index(kernels, live)])
 
-    def maxima(self, kernels: Kernels) -> Tensor:
+    def maxima(self, kernels: ConvWeights) -> Tensor:
         """Where the max-pool took its maxima in a circuit: (images, channels, positions)."""
         if self.places is None:
             raise ValueError("the stem was opened without places")
         live = np.ones(len(self.weight), dtype=np.bool_)
         return self.places[:, self._index(kernels, live)].flatten(2)
 
-    def _index(self, kernels: Kernels | None, live: NDArray[np.bool_]) -> Tensor:
+    def _index(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
         out, inputs = self.weight.shape[:2]
         kept = None if kernels is None else kernels.kept
         if kept is None:

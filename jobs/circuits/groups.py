@@ -34,7 +34,7 @@ _ENOUGH = 10
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupLabels:
     """Groups of images.
 
     Attributes:
@@ -51,7 +51,7 @@ class Groups:
     chance: float | None
 
 
-def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> Groups:
+def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> GroupLabels:
     """Groups of images by their scores.
 
     Args:
@@ -66,23 +66,23 @@ def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> 
         raise QueryError(
             f"groups={groups} is out of range: there are {count} images, so give 1 to {count}"
         )
-    one = Groups(np.zeros(count, dtype=np.int64), 1, None, None)
+    one = GroupLabels(np.zeros(count, dtype=np.int64), 1, None, None)
     if groups == 1 or (groups is None and count < FEWEST_IMAGES):
         return one
     points = _points(scores)
     if groups is not None:
         apart = distances(points)
         labels = _ordered(_ward(apart, [groups])[0])
-        return Groups(labels, groups, silhouette(apart, labels), None)
+        return GroupLabels(labels, groups, silhouette(apart, labels), None)
     numbers = range(2, min(MOST_GROUPS, count - 1) + 1)
     best, labels = _best(points, numbers)
     if _between(distances(points), labels) < APART:
         return one
     chance = _chance(points, numbers, best)
     if chance > _LEVEL:
-        return Groups(one.labels, 1, None, chance)
+        return GroupLabels(one.labels, 1, None, chance)
     labels = _ordered(labels)
-    return Groups(labels, int(labels.max()) + 1, best, chance)
+    return GroupLabels(labels, int(labels.max()) + 1, best, chance)
 
 
 def distances(points: NDArray[np.float64]) -> NDArray[np.float64]:

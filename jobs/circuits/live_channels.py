@@ -20,7 +20,12 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.first_convolution import Stem
 from circuit_atlas.jobs.network.aten import BATCH_NORM, CHANNELWISE
-from circuit_atlas.jobs.network.convolution import Kernels, channels_last, conv_geometry, convolve
+from circuit_atlas.jobs.network.convolution import (
+    ConvWeights,
+    channels_last,
+    conv_geometry,
+    convolve,
+)
 from circuit_atlas.jobs.network.graph import Network, Step
 
 Channels = NDArray[np.bool_]
@@ -31,7 +36,7 @@ _PARAMETRIC = frozenset({"prelu", "instance_norm"})
 
 def compact_output(
     network: Network,
-    replaced: Mapping[str, Kernels],
+    replaced: Mapping[str, ConvWeights],
     wanted: Channels,
     images: Tensor,
     stem: Stem | None,
@@ -70,7 +75,7 @@ def compact_output(
 
 
 def live_channels(
-    network: Network, replaced: Mapping[str, Kernels], wanted: Channels
+    network: Network, replaced: Mapping[str, ConvWeights], wanted: Channels
 ) -> dict[str, Channels]:
     """For each value that the wanted channels need, which of its channels are computed."""
     live: dict[str, Channels] = {}
@@ -153,7 +158,7 @@ def _grouping(network: Network, step: Step) -> str:
 
 
 def _needed(
-    network: Network, step: Step, mark: Channels, replaced: Mapping[str, Kernels]
+    network: Network, step: Step, mark: Channels, replaced: Mapping[str, ConvWeights]
 ) -> list[tuple[str, Channels]]:
     """Channels of each input that the marked channels of the result read."""
     if step.convolution is not None and _grouping(network, step) != "grouped":
@@ -180,7 +185,7 @@ def _run(
     step: Step,
     values: Mapping[str, Any],
     live: Mapping[str, Channels],
-    replaced: Mapping[str, Kernels],
+    replaced: Mapping[str, ConvWeights],
 ) -> Tensor | tuple[Tensor, ...]:
     """The step's live channels; in parts where what is concatenated stays apart."""
     mark = live[step.name]
@@ -221,13 +226,13 @@ def _convolve(
     step: Step,
     values: Mapping[str, Any],
     live: Mapping[str, Channels],
-    kernels: Kernels | None,
+    kernels: ConvWeights | None,
 ) -> Tensor:
     source = step.inputs[0]
     value = values[source]
     if kernels is None:
         bias = step.args[2] if len(step.args) > 2 else None
-        kernels = Kernels(network.sites[step.convolution or 0].weight, bias)
+        kernels = ConvWeights(network.sites[step.convolution or 0].weight, bias)
     weight, bias = kernels.weight, kernels.bias
     geometry = conv_geometry(step.args)
     grouping = _grouping(network, step)
@@ -245,9 +250,9 @@ def _convolve(
     geometry = replace(geometry, groups=groups)
     parts = value if isinstance(value, tuple) else (value,)
     weights = weight.split([part.shape[1] for part in parts], 1) if len(parts) > 1 else (weight,)
-    result = convolve(parts[0], Kernels(weights[0], bias), geometry)
+    result = convolve(parts[0], ConvWeights(weights[0], bias), geometry)
     for part, some in zip(parts[1:], weights[1:], strict=True):
-        result += convolve(part, Kernels(some, None), geometry)
+        result += convolve(part, ConvWeights(some, None), geometry)
     return result
 
 

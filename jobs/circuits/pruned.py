@@ -14,8 +14,8 @@ from circuit_atlas.jobs.circuits.first_convolution import Stem
 from circuit_atlas.jobs.circuits.live_channels import compact_output
 from circuit_atlas.jobs.engine.forward import columns
 from circuit_atlas.jobs.engine.targets import Targets
-from circuit_atlas.jobs.engine.traced_layer import Layer
-from circuit_atlas.jobs.network.convolution import Kernels
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.network.convolution import ConvWeights
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class KernelMeans:
     by_step: dict[str, Tensor]
 
 
-def kernel_means(layer: Layer, batches: Iterable[Tensor]) -> KernelMeans:
+def kernel_means(layer: TracedLayer, batches: Iterable[Tensor]) -> KernelMeans:
     """The mean contribution of every kernel, for pruning with `ablation = "mean"`."""
     network = layer.network
     total: dict[str, Tensor] = {}
@@ -55,8 +55,8 @@ def kernel_means(layer: Layer, batches: Iterable[Tensor]) -> KernelMeans:
 
 
 def pruned(
-    layer: Layer, number: int, mask: NDArray[np.bool_], means: KernelMeans | None
-) -> dict[str, Kernels]:
+    layer: TracedLayer, number: int, mask: NDArray[np.bool_], means: KernelMeans | None
+) -> dict[str, ConvWeights]:
     """Weights and biases of the circuit, by the name of the step.
 
     Args:
@@ -78,18 +78,18 @@ def pruned(
         weight = site.weight * on_device[:, :, None, None]
         for name in site.steps:
             bias = layer.network.by_name[name].args[2:3]
-            replaced[name] = Kernels(weight, _bias(bias, name, on_device, means), kept)
+            replaced[name] = ConvWeights(weight, _bias(bias, name, on_device, means), kept)
     return replaced
 
 
-def open_stem(layer: Layer, images: Tensor, means: KernelMeans | None) -> Stem | None:
+def open_stem(layer: TracedLayer, images: Tensor, means: KernelMeans | None) -> Stem | None:
     """What all circuits of the layer share on these images, where the network allows it."""
     with torch.no_grad():
         return Stem.of(layer.network, images, None if means is None else means.by_step)
 
 
 def circuit_maps(
-    layer: Layer,
+    layer: TracedLayer,
     number: int,
     masks: NDArray[np.bool_],
     images: Tensor,

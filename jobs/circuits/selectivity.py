@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.circuits.circuit_runs import Trial
-from circuit_atlas.jobs.circuits.groups import Groups, group_images
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
+from circuit_atlas.jobs.circuits.groups import GroupLabels, group_images
 from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.jobs.engine.targets import Response, respond
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -33,8 +33,8 @@ class Grouped:
 
     criterion: str
     top: Sequence[int]
-    groups: Groups
-    trials: tuple[tuple[int, Trial], ...]
+    groups: GroupLabels
+    trials: tuple[tuple[int, CircuitRun], ...]
 
     def group_rows(self, images: Sequence[int]) -> Iterator[GroupRow]:
         """A row an image; `images` are the ids of all images by place."""
@@ -103,7 +103,7 @@ def group_top_images(
         mean = stored[groups.labels == group].astype(np.float64).mean(axis=0)
         masks = ladder(mean, header.fractions)
         trials += [
-            (group, Trial(number, ablation, masks, full[places], places))
+            (group, CircuitRun(number, ablation, masks, full[places], places))
             for ablation in header.ablations
         ]
     return Grouped(criterion, top, groups, tuple(trials))

@@ -21,7 +21,7 @@ from circuit_atlas.jobs.engine.forward import Forward, Maxima, merge_repeats, sp
 from circuit_atlas.jobs.network.aten import BATCH_NORM, CHANNELWISE, MOVES, UNARY
 from circuit_atlas.jobs.network.convolution import (
     ConvGeometry,
-    Kernels,
+    ConvWeights,
     channels_last,
     conv_geometry,
     convolve,
@@ -32,7 +32,7 @@ Rule = Callable[[Forward, Step, Tensor], list[tuple[str, Tensor]]]
 
 
 @dataclass(frozen=True)
-class Arrival:
+class ConvGradient:
     """The cotangent of a convolution's output, complete.
 
     Attributes:
@@ -53,7 +53,7 @@ def backward(
     *,
     live: Mapping[str, Tensor] | None = None,
     at_maxima: bool = False,
-) -> Iterator[Arrival]:
+) -> Iterator[ConvGradient]:
     """Walks back from the steps of `start`, and yields each convolution as its cotangent arrives.
 
     Args:
@@ -89,7 +89,7 @@ def backward(
         if cotangent.dim() == 4 and step.op not in UNARY and step.op not in RULES:
             cotangent = channels_last(cotangent)
         if step.convolution is not None:
-            yield Arrival(step, cotangent, None)
+            yield ConvGradient(step, cotangent, None)
         if not any(name in needed for name in step.inputs):
             continue
         source = step.inputs[0]
@@ -98,7 +98,7 @@ def backward(
             first = _first_convolution(network, source, needed, reads)
             if first is not None and at_maxima:
                 found = forward.maxima(step, rectified=rectified)
-                yield Arrival(first, merge_repeats(cotangent, found), found)
+                yield ConvGradient(first, merge_repeats(cotangent, found), found)
                 continue
             if rectified and reads[source] == 1:
                 # The gate of the ReLU before the pool, at the pool's size.
@@ -180,7 +180,9 @@ def conv_input(
         flipped = channels_last(weight[:, channels].flip(2, 3).transpose(0, 1))
         padding = (reach[0] - top, reach[1] - left)
         return convolve(
-            cotangent, Kernels(flipped, None), ConvGeometry((1, 1), padding, geometry.dilation, 1)
+            cotangent,
+            ConvWeights(flipped, None),
+            ConvGeometry((1, 1), padding, geometry.dilation, 1),
         )
     padded = (
         len(cotangent),

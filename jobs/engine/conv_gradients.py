@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.backward import Arrival, backward, one_row_input
+from circuit_atlas.jobs.engine.backward import ConvGradient, backward, one_row_input
 from circuit_atlas.jobs.engine.forward import Forward, Maxima, columns
 from circuit_atlas.jobs.engine.targets import Response, Targets, response_gradient
 from circuit_atlas.jobs.network.convolution import ConvGeometry, conv_geometry
@@ -28,7 +28,7 @@ _UNITS_TOGETHER_ON_GPU = 1024
 
 
 @dataclass(frozen=True)
-class Call:
+class ConvCall:
     """One application of a convolution to one image, seen from a block of units.
 
     With g groups of i input and o output channels each, kernels of K weights, P output positions:
@@ -51,7 +51,7 @@ class Call:
     weight: Tensor
     cotangents: tuple[Tensor, ...]
     positions: int
-    applied: Applied | None
+    applied: ConvInput | None
     maxima: tuple[Tensor, Tensor] | None
 
     @property
@@ -59,14 +59,14 @@ class Call:
         """Units of all pieces."""
         return sum(len(piece) for piece in self.cotangents)
 
-    def rows(self, some: Tensor) -> Call:
+    def rows(self, some: Tensor) -> ConvCall:
         """The call with some of its output channels alone; of an ungrouped convolution."""
         pieces = tuple(piece[:, :, some] for piece in self.cotangents)
         return replace(self, weight=self.weight[:, some], cotangents=pieces)
 
 
 @dataclass(frozen=True)
-class Applied:
+class ConvInput:
     """A convolution's input (1, channels, h, w), how it walks over it, and heights and widths of
     its kernels and of its output."""
 
@@ -77,7 +77,7 @@ class Applied:
 
 
 @dataclass(frozen=True)
-class SitePass:
+class LayerPass:
     """A convolution, by its ordinal among the network's sites, with every call of it.
 
     Attributes:
@@ -87,7 +87,7 @@ class SitePass:
     """
 
     ordinal: int
-    calls: tuple[Call, ...]
+    calls: tuple[ConvCall, ...]
     rows: Tensor | None = None
 
 
@@ -97,7 +97,7 @@ def site_passes(
     response: Response,
     *,
     one_row: Mapping[int, Tensor],
-) -> Iterator[SitePass]:
+) -> Iterator[LayerPass]:
     """Walks back from a block of units over one image; yields every convolution that they reach.
 
     Args:
@@ -108,7 +108,7 @@ def site_passes(
     """
     maps = targets.maps(forward.values[forward.network.target.name])
     gradient = response_gradient(maps, response)[:, 0]
-    arrived: dict[str, list[Arrival]] = {}
+    arrived: dict[str, list[ConvGradient]] = {}
     together = _UNITS_TOGETHER if gradient.device.type == "cpu" else _UNITS_TOGETHER_ON_GPU
     for start in range(0, len(targets), together):
         some = slice(start, start + together)
@@ -122,7 +122,7 @@ def site_passes(
             if name in arrived
         )
         if calls:
-            yield SitePass(ordinal, calls)
+            yield LayerPass(ordinal, calls)
 
 
 def image_passes(
@@ -132,7 +132,7 @@ def image_passes(
     *,
     one_row: Mapping[int, Tensor],
     live: Mapping[str, Tensor],
-) -> Iterator[tuple[int, SitePass]]:
+) -> Iterator[tuple[int, LayerPass]]:
     """As `site_passes`, of one unit over each of the images of a pruned network; with every
     convolution comes the image's place among them.
 
@@ -161,7 +161,7 @@ def image_passes(
             calls = (_image_call(forward, a, image, own) for a in arrivals)
             if kept is not None:
                 calls = (call.rows(kept) for call in calls)
-            yield image, SitePass(ordinal, tuple(calls), kept)
+            yield image, LayerPass(ordinal, tuple(calls), kept)
 
 
 def _walk(
@@ -171,15 +171,15 @@ def _walk(
     one_row: Mapping[int, Tensor],
     *,
     live: Mapping[str, Tensor] | None = None,
-) -> Iterator[Arrival]:
+) -> Iterator[ConvGradient]:
     """Every convolution with its cotangent: (units, positions) of the units' own rows where
-    `one_row` names them, as in `Arrival` otherwise."""
+    `one_row` names them, as in `ConvGradient` otherwise."""
     network = forward.network
     target = network.target
     rows = one_row.get(-1 if target.convolution is None else target.convolution)
     site = network.sites[target.convolution or 0]
     if rows is not None and site.groups == 1 and len(site.steps) == 1:
-        yield Arrival(target, gradient.flatten(1), None)
+        yield ConvGradient(target, gradient.flatten(1), None)
         if target.inputs[0] == network.image:
             return
         weight = forward.weight(target)
@@ -193,17 +193,19 @@ def _walk(
         else:
             units = torch.arange(len(own), device=own.device)
             cotangent = arrival.cotangent.flatten(2)[units, own]
-            yield Arrival(arrival.step, cotangent, arrival.maxima)
+            yield ConvGradient(arrival.step, cotangent, arrival.maxima)
 
 
-def _call(forward: Forward, arrivals: list[Arrival], rows: Tensor | None) -> Call:
+def _call(forward: Forward, arrivals: list[ConvGradient], rows: Tensor | None) -> ConvCall:
     step, maxima = arrivals[0].step, arrivals[0].maxima
     laid, value = partial(forward.columns, step), forward.values[step.inputs[0]]
     cotangents = [arrival.cotangent for arrival in arrivals]
     return _laid_call(forward.network, step, value, laid, cotangents, rows, maxima)
 
 
-def _image_call(forward: Forward, arrival: Arrival, image: int, rows: Tensor | None) -> Call:
+def _image_call(
+    forward: Forward, arrival: ConvGradient, image: int, rows: Tensor | None
+) -> ConvCall:
     step, some = arrival.step, slice(image, image + 1)
     value = forward.values[step.inputs[0]][some]
     laid = partial(columns, forward.network, step, value)
@@ -218,24 +220,24 @@ def _laid_call(
     cotangents: list[Tensor],
     rows: Tensor | None,
     maxima: Maxima | None,
-) -> Call:
+) -> ConvCall:
     site, (_, height, width) = network.sites[step.convolution or 0], step.shape
     groups = site.groups
     kernel = (int(site.weight.shape[2]), int(site.weight.shape[3]))
-    applied = Applied(value, conv_geometry(step.args), kernel, (height, width))
+    applied = ConvInput(value, conv_geometry(step.args), kernel, (height, width))
     at = None if maxima is None else (maxima.places, maxima.alive)
     if rows is None:
         weight = site.weight.flatten(2).unflatten(0, (groups, -1))
         pieces = tuple(piece.flatten(2).unflatten(1, (groups, -1)) for piece in cotangents)
         if at is not None:
             at = (at[0].unflatten(0, (groups, -1)), at[1].unflatten(0, (groups, -1)))
-        return Call(laid, weight, pieces, height * width, applied, at)
+        return ConvCall(laid, weight, pieces, height * width, applied, at)
     own = site.weight.flatten(2)[rows]
     flat = torch.cat(cotangents)
     if groups == 1:
         at = None if at is None else (at[0][rows][None], at[1][rows][None])
-        return Call(laid, own[None], (flat[None, None],), height * width, applied, at)
+        return ConvCall(laid, own[None], (flat[None, None],), height * width, applied, at)
     at = None if at is None else (at[0][rows][:, None], at[1][rows][:, None])
     group = rows // (len(site.weight) // groups)
     pieces = (flat[None, :, None],)
-    return Call(lambda: laid()[group], own[:, None], pieces, height * width, None, at)
+    return ConvCall(lambda: laid()[group], own[:, None], pieces, height * width, None, at)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.conv_gradients import SitePass
+from circuit_atlas.jobs.engine.conv_gradients import LayerPass
 from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.network.graph import ModelGraph, Network, Site
 from circuit_atlas.jobs.network.kernel_axis import Upstream, upstream
@@ -20,7 +20,7 @@ from circuit_atlas.storage_schema.kernels import Convolution
 
 
 @dataclass(frozen=True)
-class Layer:
+class TracedLayer:
     """A layer's network with all its units.
 
     Attributes:
@@ -71,7 +71,7 @@ class Layer:
         sites = [self.network.sites[ordinal] for ordinal in self.upstream.ordinals]
         return list(zip(index.slices(), index.convolutions, sites, strict=True))
 
-    def place(self, out: Tensor, scored: SitePass, scores: Tensor) -> None:
+    def place(self, out: Tensor, scored: LayerPass, scores: Tensor) -> None:
         """Writes one convolution's scores (units, g, o, i) into its stretch of (units, kernels)."""
         if scored.ordinal in self.upstream.ordinals:
             ordinal = self.upstream.ordinals.index(scored.ordinal)
@@ -85,7 +85,7 @@ class Layer:
 
 def open_layer(
     graph: ModelGraph, name: str, directions: Sequence[tuple[str, tuple[float, ...]]] = ()
-) -> Layer:
+) -> TracedLayer:
     """Cuts the model at a layer and finds what reaches each of its units.
 
     Args:
@@ -121,4 +121,4 @@ def open_layer(
     index = LayerIndex(
         layer=name, channels=channels, height=height, width=width, index=found.index, units=units
     )
-    return Layer(network, index, found)
+    return TracedLayer(network, index, found)

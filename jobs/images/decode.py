@@ -27,12 +27,12 @@ _FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _JPEG_QUALITY = 85
 
 
-class UnreadablePictureError(Exception):
+class UnreadableImageError(Exception):
     """Why a picture is left out, in one line."""
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A decoded picture: its size in pixels and Pillow mode as found, and upright RGB."""
 
     width: int
@@ -41,29 +41,29 @@ class Picture:
     rgb: Image.Image
 
 
-def decode(data: bytes) -> Picture:
-    """Decode a whole picture; UnreadablePictureError where that can't be done."""
+def decode(data: bytes) -> DecodedImage:
+    """Decode a whole picture; UnreadableImageError where that can't be done."""
     if not data:
-        raise UnreadablePictureError("the file is empty")
+        raise UnreadableImageError("the file is empty")
     try:
         with warnings.catch_warnings():
             # Pillow's remarks on odd metadata, and on pictures that are large but allowed.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 upright = ImageOps.exif_transpose(image)
-                return Picture(image.width, image.height, image.mode, _rgb(upright))
-    except UnreadablePictureError:
+                return DecodedImage(image.width, image.height, image.mode, _rgb(upright))
+    except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadablePictureError("not a picture of a known format") from error
+        raise UnreadableImageError("not a picture of a known format") from error
     except Exception as error:  # decoders of broken data raise whatever they stumble over
-        raise UnreadablePictureError(one_line(error)) from error
+        raise UnreadableImageError(one_line(error)) from error
 
 
 def preprocess(rgb: Image.Image, preprocessing: PreprocessingSpec) -> NDArray[np.uint8]:
     """Resize and crop. Shape: (height, width, 3), 0..255, as shown to the network.
 
-    Raises UnreadablePictureError for a picture so long and thin that resizing its shorter side
+    Raises UnreadableImageError for a picture so long and thin that resizing its shorter side
     would fill memory.
     """
     target = preprocessing.resize
@@ -86,7 +86,7 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
 def _shorter_side(rgb: Image.Image, pixels: int) -> list[int]:
     long, short = max(rgb.size), min(rgb.size)
     if pixels * pixels * long / short > (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise UnreadablePictureError(
+        raise UnreadableImageError(
             f"{rgb.width} x {rgb.height} pixels are too long and thin to resize to {pixels}"
         )
     return [pixels]
@@ -99,9 +99,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     if image.mode not in _PLAIN_MODES:
-        raise UnreadablePictureError(
-            f"pictures of mode {image.mode!r} have no fixed range of values"
-        )
+        raise UnreadableImageError(f"pictures of mode {image.mode!r} have no fixed range of values")
     return image.convert("RGB")
 
 
@@ -109,6 +107,6 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     """Grey of 16 bits; Pillow's 32-bit mode is taken where all values are of 16."""
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise UnreadablePictureError(f"values from {values.min()} to {values.max()} exceed 16 bits")
+        raise UnreadableImageError(f"values from {values.min()} to {values.max()} exceed 16 bits")
     grey = ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
     return Image.fromarray(grey).convert("RGB")

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.images.decode import UnreadablePictureError, decode, jpeg, preprocess
+from circuit_atlas.jobs.images.decode import UnreadableImageError, decode, jpeg, preprocess
 from circuit_atlas.jobs.images.entry import Entry
 from circuit_atlas.jobs.images.sources import entries
 from circuit_atlas.jobs.images.splits import Candidate, held_out
@@ -116,7 +116,7 @@ class ImageSet:
             if hashlib.sha256(data).hexdigest() != info.sha256:
                 raise ImageError(changed)
             again = preprocess(decode(data).rgb, self._preprocessing)
-        except (OSError, UnreadablePictureError) as error:
+        except (OSError, UnreadableImageError) as error:
             raise ImageError(f"{changed} ({one_line(error)})") from error
         self._pixels.put(image, again)
         return again
@@ -189,7 +189,7 @@ def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _P
         data = entry.read()
         picture = decode(data)
         pixels.put(image, preprocess(picture.rgb, preprocessing))
-    except (OSError, UnreadablePictureError) as error:
+    except (OSError, UnreadableImageError) as error:
         sha256 = hashlib.sha256(data).hexdigest()
         return ImageInfo(
             image, entry.name, entry.label, "left_out", sha256, None, None, None, one_line(error)

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 
 @dataclass(frozen=True)
-class Kernels:
+class ConvWeights:
     """What one call of a convolution runs with.
 
     Attributes:
@@ -81,7 +81,7 @@ def channels_last(images: Tensor) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def convolve(value: Tensor, kernels: Kernels, geometry: ConvGeometry) -> Tensor:
+def convolve(value: Tensor, kernels: ConvWeights, geometry: ConvGeometry) -> Tensor:
     """A convolution of (batch, channels, height, width)."""
     stride, dilation = list(geometry.stride), list(geometry.dilation)
     if isinstance(geometry.padding, str) or not _one_dnn(value):

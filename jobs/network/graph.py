@@ -17,12 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.network.convolution import Kernels, channels_last, conv_geometry, convolve
+from circuit_atlas.jobs.network.convolution import (
+    ConvWeights,
+    channels_last,
+    conv_geometry,
+    convolve,
+)
 from circuit_atlas.jobs.network.export import trace
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest
 
-Replaced = Mapping[str, Kernels]
+Replaced = Mapping[str, ConvWeights]
 """What to use in place of the model's own weights, by the name of the step."""
 
 # Of the largest output: a GPU may compute with ten bits of mantissa, and choose other ways for a
@@ -66,11 +71,11 @@ class Step:
     shape: tuple[int, ...]
     convolution: int | None = None
 
-    def run(self, values: Mapping[str, Any], kernels: Kernels | None = None) -> Tensor:
+    def run(self, values: Mapping[str, Any], kernels: ConvWeights | None = None) -> Tensor:
         """The step's result from earlier values; `kernels` replaces a convolution's own."""
         args = _fill(self.args, values)
         if self.convolution is not None:
-            own = Kernels(args[1], args[2] if len(args) > 2 else None)
+            own = ConvWeights(args[1], args[2] if len(args) > 2 else None)
             return convolve(args[0], kernels or own, conv_geometry(args))
         result = self.call(*args, **_fill(self.kwargs, values))
         return result if self.part is None else result[self.part]

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.conv_gradients import Call
+from circuit_atlas.jobs.engine.conv_gradients import ConvCall
 from circuit_atlas.jobs.network.convolution import channels_last, weight_gradient
 
 # Activation maps of this many bytes at a time: small enough to stay in the processor's cache.
@@ -30,7 +30,7 @@ CONTRIBUTION = "contribution"
 """Name of the signed contribution among scores."""
 
 
-def actgrad(calls: Sequence[Call]) -> Tensor:
+def actgrad(calls: Sequence[ConvCall]) -> Tensor:
     """Activation x gradient: mean over positions of |A_oi * dr/dY_o|.
 
     Since |A G| = |A| |G|, it is for each output channel a matrix product of |A| (in, positions)
@@ -39,7 +39,7 @@ def actgrad(calls: Sequence[Call]) -> Tensor:
     return _sum([_activation_gradient(call, signed=False)[0] for call in calls])
 
 
-def contribution(calls: Sequence[Call]) -> Tensor:
+def contribution(calls: Sequence[ConvCall]) -> Tensor:
     """Signed contribution: mean over positions of A_oi * dr/dY_o, which is the sum over the
     kernel's weights of w * dr/dw, over the positions.
 
@@ -51,13 +51,13 @@ def contribution(calls: Sequence[Call]) -> Tensor:
     return actgrad_and_contribution(calls)[1]
 
 
-def actgrad_and_contribution(calls: Sequence[Call]) -> tuple[Tensor, Tensor]:
+def actgrad_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]:
     """Both in one: the maps A and the gradients G serve for |A| |G| and for A G."""
     found = [_activation_gradient(call, signed=True) for call in calls]
     return _sum([pair[0] for pair in found]), _sum([pair[1] for pair in found])
 
 
-def _activation_gradient(call: Call, *, signed: bool) -> tuple[Tensor, Tensor]:
+def _activation_gradient(call: ConvCall, *, signed: bool) -> tuple[Tensor, Tensor]:
     """Means over positions of |A| |G|, and where asked for of A G (else the same again)."""
     groups, rows, inputs, weights = call.weight.shape
     laid = call.columns()
@@ -87,7 +87,7 @@ def _activation_gradient(call: Call, *, signed: bool) -> tuple[Tensor, Tensor]:
     return laid_out[0], laid_out[1]
 
 
-def snip(calls: Sequence[Call]) -> Tensor:
+def snip(calls: Sequence[ConvCall]) -> Tensor:
     """SNIP: mean over a kernel's weights of |w * dr/dw|.
 
     In a masked network, whose calls carry the unmasked w and the masked network's gradient, it is
@@ -96,7 +96,7 @@ def snip(calls: Sequence[Call]) -> Tensor:
     return snip_and_contribution(calls)[0]
 
 
-def snip_and_contribution(calls: Sequence[Call]) -> tuple[Tensor, Tensor]:
+def snip_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]:
     """`snip`, and `contribution` from the same gradients of the weights."""
     applied = [call.applied for call in calls]
     weights = calls[0].weight.shape[-1]
@@ -115,7 +115,7 @@ def snip_and_contribution(calls: Sequence[Call]) -> tuple[Tensor, Tensor]:
     return torch.cat(scores), torch.cat(sums)
 
 
-def _weight_gradients(call: Call) -> Iterator[Tensor]:
+def _weight_gradients(call: ConvCall) -> Iterator[Tensor]:
     """dr/dw of every unit, (1, g, o, K, i), by the convolution's own backward pass."""
     applied = call.applied
     groups, rows, inputs, weights = call.weight.shape
@@ -132,7 +132,7 @@ def _weight_gradients(call: Call) -> Iterator[Tensor]:
             yield laid
 
 
-def _column_gradients(call: Call) -> Iterator[Tensor]:
+def _column_gradients(call: ConvCall) -> Iterator[Tensor]:
     """dr/dw of some units, (units, g, o, K, i), by what each weight meets."""
     _, _, inputs, weights = call.weight.shape
     flat = call.columns().transpose(1, 2).flatten(1, 2).transpose(1, 2)
@@ -150,7 +150,7 @@ def _spread(cotangent: Tensor, maxima: tuple[Tensor, Tensor] | None, positions: 
     return out.scatter_add_(-1, places.expand(cotangent.shape), cotangent * alive)
 
 
-def _batches(call: Call) -> tuple[Tensor, ...]:
+def _batches(call: ConvCall) -> tuple[Tensor, ...]:
     """The pieces of the cotangents as they are best multiplied: many groups have few rows each, so
     there all units go together."""
     return call.cotangents if len(call.weight) == 1 else (_stacked(call),)
@@ -169,7 +169,7 @@ def _product(piece: Tensor, right: Tensor) -> Tensor:
     return torch.bmm(stacked, right).unflatten(1, (units, rows)).transpose(0, 1)
 
 
-def _stacked(call: Call) -> Tensor:
+def _stacked(call: ConvCall) -> Tensor:
     """dY of all units with each channel's positions side by side: (units, g, o, P)."""
     out = call.cotangents[0].new_empty((call.units, *call.cotangents[0].shape[1:]))
     rows = iter(out.flatten(1, 2))
@@ -192,11 +192,11 @@ def random(kernels: int, *, seed: int, unit: Sequence[int]) -> NDArray[np.float3
     return generator.random(kernels, dtype=np.float32)
 
 
-PER_IMAGE: dict[str, Callable[[Sequence[Call]], Tensor]] = {"actgrad": actgrad, "snip": snip}
+PER_IMAGE: dict[str, Callable[[Sequence[ConvCall]], Tensor]] = {"actgrad": actgrad, "snip": snip}
 """Scores that are means over images, and so can be recombined for any set of them."""
 
 
-def site_scores(calls: Sequence[Call], names: Collection[str]) -> dict[str, Tensor]:
+def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:
     """Several of `PER_IMAGE` and `contribution` of one convolution, (units, g, o, i) each, with as
     little work as they need together."""
     found: dict[str, Tensor] = {}

@@ -25,7 +25,7 @@ from circuit_atlas.jobs.circuits.pruned import pruned
 from circuit_atlas.jobs.engine.conv_gradients import image_passes
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network, Replaced
 from circuit_atlas.jobs.scores.criteria import snip
 
@@ -48,7 +48,7 @@ def schedule(count: int, kernels: int, steps: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class Course:
+class ForceRun:
     """One iterated pruning: the unit, and the kernels kept at each step, k_1 .. k_T."""
 
     number: int
@@ -56,8 +56,8 @@ class Course:
 
 
 def force_scores(
-    layer: Layer,
-    courses: Sequence[Course],
+    layer: TracedLayer,
+    courses: Sequence[ForceRun],
     batches: Callable[[], Iterable[Tensor]],
     *,
     response: Response,
@@ -96,7 +96,7 @@ def force_scores(
 
 
 def _masked_scores(
-    layer: Layer,
+    layer: TracedLayer,
     masked: Sequence[tuple[int, NDArray[np.bool_]]],
     batches: Iterable[Tensor],
     response: Response,
@@ -120,7 +120,7 @@ def _masked_scores(
 
 def _add_scores(
     total: NDArray[np.float64],
-    layer: Layer,
+    layer: TracedLayer,
     number: int,
     mask: NDArray[np.bool_],
     images: Tensor,

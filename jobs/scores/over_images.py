@@ -13,7 +13,7 @@ from torch import Tensor
 from circuit_atlas.jobs.engine.conv_gradients import site_passes
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, magnitude, random, site_scores
 
 
@@ -32,7 +32,7 @@ class BlockScores:
 
 
 def per_image_scores(
-    layer: Layer,
+    layer: TracedLayer,
     numbers: Sequence[int],
     batches: Iterable[Tensor],
     *,
@@ -74,7 +74,7 @@ def per_image_scores(
 
 
 def score_images(
-    layer: Layer,
+    layer: TracedLayer,
     numbers: Sequence[int],
     batches: Iterable[Tensor],
     *,
@@ -117,7 +117,7 @@ def score_images(
     return results
 
 
-def _on_axis(layer: Layer, numbers: Sequence[int], scores: Tensor) -> NDArray[np.float32]:
+def _on_axis(layer: TracedLayer, numbers: Sequence[int], scores: Tensor) -> NDArray[np.float32]:
     """Scores (units, kernels) off the device, NaN where a kernel cannot reach its unit."""
     found: NDArray[np.float32] = scores.float().cpu().numpy()
     for row, number in zip(found, numbers, strict=True):
@@ -125,7 +125,7 @@ def _on_axis(layer: Layer, numbers: Sequence[int], scores: Tensor) -> NDArray[np
     return found
 
 
-def magnitude_scores(layer: Layer, number: int) -> NDArray[np.float32]:
+def magnitude_scores(layer: TracedLayer, number: int) -> NDArray[np.float32]:
     """`magnitude` of every kernel on the unit's axis, NaN where it cannot reach the unit."""
     own_rows = layer.own_rows([number])
     scores = np.full(layer.upstream.index.size, np.nan, dtype=np.float32)
@@ -140,7 +140,7 @@ def magnitude_scores(layer: Layer, number: int) -> NDArray[np.float32]:
     return scores
 
 
-def random_scores(layer: Layer, number: int, *, seed: int) -> NDArray[np.float32]:
+def random_scores(layer: TracedLayer, number: int, *, seed: int) -> NDArray[np.float32]:
     """`random` on the unit's axis, NaN where a kernel cannot reach the unit."""
     name = [int(byte) for byte in layer.index.layer.encode()]
     scores = random(layer.upstream.index.size, seed=seed, unit=[*name, number])

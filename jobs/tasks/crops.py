@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Step
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
 from circuit_atlas.storage_schema.network import TOP_CROPS
@@ -38,7 +38,7 @@ class _Best:
         return _Best(values[order, columns], places[order, columns], positions[order, columns])
 
 
-def channel_crops(layer: Layer, images: Sequence[int], batches: Iterable[Tensor]) -> pa.Table:
+def channel_crops(layer: TracedLayer, images: Sequence[int], batches: Iterable[Tensor]) -> pa.Table:
     """`tables.CHANNELS` of the convolutions on the layer's axis.
 
     A maximum that is NaN or infinite counts for nothing; of a convolution that runs several times
@@ -78,7 +78,7 @@ def channel_crops(layer: Layer, images: Sequence[int], batches: Iterable[Tensor]
 
 
 def _rows(
-    layer: Layer, convolution: str, calls: Sequence[tuple[str, _Best]]
+    layer: TracedLayer, convolution: str, calls: Sequence[tuple[str, _Best]]
 ) -> Iterator[tuple[str | int | float, ...]]:
     """Rows of one convolution, with the image's place in place of its id."""
     steps = [layer.network.by_name[name] for name, _ in calls]

@@ -17,7 +17,7 @@ import torch
 
 from circuit_atlas.jobs.circuits.first_convolution import stem_size
 from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -81,7 +81,7 @@ class Needs:
         return Portion(max(1, units), images)
 
 
-def needs(layer: Layer, header: AtlasHeader, *, images: int) -> Needs:
+def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
     """What a layer's work takes.
 
     Args:
@@ -104,7 +104,7 @@ def needs(layer: Layer, header: AtlasHeader, *, images: int) -> Needs:
     )
 
 
-def require(layer: Layer, header: AtlasHeader, *, images: int, budget_bytes: int) -> None:
+def require(layer: TracedLayer, header: AtlasHeader, *, images: int, budget_bytes: int) -> None:
     """SpecError where a budget does not hold one unit and one image."""
     smallest = needs(layer, header, images=images).smallest
     if budget_bytes < smallest:
@@ -184,7 +184,7 @@ def _weights(network: Network) -> int:
     return sum(site.weight.numel() * _FLOAT for site in network.sites)
 
 
-def _unit(layer: Layer, header: AtlasHeader, images: int, kernels: int) -> int:
+def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) -> int:
     rungs, top = len(header.fractions), header.top_images
     scored = len(header.image_criteria)
     position = layer.index.height * layer.index.width * _FLOAT

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.wiring import wiring
 from circuit_atlas.jobs.tasks.crops import channel_crops
 from circuit_atlas.storage_schema.network import NetworkRecord
 
 
-def network_record(layer: Layer, images: Sequence[int], batches: Iterable[Tensor]) -> NetworkRecord:
+def network_record(
+    layer: TracedLayer, images: Sequence[int], batches: Iterable[Tensor]
+) -> NetworkRecord:
     """The layer's network, in one forward pass over the scoring images.
 
     Args:

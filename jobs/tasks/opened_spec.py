@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.load import load_model
@@ -16,7 +16,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import SpecError
 
 
-class Source:
+class OpenedSpec:
     """The model, traced once, and the images of a build.
 
     Attributes:
@@ -41,7 +41,7 @@ class Source:
         self._module = loaded.module.requires_grad_(False).to(self.device)
         self.preprocessing: PreprocessingSpec = preprocessing
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
-        self._layers: dict[tuple[str, tuple[int, int]], Layer] = {}
+        self._layers: dict[tuple[str, tuple[int, int]], TracedLayer] = {}
 
     @cached_property
     def device(self) -> torch.device:
@@ -62,7 +62,7 @@ class Source:
         """The traced model."""
         return ModelGraph(self._module, (3, *self.preprocessing.size))
 
-    def layer(self, name: str, size: tuple[int, int] | None = None) -> Layer:
+    def layer(self, name: str, size: tuple[int, int] | None = None) -> TracedLayer:
         """A layer of the spec, or any other without directions.
 
         Args:

@@ -12,11 +12,11 @@ import pyarrow as pa
 from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
 from circuit_atlas.jobs.engine.backward import generic_operations
 from circuit_atlas.jobs.engine.targets import check_position, response_text
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.criteria import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import require
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.network import TOP_CROPS
@@ -82,10 +82,10 @@ def resolve(spec: BuildSpec) -> Build:
     Raises:
         InputError: the spec, the model, a layer, a unit or the images cannot be used.
     """
-    return resolve_source(Source(spec))
+    return resolve_source(OpenedSpec(spec))
 
 
-def resolve_source(source: Source) -> Build:
+def resolve_source(source: OpenedSpec) -> Build:
     """As `resolve`, for a source that is open already."""
     spec = source.spec
     layers = []
@@ -131,7 +131,7 @@ def resolve_source(source: Source) -> Build:
     )
 
 
-def _remark(name: str, layer: Layer) -> str:
+def _remark(name: str, layer: TracedLayer) -> str:
     """What is slow about a layer, or nothing."""
     generic = generic_operations(layer.network)
     if not generic:

@@ -15,11 +15,11 @@ from circuit_atlas.jobs.circuits.faithfulness import is_constant
 from circuit_atlas.jobs.circuits.pruned import KernelMeans, kernel_means
 from circuit_atlas.jobs.circuits.responses import top_places
 from circuit_atlas.jobs.engine.targets import respond
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.receptive_field import Interval, receptive_fields
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, PER_IMAGE
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
 
 
@@ -41,8 +41,8 @@ class Block:
         shared_s: seconds that a unit has used of the work done for all of them.
     """
 
-    source: Source
-    layer: Layer
+    source: OpenedSpec
+    layer: TracedLayer
     header: AtlasHeader
     numbers: tuple[int, ...]
     images: tuple[int, ...]
@@ -67,7 +67,12 @@ class Block:
 
 
 def open_block(
-    source: Source, layer: Layer, header: AtlasHeader, numbers: Sequence[int], *, together: int
+    source: OpenedSpec,
+    layer: TracedLayer,
+    header: AtlasHeader,
+    numbers: Sequence[int],
+    *,
+    together: int,
 ) -> Block:
     """Runs the full network on every image, `together` at a time, and scores all units of the
     block together."""

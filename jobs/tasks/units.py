@@ -11,13 +11,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.circuits.circuit_runs import Trial, run
-from circuit_atlas.jobs.circuits.faithfulness import Reference
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse
 from circuit_atlas.jobs.circuits.masks import keep_best, ladder
 from circuit_atlas.jobs.circuits.responses import response_rows
 from circuit_atlas.jobs.circuits.selectivity import Grouped, group_top_images
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
-from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores
 from circuit_atlas.jobs.tasks.shared import Block
 from circuit_atlas.storage_schema.errors import AtlasError, NonFiniteError, UnitError
@@ -34,7 +34,7 @@ from circuit_atlas.storage_schema.records import (
 
 
 @dataclass(frozen=True)
-class Pruned:
+class UnitPlan:
     """A unit's circuits and the trials that are to say how faithful they are; a dead unit's are
     empty.
 
@@ -46,22 +46,22 @@ class Pruned:
     """
 
     criteria: tuple[CriterionRecord, ...]
-    sets: tuple[tuple[str, Trial], ...]
-    singles: tuple[tuple[str, Trial], ...]
+    sets: tuple[tuple[str, CircuitRun], ...]
+    singles: tuple[tuple[str, CircuitRun], ...]
     grouped: tuple[Grouped, ...]
 
 
 def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
     """The record of every unit of the block, or how it failed."""
     started = time.perf_counter()
-    pruned: dict[UnitKey, Pruned | FailureRecord] = {}
+    pruned: dict[UnitKey, UnitPlan | FailureRecord] = {}
     force = _force(block, [key.unit for key in keys if key.unit in block.live])
     for key in keys:
         try:
             pruned[key] = _prune(block, key, force)
         except UnitError as error:
             pruned[key] = failure(key, error)
-    ready = [unit for unit in pruned.values() if isinstance(unit, Pruned)]
+    ready = [unit for unit in pruned.values() if isinstance(unit, UnitPlan)]
     trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
     trials += [trial for unit in ready for some in unit.grouped for _, trial in some.trials]
     if trials:
@@ -94,7 +94,7 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
         total = int(block.layer.reachable(number).sum())
         for fraction in block.header.fractions:
             counts = schedule(kernels_kept(fraction, total), total, spec.force_steps)
-            courses.append(Course(number, counts))
+            courses.append(ForceRun(number, counts))
     scores = force_scores(
         block.layer,
         courses,
@@ -105,7 +105,7 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
     return dict(zip(numbers, by_unit, strict=True))
 
 
-def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) -> Pruned:
+def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) -> UnitPlan:
     """Scores and masks of every criterion, and the trials of their circuits."""
     full = block.full(key.unit)
     if not np.isfinite(full).all():
@@ -116,10 +116,10 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
             "look at the weights and the preprocessing"
         )
     if key.unit not in block.live:
-        return Pruned((), (), (), ())
+        return UnitPlan((), (), (), ())
     criteria = tuple(_criterion(block, key.unit, name, force) for name in block.header.criteria)
     places = range(len(block.images))
-    trial = partial(Trial, key.unit)
+    trial = partial(CircuitRun, key.unit)
     sets, singles = [], []
     for record in criteria:
         own: list[tuple[int, NDArray[np.bool_]]] = []
@@ -143,7 +143,7 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
         for record in criteria
         if record.image_scores is not None
     )
-    return Pruned(criteria, tuple(sets), tuple(singles), grouped)
+    return UnitPlan(criteria, tuple(sets), tuple(singles), grouped)
 
 
 def _criterion(
@@ -177,7 +177,7 @@ def _criterion(
     return CriterionRecord(name, scores, masks, image_scores)
 
 
-def _record(block: Block, key: UnitKey, unit: Pruned, compute_s: float) -> CircuitRecord:
+def _record(block: Block, key: UnitKey, unit: UnitPlan, compute_s: float) -> CircuitRecord:
     number = key.unit
     contribution = response_maps = None
     if unit.criteria:
@@ -214,7 +214,7 @@ def _record(block: Block, key: UnitKey, unit: Pruned, compute_s: float) -> Circu
     )
 
 
-def _faithfulness(block: Block, unit: Pruned) -> Iterator[FaithfulnessRow]:
+def _faithfulness(block: Block, unit: UnitPlan) -> Iterator[FaithfulnessRow]:
     splits: tuple[tuple[Split, slice], ...] = (
         ("scoring", slice(0, block.scoring)),
         ("held_out", slice(block.scoring, len(block.images))),
@@ -223,7 +223,7 @@ def _faithfulness(block: Block, unit: Pruned) -> Iterator[FaithfulnessRow]:
         for criterion, trial in unit.sets:
             if not len(trial.full[part]):
                 continue
-            reference = Reference(trial.full[part])
+            reference = FullResponse(trial.full[part])
             for rung, fraction in enumerate(block.header.fractions):
                 yield FaithfulnessRow(
                     criterion=criterion,
@@ -238,9 +238,9 @@ def _faithfulness(block: Block, unit: Pruned) -> Iterator[FaithfulnessRow]:
                 )
 
 
-def _subfeatures(block: Block, unit: Pruned) -> Iterator[SubfeatureRow]:
+def _subfeatures(block: Block, unit: UnitPlan) -> Iterator[SubfeatureRow]:
     for criterion, trial in unit.singles:
-        reference = Reference(trial.full)
+        reference = FullResponse(trial.full)
         for rung, fraction in enumerate(block.header.fractions):
             yield SubfeatureRow(
                 criterion=criterion,

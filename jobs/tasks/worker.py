@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.allocator import keep_freed_memory
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import Needs, Portion, default_budget, is_out_of_memory, needs
 from circuit_atlas.jobs.tasks.network_record import network_record
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve_source
 from circuit_atlas.jobs.tasks.shared import open_block
 from circuit_atlas.jobs.tasks.units import compute, failure
@@ -71,7 +71,7 @@ class Worker:
         tf32 = job.spec.circuits.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
-        self._source = Source(job.spec)
+        self._source = OpenedSpec(job.spec)
         self._objects = open_store(job.spec.run.store, create=False)
         build = resolve_source(self._source)
         self._header = build.header
@@ -121,7 +121,7 @@ class Worker:
                     waiting.extendleft((key,) for key in reversed(left))
         return tuple(receipts[key] for key in task.units)
 
-    def _store_network(self, layer: Layer, together: int) -> None:
+    def _store_network(self, layer: TracedLayer, together: int) -> None:
         """What the layer's units share in the store, before the first of them."""
         if layer.index.layer in self._networks:
             return
@@ -130,7 +130,7 @@ class Worker:
         store(self._objects, layer.index, lambda: network_record(layer, scoring, batches))
         self._networks.add(layer.index.layer)
 
-    def _portion(self, layer: Layer) -> Portion:
+    def _portion(self, layer: TracedLayer) -> Portion:
         if layer.index.layer not in self._needs:
             images = len(self._source.images.scoring) + len(self._source.images.held_out)
             self._needs[layer.index.layer] = needs(layer, self._header, images=images)

@@ -18,10 +18,10 @@ from circuit_atlas.jobs.circuits.pruned import (
     open_stem,
     pruned,
 )
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network, Replaced
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.visualization.objective import (
     Best,
     Look,
@@ -31,7 +31,7 @@ from circuit_atlas.jobs.visualization.objective import (
     weighted,
     whole,
 )
-from circuit_atlas.jobs.visualization.variants import Aim
+from circuit_atlas.jobs.visualization.variants import Variant
 from circuit_atlas.storage_schema.errors import ModelError, NonFiniteError, SpecError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.wording import one_line
@@ -46,7 +46,7 @@ _OVERHEAD = 3 * 4
 
 
 @dataclass(frozen=True)
-class Subject:
+class VisualizationBatch:
     """Aims of one layer, ready to be looked at.
 
     Attributes:
@@ -59,7 +59,7 @@ class Subject:
         together: pictures that go through the whole network at one time.
     """
 
-    aims: tuple[Aim, ...]
+    aims: tuple[Variant, ...]
     size: tuple[int, int]
     looks: tuple[Look | None, ...]
     network: Network
@@ -92,7 +92,7 @@ class Subject:
 class Subjects:
     """Opens subjects; keeps traced networks and how photos do between tasks."""
 
-    def __init__(self, source: Source, header: AtlasHeader, *, budget_bytes: int) -> None:
+    def __init__(self, source: OpenedSpec, header: AtlasHeader, *, budget_bytes: int) -> None:
         self._source = source
         self._header = header
         self._budget_bytes = budget_bytes
@@ -105,7 +105,7 @@ class Subjects:
         self._budget_bytes //= 2
         return not self._alone
 
-    def open(self, name: str, aims: Sequence[Aim], *, node: bool) -> Subject:
+    def open(self, name: str, aims: Sequence[Variant], *, node: bool) -> VisualizationBatch:
         """Aims of units of a layer, or with `node` of channels of a convolution, all of one kind.
 
         Raises:
@@ -139,7 +139,7 @@ class Subjects:
                     f"{of} {aim.key.unit} of {name!r} responds with NaN or infinity to every "
                     "image; look at the weights and the preprocessing"
                 )
-        return Subject(
+        return VisualizationBatch(
             aims=tuple(aims),
             size=size,
             looks=tuple(looks),
@@ -170,7 +170,9 @@ class Subjects:
         side = max(_LEAST, -(-_SEEN * seen // _STEP) * _STEP)
         return min(side, height), min(side, width)
 
-    def _sized(self, full: Layer, size: tuple[int, int]) -> tuple[Layer, tuple[int, int]]:
+    def _sized(
+        self, full: TracedLayer, size: tuple[int, int]
+    ) -> tuple[TracedLayer, tuple[int, int]]:
         """The layer for pictures of a size; of the images' size where the model takes no other and
         none was asked for."""
         try:
@@ -193,7 +195,7 @@ class Subjects:
         self._alone = room <= 1
         return max(1, min(self._source.spec.run.batch_size, room))
 
-    def _photos(self, full: Layer) -> dict[tuple[str, float], Best]:
+    def _photos(self, full: TracedLayer) -> dict[tuple[str, float], Best]:
         """How photos of both splits do in the whole network, by name and factor: the layer's units
         under "", positive and negative, and the channels of its convolutions, positive."""
         name, network = full.index.layer, full.network
@@ -218,7 +220,7 @@ class Subjects:
         return found
 
     def _circuits(
-        self, full: Layer, layer: Layer, aims: Sequence[Aim]
+        self, full: TracedLayer, layer: TracedLayer, aims: Sequence[Variant]
     ) -> dict[int, tuple[Look, tuple[float, int]]]:
         """By place, what looks through the circuit of each aim that has one, and how photos do."""
         places = [place for place, aim in enumerate(aims) if aim.mask is not None]
@@ -238,7 +240,9 @@ class Subjects:
             found[place] = look, (float(best.values[row]), int(best.photos[row]))
         return found
 
-    def _circuit_photos(self, full: Layer, aims: Sequence[Aim], means: KernelMeans | None) -> Best:
+    def _circuit_photos(
+        self, full: TracedLayer, aims: Sequence[Variant], means: KernelMeans | None
+    ) -> Best:
         """How photos do in the circuit of each aim."""
         best = Best(np.array([aim.factor for aim in aims]))
         by_unit: dict[int, list[int]] = {}
@@ -267,7 +271,7 @@ class Subjects:
         for start, batch in zip(range(0, len(photos), together), batches, strict=True):
             yield photos[start : start + together], batch
 
-    def _kernel_means(self, full: Layer) -> KernelMeans | None:
+    def _kernel_means(self, full: TracedLayer) -> KernelMeans | None:
         """What dropped kernels leave behind, where circuits have mean ablation."""
         if self._header.ablations[0] != "mean":
             return None

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network, Replaced
 
 Look = Callable[[Tensor], Tensor]
@@ -55,7 +55,7 @@ def whole(network: Network, weights: Tensor, factors: Tensor) -> Look:
     return look
 
 
-def through(layer: Layer, number: int, replaced: Replaced, factors: Tensor) -> Look:
+def through(layer: TracedLayer, number: int, replaced: Replaced, factors: Tensor) -> Look:
     """The objective of one unit in one circuit, whose weights `circuits.pruned` gives; factors as
     of `peaks`.
 

@@ -16,7 +16,7 @@ from circuit_atlas.jobs.visualization.variants import (
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import variant_name
 
 # Units have several pictures each, channels a single small one.
@@ -40,7 +40,7 @@ class FeaturePlan:
     units: tuple[tuple[str, tuple[int, ...]], ...]
     nodes: tuple[tuple[str, tuple[int, ...]], ...]
     skipped: int
-    wanted: PicturePlan
+    wanted: VisualizationPlan
     remarks: tuple[str, ...]
 
     @property
@@ -113,7 +113,7 @@ def plan_features(build: Build, spec: BuildSpec, reader: Reader) -> FeaturePlan:
         units=tuple(units),
         nodes=tuple(nodes),
         skipped=skipped,
-        wanted=PicturePlan.of(asked),
+        wanted=VisualizationPlan.of(asked),
         remarks=remarks if absent else (),
     )
 

@@ -24,7 +24,7 @@ from circuit_atlas.storage_schema.wording import nearest
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
+class Variant:
     """What one picture is made for.
 
     Attributes:
@@ -83,7 +83,7 @@ def variants_of_unit(header: AtlasHeader, spec: FeaturesSpec, *, groups: int) ->
 
 def aims_of_unit(
     reader: Reader, commit: Commit, spec: FeaturesSpec, *, groups: Sequence[tuple[int, ...]]
-) -> tuple[Aim, ...]:
+) -> tuple[Variant, ...]:
     """The pictures of a unit that is done, in the order of `variants_of_unit`.
 
     Args:
@@ -97,7 +97,7 @@ def aims_of_unit(
     aims = []
     for sign, fraction, group in _outline(spec, len(groups)):
         if fraction is None:
-            aims.append(Aim(commit.key, sign))
+            aims.append(Variant(commit.key, sign))
             continue
         if (fraction, group) not in circuits:
             images = None if group is None else groups[group]
@@ -105,7 +105,7 @@ def aims_of_unit(
             kernels = int(mask.sum())
             one = FeatureCircuit(criterion, ablation, fraction, kernels, group, images)
             circuits[fraction, group] = one, mask
-        aims.append(Aim(commit.key, sign, *circuits[fraction, group]))
+        aims.append(Variant(commit.key, sign, *circuits[fraction, group]))
     return tuple(aims)
 
 

@@ -13,7 +13,7 @@ import torch
 from circuit_atlas.jobs.network.allocator import keep_freed_memory
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import default_budget, is_out_of_memory
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve_source
 from circuit_atlas.jobs.tasks.units import failure
 from circuit_atlas.jobs.visualization.ascent import (
@@ -24,8 +24,8 @@ from circuit_atlas.jobs.visualization.ascent import (
     read_picture,
     seed_of,
 )
-from circuit_atlas.jobs.visualization.batches import Subject, Subjects
-from circuit_atlas.jobs.visualization.variants import Aim, aims_of_unit, groups_of
+from circuit_atlas.jobs.visualization.batches import Subjects, VisualizationBatch
+from circuit_atlas.jobs.visualization.variants import Variant, aims_of_unit, groups_of
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     InputError,
@@ -107,7 +107,7 @@ class _Attempt:
         a layer ends in a ReLU, and no photo does."""
         return self.negative and self.beyond >= 0
 
-    def fault(self, aim: Aim, of: Whose, *, tries: int) -> UnitError | None:
+    def fault(self, aim: Variant, of: Whose, *, tries: int) -> UnitError | None:
         """Why it cannot be stored, if it cannot, where it is the best of all tries."""
         what = (
             f"picture {aim.variant!r} of {of} {aim.key.unit} of {aim.key.layer!r}, the best of "
@@ -140,7 +140,7 @@ class FeatureWorker:
         tf32 = job.spec.circuits.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
-        self._source = Source(job.spec)
+        self._source = OpenedSpec(job.spec)
         self._objects = open_store(job.spec.run.store)
         self._reader = Reader(self._objects)
         build = resolve_source(self._source)
@@ -225,15 +225,15 @@ class FeatureWorker:
         commit = self._reader.commit(key.layer, key.unit)
         return commit is None or commit.state != "done"
 
-    def _aims(self, key: UnitKey) -> tuple[Aim, ...]:
+    def _aims(self, key: UnitKey) -> tuple[Variant, ...]:
         commit = None if self._is_node(key) else self._reader.commit(key.layer, key.unit)
         if commit is None:
-            return (Aim(key, "positive"),)
+            return (Variant(key, "positive"),)
         spec = self._source.spec.features
         groups = groups_of(self._reader, commit, spec)
         return aims_of_unit(self._reader, commit, spec, groups=groups)
 
-    def _tried(self, subject: Subject, *, node: bool) -> list[_Attempt]:
+    def _tried(self, subject: VisualizationBatch, *, node: bool) -> list[_Attempt]:
         """The best try at each picture. One that is fit and beats every photo, or cannot, is not
         tried again; a later try starts from other noise, which is stronger where the picture stayed
         grey, and takes twice the steps."""
@@ -264,7 +264,7 @@ class FeatureWorker:
         return [best[place] for place in range(len(subject.aims))]
 
     def _try(
-        self, subject: Subject, places: Sequence[int], recipe: Recipe, number: int
+        self, subject: VisualizationBatch, places: Sequence[int], recipe: Recipe, number: int
     ) -> list[_Attempt]:
         """One try at the pictures for the aims at those places, each judged as it would be stored:
         encoded, decoded and run again."""
@@ -296,7 +296,7 @@ class FeatureWorker:
         ]
 
     def _record(
-        self, subject: Subject, place: int, attempt: _Attempt, compute_s: float
+        self, subject: VisualizationBatch, place: int, attempt: _Attempt, compute_s: float
     ) -> FeatureRecord:
         aim = subject.aims[place]
         photo_response, photo = subject.photos[place]

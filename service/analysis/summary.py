@@ -68,7 +68,7 @@ class LayerTables:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class CircuitQuery:
     """Which faithfulness rows are meant, and which r is enough.
 
     Attributes:
@@ -92,7 +92,7 @@ class Protocol:
         ablation: str | None,
         split: str | None,
         threshold: float,
-    ) -> Protocol:
+    ) -> CircuitQuery:
         """Checked against the atlas; QueryError as of `Layer.summary`."""
         if not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
             raise QueryError(f"threshold={threshold!r} is no r: give a number from -1 to 1")
@@ -105,7 +105,11 @@ class Protocol:
 
 
 def summary(
-    layer: Layer, stored: LayerTables, chosen: Protocol, *, polysemanticity: pa.Table | None = None
+    layer: Layer,
+    stored: LayerTables,
+    chosen: CircuitQuery,
+    *,
+    polysemanticity: pa.Table | None = None,
 ) -> pa.Table:
     """See `Layer.summary`; `polysemanticity` is a table with columns unit and polysemanticity."""
     numbers = stored.units["unit"].to_numpy()
@@ -145,7 +149,7 @@ def summary(
     return pa.table(columns)
 
 
-def distribution(layer: Layer, stored: LayerTables, chosen: Protocol) -> pa.Table:
+def distribution(layer: Layer, stored: LayerTables, chosen: CircuitQuery) -> pa.Table:
     """See `Layer.distribution`."""
     done = stored.units.filter(pc.equal(stored.units["state"], "done"))
     r, _ = _ladder(layer, stored, chosen, done["unit"].to_numpy())
@@ -175,7 +179,7 @@ def distribution(layer: Layer, stored: LayerTables, chosen: Protocol) -> pa.Tabl
 
 
 def _ladder(
-    layer: Layer, stored: LayerTables, chosen: Protocol, numbers: NDArray[np.int32]
+    layer: Layer, stored: LayerTables, chosen: CircuitQuery, numbers: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """r and kernels of each unit at each rung, NaN and 0 where there is no row or r is undefined.
     Shapes: (units, rungs)."""

@@ -24,7 +24,7 @@ from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.search import search
 from circuit_atlas.service.analysis.similarity import Similarity, of_masks
 from circuit_atlas.service.analysis.sql import sql
-from circuit_atlas.service.analysis.summary import LayerTables, Protocol, distribution, summary
+from circuit_atlas.service.analysis.summary import CircuitQuery, LayerTables, distribution, summary
 from circuit_atlas.service.analysis.uses import uses
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.client import visualization_status
@@ -340,7 +340,7 @@ class Layer:
         Raises:
             QueryError: no such criterion, ablation, split or threshold.
         """
-        chosen = Protocol.of(
+        chosen = CircuitQuery.of(
             self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
         )
         return summary(self, LayerTables.read(self), chosen, polysemanticity=polysemanticity)
@@ -361,7 +361,7 @@ class Layer:
         50th, 75th and 90th percentile of r, null where no unit is done. Arguments and errors as in
         `summary`.
         """
-        chosen = Protocol.of(
+        chosen = CircuitQuery.of(
             self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
         )
         return distribution(self, LayerTables.read(self), chosen)

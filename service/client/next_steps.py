@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema.visualization_states import PictureState
+from circuit_atlas.storage_schema.visualization_states import VisualizationState
 
 _DEMO = "demo:squeezenet1_1"
 _UNITS = "`circuit-atlas build SPEC`", "`circuit-atlas demo`"
 _PICTURES = "`circuit-atlas features SPEC`", "`circuit-atlas demo --features`"
 
 
-def all_left(status: pa.Table, states: Sequence[PictureState], *, model: str) -> list[str]:
+def all_left(status: pa.Table, states: Sequence[VisualizationState], *, model: str) -> list[str]:
     """What is left, as of both functions below: a line each, none where an atlas is whole."""
     lines = units_left(status, model=model), pictures_left(states, model=model)
     return [line for line in lines if line]
@@ -30,7 +30,7 @@ def units_left(status: pa.Table, *, model: str) -> str | None:
     return _line("units", counts, _UNITS, model=model)
 
 
-def pictures_left(states: Sequence[PictureState], *, model: str) -> str | None:
+def pictures_left(states: Sequence[VisualizationState], *, model: str) -> str | None:
     """The same of the units and channels whose feature images were asked for."""
     found = [one.state for one in states]
     counts = {"missing": found.count("missing"), "failed": found.count("failed")}

@@ -8,7 +8,7 @@ from itertools import groupby
 import pyarrow as pa
 
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.visualization_states import PictureState
+from circuit_atlas.storage_schema.visualization_states import VisualizationState
 
 BY_LAYER: dict[str, pa.DataType] = {
     "layer": pa.string(),
@@ -38,7 +38,7 @@ FAILURES: dict[str, pa.DataType] = {
 }
 
 
-def by_layer(states: Sequence[PictureState]) -> pa.Table:
+def by_layer(states: Sequence[VisualizationState]) -> pa.Table:
     """See `Atlas.feature_status`; `states` in their order."""
     rows = []
     for (of, layer), group in groupby(states, key=lambda one: (one.of, one.layer)):
@@ -59,7 +59,7 @@ def by_layer(states: Sequence[PictureState]) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(BY_LAYER))
 
 
-def of_layer(states: Sequence[PictureState], layer: str, reader: Reader) -> pa.Table:
+def of_layer(states: Sequence[VisualizationState], layer: str, reader: Reader) -> pa.Table:
     """See `Layer.features`."""
     rows = [
         {
@@ -78,7 +78,7 @@ def of_layer(states: Sequence[PictureState], layer: str, reader: Reader) -> pa.T
     return pa.Table.from_pylist(rows, pa.schema(BY_UNIT))
 
 
-def failures(states: Sequence[PictureState], reader: Reader) -> pa.Table:
+def failures(states: Sequence[VisualizationState], reader: Reader) -> pa.Table:
     """See `Atlas.feature_failures`."""
     rows = [
         {
@@ -95,7 +95,7 @@ def failures(states: Sequence[PictureState], reader: Reader) -> pa.Table:
     return pa.Table.from_pylist(rows, pa.schema(FAILURES))
 
 
-def _name(one: PictureState, reader: Reader) -> str:
+def _name(one: VisualizationState, reader: Reader) -> str:
     """A direction's name, or the number as text."""
     if one.of == "channel":
         return str(one.number)

@@ -30,7 +30,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Standing:
+class UnitScore:
     """One unit's faithfulness: the kernels its circuit keeps, and Pearson r or None where that
     is undefined."""
 
@@ -67,11 +67,11 @@ def protocol(atlas: Atlas, *, keep: float, criterion: str | None = None) -> Prot
     return Protocol(chosen, header.ablations[0], split, rung, header.fractions[rung])
 
 
-def standings(layer: Layer, chosen: Protocol) -> tuple[Standing, ...]:
+def standings(layer: Layer, chosen: Protocol) -> tuple[UnitScore, ...]:
     """The layer's units that are done, the most faithful first, ties by number."""
     wanted = (chosen.criterion, chosen.ablation, chosen.split, chosen.rung)
     found = [
-        Standing(row["unit"], row["kernels"], row["pearson"])
+        UnitScore(row["unit"], row["kernels"], row["pearson"])
         for row in layer.faithfulness()
         .select(["unit", "criterion", "ablation", "split", "rung", "kernels", "pearson"])
         .to_pylist()

@@ -13,7 +13,7 @@ from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.atlas import Atlas, Layer
 from circuit_atlas.service.client.next_steps import all_left
 from circuit_atlas.service.client.unit import Unit
-from circuit_atlas.service.commands.ranking import Protocol, Standing, standings
+from circuit_atlas.service.commands.ranking import Protocol, UnitScore, standings
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
@@ -135,7 +135,7 @@ def _groups(groups: Groups) -> pa.Table:
     )
 
 
-def standing_text(layer: Layer, standing: Standing, *, title: str, pictures: int = 3) -> str:
+def standing_text(layer: Layer, standing: UnitScore, *, title: str, pictures: int = 3) -> str:
     """One unit's faithfulness and its top pictures, in a few lines under a title."""
     unit = layer.unit(standing.unit)
     top = unit.images().slice(0, pictures).to_pylist()

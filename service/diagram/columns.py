@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.diagram.crops import Feature, crops_of
 from circuit_atlas.service.diagram.data import ROW, Band, Bends, Edges, Nodes, Weights, Wires
-from circuit_atlas.service.diagram.kernels import Kernels
+from circuit_atlas.service.diagram.kernels import DrawnKernels
 from circuit_atlas.service.diagram.layout import Layout
 from circuit_atlas.service.diagram.topology import CHANNEL, IMAGE_NODE, KINDS, UNIT, Topology
 
@@ -36,7 +36,7 @@ class Scene:
     """
 
     goals: tuple[Origin, ...]
-    kernels: Kernels
+    kernels: DrawnKernels
     graph: Topology
     layout: Layout
     start: Ints

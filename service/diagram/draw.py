@@ -22,10 +22,10 @@ from circuit_atlas.service.diagram.columns import (
 from circuit_atlas.service.diagram.crops import Feature, features_of
 from circuit_atlas.service.diagram.data import ROW, VERSION, Content, Counts, Nodes, Rung
 from circuit_atlas.service.diagram.drawing import Diagram
-from circuit_atlas.service.diagram.kernels import Kernels, gather
+from circuit_atlas.service.diagram.kernels import DrawnKernels, gather
 from circuit_atlas.service.diagram.layout import lay_out
 from circuit_atlas.service.diagram.paths import Mask, Paths
-from circuit_atlas.service.diagram.pictures import Pictures
+from circuit_atlas.service.diagram.pictures import NodeImages
 from circuit_atlas.service.diagram.titles import images_of, titled
 from circuit_atlas.service.diagram.topology import Goal, topology
 from circuit_atlas.storage_schema.errors import QueryError
@@ -46,7 +46,7 @@ def diagram(
     content, stored = draw(
         circuit, against=against, edges=edges, pictures=pictures, features=features
     )
-    return Diagram(content, Pictures(circuit.origins[0].reader, stored))
+    return Diagram(content, NodeImages(circuit.origins[0].reader, stored))
 
 
 def draw(
@@ -140,7 +140,7 @@ def _goals(circuits: Sequence[Circuit]) -> tuple[Origin, ...]:
 
 
 def _rungs(
-    paths: Paths, kernels: Kernels, most: int
+    paths: Paths, kernels: DrawnKernels, most: int
 ) -> tuple[tuple[Rung, ...], NDArray[np.int64], NDArray[np.int64]]:
     """The slider's steps, and on which of them each kernel and each link is drawn, as bits."""
     steps = kernels.steps

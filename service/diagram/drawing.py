@@ -8,7 +8,7 @@ from pathlib import Path
 
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.diagram.data import Content
-from circuit_atlas.service.diagram.pictures import Pictures
+from circuit_atlas.service.diagram.pictures import NodeImages
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import listed
 
@@ -23,7 +23,7 @@ class Diagram:
         content: all that is drawn, and the counts.
     """
 
-    def __init__(self, content: Content, pictures: Pictures) -> None:
+    def __init__(self, content: Content, pictures: NodeImages) -> None:
         self.content = content
         self._pictures = pictures
 

@@ -30,7 +30,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Kernels:
+class DrawnKernels:
     """Every kernel that may be drawn, ascending by id.
 
     Attributes:
@@ -63,7 +63,7 @@ class Kernels:
         return len(self.ordinal)
 
 
-def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
+def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
     """The kernels of one circuit, or of two of one model, with what is stored of them.
 
     QueryError where the two are of different models, or the atlas has no contributions.
@@ -96,7 +96,7 @@ def gather(circuit: Circuit, against: Circuit | None) -> Kernels:
         other = np.where(side == SHARED, scored[1], np.nan)
         share = np.where(side == RIGHT, of_right[0], share)
         strength = np.where(side == RIGHT, of_right[1], strength)
-    return Kernels(
+    return DrawnKernels(
         index=index,
         ordinal=ordinal,
         out=out,

@@ -10,7 +10,7 @@ from importlib.resources import files
 from circuit_atlas.service.circuit.display import size
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.modules import join
-from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
+from circuit_atlas.service.diagram.pictures import NodeImages, data_url, used_images
 
 MOST_FEATURES = 300
 """Feature images in one page, at most: some 5 MB."""
@@ -40,7 +40,7 @@ h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: 
 """
 
 
-def page(content: Content, pictures: Pictures) -> str:
+def page(content: Content, pictures: NodeImages) -> str:
     """The whole document.
 
     Only the pictures of drawn nodes are in it, each once; feature images of the nodes with the

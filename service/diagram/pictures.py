@@ -16,8 +16,8 @@ from circuit_atlas.storage_schema.reader import Reader
 
 
 @dataclass
-class Pictures:
-    """Pictures by image, and feature images by node.
+class NodeImages:
+    """Images by image, and feature images by node.
 
     Attributes:
         reader: the atlas.

@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from circuit_atlas.service.diagram.data import ROW, Band, Content, Crop
-from circuit_atlas.service.diagram.pictures import Pictures, data_url
+from circuit_atlas.service.diagram.pictures import NodeImages, data_url
 
 WIDTH_MM, HEIGHT_MM = 180.0, 225.0
 """At most: the text width of a page, and its height with room for a caption."""
@@ -155,7 +155,7 @@ def kernels(content: Content, scale: Scale) -> Iterator[str]:
 
 
 def weights(content: Content, scale: Scale) -> Iterator[str]:
-    """Pictures of weights on the lines, where those are few and there is room for each."""
+    """Images of weights on the lines, where those are few and there is room for each."""
     edges, weights = content.edges, content.weights
     if not 0 < len(edges.end) <= _WEIGHTS:
         return
@@ -226,7 +226,7 @@ def _shade(value: float) -> str:
     return "#" + "".join(f"{round(255 + (part - 255) * abs(value)):02x}" for part in parts)
 
 
-def nodes(content: Content, pictures: Pictures, *, featured: bool) -> Iterator[str]:
+def nodes(content: Content, pictures: NodeImages, *, featured: bool) -> Iterator[str]:
     """Nodes with their crops, or with their feature images where they have one."""
     nodes = content.nodes
     shown = pictured(content)

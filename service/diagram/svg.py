@@ -8,7 +8,7 @@ from html import escape
 
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.names import names
-from circuit_atlas.service.diagram.pictures import Pictures, data_url, used_images
+from circuit_atlas.service.diagram.pictures import NodeImages, data_url, used_images
 from circuit_atlas.service.diagram.shapes import (
     EXCITE,
     GREY,
@@ -36,7 +36,7 @@ _NARROWEST_MM = 104.0  # that the legend fits into
 _TITLE_MM, _TEXT_MM = 1.9, 1.18  # a letter of a title and of the lines below, on average
 
 
-def svg(content: Content, pictures: Pictures, *, featured: bool) -> str:
+def svg(content: Content, pictures: NodeImages, *, featured: bool) -> str:
     """The whole file; `featured`: with feature images, and crops of the nodes that have none."""
     # Lines for the narrowest page first: how wide it becomes depends on how many they are.
     mm, wide = _SMALLEST, _NARROWEST_MM
@@ -131,7 +131,7 @@ def _text(
     )
 
 
-def _defs(content: Content, pictures: Pictures) -> Iterator[str]:
+def _defs(content: Content, pictures: NodeImages) -> Iterator[str]:
     wide, high = content.input_width, content.input_height
     yield "<defs>"
     shown = pictured(content)

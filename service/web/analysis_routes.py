@@ -27,7 +27,14 @@ from circuit_atlas.service.web.questions import (
     Version,
 )
 from circuit_atlas.service.web.responding import note
-from circuit_atlas.service.web.responses import Rendered, Source, digest, plain, to_file, to_json
+from circuit_atlas.service.web.responses import (
+    AnswerSource,
+    Rendered,
+    digest,
+    plain,
+    to_file,
+    to_json,
+)
 from circuit_atlas.service.web.rows import Progress, answer, rows_of
 
 router = APIRouter(prefix="/layers/{layer}", tags=["analysis"])
@@ -168,9 +175,9 @@ async def groups(
     """The unit's sub-feature groups: top images that it computes by the same kernels."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
-        return Source(served.unit_version(one), lambda: render(one))
+        return AnswerSource(served.unit_version(one), lambda: render(one))
 
     def render(one: Unit) -> Rendered:
         if number is not None:
@@ -212,10 +219,10 @@ async def selectivity(
     others'; no rows for one group. `contrast` has what it is made of."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         name = f"{one.layer.name}-{one.info.name}-selectivity"
-        return Source(
+        return AnswerSource(
             served.unit_version(one),
             lambda: answer(
                 one.contrast(criterion=criterion, ablation=ablation),
@@ -245,9 +252,9 @@ async def image_map(
     with `images` is that of some of them."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
-        return Source(served.unit_version(one), lambda: render(one))
+        return AnswerSource(served.unit_version(one), lambda: render(one))
 
     def render(one: Unit) -> Rendered:
         served.check_scores(one)
@@ -286,7 +293,7 @@ async def similar(
 ) -> Response:
     """The units of the layer whose circuits share most with this unit's, of a stored fraction."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         view = served.view(layer)
         one = served.unit(layer, unit)
         own = served.unit_version(one)
@@ -296,7 +303,7 @@ async def similar(
         progress = Progress(read=masks.read, of=masks.of)
         # Of an atlas that was mended meanwhile more can be told.
         version = digest(own, view.version, str(progress.read), repr(sorted(masks.problems)))
-        return Source(version, lambda: render(view, one, masks, progress))
+        return AnswerSource(version, lambda: render(view, one, masks, progress))
 
     def render(view: LayerView, one: Unit, masks: LayerMasks, progress: Progress) -> Rendered:
         progress.check(paging.form)
@@ -354,7 +361,7 @@ async def uses(
     """Which units' circuits hold kernels of a convolution: all of them, those of an output channel,
     those of an input channel, or the one of both; of a stored fraction."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         view = served.view(layer)
         found, masks = served.layerwide.uses(
             view,
@@ -368,7 +375,7 @@ async def uses(
         version = digest(
             served.version, view.version, str(progress.read), repr(sorted(found.problems))
         )
-        return Source(version, lambda: render(view, found, masks, progress))
+        return AnswerSource(version, lambda: render(view, found, masks, progress))
 
     def render(
         view: LayerView, found: LayerUses, masks: LayerMasks, progress: Progress

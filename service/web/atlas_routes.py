@@ -15,8 +15,8 @@ from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.questions import AtlasServed, Pages
 from circuit_atlas.service.web.responses import (
     API_VERSION,
+    AnswerSource,
     Rendered,
-    Source,
     code_version,
     digest,
     to_json,
@@ -121,12 +121,12 @@ Matches = rows_of(Match)
 async def atlas(request: Request, served: AtlasServed) -> Response:
     """What the atlas was built from, and how far each layer is."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         views = [served.views.view(name) for name in served.views.names()]
         version = digest(
             served.version, served.features.index().version, *(view.version for view in views)
         )
-        return Source(version, lambda: to_json(_facts(served, views)))
+        return AnswerSource(version, lambda: to_json(_facts(served, views)))
 
     return await served.answers.reply(request, locate)
 
@@ -135,12 +135,12 @@ async def atlas(request: Request, served: AtlasServed) -> Response:
 async def layers(request: Request, served: AtlasServed, paging: Pages) -> Response:
     """The layers, and how far each is built: those of `/atlas`, also as a file."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         views = [served.views.view(name) for name in served.views.names()]
         version = digest(
             served.version, served.features.index().version, *(view.version for view in views)
         )
-        return Source(version, lambda: render(views))
+        return AnswerSource(version, lambda: render(views))
 
     def render(views: list[LayerView]) -> Rendered:
         index = served.features.index()
@@ -168,9 +168,9 @@ async def search(
 ) -> Response:
     """Layers, units, labels and pictures by name: whole matches first, then starts, then parts."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         names = served.views.names()
-        return Source(digest(served.version, *names), render)
+        return AnswerSource(digest(served.version, *names), render)
 
     def render() -> Rendered:
         # One more than is shown, to know whether there are more.

@@ -18,7 +18,7 @@ from circuit_atlas.service.web.questions import (
     UnitName,
     Version,
 )
-from circuit_atlas.service.web.responses import Rendered, Source
+from circuit_atlas.service.web.responses import AnswerSource, Rendered
 from circuit_atlas.service.web.rows import answer, rows_of
 
 router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["circuits"])
@@ -70,10 +70,12 @@ async def circuit(
     or of some of the unit's top images. Without either, the stored fraction nearest to a tenth."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         name = f"{one.layer.name}-{one.info.name}-circuit"
-        return Source(served.unit_version(one), lambda: render(asked.circuit(served, one), name))
+        return AnswerSource(
+            served.unit_version(one), lambda: render(asked.circuit(served, one), name)
+        )
 
     def render(found: Circuit, name: str) -> Rendered:
         table = found.kernels()

@@ -14,8 +14,15 @@ from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import IDS, AtlasServed, Form, Reference, reference
-from circuit_atlas.service.web.responses import Rendered, Source, digest, plain, to_file, to_json
+from circuit_atlas.service.web.questions import IDS, AtlasServed, Form, UnitReference, reference
+from circuit_atlas.service.web.responses import (
+    AnswerSource,
+    Rendered,
+    digest,
+    plain,
+    to_file,
+    to_json,
+)
 from circuit_atlas.service.web.server_state import Served
 
 router = APIRouter(prefix="/compare", tags=["compare"])
@@ -73,7 +80,7 @@ class Asked:
 
     layer: str
     unit: str
-    reference: Reference
+    reference: UnitReference
 
     def unit_of(self, served: Served) -> Unit:
         """The unit; QueryError where there is none."""
@@ -118,10 +125,10 @@ async def compare(
 ) -> Response:
     """What two circuits share, overall and by convolution; as a file, by convolution."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         units = left.unit_of(served), right.unit_of(served)
         version = digest(*(served.unit_version(unit) for unit in units))
-        return Source(version, lambda: render(*units))
+        return AnswerSource(version, lambda: render(*units))
 
     def render(one: Unit, two: Unit) -> Rendered:
         found = compared(one, two)

@@ -17,11 +17,11 @@ from circuit_atlas.service.web.questions import (
     AtlasServed,
     CircuitReference,
     LayerName,
-    Reference,
     UnitName,
+    UnitReference,
     Version,
 )
-from circuit_atlas.service.web.responses import Rendered, Source, digest
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest
 from circuit_atlas.service.web.server_state import Served
 
 router = APIRouter(tags=["diagrams"])
@@ -95,14 +95,14 @@ Form = Callable[[Diagram, str], Rendered]
 
 
 def _of_unit(
-    served: Served, layer: str, unit: str, asked: Reference, edges: int, form: Form
-) -> Callable[[], Source]:
-    def locate() -> Source:
+    served: Served, layer: str, unit: str, asked: UnitReference, edges: int, form: Form
+) -> Callable[[], AnswerSource]:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         name = f"{one.layer.name}-{one.info.name}"
         # Which channels have feature images may change while the unit does not.
         version = digest(served.unit_version(one), served.features.index().version)
-        return Source(version, lambda: form(drawn(asked.circuit(served, one)), name))
+        return AnswerSource(version, lambda: form(drawn(asked.circuit(served, one)), name))
 
     def drawn(circuit: Circuit) -> Diagram:
         return circuit.diagram(edges=edges)
@@ -112,8 +112,8 @@ def _of_unit(
 
 def _of_both(
     served: Served, left: Asked, right: Asked, edges: int, form: Form
-) -> Callable[[], Source]:
-    def locate() -> Source:
+) -> Callable[[], AnswerSource]:
+    def locate() -> AnswerSource:
         one, two = left.unit_of(served), right.unit_of(served)
         version = digest(
             served.unit_version(one), served.unit_version(two), served.features.index().version
@@ -124,7 +124,7 @@ def _of_both(
             other = right.reference.circuit(served, two)
             return form(circuit.diagram(against=other, edges=edges), f"{one.name}-{two.name}")
 
-        return Source(version, render)
+        return AnswerSource(version, render)
 
     return locate
 

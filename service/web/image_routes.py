@@ -13,7 +13,7 @@ from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import AtlasServed, ImageId, Pages, Version
 from circuit_atlas.service.web.responding import Responding, detailed, responding
-from circuit_atlas.service.web.responses import Rendered, Source, digest, to_file, to_json
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, to_file, to_json
 from circuit_atlas.service.web.rows import Progress, answer, row_model, rows_of
 from circuit_atlas.storage_schema.tables import IMAGES
 
@@ -84,16 +84,16 @@ async def images(
             table = table.filter(pc.match_substring(table["name"], q, ignore_case=True))
         return answer(table, ImageRows, paging, name="images")
 
-    return await served.answers.reply(request, lambda: Source(served.version, render))
+    return await served.answers.reply(request, lambda: AnswerSource(served.version, render))
 
 
 @router.get("/images/{image}", response_model=ImageRow, responses=responses())
 async def image_facts(request: Request, served: AtlasServed, image: ImageId) -> Response:
     """One image."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         row = served.images.facts(image)
-        return Source(served.version, lambda: to_json(ImageRow.model_validate(row)))
+        return AnswerSource(served.version, lambda: to_json(ImageRow.model_validate(row)))
 
     return await served.answers.reply(request, locate)
 
@@ -115,9 +115,9 @@ async def picture(
     """The picture as the network sees it, resized and cropped. `v`: the atlas' version."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         served.images.check(image)
-        return Source(
+        return AnswerSource(
             served.version, lambda: Rendered(served.pictures.picture(image), "image/jpeg")
         )
 
@@ -137,7 +137,7 @@ async def image_units(
     """The units that respond to an image most: first those for which fewest other images have a
     larger response, then those for which it comes nearest to the largest."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         served.images.check(image)
         names = served.views.names() if layer is None else (layer,)
         views = [served.views.view(name) for name in names]
@@ -148,7 +148,7 @@ async def image_units(
             str(found.progress.read),
             served.features.index().version,
         )
-        return Source(version, lambda: render(found))
+        return AnswerSource(version, lambda: render(found))
 
     def render(found: Responding) -> Rendered:
         found.progress.check(paging.form)

@@ -25,7 +25,7 @@ from circuit_atlas.service.web.questions import (
     Threshold,
 )
 from circuit_atlas.service.web.responding import note
-from circuit_atlas.service.web.responses import Rendered, Source, digest, to_file, to_json
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, to_file, to_json
 from circuit_atlas.service.web.rows import Progress, rows_of
 from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.service.web.unit_rows import (
@@ -173,10 +173,10 @@ Distribution = rows_of(
 async def layer_answer(request: Request, served: AtlasServed, layer: LayerName) -> Response:
     """A layer: how far it is, and the convolutions on its kernel axis."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         view = served.view(layer)
         version = digest(served.version, view.version, served.features.index().version)
-        return Source(version, lambda: to_json(facts(view)))
+        return AnswerSource(version, lambda: to_json(facts(view)))
 
     def facts(view: LayerView) -> LayerAnswer:
         index = view.layer.index
@@ -243,14 +243,14 @@ async def units(
     """
     bounds, texts = _bounds(request), _texts(request)
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         view = served.view(layer)
         chosen = choose(served, criterion, ablation, split, threshold, at)
         digests = served.digests(view)
         version = digest(
             served.version, view.version, digests.version, served.features.index().version
         )
-        return Source(version, lambda: render(view, digests, chosen))
+        return AnswerSource(version, lambda: render(view, digests, chosen))
 
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
         known = columns(served)
@@ -318,12 +318,12 @@ async def distribution(
     """For every unit with circuits, the smallest that reaches the threshold, and r at each rung:
     what histograms are made of."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         view = served.view(layer)
         chosen = choose(served, criterion, ablation, split, threshold)
         digests = served.digests(view)
         version = digest(served.version, view.version, digests.version)
-        return Source(version, lambda: render(view, digests, chosen))
+        return AnswerSource(version, lambda: render(view, digests, chosen))
 
     def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
         progress = Progress(read=digests.read, of=len(view.commits))

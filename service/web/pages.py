@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from circuit_atlas.service.web.errors import NotFoundError
 from circuit_atlas.service.web.questions import AtlasServed
-from circuit_atlas.service.web.responses import Rendered, Source, digest
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest
 
 router = APIRouter(include_in_schema=False)
 VIEWER = Path(__file__).parents[1] / "viewer"
@@ -38,12 +38,12 @@ async def viewer(request: Request, served: AtlasServed, path: str) -> Response:
     return await served.answers.reply(request, _file(path), question=False)
 
 
-def _file(path: str) -> Callable[[], Source]:
-    def locate() -> Source:
+def _file(path: str) -> Callable[[], AnswerSource]:
+    def locate() -> AnswerSource:
         file = _place(path)
         stat = file.stat()
         version = digest(path, str(stat.st_mtime_ns), str(stat.st_size))
-        return Source(version, lambda: Rendered(file.read_bytes(), _media_type(file)))
+        return AnswerSource(version, lambda: Rendered(file.read_bytes(), _media_type(file)))
 
     return locate
 

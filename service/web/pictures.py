@@ -42,7 +42,7 @@ class ImageSet:
             )
 
 
-class Pictures:
+class ServedImages:
     """Reads the image set once. The pictures are held as they are stored: JPEG."""
 
     def __init__(self, atlas: Atlas) -> None:

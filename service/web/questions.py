@@ -124,7 +124,7 @@ Pages = Annotated[Paging, Depends(_paging)]
 
 
 @dataclass(frozen=True)
-class Reference:
+class UnitReference:
     """A circuit of a unit, as addresses name it."""
 
     criterion: str | None
@@ -157,12 +157,12 @@ class Reference:
 
 def reference(
     criterion: str | None, keep: float | None, kernels: int | None, images: str | None
-) -> Reference:
+) -> UnitReference:
     """From the values of a query; QueryError for too many images."""
     ids = None if images is None else tuple(int(text) for text in images.split(","))
     if ids is not None and len(ids) > limits.IMAGES:
         raise QueryError(f"{len(ids)} images are too many: give up to {limits.IMAGES}")
-    return Reference(criterion, keep, kernels, ids)
+    return UnitReference(criterion, keep, kernels, ids)
 
 
 Keep = Annotated[
@@ -185,11 +185,11 @@ Images = Annotated[
 
 async def _reference(
     criterion: Criterion = None, keep: Keep = None, kernels: Kernels = None, images: Images = None
-) -> Reference:
+) -> UnitReference:
     return reference(criterion, keep, kernels, images)
 
 
-CircuitReference = Annotated[Reference, Depends(_reference)]
+CircuitReference = Annotated[UnitReference, Depends(_reference)]
 
 
 async def only_known(request: Request) -> None:

@@ -15,7 +15,7 @@ from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.middleware import is_head
 from circuit_atlas.service.web.questions import AtlasServed
 from circuit_atlas.service.web.raw import Raw
-from circuit_atlas.service.web.responses import Rendered, Source, digest, etags, to_json
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, etags, to_json
 
 router = APIRouter(tags=["raw"])
 _BYTES: dict[int | str, dict[str, Any]] = {
@@ -93,20 +93,20 @@ async def names(request: Request, served: AtlasServed, folder: Folder) -> Respon
     return await served.answers.reply(request, lambda: _names(served.raw, folder))
 
 
-def _names(raw: Raw, folder: str) -> Source:
+def _names(raw: Raw, folder: str) -> AnswerSource:
     raw.check_folder(folder)
     found = list(raw.names(folder))
-    return Source(digest(*found), lambda: to_json(Names(names=found)))
+    return AnswerSource(digest(*found), lambda: to_json(Names(names=found)))
 
 
-def _listing(raw: Raw, folder: str) -> Source:
+def _listing(raw: Raw, folder: str) -> AnswerSource:
     raw.check_folder(folder)
     found = raw.below(folder)
     # Not by `asdict`, which takes longer than the store does.
     answer = {"objects": [vars(entry) for entry in found.objects], "folders": found.folders}
     body = json.dumps(answer, separators=(",", ":"))
     version = digest(body)
-    return Source(version, lambda: Rendered(body.encode()))
+    return AnswerSource(version, lambda: Rendered(body.encode()))
 
 
 class _Counted(StreamingResponse):

@@ -57,7 +57,7 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Source:
+class AnswerSource:
     """What a question is answered from.
 
     Attributes:
@@ -136,7 +136,7 @@ class Answerer:
         self.kept: ByteCache[Rendered] = ByteCache(limits.cache_bytes)
 
     async def reply(
-        self, request: Request, locate: Callable[[], Source], *, question: bool = True
+        self, request: Request, locate: Callable[[], AnswerSource], *, question: bool = True
     ) -> Response:
         """Answer a request.
 
@@ -174,7 +174,9 @@ class Answerer:
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
         return Response(kept.body, headers=headers, media_type=kept.rendered.media_type)
 
-    def _made(self, base: str, source: Source, known: frozenset[str], *, zipped: bool) -> _Kept:
+    def _made(
+        self, base: str, source: AnswerSource, known: frozenset[str], *, zipped: bool
+    ) -> _Kept:
         """The answer, or that the client has it. Two codings are two strong tags."""
         plain_tag, zipped_tag = f'"{base}"', f'"{base}-gzip"'
         for tag in (zipped_tag, plain_tag) if zipped else (plain_tag,):

@@ -17,7 +17,7 @@ from circuit_atlas.service.web.layer_snapshot import LayerView, Views, commit_ve
 from circuit_atlas.service.web.layerwide import LayerWide
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import segment
-from circuit_atlas.service.web.pictures import ImageSet, Pictures
+from circuit_atlas.service.web.pictures import ImageSet, ServedImages
 from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.responses import Answerer, digest
 from circuit_atlas.service.web.visualization_index import Features
@@ -56,7 +56,7 @@ class Served:
         self.answers = Answerer(self.work, limits)
         self.background = Background(self.work)
         self.views = Views(atlas, fresh_s=limits.fresh_s)
-        self.pictures = Pictures(atlas)
+        self.pictures = ServedImages(atlas)
         self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
         self.layerwide = LayerWide(atlas, self.background, limits)
         self.features = Features(atlas.reader.objects, fresh_s=limits.fresh_s)

@@ -26,7 +26,7 @@ from circuit_atlas.service.web.questions import (
     UnitName,
     Version,
 )
-from circuit_atlas.service.web.responses import Source, digest, to_json
+from circuit_atlas.service.web.responses import AnswerSource, digest, to_json
 from circuit_atlas.service.web.rows import Rows, answer, table_model
 from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.errors import QueryError
@@ -100,11 +100,11 @@ async def unit_answer(
 ) -> Response:
     """A unit: its state, its top images, and what is stored of it."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         view = served.view(layer)
         one = served.unit(layer, unit)
         version = digest(served.version, view.version, served.features.index().version)
-        return Source(version, lambda: to_json(_facts(served, one)))
+        return AnswerSource(version, lambda: to_json(_facts(served, one)))
 
     return await served.answers.reply(request, locate)
 
@@ -203,9 +203,9 @@ async def response_map(
     """The unit's output over all positions on one of its top images."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
-        return Source(served.unit_version(one), lambda: to_json(drawn(one)))
+        return AnswerSource(served.unit_version(one), lambda: to_json(drawn(one)))
 
     def drawn(one: Unit) -> ResponseMap:
         top = one.images()["image"].to_pylist()
@@ -248,10 +248,10 @@ async def _table(
 ) -> Response:
     """One of a unit's stored tables."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         name = f"{one.layer.name}-{one.info.name}-{request.url.path.rsplit('/', 1)[-1]}"
-        return Source(
+        return AnswerSource(
             served.unit_version(one), lambda: answer(table(one), model, paging, name=name)
         )
 

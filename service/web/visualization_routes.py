@@ -19,7 +19,7 @@ from circuit_atlas.service.web.questions import (
     UnitName,
     Version,
 )
-from circuit_atlas.service.web.responses import Rendered, Source, digest, to_json
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, to_json
 from circuit_atlas.service.web.rows import answer, rows_of, table_model
 from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.errors import QueryError
@@ -93,7 +93,7 @@ async def unit_features(
 ) -> Response:
     """The unit's feature images: of the whole network first, then through its circuits."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         base = f"layers/{_escaped(one.layer.name)}/units/{_escaped(one.info.name)}/features"
         return _listed(served, one.layer.name, one.number, base)
@@ -115,7 +115,7 @@ async def unit_feature(
     """One feature image of the unit. `v`: its version."""
     del v
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         return _picture(served, one.layer.name, one.number, segment(variant))
 
@@ -131,7 +131,7 @@ async def channel_features(
     """Feature images of a channel of an upstream convolution."""
     name = segment(convolution)
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         _check_channel(served, name, channel)
         return _listed(served, name, channel, f"channels/{_escaped(name)}/{channel}/features")
 
@@ -155,7 +155,7 @@ async def channel_feature(
     del v
     name = segment(convolution)
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         _check_channel(served, name, channel)
         return _picture(served, name, channel, segment(variant))
 
@@ -179,7 +179,7 @@ async def channel_crops(
     images: at most four images, with the receptive field of the maximum."""
     name = segment(convolution)
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         one = served.layer(layer)
         convolutions = {c.name: c for c in one.index.index.convolutions}
         if name not in convolutions or channel >= convolutions[name].out_channels:
@@ -191,7 +191,7 @@ async def channel_crops(
         table = found(lambda: served.atlas.reader.channels(one.name))
         wanted = pc.and_(pc.equal(table["convolution"], name), pc.equal(table["channel"], channel))
         rows = table.filter(wanted)
-        return Source(
+        return AnswerSource(
             digest(served.version, one.name),
             lambda: answer(rows, ChannelRows, paging, name=f"{name}-{channel}"),
         )
@@ -214,7 +214,7 @@ def _escaped(name: str) -> str:
     return quote(name, safe="")
 
 
-def _listed(served: Served, layer: str, unit: int, base: str) -> Source:
+def _listed(served: Served, layer: str, unit: int, base: str) -> AnswerSource:
     records = served.atlas.reader.feature_images(layer, unit)
     version = digest(served.version, *(record.picture.sha256 for record in records))
 
@@ -231,10 +231,10 @@ def _listed(served: Served, layer: str, unit: int, base: str) -> Source:
             )
         )
 
-    return Source(version, render)
+    return AnswerSource(version, render)
 
 
-def _picture(served: Served, layer: str, unit: int, variant: str) -> Source:
+def _picture(served: Served, layer: str, unit: int, variant: str) -> AnswerSource:
     reader = served.atlas.reader
     try:
         record = reader.feature_image(layer, unit, variant)
@@ -242,7 +242,9 @@ def _picture(served: Served, layer: str, unit: int, variant: str) -> Source:
         raise NotFoundError(str(error)) from error
     if record is None:
         raise NotFoundError(f"{layer}/{unit} has no feature image {variant!r}")
-    return Source(_version(record), lambda: Rendered(reader.feature_picture(record), "image/png"))
+    return AnswerSource(
+        _version(record), lambda: Rendered(reader.feature_picture(record), "image/png")
+    )
 
 
 def _version(record: FeatureRecord) -> str:

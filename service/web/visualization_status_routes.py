@@ -13,11 +13,11 @@ from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.next_steps import pictures_left
 from circuit_atlas.service.web.errors import responses
 from circuit_atlas.service.web.questions import AtlasServed, LayerName, Pages, Paging
-from circuit_atlas.service.web.responses import Rendered, Source, digest
+from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest
 from circuit_atlas.service.web.rows import Rows, answer, rows_of
 from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.keys import Whose
-from circuit_atlas.storage_schema.visualization_states import PictureState
+from circuit_atlas.storage_schema.visualization_states import VisualizationState
 
 router = APIRouter(tags=["pictures"])
 
@@ -67,7 +67,7 @@ async def features(request: Request, served: AtlasServed, paging: Pages) -> Resp
     """How far feature images are, by layer and by convolution; while some are missing or failed,
     `note` says what to run. No rows: none were asked for."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         return _source(served, paging, "features", FeatureStatusRows, visualization_status.by_layer)
 
     return await served.answers.reply(request, locate)
@@ -79,10 +79,10 @@ async def features(request: Request, served: AtlasServed, paging: Pages) -> Resp
 async def failures(request: Request, served: AtlasServed, paging: Pages) -> Response:
     """The units and channels whose feature images failed, and why."""
 
-    def table(states: Sequence[PictureState]) -> pa.Table:
+    def table(states: Sequence[VisualizationState]) -> pa.Table:
         return visualization_status.failures(states, served.atlas.reader)
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         return _source(served, paging, "feature-failures", FeatureFailureRows, table)
 
     return await served.answers.reply(request, locate)
@@ -96,10 +96,10 @@ async def layer_features(
 ) -> Response:
     """How far the feature images of each unit of a layer are."""
 
-    def locate() -> Source:
+    def locate() -> AnswerSource:
         name = served.layer(layer).name
 
-        def table(states: Sequence[PictureState]) -> pa.Table:
+        def table(states: Sequence[VisualizationState]) -> pa.Table:
             return visualization_status.of_layer(states, name, served.atlas.reader)
 
         return _source(served, paging, f"{name}-features", FeatureUnitRows, table, layer=name)
@@ -112,10 +112,10 @@ def _source(
     paging: Paging,
     name: str,
     model: type[Rows],
-    table: Callable[[Sequence[PictureState]], pa.Table],
+    table: Callable[[Sequence[VisualizationState]], pa.Table],
     *,
     layer: str | None = None,
-) -> Source:
+) -> AnswerSource:
     """A table of the states of all feature images, or of those of a layer's units."""
     index = served.features.index()
     # Whose a picture is that no plan names depends on which units are stored.
@@ -131,4 +131,4 @@ def _source(
         left = pictures_left(states, model=reader.header.model)
         return answer(table(states), model, paging, name=name, complete=left is None, note=left)
 
-    return Source(digest(served.version, index.progress, *views), render)
+    return AnswerSource(digest(served.version, index.progress, *views), render)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.circuit_runs import Trial, run
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
 from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.jobs.engine.conv_gradients import site_passes
 from circuit_atlas.jobs.engine.forward import Forward
-from circuit_atlas.jobs.engine.traced_layer import Layer
-from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
 from circuit_atlas.jobs.spec.sections import FRACTIONS
 from circuit_atlas.storage_schema.ranking import kernels_kept
@@ -27,7 +27,7 @@ from tests.benchmarks.limits import (
 )
 from tests.benchmarks.measured import Peak, Row, best_s, once_s, spend
 from tests.benchmarks.slow import best
-from tests.benchmarks.subjects import Subject
+from tests.benchmarks.subjects import BenchmarkSubject
 
 STEPS = 10
 KEPT = 0.1
@@ -51,7 +51,7 @@ _IMAGES_TOGETHER = 16
 
 
 def scored(
-    layer: Layer, units: int, images: Tensor, criterion: str
+    layer: TracedLayer, units: int, images: Tensor, criterion: str
 ) -> Iterator[tuple[range, BlockScores]]:
     """Per-image scores of all images, kept, a block of units at a time."""
     bytes_a_unit = layer.upstream.index.size * 4 * (len(images) + 4)
@@ -72,7 +72,7 @@ def scored(
         )
 
 
-def actgrad(subject: Subject, *, units: int, images: int, slow: int) -> Row:
+def actgrad(subject: BenchmarkSubject, *, units: int, images: int, slow: int) -> Row:
     """Activation x gradient, the backward pass within it, and the slow reference on some units."""
     pictures, layer = subject.pictures(images), subject.layer
     all_of_it = units * images
@@ -110,7 +110,7 @@ def actgrad(subject: Subject, *, units: int, images: int, slow: int) -> Row:
     )
 
 
-def snip(subject: Subject, *, units: int, images: int, slow: int) -> Row:
+def snip(subject: BenchmarkSubject, *, units: int, images: int, slow: int) -> Row:
     """Per-image SNIP against activation x gradient on the same."""
     pictures, layer = subject.pictures(images), subject.layer
     for criterion in ("actgrad", "snip"):
@@ -126,13 +126,13 @@ def snip(subject: Subject, *, units: int, images: int, slow: int) -> Row:
     )
 
 
-def force(subject: Subject, *, units: int, images: int, slow: int) -> Row:
+def force(subject: BenchmarkSubject, *, units: int, images: int, slow: int) -> Row:
     """FORCE of a block of units against one unit after the other, image by image."""
     pictures, layer = subject.pictures(images), subject.layer
     courses = []
     for unit in range(units):
         total = int(layer.reachable(unit).sum())
-        courses.append(Course(unit, schedule(kernels_kept(KEPT, total), total, STEPS)))
+        courses.append(ForceRun(unit, schedule(kernels_kept(KEPT, total), total, STEPS)))
 
     def ours() -> None:
         force_scores(layer, courses, lambda: pictures.split(_IMAGES_TOGETHER), response="sum_abs")
@@ -149,7 +149,7 @@ def force(subject: Subject, *, units: int, images: int, slow: int) -> Row:
     )
 
 
-def faithfulness(subject: Subject, *, units: int, images: int, slow: int) -> Row:
+def faithfulness(subject: BenchmarkSubject, *, units: int, images: int, slow: int) -> Row:
     """Maps of the circuits of a ladder against one masked network after the other."""
     pictures, layer = subject.pictures(images), subject.layer
     scores = [
@@ -160,7 +160,7 @@ def faithfulness(subject: Subject, *, units: int, images: int, slow: int) -> Row
     with torch.no_grad():
         full = layer.network.output(pictures).transpose(0, 1).numpy()
     trials = [
-        Trial(unit, "zero", ladder(scores[unit], FRACTIONS), full[unit], range(images))
+        CircuitRun(unit, "zero", ladder(scores[unit], FRACTIONS), full[unit], range(images))
         for unit in range(units)
     ]
 
@@ -195,7 +195,7 @@ def faithfulness(subject: Subject, *, units: int, images: int, slow: int) -> Row
     )
 
 
-def profile(subject: Subject, *, units: int) -> Row:
+def profile(subject: BenchmarkSubject, *, units: int) -> Row:
     """Where the time of scoring goes: of activation x gradient and SNIP, by kind of operation."""
     pictures, layer = subject.pictures(1), subject.layer
     facts: dict[str, float] = {}
@@ -223,7 +223,7 @@ def profile(subject: Subject, *, units: int) -> Row:
     )
 
 
-def growth(subject: Subject, *, units: tuple[int, ...], images: tuple[int, ...]) -> Row:
+def growth(subject: BenchmarkSubject, *, units: tuple[int, ...], images: tuple[int, ...]) -> Row:
     """Seconds over units and over images, with the straight lines through them."""
     layer = subject.layer
     pictures = subject.pictures(max(images))
@@ -259,7 +259,7 @@ def straight_line(counts: tuple[int, ...], seconds: list[float]) -> tuple[float,
     return float(slope), float(start), float(np.abs(line / seconds - 1).max())
 
 
-def places(subject: Subject, *, layers: tuple[str, ...], units: int) -> Row:
+def places(subject: BenchmarkSubject, *, layers: tuple[str, ...], units: int) -> Row:
     """The backward pass of several layers as a share of the limit: all else that grows with the
     place of a layer would show."""
     shares = {}
@@ -267,7 +267,7 @@ def places(subject: Subject, *, layers: tuple[str, ...], units: int) -> Row:
     rate = multiplications_a_second()
     seconds = 0.0
     for name in layers:
-        at = Subject(subject.name, name, lambda: subject.module, subject.pictures)
+        at = BenchmarkSubject(subject.name, name, lambda: subject.module, subject.pictures)
         with torch.no_grad():
             (forward,) = Forward.of_batch(at.layer.network, pictures)
             targets, rows = at.layer.targets(range(units)), at.layer.own_rows(range(units))

@@ -8,8 +8,13 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.live_channels import live_channels
 from circuit_atlas.jobs.circuits.pruned import pruned
-from circuit_atlas.jobs.engine.traced_layer import Layer
-from circuit_atlas.jobs.network.convolution import ConvGeometry, Kernels, channels_last, convolve
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.network.convolution import (
+    ConvGeometry,
+    ConvWeights,
+    channels_last,
+    convolve,
+)
 from circuit_atlas.jobs.network.graph import Network
 from tests.benchmarks.measured import best_s
 
@@ -42,7 +47,7 @@ def masked_multiplications(network: Network) -> int:
     return 2 * backward_multiplications(network) + weights
 
 
-def circuit_multiplications(layer: Layer, unit: int, mask: NDArray[np.bool_]) -> int:
+def circuit_multiplications(layer: TracedLayer, unit: int, mask: NDArray[np.bool_]) -> int:
     """Multiply-adds of a circuit over one image, of the channels that it reads and without the
     first convolution, which circuits share."""
     network = layer.network
@@ -67,6 +72,6 @@ def convolution_multiplications_a_second() -> float:
     use all of some processors, and convolves by oneDNN, which does."""
     left, right = torch.randn(2, _SIDE, _SIDE)
     maps = channels_last(left.t().reshape(1, _SIDE, _SIDE // 32, 32))
-    kernels = Kernels(right[:, :, None, None], None)
+    kernels = ConvWeights(right[:, :, None, None], None)
     geometry = ConvGeometry((1, 1), (0, 0), (1, 1), 1)
     return _SIDE**3 / best_s(lambda: convolve(maps, kernels, geometry), times=_TRIES)

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torchvision.models import alexnet, resnet50
 
 from circuit_atlas.jobs.demo import squeezenet1_1
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service.commands.demo import LAYER, demo_spec
 from tests.benchmarks.slow import Slow, open_slow
 
 
 @dataclass(frozen=True)
-class Subject:
+class BenchmarkSubject:
     """A layer of a network, and images.
 
     Attributes:
@@ -41,7 +41,7 @@ class Subject:
         return self.make().eval().requires_grad_(False)
 
     @cached_property
-    def layer(self) -> Layer:
+    def layer(self) -> TracedLayer:
         """Opened for the engine."""
         return open_layer(ModelGraph(self.module, (3, 224, 224)), self.layer_name)
 
@@ -52,7 +52,7 @@ class Subject:
 
 
 def _photos(count: int) -> Tensor:
-    images = Source(demo_spec()).images
+    images = OpenedSpec(demo_spec()).images
     return images.batch([n % 20 for n in range(count)])
 
 
@@ -60,8 +60,10 @@ def _noise(count: int) -> Tensor:
     return torch.randn((count, 3, 224, 224), generator=torch.Generator().manual_seed(0))
 
 
-DEMO = Subject(f"SqueezeNet {LAYER}", LAYER, squeezenet1_1, _photos)
-ALEXNET = Subject("AlexNet features.8", "features.8", lambda: alexnet(weights=None), _noise)
-RESNET = Subject(
+DEMO = BenchmarkSubject(f"SqueezeNet {LAYER}", LAYER, squeezenet1_1, _photos)
+ALEXNET = BenchmarkSubject(
+    "AlexNet features.8", "features.8", lambda: alexnet(weights=None), _noise
+)
+RESNET = BenchmarkSubject(
     "ResNet-50 layer3.5.conv2", "layer3.5.conv2", lambda: resnet50(weights=None), _noise
 )

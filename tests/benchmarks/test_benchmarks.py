@@ -13,7 +13,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.circuits.pruned import circuit_maps
-from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import score_images
 from tests.benchmarks.__main__ import main
 from tests.benchmarks.engine import straight_line
@@ -70,7 +70,7 @@ def test_the_slow_reference_iterates_as_the_engine():
     total = int(DEMO.layer.reachable(UNIT).sum())
     kept, steps = total // 10, 2
     wanted = on_axis(DEMO.slow.force(UNIT, images(), kept=kept, steps=steps))
-    course = Course(UNIT, schedule(kept, total, steps))
+    course = ForceRun(UNIT, schedule(kept, total, steps))
     (found,) = force_scores(DEMO.layer, [course], lambda: [images()], response="sum_abs")
     # Scores that differ in their last digits may put another kernel at the edge of a mask.
     both = keep_best(found, kept) & keep_best(wanted, kept)

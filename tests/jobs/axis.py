@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from tests.oracles.convolutions import Masks, double
 from tests.oracles.networks import Network
@@ -15,7 +15,7 @@ from tests.oracles.networks import Network
 
 def open_double(
     network: Network, name: str, directions: tuple[tuple[str, tuple[float, ...]], ...] = ()
-) -> Layer:
+) -> TracedLayer:
     """The layer of a float64 copy, so that rounding hides nothing."""
     module = double(network.module).requires_grad_(False)
     return open_layer(ModelGraph(module, (3, *network.size)), name, directions)
@@ -26,7 +26,9 @@ def pictures(network: Network, count: int) -> Tensor:
     return network.images(count).double()
 
 
-def on_axis(layer: Layer, unit: int, arrays: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def on_axis(
+    layer: TracedLayer, unit: int, arrays: dict[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
     """Arrays (..., out, in) by convolution -> (..., kernels), NaN where a kernel doesn't reach."""
     own_rows = iter(layer.upstream.rows[unit])
     pieces = []
@@ -40,7 +42,7 @@ def on_axis(layer: Layer, unit: int, arrays: dict[str, NDArray[np.float64]]) -> 
     return laid
 
 
-def off_axis(layer: Layer, unit: int, mask: NDArray[np.bool_], like: Masks) -> Masks:
+def off_axis(layer: TracedLayer, unit: int, mask: NDArray[np.bool_], like: Masks) -> Masks:
     """A mask on the axis -> masks (out, in) by convolution; False off the axis."""
     masks = {name: torch.zeros_like(kept) for name, kept in like.items()}
     ordinal, out, _ = layer.upstream.index.locate(np.flatnonzero(mask), layer.upstream.rows[unit])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from circuit_atlas.jobs.circuits.faithfulness import Reference
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse
 from circuit_atlas.jobs.circuits.masks import ladder
 from circuit_atlas.jobs.circuits.pruned import circuit_maps
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 
 UNITS = (0, 10, 20, 30, 40, 50)
 FRACTIONS = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -27,7 +27,7 @@ layers = [{ name = "features.7.expand3x3" }]
 
 
 def test_medians_over_six_units_of_r_on_held_out_photos():
-    source = Source(BuildSpec.from_toml(SPEC))
+    source = OpenedSpec(BuildSpec.from_toml(SPEC))
     layer = source.layer("features.7.expand3x3")
     assert len(source.images.scoring) == len(source.images.held_out) == 10
     scores = score_images(
@@ -45,7 +45,7 @@ def test_medians_over_six_units_of_r_on_held_out_photos():
         found = []
         for row, unit in enumerate(UNITS):
             masks = ladder(scores[criterion].mean[row], FRACTIONS)
-            compare = Reference(full[:, unit].numpy()).compare
+            compare = FullResponse(full[:, unit].numpy()).compare
             circuits = circuit_maps(layer, unit, masks, photos).numpy()
             found.append([abs(compare(circuit).pearson or 0.0) for circuit in circuits])
         # Three decimals are known; .01 leaves room for another resampling of the photos.

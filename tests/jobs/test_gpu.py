@@ -13,12 +13,12 @@ from circuit_atlas.jobs.circuits.faithfulness import correlation
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.circuits.pruned import circuit_maps
 from circuit_atlas.jobs.demo import squeezenet1_1
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
-from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.jobs.tasks.memory import free_bytes
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service.commands.demo import LAYER, demo_spec
 
 pytestmark = [
@@ -37,19 +37,19 @@ def float32() -> Iterator[None]:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
-def opened(device: str) -> Layer:
+def opened(device: str) -> TracedLayer:
     module = squeezenet1_1().eval().requires_grad_(False).to(device)
     return open_layer(ModelGraph(module, (3, 224, 224)), LAYER)
 
 
 def photos(device: str) -> torch.Tensor:
-    return Source(demo_spec()).images.batch(list(range(4))).to(device)
+    return OpenedSpec(demo_spec()).images.batch(list(range(4))).to(device)
 
 
 def scores(device: str, criterion: str) -> NDArray[np.float32]:
     layer, images = opened(device), photos(device)
     if criterion == "force":
-        courses = [Course(n, schedule(KEPT, int(layer.reachable(n).sum()), 3)) for n in UNITS]
+        courses = [ForceRun(n, schedule(KEPT, int(layer.reachable(n).sum()), 3)) for n in UNITS]
         return np.stack(force_scores(layer, courses, lambda: [images], response="sum_abs"))
     return score_images(
         layer,

@@ -35,7 +35,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Call:
+class ConvCall:
     """One call of a convolution: `kernel_map` gives A_oi, what kernel (o, i) adds to channel o.
 
     `inputs` is (1, channels, H, W) and `weight` (out, in of a group, kh, kw), masked or not.
@@ -73,7 +73,7 @@ class Call:
         )
 
 
-Handler = Callable[[Call], Tensor]
+Handler = Callable[[ConvCall], Tensor]
 
 
 @contextmanager
@@ -140,13 +140,13 @@ class _Mode(TorchFunctionMode):
         padding: Any = 0,
         dilation: Any = 1,
         groups: int = 1,
-    ) -> Call:
+    ) -> ConvCall:
         name = self._inside[-1]
         if name in self._seen:
             raise ValueError(f"{name} runs more than once a pass: its scores have no one meaning")
         self._seen.add(name)
         # The network may write over the input later, and A_oi is wanted as it was.
-        return Call(name, input.clone(), weight, bias, stride, padding, dilation, groups)
+        return ConvCall(name, input.clone(), weight, bias, stride, padding, dilation, groups)
 
 
 def double(model: nn.Module) -> nn.Module:
@@ -207,7 +207,7 @@ def convolutions(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """The weights (out, in of a group, kh, kw) of all convolutions one pass runs, in that order."""
     found: dict[str, Tensor] = {}
 
-    def note(call: Call) -> Tensor:
+    def note(call: ConvCall) -> Tensor:
         found[call.name] = call.weight.detach().clone()
         return call.run(call.weight)
 

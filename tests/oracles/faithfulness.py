@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tests.oracles.convolutions import Call, Masks, Target, double, layer_output, unit_map
+from tests.oracles.convolutions import ConvCall, Masks, Target, double, layer_output, unit_map
 
 Maps = NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def _maps(
     masks: Masks | None,
     constants: dict[str, Tensor],
 ) -> Maps:
-    def prune(call: Call) -> Tensor:
+    def prune(call: ConvCall) -> Tensor:
         if masks is None or call.name not in masks:
             return call.run(call.weight)
         output = call.run(call.weight * masks[call.name][:, :, None, None])
@@ -122,7 +122,7 @@ def _constants(
     """What mean ablation adds to each output channel: the pruned kernels' means, summed."""
     totals = {name: torch.zeros(len(kept), dtype=torch.float64) for name, kept in masks.items()}
 
-    def add_means(call: Call) -> Tensor:
+    def add_means(call: ConvCall) -> Tensor:
         if call.name in masks:
             for out, place in (~masks[call.name]).nonzero().tolist():
                 totals[call.name][out] += call.kernel_map(out, place).mean() / len(scoring)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.oracles.blocks import EXTRA_KINDS, HALVING, KINDS, Block
-from tests.oracles.convolutions import Call, double, intercept
+from tests.oracles.convolutions import ConvCall, double, intercept
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def planted() -> Planted:
     return Planted(network, "target", 2, paths)
 
 
-def run(network: Network, handler: Callable[[Call], Tensor]) -> None:
+def run(network: Network, handler: Callable[[ConvCall], Tensor]) -> None:
     """One pass in float64 over one picture, every convolution's result given by `handler`."""
     module = double(network.module)
     with intercept(module, handler), torch.no_grad():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.oracles.convolutions import Call, Masks, convolutions, double, layer_output, unit_map
+from tests.oracles.convolutions import ConvCall, Masks, convolutions, double, layer_output, unit_map
 
 _DRAWS = 3
 """A kernel counts as cut off when its change does nothing under any of these draws."""
@@ -74,7 +74,7 @@ def _unit_map(
     unit: int | tuple[float, ...],
     changed: tuple[str, int, int] | None,
 ) -> Tensor:
-    def run(call: Call) -> Tensor:
+    def run(call: ConvCall) -> Tensor:
         weight = call.weight
         if changed is not None and changed[0] == call.name:
             weight = weight.clone()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tests.oracles.convolutions import (
-    Call,
+    ConvCall,
     Masks,
     Target,
     convolutions,
@@ -151,10 +151,10 @@ def _one_image(
     target: Target,
     masks: Masks | None,
 ) -> Scores:
-    calls: dict[str, Call] = {}
+    calls: dict[str, ConvCall] = {}
     leaves: dict[str, Tensor] = {}
 
-    def watch(call: Call) -> Tensor:
+    def watch(call: ConvCall) -> Tensor:
         calls[call.name] = call
         weight = call.weight.detach()
         if masks is not None and call.name in masks:
@@ -175,7 +175,7 @@ def _one_image(
 
 def _averages(
     kind: Kind,
-    calls: dict[str, Call],
+    calls: dict[str, ConvCall],
     gradients: Sequence[Tensor | None],
 ) -> Scores:
     scores: Scores = {}

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.oracles import networks, reference
-from tests.oracles.convolutions import Call, Masks, Target, response
+from tests.oracles.convolutions import ConvCall, Masks, Target, response
 from tests.oracles.reach import reach
 from tests.oracles.scores import (
     Force,
@@ -128,7 +128,7 @@ def test_kernel_maps_add_up_in_every_kind_of_network(name: str) -> None:
     network = networks.NAMED[name]()
     checked: list[str] = []
 
-    def check(call: Call) -> torch.Tensor:
+    def check(call: ConvCall) -> torch.Tensor:
         output = call.run(call.weight)
         for out in range(len(call.weight)):
             parts = [call.kernel_map(out, place) for place in range(call.weight.shape[1])]

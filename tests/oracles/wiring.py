@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tests.oracles.convolutions import Call, double, layer_output
+from tests.oracles.convolutions import ConvCall, double, layer_output
 from tests.oracles.reach import NEVER_FLAT, redraw
 
 Fed = set[tuple[str, int, str, int]]
@@ -52,7 +52,7 @@ def _pass(
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
 
-    def run(call: Call) -> Tensor:
+    def run(call: ConvCall) -> Tensor:
         inputs[call.name] = call.inputs
         outputs[call.name] = given.get(call.name, call.run(call.weight))
         return outputs[call.name].clone()

@@ -7,7 +7,7 @@ from pathlib import Path
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import FailureRecord
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from tests.storage_schema.visualization_records import picture_record
 
@@ -26,7 +26,7 @@ def begin(folder: Path) -> None:
     of each fails."""
     writer = FeatureWriter(open_store(folder))
     writer.plan(
-        PicturePlan.of(
+        VisualizationPlan.of(
             [
                 *(("conv2", "unit", unit, BOTH) for unit in (0, 1, 4)),
                 *(("conv1", "channel", channel, ("positive",)) for channel in (0, 3)),

@@ -14,7 +14,7 @@ from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.verify import verify
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan, PlannedPictures
+from circuit_atlas.storage_schema.visualization_plan import PlannedVisualizations, VisualizationPlan
 from circuit_atlas.storage_schema.visualization_states import listed, states
 from circuit_atlas.storage_schema.visualizations import FeatureWriter, is_plan
 from circuit_atlas.storage_schema.writer import Writer
@@ -54,23 +54,23 @@ def told(reader: Reader) -> list[tuple[str, str, int, str, int, int]]:
 
 def test_a_plan_reads_back_and_is_the_same_in_any_order():
     asked = [(LAYER, "unit", n, BOTH) for n in (4, 2)] + [(INNER, "channel", 1, ("positive",))]
-    plan = PicturePlan.of(asked)
-    assert plan == PicturePlan.of(
+    plan = VisualizationPlan.of(asked)
+    assert plan == VisualizationPlan.of(
         [(layer, of, n, variants[::-1]) for layer, of, n, variants in reversed(asked)]
     )
     assert plan.pictures == (
-        PlannedPictures(INNER, "channel", ("positive",), (1,)),
-        PlannedPictures(LAYER, "unit", BOTH, (2, 4)),
+        PlannedVisualizations(INNER, "channel", ("positive",), (1,)),
+        PlannedVisualizations(LAYER, "unit", BOTH, (2, 4)),
     )
-    assert PicturePlan.from_json(plan.to_json(), place="here") == plan
+    assert VisualizationPlan.from_json(plan.to_json(), place="here") == plan
 
 
 @pytest.mark.parametrize("change", [{"of": "layer"}, {"numbers": None}])
 def test_what_is_no_plan_is_refused(change):
-    content = json.loads(PicturePlan.of([(LAYER, "unit", 1, BOTH)]).to_json())
+    content = json.loads(VisualizationPlan.of([(LAYER, "unit", 1, BOTH)]).to_json())
     whole = {"pictures": [{**content["pictures"][0], **change}]}
     with pytest.raises(CorruptError, match="here is no plan of feature images"):
-        PicturePlan.from_json(seal(whole), place="here")
+        VisualizationPlan.from_json(seal(whole), place="here")
 
 
 def test_without_any_there_is_nothing_to_tell(reader):
@@ -80,7 +80,7 @@ def test_without_any_there_is_nothing_to_tell(reader):
 def test_planned_made_failed_and_missing(reader, writer):
     asked = [(LAYER, "unit", n, BOTH) for n in range(4)]
     asked += [(INNER, "channel", n, ("positive",)) for n in (0, 5)]
-    writer.plan(PicturePlan.of(asked))
+    writer.plan(VisualizationPlan.of(asked))
     make(writer, LAYER, 0, *BOTH)
     make(writer, LAYER, 1, "positive")
     fail(writer, LAYER, 2, "all but grey")
@@ -99,7 +99,7 @@ def test_planned_made_failed_and_missing(reader, writer):
 
 
 def test_a_plan_is_stored_once_and_several_add_up(reader, writer):
-    first = PicturePlan.of(
+    first = VisualizationPlan.of(
         [(LAYER, "unit", 0, ("positive",)), (INNER, "channel", 0, ("positive",))]
     )
     for _ in range(2):
@@ -107,10 +107,10 @@ def test_a_plan_is_stored_once_and_several_add_up(reader, writer):
     assert len(listed(reader.objects).plans) == 1
     # Its layer is in the spec now: the channel is a unit, and another picture is asked for. Which
     # plan is read first is chance.
-    writer.plan(PicturePlan.of([(INNER, "unit", 0, BOTH)]))
+    writer.plan(VisualizationPlan.of([(INNER, "unit", 0, BOTH)]))
     for some in range(1, 7):
         same = [(INNER, "channel", 0, ("positive",)), (LAYER, "unit", 0, ("positive",))]
-        writer.plan(PicturePlan.of([*same, (LAYER, "unit", some, ("positive",))]))
+        writer.plan(VisualizationPlan.of([*same, (LAYER, "unit", some, ("positive",))]))
     assert told(reader) == [
         ("unit", INNER, 0, "missing", 0, 2),
         *(("unit", LAYER, some, "missing", 0, 1) for some in range(7)),
@@ -119,7 +119,7 @@ def test_a_plan_is_stored_once_and_several_add_up(reader, writer):
 
 
 def test_the_latest_failure_counts_until_all_is_there(reader, writer, monkeypatch):
-    writer.plan(PicturePlan.of([(LAYER, "unit", 7, BOTH)]))
+    writer.plan(VisualizationPlan.of([(LAYER, "unit", 7, BOTH)]))
     # The later one is of a name that sorts first.
     for time_s, attempt, message in ((20.0, 5, "the later"), (10.0, 9, "the earlier")):
         with monkeypatch.context() as patch:
@@ -154,7 +154,7 @@ def test_pictures_of_no_plan_are_of_the_units_that_are_stored(
 
 
 def test_a_layer_may_be_called_plans(reader, writer):
-    writer.plan(PicturePlan.of([("plans", "unit", 0, ("positive",))]))
+    writer.plan(VisualizationPlan.of([("plans", "unit", 0, ("positive",))]))
     make(writer, "plans", 0, "positive")
     fail(writer, "plans", 1, "why")
     assert told(reader) == [
@@ -166,7 +166,7 @@ def test_a_layer_may_be_called_plans(reader, writer):
 
 
 def test_an_altered_plan_is_found(reader, writer):
-    writer.plan(PicturePlan.of([(LAYER, "unit", 0, BOTH)]))
+    writer.plan(VisualizationPlan.of([(LAYER, "unit", 0, BOTH)]))
     (path,) = listed(reader.objects).plans
     text = reader.objects.get(path)
     reader.objects.put(path, text.replace(b"positive", b"positivf"))
@@ -177,7 +177,7 @@ def test_an_altered_plan_is_found(reader, writer):
 
 def test_only_failures_that_count_are_read(reader, writer, monkeypatch):
     """An atlas that was long in the making has many that do not."""
-    writer.plan(PicturePlan.of([(LAYER, "unit", 0, ("positive",))]))
+    writer.plan(VisualizationPlan.of([(LAYER, "unit", 0, ("positive",))]))
     fail(writer, LAYER, 0, "mended since")
     make(writer, LAYER, 0, "positive")
     read = []

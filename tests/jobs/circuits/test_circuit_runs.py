@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.circuit_runs import Trial, run
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
 from circuit_atlas.jobs.circuits.pruned import circuit_maps
 from tests.jobs.axis import open_double, pictures
 from tests.oracles.networks import NAMED
@@ -32,9 +32,9 @@ def test_maps_are_of_the_places_in_their_order(places, together):
 
     with torch.no_grad():
         full = layer.network.output(images)[:, UNIT].numpy()
-    trial = Trial(UNIT, "zero", masks, full[places], places)
+    trial = CircuitRun(UNIT, "zero", masks, full[places], places)
     # Beside a trial of all images, so that what goes together is not this one's alone.
-    every = Trial(UNIT, "zero", masks, full, range(6))
+    every = CircuitRun(UNIT, "zero", masks, full, range(6))
     run(layer, [trial, every], batches, means=None)
     for n, place in enumerate(places):
         alone = circuit_maps(layer, UNIT, mask[None], images[[place]])[0, 0].numpy()

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from circuit_atlas.jobs.circuits.pruned import circuit_maps, kernel_means, open_stem
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from tests.jobs.axis import off_axis, open_double, pictures
 from tests.oracles.convolutions import Target, convolutions
 from tests.oracles.faithfulness import circuit_response, full_response
@@ -19,7 +19,9 @@ from tests.oracles.networks import NAMED, Network, networks
 TOLERANCE = 1e-9
 
 
-def assert_maps(network: Network, layer: Layer, unit: int, kept: float, ablation: str) -> None:
+def assert_maps(
+    network: Network, layer: TracedLayer, unit: int, kept: float, ablation: str
+) -> None:
     images = pictures(network, 2)
     scoring = network.images(3, seed=5).double()
     generator = np.random.default_rng(7)

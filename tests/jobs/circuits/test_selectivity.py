@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from circuit_atlas.jobs.circuits.circuit_runs import Trial
-from circuit_atlas.jobs.circuits.groups import Groups, group_images
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
+from circuit_atlas.jobs.circuits.groups import GroupLabels, group_images
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.circuits.selectivity import Grouped, group_top_images
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -133,10 +133,10 @@ def test_a_groups_circuit_keeps_its_own_pictures_and_drops_the_others(reader, cr
 def test_rows_name_images_by_their_ids_and_not_by_their_places(reader):
     """Ids 10 to 15 stand at places 0 to 5; places 3 and 1 are one group, 5 the other."""
     header = reader.header
-    groups = Groups(np.array([0, 0, 1]), 2, 0.5, 0.01)
+    groups = GroupLabels(np.array([0, 0, 1]), 2, 0.5, 0.01)
     masks = np.ones((len(header.fractions), 4), dtype=np.bool_)
     full = np.arange(1.0, 4.0, dtype=np.float32)[:, None, None]
-    trial = Trial(0, "zero", masks, full, [1, 3, 5])
+    trial = CircuitRun(0, "zero", masks, full, [1, 3, 5])
     trial.maps[:] = -2 * full
     grouped = Grouped("actgrad", [3, 1, 5], groups, ((0, trial),))
     images = range(10, 16)

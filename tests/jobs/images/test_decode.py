@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from circuit_atlas.jobs.images.decode import UnreadablePictureError, decode, preprocess
+from circuit_atlas.jobs.images.decode import UnreadableImageError, decode, preprocess
 from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
 
 SIZE = (6, 8)
@@ -93,7 +93,7 @@ def test_thirty_two_bits_and_floats_have_no_fixed_range() -> None:
     ):
         stream = io.BytesIO()
         Image.fromarray(values).save(stream, "TIFF")
-        with pytest.raises(UnreadablePictureError, match=reason):
+        with pytest.raises(UnreadableImageError, match=reason):
             decode(stream.getvalue())
 
 
@@ -140,12 +140,12 @@ def test_resizing_and_cropping_are_torchvisions() -> None:
 
 
 def test_a_picture_too_thin_to_resize_is_left_out() -> None:
-    with pytest.raises(UnreadablePictureError, match="30000 x 1 pixels are too long and thin"):
+    with pytest.raises(UnreadableImageError, match="30000 x 1 pixels are too long and thin"):
         preprocess(Image.new("RGB", (30_000, 1)), PreprocessingSpec(resize=256, crop=224))
 
 
 def test_a_format_that_would_start_a_program_is_unknown() -> None:
     stream = io.BytesIO()
     Image.fromarray(coloured()).save(stream, "EPS")
-    with pytest.raises(UnreadablePictureError, match="not a picture of a known format"):
+    with pytest.raises(UnreadableImageError, match="not a picture of a known format"):
         decode(stream.getvalue())

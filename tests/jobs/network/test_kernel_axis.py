@@ -7,13 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from circuit_atlas.jobs.engine.traced_layer import Layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from tests.jobs.axis import open_double
 from tests.oracles.networks import NAMED, Network, build, networks
 from tests.oracles.reach import reach
 
 
-def assert_reach(network: Network, layer: Layer, unit: int) -> None:
+def assert_reach(network: Network, layer: TracedLayer, unit: int) -> None:
     """Exactly the kernels that can change the unit are on its axis and marked reachable."""
     found = set()
     positions = np.flatnonzero(layer.reachable(unit))

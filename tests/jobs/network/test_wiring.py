@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.wiring import wiring
 from circuit_atlas.storage_schema.wiring import IMAGE, Stretch
@@ -18,7 +18,7 @@ from tests.oracles.networks import NAMED, Network, networks
 from tests.oracles.wiring import Fed, fed
 
 
-def pairs(layer: Layer) -> tuple[Fed, Fed]:
+def pairs(layer: TracedLayer) -> tuple[Fed, Fed]:
     """Pairs of channels of the wiring, those of its mixed stretches apart."""
     found = wiring(layer.network, layer.upstream)
     found.check(layer.index)
@@ -38,7 +38,7 @@ def pairs(layer: Layer) -> tuple[Fed, Fed]:
     return single, mixed
 
 
-def assert_wiring(network: Network, layer: Layer) -> None:
+def assert_wiring(network: Network, layer: TracedLayer) -> None:
     names = {convolution.name for convolution in layer.index.index.convolutions} | {""}
     wanted = {
         pair

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits.masks import keep_best
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
-from circuit_atlas.jobs.scores.force import Course, force_scores, schedule
+from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores, score_images
 from tests.jobs.axis import on_axis, open_double, pictures
 from tests.oracles import scores as oracle
@@ -32,12 +32,12 @@ CRITERIA = {"actgrad": oracle.actgrad, "snip": oracle.snip}
 
 
 @cache
-def opened(name: str, target: str) -> tuple[Network, Layer]:
+def opened(name: str, target: str) -> tuple[Network, TracedLayer]:
     network = NAMED[name]()
     return network, open_double(network, target)
 
 
-def assert_scores(network: Network, layer: Layer, target: Target, *, count: int = 2) -> None:
+def assert_scores(network: Network, layer: TracedLayer, target: Target, *, count: int = 2) -> None:
     """Both per-image scores of one unit, of single images and of the set."""
     assert isinstance(target.unit, int)
     images = pictures(network, count)
@@ -58,7 +58,9 @@ def assert_scores(network: Network, layer: Layer, target: Target, *, count: int 
     assert_contribution(network, layer, target, images)
 
 
-def assert_contribution(network: Network, layer: Layer, target: Target, images: Tensor) -> None:
+def assert_contribution(
+    network: Network, layer: TracedLayer, target: Target, images: Tensor
+) -> None:
     """The signed contribution, found on the way to either score, and its bound."""
     wanted = on_axis(layer, target.unit, oracle.contribution(network.module, images, target)).mean(
         0
@@ -194,7 +196,7 @@ def test_force(name, batch):
     counts = schedule(9, int(layer.reachable(1).sum()), 4)
     assert counts == oracle.schedule(oracle.kernels(reached), 9, 4)
     (found,) = force_scores(
-        layer, [Course(1, counts)], lambda: images.split(batch), response=target.response
+        layer, [ForceRun(1, counts)], lambda: images.split(batch), response=target.response
     )
     wanted = on_axis(
         layer,
@@ -212,7 +214,7 @@ def test_a_planted_circuit_is_found(criterion):
     count = len(case.kernels)
     if criterion == "force":
         counts = schedule(count, int(layer.reachable(case.unit).sum()), 10)
-        course = Course(case.unit, counts)
+        course = ForceRun(case.unit, counts)
         (scores,) = force_scores(layer, [course], lambda: [images], response="sum_abs")
     else:
         scores = score_images(

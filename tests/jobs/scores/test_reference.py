@@ -7,12 +7,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from circuit_atlas.jobs.circuits.faithfulness import Reference
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse
 from circuit_atlas.jobs.circuits.masks import keep_best, ladder
 from circuit_atlas.jobs.circuits.pruned import circuit_maps
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
-from circuit_atlas.jobs.scores.force import Course, force_scores
+from circuit_atlas.jobs.scores.force import ForceRun, force_scores
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, score_images
 from tests.oracles import reference
 
@@ -22,7 +22,7 @@ PEARSON_TOLERANCE = 1e-3
 
 
 @cache
-def layer() -> Layer:
+def layer() -> TracedLayer:
     net = reference.plain_net().requires_grad_(False)
     return open_layer(ModelGraph(net, (3, 48, 48)), reference.LAYER)
 
@@ -88,7 +88,7 @@ def test_force(unit, fraction):
     best of them. The published loop keeps one kernel fewer a step than its schedule says, so its
     own counts are given; FORCE's masks depend on every one of them."""
     counts = reference.FORCE_COUNTS[fraction]
-    course = Course(unit, tuple(counts))
+    course = ForceRun(unit, tuple(counts))
     (found,) = force_scores(layer(), [course], lambda: [reference.images()], response="sum_abs")
     wanted = on_axis(f"force@{fraction}", unit)
     assert_close(found, wanted)
@@ -102,7 +102,7 @@ def test_pearson_of_the_pruned_network(criterion, unit):
     images = reference.images()
     masks = ladder(on_axis(criterion, unit), stored["keep_fractions"])
     full = layer().network.forward(images)[layer().network.target.name][:, unit]
-    compare = Reference(full.numpy()).compare
+    compare = FullResponse(full.numpy()).compare
     circuits = circuit_maps(layer(), unit, masks, images).numpy()
     found = [compare(circuit).pearson for circuit in circuits]
     wanted = stored[f"pearson/{criterion}/{unit}"]

@@ -11,7 +11,7 @@ from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.tasks.crops import channel_crops
 from tests.jobs.axis import open_double, pictures
-from tests.oracles.convolutions import Call, double, layer_output
+from tests.oracles.convolutions import ConvCall, double, layer_output
 from tests.oracles.networks import NAMED, Network
 from tests.oracles.receptive import receptive_box
 
@@ -22,7 +22,7 @@ def outputs(network: Network, images: Tensor, layer: str) -> dict[str, Tensor]:
     """What each convolution gives: (images, channels, h, w)."""
     found: dict[str, list[Tensor]] = {}
 
-    def run(call: Call) -> Tensor:
+    def run(call: ConvCall) -> Tensor:
         result = call.run(call.weight)
         found.setdefault(call.name, []).append(result[0].clone())
         return result

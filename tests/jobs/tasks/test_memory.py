@@ -12,7 +12,7 @@ import pytest
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
-from circuit_atlas.jobs.tasks.opened_spec import Source
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.tasks.shared import open_block
 from circuit_atlas.jobs.tasks.worker import WorkerJob
@@ -113,7 +113,7 @@ def test_a_budget_that_holds_nothing_names_the_smallest_that_works(spec):
 @pytest.mark.parametrize("budget", ["kept", "far too large"])
 def test_under_a_hard_limit(spec, tmp_path, budget):
     """Kept, the budget holds everything; too large, memory runs out and less goes together."""
-    source = Source(spec)
+    source = OpenedSpec(spec)
     found = needs(source.layer(LAYER), resolve(spec).header, images=12)
     allowed = found.fixed + 2 * found.image + 2 * found.unit
     run = with_run(spec, memory_bytes=allowed if budget == "kept" else 100 * allowed)

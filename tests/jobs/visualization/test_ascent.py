@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits.pruned import pruned
-from circuit_atlas.jobs.engine.traced_layer import Layer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.spec.build_spec import IMAGENET_MEAN, IMAGENET_STD
 from circuit_atlas.jobs.visualization.ascent import (
@@ -57,12 +57,12 @@ class Planted(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def layer() -> Layer:
+def layer() -> TracedLayer:
     model = Planted().eval().requires_grad_(False)
     return open_layer(ModelGraph(model, (3, *SIZE)), "sum")
 
 
-def of_whole(layer: Layer, units: list[int], signs: list[float]) -> Objective:
+def of_whole(layer: TracedLayer, units: list[int], signs: list[float]) -> Objective:
     factors = torch.tensor(signs)
     weights = layer.targets(units).directions
     places = list(range(len(units)))

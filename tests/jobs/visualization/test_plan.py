@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from circuit_atlas.jobs.visualization.plan import FeaturePlan
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 
 
 def test_tasks_say_whether_they_are_of_units_or_of_channels():
-    asked = PicturePlan.of([("inner", "channel", n, ("positive",)) for n in range(5)])
+    asked = VisualizationPlan.of([("inner", "channel", n, ("positive",)) for n in range(5)])
     plan = FeaturePlan(
         units=(("outer", (3, 7)),),
         nodes=(("inner", (0, 4)),),

@@ -25,7 +25,7 @@ from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
-from circuit_atlas.storage_schema.visualization_plan import PicturePlan
+from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from tests.service.stores import served
 from tests.service.visualization_work import BOTH, GREY, begin, make
@@ -169,7 +169,7 @@ def test_what_failed_decides_the_exit_code_and_what_is_missing_does_not(whole, c
 
 def test_the_demos_own_command_is_named_for_the_demo(write, tmp_path, capsys):
     write(tmp_path / "atlas", model="demo:squeezenet1_1")
-    plan = PicturePlan.of([("conv2", "unit", 0, BOTH)])
+    plan = VisualizationPlan.of([("conv2", "unit", 0, BOTH)])
     FeatureWriter(open_store(tmp_path / "atlas")).plan(plan)
     main(["status", str(tmp_path / "atlas")])
     out = capsys.readouterr().out
@@ -232,7 +232,7 @@ def test_the_server_tells_what_has_changed(whole):
         found = api.get("features", headers={"If-None-Match": tags[1]})
         assert found.json()["rows"][1]["failed"] == 1
         tags.append(found.headers["etag"])
-        writer.plan(PicturePlan.of([("conv3", "unit", 0, BOTH)]))
+        writer.plan(VisualizationPlan.of([("conv3", "unit", 0, BOTH)]))
         found = api.get("features", headers={"If-None-Match": tags[2]})
         assert [row["layer"] for row in found.json()["rows"]] == ["conv2", "conv3", "conv1"]
         again = api.get("features", headers={"If-None-Match": found.headers["etag"]})
