@@ -54,7 +54,7 @@ class Planned:
         skipped: units and channels that were done before.
         tasks: what they are done in.
         remarks: a line each.
-        channels: channels of convolutions beside the units, which get feature images too.
+        channels: channels of convolutions beside the units, which get feature visualizations too.
         work: what is done.
     """
 

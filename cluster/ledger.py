@@ -12,7 +12,7 @@ from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 @dataclass(frozen=True)
 class Summary:
     """What a run did. A unit counts once: in `done`, `dead`, `failed` or `lost`, or as skipped; and
-    so does a channel of a convolution that a run on feature images was asked for.
+    so does a channel of a convolution that a run on feature visualizations was asked for.
 
     Attributes:
         done: units computed and committed.

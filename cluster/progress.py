@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 # A line this often keeps a day's log readable, and shows within a minute that all is well.
 _LINE_EVERY_S = 20.0
-_WORK = {"build": ("to build", "are there"), "features": ("to get feature images", "have theirs")}
+_WORK = {
+    "build": ("to build", "are there"),
+    "features": ("to get feature visualizations", "have theirs"),
+}
 
 
 class View(Protocol):
@@ -39,7 +42,7 @@ def open_view(stream: TextIO, *, plain: bool = False) -> View:
 
 class Tally:
     """Units so far, and from them rate and time left. A channel of a convolution that gets a
-    feature image counts as a unit does, and is called what it is."""
+    feature visualization counts as a unit does, and is called what it is."""
 
     def __init__(self) -> None:
         self.noun = "units"

@@ -1,4 +1,4 @@
-"""Feature images of an atlas: what is missing is planned, and tasks run on any executor.
+"""Feature visualizations of an atlas: what is missing is planned, and tasks run on any executor.
 
 As a build, the same command again does what is missing, no more: pictures that are there are
 skipped, whatever settings made them, and failed ones tried again.
@@ -29,7 +29,7 @@ from circuit_atlas.storage_schema.visualizations import FeatureWriter
 def make_features(
     spec: BuildSpec, *, executor: Executor, on_event: Callable[[Event], None] | None = None
 ) -> Summary:
-    """Make the feature images that `spec` asks for and its atlas lacks, of the units that are
+    """Make the visualizations that `spec` asks for and its atlas lacks, of the units that are
     built. In the summary a unit, or a channel of a convolution, counts once.
 
     Raises:

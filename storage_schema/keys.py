@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Whose = Literal["unit", "channel"]
-"""What a feature image is of: a unit of a layer, or an output channel of a convolution that lies in
+"""What a visualization is of: a unit of a layer, or an output channel of a convolution that lies in
 a circuit. A key names either: of a channel, its `layer` is the convolution."""
 
 

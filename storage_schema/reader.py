@@ -268,21 +268,21 @@ class Reader:
         return self._channels[layer]
 
     def feature_variants(self, layer: str) -> dict[int, tuple[str, ...]]:
-        """Names of the feature images that units of a layer have, or channels of a convolution of
+        """Names of the visualizations that units of a layer have, or channels of a convolution of
         that name, by unit: one listing."""
         return visualizations.variants(self.objects, layer)
 
-    def feature_images(self, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
-        """Every feature image of a unit, or of a channel where `layer` names a convolution: those
+    def feature_visualizations(self, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
+        """Every visualization of a unit, or of a channel where `layer` names a convolution: those
         of the whole network first. Empty where there is none."""
         return visualizations.records(self.objects, layer, unit)
 
-    def feature_image(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
+    def feature_visualization(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
         """One of them by its name, such as `positive`, or None."""
         return visualizations.record(self.objects, layer, unit, variant)
 
-    def feature_states(self, found: Listing | None = None) -> tuple[VisualizationState, ...]:
-        """Of every unit and channel that a run was asked to make feature images of, or that has
+    def visualization_states(self, found: Listing | None = None) -> tuple[VisualizationState, ...]:
+        """Of every unit and channel that a run was asked to make visualizations of, or that has
         some: which were asked for, which are there, and why the others failed.
 
         `found`: what the store has, where it was listed just now.
@@ -294,7 +294,7 @@ class Reader:
             stored=lambda layer: self._listed(layer) if layer in names else (),
         )
 
-    def feature_picture(self, record: FeatureRecord) -> bytes:
+    def visualization_image(self, record: FeatureRecord) -> bytes:
         """The picture, a PNG; CorruptError where it is missing or altered."""
         return visualizations.picture(self.objects, record)
 

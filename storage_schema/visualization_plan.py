@@ -1,4 +1,4 @@
-"""Which feature images a run was asked for: what there is to be, beside what there is.
+"""Which feature visualizations a run was asked for: what there is to be, beside what there is.
 
 A plan is put before any picture is made, under the checksum of its text, so that the same run
 leaves one plan however often it is begun. What several runs asked for is the union of their plans.
@@ -65,8 +65,12 @@ class VisualizationPlan:
                 for one in content["pictures"]
             )
         except (KeyError, TypeError) as error:
-            raise CorruptError(f"{place} is no plan of feature images: {error!r}") from error
+            raise CorruptError(
+                f"{place} is no plan of feature visualizations: {error!r}"
+            ) from error
         for one in found:
             if one.of not in get_args(Whose):
-                raise CorruptError(f"{place} is no plan of feature images: `of` is {one.of!r}")
+                raise CorruptError(
+                    f"{place} is no plan of feature visualizations: `of` is {one.of!r}"
+                )
         return cls(found)

@@ -1,4 +1,4 @@
-"""How far feature images are: of each unit or channel which were asked for, are made, or failed."""
+"""How far visualizations are: of each unit or channel which were asked for, are made, or failed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Bearer = tuple[str, int]
 
 @dataclass(frozen=True)
 class Listing:
-    """What is stored of feature images, by one listing and without a look inside.
+    """What is stored of feature visualizations, by one listing and without a look inside.
 
     Attributes:
         variants: of each unit or channel, the names of the pictures that it has.
@@ -63,7 +63,7 @@ class VisualizationState:
 
 
 def listed(objects: Objects) -> Listing:
-    """What is stored of feature images."""
+    """What is stored of feature visualizations."""
     variants: dict[Bearer, list[str]] = {}
     failures: dict[Bearer, list[str]] = {}
     plans = []

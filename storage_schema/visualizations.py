@@ -1,6 +1,6 @@
-"""Feature images: a picture that drives one unit or channel, and the record that it is made by.
+"""Visualizations: a picture that drives one unit or channel, and the record that it is made by.
 
-A feature image lies apart from the unit's commit and comes after it, or never. It is there when its
+A visualization lies apart from the unit's commit and comes after it, or never. It is there when its
 record is, which is put last and only if absent; the picture lies beside it under a name that holds
 the attempt's number. Keys are as those of units; for a channel of a convolution upstream of a
 layer, the key's layer is the convolution's name.
@@ -37,7 +37,7 @@ PATHS: tuple[tuple[str, str], ...] = (
     ),
     (
         f"{FEATURES}/<layer>/<unit>/<variant>.json",
-        "The feature image is done: put last, and only if absent.",
+        "The feature visualization is done: put last, and only if absent.",
     ),
     (f"{FEATURES}/<layer>/failures/<unit>.<attempt>.json", "Why one attempt at pictures failed."),
     (
@@ -132,7 +132,9 @@ class FeatureRecord:
             if not record.objects:
                 raise KeyError("objects")
         except (KeyError, TypeError) as error:
-            raise CorruptError(f"{place} is no record of a feature image: {error!r}") from error
+            raise CorruptError(
+                f"{place} is no record of a feature visualization: {error!r}"
+            ) from error
         return record
 
 
@@ -198,7 +200,7 @@ def variants(objects: Objects, layer: str) -> dict[int, tuple[str, ...]]:
 
 
 def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
-    """See `Reader.feature_images`."""
+    """See `Reader.feature_visualizations`."""
     paths = [entry.path for entry in objects.list(folder(layer, unit)) if recorded(entry.path)]
     found = [
         FeatureRecord.from_json(data, place=objects.at(path))
@@ -208,7 +210,7 @@ def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...
 
 
 def record(objects: Objects, layer: str, unit: int, variant: str) -> FeatureRecord | None:
-    """See `Reader.feature_image`."""
+    """See `Reader.feature_visualization`."""
     path = record_path(layer, unit, variant)
     try:
         data = objects.get(path)
@@ -218,7 +220,7 @@ def record(objects: Objects, layer: str, unit: int, variant: str) -> FeatureReco
 
 
 def picture(objects: Objects, record: FeatureRecord) -> bytes:
-    """See `Reader.feature_picture`."""
+    """See `Reader.visualization_image`."""
     place = objects.at(record.picture.path)
     try:
         data = objects.get(record.picture.path)
@@ -239,7 +241,7 @@ def _rank(record: FeatureRecord) -> tuple[object, ...]:
 
 
 class FeatureWriter:
-    """Writes feature images beside an atlas that is there."""
+    """Writes feature visualizations beside an atlas that is there."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects

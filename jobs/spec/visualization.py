@@ -1,4 +1,4 @@
-"""The `[features]` table of a spec: which feature images to make, and how."""
+"""The `[features]` table of a spec: which feature visualizations to make, and how."""
 
 from __future__ import annotations
 

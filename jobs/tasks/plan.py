@@ -36,7 +36,7 @@ _UNIT_BYTES = 16_000
 @dataclass(frozen=True)
 class Task:
     """Units of one layer that a worker computes together, or `of` channels of a convolution, whose
-    feature images it makes."""
+    feature visualizations it makes."""
 
     layer: str
     units: tuple[UnitKey, ...]

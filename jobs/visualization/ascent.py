@@ -1,4 +1,4 @@
-"""Feature images: pictures made by gradient ascent to drive one unit each.
+"""Feature visualizations: pictures made by gradient ascent to drive one unit each.
 
 The way is that of Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017
 (doi:10.23915/distill.00007): the picture is optimised as Fourier coefficients of decorrelated

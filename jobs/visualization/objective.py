@@ -1,4 +1,4 @@
-"""What a feature image is to make large, and how photos do by the same measure.
+"""What a feature visualization is to make large, and how photos do by the same measure.
 
 The objective is `peaks`: the mean of y over the fifth of the positions where it is largest (for a
 negative picture: where it is smallest). y is the output of the unit or channel as its layer or

@@ -1,4 +1,4 @@
-"""What feature images are to be made: a spec and what an atlas holds -> ordered tasks."""
+"""What feature visualizations are to be made: a spec and what an atlas holds -> ordered tasks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TASKS_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class FeaturePlan:
-    """Work on feature images.
+    """Work on feature visualizations.
 
     Attributes:
         units: for each layer, units that lack pictures.

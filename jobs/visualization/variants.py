@@ -1,4 +1,4 @@
-"""Which feature images a unit is to have, and the circuits that they are made through."""
+"""Which feature visualizations a unit is to have, and the circuits that they are made through."""
 
 from __future__ import annotations
 

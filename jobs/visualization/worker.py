@@ -1,4 +1,4 @@
-"""One task of feature images, from its units to their pictures in the store."""
+"""One task of feature visualizations, from its units to their pictures in the store."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _LOUDER = 10.0
 
 @dataclass(frozen=True)
 class FeatureJob:
-    """All that a worker of feature images needs to start; see `worker.WorkerJob`."""
+    """All that a worker of feature visualizations needs to start; see `worker.WorkerJob`."""
 
     spec: BuildSpec
     workers: int

@@ -82,7 +82,7 @@ class Groups:
     def table(self) -> pa.Table:
         """One row an image, by rank: image, name, label, rank, response and group. `label` is null
         where none is known."""
-        top = self.unit.images().select(["image", "name", "label", "rank", "response"])
+        top = self.unit.top_images().select(["image", "name", "label", "rank", "response"])
         return top.append_column("group", pa.array(self.labels, pa.int16()))
 
     def __repr__(self) -> str:
@@ -107,7 +107,7 @@ def stored_groups(unit: Unit, *, criterion: str | None) -> Groups:
         if row["criterion"] == chosen
     ]
     of = {row["image"]: row["group"] for row in rows}
-    images = unit.images()["image"].to_pylist()
+    images = unit.top_images()["image"].to_pylist()
     labels = tuple(of[image] for image in images)
     silhouette = rows[0]["silhouette"] if rows else None
     return _groups(unit, chosen, images, labels, stored=True, silhouette=silhouette, chance=None)
@@ -137,7 +137,7 @@ def new_groups(unit: Unit, *, criterion: str | None, groups: int | None) -> Grou
     return _groups(
         unit,
         chosen,
-        unit.images()["image"].to_pylist(),
+        unit.top_images()["image"].to_pylist(),
         tuple(found.labels.tolist()),
         stored=False,
         silhouette=found.silhouette,

@@ -31,7 +31,7 @@ def projection(unit: Unit, *, criterion: str | None, method: str) -> pa.Table:
     chosen = arguments.image_criterion(atlas, criterion)
     scores = atlas.reader.image_scores(unit.commit, chosen)
     places, explained = principal(gram(scores))
-    top = unit.images()
+    top = unit.top_images()
     return pa.table(
         {
             "image": top["image"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _KEYS = ["group", "rung", "fraction", "kernels"]
 
 
-def contrast(unit: Unit, *, criterion: str | None, ablation: str | None) -> pa.Table:
+def selectivity(unit: Unit, *, criterion: str | None, ablation: str | None) -> pa.Table:
     """See `Unit.contrast`."""
     atlas = unit.layer.atlas
     chosen = arguments.image_criterion(atlas, criterion)

@@ -51,7 +51,7 @@ class Similarity:
         return _iou(self.shared, self.kernels.sum(axis=1, dtype=np.int64))
 
     def iou_of(self, convolution: str) -> NDArray[np.float64]:
-        """The same in one convolution, as `Circuit.iou_by_layer`; NaN where neither circuit has a
+        """The same in one convolution, as `Circuit.iou_by_convolution`; NaN where neither has a
         kernel there.
 
         Raises:

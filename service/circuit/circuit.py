@@ -64,7 +64,7 @@ class Circuit:
         return f"<Circuit {title}: {len(self):,} of {len(self.reachable):,} kernels>"
 
     def _repr_html_(self) -> str:
-        return html_table(self.layers(), caption=repr(self)[1:-1])
+        return html_table(self.by_convolution(), caption=repr(self)[1:-1])
 
     def __eq__(self, other: object) -> bool:
         """Whether the other is a circuit of the same kernels of the same weights."""
@@ -144,7 +144,7 @@ class Circuit:
         either = len(left) + len(right) - both
         return both / either if either else float("nan")
 
-    def iou_by_layer(self, other: Circuit) -> pa.Table:
+    def iou_by_convolution(self, other: Circuit) -> pa.Table:
         """The same for each convolution: convolution, intersection, union, iou (null where
         neither circuit has a kernel there)."""
         left, right = aligned(self, other)
@@ -184,7 +184,7 @@ class Circuit:
             }
         )
 
-    def layers(self) -> pa.Table:
+    def by_convolution(self) -> pa.Table:
         """One row a convolution: convolution, depth, kernels in the circuit, and the total of
         those that can reach the unit."""
         return pa.table(
@@ -211,11 +211,11 @@ class Circuit:
 
         Args:
             against: another circuit of the same model, drawn over this one: what both share, and
-                what one alone has. Of another atlas it comes without feature images, and without
+                what one alone has. Of another atlas it comes without visualizations, and without
                 crops where the images are others.
             edges: how many kernels to draw at most, the best by score first; 1 to 20,000.
             pictures: with crops of the images where each channel is largest.
-            features: with feature images, of channels that have any.
+            features: with feature visualizations, of channels that have any.
 
         Raises:
             QueryError: the other is of another model; the atlas is an old one, without wiring; or

@@ -28,7 +28,7 @@ from circuit_atlas.service.analysis.summary import CircuitQuery, LayerTables, di
 from circuit_atlas.service.analysis.uses import uses
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.client import visualization_status
-from circuit_atlas.service.client.feature_visualization import FeatureImage
+from circuit_atlas.service.client.feature_visualization import FeatureVisualization
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
@@ -150,9 +150,12 @@ class Atlas:
         """
         return sql(self, query)
 
-    def feature_images(self, convolution: str, channel: int) -> tuple[FeatureImage, ...]:
+    def feature_visualizations(
+        self, convolution: str, channel: int
+    ) -> tuple[FeatureVisualization, ...]:
         """Pictures made to drive an output channel of a convolution upstream of a layer; empty
-        where `circuit-atlas features` has made none. Those of a unit: `Unit.feature_images`.
+        where `circuit-atlas features` has made none. Those of a unit:
+        `Unit.feature_visualizations`.
 
         QueryError where no layer of the atlas has such a convolution or channel upstream.
         """
@@ -171,8 +174,8 @@ class Atlas:
             raise QueryError(
                 f"{convolution} has no channel {number}: it has {upstream[convolution]}, from 0"
             )
-        records = self.reader.feature_images(convolution, number)
-        return tuple(FeatureImage(record, self.reader) for record in records)
+        records = self.reader.feature_visualizations(convolution, number)
+        return tuple(FeatureVisualization(record, self.reader) for record in records)
 
     def status(self) -> pa.Table:
         """One row a layer: its name and how many units were asked for, are done, dead (their
@@ -195,23 +198,23 @@ class Atlas:
             )
         return pa.Table.from_pylist(rows, pa.schema(_STATUS))
 
-    def feature_status(self) -> pa.Table:
-        """How far feature images are, one row a layer and one a convolution whose channels get
+    def visualization_status(self) -> pa.Table:
+        """How far visualizations are, one row a layer and one a convolution whose channels get
         some; no row where `circuit-atlas features` never ran.
 
         Columns: layer, or the convolution's name; of, unit or channel; how many were planned, by
         any run; are done, with all their pictures; failed, where an attempt at what they lack did;
         and are missing, not tried yet; pictures that are there, and pictures_planned.
         """
-        return visualization_status.by_layer(self.reader.feature_states())
+        return visualization_status.by_layer(self.reader.visualization_states())
 
-    def feature_failures(self) -> pa.Table:
-        """Why feature images failed, one row a unit or channel: layer, or the convolution's name;
+    def visualization_failures(self) -> pa.Table:
+        """Why visualizations failed, one row a unit or channel: layer, or the convolution's name;
         of, unit or channel; unit, its number; name; kind of the error, and its message in a line.
 
         The latest attempt counts; what was made since is not listed.
         """
-        return visualization_status.failures(self.reader.feature_states(), self.reader)
+        return visualization_status.failures(self.reader.visualization_states(), self.reader)
 
     def __repr__(self) -> str:
         layers = self.layers
@@ -290,14 +293,15 @@ class Layer:
         return pa.Table.from_pylist(rows, pa.schema(_UNITS))
 
     def features(self) -> pa.Table:
-        """How far its units' feature images are, one row a unit that was to get some: unit, name,
+        """How far its units' visualizations are, one row a unit that was to get some: unit, name,
         state (done, with all that was asked for; failed; or missing, some are still to be made),
         pictures that are there, pictures_planned, error (null unless failed).
 
-        The pictures: `Unit.feature_images`. Of channels of convolutions: `Atlas.feature_status`.
+        The pictures: `Unit.feature_visualizations`. Of channels of convolutions:
+        `Atlas.visualization_status`.
         """
         reader = self.atlas.reader
-        return visualization_status.of_layer(reader.feature_states(), self.name, reader)
+        return visualization_status.of_layer(reader.visualization_states(), self.name, reader)
 
     def faithfulness(self) -> pa.Table:
         """How well the circuits of all units preserve their responses; a `unit` column first."""

@@ -1,4 +1,4 @@
-"""A feature image: a picture made to drive a unit, and what is known of it."""
+"""A feature visualization: a picture made to drive a unit, and what is known of it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 
 @dataclass(frozen=True, repr=False)
-class FeatureImage:
-    """One feature image; in a notebook it shows by itself.
+class FeatureVisualization:
+    """One feature visualization; in a notebook it shows by itself.
 
     Attributes:
         record: what it was made for and how, and how it compares with photos.
@@ -30,7 +30,7 @@ class FeatureImage:
     @cached_property
     def png(self) -> bytes:
         """The picture; CorruptError where it is missing or altered."""
-        return self._reader.feature_picture(self.record)
+        return self._reader.visualization_image(self.record)
 
     def save(self, path: str | Path) -> Path:
         """Write the PNG into a file, or over one, whole or not at all.
@@ -50,7 +50,7 @@ class FeatureImage:
         one = self.record
         photos = "beyond every photo" if one.beats_photos else "not beyond every photo"
         return (
-            f"<FeatureImage {one.variant} of {one.layer}/{one.unit}: {one.height} x {one.width} "
+            f"<FeatureVisualization {one.variant} of {one.layer}/{one.unit}: {one.height} x "
             f"pixels, response {one.response:.4g}, {photos} ({one.photo_response:.4g})>"
         )
 

@@ -31,10 +31,10 @@ def units_left(status: pa.Table, *, model: str) -> str | None:
 
 
 def pictures_left(states: Sequence[VisualizationState], *, model: str) -> str | None:
-    """The same of the units and channels whose feature images were asked for."""
+    """The same of the units and channels whose feature visualizations were asked for."""
     found = [one.state for one in states]
     counts = {"missing": found.count("missing"), "failed": found.count("failed")}
-    return _line("feature images", counts, _PICTURES, model=model)
+    return _line("feature visualizations", counts, _PICTURES, model=model)
 
 
 def _line(

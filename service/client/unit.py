@@ -14,12 +14,12 @@ from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import KEEP, Polysemanticity
 from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity_of_unit
 from circuit_atlas.service.analysis.projection import projection
-from circuit_atlas.service.analysis.selectivity import contrast
+from circuit_atlas.service.analysis.selectivity import selectivity
 from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.circuit.selection import select
-from circuit_atlas.service.client.feature_visualization import FeatureImage
+from circuit_atlas.service.client.feature_visualization import FeatureVisualization
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import UnitInfo
@@ -61,7 +61,7 @@ class Unit:
         return "planned" if self.number in planned else "not built"
 
     @property
-    def kernels(self) -> int:
+    def reachable_kernels(self) -> int:
         """How many kernels can reach the unit. QueryError where it is not stored."""
         return self.commit.kernels
 
@@ -91,7 +91,7 @@ class Unit:
             keep: fraction of the kernels that can reach the unit, in (0, 1].
             kernels: or their number.
             criterion: one of the atlas' criteria; its first where not given.
-            images: ids of some of the unit's top images, see `images()`; each counts once.
+            images: ids of some of the unit's top images, see `top_images()`; each counts once.
 
         Raises:
             QueryError: the unit has no circuit (dead, failed, not built), no such criterion, not
@@ -140,13 +140,13 @@ class Unit:
         """How well the circuits of its single top images do, each on its image."""
         return self._reader.subfeatures(self.commit)
 
-    def feature_images(self) -> tuple[FeatureImage, ...]:
+    def feature_visualizations(self) -> tuple[FeatureVisualization, ...]:
         """Pictures made to drive it, and those made to do the opposite: in the whole network, then
         through its circuits. Empty where `circuit-atlas features` has made none."""
-        records = self._reader.feature_images(self.layer.name, self.number)
-        return tuple(FeatureImage(record, self._reader) for record in records)
+        records = self._reader.feature_visualizations(self.layer.name, self.number)
+        return tuple(FeatureVisualization(record, self._reader) for record in records)
 
-    def images(self) -> pa.Table:
+    def top_images(self) -> pa.Table:
         """Its top images: the scoring images with the largest response, best first.
 
         Columns: rank, image (its id), name, label, response, maximum; position_y and position_x of
@@ -231,7 +231,7 @@ class Unit:
         found = self.groups(criterion=criterion, groups=groups)
         return polysemanticity_of_unit(self, found, keep=keep)
 
-    def contrast(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
+    def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
         """How much of the responses to its own images each group's circuit preserves, and how much
         of the responses to the others', on every rung: the paper's own comparison.
 
@@ -252,7 +252,7 @@ class Unit:
             QueryError: no such criterion or ablation, the unit is not stored, or the atlas is too
                 old to have the comparison.
         """
-        return contrast(self, criterion=criterion, ablation=ablation)
+        return selectivity(self, criterion=criterion, ablation=ablation)
 
     def projection(self, *, criterion: str | None = None, method: str = "pca") -> pa.Table:
         """A map of its top images: near each other where it computes them by the same kernels.
@@ -298,9 +298,11 @@ class Unit:
         )
 
     def __repr__(self) -> str:
-        reach = f", {self.kernels:,} kernels can reach it" if self._found is not None else ""
+        reach = (
+            f", {self.reachable_kernels:,} kernels can reach it" if self._found is not None else ""
+        )
         return f"<Unit {self.name} of {self.layer.atlas.header.model}: {self.state}{reach}>"
 
     def _repr_html_(self) -> str:
-        table = self.images() if self._found is not None else pa.table({"state": [self.state]})
+        table = self.top_images() if self._found is not None else pa.table({"state": [self.state]})
         return html_table(table, caption=repr(self)[1:-1])

@@ -1,4 +1,4 @@
-"""How far the feature images of an atlas are, as tables: by layer, by unit, and what failed."""
+"""How far the visualizations of an atlas are, as tables: by layer, by unit, and what failed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAILURES: dict[str, pa.DataType] = {
 
 
 def by_layer(states: Sequence[VisualizationState]) -> pa.Table:
-    """See `Atlas.feature_status`; `states` in their order."""
+    """See `Atlas.visualization_status`; `states` in their order."""
     rows = []
     for (of, layer), group in groupby(states, key=lambda one: (one.of, one.layer)):
         own = list(group)
@@ -79,7 +79,7 @@ def of_layer(states: Sequence[VisualizationState], layer: str, reader: Reader) -
 
 
 def failures(states: Sequence[VisualizationState], reader: Reader) -> pa.Table:
-    """See `Atlas.feature_failures`."""
+    """See `Atlas.visualization_failures`."""
     rows = [
         {
             "layer": one.layer,

@@ -126,7 +126,7 @@ def run_features(
     progress: TextIO,
     plain: bool = False,
 ) -> Summary:
-    """Make the feature images that are missing; errors as `cluster.features.make_features`."""
+    """Make the visualizations that are missing; errors as `cluster.features.make_features`."""
     from circuit_atlas.cluster.progress import open_view
     from circuit_atlas.cluster.run import executor_for
     from circuit_atlas.cluster.visualizations import make_features

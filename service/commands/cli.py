@@ -111,7 +111,7 @@ def features(
 ) -> None:
     """Make pictures that drive the units of SPEC, as far as they are built.
 
-    Each unit gets feature images of its largest and its smallest response, in the whole network,
+    Each unit gets visualizations of its largest and its smallest response, in the whole network,
     through its circuit, and through those of its sub-feature groups; each channel that lies in a
     circuit gets a small one. The table [features] of SPEC says which and how. What is there is
     skipped, so the same command goes on where it was stopped.
@@ -158,7 +158,7 @@ def status(atlas: str, as_json: bool) -> None:
     """Say how far ATLAS, a folder or URL, is built.
 
     Counts for each layer the units that were asked for, are done, dead (their response never
-    changes), failed, and missing; and prints each failure. The same of feature images, where some
+    changes), failed, and missing; and prints each failure. The same of visualizations, where some
     were asked for: of the units of each layer, and of the channels of each convolution. Then what
     to run to go on. The exit code is 1 where a unit or its pictures failed.
     """
@@ -169,7 +169,10 @@ def status(atlas: str, as_json: bool) -> None:
         else report.status_text(opened)
     )
     if any(
-        (*opened.status()["failed"].to_pylist(), *opened.feature_status()["failed"].to_pylist())
+        (
+            *opened.status()["failed"].to_pylist(),
+            *opened.visualization_status()["failed"].to_pylist(),
+        )
     ):
         click.get_current_context().exit(exits.UNIT_FAILED)
 
@@ -419,7 +422,7 @@ def verify(atlas: str, as_json: bool) -> None:
     "--features",
     "with_features",
     is_flag=True,
-    help="Make feature images too; takes one to three minutes more.",
+    help="Make feature visualizations too; takes one to three minutes more.",
 )
 @options.EXECUTOR
 @options.PLAIN

@@ -29,7 +29,7 @@ def atlas_facts(atlas: Atlas) -> dict[str, object]:
 
 
 def status_facts(atlas: Atlas) -> dict[str, object]:
-    """How far each layer is, every failure, the same of feature images, and what goes on."""
+    """How far each layer is, every failure, the same of visualizations, and what goes on."""
     failures = [
         {
             "layer": name,
@@ -41,13 +41,13 @@ def status_facts(atlas: Atlas) -> dict[str, object]:
         for name in atlas.layers
         for number, failure in atlas.reader.failures(name).items()
     ]
-    status, states = atlas.status(), atlas.reader.feature_states()
+    status, states = atlas.status(), atlas.reader.visualization_states()
     return {
         "place": atlas.place,
         "layers": status,
         "failures": failures,
         "features": visualization_status.by_layer(states),
-        "feature_failures": visualization_status.failures(states, atlas.reader),
+        "visualization_failures": visualization_status.failures(states, atlas.reader),
         "to_go_on": all_left(status, states, model=atlas.header.model),
     }
 
@@ -73,8 +73,8 @@ def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
         "unit": unit.number,
         "name": unit.info.name,
         "state": unit.state,
-        "kernels": unit.kernels,
-        "images": unit.images(),
+        "kernels": unit.reachable_kernels,
+        "images": unit.top_images(),
         "faithfulness": unit.faithfulness(),
     }
     if unit.state != "dead":
@@ -82,7 +82,7 @@ def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
         facts["circuit"] = {
             "criterion": chosen.criterion,
             "keep": chosen.fraction,
-            "layers": circuit.layers(),
+            "layers": circuit.by_convolution(),
             "kernels": circuit.kernels(),
         }
     groups = known_groups(unit)

@@ -52,15 +52,15 @@ def atlas_text(atlas: Atlas) -> str:
 
 
 def status_text(atlas: Atlas) -> str:
-    """How far each layer is, every failure, the same of feature images, and what goes on."""
-    status, states = atlas.status(), atlas.reader.feature_states()
+    """How far each layer is, every failure, the same of visualizations, and what goes on."""
+    status, states = atlas.status(), atlas.reader.visualization_states()
     lines = [text_table(status)]
     for name in atlas.layers:
         for number, failure in atlas.reader.failures(name).items():
             unit = atlas.reader.layer(name).unit(number).name
             lines.append(f"  failed: {name} unit {unit}: {failure.kind}: {failure.message}")
     if states:
-        lines += ["", "feature images", text_table(visualization_status.by_layer(states))]
+        lines += ["", "feature visualizations", text_table(visualization_status.by_layer(states))]
         lines += [
             f"  failed: {row['layer']} {row['of']} {row['name']}: {row['kind']}: {row['message']}"
             for row in visualization_status.failures(states, atlas.reader).to_pylist()
@@ -103,7 +103,7 @@ def unit_text(unit: Unit, chosen: Protocol) -> str:
 
     QueryError where the unit is not stored.
     """
-    top = unit.images().select(
+    top = unit.top_images().select(
         ["rank", "image", "name", "label", "response", "position_y", "position_x"]
     )
     lines = [repr(unit)[1:-1]]
@@ -114,7 +114,7 @@ def unit_text(unit: Unit, chosen: Protocol) -> str:
     lines += ["", f"faithfulness of the {chosen.criterion} circuits, {chosen.ablation} ablation"]
     circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
     lines += [text_table(_ladder(unit, chosen)), "", repr(circuit)[1:-1]]
-    lines += [text_table(circuit.layers())]
+    lines += [text_table(circuit.by_convolution())]
     groups = known_groups(unit)
     if groups is not None:
         apart = "" if groups.silhouette is None else f", silhouette {groups.silhouette:.2f}"
@@ -138,11 +138,11 @@ def _groups(groups: Groups) -> pa.Table:
 def standing_text(layer: Layer, standing: UnitScore, *, title: str, pictures: int = 3) -> str:
     """One unit's faithfulness and its top pictures, in a few lines under a title."""
     unit = layer.unit(standing.unit)
-    top = unit.images().slice(0, pictures).to_pylist()
+    top = unit.top_images().slice(0, pictures).to_pylist()
     r = "undefined (a constant response)" if standing.pearson is None else f"{standing.r:.3f}"
     lines = [
         f"{title}: unit {unit.info.name}",
-        f"  r = {r} with {standing.kernels:,} of {unit.kernels:,} kernels",
+        f"  r = {r} with {standing.kernels:,} of {unit.reachable_kernels:,} kernels",
         "  responds most to",
     ]
     lines += [

@@ -83,7 +83,7 @@ def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
 
 
 def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, pictures: bool) -> Nodes:
-    """One entry a drawn node; `stored` has the feature images by node."""
+    """One entry a drawn node; `stored` has the feature visualizations by node."""
     graph, layout, kernels = scene.graph, scene.layout, scene.kernels
     start, end = scene.start, scene.end
     known = np.nan_to_num(kernels.score)

@@ -1,4 +1,4 @@
-"""The pictures of nodes: where a channel is largest, cut from the images, or a feature image."""
+"""The pictures of nodes: where a channel is largest, cut from the images, or a visualization."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS = ("image", "box_top", "box_left", "box_bottom", "box_right")
 
 @dataclass(frozen=True)
 class Feature:
-    """Where a feature image lies: the layer's or convolution's name, the channel, the variant."""
+    """Where a visualization lies: the layer's or convolution's name, the channel, the variant."""
 
     layer: str
     unit: int
@@ -72,7 +72,7 @@ def _of_unit(origin: Origin) -> list[Crop]:
 def features_of(
     goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]
 ) -> dict[int, Feature]:
-    """The feature image of each node that has any in the first goal's atlas: `positive`, or else
+    """The visualization of each node that has any in the first goal's atlas: `positive`, or else
     its first."""
     reader = goals[0].reader
     found: dict[int, Feature] = {}

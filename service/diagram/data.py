@@ -93,7 +93,7 @@ class Nodes:
         contribution: signed sum over the same kernels; null where unknown.
         rungs: bits.
         crops: where the channel is largest, best first.
-        feature: variant of the feature image that is stored of it, or nothing.
+        feature: variant of the feature visualization that is stored of it, or nothing.
     """
 
     band: list[int]

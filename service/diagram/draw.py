@@ -52,7 +52,7 @@ def diagram(
 def draw(
     circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
 ) -> tuple[Content, dict[int, Feature]]:
-    """What a diagram holds, and where the feature images of its nodes lie; the arguments are those
+    """What a diagram holds, and where the visualizations of its nodes lie; the arguments are those
     of `Circuit.diagram`."""
     most = _most(edges)
     if against is not None:

@@ -59,7 +59,7 @@ class Diagram:
         """A vector file of at most 180 x 225 mm: text as text, no scripts, light background.
 
         Args:
-            features: show feature images, and crops only of channels that have none.
+            features: show feature visualizations, and crops only of channels that have none.
         """
         from circuit_atlas.service.diagram.svg import svg
 

@@ -13,7 +13,7 @@ from circuit_atlas.service.diagram.modules import join
 from circuit_atlas.service.diagram.pictures import NodeImages, data_url, used_images
 
 MOST_FEATURES = 300
-"""Feature images in one page, at most: some 5 MB."""
+"""Feature visualizations in one page, at most: some 5 MB."""
 _THREADS = 8
 _VIEWER = files("circuit_atlas.service") / "viewer"
 
@@ -43,7 +43,7 @@ h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: 
 def page(content: Content, pictures: NodeImages) -> str:
     """The whole document.
 
-    Only the pictures of drawn nodes are in it, each once; feature images of the nodes with the
+    Only the pictures of drawn nodes are in it, each once; visualizations of the nodes with the
     largest shares, the others show their crops there.
     """
     images = {
@@ -77,7 +77,7 @@ def page(content: Content, pictures: NodeImages) -> str:
     ]
     whole = sum(len(part.encode()) for part in parts)
     pieces = f"{len(images)} pictures" if images else "no pictures"
-    pieces += f" and {len(features)} feature images" if features else ""
+    pieces += f" and {len(features)} feature visualizations" if features else ""
     parts[7] = parts[7].replace("{about}", f" · this page holds {pieces}, {size(whole)} in all")
     return "\n".join(parts)
 

@@ -17,11 +17,11 @@ from circuit_atlas.storage_schema.reader import Reader
 
 @dataclass
 class NodeImages:
-    """Images by image, and feature images by node.
+    """Images by image, and feature visualizations by node.
 
     Attributes:
         reader: the atlas.
-        features: where the feature images of nodes lie, by their place in the content.
+        features: where the feature visualizations of nodes lie, by their place in the content.
     """
 
     reader: Reader
@@ -37,15 +37,15 @@ class NodeImages:
         return dict(zip(table["id"].to_pylist(), table["picture"].to_pylist(), strict=True))
 
     def png(self, node: int) -> bytes:
-        """The feature image of one node of the content; CorruptError where it is missing."""
+        """The visualization of one node of the content; CorruptError where it is missing."""
         feature = self.features[node]
-        record = self.reader.feature_image(feature.layer, feature.unit, feature.variant)
+        record = self.reader.feature_visualization(feature.layer, feature.unit, feature.variant)
         if record is None:
             raise CorruptError(
-                f"the feature image {feature.variant!r} of {feature.layer}/{feature.unit} is gone "
+                f"the visualization {feature.variant!r} of {feature.layer}/{feature.unit} is gone "
                 "since the diagram was made: make it anew"
             )
-        return self.reader.feature_picture(record)
+        return self.reader.visualization_image(record)
 
 
 def used_images(content: Content, *, most: int | None = None) -> set[int]:

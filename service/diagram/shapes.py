@@ -227,7 +227,7 @@ def _shade(value: float) -> str:
 
 
 def nodes(content: Content, pictures: NodeImages, *, featured: bool) -> Iterator[str]:
-    """Nodes with their crops, or with their feature images where they have one."""
+    """Nodes with their crops, or with their feature visualizations where they have one."""
     nodes = content.nodes
     shown = pictured(content)
     yield '<g class="nodes">'

@@ -76,7 +76,7 @@ const TITLES = {
   box_right: "Box, right",
   position_y: "Largest output, row",
   position_x: "Largest output, column",
-  feature: "Feature image",
+  feature: "Feature visualization",
   spearman: "Spearman’s r",
   relative_l1: "Relative L1 distance",
 };

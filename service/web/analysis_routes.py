@@ -225,7 +225,7 @@ async def selectivity(
         return AnswerSource(
             served.unit_version(one),
             lambda: answer(
-                one.contrast(criterion=criterion, ablation=ablation),
+                one.selectivity(criterion=criterion, ablation=ablation),
                 SelectivityRows,
                 paging,
                 name=name,

@@ -58,7 +58,7 @@ class LayerFacts(BaseModel):
     width: int = Field(description="Width of its output, in positions.")
     kernels: int = Field(description="Kernels on the axis that its units share.")
     convolutions: int = Field(description="Convolutions upstream, itself included.")
-    features: bool = Field(description="Whether feature images are stored.")
+    features: bool = Field(description="Whether feature visualizations are stored.")
     version: str = Field(description="Changes whenever a unit is stored or fails.")
 
 

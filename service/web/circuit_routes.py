@@ -91,7 +91,7 @@ async def circuit(
                 "title": found.title,
                 "kernels": len(found),
                 "reachable": len(found.reachable),
-                "layers": found.layers().to_pylist(),
+                "layers": found.by_convolution().to_pylist(),
             },
         )
 

@@ -139,9 +139,9 @@ async def compare(
 
     def compared(one: Unit, two: Unit) -> Comparison:
         a, b = left.reference.circuit(served, one), right.reference.circuit(served, two)
-        overlap = a.iou_by_layer(b).to_pylist()
+        overlap = a.iou_by_convolution(b).to_pylist()
         depths = {c.name: c.depth for side in (b, a) for c in side.index.convolutions}
-        lefts = {row["convolution"]: row["kernels"] for row in a.layers().to_pylist()}
+        lefts = {row["convolution"]: row["kernels"] for row in a.by_convolution().to_pylist()}
         rows = []
         for row in overlap:
             name, shared = row["convolution"], row["intersection"]

@@ -100,7 +100,7 @@ def _of_unit(
     def locate() -> AnswerSource:
         one = served.unit(layer, unit)
         name = f"{one.layer.name}-{one.info.name}"
-        # Which channels have feature images may change while the unit does not.
+        # Which channels have feature visualizations may change while the unit does not.
         version = digest(served.unit_version(one), served.features.index().version)
         return AnswerSource(version, lambda: form(drawn(asked.circuit(served, one)), name))
 

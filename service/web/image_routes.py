@@ -48,7 +48,9 @@ class ImageUnit(BaseModel):
         description="Its receptive field: top, left, bottom, right, half-open, in pixels of the "
         "network's input."
     )
-    feature: str | None = Field(description="Name of the unit's feature image. Null: it has none.")
+    feature: str | None = Field(
+        description="Name of the unit's feature visualization. Null: it has none."
+    )
 
 
 ImageUnits = rows_of(

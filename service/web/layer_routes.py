@@ -111,7 +111,7 @@ class UnitRow(BaseModel):
         "than chance. Null: undefined, or not known yet."
     )
     feature: str | None = Field(
-        description="Name of its feature image, `positive` where there is that. Null: it has none."
+        description="Name of its visualization, `positive` where there is that. Null: it has none."
     )
     spearman: float | None = Field(description="Of the circuit of the fraction `at`.")
     relative_l1: float | None = Field(description="The same.")

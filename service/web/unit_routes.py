@@ -72,7 +72,7 @@ class Stored(BaseModel):
     contrast: bool = Field(description="What the groups' circuits make of the images.")
     response_maps: bool = Field(description="Its output on its top images.")
     contribution: bool = Field(description="Signed contribution of each kernel.")
-    features: list[str] = Field(description="Names of its feature images.")
+    features: list[str] = Field(description="Names of its feature visualizations.")
 
 
 class UnitAnswer(BaseModel):
@@ -208,7 +208,7 @@ async def response_map(
         return AnswerSource(served.unit_version(one), lambda: to_json(drawn(one)))
 
     def drawn(one: Unit) -> ResponseMap:
-        top = one.images()["image"].to_pylist()
+        top = one.top_images()["image"].to_pylist()
         if image not in top:
             ids = ", ".join(str(known) for known in top) or "none"
             raise QueryError(
@@ -265,7 +265,7 @@ def _facts(served: Served, one: Unit) -> UnitAnswer:
     done = commit is not None and commit.state == "done"
     header = served.atlas.header
     new = done and header.schema >= NETWORK_SINCE
-    top: list[dict[str, Any]] = [] if commit is None else one.images().to_pylist()
+    top: list[dict[str, Any]] = [] if commit is None else one.top_images().to_pylist()
     return UnitAnswer.model_validate(
         {
             "layer": one.layer.name,

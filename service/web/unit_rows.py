@@ -118,7 +118,7 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("groups", "number", "Sub-feature groups of its top images.", "groups"),
         Sortable("silhouette", "number", "How well the groups part, -1 to 1.", "1"),
         Sortable("polysemanticity", "number", "How far its groups are features apart.", "0 to 1"),
-        Sortable("feature", "text", "Name of its feature image.", ""),
+        Sortable("feature", "text", "Name of its feature visualization.", ""),
         Sortable("image", "number", "The image with the largest response.", "image id"),
         Sortable("image_name", "text", "Name of that image.", ""),
         Sortable("label", "text", "Label of that image.", ""),

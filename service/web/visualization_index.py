@@ -1,4 +1,4 @@
-"""Which feature images there are: they come after the units that they are of."""
+"""Which feature visualizations there are: they come after the units that they are of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from circuit_atlas.storage_schema.visualization_states import Listing, listed
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """The feature images of an atlas as they were when it was looked at.
+    """The feature visualizations of an atlas as they were when it was looked at.
 
     Attributes:
         listing: what the store has of them, failed attempts and plans included.

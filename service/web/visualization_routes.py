@@ -1,4 +1,4 @@
-"""Feature images of units and channels, and the crops of images where a channel is largest."""
+"""Visualizations of units and channels, and the crops of images where a channel is largest."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ ChannelRows = table_model("ChannelRow", CHANNELS)
 
 
 class FeatureRow(BaseModel):
-    """A feature image: a picture made to drive a unit or channel."""
+    """A feature visualization: a picture made to drive a unit or channel."""
 
     variant: str = Field(description="Its name.")
     sign: Literal["positive", "negative"] = Field(
@@ -91,7 +91,7 @@ FeatureRows = rows_of(FeatureRow)
 async def unit_features(
     request: Request, served: AtlasServed, layer: LayerName, unit: UnitName
 ) -> Response:
-    """The unit's feature images: of the whole network first, then through its circuits."""
+    """The unit's feature visualizations: of the whole network first, then through its circuits."""
 
     def locate() -> AnswerSource:
         one = served.unit(layer, unit)
@@ -112,7 +112,7 @@ async def unit_feature(
     variant: Variant,
     v: Version = None,
 ) -> Response:
-    """One feature image of the unit. `v`: its version."""
+    """One feature visualization of the unit. `v`: its version."""
     del v
 
     def locate() -> AnswerSource:
@@ -128,7 +128,7 @@ async def unit_feature(
 async def channel_features(
     request: Request, served: AtlasServed, convolution: ConvolutionName, channel: Channel
 ) -> Response:
-    """Feature images of a channel of an upstream convolution."""
+    """Feature visualizations of a channel of an upstream convolution."""
     name = segment(convolution)
 
     def locate() -> AnswerSource:
@@ -151,7 +151,7 @@ async def channel_feature(
     variant: Variant,
     v: Version = None,
 ) -> Response:
-    """One feature image of a channel. `v`: its version."""
+    """One feature visualization of a channel. `v`: its version."""
     del v
     name = segment(convolution)
 
@@ -215,7 +215,7 @@ def _escaped(name: str) -> str:
 
 
 def _listed(served: Served, layer: str, unit: int, base: str) -> AnswerSource:
-    records = served.atlas.reader.feature_images(layer, unit)
+    records = served.atlas.reader.feature_visualizations(layer, unit)
     version = digest(served.version, *(record.picture.sha256 for record in records))
 
     def render() -> Rendered:
@@ -237,13 +237,13 @@ def _listed(served: Served, layer: str, unit: int, base: str) -> AnswerSource:
 def _picture(served: Served, layer: str, unit: int, variant: str) -> AnswerSource:
     reader = served.atlas.reader
     try:
-        record = reader.feature_image(layer, unit, variant)
+        record = reader.feature_visualization(layer, unit, variant)
     except QueryError as error:
         raise NotFoundError(str(error)) from error
     if record is None:
-        raise NotFoundError(f"{layer}/{unit} has no feature image {variant!r}")
+        raise NotFoundError(f"{layer}/{unit} has no feature visualization {variant!r}")
     return AnswerSource(
-        _version(record), lambda: Rendered(reader.feature_picture(record), "image/png")
+        _version(record), lambda: Rendered(reader.visualization_image(record), "image/png")
     )
 
 

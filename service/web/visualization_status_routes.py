@@ -1,4 +1,4 @@
-"""How far feature images are: by layer and convolution, by unit, and why some failed."""
+"""How far feature visualizations are: by layer and convolution, by unit, and why some failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ router = APIRouter(tags=["pictures"])
 
 
 class FeatureStatusRow(BaseModel):
-    """How far the feature images of a layer's units are, or those of a convolution's channels."""
+    """How far the visualizations of a layer's units are, or those of a convolution's channels."""
 
     layer: str = Field(description="The layer, or the convolution's name.")
     of: Whose = Field(description="What has them: units of a layer, or channels of a convolution.")
@@ -36,7 +36,7 @@ class FeatureStatusRow(BaseModel):
 
 
 class FeatureUnitRow(BaseModel):
-    """How far the feature images of one unit are."""
+    """How far the feature visualizations of one unit are."""
 
     unit: int = Field(description="Its number.")
     name: str = Field(description="Its number as text, or its direction's name.")
@@ -47,7 +47,7 @@ class FeatureUnitRow(BaseModel):
 
 
 class FeatureFailureRow(BaseModel):
-    """Why the feature images of a unit or channel failed."""
+    """Why the feature visualizations of a unit or channel failed."""
 
     layer: str = Field(description="Its layer, or the convolution's name.")
     of: Whose
@@ -64,7 +64,7 @@ FeatureFailureRows = rows_of(FeatureFailureRow)
 
 @router.get("/features", response_model=FeatureStatusRows, responses=responses(files=True))
 async def features(request: Request, served: AtlasServed, paging: Pages) -> Response:
-    """How far feature images are, by layer and by convolution; while some are missing or failed,
+    """How far visualizations are, by layer and by convolution; while some are missing or failed,
     `note` says what to run. No rows: none were asked for."""
 
     def locate() -> AnswerSource:
@@ -77,7 +77,7 @@ async def features(request: Request, served: AtlasServed, paging: Pages) -> Resp
     "/features/failures", response_model=FeatureFailureRows, responses=responses(files=True)
 )
 async def failures(request: Request, served: AtlasServed, paging: Pages) -> Response:
-    """The units and channels whose feature images failed, and why."""
+    """The units and channels whose feature visualizations failed, and why."""
 
     def table(states: Sequence[VisualizationState]) -> pa.Table:
         return visualization_status.failures(states, served.atlas.reader)
@@ -94,7 +94,7 @@ async def failures(request: Request, served: AtlasServed, paging: Pages) -> Resp
 async def layer_features(
     request: Request, served: AtlasServed, layer: LayerName, paging: Pages
 ) -> Response:
-    """How far the feature images of each unit of a layer are."""
+    """How far the feature visualizations of each unit of a layer are."""
 
     def locate() -> AnswerSource:
         name = served.layer(layer).name
@@ -116,7 +116,7 @@ def _source(
     *,
     layer: str | None = None,
 ) -> AnswerSource:
-    """A table of the states of all feature images, or of those of a layer's units."""
+    """A table of the states of all feature visualizations, or of those of a layer's units."""
     index = served.features.index()
     # Whose a picture is that no plan names depends on which units are stored.
     views = [served.views.view(one).version for one in served.views.names()]
@@ -125,7 +125,7 @@ def _source(
         reader = served.atlas.reader
         states = [
             one
-            for one in reader.feature_states(index.listing)
+            for one in reader.visualization_states(index.listing)
             if layer is None or (one.of, one.layer) == ("unit", layer)
         ]
         left = pictures_left(states, model=reader.header.model)

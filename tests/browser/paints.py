@@ -30,7 +30,7 @@ def views(atlas: Atlas) -> dict[str, dict[str, object]]:
     """The state of each page, of the first units of the first layer."""
     layer = atlas.layer(atlas.layers[0])
     left, right = layer.units()["unit"].to_pylist()[:2]
-    image = layer.unit(left).images()["image"][0].as_py()
+    image = layer.unit(left).top_images()["image"][0].as_py()
     unit = {"layer": layer.name, "unit": left}
     sides = {f"left.{name}": value for name, value in unit.items()}
     sides |= {"right.layer": layer.name, "right.unit": right}

@@ -42,7 +42,7 @@ VIEWS = {
 
 
 def build_patterns(folder: Path) -> Path:
-    """The atlas, or what is missing of it, and its feature images."""
+    """The atlas, or what is missing of it, and its feature visualizations."""
     pictures = folder / "patterns"
     if not pictures.exists():
         write_patterns(pictures)

@@ -90,29 +90,29 @@ def test_what_it_was_built_from(photos, tab):
     assert "Response explained\n|y| summed over all positions of its output\n" in about
 
 
-def test_how_far_feature_images_are(tmp_path, serve, tab):
+def test_how_far_feature_visualizations_are(tmp_path, serve, tab):
     write_atlas(tmp_path / "atlas")
     begin(tmp_path / "atlas")
     begun = serve(tmp_path / "atlas")
     tab.open(begun.link("atlas"))
-    panel = tab.page.get_by_role("region", name="Feature images", exact=True)
+    panel = tab.page.get_by_role("region", name="Feature visualizations", exact=True)
     panel.locator("table").wait_for()
     told = [line.split("\t") for line in panel.locator("tbody tr").all_inner_texts()]
     assert told == [
         [row["layer"], f"{row['of']}s"]
         + [str(row[name]) for name in ("planned", "done", "failed", "missing", "pictures")]
-        for row in begun.atlas.feature_status().to_pylist()
+        for row in begun.atlas.visualization_status().to_pylist()
     ]
     assert panel.locator(".failures li").all_inner_texts() == [
         f"{row['of']} {row['name']} of {row['layer']}: {row['message']}"
-        for row in begun.atlas.feature_failures().to_pylist()
+        for row in begun.atlas.visualization_failures().to_pylist()
     ]
     assert "1 missing and 2 failed; run the command that asked for them again" in (
         panel.locator(".partial").inner_text()
     )
 
 
-def test_an_atlas_without_feature_images_says_how_to_make_some(photos, tab):
+def test_an_atlas_without_feature_visualizations_says_how_to_make_some(photos, tab):
     tab.open(photos.link("atlas"))
     tab.page.get_by_text("None were asked for: circuit-atlas features makes them.").wait_for()
 

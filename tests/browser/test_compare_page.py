@@ -61,10 +61,10 @@ def test_what_differs_by_convolution(tab, link, circuits):
     tab.settled()
     left, right = circuits
     rows = panel(tab, "Where they differ").locator("tbody tr").all()
-    only_left = (left - right).layers()["kernels"].to_pylist()
-    only_right = (right - left).layers()["kernels"].to_pylist()
+    only_left = (left - right).by_convolution()["kernels"].to_pylist()
+    only_right = (right - left).by_convolution()["kernels"].to_pylist()
     for row, iou, a, b in zip(
-        rows, left.iou_by_layer(right).to_pylist(), only_left, only_right, strict=True
+        rows, left.iou_by_convolution(right).to_pylist(), only_left, only_right, strict=True
     ):
         assert row.locator("th").inner_text() == iou["convolution"]
         cells = row.locator("td").all_inner_texts()
@@ -87,7 +87,7 @@ def test_every_column_of_what_differs_is_in_view_on_a_phone(photos, window):
 def test_what_each_group_preserves_and_suppresses(two_ways, tab, link):
     tab.open(link)
     tab.settled()
-    contrast = two_ways.atlas.layer("head").unit(0).contrast(criterion="actgrad").to_pylist()
+    contrast = two_ways.atlas.layer("head").unit(0).selectivity(criterion="actgrad").to_pylist()
     rows = panel(tab, "What each preserves and suppresses").locator("tbody tr")
     assert rows.count() == 2
     for group, row in enumerate(rows.all()):
@@ -102,7 +102,7 @@ def test_what_is_preserved_has_the_order_colours_and_fractions_of_the_sides(two_
     part = panel(tab, "What each preserves and suppresses")
     tab.page.get_by_role("group", name="Right").get_by_label("Kept").select_option("0.5")
     tab.settled()
-    contrast = two_ways.atlas.layer("head").unit(0).contrast(criterion="actgrad").to_pylist()
+    contrast = two_ways.atlas.layer("head").unit(0).selectivity(criterion="actgrad").to_pylist()
     for row, side, group, keep in zip(
         part.locator("tbody tr").all(), ("left", "right"), (1, 0), (0.2, 0.5), strict=True
     ):
@@ -128,7 +128,9 @@ def test_what_takes_the_place_of_dropped_kernels_is_chosen_here(two_ways, tab, l
     tab.page.get_by_label("Dropped kernels").select_option("mean")
     tab.settled()
     assert tab.state["ablation"] == "mean"
-    contrast = two_ways.atlas.layer("head").unit(0).contrast(criterion="actgrad", ablation="mean")
+    contrast = (
+        two_ways.atlas.layer("head").unit(0).selectivity(criterion="actgrad", ablation="mean")
+    )
     wanted = next(r for r in contrast.to_pylist() if (r["group"], r["fraction"]) == (0, 0.2))
     part = panel(tab, "What each preserves and suppresses")
     cells = part.locator("tbody tr").first.locator("td").all_inner_texts()
@@ -208,7 +210,7 @@ def test_the_comparison_is_saved(tab, link, circuits):
     found = json.loads(download.value.path().read_text())
     assert found["iou"] == pytest.approx(circuits[0].iou(circuits[1]))
     assert found["asked"]["right"]["keep"] == 0.2
-    wanted = circuits[0].iou_by_layer(circuits[1])
+    wanted = circuits[0].iou_by_convolution(circuits[1])
     saved = opened(files(tab, "where they differ"))
     assert set(saved) == {"CSV by convolution", "Parquet by convolution", "JSON with the sums"}
     for kind in ("CSV", "Parquet"):

@@ -104,10 +104,10 @@ def test_groups_images_and_a_map(two_ways, tab):
     assert (
         groups["Parquet groups"]["group"].to_pylist() == unit.groups().table()["group"].to_pylist()
     )
-    by_zero = unit.contrast(criterion="actgrad", ablation="zero")
+    by_zero = unit.selectivity(criterion="actgrad", ablation="zero")
     assert groups["CSV preserved and leaked"].num_rows == by_zero.num_rows
     assert {"SVG group A", "SVG group B"} < set(groups)
-    features = opened(files(tab, "feature images"))
+    features = opened(files(tab, "feature visualizations"))
     rows = features["JSON how each was made"]["rows"]
     assert len(rows) == len(features) - 1 > 2
     assert features["PNG whole network"] == (rows[0]["width"], rows[0]["height"])

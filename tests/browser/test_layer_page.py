@@ -43,7 +43,7 @@ def test_each_unit_has_a_card_with_its_smallest_faithful_circuit(photos, tab):
         assert f"r {r[unit][0.1]:.2f}".replace("-", "−") in text
         assert card.locator("svg.sparkline polyline").count() == 1
         picture = card.locator("img").get_attribute("src")
-        top = layer.unit(unit).images()["image"].to_pylist()[0]
+        top = layer.unit(unit).top_images()["image"].to_pylist()[0]
         assert f"/images/{top}/picture" in picture
 
 
@@ -76,7 +76,7 @@ def test_a_heads_button_sorts_the_table(photos, tab):
     assert head.get_attribute("aria-sort") == "descending"
     assert tab.state["sort"] == "response"
     layer = photos.atlas.layer(LAYER)
-    largest = {unit: layer.unit(unit).images()["response"].to_pylist()[0] for unit in UNITS}
+    largest = {unit: layer.unit(unit).top_images()["response"].to_pylist()[0] for unit in UNITS}
     expected = sorted(UNITS, key=largest.get, reverse=True)
     assert tab.page.locator("tbody th a").all_inner_texts() == [str(unit) for unit in expected]
     # The button that was pressed still has the focus, in the table that was drawn anew.

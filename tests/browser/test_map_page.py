@@ -108,7 +108,7 @@ def test_a_lasso_gives_the_circuit_of_just_those_images(unit, tab, link):
     part = panel(tab, "Circuit of the chosen images")
     rows = part.locator("tbody tr").all()
     assert [row.locator("td").first.inner_text() for row in rows] == [
-        f"{n:,}" for n in circuit.layers()["kernels"].to_pylist()
+        f"{n:,}" for n in circuit.by_convolution()["kernels"].to_pylist()
     ]
     shared = circuit.iou(unit.circuit(keep=KEEP))
     assert part.locator(".lead b").all_inner_texts() == [f"{len(circuit):,}", text(shared)]

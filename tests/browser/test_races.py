@@ -90,7 +90,7 @@ def test_a_sides_images_are_those_of_its_unit(two_ways, tab, compared):
         visit(tab, compared(2))
         tab.settled()
     options = tab.page.get_by_role("group", name="Left").get_by_label("Images").locator("option")
-    top = two_ways.atlas.layer("head").unit(2).images()["image"].to_pylist()
+    top = two_ways.atlas.layer("head").unit(2).top_images()["image"].to_pylist()
     values = [option.get_attribute("value") for option in options.all()]
     assert [value for value in values if value.startswith("images:")] == [
         f"images:{image}" for image in top

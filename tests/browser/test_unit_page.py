@@ -33,7 +33,7 @@ def link(photos):
 
 def test_top_images_have_the_receptive_field_where_it_is(photos, tab, unit, link):
     tab.open(link)
-    top = unit.images().to_pylist()
+    top = unit.top_images().to_pylist()
     shots = panel(tab, "Top images").locator("li")
     assert shots.count() == len(top)
     side = photos.atlas.header.input_width
@@ -186,7 +186,7 @@ def test_the_circuits_counts_follow_the_kept_fraction(tab, unit, link):
     tab.open(link)
     for keep in (0.1, 0.05, 0.01):
         tab.settled()
-        counts = unit.circuit(keep=keep).layers().to_pylist()
+        counts = unit.circuit(keep=keep).by_convolution().to_pylist()
         rows = panel(tab, "Circuit").locator("tbody tr").all()
         for shown, row in zip(rows, counts, strict=True):
             assert shown.locator("th").inner_text() == row["convolution"]
@@ -198,14 +198,14 @@ def test_the_circuits_counts_follow_the_kept_fraction(tab, unit, link):
 
 
 def test_the_circuit_of_one_image(tab, unit, link):
-    image = unit.images()["image"].to_pylist()[2]
+    image = unit.top_images()["image"].to_pylist()[2]
     tab.open(f"{link}&images={image}&keep=0.05")
     tab.settled()
     circuit = unit.circuit(keep=0.05, images=[image])
     part = panel(tab, "Circuit")
     assert f"for image {image} alone" in part.inner_text()
     shown = [row.locator("td").first.inner_text() for row in part.locator("tbody tr").all()]
-    assert shown == [f"{n:,}" for n in circuit.layers()["kernels"].to_pylist()]
+    assert shown == [f"{n:,}" for n in circuit.by_convolution()["kernels"].to_pylist()]
     part.get_by_role("link", name="Show that of all images").click()
     tab.settled()
     assert "for all scoring images" in part.inner_text()
@@ -271,7 +271,7 @@ def test_sub_features_are_those_of_the_client(two_ways, tab):
         f"2 groups, silhouette {text(groups.silhouette)}, polysemanticity {text(measured)}"
         in part.inner_text()
     )
-    contrast = unit.contrast(criterion="actgrad", ablation="zero").to_pylist()
+    contrast = unit.selectivity(criterion="actgrad", ablation="zero").to_pylist()
     table = groups.table().to_pylist()
     for number, card in enumerate(part.locator(".group").all()):
         images = [row["image"] for row in table if row["group"] == number]
@@ -285,17 +285,17 @@ def test_sub_features_are_those_of_the_client(two_ways, tab):
     part.get_by_role("link", name="Show its circuit").first.click()
     tab.settled()
     images = [row["image"] for row in table if row["group"] == 0]
-    wanted = unit.circuit(keep=0.2, images=images).layers()["kernels"].to_pylist()
+    wanted = unit.circuit(keep=0.2, images=images).by_convolution()["kernels"].to_pylist()
     rows = panel(tab, "Circuit").locator("tbody tr").all()
     assert [row.locator("td").first.inner_text() for row in rows] == [f"{n:,}" for n in wanted]
     assert tab.state["group"] == "0"
 
 
-def test_feature_images_of_the_unit_and_of_its_groups(two_ways, tab):
+def test_feature_visualizations_of_the_unit_and_of_its_groups(two_ways, tab):
     tab.open(two_ways.link("unit", layer="head", unit=0))
     tab.settled()
-    records = two_ways.atlas.reader.feature_images("head", 0)
-    part = panel(tab, "Feature images")
+    records = two_ways.atlas.reader.feature_visualizations("head", 0)
+    part = panel(tab, "Feature visualizations")
     shots = part.locator("li")
     assert shots.count() == len(records) >= 6
     said = shots.locator(".caption").nth(0).inner_text()

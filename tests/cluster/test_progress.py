@@ -96,7 +96,8 @@ def test_channels_of_convolutions_are_not_called_units() -> None:
         view.show(TaskDone(nodes, (failed,)))
     text = [line[21:] for line in stream.getvalue().splitlines()]
     assert (
-        text[0] == "2 units and 1 channel to get feature images in 2 tasks; 1 have theirs already"
+        text[0]
+        == "2 units and 1 channel to get feature visualizations in 2 tasks; 1 have theirs already"
     )
     assert re.fullmatch(r"2/3 units and channels, [\d.]+/s, 0s left", text[2])
     assert text[3] == "failed: edges channel 5: all but grey"

@@ -1,4 +1,4 @@
-"""Feature images of a real atlas: the same on every executor, resumed, and honest about losses."""
+"""Visualizations of a real atlas: the same on every executor, resumed, and honest about losses."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def local(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(folder: Path) -> dict[tuple[str, int, str], bytes]:
     reader = Reader(folder / "atlas")
     return {
-        (layer, unit, record.variant): reader.feature_picture(record)
+        (layer, unit, record.variant): reader.visualization_image(record)
         for layer in (LAYER, "features.0")
         for unit in reader.feature_variants(layer)
-        for record in reader.feature_images(layer, unit)
+        for record in reader.feature_visualizations(layer, unit)
     }
 
 
@@ -154,9 +154,9 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_makes_its_pictures(
     summary = make_features(spec(tmp_path), executor=Late(1))
     assert (summary.failed, summary.lost) == (0, 1)
     assert [(r.key.unit, r.kind, r.message) for r in summary.failures] == [(1, "deadline", "late")]
-    assert Reader(tmp_path / "atlas").feature_images(LAYER, 1) == ()
+    assert Reader(tmp_path / "atlas").feature_visualizations(LAYER, 1) == ()
     assert counts(tmp_path)[LAYER, "unit"] == (3, 2, 1, 0)
-    failed = Atlas.open(tmp_path / "atlas").feature_failures().to_pylist()
+    failed = Atlas.open(tmp_path / "atlas").visualization_failures().to_pylist()
     assert failed == [
         {
             "layer": LAYER,
@@ -171,15 +171,15 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_makes_its_pictures(
     again = make_features(spec(tmp_path), executor=LocalExecutor())
     assert (again.done, again.lost) == (1, 0)
     assert counts(tmp_path)[LAYER, "unit"] == (3, 3, 0, 0)
-    assert Atlas.open(tmp_path / "atlas").feature_failures().num_rows == 0
-    assert len(Reader(tmp_path / "atlas").feature_images(LAYER, 1)) == 4
+    assert Atlas.open(tmp_path / "atlas").visualization_failures().num_rows == 0
+    assert len(Reader(tmp_path / "atlas").feature_visualizations(LAYER, 1)) == 4
 
 
 def counts(folder: Path) -> dict[tuple[str, str], tuple[int, ...]]:
     """Of layer or convolution: planned, done, failed, missing, as `circuit-atlas status` has it."""
     return {
         (row["layer"], row["of"]): (row["planned"], row["done"], row["failed"], row["missing"])
-        for row in Atlas.open(folder / "atlas").feature_status().to_pylist()
+        for row in Atlas.open(folder / "atlas").visualization_status().to_pylist()
     }
 
 

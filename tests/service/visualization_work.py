@@ -1,4 +1,4 @@
-"""Feature images of the client's small atlas: some made, some to be made, some failed."""
+"""Feature visualizations of the client's small atlas: some made, some to be made, some failed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make(place: Path, layer: str, unit: int, *variants: str) -> None:
 
 
 def begin(folder: Path) -> None:
-    """Asks for feature images of three units and two channels; one of each gets them all, and one
+    """Asks for visualizations of three units and two channels; one of each gets them all, and one
     of each fails."""
     writer = FeatureWriter(open_store(folder))
     writer.plan(

@@ -52,7 +52,7 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     assert (receipt.key, receipt.state, receipt.compute_s) == (written.key, "done", 1.5)
     assert receipt.size_bytes == sum(len(objects.get(o.path)) for o in commit.objects)
     assert reader.header == header
-    assert reader.layers() == ("features.3",)
+    assert reader.by_convolution() == ("features.3",)
     assert reader.layer("features.3") == layer
     assert reader.plan() == plan
     assert reader.images().equals(images)
@@ -92,7 +92,7 @@ def test_any_name_of_a_layer_works(tmp_path, lay_out, header, odd_layer, record,
     written = record(3, key=UnitKey("toy", odd_layer.layer, 3))
     Writer(objects, header, odd_layer).commit(written)
     reader = Reader(objects)
-    assert reader.layers() == (odd_layer.layer,)
+    assert reader.by_convolution() == (odd_layer.layer,)
     commit = reader.commits(odd_layer.layer)[3]
     mask = reader.mask(commit, "force", 1)
     np.testing.assert_array_equal(mask, written.criteria[1].masks[1])

@@ -1,4 +1,4 @@
-"""How far feature images are, from plans, records and failures alone."""
+"""How far feature visualizations are, from plans, records and failures alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def fail(writer: FeatureWriter, layer: str, unit: int, message: str) -> None:
 def told(reader: Reader) -> list[tuple[str, str, int, str, int, int]]:
     return [
         (one.of, one.layer, one.number, one.state, len(one.made), len(one.planned))
-        for one in reader.feature_states()
+        for one in reader.visualization_states()
     ]
 
 
@@ -69,12 +69,12 @@ def test_a_plan_reads_back_and_is_the_same_in_any_order():
 def test_what_is_no_plan_is_refused(change):
     content = json.loads(VisualizationPlan.of([(LAYER, "unit", 1, BOTH)]).to_json())
     whole = {"pictures": [{**content["pictures"][0], **change}]}
-    with pytest.raises(CorruptError, match="here is no plan of feature images"):
+    with pytest.raises(CorruptError, match="here is no plan of feature visualizations"):
         VisualizationPlan.from_json(seal(whole), place="here")
 
 
 def test_without_any_there_is_nothing_to_tell(reader):
-    assert reader.feature_states() == ()
+    assert reader.visualization_states() == ()
 
 
 def test_planned_made_failed_and_missing(reader, writer):
@@ -127,11 +127,11 @@ def test_the_latest_failure_counts_until_all_is_there(reader, writer, monkeypatc
             patch.setattr(f"{module}.time.time", lambda t=time_s: t)
             patch.setattr(f"{module}.secrets.randbelow", lambda _, n=attempt: n)
             fail(writer, LAYER, 7, message)
-    (one,) = reader.feature_states()
+    (one,) = reader.visualization_states()
     assert one.failure is not None
     assert one.failure.message == "the later"
     make(writer, LAYER, 7, *BOTH)
-    (one,) = reader.feature_states()
+    (one,) = reader.visualization_states()
     assert (one.state, one.failure) == ("done", None)
 
 
@@ -171,7 +171,7 @@ def test_an_altered_plan_is_found(reader, writer):
     text = reader.objects.get(path)
     reader.objects.put(path, text.replace(b"positive", b"positivf"))
     with pytest.raises(CorruptError, match="is altered"):
-        reader.feature_states()
+        reader.visualization_states()
     assert [(found.kind, found.path) for found in verify(reader.objects)] == [("altered", path)]
 
 

@@ -1,4 +1,4 @@
-"""Feature images in a store: put last and if absent, read back, held against their checksums."""
+"""Visualizations in a store: put last and if absent, read back, held against their checksums."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_record_reads_back_as_it_was_written():
 def test_a_record_that_lacks_something_is_refused_by_name(key):
     content = json.loads(replace(made(), objects=(StoredObject("p.png", 3, "aa"),)).to_json())
     del content[key], content["sha256"], content["schema"]
-    with pytest.raises(CorruptError, match=f"here is no record of a feature image.*{key}"):
+    with pytest.raises(CorruptError, match=f"here is no record of a feature visualization.*{key}"):
         FeatureRecord.from_json(seal(content), place="here")
 
 
@@ -83,7 +83,7 @@ def test_what_is_stored_is_read_and_whole(reader):
         made(unit=12),
     ):
         writer.commit(one, f"png of {one.variant}".encode())
-    assert [one.variant for one in reader.feature_images(LAYER, 3)] == [
+    assert [one.variant for one in reader.feature_visualizations(LAYER, 3)] == [
         "positive",
         "negative",
         "positive.actgrad.0.3",
@@ -94,11 +94,11 @@ def test_what_is_stored_is_read_and_whole(reader):
     ]
     assert reader.feature_variants(LAYER)[12] == ("positive",)
     assert len(reader.feature_variants(LAYER)[3]) == 7
-    one = reader.feature_image(LAYER, 3, "positive.actgrad.0.1.group2")
+    one = reader.feature_visualization(LAYER, 3, "positive.actgrad.0.1.group2")
     assert one is not None
     assert one.circuit is not None
     assert one.circuit.images == (4, 7)
-    assert reader.feature_picture(one) == b"png of positive.actgrad.0.1.group2"
+    assert reader.visualization_image(one) == b"png of positive.actgrad.0.1.group2"
     assert verify(reader.objects) == ()
 
 
@@ -109,13 +109,13 @@ def test_what_is_stored_is_read_and_whole(reader):
 def test_what_others_left_beside_pictures_is_no_picture(reader, stray):
     one = FeatureWriter(reader.objects).commit(made(), b"png")
     reader.objects.put(f"{folder(LAYER)}/{stray}", b"{}")
-    assert reader.feature_images(LAYER, 3) == (one,)
+    assert reader.feature_visualizations(LAYER, 3) == (one,)
     assert reader.feature_variants(LAYER) == {3: ("positive",)}
 
 
 def test_what_is_not_there(reader):
-    assert reader.feature_images(LAYER, 3) == ()
-    assert reader.feature_image(LAYER, 3, "positive") is None
+    assert reader.feature_visualizations(LAYER, 3) == ()
+    assert reader.feature_visualization(LAYER, 3, "positive") is None
     assert reader.feature_variants(LAYER) == {}
 
 
@@ -124,7 +124,7 @@ def test_the_first_to_store_a_picture_wins_and_the_other_is_left_over(reader):
     first = writer.commit(made(), b"first")
     second = writer.commit(replace(made(), seed=9), b"second")
     assert second == first
-    assert reader.feature_picture(second) == b"first"
+    assert reader.visualization_image(second) == b"first"
     (left,) = verify(reader.objects)
     assert (left.kind, left.harmful) == ("unreferenced", False)
 
@@ -141,7 +141,7 @@ def test_a_picture_is_there_before_its_record(reader, monkeypatch):
     monkeypatch.setattr(Objects, "put_if_absent", cut)
     with pytest.raises(WriteError):
         FeatureWriter(reader.objects).commit(made(), b"png")
-    assert reader.feature_images(LAYER, 3) == ()
+    assert reader.feature_visualizations(LAYER, 3) == ()
     assert [found.kind for found in verify(reader.objects)] == ["unreferenced"]
 
 
@@ -151,7 +151,7 @@ def test_a_failure_is_kept_apart(reader):
         FailureRecord(key, "unit", "all but grey", "trace")
     )
     assert (receipt.state, receipt.message) == ("failed", "all but grey")
-    assert reader.feature_images(LAYER, 3) == ()
+    assert reader.feature_visualizations(LAYER, 3) == ()
     assert verify(reader.objects) == ()
 
 
@@ -168,11 +168,11 @@ def test_verify_finds_what_is_spoiled(reader):
         (folder / stored.picture.path).write_bytes(data)
         assert kinds() == [(kind, stored.picture.path)]
         with pytest.raises(CorruptError, match="is cut or altered: restore it from a copy"):
-            reader.feature_picture(stored)
+            reader.visualization_image(stored)
     (folder / stored.picture.path).unlink()
     assert kinds() == [("missing", stored.picture.path)]
     with pytest.raises(CorruptError, match="missing, and it is recorded"):
-        reader.feature_picture(stored)
+        reader.visualization_image(stored)
     (folder / stored.picture.path).write_bytes(b"a picture")
     assert kinds() == []
     (folder / path).write_bytes(record.replace(b'"seed": 0', b'"seed": 1'))

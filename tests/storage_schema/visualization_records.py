@@ -1,4 +1,4 @@
-"""Records of feature images that nobody made."""
+"""Records of feature visualizations that nobody made."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ export class Card {
     const { nodes, images } = this.#graph.data;
     const names = new Map(images);
     const found = [
-      [this.#pictures.feature(node), "feature image"],
+      [this.#pictures.feature(node), "feature visualization"],
       ...nodes.crops[node].map((crop, place) => [
         this.#pictures.crop(node, place),
         `crop of ${names.get(crop[0])}`,

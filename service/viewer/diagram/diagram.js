@@ -48,7 +48,7 @@ export class Diagram {
    * @param {object} data the JSON of `service/diagram/data.py`.
    * @param {object} [options]
    * @param {(image) => string} [options.pictureUrl] of an image, at the size of the network's input.
-   * @param {(node) => string} [options.featureUrl] of a feature image; node is {kind, convolution,
+   * @param {(node) => string} [options.featureUrl] of a feature visualization; node is {kind, convolution,
    *   channel, layer, unit, feature}, feature the variant's name.
    * @param {(item) => void} [options.onSelect] a node or kernel was isolated, or null again.
    * @param {(state) => void} [options.onState] the state changed, a quarter of a second ago at

@@ -1,4 +1,4 @@
-/** The crops and feature images of nodes, loaded as they are wanted. */
+/** The crops and feature visualizations of nodes, loaded as they are wanted. */
 
 const CELL = 64; // pixels of a thumbnail's side
 

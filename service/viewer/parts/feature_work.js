@@ -1,4 +1,4 @@
-/** How far the atlas' feature images are, and why some failed. */
+/** How far the atlas' feature visualizations are, and why some failed. */
 
 import { all, get } from "../api.js";
 import { h } from "../dom.js";
@@ -18,7 +18,7 @@ const MOST_FAILURES = 20;
 
 export function featureWork() {
   return panel({
-    title: "Feature images",
+    title: "Feature visualizations",
     height: "6rem",
     key: () => null,
     load: async () => {

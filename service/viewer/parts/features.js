@@ -1,18 +1,18 @@
-/** Feature images of a unit: pictures made so that it responds as much as it can. */
+/** Feature visualizations of a unit: pictures made so that it responds as much as it can. */
 
 import { get, unitPath, url } from "../api.js";
 import { h } from "../dom.js";
 import { groupName, measure, percent } from "../figures.js";
 import { panel } from "../panel.js";
 
-/** A unit's feature images. */
+/** A unit's feature visualizations. */
 export async function storedFeatures({ layer, name, has }) {
   return has.features.length ? (await get(unitPath(layer, name, "features"))).rows : [];
 }
 
 export function features(facts, { layer, unit }) {
   return panel({
-    title: "Feature images",
+    title: "Feature visualizations",
     place: "third",
     note: "Made so that it responds most, or least. Under each: the mean of its output over the fifth of positions where that is largest, and the same of the picture of the set that comes furthest.",
     height: "20rem",
@@ -21,7 +21,7 @@ export function features(facts, { layer, unit }) {
     empty: (found) =>
       found.length
         ? null
-        : "No feature images are stored: `circuit-atlas features` makes them.",
+        : "No feature visualizations are stored: `circuit-atlas features` makes them.",
     draw: (found) => h("ul", { class: "shots" }, found.map((row) => feature(row, layer, unit))),
     files: (found) =>
       found.length === 0
@@ -45,7 +45,7 @@ export function features(facts, { layer, unit }) {
   });
 }
 
-/** What a feature image is of. */
+/** What a feature visualization is of. */
 function words(row) {
   const parts = [];
   if (row.sign === "negative") parts.push("negative");
@@ -64,7 +64,7 @@ function feature(row, layer, unit) {
     h(
       "div",
       { class: "picture" },
-      h("img", { src: imageUrl(row, layer, unit), alt: `Feature image: ${words(row)}`, decoding: "async" }),
+      h("img", { src: imageUrl(row, layer, unit), alt: `Feature visualization: ${words(row)}`, decoding: "async" }),
     ),
     h("p", { class: "caption" }, words(row)),
     h(

@@ -70,7 +70,7 @@ export function groups(atlas, facts, { layer, unit }) {
 }
 
 /**
- * Groups, contrast and feature images of a unit, as far as they are stored.
+ * Groups, contrast and feature visualizations of a unit, as far as they are stored.
  *
  * @param {object} atlas
  * @param {object} facts of the unit.
@@ -178,7 +178,7 @@ function groupCard(group, images, of) {
         h(
           "div",
           { class: "picture feature" },
-          h("img", { src: imageUrl(row, layer, unit), alt: `Feature image of group ${groupName(group)}` }),
+          h("img", { src: imageUrl(row, layer, unit), alt: `Feature visualization of group ${groupName(group)}` }),
         ),
       ),
       images.map((image) => {

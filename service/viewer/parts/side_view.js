@@ -1,4 +1,4 @@
-/** One side of a comparison as it is seen: its name, its pictures, its feature image. */
+/** One side of a comparison as it is seen: its name, its pictures, its feature visualization. */
 
 import { to } from "../address.js";
 import { h } from "../dom.js";
@@ -8,7 +8,7 @@ import { imageUrl, storedFeatures } from "./features.js";
 
 const SHOWN = 20;
 
-/** The feature image of a side's group, or of the whole unit, or null. */
+/** The feature visualization of a side's group, or of the whole unit, or null. */
 export async function featureOf(side) {
   const rows = await storedFeatures(side.facts);
   const of = (group) => rows.find((row) => (row.group ?? null) === group);
@@ -19,7 +19,7 @@ export async function featureOf(side) {
  * @param {"left"|"right"} side
  * @param {object} own as `resolved` gives it.
  * @param {object} found what the server says of its circuit.
- * @param {object|null} feature its feature image.
+ * @param {object|null} feature its feature visualization.
  * @param {object} atlas
  */
 export function sideView(side, own, found, feature, atlas) {
@@ -48,7 +48,7 @@ export function sideView(side, own, found, feature, atlas) {
           { class: "picture feature" },
           h("img", {
             src: imageUrl(feature, own.layer, own.unit),
-            alt: `Feature image of the ${side} circuit`,
+            alt: `Feature visualization of the ${side} circuit`,
           }),
         ),
       of.slice(0, SHOWN).map((image) =>

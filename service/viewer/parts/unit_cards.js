@@ -66,7 +66,7 @@ const STATE_TEXT = {
   failed: "It failed.",
 };
 
-/** A unit's feature image, or a cut of its best picture, or neither. */
+/** A unit's feature visualization, or a cut of its best picture, or neither. */
 export function shot(row, { layer, atlas, eager }) {
   if (row.feature) {
     return h(
@@ -74,7 +74,7 @@ export function shot(row, { layer, atlas, eager }) {
       { class: "picture" },
       h("img", {
         src: url(unitPath(layer, String(row.unit), "features", "positive")),
-        alt: `Feature image of unit ${row.name}`,
+        alt: `Feature visualization of unit ${row.name}`,
         loading: eager ? null : "lazy",
         decoding: "async",
       }),

@@ -1,4 +1,4 @@
-"""The objective of feature images, against one written down slowly."""
+"""The objective of feature visualizations, against one written down slowly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on feature images, in tasks."""
+"""Work on feature visualizations, in tasks."""
 
 from __future__ import annotations
 

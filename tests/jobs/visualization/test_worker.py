@@ -1,4 +1,4 @@
-"""Feature images of the demo network against its photos, and units whose pictures go wrong."""
+"""Visualizations of the demo network against its photos, and units whose pictures go wrong."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_a_unit_responds_to_its_own_picture_more_than_to_any_photo(
 ):
     """And to its negative picture less."""
     _, reader = demo
-    record = reader.feature_image(layer, unit, "positive" if sign > 0 else "negative")
-    own = Image.open(io.BytesIO(reader.feature_picture(record)))
+    record = reader.feature_visualization(layer, unit, "positive" if sign > 0 else "negative")
+    own = Image.open(io.BytesIO(reader.visualization_image(record)))
     response = responds(layer, unit, own, sign)
     resize = v2.Resize((224, 224), antialias=True)
     of_photos = [
@@ -132,7 +132,7 @@ def test_a_unit_responds_to_its_own_picture_more_than_to_any_photo(
 
 def test_what_is_recorded(demo):
     spec, reader = demo
-    records = reader.feature_images(LAYER, 20)
+    records = reader.feature_visualizations(LAYER, 20)
     assert [record.variant for record in records] == [
         "positive",
         "negative",
@@ -146,15 +146,15 @@ def test_what_is_recorded(demo):
     assert circuit.kernels == reader.mask(commit, "actgrad", 1).sum()
     assert (circuit.fraction, circuit.ablation, circuit.images) == (0.3, "zero", None)
     # The circuit is not the network, and its picture is another one.
-    pictures = {reader.feature_picture(record) for record in records}
+    pictures = {reader.visualization_image(record) for record in records}
     assert len(pictures) == 4
-    assert [one.variant for one in reader.feature_images(NODES[0], 5)] == ["positive"]
+    assert [one.variant for one in reader.feature_visualizations(NODES[0], 5)] == ["positive"]
     assert verify(reader.objects) == ()
-    (node,) = Atlas.open(spec.run.store).feature_images(*NODE)
+    (node,) = Atlas.open(spec.run.store).feature_visualizations(*NODE)
     assert (node.record.layer, node.record.unit, node.record.height) == (*NODE, 64)
-    images = Atlas.open(spec.run.store).layer(LAYER).unit(20).feature_images()
+    images = Atlas.open(spec.run.store).layer(LAYER).unit(20).feature_visualizations()
     assert [image.variant for image in images] == [record.variant for record in records]
-    assert images[0].png == images[0]._repr_png_() == reader.feature_picture(records[0])
+    assert images[0].png == images[0]._repr_png_() == reader.visualization_image(records[0])
     assert "positive of features.4.expand3x3/20: 64 x 64 pixels" in repr(images[0])
 
 
@@ -166,8 +166,8 @@ def test_a_picture_through_a_circuit_drives_the_circuit(demo):
         pruned = layer.unit(unit).circuit(keep=0.3).apply_to(squeezenet1_1())
         measured = []
         for variant in ("positive", "positive.actgrad.0.3"):
-            record = reader.feature_image(LAYER, unit, variant)
-            pixels = np.array(Image.open(io.BytesIO(reader.feature_picture(record))))
+            record = reader.feature_visualization(LAYER, unit, variant)
+            pixels = np.array(Image.open(io.BytesIO(reader.visualization_image(record))))
             seen = (torch.from_numpy(pixels / 255.0) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(
                 IMAGENET_STD
             )
@@ -219,7 +219,7 @@ def test_nodes_are_the_channels_of_the_circuits(demo):
 def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
     spec, reader = demo
     commit = reader.commit(LAYER, 0)
-    top = Atlas(reader).layer(LAYER).unit(0).images()["image"].to_pylist()
+    top = Atlas(reader).layer(LAYER).unit(0).top_images()["image"].to_pylist()
     groups = (tuple(sorted(top[:2])), tuple(sorted(top[2:])))
     aims = aims_of_unit(reader, commit, spec.features, groups=groups)
     assert [aim.variant for aim in aims[-2:]] == [
@@ -238,10 +238,16 @@ def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
     key = UnitKey(spec.model.reference, LAYER, 0)
     (receipt,) = FeatureJob(spec, 1).open().run(Task(LAYER, (key,)))
     assert receipt.state == "done"
-    records = [reader.feature_image(LAYER, 0, name) for name in names[-2:]]
+    records = [reader.feature_visualization(LAYER, 0, name) for name in names[-2:]]
     assert [record.circuit.images for record in records] == list(groups)
-    pictures = {reader.feature_picture(record) for record in records}
-    assert len(pictures | {reader.feature_picture(reader.feature_image(LAYER, 0, names[2]))}) == 3
+    pictures = {reader.visualization_image(record) for record in records}
+    assert (
+        len(
+            pictures
+            | {reader.visualization_image(reader.feature_visualization(LAYER, 0, names[2]))}
+        )
+        == 3
+    )
     # A fraction that is not stored is the best of the stored score.
     mask = circuit_mask(reader, commit, "actgrad", 0.07)
     assert mask.sum() == round(0.07 * commit.kernels)
@@ -319,8 +325,8 @@ def test_a_grey_picture_is_an_error_of_its_unit_alone(odd):
         dead.message
     )
     assert dead.message.endswith("raise features.node_steps")
-    assert reader.feature_images("first", 2) == ()
-    assert len(reader.feature_images("first", 0)) == 1
+    assert reader.feature_visualizations("first", 2) == ()
+    assert len(reader.feature_visualizations("first", 0)) == 1
     assert verify(reader.objects) == ()
 
 
@@ -330,15 +336,17 @@ def test_a_picture_that_does_not_beat_every_photo_is_told(odd):
     reader = built(spec, "last", (2,))
     (receipt,) = made(spec, "last", 2)
     assert receipt.state == "done"
-    record = reader.feature_image("last", 2, "positive")
+    record = reader.feature_visualization("last", 2, "positive")
     assert isinstance(record, FeatureRecord)
     assert not record.beats_photos
     assert record.response <= record.photo_response
     assert record.photo == 3
     assert (record.tries, record.steps, record.seed) == (2, 32, 1)
-    negative = reader.feature_image("last", 2, "negative")
+    negative = reader.feature_visualization("last", 2, "negative")
     assert negative is not None
-    assert "not beyond every photo" in repr(Atlas(reader).layer("last").unit(2).feature_images()[0])
+    assert "not beyond every photo" in repr(
+        Atlas(reader).layer("last").unit(2).feature_visualizations()[0]
+    )
 
 
 ROOT = '''
@@ -422,7 +430,7 @@ def test_a_unit_that_grey_does_not_reach_has_a_picture(odd, tmp_path):
     reader = built(spec, "last", (0, 1))
     red, never = made(spec, "last", 0, 1)
     assert (red.state, red.message) == ("done", None)
-    record = reader.feature_image("last", 0, "positive")
+    record = reader.feature_visualization("last", 0, "positive")
     assert record.tries > 1
     assert record.response > 0.5
     # Louder noise that nothing was made of is no picture: it would not be grey.
@@ -446,7 +454,7 @@ def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path)
     reader = built(spec, layer, (unit,))
     (receipt,) = made(spec, layer, unit)
     assert (receipt.state, receipt.message) == ("done", None)
-    lowest = reader.feature_image(layer, unit, "negative")
+    lowest = reader.feature_visualization(layer, unit, "negative")
     assert (lowest.response, lowest.photo_response, lowest.tries) == (0, 0, 1)
     assert not lowest.beats_photos
     assert lowest.contrast < 0.05
@@ -456,7 +464,7 @@ def test_a_model_of_one_size_and_a_size_that_it_does_not_take(odd):
     spec = odd(fractions=[1.0], negative=False, steps=40)
     reader = built(spec, "last", (0, 4))
     assert [receipt.state for receipt in made(spec, "last", 0, 4)] == ["done", "done"]
-    records = reader.feature_images("last", 4)
+    records = reader.feature_visualizations("last", 4)
     assert [(one.variant, one.height, one.width) for one in records] == [
         ("positive", 24, 24),
         ("positive.actgrad.1", 24, 24),

@@ -244,8 +244,8 @@ def test_the_circuit_of_images_does_not_depend_on_their_order(tmp_path):
     scores = {"actgrad": tops.mean(0)[None]}
     one = Planted(scores, {"actgrad": tops}, responses=(4.0, 3.0, 2.0, 1.0))
     unit = plant(tmp_path, {0: one}).layer("top").unit(0)
-    first, second, third = unit.images()["image"].to_pylist()
-    for kernels in range(1, unit.kernels):
+    first, second, third = unit.top_images()["image"].to_pylist()
+    for kernels in range(1, unit.reachable_kernels):
         circuit = unit.circuit(kernels=kernels, images=[first, second, third])
         for images in ([third, second, first], [second, third, first]):
             assert unit.circuit(kernels=kernels, images=images) == circuit

@@ -55,7 +55,7 @@ def planted(tmp_path_factory):
 
 
 def test_preserved_leaked_and_selectivity_are_ratios_of_sums(planted):
-    assert planted.layer("top").unit(0).contrast().to_pylist() == [
+    assert planted.layer("top").unit(0).selectivity().to_pylist() == [
         {
             "group": 0,
             "rung": 1,
@@ -93,7 +93,7 @@ def test_preserved_leaked_and_selectivity_are_ratios_of_sums(planted):
 
 
 def test_the_ablation_chooses_the_rows_and_no_others_have_no_share(planted):
-    assert planted.layer("top").unit(0).contrast(ablation="mean").to_pylist() == [
+    assert planted.layer("top").unit(0).selectivity(ablation="mean").to_pylist() == [
         {
             "group": 0,
             "rung": 1,
@@ -109,9 +109,9 @@ def test_the_ablation_chooses_the_rows_and_no_others_have_no_share(planted):
 
 
 def test_one_group_has_nothing_to_compare(planted):
-    table = planted.layer("top").unit(1).contrast()
+    table = planted.layer("top").unit(1).selectivity()
     assert table.num_rows == 0
-    assert table.schema.equals(planted.layer("top").unit(0).contrast().schema)
+    assert table.schema.equals(planted.layer("top").unit(0).selectivity().schema)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,6 @@ def test_one_group_has_nothing_to_compare(planted):
 )
 def test_questions_without_an_answer(planted, arguments, message):
     with pytest.raises(QueryError, match=message):
-        planted.layer("top").unit(0).contrast(**arguments)
+        planted.layer("top").unit(0).selectivity(**arguments)
     with pytest.raises(QueryError, match="is not computed yet"):
-        planted.layer("top").unit(3).contrast()
+        planted.layer("top").unit(3).selectivity()

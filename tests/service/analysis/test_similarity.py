@@ -32,7 +32,7 @@ def _agrees(layer, *, keep, criterion):
     for a, one in enumerate(units):
         for b, other in enumerate(units):
             assert similarity.iou[a, b] == circuits[one].iou(circuits[other])
-            rows = circuits[one].iou_by_layer(circuits[other]).to_pylist()
+            rows = circuits[one].iou_by_convolution(circuits[other]).to_pylist()
             for ordinal, row in enumerate(rows):
                 value = similarity.iou_of(row["convolution"])[a, b]
                 assert value == row["iou"] or (math.isnan(value) and row["iou"] is None)

@@ -59,9 +59,9 @@ def test_a_fraction_between_the_rungs_keeps_the_rounded_number(atlas):
 def test_kernels_that_cannot_reach_the_unit_are_never_chosen(atlas):
     unit = atlas.layer("conv2").unit(0)
     whole = unit.circuit(keep=1)
-    assert len(whole) == unit.kernels == 12 + 16
+    assert len(whole) == unit.reachable_kernels == 12 + 16
     assert {out for name, out, _ in triples(whole) if name == "conv1"} == {0, 1, 2, 3}
-    assert whole.layers().to_pylist() == [
+    assert whole.by_convolution().to_pylist() == [
         {"convolution": "conv1", "depth": 1, "kernels": 12, "total": 12},
         {"convolution": "conv2", "depth": 2, "kernels": 16, "total": 16},
     ]
@@ -185,14 +185,14 @@ def test_units_of_a_layer_do_not_share_rows_of_their_own(atlas):
 def test_iou_and_counts_a_convolution(pairs):
     for left, right in pairs:
         a, b = triples(left), triples(right)
-        rows = left.iou_by_layer(right).to_pylist()
+        rows = left.iou_by_convolution(right).to_pylist()
         assert {row["convolution"] for row in rows} >= {name for name, _, _ in a | b}
         for row in rows:
             one = {kernel for kernel in a if kernel[0] == row["convolution"]}
             two = {kernel for kernel in b if kernel[0] == row["convolution"]}
             assert (row["intersection"], row["union"]) == (len(one & two), len(one | two))
             assert row["iou"] == (len(one & two) / len(one | two) if one | two else None)
-        for row in (left | right).layers().to_pylist():
+        for row in (left | right).by_convolution().to_pylist():
             assert row["kernels"] == sum(name == row["convolution"] for name, _, _ in a | b)
             assert row["kernels"] <= row["total"]
 
@@ -201,7 +201,7 @@ def test_the_total_of_a_combination_is_what_can_reach_either_unit(atlas):
     one, two = atlas.layer("conv3").unit(2), atlas.layer("conv2").unit(1)
     union = two.circuit(keep=0.5) | one.circuit(keep=0.1)
     reach = triples(one.circuit(keep=1)) | triples(two.circuit(keep=1))
-    for row in union.layers().to_pylist():
+    for row in union.by_convolution().to_pylist():
         assert row["total"] == sum(name == row["convolution"] for name, _, _ in reach)
 
 
@@ -223,7 +223,7 @@ def test_layers_may_list_their_convolutions_in_any_order(atlas):
     own = {tuple(row.values())[:3]: row["score"] for row in backward.kernels().to_pylist()}
     for row in (backward | forward).kernels().to_pylist():
         assert row["score"] == own.get(tuple(row.values())[:3])
-    assert (backward | forward).layers()["total"].to_pylist() == [24, 16]
+    assert (backward | forward).by_convolution()["total"].to_pylist() == [24, 16]
 
 
 def layer_convolutions(atlas: Atlas) -> tuple[Convolution, ...]:

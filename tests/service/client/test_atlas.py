@@ -95,12 +95,12 @@ def test_a_unit_without_a_circuit_says_why(atlas, layer, unit, state, message):
 def test_a_dead_unit_still_has_responses_and_images(atlas):
     dead = atlas.layer("conv3").unit(3)
     assert dead.responses().num_rows == 5
-    assert dead.images()["image"].to_pylist() == [2, 0, 3]
+    assert dead.top_images()["image"].to_pylist() == [2, 0, 3]
     assert dead.faithfulness().num_rows == 0
 
 
 def test_top_images_come_best_first_with_name_label_and_place(atlas):
-    top = atlas.layer("conv3").unit(0).images()
+    top = atlas.layer("conv3").unit(0).top_images()
     assert top.slice(0, 1).to_pylist() == [
         {
             "rank": 0,

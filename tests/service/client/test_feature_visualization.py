@@ -1,4 +1,4 @@
-"""Feature images on the command line, on the real network and photos, in this process."""
+"""Feature visualizations on the command line, on the real network and photos, in this process."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def test_features_of_what_is_built(spec, capsys, tmp_path):
     assert "1/1 units" in err
     atlas = Atlas.open(tmp_path / "atlas")
     with pytest.raises(QueryError, match="has a convolution 'features\\.99'"):
-        atlas.feature_images("features.99", 0)
+        atlas.feature_visualizations("features.99", 0)
     with pytest.raises(QueryError, match="has no channel 64: it has 64, from 0"):
-        atlas.feature_images("features.0", 64)
+        atlas.feature_visualizations("features.0", 64)
     unit = atlas.layer(LAYER).unit(3)
-    images = unit.feature_images()
+    images = unit.feature_visualizations()
     assert [image.variant for image in images] == [
         "positive",
         "negative",
@@ -72,7 +72,7 @@ def test_features_of_what_is_built(spec, capsys, tmp_path):
         images[0].save(tmp_path / "missing" / "own.png")
     for channel in (None, 1.5, "1"):
         with pytest.raises(QueryError, match=r"channel=.* is no whole number"):
-            atlas.feature_images("features.0", channel)
+            atlas.feature_visualizations("features.0", channel)
     assert main(features[:-1]) == 0
     assert "units: 1 stored before" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "atlas")]) == 0
@@ -88,10 +88,12 @@ def test_a_picture_that_shows_nothing_ends_with_exit_code_1(spec, capsys, tmp_pa
     assert "picture 'positive' of unit 3 of 'features.3.squeeze'" in out
     assert "all but grey" in out
     assert main(["status", str(tmp_path / "atlas")]) == exits.UNIT_FAILED
-    told = capsys.readouterr().out.partition("feature images\n")[2].splitlines()
+    told = capsys.readouterr().out.partition("feature visualizations\n")[2].splitlines()
     assert told[1].split() == [LAYER, "unit", "1", "0", "1", "0", "0", "4"]
     assert told[2].startswith(f"  failed: {LAYER} unit 3: unit: picture 'positive' of unit 3 of")
-    assert told[4].startswith("feature images: 1 failed; run the command that asked for them again")
+    assert told[4].startswith(
+        "feature visualizations: 1 failed; run the command that asked for them again"
+    )
 
 
 def test_the_demo_makes_them_when_asked(monkeypatch, tmp_path, capsys):
@@ -104,7 +106,7 @@ def test_the_demo_makes_them_when_asked(monkeypatch, tmp_path, capsys):
     out = capsys.readouterr().out
     assert out.count("units: 1 done") == 2
     assert "Most faithful: unit 3" in out
-    assert len(Atlas.open(tmp_path / "atlas").layer(LAYER).unit(3).feature_images()) == 4
+    assert len(Atlas.open(tmp_path / "atlas").layer(LAYER).unit(3).feature_visualizations()) == 4
     assert main([*call, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert [told[name]["skipped"] for name in ("build", "features")] == [1, 1]

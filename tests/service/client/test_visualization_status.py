@@ -1,4 +1,4 @@
-"""How far feature images are, wherever an atlas is opened from, on the command line and over
+"""How far visualizations are, wherever an atlas is opened from, on the command line and over
 HTTP."""
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ UNITS = [
     },
 ]  # fmt: skip
 LEFT = (
-    "feature images: 1 missing and 2 failed; run the command that asked for them again, "
+    "feature visualizations: 1 missing and 2 failed; run the command that asked for them again, "
     "`circuit-atlas features SPEC`: it makes what is missing, tries what failed again, and keeps "
     "what is there"
 )
@@ -73,7 +73,7 @@ LEFT = (
 
 @pytest.fixture(scope="module")
 def begun(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small atlas, some of whose feature images are made; read only."""
+    """The small atlas, some of whose feature visualizations are made; read only."""
     folder = tmp_path_factory.mktemp("begun") / "atlas"
     shutil.copytree(place, folder)
     begin(folder)
@@ -90,8 +90,8 @@ def at(begun: Path) -> Iterator[str]:
 def test_a_client_is_told(begun, at):
     for place in (begun, at):
         atlas = Atlas.open(place)
-        assert atlas.feature_status().to_pylist() == BY_LAYER
-        assert atlas.feature_failures().to_pylist() == FAILURES
+        assert atlas.visualization_status().to_pylist() == BY_LAYER
+        assert atlas.visualization_failures().to_pylist() == FAILURES
         assert atlas.layer("conv2").features().to_pylist() == UNITS
         assert atlas.layer("conv3").features().num_rows == 0
 
@@ -99,8 +99,8 @@ def test_a_client_is_told(begun, at):
 def test_an_atlas_without_any_has_tables_without_rows(place):
     atlas = Atlas.open(place)
     for table in (
-        atlas.feature_status(),
-        atlas.feature_failures(),
+        atlas.visualization_status(),
+        atlas.visualization_failures(),
         atlas.layer("conv2").features(),
     ):
         assert table.num_rows == 0
@@ -133,7 +133,7 @@ def test_status_as_json(begun, capsys):
     assert main(["status", str(begun), "--json"]) == exits.UNIT_FAILED
     told = json.loads(capsys.readouterr().out)
     assert told["features"] == BY_LAYER
-    assert told["feature_failures"] == FAILURES
+    assert told["visualization_failures"] == FAILURES
     assert told["to_go_on"][1] == LEFT
     assert told["to_go_on"][0].startswith("units: 1 missing and 1 failed; ")
 
@@ -156,11 +156,11 @@ def test_what_failed_decides_the_exit_code_and_what_is_missing_does_not(whole, c
     assert main(["status", str(whole)]) == 0
     out = capsys.readouterr().out
     assert "failed:" not in out
-    assert "feature images: 1 missing; run the command" in out
+    assert "feature visualizations: 1 missing; run the command" in out
     make(whole, "conv2", 1, "negative")
     assert main(["status", str(whole), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["feature_failures"], told["to_go_on"]) == ([], [])
+    assert (told["visualization_failures"], told["to_go_on"]) == ([], [])
     key = UnitKey("toy.models:small", "conv1", 11)
     FeatureWriter(open_store(whole)).fail(FailureRecord(key, "unit", "why", "trace"))
     assert main(["status", str(whole)]) == exits.UNIT_FAILED
@@ -203,7 +203,7 @@ def test_over_http(at):
         assert api.get("features/failures?limit=1&offset=1").json()["rows"] == FAILURES[1:]
         own = api.get("layers/conv2/features").json()
         assert own["rows"] == UNITS
-        assert own["note"].startswith("feature images: 1 missing and 1 failed; ")
+        assert own["note"].startswith("feature visualizations: 1 missing and 1 failed; ")
         other = api.get("layers/conv3/features").json()
         assert (other["rows"], other["complete"], other["note"]) == ([], True, None)
         assert api.get("layers/conv9/features").status_code == 404

@@ -74,7 +74,7 @@ def test_exactly_the_kernels_on_a_path_are_drawn(tmp_path, kind, seed):
         assert edges(content, planted).keys() == expected
         assert content.counts.drawn == content.counts.on_path == len(expected)
         assert content.counts.circuit == len(circuit)
-        assert content.counts.reachable == unit.kernels
+        assert content.counts.reachable == unit.reachable_kernels
         assert content.counts.crossings_after <= content.counts.crossings_before
 
 
@@ -353,7 +353,7 @@ def test_pictures_are_where_channels_are_largest(tmp_path):
         name, channel = content.bands[band].name, content.nodes.channel[node]
         rows = [r for r in table if (r["convolution"], r["channel"]) == (name, channel)]
         if content.bands[band].unit:
-            rows = unit.images().to_pylist()
+            rows = unit.top_images().to_pylist()
         expected = [tuple(row[b] for b in boxes) for row in rows]
         assert content.nodes.crops[node] == ([] if name == "image" else expected)
     assert all(not crops for crops in circuit.diagram(pictures=False).content.nodes.crops)
@@ -377,7 +377,7 @@ def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, plac
     # the channel is left.
     assert [crop[0] for crop in crops["conv3", 0]] == [2, 0, 3]
     assert [crop[0] for crop in crops["conv3", 1]] == ([2, 0, 3] if same else [1, 2, 3])
-    # So do feature images; this one lies in the other.
+    # So do feature visualizations; this one lies in the other.
     assert set(nodes.feature) == {""}
     assert "<svg" in diagram.svg(features=True)
 

@@ -129,7 +129,7 @@ def test_titles_cannot_break_out_of_a_file(tmp_path):
 def test_what_is_drawn_stands_in_each_file(tmp_path):
     """Score, kept fraction and images: a long title is wrapped, and none of it is cut."""
     unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
-    top = unit.images()["image"].to_pylist()
+    top = unit.top_images()["image"].to_pylist()
     left, right = unit.circuit(keep=0.5, images=top[1:]), unit.circuit(keep=0.25, images=top[:1])
     diagram = left.diagram(against=right)
     whole = len(left.reachable)
@@ -159,7 +159,7 @@ def test_the_page_asks_for_nothing_and_says_its_size(diagram):
     used = {crop[0] for some in diagram.content.nodes.crops for crop in some}
     assert html.count("data:image/jpeg") == len(used)
     said = re.search(
-        r"this page holds \d+ pictures(?: and \d+ feature images)?, (\d+) kB in all", html
+        r"this page holds \d+ pictures(?: and \d+ feature visualizations)?, (\d+) kB in all", html
     )
     assert int(said[1]) == pytest.approx(len(html.encode()) / 1000, abs=1)
 
@@ -268,7 +268,7 @@ def test_a_width_out_of_range_is_refused(diagram):
         diagram.png(width=0)
 
 
-def test_feature_images_are_shown_where_there_are_any(tmp_path):
+def test_feature_visualizations_are_shown_where_there_are_any(tmp_path):
     atlas = plant(tmp_path / "atlas", wirings.fire())
     data = io.BytesIO()
     Image.new("RGB", (4, 4), (10, 200, 30)).save(data, "PNG")
@@ -302,7 +302,7 @@ def test_feature_images_are_shown_where_there_are_any(tmp_path):
     assert diagram.svg(features=True).count("data:image/png") == 3
     assert "data:image/png" not in diagram.svg()
     assert not any(circuit.diagram(features=False).content.nodes.feature)
-    record = atlas.reader.feature_image("one", 2, "positive")
+    record = atlas.reader.feature_visualization("one", 2, "positive")
     (tmp_path / "atlas" / record.picture.path).unlink()
     with pytest.raises(CorruptError):
         diagram.html()

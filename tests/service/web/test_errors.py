@@ -67,7 +67,7 @@ CIRCUIT = "layers/conv3/units/0/circuit"
         ("layers/conv3/units?split=left", 422, "split="),
         ("layers/conv3/units?threshold=2", 422, "threshold="),
         ("layers/conv3/units/0/response-map/4", 400, "maps of its top images alone (2, 0, 3)"),
-        ("layers/conv3/units/0/features/positive", 404, "no feature image 'positive'"),
+        ("layers/conv3/units/0/features/positive", 404, "no feature visualization 'positive'"),
         ("layers/conv3/channels/conv1/8", 404, "no channel 8 of a convolution 'conv1'"),
         ("channels/conv9/0/features", 404, "no layer of the atlas has a channel 0"),
         ("images/2/units?layer=conv9", 400, "no layer 'conv9'"),

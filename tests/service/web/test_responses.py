@@ -163,7 +163,7 @@ def test_a_unit_whatever_its_state(api, local, unit):
     stored = one.state in ("done", "dead")
     assert (facts["version"] is not None) == stored
     assert facts["has"]["groups"] == (one.state == "done")
-    top = plain(one.images().to_pylist()) if stored else []
+    top = plain(one.top_images().to_pylist()) if stored else []
     assert len(facts["top"]) == len(top)
     for found, row in zip(facts["top"], top, strict=True):
         assert {key: found[key] for key in ("rank", "image", "name", "label", "response")} == {
@@ -211,7 +211,7 @@ def test_a_circuit(api, local, question, meant):
     circuit = local.layer("conv3").unit(1).circuit(**meant)
     found = ask(api, "layers/conv3/units/1/circuit", limit=1000, **question)
     assert found["rows"] == plain(circuit.kernels().to_pylist())
-    assert found["layers"] == circuit.layers().to_pylist()
+    assert found["layers"] == circuit.by_convolution().to_pylist()
     assert found["title"] == circuit.title
     assert (found["kernels"], found["reachable"]) == (len(circuit), len(circuit.reachable))
     best = ask(api, "layers/conv3/units/1/circuit", order="score", limit=2, **question)["rows"]
@@ -249,9 +249,9 @@ def test_two_circuits_are_compared(api, local):
     assert found["only_right"] == len(b - a)
     assert found["left"]["title"] == a.title
     assert [(row["convolution"], row["iou"]) for row in found["convolutions"]] == [
-        (row["convolution"], row["iou"]) for row in a.iou_by_layer(b).to_pylist()
+        (row["convolution"], row["iou"]) for row in a.iou_by_convolution(b).to_pylist()
     ]
-    rows = {row["convolution"]: row["kernels"] for row in (a - b).layers().to_pylist()}
+    rows = {row["convolution"]: row["kernels"] for row in (a - b).by_convolution().to_pylist()}
     assert {row["convolution"]: row["left"] for row in found["convolutions"]} == rows
     file = api.get("compare", params={**sides, "format": "parquet"})
     assert pq.read_table(io.BytesIO(file.content)).to_pylist() == found["convolutions"]
@@ -271,7 +271,7 @@ def test_groups_and_what_they_preserve(api, local):
     assert [row["group"] for row in three["rows"]] == list(unit.groups(groups=3).labels)
     assert three["polysemanticity"] == unit.polysemanticity(groups=3).value
     kept = ask(api, "layers/conv3/units/0/selectivity")
-    assert kept["rows"] == plain(unit.contrast().to_pylist())
+    assert kept["rows"] == plain(unit.selectivity().to_pylist())
     stored = local.reader.contrast(unit.commit)
     assert ask(api, "layers/conv3/units/0/contrast")["rows"] == stored.to_pylist()
 
