@@ -18,8 +18,8 @@ from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.spec.directions import with_stored_directions
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
+from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 from circuit_atlas.jobs.tasks.worker import WorkerJob
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store

@@ -16,8 +16,8 @@ from circuit_atlas.cluster.ledger import Ledger, Summary
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.spec.directions import with_stored_directions
 from circuit_atlas.jobs.tasks.plan import resolve
+from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 from circuit_atlas.jobs.visualization.plan import plan_features
 from circuit_atlas.jobs.visualization.worker import FeatureJob
 from circuit_atlas.storage_schema.opening import open_store

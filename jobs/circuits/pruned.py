@@ -12,7 +12,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.first_convolution import Stem
 from circuit_atlas.jobs.circuits.live_channels import compact_output
-from circuit_atlas.jobs.engine.forward import columns
+from circuit_atlas.jobs.engine.forward import unfold_input
 from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.convolution import ConvWeights
@@ -43,7 +43,7 @@ def kernel_means(layer: TracedLayer, batches: Iterable[Tensor]) -> KernelMeans:
                 for step in network.steps:
                     if step.convolution is not None:
                         value = values[step.inputs[0]][image : image + 1]
-                        mean = columns(network, step, value).double().mean(-1)
+                        mean = unfold_input(network, step, value).double().mean(-1)
                         total[step.name] = total[step.name] + mean if step.name in total else mean
     means = {}
     for name, summed in total.items():

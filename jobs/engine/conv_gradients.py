@@ -1,4 +1,4 @@
-"""Backward passes: of a block of units over one image, or of one unit over a batch of images.
+"""The gradients at every convolution upstream: of many units on one image, or of one unit on many.
 
 The input maps of the upstream convolutions do not depend on the unit, so in the whole network they
 are computed once per image (`forward.Forward`). The units of a block walk back as the batch axis of
@@ -15,8 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.backward import ConvGradient, backward, one_row_input
-from circuit_atlas.jobs.engine.forward import Forward, Maxima, columns
+from circuit_atlas.jobs.engine.backward import ConvGradient, backward
+from circuit_atlas.jobs.engine.conv_input import one_row_input_gradient
+from circuit_atlas.jobs.engine.forward import Forward, Maxima, unfold_input
 from circuit_atlas.jobs.engine.targets import Response, Targets, response_gradient
 from circuit_atlas.jobs.network.convolution import ConvGeometry, conv_geometry
 from circuit_atlas.jobs.network.graph import Network, Step
@@ -34,56 +35,62 @@ class ConvCall:
     With g groups of i input and o output channels each, kernels of K weights, P output positions:
 
     Attributes:
-        columns: gives (g, i, K, P), what each weight of each kernel meets at each position.
+        unfolded: gives the unfolded input, (g, i, K, P).
         weight: (g, o, i, K).
-        cotangents: pieces (units, g, o, P) of the gradient of each unit's response by the output
-            Y, one after the other along the units.
-        positions: of the output.
-        applied: the convolution itself, where g are its own groups.
-        maxima: where only maxima have a cotangent: (g, o, maxima) their places among the P, and
-            which of them count. The pieces are (units, g, o, maxima) then.
+        output_gradients: pieces (units, g, o, P) of the gradient of each unit's response by the
+            output Y, one after the other along the units.
+        positions: P.
+        input: the convolution's input itself; None where g are not the convolution's own groups.
+        maxima: set where only maxima have a gradient: (g, o, maxima) their indices among the P, and
+            which of them count. The pieces are then (units, g, o, maxima).
 
-    Where each unit reaches one output channel alone, the rows of all units stand on the output
+    Where each unit reaches one output channel only, the rows of all units stand on the output
     (or group) axis instead, and `units` is 1.
     """
 
-    columns: Callable[[], Tensor]
+    unfolded: Callable[[], Tensor]
     weight: Tensor
-    cotangents: tuple[Tensor, ...]
+    output_gradients: tuple[Tensor, ...]
     positions: int
-    applied: ConvInput | None
+    input: ConvInput | None
     maxima: tuple[Tensor, Tensor] | None
 
     @property
     def units(self) -> int:
-        """Units of all pieces."""
-        return sum(len(piece) for piece in self.cotangents)
+        """The number of units in all pieces."""
+        return sum(len(piece) for piece in self.output_gradients)
 
-    def rows(self, some: Tensor) -> ConvCall:
-        """The call with some of its output channels alone; of an ungrouped convolution."""
-        pieces = tuple(piece[:, :, some] for piece in self.cotangents)
-        return replace(self, weight=self.weight[:, some], cotangents=pieces)
+    def rows(self, rows: Tensor) -> ConvCall:
+        """Gives the call with only those output channels; for an ungrouped convolution."""
+        pieces = tuple(piece[:, :, rows] for piece in self.output_gradients)
+        return replace(self, weight=self.weight[:, rows], output_gradients=pieces)
 
 
 @dataclass(frozen=True)
 class ConvInput:
-    """A convolution's input (1, channels, h, w), how it walks over it, and heights and widths of
-    its kernels and of its output."""
+    """A convolution's input, and how the convolution walks over it.
+
+    Attributes:
+        value: (1, channels, height, width).
+        geometry: stride, padding, dilation and groups.
+        kernel: height and width of a kernel.
+        output_size: height and width of the output.
+    """
 
     value: Tensor
     geometry: ConvGeometry
     kernel: tuple[int, int]
-    size: tuple[int, int]
+    output_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LayerPass:
-    """A convolution, by its ordinal among the network's sites, with every call of it.
+    """A convolution with every call of it.
 
     Attributes:
-        ordinal: of the site.
-        calls: its calls.
-        rows: the output channels that the calls are of, where they are not all.
+        ordinal: the convolution's, among the network's sites.
+        calls: one for each time that the network applies it.
+        rows: the output channels that the calls are restricted to; None for all.
     """
 
     ordinal: int
@@ -103,23 +110,23 @@ def site_passes(
     Args:
         forward: the image's values.
         targets: the units.
-        response: what is explained.
-        one_row: for each site of which every unit reaches a single row, the units' rows.
+        response: the number that is explained.
+        one_row: for each site in which every unit reaches a single row, the units' rows.
     """
     maps = targets.maps(forward.values[forward.network.target.name])
     gradient = response_gradient(maps, response)[:, 0]
-    arrived: dict[str, list[ConvGradient]] = {}
+    by_step: dict[str, list[ConvGradient]] = {}
     together = _UNITS_TOGETHER if gradient.device.type == "cpu" else _UNITS_TOGETHER_ON_GPU
     for start in range(0, len(targets), together):
-        some = slice(start, start + together)
-        rows = {ordinal: own[some] for ordinal, own in one_row.items()}
-        for arrival in _walk(forward, targets.part(some), gradient[some], rows):
-            arrived.setdefault(arrival.step.name, []).append(arrival)
+        units = slice(start, start + together)
+        rows = {ordinal: of_units[units] for ordinal, of_units in one_row.items()}
+        for conv_gradient in _walk(forward, targets.part(units), gradient[units], rows):
+            by_step.setdefault(conv_gradient.step.name, []).append(conv_gradient)
     for ordinal, site in enumerate(forward.network.sites):
         calls = tuple(
-            _call(forward, arrived[name], one_row.get(ordinal))
+            _call(forward, by_step[name], one_row.get(ordinal))
             for name in site.steps
-            if name in arrived
+            if name in by_step
         )
         if calls:
             yield LayerPass(ordinal, calls)
@@ -133,35 +140,34 @@ def image_passes(
     one_row: Mapping[int, Tensor],
     live: Mapping[str, Tensor],
 ) -> Iterator[tuple[int, LayerPass]]:
-    """As `site_passes`, of one unit over each of the images of a pruned network; with every
-    convolution comes the image's place among them.
+    """Walks back from one unit over each image of a pruned network; yields every convolution that
+    it reaches, once for each image, with the image's index in the batch.
 
     Args:
         forward: the values of the images.
         target: the unit.
-        response: what is explained.
+        response: the number that is explained.
         one_row: as in `site_passes`.
-        live: of some ungrouped convolutions, the output channels whose cotangent is not zero.
+        live: for some ungrouped convolutions, the output channels whose gradient is not zero.
     """
     count = forward.images
     maps = target.maps(forward.values[forward.network.target.name])
     gradient = response_gradient(maps, response)[0]
-    rows = {ordinal: own.expand(count) for ordinal, own in one_row.items()}
-    arrived = {
-        a.step.name: a for a in _walk(forward, target.repeated(count), gradient, rows, live=live)
-    }
+    rows = {ordinal: row.expand(count) for ordinal, row in one_row.items()}
+    walk = _walk(forward, target.repeated(count), gradient, rows, live=live)
+    by_step = {conv_gradient.step.name: conv_gradient for conv_gradient in walk}
     for ordinal, site in enumerate(forward.network.sites):
-        arrivals = [arrived[name] for name in site.steps if name in arrived]
-        if not arrivals:
+        gradients = [by_step[name] for name in site.steps if name in by_step]
+        if not gradients:
             continue
-        own = one_row.get(ordinal)
-        by_row = own is None and len(site.steps) == 1
-        kept = live.get(site.steps[0]) if by_row else None
+        unit_row = one_row.get(ordinal)
+        by_row = unit_row is None and len(site.steps) == 1
+        live_rows = live.get(site.steps[0]) if by_row else None
         for image in range(count):
-            calls = (_image_call(forward, a, image, own) for a in arrivals)
-            if kept is not None:
-                calls = (call.rows(kept) for call in calls)
-            yield image, LayerPass(ordinal, tuple(calls), kept)
+            calls = (_image_call(forward, each, image, unit_row) for each in gradients)
+            if live_rows is not None:
+                calls = (call.rows(live_rows) for call in calls)
+            yield image, LayerPass(ordinal, tuple(calls), live_rows)
 
 
 def _walk(
@@ -172,8 +178,8 @@ def _walk(
     *,
     live: Mapping[str, Tensor] | None = None,
 ) -> Iterator[ConvGradient]:
-    """Every convolution with its cotangent: (units, positions) of the units' own rows where
-    `one_row` names them, as in `ConvGradient` otherwise."""
+    """Yields every convolution with its output gradient: in the units' rows, (units, positions),
+    where `one_row` names them; as in `ConvGradient` otherwise."""
     network = forward.network
     target = network.target
     rows = one_row.get(-1 if target.convolution is None else target.convolution)
@@ -183,61 +189,65 @@ def _walk(
         if target.inputs[0] == network.image:
             return
         weight = forward.weight(target)
-        start = {target.inputs[0]: one_row_input(network, target, gradient, rows, weight)}
+        by_input = one_row_input_gradient(network, target, gradient, rows, weight)
+        start = {target.inputs[0]: by_input}
     else:
         start = {target.name: targets.spread(gradient)}
-    for arrival in backward(forward, start, live=live, at_maxima=live is None):
-        own = one_row.get(arrival.step.convolution or 0)
-        if own is None:
-            yield arrival
+    for found in backward(forward, start, live=live, at_maxima=live is None):
+        unit_rows = one_row.get(found.step.convolution or 0)
+        if unit_rows is None:
+            yield found
         else:
-            units = torch.arange(len(own), device=own.device)
-            cotangent = arrival.cotangent.flatten(2)[units, own]
-            yield ConvGradient(arrival.step, cotangent, arrival.maxima)
+            units = torch.arange(len(unit_rows), device=unit_rows.device)
+            in_rows = found.output_gradient.flatten(2)[units, unit_rows]
+            yield ConvGradient(found.step, in_rows, found.maxima)
 
 
-def _call(forward: Forward, arrivals: list[ConvGradient], rows: Tensor | None) -> ConvCall:
-    step, maxima = arrivals[0].step, arrivals[0].maxima
-    laid, value = partial(forward.columns, step), forward.values[step.inputs[0]]
-    cotangents = [arrival.cotangent for arrival in arrivals]
-    return _laid_call(forward.network, step, value, laid, cotangents, rows, maxima)
+def _call(forward: Forward, gradients: list[ConvGradient], rows: Tensor | None) -> ConvCall:
+    step, maxima = gradients[0].step, gradients[0].maxima
+    unfolded, value = partial(forward.unfolded, step), forward.values[step.inputs[0]]
+    pieces = [each.output_gradient for each in gradients]
+    return _unfolded_call(forward.network, step, value, unfolded, pieces, rows, maxima)
 
 
 def _image_call(
-    forward: Forward, arrival: ConvGradient, image: int, rows: Tensor | None
+    forward: Forward, gradient: ConvGradient, image: int, rows: Tensor | None
 ) -> ConvCall:
-    step, some = arrival.step, slice(image, image + 1)
-    value = forward.values[step.inputs[0]][some]
-    laid = partial(columns, forward.network, step, value)
-    return _laid_call(forward.network, step, value, laid, [arrival.cotangent[some]], rows, None)
+    step, only = gradient.step, slice(image, image + 1)
+    value, piece = forward.values[step.inputs[0]][only], gradient.output_gradient[only]
+    unfolded = partial(unfold_input, forward.network, step, value)
+    return _unfolded_call(forward.network, step, value, unfolded, [piece], rows, None)
 
 
-def _laid_call(
+def _unfolded_call(
     network: Network,
     step: Step,
     value: Tensor,
-    laid: Callable[[], Tensor],
-    cotangents: list[Tensor],
+    unfolded: Callable[[], Tensor],
+    output_gradients: list[Tensor],
     rows: Tensor | None,
     maxima: Maxima | None,
 ) -> ConvCall:
     site, (_, height, width) = network.sites[step.convolution or 0], step.shape
     groups = site.groups
     kernel = (int(site.weight.shape[2]), int(site.weight.shape[3]))
-    applied = ConvInput(value, conv_geometry(step.args), kernel, (height, width))
-    at = None if maxima is None else (maxima.places, maxima.alive)
+    conv_input = ConvInput(value, conv_geometry(step.args), kernel, (height, width))
+    at = None if maxima is None else (maxima.argmax, maxima.alive)
     if rows is None:
         weight = site.weight.flatten(2).unflatten(0, (groups, -1))
-        pieces = tuple(piece.flatten(2).unflatten(1, (groups, -1)) for piece in cotangents)
+        pieces = tuple(piece.flatten(2).unflatten(1, (groups, -1)) for piece in output_gradients)
         if at is not None:
             at = (at[0].unflatten(0, (groups, -1)), at[1].unflatten(0, (groups, -1)))
-        return ConvCall(laid, weight, pieces, height * width, applied, at)
-    own = site.weight.flatten(2)[rows]
-    flat = torch.cat(cotangents)
+        return ConvCall(unfolded, weight, pieces, height * width, conv_input, at)
+    row_weight = site.weight.flatten(2)[rows]
+    flat = torch.cat(output_gradients)
     if groups == 1:
         at = None if at is None else (at[0][rows][None], at[1][rows][None])
-        return ConvCall(laid, own[None], (flat[None, None],), height * width, applied, at)
+        pieces = (flat[None, None],)
+        return ConvCall(unfolded, row_weight[None], pieces, height * width, conv_input, at)
     at = None if at is None else (at[0][rows][:, None], at[1][rows][:, None])
     group = rows // (len(site.weight) // groups)
     pieces = (flat[None, :, None],)
-    return ConvCall(lambda: laid()[group], own[:, None], pieces, height * width, None, at)
+    return ConvCall(
+        lambda: unfolded()[group], row_weight[:, None], pieces, height * width, None, at
+    )

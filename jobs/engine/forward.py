@@ -1,7 +1,7 @@
-"""A forward pass, with what every backward pass over it needs and no cotangent changes.
+"""A forward pass, with what every backward pass over it needs, computed once.
 
-Kept as they are asked for: the slope of each activation function, where each maximum was taken,
-what each weight of a convolution meets at each position.
+That is the slope of each activation function, the position of each max-pool's maxima, and the
+unfolded input of each convolution.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from circuit_atlas.jobs.network.graph import Network, Replaced, Step
 
 @dataclass(frozen=True)
 class Maxima:
-    """What one image's max-pool took.
+    """The maxima that a max-pool takes from one image, one a window.
 
     Attributes:
-        places: (channels, positions) int64, the flat input position of each maximum.
-        repeats: flat (position, channel) numbers of maxima that an earlier window took too.
-        firsts: for each of them the earlier window's, so that cotangents can be added up there.
-        alive: (channels, positions) bool: the first window of its maximum, and the maximum passes
-            the ReLU before the pool, where there is one.
+        argmax: (channels, windows) int64, the flat input position of each maximum.
+        repeats: flat (window, channel) numbers of maxima that an earlier window took too.
+        firsts: for each of them the earlier window's number, where gradients are added up.
+        alive: (channels, windows) bool: the window is the first of its maximum, and the maximum
+            passes the ReLU before the pool, where there is one.
     """
 
-    places: Tensor
+    argmax: Tensor
     repeats: Tensor
     firsts: Tensor
     alive: Tensor
 
 
 class Forward:
-    """The values of one image, over which any number of cotangents go back; or of several images,
-    each of which has one cotangent.
+    """The values of one image, over which any number of gradients go back; or those of several
+    images, with one gradient each.
 
     Attributes:
         network: the traced network.
@@ -50,37 +50,37 @@ class Forward:
         network: Network,
         values: dict[str, Tensor],
         replaced: Replaced | None = None,
-        places: Mapping[str, Tensor] | None = None,
+        argmax: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """`places` gives `winners` of max-pools whose input is not among the values."""
+        """Takes the values; `argmax` is that of max-pools whose input is not among them."""
         self.network = network
         self.values = values
         self.replaced = replaced
         self._slopes: dict[str, Tensor] = {}
-        self._columns: dict[str, Tensor] = {}
-        self._places: dict[str, Tensor] = dict(places or {})
+        self._unfolded: dict[str, Tensor] = {}
+        self._argmax: dict[str, Tensor] = dict(argmax or {})
         self._maxima: dict[str, Maxima] = {}
 
     @classmethod
     def of_batch(cls, network: Network, images: Tensor) -> Iterator[Forward]:
-        """One forward pass of several images, taken apart."""
+        """Runs several images together, and yields each one's values."""
         values = network.forward(images)
         for n in range(len(images)):
             yield cls(network, {name: value[n : n + 1] for name, value in values.items()})
 
     @property
     def images(self) -> int:
-        """How many."""
+        """The number of images."""
         return len(self.values[self.network.target.name])
 
     def weight(self, step: Step) -> Tensor:
-        """The weight that a convolution's step ran with."""
+        """Gives the weight that a convolution's step ran with."""
         if self.replaced is not None and step.name in self.replaced:
             return self.replaced[step.name].weight
         return self.network.sites[step.convolution or 0].weight
 
     def slope(self, step: Step) -> Tensor:
-        """Derivative of an elementwise function at its input, (images, ...)."""
+        """Gives the derivative of an elementwise function at its input, (images, ...)."""
         if step.name not in self._slopes:
             if step.op == "relu":
                 value = self.values[step.name]
@@ -96,52 +96,54 @@ class Forward:
             (slope,) = torch.autograd.grad(result.sum(), value)
         return slope
 
-    def columns(self, step: Step) -> Tensor:
-        """What each weight of a convolution meets at each position of the one image: (groups,
-        channels of a group, K, positions)."""
-        if step.name not in self._columns:
-            self._columns[step.name] = columns(self.network, step, self.values[step.inputs[0]])
-        return self._columns[step.name]
+    def unfolded(self, step: Step) -> Tensor:
+        """Gives a convolution's input on the one image as `unfold_input` does."""
+        if step.name not in self._unfolded:
+            self._unfolded[step.name] = unfold_input(
+                self.network, step, self.values[step.inputs[0]]
+            )
+        return self._unfolded[step.name]
 
-    def places(self, pool: Step) -> Tensor:
-        """Where a max-pool took its maxima: flat input positions, (images, channels, positions)
-        int64."""
-        if pool.name not in self._places:
+    def argmax(self, pool: Step) -> Tensor:
+        """Gives the flat input position of each maximum that a max-pool took: (images, channels,
+        windows) int64."""
+        if pool.name not in self._argmax:
             _, indices = functional.max_pool2d(
                 self.values[pool.inputs[0]], *pool_options(pool), return_indices=True
             )
-            self._places[pool.name] = indices.flatten(2)
-        return self._places[pool.name]
+            self._argmax[pool.name] = indices.flatten(2)
+        return self._argmax[pool.name]
 
     def maxima(self, pool: Step, *, rectified: bool) -> Maxima:
-        """What a max-pool took of the one image; `rectified` if its input is a ReLU's result."""
+        """Gives what a max-pool took of the one image; `rectified` says whether its input is a
+        ReLU's result."""
         if pool.name not in self._maxima:
             self._maxima[pool.name] = self._find_maxima(pool, rectified)
         return self._maxima[pool.name]
 
     def _find_maxima(self, pool: Step, rectified: bool) -> Maxima:
-        places = self.places(pool)[0]
-        channels, positions = places.shape
-        passes = torch.ones_like(places, dtype=torch.bool)
+        argmax = self.argmax(pool)[0]
+        channels, windows = argmax.shape
+        passes = torch.ones_like(argmax, dtype=torch.bool)
         if rectified:
             passes = self.values[pool.name][0].flatten(1) > 0
         _, height, width = self.network.shape(pool.inputs[0])
-        window = torch.arange(positions, device=places.device).expand_as(places)
-        earliest = places.new_full((channels, height * width), positions)
-        earliest.scatter_reduce_(1, places, window, "amin")
-        first = earliest.gather(1, places)
+        window = torch.arange(windows, device=argmax.device).expand_as(argmax)
+        earliest = argmax.new_full((channels, height * width), windows)
+        earliest.scatter_reduce_(1, argmax, window, "amin")
+        first = earliest.gather(1, argmax)
         again = first != window
-        channel = torch.arange(channels, device=places.device)[:, None].expand_as(places)
+        channel = torch.arange(channels, device=argmax.device)[:, None].expand_as(argmax)
         repeated = again & passes
         repeats = window[repeated] * channels + channel[repeated]
         firsts = first[repeated] * channels + channel[repeated]
-        alive = passes & ~again
-        return Maxima(places, repeats, firsts, alive)
+        return Maxima(argmax, repeats, firsts, passes & ~again)
 
 
-def columns(network: Network, step: Step, value: Tensor) -> Tensor:
-    """What each weight of a convolution meets at each position: (1, channels, h, w) -> (groups,
-    channels / groups, K, positions)."""
+def unfold_input(network: Network, step: Step, value: Tensor) -> Tensor:
+    """Unfolds a convolution's input (im2col): the value each weight multiplies at each output
+    position. (1, channels, h, w) -> (groups, channels / groups, K, positions), with kernels of K
+    weights."""
     weight = network.sites[step.convolution or 0].weight
     geometry = conv_geometry(step.args)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
@@ -157,31 +159,41 @@ def columns(network: Network, step: Step, value: Tensor) -> Tensor:
     return unfolded.unflatten(0, (geometry.groups, -1))
 
 
-def spread_places(
-    cotangent: Tensor, places: Tensor, channels: slice, shape: tuple[int, ...]
+def unpool(
+    output_gradient: Tensor, argmax: Tensor, channels: slice, shape: tuple[int, ...]
 ) -> Tensor:
-    """Cotangents of a max-pool's result (N, all channels, h, w) -> of some channels of its input
-    (N, *shape); `places` as `Forward.places`."""
-    count, (some, height, width) = len(cotangent), shape
-    flat = cotangent.new_zeros((count, height * width, some))
-    where = places[:, channels].transpose(1, 2).expand(count, -1, -1)
-    flat.scatter_add_(1, where, cotangent[:, channels].permute(0, 2, 3, 1).flatten(1, 2))
+    """Takes gradients back through a max-pool, to some channels of its input.
+
+    Args:
+        output_gradient: (N, all channels, h, w), by the pool's result.
+        argmax: as `Forward.argmax` gives it.
+        channels: of the input.
+        shape: of these channels, (channels, height, width).
+
+    Returns:
+        (N, channels, height, width).
+    """
+    count, (part, height, width) = len(output_gradient), shape
+    flat = output_gradient.new_zeros((count, height * width, part))
+    index = argmax[:, channels].transpose(1, 2).expand(count, -1, -1)
+    flat.scatter_add_(1, index, output_gradient[:, channels].permute(0, 2, 3, 1).flatten(1, 2))
     return flat.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
-def merge_repeats(cotangent: Tensor, found: Maxima) -> Tensor:
-    """Cotangents of a max-pool's result with those of one and the same maximum added up at its
-    first window: (N, channels, h, w) -> (N, channels, positions); other windows' do not count."""
-    laid = channels_last(cotangent).permute(0, 2, 3, 1).flatten(1, 2)
-    flat = laid.flatten(1).clone()
-    flat.index_add_(1, found.firsts, flat[:, found.repeats])
-    return flat.view_as(laid).transpose(1, 2)
+def merge_repeats(output_gradient: Tensor, maxima: Maxima) -> Tensor:
+    """Adds up, at a maximum's first window, the gradients of all windows that took it:
+    (N, channels, h, w) -> (N, channels, windows). What the other windows hold does not count."""
+    by_window = channels_last(output_gradient).permute(0, 2, 3, 1).flatten(1, 2)
+    flat = by_window.flatten(1).clone()
+    flat.index_add_(1, maxima.firsts, flat[:, maxima.repeats])
+    return flat.view_as(by_window).transpose(1, 2)
 
 
 def pool_options(
     step: Step,
 ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int], bool]:
-    """Kernel, stride, padding, dilation and ceiling of `aten.max_pool2d`."""
+    """Reads kernel, stride, padding, dilation and ceiling off the arguments of
+    `aten.max_pool2d`."""
     kernel = pair(step.args[1], 1)
     tail = [*step.args[2:], *[None] * 4]
     stride = pair(tail[0], 0)

@@ -102,16 +102,25 @@ def convolve(value: Tensor, kernels: ConvWeights, geometry: ConvGeometry) -> Ten
 
 
 def weight_gradient(
-    geometry: ConvGeometry, value: Tensor, cotangent: Tensor, weight: Tensor
+    geometry: ConvGeometry, value: Tensor, output_gradient: Tensor, weight: Tensor
 ) -> Tensor:
-    """dr/dw of a convolution: the input (1, channels, h, w) and the cotangent of the output
-    (1, out, h', w') -> (out, in / groups, height, width), the shape of `weight`."""
+    """Gives dr/dw of a convolution from its input and the gradient dr/dY by its output.
+
+    Args:
+        geometry: how it walks over its input.
+        value: (1, channels, h, w), its input.
+        output_gradient: (1, out, h', w').
+        weight: (out, in / groups, height, width).
+
+    Returns:
+        A tensor of the shape of `weight`.
+    """
     top, bottom, left, right = geometry.pads((int(weight.shape[2]), int(weight.shape[3])))
     if (top, left) != (bottom, right):
         value = functional.pad(value, (left, right, top, bottom))
         top = left = 0
     _, gradient, _ = torch.ops.aten.convolution_backward(
-        cotangent,
+        output_gradient,
         value,
         weight,
         None,

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.backward import autograd_cotangents
 from circuit_atlas.jobs.network.aten import CHANNELWISE, MOVES, POINTWISE
+from circuit_atlas.jobs.network.aten_gradient import aten_gradient
 from circuit_atlas.jobs.network.graph import Network, Step
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 
@@ -132,7 +132,7 @@ def _push(network: Network, step: Step, mark: Tensor) -> list[tuple[str, Tensor]
     if step.op in MOVES:
         full = mark.expand(units, *step.shape).float()
         zeros = {name: torch.zeros((1, *network.shape(name))) for name in step.inputs}
-        moved = autograd_cotangents(network, step, zeros, full)
+        moved = aten_gradient(network, step, zeros, full)
         return [(name, _as_mark(gradient > 0)) for name, gradient in moved]
     anything = mark.flatten(1).any(1)
     return [

@@ -2,9 +2,9 @@
 
 Hamblin, Konkle and Alvarez, "Pruning for Feature-Preserving Circuits in CNNs", 2022
 (arXiv 2206.01627). Every function takes the calls of one convolution on one image (see
-`passes.Call`) and returns (units, g, o, i) scores, non-negative. A set's score is the mean over its
-images of these, so the absolute value is taken image by image and no result depends on how images
-are batched.
+`conv_gradients.ConvCall`) and returns (units, g, o, i) scores, non-negative. A set's score is the
+mean of these over its images: the absolute value is taken image by image, so that no result depends
+on how images are batched.
 
 Write A_oi for the map that kernel (o, i) adds to the convolution's output Y_o, r for the unit's
 response, w for the kernel's weights.
@@ -60,11 +60,11 @@ def actgrad_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]
 def _activation_gradient(call: ConvCall, *, signed: bool) -> tuple[Tensor, Tensor]:
     """Means over positions of |A| |G|, and where asked for of A G (else the same again)."""
     groups, rows, inputs, weights = call.weight.shape
-    laid = call.columns()
+    unfolded = call.unfolded()
     if weights == 1 and call.maxima is None:
         # A_oi = w_oi x_i, so w leaves the sum over positions.
         weight = call.weight[..., 0] / call.positions
-        maps = laid[:, :, 0].transpose(1, 2)
+        maps = unfolded[:, :, 0].transpose(1, 2)
         pieces = _batches(call)
         plain = torch.cat([_product(p, maps) for p in pieces]).mul_(weight) if signed else None
         maps = maps.abs()
@@ -74,17 +74,17 @@ def _activation_gradient(call: ConvCall, *, signed: bool) -> tuple[Tensor, Tenso
     magnitude = gradient.abs() if signed else gradient.abs_()
     scores = gradient.new_empty((groups, rows, inputs, call.units))
     sums = torch.empty_like(scores) if signed else scores
-    for part, some in _pieces(laid, rows):
-        maps = torch.matmul(call.weight[part, some].transpose(1, 2), laid[part])
+    for group, row in _pieces(unfolded, rows):
+        maps = torch.matmul(call.weight[group, row].transpose(1, 2), unfolded[group])
         maps = maps.transpose(1, 2)
         if call.maxima is not None:
-            places, alive = (of[part, some, None] for of in call.maxima)
-            maps = maps.gather(3, places.expand(-1, -1, inputs, -1)) * alive
+            argmax, alive = (of[group, row, None] for of in call.maxima)
+            maps = maps.gather(3, argmax.expand(-1, -1, inputs, -1)) * alive
         if signed:
-            sums[part, some] = torch.matmul(maps, gradient[part, some])
-        scores[part, some] = torch.matmul(maps.abs_(), magnitude[part, some])
-    laid_out = [found.permute(3, 0, 1, 2) / call.positions for found in (scores, sums)]
-    return laid_out[0], laid_out[1]
+            sums[group, row] = torch.matmul(maps, gradient[group, row])
+        scores[group, row] = torch.matmul(maps.abs_(), magnitude[group, row])
+    means = [total.permute(3, 0, 1, 2) / call.positions for total in (scores, sums)]
+    return means[0], means[1]
 
 
 def snip(calls: Sequence[ConvCall]) -> Tensor:
@@ -98,14 +98,15 @@ def snip(calls: Sequence[ConvCall]) -> Tensor:
 
 def snip_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]:
     """`snip`, and `contribution` from the same gradients of the weights."""
-    applied = [call.applied for call in calls]
     weights = calls[0].weight.shape[-1]
     # Weights of a kernel before its input channels, so that the mean adds up whole rows.
     weight = calls[0].weight.transpose(2, 3).contiguous()
-    if all(applied) and (weights > 1 or calls[0].maxima is not None):
+    if all(call.input is not None for call in calls) and (
+        weights > 1 or calls[0].maxima is not None
+    ):
         parts = zip(*(_weight_gradients(call) for call in calls), strict=True)
     else:
-        parts = zip(*(_column_gradients(call) for call in calls), strict=True)
+        parts = zip(*(_unfolded_gradients(call) for call in calls), strict=True)
     scores, sums = [], []
     for terms in parts:
         worth = _sum(terms) * weight
@@ -117,43 +118,41 @@ def snip_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]:
 
 def _weight_gradients(call: ConvCall) -> Iterator[Tensor]:
     """dr/dw of every unit, (1, g, o, K, i), by the convolution's own backward pass."""
-    applied = call.applied
+    conv_input = call.input
     groups, rows, inputs, weights = call.weight.shape
-    if applied is None:
+    if conv_input is None:
         return
-    shape = call.weight.flatten(0, 1).unflatten(-1, applied.kernel)
-    weight = channels_last(shape)
-    for piece in call.cotangents:
+    weight = channels_last(call.weight.flatten(0, 1).unflatten(-1, conv_input.kernel))
+    for piece in call.output_gradients:
         for unit in piece:
-            spread = _spread(unit, call.maxima, applied.size[0] * applied.size[1])
-            cotangent = spread.flatten(0, 1).unflatten(-1, applied.size)[None]
-            gradient = weight_gradient(applied.geometry, applied.value, cotangent, weight)
-            laid = gradient.permute(0, 2, 3, 1).reshape(1, groups, rows, weights, inputs)
-            yield laid
+            flat = _spread(unit, call.maxima, call.positions)
+            by_output = flat.flatten(0, 1).unflatten(-1, conv_input.output_size)[None]
+            gradient = weight_gradient(conv_input.geometry, conv_input.value, by_output, weight)
+            yield gradient.permute(0, 2, 3, 1).reshape(1, groups, rows, weights, inputs)
 
 
-def _column_gradients(call: ConvCall) -> Iterator[Tensor]:
-    """dr/dw of some units, (units, g, o, K, i), by what each weight meets."""
+def _unfolded_gradients(call: ConvCall) -> Iterator[Tensor]:
+    """dr/dw of some units, (units, g, o, K, i), from the unfolded input."""
     _, _, inputs, weights = call.weight.shape
-    flat = call.columns().transpose(1, 2).flatten(1, 2).transpose(1, 2)
+    flat = call.unfolded().transpose(1, 2).flatten(1, 2).transpose(1, 2)
     for piece in _batches(call):
         spread = _spread(piece, call.maxima, call.positions)
         yield _product(spread, flat).unflatten(-1, (weights, inputs))
 
 
-def _spread(cotangent: Tensor, maxima: tuple[Tensor, Tensor] | None, positions: int) -> Tensor:
-    """Cotangents at maxima (..., g, o, maxima), 0 at all other positions: (..., g, o, P)."""
+def _spread(gradient: Tensor, maxima: tuple[Tensor, Tensor] | None, positions: int) -> Tensor:
+    """Output gradients at maxima (..., g, o, maxima), 0 at other positions: (..., g, o, P)."""
     if maxima is None:
-        return cotangent
-    places, alive = maxima
-    out = cotangent.new_zeros((*cotangent.shape[:-1], positions))
-    return out.scatter_add_(-1, places.expand(cotangent.shape), cotangent * alive)
+        return gradient
+    argmax, alive = maxima
+    out = gradient.new_zeros((*gradient.shape[:-1], positions))
+    return out.scatter_add_(-1, argmax.expand(gradient.shape), gradient * alive)
 
 
 def _batches(call: ConvCall) -> tuple[Tensor, ...]:
-    """The pieces of the cotangents as they are best multiplied: many groups have few rows each, so
-    there all units go together."""
-    return call.cotangents if len(call.weight) == 1 else (_stacked(call),)
+    """The pieces of the output gradients as they are best multiplied: many groups have few rows
+    each, so there all units go together."""
+    return call.output_gradients if len(call.weight) == 1 else (_stacked(call),)
 
 
 def _product(piece: Tensor, right: Tensor) -> Tensor:
@@ -171,9 +170,9 @@ def _product(piece: Tensor, right: Tensor) -> Tensor:
 
 def _stacked(call: ConvCall) -> Tensor:
     """dY of all units with each channel's positions side by side: (units, g, o, P)."""
-    out = call.cotangents[0].new_empty((call.units, *call.cotangents[0].shape[1:]))
+    out = call.output_gradients[0].new_empty((call.units, *call.output_gradients[0].shape[1:]))
     rows = iter(out.flatten(1, 2))
-    for piece in call.cotangents:
+    for piece in call.output_gradients:
         for unit in piece.flatten(1, 2):
             # Two axes at a time: torch turns a matrix fast, and a whole batch of maps slowly.
             next(rows).copy_(unit)
@@ -217,10 +216,10 @@ def _sum(terms: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _pieces(laid: Tensor, rows: int) -> Iterator[tuple[slice, slice]]:
+def _pieces(unfolded: Tensor, rows: int) -> Iterator[tuple[slice, slice]]:
     """Groups and rows whose activation maps are computed at one time."""
-    groups, inputs, _, positions = laid.shape
-    row_bytes = inputs * positions * laid.element_size()
+    groups, inputs, _, positions = unfolded.shape
+    row_bytes = inputs * positions * unfolded.element_size()
     together = max(1, _PIECE_BYTES // (rows * row_bytes))
     if together > 1:
         for start in range(0, groups, together):

@@ -80,8 +80,8 @@ def plan_build(spec: BuildSpec) -> Estimate:
         NotAnAtlasError: the store is a file, or holds other things.
         MismatchError: the store holds an atlas of something else.
     """
-    from circuit_atlas.jobs.spec.directions import with_stored_directions
     from circuit_atlas.jobs.tasks.plan import estimate, make_tasks, resolve
+    from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 
     objects = find_store(spec.run.store)
     if objects is not None:
