@@ -127,18 +127,31 @@ def _arrays() -> list[str]:
 
 
 def _tables() -> list[str]:
-    lines = ["## Tables", ""]
+    lines = [
+        "## Tables",
+        "",
+        "The names are those that readers, SQL and HTTP know; `stored as` is the name in the file "
+        "where that is another one.",
+        "",
+    ]
     for table in (IMAGES, *NETWORK, *FRAGMENTS):
         columns = (
-            (f"`{c.name}`", f"{c.type}", c.unit, c.sentence, c.null or "never")
-            for c in table.columns
+            (
+                f"`{column.name}`",
+                f"`{column.stored_as}`" if column.stored_as else "",
+                f"{column.type}",
+                column.unit,
+                column.sentence,
+                column.null or "never",
+            )
+            for column in table.columns
         )
         lines += [
-            f"### `{table.name}.parquet`",
+            f"### `{table.name}`",
             "",
-            table.sentence,
+            f"{table.sentence} File: `{table.stored_name}.parquet`.",
             "",
-            *_rows(("column", "type", "unit", "what", "null"), columns),
+            *_rows(("column", "stored as", "type", "unit", "what", "null"), columns),
         ]
     return lines
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from circuit_atlas.storage_schema import arrays, layout, tables, visualizations
 from circuit_atlas.storage_schema.arrays import ArraySpec
 from circuit_atlas.storage_schema.chunks import ChunkArray
+from circuit_atlas.storage_schema.columns import UNIT
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
@@ -161,7 +162,7 @@ class Reader:
         return self._chunk(commit, arrays.SCORE, criterion)
 
     def levels(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
-        """How many rungs' circuits hold each kernel. Shape: (kernels,).
+        """How many sparsity levels' circuits hold each kernel. Shape: (kernels,).
 
         Where the circuits are not nested a level does not tell which they are; use `mask`.
         """
@@ -170,15 +171,18 @@ class Reader:
         levels: NDArray[np.uint8] = self._masks(commit, criterion).sum(axis=0, dtype=np.uint8)
         return levels
 
-    def mask(self, commit: Commit, criterion: str, rung: int) -> NDArray[np.bool_]:
-        """The circuit of one rung. Shape: (kernels,). QueryError where there is no such rung."""
-        rungs = len(self.header.fractions)
-        if not 0 <= rung < rungs:
-            raise QueryError(f"there is no rung {rung}: the ladder has rungs 0 to {rungs - 1}")
+    def mask(self, commit: Commit, criterion: str, level: int) -> NDArray[np.bool_]:
+        """The circuit of one sparsity level, an index of the header's `fractions`.
+
+        Shape: (kernels,). QueryError where there is no such level.
+        """
+        levels = len(self.header.fractions)
+        if not 0 <= level < levels:
+            raise QueryError(f"there is no sparsity level {level}: levels are 0 to {levels - 1}")
         if commit.form(criterion) == "level":
-            level: NDArray[np.uint8] = self._chunk(commit, arrays.LEVEL, criterion)
-            return level > rung
-        mask: NDArray[np.bool_] = self._masks(commit, criterion)[rung]
+            count: NDArray[np.uint8] = self._chunk(commit, arrays.LEVEL, criterion)
+            return count > level
+        mask: NDArray[np.bool_] = self._masks(commit, criterion)[level]
         return mask
 
     def image_scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
@@ -214,11 +218,11 @@ class Reader:
         self._require(tables.GROUPS.name)
         return self._fragments([commit], tables.GROUPS)[0]
 
-    def contrast(self, commit: Commit) -> pa.Table:
-        """What the groups' circuits make of its top images: `tables.CONTRAST`, empty where there
-        is one group. QueryError for an old atlas."""
-        self._require(tables.CONTRAST.name)
-        return self._fragments([commit], tables.CONTRAST)[0]
+    def selectivity(self, commit: Commit) -> pa.Table:
+        """What the groups' circuits preserve of its top images: `tables.SELECTIVITY`, empty where
+        there is one group. QueryError for an old atlas."""
+        self._require(tables.SELECTIVITY.name)
+        return self._fragments([commit], tables.SELECTIVITY)[0]
 
     def contribution(self, commit: Commit) -> NDArray[np.float32]:
         """Signed contribution of each kernel to the response, NaN where a kernel cannot reach the
@@ -321,12 +325,12 @@ class Reader:
         if table is None:
             known = ", ".join(table.name for table in tables.FRAGMENTS)
             raise QueryError(f"there is no table {name!r}: choose from {known}")
-        if table in (tables.GROUPS, tables.CONTRAST):
+        if table in (tables.GROUPS, tables.SELECTIVITY):
             self._require(name)
         commits = self.commits(layer)
         if units is not None:
             commits = {unit: commit for unit, commit in commits.items() if unit in units}
-        unit = pa.field("unit", pa.int32(), nullable=False)
+        unit = UNIT.field()
         found = self._fragments(list(commits.values()), table, columns=columns)
         pieces = [
             piece.add_column(0, unit, pa.array([number] * len(piece), pa.int32()))
@@ -370,24 +374,27 @@ class Reader:
     def _fragments(
         self, commits: Sequence[Commit], table: Table, *, columns: Sequence[str] | None = None
     ) -> list[pa.Table]:
-        """The table of each unit, all columns or some; empty where a dead unit has none."""
+        """The table of each unit under its public names, all columns or some; empty where a dead
+        unit has none. Here alone stored names become public ones."""
         wanted = [
             (position, stored)
             for position, commit in enumerate(commits)
             for stored in commit.objects
-            if stored.path.endswith(f"/{table.name}.parquet")
+            if stored.path.endswith(f"/{table.stored_name}.parquet")
         ]
+        names = None if columns is None else table.stored_names(columns)
         empty = table.schema.empty_table()
         found = [empty if columns is None else empty.select(list(columns))] * len(commits)
         try:
             data = self.objects.get_many([stored.path for _, stored in wanted])
         except FileNotFoundError as error:
             raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
-        for (position, stored), piece in zip(wanted, data, strict=True):
-            place = self.objects.at(stored.path)
-            if sha256(piece) != stored.sha256:
+        for (position, object_), piece in zip(wanted, data, strict=True):
+            place = self.objects.at(object_.path)
+            if sha256(piece) != object_.sha256:
                 raise CorruptError(f"{place} is cut or altered: restore it from a copy")
-            found[position] = table.from_parquet(piece, place=place, columns=columns)
+            stored = table.from_parquet(piece, place=place, columns=names)
+            found[position] = table.public(stored)
         return found
 
     def _get(self, path: str) -> bytes:

@@ -1,4 +1,9 @@
-"""Every Parquet table, column by column, as data. Schemas and schema page come from here."""
+"""Every Parquet table, column by column, as data. Schemas and schema page come from here.
+
+Some tables and columns are stored under an older name than they are read by: `Table.stored` and
+`Column.stored_name`. Whoever writes deals in stored names, whoever reads in public ones, and
+`Table.public` stands between.
+"""
 
 from __future__ import annotations
 
@@ -8,58 +13,56 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from circuit_atlas.storage_schema.columns import Column
 from circuit_atlas.storage_schema.errors import CorruptError
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column. `null` says what a null means, or is None where there can be none."""
-
-    name: str
-    type: pa.DataType
-    unit: str
-    sentence: str
-    null: str | None = None
-
-
-@dataclass(frozen=True)
 class Table:
-    """One kind of table: a Parquet file of these columns, in this order."""
+    """One kind of table: a Parquet file of these columns, in this order.
+
+    Attributes:
+        name: what readers, SQL and HTTP call it.
+        sentence: what its rows are.
+        columns: in the file's order.
+        stored_as: the file's name without its ending, where that is another one.
+    """
 
     name: str
     sentence: str
     columns: tuple[Column, ...]
+    stored_as: str | None = None
+
+    @property
+    def stored_name(self) -> str:
+        """The stored file's name without its ending."""
+        return self.stored_as or self.name
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema; each field's metadata carries its sentence and unit."""
-        return pa.schema(
-            [
-                pa.field(
-                    column.name,
-                    column.type,
-                    nullable=column.null is not None,
-                    metadata={"sentence": column.sentence, "unit": column.unit},
-                )
-                for column in self.columns
-            ]
-        )
+        """The Arrow schema that readers see."""
+        return pa.schema([column.field() for column in self.columns])
+
+    @property
+    def stored_schema(self) -> pa.Schema:
+        """The Arrow schema of the stored file."""
+        return pa.schema([column.field(column.stored_name) for column in self.columns])
 
     def table(self, rows: Sequence[object]) -> pa.Table:
-        """Rows whose attributes are the columns -> a table.
+        """Rows whose attributes are the stored columns -> a table to store.
 
         Raises:
             ValueError: a null where the column has none, or a value of another type.
         """
-        return self.from_columns(
-            {column.name: [getattr(row, column.name) for row in rows] for column in self.columns}
-        )
+        names = [column.stored_name for column in self.columns]
+        return self.from_columns({name: [getattr(row, name) for row in rows] for name in names})
 
     def from_columns(self, columns: Mapping[str, Sequence[object]]) -> pa.Table:
-        """Columns by name -> a table; ValueError as in `table`, KeyError where one is missing."""
+        """Columns by stored name -> a table to store; ValueError as in `table`, KeyError where one
+        is missing."""
         arrays = []
         for column in self.columns:
-            values = columns[column.name]
+            values = columns[column.stored_name]
             try:
                 array = pa.array(values, type=column.type)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -67,11 +70,11 @@ class Table:
             if column.null is None and array.null_count:
                 raise ValueError(f"{self.name}.{column.name}: a null, and the column has none")
             arrays.append(array)
-        return pa.Table.from_arrays(arrays, schema=self.schema)
+        return pa.Table.from_arrays(arrays, schema=self.stored_schema)
 
     def to_parquet(self, table: pa.Table) -> bytes:
-        """The Parquet file of a table; ValueError where its schema is another."""
-        if not table.schema.equals(self.schema):
+        """The Parquet file of a table to store; ValueError where its schema is another."""
+        if not table.schema.equals(self.stored_schema):
             raise ValueError(f"{self.name}: not this table's columns, but {table.schema.names}")
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
@@ -80,12 +83,15 @@ class Table:
     def from_parquet(
         self, data: bytes, *, place: str, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """The inverse of `to_parquet`, all columns or some; CorruptError where it can't be read."""
+        """A stored file's columns, all or some, under the names that it has; `public` renames them.
+
+        CorruptError where it can't be read.
+        """
         try:
             # Not `read_table`, and no threads of Arrow's: a script that lets go of them at its end
             # is aborted ("terminate called without an active exception").
             with pq.ParquetFile(pa.BufferReader(data)) as file:
-                if not file.schema_arrow.equals(self.schema):
+                if not file.schema_arrow.equals(self.stored_schema):
                     raise CorruptError(
                         f"{place} has other columns than {self.name}: {file.schema_arrow.names}"
                     )
@@ -97,28 +103,60 @@ class Table:
             ) from error
         return table if names is None else table.select(names)
 
+    def public(self, table: pa.Table) -> pa.Table:
+        """A stored table under the names that readers know; other columns stay as they are."""
+        public = {column.stored_name: column for column in self.columns}
+        fields = [
+            field if field.name not in public else public[field.name].field()
+            for field in table.schema
+        ]
+        return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
-_IMAGE_ID = Column("image", pa.int32(), "image id", "The image: `id` of the images table.")
-_CRITERION = Column("criterion", pa.string(), "", "Which score ranked the kernels.")
+    def stored_names(self, columns: Sequence[str]) -> list[str]:
+        """The stored names of public ones; KeyError where there is none."""
+        stored = {column.name: column.stored_name for column in self.columns}
+        return [stored[name] for name in columns]
+
+
+_IMAGE_ID = Column("image", pa.int32(), "image id", "Image", "The image: `id` of the images table.")
+_CRITERION = Column("criterion", pa.string(), "", "Criterion", "Which score ranked the kernels.")
 _ABLATION = Column(
     "ablation",
     pa.string(),
     "",
+    "Ablation",
     "What stands for a dropped kernel: `zero`, or its `mean` contribution over scoring images.",
 )
-_RESPONSE = Column("response", pa.string(), "", "The response explained, as in the header.")
-_RUNG = Column("rung", pa.int16(), "", "Place in the ladder of fractions, 0 for the largest.")
-_FRACTION = Column("fraction", pa.float64(), "1", "The kept fraction f of that rung.")
-_KERNELS = Column(
-    "kernels", pa.int32(), "kernels", "Kernels of the circuit: max(1, round(f N)) of N."
+_TARGET = Column(
+    "target",
+    pa.string(),
+    "",
+    "Target",
+    "Which response is explained, as in the header.",
+    stored_as="response",
 )
-_SPLIT = Column("split", pa.string(), "", "`scoring` or `held_out`.")
+_LEVEL = Column(
+    "level",
+    pa.int16(),
+    "",
+    "Sparsity level",
+    "Index of the kept fraction among the header's `fractions`, 0 for the largest.",
+    stored_as="rung",
+)
+_FRACTION = Column(
+    "fraction", pa.float64(), "1", "Kept fraction", "The kept fraction f of that sparsity level."
+)
+_KERNELS = Column(
+    "kernels", pa.int32(), "kernels", "Kernels", "Kernels of the circuit: max(1, round(f N)) of N."
+)
+_SPLIT = Column("split", pa.string(), "", "Split", "`scoring` or `held_out`.")
 
 _FAITHFULNESS = (
     Column(
         "pearson",
         pa.float64(),
         "1",
+        "Pearson r",
         "Pearson r, signed, between circuit and full response over all positions of the images.",
         null="One of the two is constant, so r is undefined; summaries count it as 0.",
     ),
@@ -126,6 +164,7 @@ _FAITHFULNESS = (
         "spearman",
         pa.float64(),
         "1",
+        "Spearman’s r",
         "The same for the ranks of the positions.",
         null="As for `pearson`.",
     ),
@@ -133,6 +172,7 @@ _FAITHFULNESS = (
         "relative_l1",
         pa.float64(),
         "1",
+        "Relative L1 distance",
         "Sum over positions of abs(circuit - full), over the sum of abs(full).",
         null="The full response is zero everywhere.",
     ),
@@ -140,29 +180,75 @@ _FAITHFULNESS = (
         "change_at_maximum",
         pa.float64(),
         "1",
+        "Change at maximum",
         "Circuit minus full response, over abs(full response), at the image and position where "
         "the full response is largest.",
         null="The largest response is zero.",
     ),
 )
 
+_BOX = (
+    Column(
+        "position_y",
+        pa.int32(),
+        "positions",
+        "Largest output, row",
+        "Row of that maximum in the output.",
+    ),
+    Column(
+        "position_x",
+        pa.int32(),
+        "positions",
+        "Largest output, column",
+        "Column of that maximum in the output.",
+    ),
+    Column(
+        "box_top",
+        pa.int32(),
+        "input pixels",
+        "Box, top",
+        "Top of the maximum's receptive field.",
+    ),
+    Column("box_left", pa.int32(), "input pixels", "Box, left", "Left of the receptive field."),
+    Column("box_bottom", pa.int32(), "input pixels", "Box, bottom", "Bottom of it, exclusive."),
+    Column("box_right", pa.int32(), "input pixels", "Box, right", "Right of it, exclusive."),
+)
+
 IMAGES = Table(
     "images",
     "The image set, one row an image, those left out included.",
     (
-        Column("id", pa.int32(), "image id", "Number of the image: its place in this table."),
-        Column("name", pa.string(), "", "File name within the folder, or row of the table."),
-        Column("label", pa.string(), "", "Class of the image.", null="No label is known."),
-        Column("split", pa.string(), "", "`scoring`, `held_out` or `left_out`."),
-        Column("sha256", pa.string(), "hex", "SHA-256 of the encoded picture as found."),
-        Column("width", pa.int32(), "pixels", "Width as found.", null="It could not be read."),
-        Column("height", pa.int32(), "pixels", "Height as found.", null="It could not be read."),
-        Column("mode", pa.string(), "", "Pillow's mode as found.", null="It could not be read."),
-        Column("problem", pa.string(), "", "Why the image is left out.", null="It is used."),
+        Column(
+            "id", pa.int32(), "image id", "Image", "Number of the image: its row in this table."
+        ),
+        Column(
+            "name", pa.string(), "", "Name", "File name within the folder, or row of the table."
+        ),
+        Column("label", pa.string(), "", "Label", "Class of the image.", null="No label is known."),
+        Column("split", pa.string(), "", "Split", "`scoring`, `held_out` or `left_out`."),
+        Column("sha256", pa.string(), "hex", "SHA-256", "SHA-256 of the encoded picture as found."),
+        Column(
+            "width", pa.int32(), "pixels", "Width", "Width as found.", null="It could not be read."
+        ),
+        Column(
+            "height",
+            pa.int32(),
+            "pixels",
+            "Height",
+            "Height as found.",
+            null="It could not be read.",
+        ),
+        Column(
+            "mode", pa.string(), "", "Mode", "Pillow's mode as found.", null="It could not be read."
+        ),
+        Column(
+            "problem", pa.string(), "", "Problem", "Why the image is left out.", null="It is used."
+        ),
         Column(
             "picture",
             pa.binary(),
             "JPEG",
+            "Picture",
             "The picture as the network sees it: resized and cropped, before normalisation.",
             null="The image is left out.",
         ),
@@ -175,19 +261,27 @@ RESPONSES = Table(
     (
         _IMAGE_ID,
         _SPLIT,
-        Column("response", pa.float64(), "of the layer's output", "r(y), the response explained."),
-        Column("maximum", pa.float64(), "of the layer's output", "Largest value over positions."),
-        Column("position_y", pa.int32(), "positions", "Row of that maximum in the output."),
-        Column("position_x", pa.int32(), "positions", "Column of that maximum in the output."),
-        Column("box_top", pa.int32(), "input pixels", "Top of the maximum's receptive field."),
-        Column("box_left", pa.int32(), "input pixels", "Left of the receptive field."),
-        Column("box_bottom", pa.int32(), "input pixels", "Bottom of it, exclusive."),
-        Column("box_right", pa.int32(), "input pixels", "Right of it, exclusive."),
+        Column(
+            "response",
+            pa.float64(),
+            "of the layer's output",
+            "Response",
+            "r(y), the response explained.",
+        ),
+        Column(
+            "maximum",
+            pa.float64(),
+            "of the layer's output",
+            "Largest output",
+            "Largest value over positions.",
+        ),
+        *_BOX,
         Column(
             "rank",
             pa.int32(),
             "",
-            "Place among the scoring images by response, 0 for the largest.",
+            "Rank",
+            "Rank among the scoring images by response, 0 for the largest.",
             null="Not one of the unit's top images.",
         ),
     ),
@@ -195,14 +289,15 @@ RESPONSES = Table(
 
 FAITHFULNESS = Table(
     "faithfulness",
-    "How well the unit's circuits preserve its response: a row a criterion, ablation, split, rung.",
+    "How well the unit's circuits preserve its response: a row for each criterion, ablation, split "
+    "and sparsity level.",
     (
         _CRITERION,
         _ABLATION,
         _SPLIT,
-        _RESPONSE,
-        Column("images", pa.int32(), "images", "Images the row is measured over."),
-        _RUNG,
+        _TARGET,
+        Column("images", pa.int32(), "images", "Images", "Images the row is measured over."),
+        _LEVEL,
         _FRACTION,
         _KERNELS,
         *_FAITHFULNESS,
@@ -215,16 +310,18 @@ SUBFEATURES = Table(
     (
         _CRITERION,
         _ABLATION,
-        _RESPONSE,
+        _TARGET,
         _IMAGE_ID,
-        _RUNG,
+        _LEVEL,
         _FRACTION,
         _KERNELS,
         *_FAITHFULNESS,
     ),
 )
 
-_GROUP = Column("group", pa.int16(), "", "The sub-feature group, from 0, the largest first.")
+_GROUP = Column(
+    "group", pa.int16(), "", "Group", "The sub-feature group, from 0, the largest first."
+)
 
 GROUPS = Table(
     "groups",
@@ -233,61 +330,75 @@ GROUPS = Table(
         _CRITERION,
         _IMAGE_ID,
         _GROUP,
-        Column("groups", pa.int16(), "groups", "How many were found."),
+        Column("groups", pa.int16(), "groups", "Sub-features", "How many were found."),
         Column(
             "silhouette",
             pa.float64(),
             "1",
+            "Silhouette",
             "Mean silhouette of the groups, by the distance that they were found with.",
             null="One group.",
         ),
     ),
 )
 
-CONTRAST = Table(
-    "contrast",
-    "What each group's circuit makes of the unit's top images, those of the group and the others.",
+SELECTIVITY = Table(
+    "selectivity",
+    "The response that each group's circuit preserves on each of the unit's top images, those of "
+    "the group and the others.",
     (
         _CRITERION,
         _ABLATION,
         _GROUP,
-        _RUNG,
+        _LEVEL,
         _FRACTION,
         _KERNELS,
         _IMAGE_ID,
-        Column("inside", pa.bool_(), "", "Whether the image is of the group."),
+        Column("inside", pa.bool_(), "", "Of the group", "Whether the image is of the group."),
         Column(
             "response",
             pa.float64(),
             "of the layer's output",
+            "Response",
             "r of the unit in the group's circuit, on that image.",
         ),
         Column(
             "full",
             pa.float64(),
             "of the layer's output",
+            "Full response",
             "r of the unit in the whole network, on that image.",
         ),
     ),
+    stored_as="contrast",
 )
 
-FRAGMENTS: tuple[Table, ...] = (RESPONSES, FAITHFULNESS, SUBFEATURES, GROUPS, CONTRAST)
+FRAGMENTS: tuple[Table, ...] = (RESPONSES, FAITHFULNESS, SUBFEATURES, GROUPS, SELECTIVITY)
 
-_CONVOLUTION = Column("convolution", pa.string(), "", "Name of the convolution, as in the index.")
+_CONVOLUTION = Column(
+    "convolution", pa.string(), "", "Convolution", "Name of the convolution, as in the index."
+)
 
 WEIGHTS = Table(
     "weights",
     "The weights of a layer's network, one row a convolution in the order of the index.",
     (
         _CONVOLUTION,
-        Column("out_channels", pa.int32(), "channels", "First axis."),
-        Column("in_channels", pa.int32(), "channels", "Second axis: channels of one group."),
-        Column("height", pa.int32(), "pixels", "Third axis, of the convolution's input."),
-        Column("width", pa.int32(), "pixels", "Fourth axis."),
+        Column("out_channels", pa.int32(), "channels", "Output channels", "First axis."),
+        Column(
+            "in_channels",
+            pa.int32(),
+            "channels",
+            "Input channels",
+            "Second axis: channels of one group.",
+        ),
+        Column("height", pa.int32(), "pixels", "Height", "Third axis, of the convolution's input."),
+        Column("width", pa.int32(), "pixels", "Width", "Fourth axis."),
         Column(
             "values",
             pa.list_(pa.float32()),
             "",
+            "Weights",
             "The weights, the last axis fastest.",
             null="They are unknown.",
         ),
@@ -300,16 +411,19 @@ CHANNELS = Table(
     "scoring images and before the activation function. Boxes are half-open.",
     (
         _CONVOLUTION,
-        Column("channel", pa.int32(), "", "Output channel."),
-        Column("rank", pa.int16(), "", "Place by `maximum` among the images, from 0; at most 3."),
+        Column("channel", pa.int32(), "", "Channel", "Output channel."),
+        Column(
+            "rank", pa.int16(), "", "Rank", "Rank by `maximum` among the images, from 0; at most 3."
+        ),
         _IMAGE_ID,
-        Column("maximum", pa.float64(), "of the output", "Largest value over positions."),
-        Column("position_y", pa.int32(), "positions", "Row of that maximum in the output."),
-        Column("position_x", pa.int32(), "positions", "Column of that maximum in the output."),
-        Column("box_top", pa.int32(), "input pixels", "Top of the maximum's receptive field."),
-        Column("box_left", pa.int32(), "input pixels", "Left of the receptive field."),
-        Column("box_bottom", pa.int32(), "input pixels", "Bottom of it, exclusive."),
-        Column("box_right", pa.int32(), "input pixels", "Right of it, exclusive."),
+        Column(
+            "maximum",
+            pa.float64(),
+            "of the output",
+            "Largest output",
+            "Largest value over positions.",
+        ),
+        *_BOX,
     ),
 )
 

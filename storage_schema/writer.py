@@ -112,11 +112,11 @@ class Writer:
             (tables.FAITHFULNESS, record.faithfulness),
             (tables.SUBFEATURES, record.subfeatures),
             (tables.GROUPS, record.groups),
-            (tables.CONTRAST, record.contrast),
+            (tables.SELECTIVITY, record.contrast),
         )
         for table, rows in fragments:
             if table is tables.RESPONSES or record.state == "done":
-                path = layout.fragment(self._layer.layer, unit, attempt, table.name)
+                path = layout.fragment(self._layer.layer, unit, attempt, table.stored_name)
                 data = table.to_parquet(table.table(rows))
                 if not self._objects.put_if_absent(path, data):
                     raise WriteError(

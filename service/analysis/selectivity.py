@@ -12,22 +12,22 @@ from circuit_atlas.service.analysis import arguments
 if TYPE_CHECKING:
     from circuit_atlas.service.client.unit import Unit
 
-_KEYS = ["group", "rung", "fraction", "kernels"]
+_KEYS = ["group", "level", "fraction", "kernels"]
 
 
 def selectivity(unit: Unit, *, criterion: str | None, ablation: str | None) -> pa.Table:
-    """See `Unit.contrast`."""
+    """See `Unit.selectivity`."""
     atlas = unit.layer.atlas
     chosen = arguments.image_criterion(atlas, criterion)
     dropped = arguments.ablation(atlas, ablation)
-    rows = atlas.reader.contrast(unit.commit)
+    rows = atlas.reader.selectivity(unit.commit)
     rows = rows.filter(
         pc.and_(pc.equal(rows["criterion"], chosen), pc.equal(rows["ablation"], dropped))
     )
     inside, outside = _shares(rows, inside=True), _shares(rows, inside=False)
     # A group that holds every image has no others: its rows stay, without a share of theirs.
     both = inside.join(outside, keys=_KEYS, right_suffix=" of others", use_threads=False)
-    both = both.sort_by([("group", "ascending"), ("rung", "ascending")]).combine_chunks()
+    both = both.sort_by([("group", "ascending"), ("level", "ascending")]).combine_chunks()
     preserved, leaked = both["share"], both["share of others"]
     count = [(column, both[column]) for column in _KEYS]
     return pa.table(
@@ -44,7 +44,7 @@ def selectivity(unit: Unit, *, criterion: str | None, ablation: str | None) -> p
 
 def _shares(rows: pa.Table, *, inside: bool) -> pa.Table:
     """Images, and sum of |r of the circuit| over that of |r of the whole network|, null where the
-    latter is 0, for each group and rung."""
+    latter is 0, for each group and level."""
     side = rows.filter(pc.equal(rows["inside"], inside))
     sums = (
         side.select([*_KEYS, "image"])

@@ -116,12 +116,14 @@ def summary(
     r, kept = _ladder(layer, stored, chosen, numbers)
     reached = r >= chosen.threshold
     some = reached.any(axis=1)
-    rungs = r.shape[1]
+    levels = r.shape[1]
     # Rungs go from the largest circuit down, so the last that reaches is the smallest.
-    rung = rungs - 1 - np.argmax(reached[:, ::-1], axis=1) if rungs else np.zeros(len(r), np.int64)
+    level = (
+        levels - 1 - np.argmax(reached[:, ::-1], axis=1) if levels else np.zeros(len(r), np.int64)
+    )
     fractions = np.asarray(layer.atlas.header.fractions)
     lists = pa.FixedSizeListArray.from_arrays(
-        pa.array(r.ravel(), pa.float64(), from_pandas=True), rungs
+        pa.array(r.ravel(), pa.float64(), from_pandas=True), levels
     )
     done = pc.equal(stored.units["state"], "done").to_numpy()
     groups = stored.groups.filter(pc.equal(stored.groups["criterion"], chosen.criterion))
@@ -130,10 +132,10 @@ def summary(
         "name": stored.units["name"],
         "state": stored.units["state"],
         "kernels": stored.units["kernels"],
-        "smallest_rung": pa.array(rung, pa.int16(), mask=~some),
-        "smallest_fraction": pa.array(fractions[rung], pa.float64(), mask=~some),
+        "smallest_level": pa.array(level, pa.int16(), mask=~some),
+        "smallest_fraction": pa.array(fractions[level], pa.float64(), mask=~some),
         "smallest_kernels": pa.array(
-            np.take_along_axis(kept, rung[:, None], axis=1)[:, 0], pa.int32(), mask=~some
+            np.take_along_axis(kept, level[:, None], axis=1)[:, 0], pa.int32(), mask=~some
         ),
         "r": pc.if_else(pa.array(done), lists.cast(pa.list_(pa.float64())), None),
         "groups": _by_unit(numbers, groups, "groups"),
@@ -155,7 +157,7 @@ def distribution(layer: Layer, stored: LayerTables, chosen: CircuitQuery) -> pa.
     r, _ = _ladder(layer, stored, chosen, done["unit"].to_numpy())
     reached = r >= chosen.threshold
     counted = np.nan_to_num(r, nan=0.0)
-    # The smallest circuit that reaches is that of the last such rung.
+    # The smallest circuit that reaches is that of the last such level.
     later = np.flip(np.maximum.accumulate(np.flip(reached, axis=1), axis=1), axis=1)
     smallest = reached & ~np.pad(later[:, 1:], ((0, 0), (0, 1)))
     fractions = layer.atlas.header.fractions
@@ -167,7 +169,7 @@ def distribution(layer: Layer, stored: LayerTables, chosen: CircuitQuery) -> pa.
     empty = np.full(len(fractions), not some)
     return pa.table(
         {
-            "rung": pa.array(range(len(fractions)), pa.int16()),
+            "level": pa.array(range(len(fractions)), pa.int16()),
             "fraction": pa.array(fractions, pa.float64()),
             "units": pa.array([len(r)] * len(fractions), pa.int32()),
             "undefined": pa.array(np.isnan(r).sum(axis=0), pa.int32()),
@@ -181,8 +183,8 @@ def distribution(layer: Layer, stored: LayerTables, chosen: CircuitQuery) -> pa.
 def _ladder(
     layer: Layer, stored: LayerTables, chosen: CircuitQuery, numbers: NDArray[np.int32]
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """r and kernels of each unit at each rung, NaN and 0 where there is no row or r is undefined.
-    Shapes: (units, rungs)."""
+    """r and kernels of each unit at each level, NaN and 0 where there is no row or r is undefined.
+    Shapes: (units, levels)."""
     rows = stored.faithfulness
     wanted = pc.and_(
         pc.and_(
@@ -191,13 +193,13 @@ def _ladder(
         ),
         pc.equal(rows["split"], chosen.split),
     )
-    rows = rows.select(["unit", "rung", "kernels", "pearson"]).filter(wanted)
+    rows = rows.select(["unit", "level", "kernels", "pearson"]).filter(wanted)
     shape = (len(numbers), len(layer.atlas.header.fractions))
     r, kept = np.full(shape, np.nan), np.zeros(shape, np.int32)
     place = np.searchsorted(numbers, rows["unit"].to_numpy())
-    rung = rows["rung"].to_numpy()
-    r[place, rung] = pc.fill_null(rows["pearson"], float("nan")).to_numpy()
-    kept[place, rung] = rows["kernels"].to_numpy()
+    level = rows["level"].to_numpy()
+    r[place, level] = pc.fill_null(rows["pearson"], float("nan")).to_numpy()
+    kept[place, level] = rows["kernels"].to_numpy()
     return r, kept
 
 

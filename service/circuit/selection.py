@@ -52,18 +52,18 @@ def select(
         scores = mean_of_images(reader, commit, criterion, chosen)
         return _best(scores, count, chosen)
     fractions = reader.header.fractions
-    rung = _rung(fractions, commit.kernels, count, keep)
+    level = _level(fractions, commit.kernels, count, keep)
     stored = reader.scores(commit, criterion)
-    if rung is None and len(stored) > 1:
+    if level is None and len(stored) > 1:
         ladder = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
         raise QueryError(
             f"{criterion!r} ranks the kernels anew for each fraction, so only its stored circuits "
             f"can be had; keep (and kernels) are {ladder}"
         )
-    if rung is None:
+    if level is None:
         return _best(stored[0], count)
-    mask = reader.mask(commit, criterion, rung)
-    run = stored[rung if len(stored) > 1 else 0]
+    mask = reader.mask(commit, criterion, level)
+    run = stored[level if len(stored) > 1 else 0]
     positions = np.flatnonzero(mask)
     return Selection(positions, run[positions], np.flatnonzero(~np.isnan(run)))
 
@@ -75,9 +75,9 @@ def kept(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDAr
     of a thousand units. Shape: (kernels,). Errors as of `select`.
     """
     count = _count(commit, keep, None)
-    rung = _rung(reader.header.fractions, commit.kernels, count, keep)
-    if rung is not None:
-        return reader.mask(commit, criterion, rung)
+    level = _level(reader.header.fractions, commit.kernels, count, keep)
+    if level is not None:
+        return reader.mask(commit, criterion, level)
     mask = np.zeros(reader.layer(commit.layer).index.size, np.bool_)
     mask[select(reader, commit, criterion, keep=keep, kernels=None, images=None).positions] = True
     return mask
@@ -88,8 +88,8 @@ def run_scores(
 ) -> NDArray[np.float32]:
     """The scores that the circuit of a kept fraction was chosen by. Shape: (kernels,)."""
     stored = reader.scores(commit, criterion)
-    rung = _rung(reader.header.fractions, commit.kernels, 0, keep)
-    return stored[0 if rung is None or len(stored) == 1 else rung]
+    level = _level(reader.header.fractions, commit.kernels, 0, keep)
+    return stored[0 if level is None or len(stored) == 1 else level]
 
 
 def _count(commit: Commit, keep: float | None, kernels: int | None) -> int:
@@ -123,16 +123,16 @@ def _fraction(keep: object) -> float:
     return fraction
 
 
-def _rung(
+def _level(
     fractions: tuple[float, ...], reachable: int, count: int, keep: float | None
 ) -> int | None:
-    """The rung that was asked for: by its fraction, or by its number of kernels."""
-    for rung, fraction in enumerate(fractions):
+    """The level that was asked for: by its fraction, or by its number of kernels."""
+    for level, fraction in enumerate(fractions):
         if keep is None:
             if kernels_kept(fraction, reachable) == count:
-                return rung
+                return level
         elif math.isclose(fraction, keep, rel_tol=1e-9):
-            return rung
+            return level
     return None
 
 

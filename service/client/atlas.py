@@ -140,9 +140,9 @@ class Atlas:
 
         The tables are `images` and `layers`, as `images()` and `status()` give them, and over all
         layers, with the columns `layer` and `unit` first: `units` as `Layer.units`, `responses`,
-        `faithfulness`, `subfeatures`, `groups` and `contrast` as they are stored, column by column
-        in the store's schema page. Of these, the tables that the query names are read whole. One
-        SELECT, which reads no files and no network; it has 1 GB of memory beside the tables.
+        `faithfulness`, `subfeatures`, `groups` and `selectivity`, column by column in the store's
+        schema page. Of these, the tables that the query names are read whole. One SELECT, which
+        reads no files and no network; it has 1 GB of memory beside the tables.
 
         Raises:
             QueryError: DuckDB is not installed, the query is no single SELECT, names no table of
@@ -327,8 +327,8 @@ class Layer:
         """One row a unit that was asked for or is stored, ascending.
 
         Columns: unit; name; state; kernels that can reach it, null unless done or dead;
-        smallest_rung, smallest_fraction and smallest_kernels of the smallest circuit whose r
-        reaches the threshold, null where none does; r, a list with one value a rung, the largest
+        smallest_level, smallest_fraction and smallest_kernels of the smallest circuit whose r
+        reaches the threshold, null where none does; r, a list with one value a level, the largest
         circuit first, null where undefined, and no list unless done; groups of the criterion's
         sub-features and their silhouette, null where there are none; polysemanticity, null unless
         given; image, response, maximum, position_y, position_x and box of the first top image, null
@@ -357,9 +357,9 @@ class Layer:
         split: str | None = None,
         threshold: float = 0.9,
     ) -> pa.Table:
-        """How r is spread over the layer's units that are done, one row a rung of the ladder.
+        """How r is spread over the layer's units that are done, one row a sparsity level.
 
-        Columns: rung; fraction; units; undefined, those whose r is undefined there, which counts
+        Columns: level; fraction; units; undefined, those whose r is undefined there, which counts
         as 0; reached, those whose r reaches the threshold; smallest, those for which this is the
         smallest circuit that does; low, quarter, median, three_quarters and high, the 10th, 25th,
         50th, 75th and 90th percentile of r, null where no unit is done. Arguments and errors as in

@@ -128,7 +128,8 @@ class Unit:
         )
 
     def faithfulness(self) -> pa.Table:
-        """How well its circuits preserve its response: a row a criterion, ablation, split, rung.
+        """How well its circuits preserve its response: a row a criterion, ablation, split
+        and sparsity level.
         Without rows for a dead unit."""
         return self._reader.faithfulness(self.commit)
 
@@ -233,9 +234,9 @@ class Unit:
 
     def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
         """How much of the responses to its own images each group's circuit preserves, and how much
-        of the responses to the others', on every rung: the paper's own comparison.
+        of the responses to the others', on every level: the paper's own comparison.
 
-        One row a group and rung, empty where there is one group. Columns: group; rung; fraction;
+        One row a group and level, empty where there is one group. Columns: group; level; fraction;
         kernels of the group's circuit; images of the group; others, the unit's other top images;
         preserved, the sum of |r of the circuit| over the group's images over that of |r of the
         whole network|; leaked, the same over the other images, small where the circuit suppresses

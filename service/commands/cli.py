@@ -298,7 +298,7 @@ def sql(atlas: str, query: str, as_json: bool) -> None:
     """Ask the tables of ATLAS in SQL.
 
     QUERY is one SELECT over images, layers, units, responses, faithfulness, subfeatures, groups and
-    contrast; all but the first two have the columns layer and unit. Needs DuckDB:
+    selectivity; all but the first two have the columns layer and unit. Needs DuckDB:
     pip install 'circuit-atlas[analysis]'.
     """
     table = Atlas.open(atlas).sql(query)

@@ -18,14 +18,14 @@ class Protocol:
         criterion: the score that ranked the kernels.
         ablation: what stood for dropped kernels.
         split: `held_out`, or `scoring` where no image is held out.
-        rung: place in the ladder.
-        fraction: the kept fraction of that rung.
+        level: the sparsity level, an index of the header's fractions.
+        fraction: the kept fraction of that level.
     """
 
     criterion: str
     ablation: str
     split: str
-    rung: int
+    level: int
     fraction: float
 
 
@@ -59,22 +59,22 @@ def protocol(atlas: Atlas, *, keep: float, criterion: str | None = None) -> Prot
         )
     if not 0 < keep <= 1:
         raise QueryError(f"keep={keep!r} is outside (0, 1]: give a fraction such as 0.1")
-    rung = min(
+    level = min(
         range(len(header.fractions)), key=lambda r: abs(math.log(header.fractions[r] / keep))
     )
     held_out = "held_out" in atlas.images()["split"].to_pylist()
     split = "held_out" if held_out else "scoring"
-    return Protocol(chosen, header.ablations[0], split, rung, header.fractions[rung])
+    return Protocol(chosen, header.ablations[0], split, level, header.fractions[level])
 
 
 def standings(layer: Layer, chosen: Protocol) -> tuple[UnitScore, ...]:
     """The layer's units that are done, the most faithful first, ties by number."""
-    wanted = (chosen.criterion, chosen.ablation, chosen.split, chosen.rung)
+    wanted = (chosen.criterion, chosen.ablation, chosen.split, chosen.level)
     found = [
         UnitScore(row["unit"], row["kernels"], row["pearson"])
         for row in layer.faithfulness()
-        .select(["unit", "criterion", "ablation", "split", "rung", "kernels", "pearson"])
+        .select(["unit", "criterion", "ablation", "split", "level", "kernels", "pearson"])
         .to_pylist()
-        if (row["criterion"], row["ablation"], row["split"], row["rung"]) == wanted
+        if (row["criterion"], row["ablation"], row["split"], row["level"]) == wanted
     ]
     return tuple(sorted(found, key=lambda standing: (-standing.r, standing.unit)))

@@ -153,20 +153,20 @@ def standing_text(layer: Layer, standing: UnitScore, *, title: str, pictures: in
 
 
 def _ladder(unit: Unit, chosen: Protocol) -> pa.Table:
-    """A row a rung: fraction, kernels, and r on each split."""
+    """A row a level: fraction, kernels, and r on each split."""
     r: dict[tuple[int, str], float | None] = {}
-    rungs: dict[int, tuple[float, int]] = {}
+    levels: dict[int, tuple[float, int]] = {}
     splits = []
     for row in unit.faithfulness().to_pylist():
         if (row["criterion"], row["ablation"]) == (chosen.criterion, chosen.ablation):
-            r[row["rung"], row["split"]] = row["pearson"]
-            rungs[row["rung"]] = (row["fraction"], row["kernels"])
+            r[row["level"], row["split"]] = row["pearson"]
+            levels[row["level"]] = (row["fraction"], row["kernels"])
             splits += [row["split"]] if row["split"] not in splits else []
-    order = sorted(rungs)
+    order = sorted(levels)
     columns = {
-        "keep": [f"{rungs[rung][0]:g}" for rung in order],
-        "kernels": [rungs[rung][1] for rung in order],
-        **{f"r {_SPLIT[split]}": [r.get((rung, split)) for rung in order] for split in splits},
+        "keep": [f"{levels[level][0]:g}" for level in order],
+        "kernels": [levels[level][1] for level in order],
+        **{f"r {_SPLIT[split]}": [r.get((level, split)) for level in order] for split in splits},
     }
     return pa.table(columns)
 

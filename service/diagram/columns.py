@@ -113,7 +113,7 @@ def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, picture
         score=summed(known).tolist(),
         share=summed(kernels.share).tolist(),
         contribution=_nullable(contribution),
-        rungs=bits[layout.nodes].tolist(),
+        levels=bits[layout.nodes].tolist(),
         crops=[crops.get(int(node), []) for node in layout.nodes],
         feature=[stored[node].variant if node in stored else "" for node in layout.nodes.tolist()],
     )
@@ -142,7 +142,7 @@ def edges_of(scene: Scene) -> Edges:
         other=_nullable(kernels.other[drawn]),
         strength=[round(v, 3) for v in kernels.strength[drawn].tolist()],
         side=kernels.side[drawn].tolist(),
-        rungs=scene.bits.tolist(),
+        levels=scene.bits.tolist(),
     )
 
 

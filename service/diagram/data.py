@@ -1,7 +1,7 @@
 """What a drawing holds: all that the renderer, the SVG file and the web API get, and no more.
 
 Coordinates are in points, 40 a row; the y axis points down. A *point* is a node or, numbered after
-all nodes, a bend: where a line passes a column that it does not end in. `rungs` are bits: bit n is
+all nodes, a bend: where a line passes a column that it does not end in. `levels` are bits: bit n is
 set where the thing is drawn on step n of the slider. Floats are rounded to five digits.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from circuit_atlas.storage_schema.errors import CorruptError
 
-VERSION = 1
+VERSION = 2
 ROW = 40.0
 """Points from one row to the next."""
 
@@ -43,7 +43,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Rung:
+class SparsityLevel:
     """One step of the slider: the kept fraction, and its kernels counted as in `Counts`."""
 
     fraction: float
@@ -91,7 +91,7 @@ class Nodes:
         score: sum over the circuit's kernels into it (of the image: out of it).
         share: that of the sum over the whole circuit.
         contribution: signed sum over the same kernels; null where unknown.
-        rungs: bits.
+        levels: bits.
         crops: where the channel is largest, best first.
         feature: variant of the feature visualization that is stored of it, or nothing.
     """
@@ -103,7 +103,7 @@ class Nodes:
     score: list[float]
     share: list[float]
     contribution: list[float | None]
-    rungs: list[int]
+    levels: list[int]
     crops: list[list[Crop]]
     feature: list[str]
 
@@ -130,7 +130,7 @@ class Edges:
         other: its score by the other circuit, where both hold it.
         strength: 0 to 1: root of its score over the largest of its convolution in the circuit.
         side: 0 of the only circuit or of both, 1 of the left one alone, 2 of the right one alone.
-        rungs: bits.
+        levels: bits.
     """
 
     source: list[int]
@@ -143,7 +143,7 @@ class Edges:
     other: list[float | None]
     strength: list[float]
     side: list[int]
-    rungs: list[int]
+    levels: list[int]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Wires:
 
     start: list[int]
     end: list[int]
-    rungs: list[int]
+    levels: list[int]
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Content:
     """A whole drawing.
 
     Attributes:
-        version: of this form, 1.
+        version: of this form, `VERSION`.
         title: the circuit's, with the share of the kernels that it keeps.
         model, criterion: the model's reference; which score chose the kernels.
         layers, units: of each unit that the drawing ends at: its layer and its name.
@@ -200,7 +200,7 @@ class Content:
     input_height: int
     input_width: int
     counts: Counts
-    rungs: tuple[Rung, ...]
+    levels: tuple[SparsityLevel, ...]
     bands: tuple[Band, ...]
     nodes: Nodes
     bends: Bends
@@ -251,7 +251,7 @@ class Content:
                     "chosen_for": tuple(tuple(images) for images in raw["chosen_for"]),
                     "images": tuple((number, name) for number, name in raw["images"]),
                     "counts": Counts(**raw["counts"]),
-                    "rungs": tuple(Rung(**rung) for rung in raw["rungs"]),
+                    "levels": tuple(SparsityLevel(**level) for level in raw["levels"]),
                     "bands": tuple(_band(band) for band in raw["bands"]),
                     "nodes": Nodes(**{**raw["nodes"], "crops": crops}),
                     "bends": Bends(**raw["bends"]),

@@ -20,7 +20,7 @@ from circuit_atlas.service.diagram.columns import (
     wires_of,
 )
 from circuit_atlas.service.diagram.crops import Feature, features_of
-from circuit_atlas.service.diagram.data import ROW, VERSION, Content, Counts, Nodes, Rung
+from circuit_atlas.service.diagram.data import ROW, VERSION, Content, Counts, Nodes, SparsityLevel
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.kernels import DrawnKernels, gather
 from circuit_atlas.service.diagram.layout import lay_out
@@ -65,7 +65,7 @@ def draw(
     )
     start, end = graph.ends(kernels.ordinal, kernels.out, kernels.channel)
     paths = Paths(graph, start, end)
-    rungs, bits, wire_bits = _rungs(paths, kernels, most)
+    levels, bits, wire_bits = _levels(paths, kernels, most)
     drawn = np.flatnonzero(bits)
     wires = np.flatnonzero(wire_bits)
     layout = lay_out(
@@ -89,20 +89,20 @@ def draw(
         units=tuple(origin.unit.name for origin in goals),
         sides=titles if against is not None else (),
         chosen_for=tuple(images_of(one) for one in circuits),
-        note="" if len(drawn) else _TOO_FEW if rungs[0].on_path else _NO_PATH,
+        note="" if len(drawn) else _TOO_FEW if levels[0].on_path else _NO_PATH,
         width=(float(layout.x.max(initial=0.0)) + 1.2) * ROW,
         height=(float(layout.y.max(initial=0.0)) + 1.0) * ROW,
         input_height=header.input_height,
         input_width=header.input_width,
         counts=Counts(
             reachable=kernels.reachable,
-            circuit=rungs[0].kernels,
-            on_path=rungs[0].on_path,
+            circuit=levels[0].kernels,
+            on_path=levels[0].on_path,
             drawn=len(drawn),
             crossings_before=layout.before,
             crossings_after=layout.after,
         ),
-        rungs=rungs,
+        levels=levels,
         bands=bands,
         nodes=nodes,
         bends=bends_of(layout),
@@ -139,9 +139,9 @@ def _goals(circuits: Sequence[Circuit]) -> tuple[Origin, ...]:
     return tuple(goals.values())
 
 
-def _rungs(
+def _levels(
     paths: Paths, kernels: DrawnKernels, most: int
-) -> tuple[tuple[Rung, ...], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[tuple[SparsityLevel, ...], NDArray[np.int64], NDArray[np.int64]]:
     """The slider's steps, and on which of them each kernel and each link is drawn, as bits."""
     steps = kernels.steps
     on_path = [paths.on_path(step.member)[0] for step in steps]
@@ -153,15 +153,15 @@ def _rungs(
         chosen = paths.best(steps[0].member, strength, most)
     bits = np.zeros(len(kernels), np.int64)
     wires = np.zeros(len(paths.topology.link_from), np.int64)
-    rungs = []
+    levels = []
     for number, (step, whole) in enumerate(zip(steps, on_path, strict=True)):
         drawn, links = paths.on_path(whole & chosen)
         bits |= drawn.astype(np.int64) << number
         wires |= links.astype(np.int64) << number
-        rungs.append(
-            Rung(step.fraction, int(step.member.sum()), int(whole.sum()), int(drawn.sum()))
+        levels.append(
+            SparsityLevel(step.fraction, int(step.member.sum()), int(whole.sum()), int(drawn.sum()))
         )
-    return tuple(rungs), bits, wires
+    return tuple(levels), bits, wires
 
 
 def _image_names(origin: Origin, nodes: Nodes) -> tuple[tuple[int, str], ...]:

@@ -1,4 +1,4 @@
-"""The kernels of a drawing: those of a circuit on every rung of the ladder, or of two circuits."""
+"""The kernels of a drawing: those of a circuit on every sparsity level, or of two circuits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Ids = NDArray[np.int64]
 SHARED, LEFT, RIGHT = range(3)
 """Which of two circuits hold a kernel; of one circuit all kernels are shared."""
 
-_MOST_RUNGS = 30  # a kernel's rungs are the bits of one JavaScript integer
+_MOST_LEVELS = 30  # a kernel's levels are the bits of one JavaScript integer
 
 
 @dataclass(frozen=True)
 class Step:
-    """One rung of the slider: a kept fraction, and the kernels of its circuit (or circuits)."""
+    """One step of the slider: a kept fraction, and the kernels of its circuit (or circuits)."""
 
     fraction: float
     member: NDArray[np.bool_]
@@ -68,24 +68,26 @@ def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
 
     QueryError where the two are of different models, or the atlas has no contributions.
     """
-    pairs = [(circuit, _ladder(circuit))]
+    pairs = [(circuit, _levels(circuit))]
     if against is not None:
         left, right = aligned(circuit, against)
-        pairs = [(left, pairs[0][1]), (right, _ladder(against))]
+        pairs = [(left, pairs[0][1]), (right, _levels(against))]
         pairs = [
-            (whole, [(f, _moved(ids, own.index, whole.index)) for f, ids in rungs])
-            for (whole, rungs), own in zip(pairs, (circuit, against), strict=True)
+            (whole, [(f, _moved(ids, own.index, whole.index)) for f, ids in levels])
+            for (whole, levels), own in zip(pairs, (circuit, against), strict=True)
         ]
     wholes = [whole for whole, _ in pairs]
     index = wholes[0].index
-    ids = np.flatnonzero(_members(index, [x for w, rungs in pairs for x in (w.ids, *_ids(rungs))]))
+    ids = np.flatnonzero(
+        _members(index, [x for w, levels in pairs for x in (w.ids, *_ids(levels))])
+    )
     ordinal = np.searchsorted(np.asarray(index.full_offsets[1:]), ids, side="right")
     local = ids - np.asarray(index.full_offsets, np.int64)[ordinal]
     per_row = np.asarray([c.in_channels for c in index.convolutions], np.int64)[ordinal]
     per_group = np.asarray([c.out_channels // c.groups for c in index.convolutions], np.int64)
     out = local // per_row
     scored = [_scores(whole, ids, ordinal, local) for whole in wholes]
-    held = [_members(index, [w.ids, *_ids(rungs)])[ids] for w, rungs in pairs]
+    held = [_members(index, [w.ids, *_ids(levels)])[ids] for w, levels in pairs]
     side = np.zeros(len(ids), np.int64)
     score, other = scored[0], np.full(len(ids), np.nan)
     share, strength = _relative(wholes[0], scored[0], ids, ordinal, held[0])
@@ -121,51 +123,51 @@ def _members(index: KernelIndex, sets: list[Ids]) -> NDArray[np.bool_]:
     return found
 
 
-def _ids(rungs: list[tuple[float, Ids]]) -> list[Ids]:
-    return [ids for _, ids in rungs]
+def _ids(levels: list[tuple[float, Ids]]) -> list[Ids]:
+    return [ids for _, ids in levels]
 
 
-def _ladder(circuit: Circuit) -> list[tuple[float, Ids]]:
+def _levels(circuit: Circuit) -> list[tuple[float, Ids]]:
     """The atlas' fractions that keep fewer kernels than the circuit, and their circuits: as they
     are stored, or the best of the mean score of the same images. None of combined circuits."""
     if len(circuit.origins) != 1 or not circuit.origins[0].alone:
         return []
     origin = circuit.origins[0]
     reader, commit = origin.reader, origin.commit
-    rungs = []
+    levels = []
     # In full precision, as the circuit was chosen: rounding would make ties of near scores.
     order = ranking(_stored_scores(origin)[circuit.positions]) if origin.images else None
     nested = not origin.images and commit.form(origin.criterion) == "level"
-    levels = reader.levels(commit, origin.criterion)[circuit.positions] if nested else None
+    holding = reader.levels(commit, origin.criterion)[circuit.positions] if nested else None
     names = circuit.index.full_ids(origin.unit.rows)
-    for rung, fraction in enumerate(reader.header.fractions):
+    for level, fraction in enumerate(reader.header.fractions):
         count = kernels_kept(fraction, commit.kernels)
         if count >= len(circuit):
             continue
         if order is not None:
             ids = circuit.ids[np.sort(order[:count])]
-        elif levels is not None:
-            ids = circuit.ids[levels > rung]
+        elif holding is not None:
+            ids = circuit.ids[holding > level]
         else:
-            ids = names[reader.mask(commit, origin.criterion, rung)]
-        rungs.append((fraction, ids))
-    return rungs[-_MOST_RUNGS:]
+            ids = names[reader.mask(commit, origin.criterion, level)]
+        levels.append((fraction, ids))
+    return levels[-_MOST_LEVELS:]
 
 
 def _steps(pairs: list[tuple[Circuit, list[tuple[float, Ids]]]], ids: Ids) -> tuple[Step, ...]:
     index = pairs[0][0].index
     every = _members(index, [w.ids for w, _ in pairs])[ids]
     steps = [Step(_fraction(pairs[0][0]), every)]
-    ladders = [dict(rungs) for _, rungs in pairs]
-    for fraction in ladders[0]:
-        if all(fraction in rungs for rungs in ladders):
-            some = _members(index, [rungs[fraction] for rungs in ladders])
+    known = [dict(levels) for _, levels in pairs]
+    for fraction in known[0]:
+        if all(fraction in levels for levels in known):
+            some = _members(index, [levels[fraction] for levels in known])
             steps.append(Step(fraction, some[ids]))
     return tuple(steps)
 
 
 def _fraction(circuit: Circuit) -> float:
-    """The kept fraction: the ladder's, where a rung keeps as many."""
+    """The kept fraction: the stored one, where a sparsity level keeps as many."""
     for origin in circuit.origins:
         for fraction in origin.reader.header.fractions:
             if origin.alone and kernels_kept(fraction, origin.commit.kernels) == len(circuit):

@@ -21,7 +21,7 @@ export function keptByGroup(rows, fractions) {
     const values = (name) =>
       fractions.map(
         (_, rung) =>
-          rows.find((row) => row.group === group && row.rung === rung)?.[name] ?? null,
+          rows.find((row) => row.group === group && row.level === rung)?.[name] ?? null,
       );
     return { group, own: values("preserved"), others: values("leaked") };
   });

@@ -79,7 +79,7 @@ class SelectivityRow(BaseModel):
     """What a group's circuit preserves of its own images, and of the others'."""
 
     group: int
-    rung: int
+    level: int
     fraction: float
     kernels: int = Field(description="Of the group's circuit.")
     images: int = Field(description="Of the group.")
@@ -216,7 +216,7 @@ async def selectivity(
     v: Version = None,
 ) -> Response:
     """How much of the responses to its own images each group's circuit preserves, and to the
-    others'; no rows for one group. `contrast` has what it is made of."""
+    others'; no rows for one group. `selectivity-by-image` has what it is made of."""
     del v
 
     def locate() -> AnswerSource:

@@ -45,8 +45,8 @@ class UnitDigest:
 
     Attributes:
         measures: `MEASURES`, NaN where undefined or not stored. Shape: (measures, protocols,
-            rungs).
-        kernels: of the circuit of each rung. Shape: (rungs,).
+            levels).
+        kernels: of the circuit of each level. Shape: (levels,).
         responses: response to each image, NaN where there is none. Shape: (images,).
         top: the row of the responses table with rank 0, or None.
         groups: by criterion, how many sub-feature groups, and their silhouette.
@@ -62,7 +62,7 @@ class UnitDigest:
 
     @property
     def r(self) -> NDArray[np.float64]:
-        """Pearson r. Shape: (protocols, rungs)."""
+        """Pearson r. Shape: (protocols, levels)."""
         return self.measures[0]
 
 
@@ -162,9 +162,9 @@ class LayerDigests:
         self.polysemanticity[unit] = found
 
     def _digest(self, commit: Commit) -> UnitDigest:
-        rungs = len(self._atlas.header.fractions)
-        measures = np.full((len(MEASURES), len(self.protocols), rungs), np.nan)
-        kernels = np.zeros(rungs, np.int64)
+        levels = len(self._atlas.header.fractions)
+        measures = np.full((len(MEASURES), len(self.protocols), levels), np.nan)
+        kernels = np.zeros(levels, np.int64)
         responses = np.full(self._images, np.nan)
         groups: dict[str, tuple[int, float | None]] = {}
         top: dict[str, Any] | None = None
@@ -187,12 +187,12 @@ class LayerDigests:
         self, table: pa.Table, measures: NDArray[np.float64], kernels: NDArray[np.int64]
     ) -> None:
         place = {protocol: number for number, protocol in enumerate(self.protocols)}
-        names = ("criterion", "ablation", "split", "rung", "kernels", *MEASURES)
+        names = ("criterion", "ablation", "split", "level", "kernels", *MEASURES)
         columns = (table[name].to_pylist() for name in names)
-        for criterion, ablation, split, rung, count, *values in zip(*columns, strict=True):
-            kernels[rung] = count
+        for criterion, ablation, split, level, count, *values in zip(*columns, strict=True):
+            kernels[level] = count
             number = place[Protocol(criterion, ablation, split)]
-            measures[:, number, rung] = [np.nan if value is None else value for value in values]
+            measures[:, number, level] = [np.nan if value is None else value for value in values]
 
 
 class Digests:

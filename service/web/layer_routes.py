@@ -101,7 +101,7 @@ class UnitRow(BaseModel):
     )
     circuit_kernels: int | None = Field(description="Kernels of that circuit.")
     r: list[float | None] = Field(
-        description="Pearson r of each rung's circuit, null where undefined; empty for a unit "
+        description="Pearson r of each level's circuit, null where undefined; empty for a unit "
         "without circuits or whose facts are not read yet."
     )
     groups: int | None = Field(description="Sub-feature groups. Null: not known.")
@@ -159,7 +159,7 @@ class DistributionRow(BaseModel):
     kernels: int = Field(description="Kernels that can reach it.")
     keep: float | None = Field(description="Of the smallest circuit that reaches the threshold.")
     circuit_kernels: int | None = Field(description="Its kernels. Null: none reaches it.")
-    r: list[float | None] = Field(description="Pearson r of each rung's circuit.")
+    r: list[float | None] = Field(description="Pearson r of each level's circuit.")
 
 
 Distribution = rows_of(
@@ -315,7 +315,7 @@ async def distribution(
     threshold: Threshold = 0.9,
     form: Form = "json",
 ) -> Response:
-    """For every unit with circuits, the smallest that reaches the threshold, and r at each rung:
+    """For every unit with circuits, the smallest that reaches the threshold, and r at each level:
     what histograms are made of."""
 
     def locate() -> AnswerSource:
@@ -360,7 +360,7 @@ def protocol_facts(served: Served, chosen: Chosen) -> ProtocolFacts:
     return ProtocolFacts(
         **vars(chosen.protocol),
         threshold=chosen.threshold,
-        at=served.atlas.header.fractions[chosen.rung],
+        at=served.atlas.header.fractions[chosen.level],
         fractions=list(served.atlas.header.fractions),
     )
 

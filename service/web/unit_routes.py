@@ -31,9 +31,9 @@ from circuit_atlas.service.web.rows import Rows, answer, table_model
 from circuit_atlas.service.web.server_state import Served
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import (
-    CONTRAST,
     FAITHFULNESS,
     RESPONSES,
+    SELECTIVITY,
     SUBFEATURES,
 )
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
@@ -43,7 +43,7 @@ router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["units"])
 ResponseRows = table_model("ResponseRow", RESPONSES)
 FaithfulnessRows = table_model("FaithfulnessRow", FAITHFULNESS)
 SubfeatureRows = table_model("SubfeatureRow", SUBFEATURES)
-ContrastRows = table_model("ContrastRow", CONTRAST)
+SelectivityByImageRows = table_model("SelectivityByImageRow", SELECTIVITY)
 
 
 class TopImage(BaseModel):
@@ -69,7 +69,7 @@ class Stored(BaseModel):
     subfeatures: bool = Field(description="Faithfulness of the circuits of single images.")
     image_scores: list[str] = Field(description="Criteria with circuits of sets of images.")
     groups: bool = Field(description="Sub-feature groups.")
-    contrast: bool = Field(description="What the groups' circuits make of the images.")
+    selectivity: bool = Field(description="What the groups' circuits make of the images.")
     response_maps: bool = Field(description="Its output on its top images.")
     contribution: bool = Field(description="Signed contribution of each kernel.")
     features: list[str] = Field(description="Names of its feature visualizations.")
@@ -159,8 +159,10 @@ async def unit_subfeatures(
     return await _table(request, served, layer, unit, paging, rows, SubfeatureRows)
 
 
-@router.get("/contrast", response_model=ContrastRows, responses=responses(files=True))
-async def unit_contrast(
+@router.get(
+    "/selectivity-by-image", response_model=SelectivityByImageRows, responses=responses(files=True)
+)
+async def unit_selectivity_by_image(
     request: Request,
     served: AtlasServed,
     layer: LayerName,
@@ -168,13 +170,13 @@ async def unit_contrast(
     paging: Pages,
     v: Version = None,
 ) -> Response:
-    """What each group's circuit makes of the unit's top images; no rows for one group."""
+    """What each group's circuit preserves of the unit's top images; no rows for one group."""
     del v
 
     def rows(one: Unit) -> pa.Table:
-        return one.layer.atlas.reader.contrast(one.commit)
+        return one.layer.atlas.reader.selectivity(one.commit)
 
-    return await _table(request, served, layer, unit, paging, rows, ContrastRows)
+    return await _table(request, served, layer, unit, paging, rows, SelectivityByImageRows)
 
 
 class ResponseMap(BaseModel):
@@ -291,7 +293,7 @@ def _facts(served: Served, one: Unit) -> UnitAnswer:
                 subfeatures=done,
                 image_scores=list(header.image_criteria) if done else [],
                 groups=new,
-                contrast=new,
+                selectivity=new,
                 response_maps=new,
                 contribution=new,
                 features=list(served.features.index().of(one.layer.name, one.number)),

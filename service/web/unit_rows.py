@@ -69,12 +69,12 @@ class Chosen:
     Attributes:
         protocol: which faithfulness rows.
         threshold: the Pearson r that a circuit has to reach.
-        rung: of the circuits whose other measures are columns.
+        level: of the circuits whose other measures are columns.
     """
 
     protocol: Protocol
     threshold: float
-    rung: int
+    level: int
 
 
 def choose(
@@ -95,12 +95,12 @@ def choose(
         arguments.ablation(atlas, ablation),
         arguments.split(atlas, split),
     )
-    rung = atlas.header.fractions.index(stored_fraction(atlas, at, what="at"))
-    return Chosen(protocol, threshold, rung)
+    level = atlas.header.fractions.index(stored_fraction(atlas, at, what="at"))
+    return Chosen(protocol, threshold, level)
 
 
 def smallest(unit: UnitDigest, place: int, threshold: float) -> int | None:
-    """The rung of the smallest stored circuit whose r reaches the threshold, or None."""
+    """The level of the smallest stored circuit whose r reaches the threshold, or None."""
     reached = np.flatnonzero(unit.r[place] >= threshold)
     return int(reached[-1]) if len(reached) else None
 
@@ -185,14 +185,14 @@ def unit_row(
     place = digests.protocols.index(chosen.protocol)
     if commit is not None and commit.state == "done" and unit.problem is None:
         row["r"] = [plain(float(r)) for r in unit.r[place]]
-        rung = smallest(unit, place, chosen.threshold)
-        if rung is not None:
-            row["keep"] = digests.fractions[rung]
-            row["circuit_kernels"] = int(unit.kernels[rung])
+        level = smallest(unit, place, chosen.threshold)
+        if level is not None:
+            row["keep"] = digests.fractions[level]
+            row["circuit_kernels"] = int(unit.kernels[level])
         criterion = chosen.protocol.criterion
         row["groups"], row["silhouette"] = unit.groups.get(criterion, (None, None))
         row["polysemanticity"] = digests.polysemanticity.get(number, {}).get(criterion)
-        for name, value in zip(MEASURES[1:], unit.measures[1:, place, chosen.rung], strict=True):
+        for name, value in zip(MEASURES[1:], unit.measures[1:, place, chosen.level], strict=True):
             row[name] = plain(float(value))
     if unit.top is not None:
         top = unit.top

@@ -164,7 +164,7 @@ def test_faithfulness_of_every_criterion_and_split(photos, tab, unit, link):
     wanted = next(
         row["relative_l1"]
         for row in rows
-        if (row["rung"], row["criterion"], row["split"]) == (1, "actgrad", "held_out")
+        if (row["level"], row["criterion"], row["split"]) == (1, "actgrad", "held_out")
     )
     assert float(cell) == pytest.approx(wanted, abs=5e-4)
 

@@ -93,7 +93,7 @@ def test_another_server_at_the_address_is_not_an_empty_atlas(body):
 def test_an_address_may_end_with_a_slash_and_an_atlas_be_served_again(address, local):
     with served(create_app(f"{address}/")) as second:
         assert open_store(second).list() == local.list()
-        assert Reader(second).by_convolution() == Reader(local).by_convolution()
+        assert Reader(second).layers() == Reader(local).layers()
 
 
 @pytest.mark.parametrize("more", ["/?page=unit&layer=conv3&unit=0", "?page=map", "/#top"])

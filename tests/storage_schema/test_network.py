@@ -169,7 +169,7 @@ def test_an_older_atlas_is_read_and_says_what_it_lacks(old, record):
         "contributions": lambda: reader.contribution(commit),
         "response maps": lambda: reader.response_maps(commit),
         "groups": lambda: reader.table("features.3", "groups"),
-        "contrast": lambda: reader.contrast(commit),
+        "selectivity": lambda: reader.selectivity(commit),
     }.items():
         says = f"^{old.place} was built by an older circuit-atlas and has no {what}: build it again"
         with pytest.raises(QueryError, match=says):

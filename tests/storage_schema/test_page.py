@@ -25,6 +25,8 @@ def test_everything_is_described():
         assert set(spec.axes) <= {name for name, _ in AXES}
     for table in (tables.IMAGES, *tables.NETWORK, *tables.FRAGMENTS):
         for column in table.columns:
-            assert f"| `{column.name}` | {column.type} |" in text
+            stored = f"`{column.stored_as}`" if column.stored_as else ""
+            assert f"| `{column.name}` | {stored} | {column.type} |" in text
+            assert column.title[0].isupper()
             assert column.sentence.endswith(".")
             assert column.null is None or column.null.endswith(".")

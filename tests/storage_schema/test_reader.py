@@ -52,7 +52,7 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     assert (receipt.key, receipt.state, receipt.compute_s) == (written.key, "done", 1.5)
     assert receipt.size_bytes == sum(len(objects.get(o.path)) for o in commit.objects)
     assert reader.header == header
-    assert reader.by_convolution() == ("features.3",)
+    assert reader.layers() == ("features.3",)
     assert reader.layer("features.3") == layer
     assert reader.plan() == plan
     assert reader.images().equals(images)
@@ -61,8 +61,8 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
         scores = reader.scores(commit, criterion.name)
         assert scores.dtype == np.float32
         np.testing.assert_array_equal(scores, criterion.scores)
-        for rung, mask in enumerate(criterion.masks):
-            read = reader.mask(commit, criterion.name, rung)
+        for level, mask in enumerate(criterion.masks):
+            read = reader.mask(commit, criterion.name, level)
             assert read.dtype == np.bool_
             np.testing.assert_array_equal(read, mask)
         np.testing.assert_array_equal(
@@ -76,9 +76,15 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     )
     np.testing.assert_array_equal(reader.contribution(commit), written.contribution)
     np.testing.assert_array_equal(reader.response_maps(commit), written.response_maps)
-    for name in ("responses", "faithfulness", "subfeatures", "groups", "contrast"):
-        rows = [dataclasses.asdict(row) for row in getattr(written, name)]
-        assert getattr(reader, name)(commit).to_pylist() == rows
+    for name in ("responses", "faithfulness", "subfeatures", "groups", "selectivity"):
+        field = "contrast" if name == "selectivity" else name
+        rows = [dataclasses.asdict(row) for row in getattr(written, field)]
+        table = getattr(reader, name)(commit)
+        assert [tuple(row.values()) for row in table.to_pylist()] == [
+            tuple(row.values()) for row in rows
+        ]
+        declared = next(one for one in tables.FRAGMENTS if one.name == name)
+        assert table.schema.names == [column.name for column in declared.columns]
 
 
 @pytest.mark.parametrize("place", ["disk", "memory"])
@@ -92,7 +98,7 @@ def test_any_name_of_a_layer_works(tmp_path, lay_out, header, odd_layer, record,
     written = record(3, key=UnitKey("toy", odd_layer.layer, 3))
     Writer(objects, header, odd_layer).commit(written)
     reader = Reader(objects)
-    assert reader.by_convolution() == (odd_layer.layer,)
+    assert reader.layers() == (odd_layer.layer,)
     commit = reader.commits(odd_layer.layer)[3]
     mask = reader.mask(commit, "force", 1)
     np.testing.assert_array_equal(mask, written.criteria[1].masks[1])
@@ -127,15 +133,15 @@ def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, dea
     reader = Reader(objects)
     commit = reader.commits("features.3")[1]
     assert reader.responses(commit).num_rows == 4
-    assert reader.faithfulness(commit).equals(tables.FAITHFULNESS.table([]))
+    assert reader.faithfulness(commit).equals(tables.FAITHFULNESS.schema.empty_table())
     for ask in (reader.scores, reader.levels, reader.image_scores):
         with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
             ask(commit, "actgrad")
     for ask in (reader.contribution, reader.response_maps):
         with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
             ask(commit)
-    assert reader.groups(commit).equals(tables.GROUPS.table([]))
-    assert reader.contrast(commit).equals(tables.CONTRAST.table([]))
+    assert reader.groups(commit).equals(tables.GROUPS.schema.empty_table())
+    assert reader.selectivity(commit).equals(tables.SELECTIVITY.schema.empty_table())
 
 
 def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, record):
@@ -145,12 +151,18 @@ def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, re
     reader = Reader(objects)
     table = reader.table("features.3", "faithfulness")
     assert table.schema.names == ["unit", *tables.FAITHFULNESS.schema.names]
+    renamed = {"response": "target", "rung": "level"}
     expected = [
-        {"unit": unit, **dataclasses.asdict(row)}
+        {
+            "unit": unit,
+            **{renamed.get(name, name): value for name, value in dataclasses.asdict(row).items()},
+        }
         for unit in (0, 1, 4)
         for row in record(unit).faithfulness
     ]
     assert table.to_pylist() == expected
+    levels = reader.table("features.3", "faithfulness", columns=["level", "target"])
+    assert levels.equals(table.select(["unit", "level", "target"]))
     empty = Reader(objects).table("features.3", "subfeatures").slice(0, 0)
     assert empty.schema.names[0] == "unit"
 
@@ -246,8 +258,8 @@ def test_questions_without_an_answer(objects, header, layer, record):
         r"has no layer 'x': it has features\.3": lambda: reader.layer("x"),
         r"no layer 'y'": lambda: reader.commits("y"),
         r"no criterion 'snip': it has actgrad, force": lambda: reader.scores(commit, "snip"),
-        r"no rung 4: the ladder has rungs 0 to 3": lambda: reader.mask(commit, "actgrad", 4),
-        r"no rung -1": lambda: reader.mask(commit, "actgrad", -1),
+        r"no sparsity level 4: levels are 0 to 3": lambda: reader.mask(commit, "actgrad", 4),
+        r"no sparsity level -1": lambda: reader.mask(commit, "actgrad", -1),
         r"'force' has no scores for single images: choose from actgrad": lambda: (
             reader.image_scores(commit, "force")
         ),

@@ -27,12 +27,12 @@ from circuit_atlas.storage_schema.records import (
         (tables.FAITHFULNESS, FaithfulnessRow),
         (tables.SUBFEATURES, SubfeatureRow),
         (tables.GROUPS, GroupRow),
-        (tables.CONTRAST, ContrastRow),
+        (tables.SELECTIVITY, ContrastRow),
     ],
 )
 def test_columns_are_the_fields_of_the_records(table, row):
     fields = dataclasses.fields(row)
-    assert [column.name for column in table.columns] == [field.name for field in fields]
+    assert [column.stored_name for column in table.columns] == [field.name for field in fields]
     for column, field in zip(table.columns, fields, strict=True):
         assert ("None" in str(field.type)) == (column.null is not None)
 

@@ -92,7 +92,7 @@ def test_further_units_and_layers_join_the_atlas(
     after = snapshot(objects)
     assert {path: after[path] for path in before} == before
     reader = Reader(objects)
-    assert reader.by_convolution() == tuple(sorted(["features.3", odd_layer.layer]))
+    assert reader.layers() == tuple(sorted(["features.3", odd_layer.layer]))
     assert reader.layer(odd_layer.layer) == odd_layer
     assert {layer: set(units) for layer, units in reader.plan().units} == {
         "features.3": {0, 1, 3, 4},

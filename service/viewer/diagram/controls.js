@@ -39,7 +39,7 @@ export class Controls {
       { class: "ca-controls", role: "group", "aria-label": "How the diagram is drawn" },
       h(
         "label",
-        { class: "ca-control ca-kept", hidden: graph.data.rungs.length < 2 },
+        { class: "ca-control ca-kept", hidden: graph.data.levels.length < 2 },
         h("span", null, "Kept"),
         this.#rung,
         this.#kept,
@@ -61,7 +61,7 @@ export class Controls {
 
   /** The largest fraction at the right. */
   #ladder() {
-    const { rungs } = this.#graph.data;
+    const { levels: rungs } = this.#graph.data;
     const last = rungs.length - 1;
     const input = h("input", {
       type: "range",
@@ -154,7 +154,7 @@ export class Controls {
 
   /** Shows a state. */
   show(state) {
-    const { rungs } = this.#graph.data;
+    const { levels: rungs } = this.#graph.data;
     const rung = rungs[state.rung];
     const kept = `${Number((100 * rung.fraction).toPrecision(3))} %`;
     this.#rung.value = String(rungs.length - 1 - state.rung);

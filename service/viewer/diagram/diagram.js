@@ -179,7 +179,7 @@ export class Diagram {
     if ("zoom" in changes) this.#camera.show(state.zoom);
     if ("table" in changes) this.#table.open = state.table;
     this.#shown.filter(state.rung, state.hidden);
-    this.#foot.tell(this.#shown.count, this.#graph.data.rungs[state.rung]);
+    this.#foot.tell(this.#shown.count, this.#graph.data.levels[state.rung]);
     this.#root.dataset.shown = String(this.#shown.count);
     if ("selection" in changes || "fraction" in changes || "hide" in changes) {
       this.#isolate();

@@ -3,7 +3,7 @@
  *
  * Plain and small, every key optional; what is as it was first is left out:
  *
- * - `fraction`: kept, of the ladder in `data.rungs`.
+ * - `fraction`: kept, of the ladder in `data.levels`.
  * - `selection`: "convolution:channel" of a node, "convolution:out:in" of a kernel.
  * - `zoom`: "scale,x,y": pixels a point, and the point in the middle.
  * - `nodes`, `kernels`: sizes, 1 at first.
@@ -43,7 +43,7 @@ export class State {
     if (this.#values.fraction === undefined) return 0;
     const wanted = Number(this.#values.fraction);
     const close = (rung) => Math.abs(rung.fraction / wanted - 1) < 1e-6;
-    return Math.max(0, this.#graph.data.rungs.findIndex(close));
+    return Math.max(0, this.#graph.data.levels.findIndex(close));
   }
 
   get selection() {

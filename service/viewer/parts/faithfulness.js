@@ -86,7 +86,7 @@ function seriesOf(rows, atlas, chosen, metric) {
     atlas.splits.map((split) => {
       const values = atlas.fractions.map(() => null);
       for (const row of kept) {
-        if (row.criterion === criterion && row.split === split) values[row.rung] = row[metric];
+        if (row.criterion === criterion && row.split === split) values[row.level] = row[metric];
       }
       return {
         name: `${criterion}, ${splitText(split)}`,
@@ -103,7 +103,7 @@ function seriesOf(rows, atlas, chosen, metric) {
 
 function chart(series, atlas, chosen, metric, rows) {
   const readout = h("div", { class: "readout" });
-  const kernels = (rung) => rows.find((row) => row.rung === rung)?.kernels;
+  const kernels = (rung) => rows.find((row) => row.level === rung)?.kernels;
   const show = (rung) => put(readout, values(series, atlas, chosen, rung, kernels(rung)));
   show(chosen.rung);
   const best = smallest(rows, chosen);

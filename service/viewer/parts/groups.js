@@ -61,7 +61,7 @@ export function groups(atlas, facts, { layer, unit }) {
         ...(kept.length
           ? tableFiles(unitPath(layer, unit, "selectivity"), { criterion, ablation }, "preserved and leaked")
           : []),
-        ...(kept.length ? tableFiles(unitPath(layer, unit, "contrast"), {}, "by image") : []),
+        ...(kept.length ? tableFiles(unitPath(layer, unit, "selectivity-by-image"), {}, "by image") : []),
         ...[...drawings].map((drawing, at) => contrastFile(drawing, kept[at], { layer, unit })),
       ];
     },

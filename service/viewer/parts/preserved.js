@@ -26,7 +26,7 @@ export function preserved(atlas, key) {
       if (!same || !left.group || !right.group || left.groups || right.groups) return null;
       if (chosen.criterion !== other.criterion) return null;
       const facts = await get(unitPath(left.layer, left.unit));
-      if (!facts.has.contrast) return null;
+      if (!facts.has.selectivity) return null;
       const { selectivity } = await loadGroups(atlas, facts, chosen);
       const kept = keptByGroup(selectivity, atlas.fractions);
       // In the order and the colours of the sides, as everywhere on this page.

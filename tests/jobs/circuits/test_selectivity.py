@@ -109,7 +109,7 @@ def test_a_groups_circuit_is_its_own_path(reader):
 def test_a_groups_circuit_keeps_its_own_pictures_and_drops_the_others(reader, criterion, ablation):
     rows = [
         row
-        for row in reader.contrast(reader.commits("4")[0]).to_pylist()
+        for row in reader.selectivity(reader.commits("4")[0]).to_pylist()
         if (row["criterion"], row["ablation"]) == (criterion, ablation)
     ]
     assert len(rows) == 2 * 3 * 12, "groups x rungs x pictures"
@@ -183,7 +183,7 @@ def test_one_group_has_no_contrast(reader):
     commit = reader.commits("4")[1]
     rows = reader.groups(commit).to_pylist()
     assert {(row["groups"], row["group"], row["silhouette"]) for row in rows} == {(1, 0, None)}
-    assert reader.contrast(commit).num_rows == 0
+    assert reader.selectivity(commit).num_rows == 0
 
 
 def test_what_excites_has_a_positive_contribution(reader):

@@ -58,7 +58,7 @@ def test_preserved_leaked_and_selectivity_are_ratios_of_sums(planted):
     assert planted.layer("top").unit(0).selectivity().to_pylist() == [
         {
             "group": 0,
-            "rung": 1,
+            "level": 1,
             "fraction": 0.5,
             "kernels": 71,
             "images": 1,
@@ -69,7 +69,7 @@ def test_preserved_leaked_and_selectivity_are_ratios_of_sums(planted):
         },
         {
             "group": 0,
-            "rung": 3,
+            "level": 3,
             "fraction": 0.1,
             "kernels": 14,
             "images": 1,
@@ -80,7 +80,7 @@ def test_preserved_leaked_and_selectivity_are_ratios_of_sums(planted):
         },
         {
             "group": 1,
-            "rung": 1,
+            "level": 1,
             "fraction": 0.5,
             "kernels": 71,
             "images": 2,
@@ -96,7 +96,7 @@ def test_the_ablation_chooses_the_rows_and_no_others_have_no_share(planted):
     assert planted.layer("top").unit(0).selectivity(ablation="mean").to_pylist() == [
         {
             "group": 0,
-            "rung": 1,
+            "level": 1,
             "fraction": 0.5,
             "kernels": 71,
             "images": 1,

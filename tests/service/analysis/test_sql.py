@@ -19,20 +19,22 @@ pytest.importorskip("duckdb")
 def test_tables_are_joined_over_all_layers(atlas):
     rows = atlas.sql(
         "SELECT u.layer, u.name, f.pearson FROM Units u JOIN faithfulness f USING (layer, unit) "
-        "WHERE criterion = 'actgrad' AND split = 'held_out' AND rung = 0 ORDER BY ALL"
+        "WHERE criterion = 'actgrad' AND split = 'held_out' AND level = 0 ORDER BY ALL"
     ).to_pylist()
     expected = [
         {"layer": layer, "name": atlas.reader.layer(layer).unit(row["unit"]).name,
          "pearson": row["pearson"]}
         for layer in atlas.layers
         for row in atlas.layer(layer).faithfulness().to_pylist()
-        if (row["criterion"], row["split"], row["rung"]) == ("actgrad", "held_out", 0)
+        if (row["criterion"], row["split"], row["level"]) == ("actgrad", "held_out", 0)
     ]  # fmt: skip
     assert rows == sorted(expected, key=lambda row: (row["layer"], row["name"]))
     assert len(rows) == 6
 
 
-@pytest.mark.parametrize("name", ["responses", "faithfulness", "subfeatures", "groups", "contrast"])
+@pytest.mark.parametrize(
+    "name", ["responses", "faithfulness", "subfeatures", "groups", "selectivity"]
+)
 def test_each_stored_table_has_layer_and_unit_first(atlas, name):
     table = atlas.sql(f"SELECT * FROM {name}")
     whole = [(layer, atlas.reader.table(layer, name)) for layer in atlas.layers]

@@ -32,14 +32,14 @@ def best(scores: np.ndarray, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("criterion", ["actgrad", "force", "magnitude"])
-@pytest.mark.parametrize(("rung", "keep"), list(enumerate((1.0, 0.5, 0.1))))
-def test_a_kept_fraction_of_the_ladder_is_the_stored_circuit(atlas, record, criterion, rung, keep):
+@pytest.mark.parametrize(("level", "keep"), list(enumerate((1.0, 0.5, 0.1))))
+def test_a_kept_fraction_of_the_ladder_is_the_stored_circuit(atlas, record, criterion, level, keep):
     stored = next(c for c in record("conv3", 1).criteria if c.name == criterion)
     circuit = atlas.layer("conv3").unit(1).circuit(keep=keep, criterion=criterion)
     table = circuit.kernels()
-    assert table["position"].to_pylist() == np.flatnonzero(stored.masks[rung]).tolist()
-    run = stored.scores[rung if criterion == "force" else 0]
-    assert table["score"].to_pylist() == run[stored.masks[rung]].tolist()
+    assert table["position"].to_pylist() == np.flatnonzero(stored.masks[level]).tolist()
+    run = stored.scores[level if criterion == "force" else 0]
+    assert table["score"].to_pylist() == run[stored.masks[level]].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 21, 43, 44])

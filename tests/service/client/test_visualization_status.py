@@ -109,7 +109,7 @@ def test_an_atlas_without_any_has_tables_without_rows(place):
 
 def test_status_tells_it(begun, capsys):
     assert main(["status", str(begun)]) == exits.UNIT_FAILED
-    _, _, features = capsys.readouterr().out.partition("\nfeature images\n")
+    _, _, features = capsys.readouterr().out.partition("\nfeature visualizations\n")
     lines = features.splitlines()
     assert [line.split() for line in lines[:3]] == [
         "layer of planned done failed missing pictures pictures_planned".split(),

@@ -1,4 +1,4 @@
-"""What a diagram holds of planted circuits: paths, counts, scores, signs, weights, rungs."""
+"""What a diagram holds of planted circuits: paths, counts, scores, signs, weights, levels."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def kernels(circuit: Circuit) -> dict[Kernel, float]:
     }
 
 
-def edges(content: Content, planted: Planted, rung: int = 0) -> dict[Kernel, int]:
-    """The drawn kernels of a rung, and each one's place among the edges."""
+def edges(content: Content, planted: Planted, level: int = 0) -> dict[Kernel, int]:
+    """The drawn kernels of a level, and each one's place among the edges."""
     names = [c.name for c in planted.convolutions]
     found = {}
     for edge, end in enumerate(content.edges.end):
-        if content.edges.rungs[edge] >> rung & 1:
+        if content.edges.levels[edge] >> level & 1:
             band = content.bands[content.nodes.band[end]]
             key = (names.index(band.name), content.nodes.channel[end], content.edges.channel[edge])
             assert key not in found
@@ -203,22 +203,22 @@ def test_the_slider_goes_through_the_ladder(tmp_path, kind, images):
     planted = wirings.ALL[kind]()
     unit = unit_of(tmp_path / "atlas", planted, UNIT)
     content = unit.circuit(keep=0.5, images=images).diagram().content
-    assert [rung.fraction for rung in content.rungs] == [0.5, 0.25, 0.1]
-    for number, rung in enumerate(content.rungs):
-        circuit = unit.circuit(keep=rung.fraction, images=images)
+    assert [level.fraction for level in content.levels] == [0.5, 0.25, 0.1]
+    for number, level in enumerate(content.levels):
+        circuit = unit.circuit(keep=level.fraction, images=images)
         expected = on_path(planted, kernels(circuit), {UNIT})
         assert edges(content, planted, number).keys() == expected
-        assert (rung.kernels, rung.on_path, rung.drawn) == (
+        assert (level.kernels, level.on_path, level.drawn) == (
             len(circuit),
             len(expected),
             len(expected),
         )
-        shown = {n for n, bits in enumerate(content.nodes.rungs) if bits >> number & 1}
+        shown = {n for n, bits in enumerate(content.nodes.levels) if bits >> number & 1}
         held = edges(content, planted, number).values()
         ends = {content.edges.end[e] for e in held} | {content.edges.source[e] for e in held}
         assert ends <= shown
         wires = range(len(content.wires.end))
-        on = [w for w in wires if content.wires.rungs[w] >> number & 1]
+        on = [w for w in wires if content.wires.levels[w] >> number & 1]
         before = {}
         for wire in on:
             before.setdefault(content.wires.end[wire], []).append(content.wires.start[wire])
@@ -238,8 +238,8 @@ def test_circuits_that_are_not_nested_have_each_rung_whole(tmp_path):
     planted = replace(wirings.plain(), criteria=("actgrad", "force"))
     unit = unit_of(tmp_path / "atlas", planted, UNIT)
     content = unit.circuit(keep=0.5, criterion="force").diagram().content
-    for number, rung in enumerate(content.rungs):
-        circuit = unit.circuit(keep=rung.fraction, criterion="force")
+    for number, level in enumerate(content.levels):
+        circuit = unit.circuit(keep=level.fraction, criterion="force")
         expected = on_path(planted, kernels(circuit), {UNIT})
         assert edges(content, planted, number).keys() == expected
 
@@ -302,7 +302,7 @@ def test_combined_circuits_are_drawn(tmp_path):
     a, b = layer.unit(0).circuit(keep=0.5), layer.unit(1).circuit(keep=0.5)
     content = (a | b).diagram().content
     assert content.units == ("0", "1")
-    assert len(content.rungs) == 1
+    assert len(content.levels) == 1
     union = kernels(a | b)
     assert edges(content, planted).keys() == on_path(planted, union, {0, 1})
     # By the left unit's score, also what the right one brought, unless the left is out of reach.
@@ -336,9 +336,9 @@ def test_two_circuits_over_one_another_tell_what_each_has_alone(tmp_path):
         assert (other is None) == (side != 0)
         if other is not None:
             assert other == pytest.approx(b[kernel], rel=2 * RELATIVE_ERROR)
-    for number, rung in enumerate(content.rungs[1:], 1):
-        both = kernels(unit.circuit(keep=rung.fraction)).keys()
-        both |= kernels(unit.circuit(keep=rung.fraction, images=[2])).keys()
+    for number, level in enumerate(content.levels[1:], 1):
+        both = kernels(unit.circuit(keep=level.fraction)).keys()
+        both |= kernels(unit.circuit(keep=level.fraction, images=[2])).keys()
         assert edges(content, planted, number).keys() == on_path(planted, both, {UNIT})
 
 
@@ -388,7 +388,7 @@ def test_json_is_read_back_as_it_was(tmp_path):
     assert Content.from_json(text).to_json() == text
     assert "\n" not in text
     raw = json.loads(text)
-    for spoiled in ({**raw, "version": 2}, {**raw, "more": 1}, {"version": 1}, []):
+    for spoiled in ({**raw, "version": 1}, {**raw, "more": 1}, {"version": 2}, []):
         with pytest.raises(CorruptError, match="no drawing of a circuit"):
             Content.from_json(json.dumps(spoiled))
     with pytest.raises(ValueError, match="edges, and 1 are told of"):

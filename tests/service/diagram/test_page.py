@@ -257,9 +257,9 @@ def test_the_slider_goes_through_the_ladders_counts(show, fire, diagram):
     slider = page.get_by_label("Kept fraction")
     assert slider.get_attribute("max") == "3"
     slider.focus()
-    for rung, fraction in zip(diagram.content.rungs, (1, 0.5, 0.25, 0.1), strict=True):
+    for level, fraction in zip(diagram.content.levels, (1, 0.5, 0.25, 0.1), strict=True):
         circuit = fire.circuit(keep=fraction)
-        assert (rung.fraction, rung.kernels) == (fraction, len(circuit))
+        assert (level.fraction, level.kernels) == (fraction, len(circuit))
         assert shown(page) == circuit.diagram().content.counts.drawn
         assert f"circuit of {len(circuit)}," in page.locator(".ca-count").inner_text()
         assert page.locator(".ca-value").inner_text() == f"{100 * fraction:g} %"
@@ -289,7 +289,7 @@ def test_two_circuits_are_told_apart(show, fire):
 def test_an_address_shows_the_same_view(show, diagram):
     page = show(diagram, "#fraction=0.5&hide=inhibition&pictures=none&nodes=2&kernels=0.5&table=1")
     signs = np.sign(diagram.content.edges.contribution)
-    on = np.asarray(diagram.content.edges.rungs) >> 1 & 1
+    on = np.asarray(diagram.content.edges.levels) >> 1 & 1
     assert shown(page) == int(((signs > 0) & (on == 1)).sum())
     assert page.get_by_label("None", exact=True).is_checked()
     assert float(page.get_by_label("Nodes").input_value()) == pytest.approx(math.log2(2))

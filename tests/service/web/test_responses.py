@@ -91,7 +91,7 @@ def test_the_units_of_a_layer_are_those_of_its_summary(api, local, question):
     ]
 
 
-def test_other_measures_are_those_of_one_rung(api, local):
+def test_other_measures_are_those_of_one_level(api, local):
     row = ask(api, "layers/conv3/units", at=0.5)["rows"][0]
     stored = local.layer("conv3").unit(0).faithfulness().to_pylist()
     (one,) = [
@@ -149,9 +149,9 @@ def test_boxes_and_positions_are_columns_each(api):
 
 def test_the_file_of_a_distribution_has_its_columns_alone(api, local):
     file = api.get("layers/conv3/distribution", params={"format": "csv"}).text
-    rungs = [f"r.{fraction:g}" for fraction in local.header.fractions]
+    levels = [f"r.{fraction:g}" for fraction in local.header.fractions]
     first = ["unit", "name", "kernels", "keep", "circuit_kernels"]
-    assert file.splitlines()[0].replace('"', "").split(",") == first + rungs
+    assert file.splitlines()[0].replace('"', "").split(",") == first + levels
 
 
 @pytest.mark.parametrize("unit", ["0", "1", "2", "3", "4"])
@@ -272,8 +272,8 @@ def test_groups_and_what_they_preserve(api, local):
     assert three["polysemanticity"] == unit.polysemanticity(groups=3).value
     kept = ask(api, "layers/conv3/units/0/selectivity")
     assert kept["rows"] == plain(unit.selectivity().to_pylist())
-    stored = local.reader.contrast(unit.commit)
-    assert ask(api, "layers/conv3/units/0/contrast")["rows"] == stored.to_pylist()
+    stored = local.reader.selectivity(unit.commit)
+    assert ask(api, "layers/conv3/units/0/selectivity-by-image")["rows"] == stored.to_pylist()
 
 
 def test_a_map_of_the_top_images(api, local):
