@@ -5,39 +5,29 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.analysis.polysemanticity import KEEP
 from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity
-from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.layer_snapshot import LayerView
-from circuit_atlas.service.web.layerwide import LayerMasks, LayerUses
-from circuit_atlas.service.web.questions import (
-    Ablation,
-    AtlasServed,
-    Criterion,
-    Form,
-    Keep,
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.layerwide import LayerMasks
+from circuit_atlas.service.web.parameters import (
+    AblationParameters,
+    CriterionParameters,
+    FormParameters,
+    FractionParameters,
     LayerName,
-    Pages,
+    PageParameters,
+    Server,
     UnitName,
-    Version,
 )
 from circuit_atlas.service.web.responding import note
-from circuit_atlas.service.web.responses import (
-    AnswerSource,
-    Rendered,
-    digest,
-    plain,
-    to_file,
-    to_json,
-)
-from circuit_atlas.service.web.rows import Progress, answer, rows_of
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest, plain, to_file
+from circuit_atlas.service.web.rows import Progress, Rows, page, page_or_file, rows_of
 
-router = APIRouter(prefix="/layers/{layer}", tags=["analysis"])
+router = APIRouter(prefix="/layers/{layer}", tags=["analysis"], route_class=AnswerRoute)
 
 
 class GroupedImage(BaseModel):
@@ -150,249 +140,199 @@ SimilarRows = rows_of(SimilarRow, **_Chosen)
 UseRows = rows_of(UseRow, **_Chosen)
 
 
-@router.get(
-    "/units/{unit}/groups", response_model=GroupsAnswer, responses=responses(413, files=True)
-)
-async def groups(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    criterion: Criterion = None,
-    number: Annotated[
-        int | None,
-        Query(
-            alias="groups",
-            description="How many, found anew from the stored scores; the stored groups where not "
-            "given.",
-            ge=1,
-            le=limits.IMAGES,
-        ),
-    ] = None,
-    form: Form = "json",
-    v: Version = None,
-) -> Response:
+class GroupsParameters(CriterionParameters, FormParameters):
+    """The query of the groups of a unit."""
+
+    number: int | None = Field(
+        default=None,
+        alias="groups",
+        description="How many, found anew from the stored scores; the stored groups where not "
+        "given.",
+        ge=1,
+        le=limits.IMAGES,
+    )
+
+
+class SelectivityParameters(AblationParameters, PageParameters):
+    """The query of the selectivity of the groups of a unit."""
+
+
+class MapParameters(CriterionParameters, FormParameters):
+    """The query of a map of images."""
+
+    method: Literal["pca"] = Field(
+        default="pca", description="How images are brought to two dimensions."
+    )
+
+
+class SimilarParameters(FractionParameters, PageParameters):
+    """The query of similar units."""
+
+
+class UsesParameters(FractionParameters, PageParameters):
+    """The query of the units that use kernels."""
+
+    convolution: str = Field(
+        description="A convolution on the kernel axis.", max_length=limits.TEXT
+    )
+    out: int | None = Field(default=None, description="Its output channel.", ge=0, le=limits.NUMBER)
+    channel: int | None = Field(
+        default=None, alias="in", description="Its input channel.", ge=0, le=limits.NUMBER
+    )
+
+
+@router.get("/units/{unit}/groups", response_model=GroupsAnswer)
+def groups(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[GroupsParameters, Query()]
+) -> AnswerSource:
     """The unit's sub-feature groups: top images that it computes by the same kernels."""
-    del v
+    one = server.unit(layer, unit)
 
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        return AnswerSource(served.unit_version(one), lambda: render(one))
-
-    def render(one: Unit) -> Rendered:
-        if number is not None:
-            served.check_scores(one)
-        found = one.groups(criterion=criterion, groups=number)
-        table = found.table()
-        if form != "json":
-            return to_file(table, form, name=f"{one.layer.name}-{one.info.name}-groups")
-        served.check_scores(one)
-        measure = polysemanticity(one, found, keep=KEEP)
-        return to_json(
-            GroupsAnswer(
-                criterion=found.criterion,
-                groups=len(found),
-                silhouette=found.silhouette,
-                polysemanticity=measure.value,
-                pairs=[GroupPair(**row) for row in measure.pairs.to_pylist()],
-                rows=[GroupedImage(**row) for row in table.to_pylist()],
-            )
+    def render() -> GroupsAnswer | Body:
+        if query.number is not None:
+            server.check_scores(one)
+        labels = one.groups(criterion=query.criterion, groups=query.number)
+        table = labels.table()
+        if query.form != "json":
+            return to_file(table, query.form, name=f"{one.layer.name}-{one.info.name}-groups")
+        server.check_scores(one)
+        measure = polysemanticity(one, labels, keep=KEEP)
+        return GroupsAnswer(
+            criterion=labels.criterion,
+            groups=len(labels),
+            silhouette=labels.silhouette,
+            polysemanticity=measure.value,
+            pairs=[GroupPair(**row) for row in measure.pairs.to_pylist()],
+            rows=[GroupedImage(**row) for row in table.to_pylist()],
         )
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(server.unit_version(one), render)
 
 
-@router.get(
-    "/units/{unit}/selectivity", response_model=SelectivityRows, responses=responses(files=True)
-)
-async def selectivity(
-    request: Request,
-    served: AtlasServed,
+@router.get("/units/{unit}/selectivity", response_model=SelectivityRows)
+def selectivity(
+    server: Server,
     layer: LayerName,
     unit: UnitName,
-    paging: Pages,
-    criterion: Criterion = None,
-    ablation: Ablation = None,
-    v: Version = None,
-) -> Response:
+    query: Annotated[SelectivityParameters, Query()],
+) -> AnswerSource:
     """How much of the responses to its own images each group's circuit preserves, and to the
     others'; no rows for one group. `selectivity-by-image` has what it is made of."""
-    del v
+    one = server.unit(layer, unit)
+    name = f"{one.layer.name}-{one.info.name}-selectivity"
 
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        name = f"{one.layer.name}-{one.info.name}-selectivity"
-        return AnswerSource(
-            served.unit_version(one),
-            lambda: answer(
-                one.selectivity(criterion=criterion, ablation=ablation),
-                SelectivityRows,
-                paging,
-                name=name,
-            ),
-        )
+    def render() -> Rows | Body:
+        table = one.selectivity(criterion=query.criterion, ablation=query.ablation)
+        return page_or_file(table, SelectivityRows, query, name=name)
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(server.unit_version(one), render)
 
 
-@router.get("/units/{unit}/map", response_model=MapAnswer, responses=responses(413, files=True))
-async def image_map(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    criterion: Criterion = None,
-    method: Annotated[
-        Literal["pca"], Query(description="How images are brought to two dimensions.")
-    ] = "pca",
-    form: Form = "json",
-    v: Version = None,
-) -> Response:
+@router.get("/units/{unit}/map", response_model=MapAnswer)
+def image_map(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[MapParameters, Query()]
+) -> AnswerSource:
     """The unit's top images in two dimensions, by the kernels that it computes them by. A circuit
     with `images` is that of some of them."""
-    del v
+    one = server.unit(layer, unit)
 
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        return AnswerSource(served.unit_version(one), lambda: render(one))
-
-    def render(one: Unit) -> Rendered:
-        served.check_scores(one)
-        found = one.projection(criterion=criterion, method=method)
-        if form != "json":
-            return to_file(found, form, name=f"{one.layer.name}-{one.info.name}-map")
-        facts = {key.decode(): text.decode() for key, text in found.schema.metadata.items()}
+    def render() -> MapAnswer | Body:
+        server.check_scores(one)
+        table = one.projection(criterion=query.criterion, method=query.method)
+        if query.form != "json":
+            return to_file(table, query.form, name=f"{one.layer.name}-{one.info.name}-map")
+        facts = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
         explained = json.loads(facts["explained_variance"])
-        return to_json(
-            MapAnswer(
-                criterion=facts["criterion"],
-                method=facts["method"],
-                methods=["pca"],
-                explained=None if None in explained else explained,
-                points=[
-                    MapPoint(**{key: plain(value) for key, value in row.items()})
-                    for row in found.to_pylist()
-                ],
-            )
+        return MapAnswer(
+            criterion=facts["criterion"],
+            method=facts["method"],
+            methods=["pca"],
+            explained=None if None in explained else explained,
+            points=[
+                MapPoint(**{key: plain(value) for key, value in row.items()})
+                for row in table.to_pylist()
+            ],
         )
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(server.unit_version(one), render)
 
 
-@router.get(
-    "/units/{unit}/similar", response_model=SimilarRows, responses=responses(413, files=True)
-)
-async def similar(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    paging: Pages,
-    keep: Keep = None,
-    criterion: Criterion = None,
-) -> Response:
+@router.get("/units/{unit}/similar", response_model=SimilarRows)
+def similar(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[SimilarParameters, Query()]
+) -> AnswerSource:
     """The units of the layer whose circuits share most with this unit's, of a stored fraction."""
+    view = server.view(layer)
+    one = server.unit(layer, unit)
+    masks = server.layerwide.masks(view, keep=query.keep, criterion=query.criterion)
+    # Counted before the answer is made: more may be read meanwhile, and less must not be told to be
+    # the whole.
+    progress = Progress(read=masks.read, of=masks.of)
 
-    def locate() -> AnswerSource:
-        view = served.view(layer)
-        one = served.unit(layer, unit)
-        own = served.unit_version(one)
-        masks = served.layerwide.masks(view, keep=keep, criterion=criterion)
-        # Counted before the answer is made: more may be read meanwhile, and less must not be told
-        # to be the whole.
-        progress = Progress(read=masks.read, of=masks.of)
-        # Of an atlas that was mended meanwhile more can be told.
-        version = digest(own, view.version, str(progress.read), repr(sorted(masks.problems)))
-        return AnswerSource(version, lambda: render(view, one, masks, progress))
-
-    def render(view: LayerView, one: Unit, masks: LayerMasks, progress: Progress) -> Rendered:
-        progress.check(paging.form)
-        table = masks.masks.similar(one.number, limit=limits.LISTED)
-        name = f"{one.layer.name}-{one.info.name}-similar"
-        if paging.form != "json":
-            return answer(table, SimilarRows, paging, name=name)
-        many = min(paging.rows, limits.DETAILED)
-        part = table.slice(paging.offset, many)
-        tops = served.tops(view, part["unit"].to_pylist())
-        why = note(progress, view.missing, masks.problems)
-        return to_json(
-            SimilarRows.model_validate(
-                {
-                    "total": table.num_rows,
-                    "offset": paging.offset,
-                    "limit": many,
-                    "complete": why is None,
-                    "note": why,
-                    **_chosen(masks, progress),
-                    "rows": [
-                        {
-                            **row,
-                            "image": None if top is None else top[0],
-                            "box": None if top is None else top[1],
-                        }
-                        for row, top in zip(part.to_pylist(), tops, strict=True)
-                    ],
-                }
-            )
+    def render() -> Rows | Body:
+        progress.check(query.form)
+        table = masks.masks.similar(one.number, limit=max(1, masks.of))
+        if query.form != "json":
+            name = f"{one.layer.name}-{one.info.name}-similar"
+            return page_or_file(table, SimilarRows, query, name=name)
+        limit = min(query.rows or limits.DETAILED, limits.DETAILED)
+        part = table.slice(query.offset, limit)
+        tops = server.tops(view, part["unit"].to_pylist())
+        rows = [
+            {
+                **row,
+                "image": None if top is None else top[0],
+                "box": None if top is None else top[1],
+            }
+            for row, top in zip(part.to_pylist(), tops, strict=True)
+        ]
+        return page(
+            SimilarRows,
+            rows,
+            total=table.num_rows,
+            offset=query.offset,
+            limit=limit,
+            note=note(progress, view.missing, masks.problems),
+            **_chosen(masks, progress),
         )
 
-    return await served.answers.reply(request, locate)
+    # Of an atlas that was mended meanwhile more can be told.
+    problems = repr(sorted(masks.problems))
+    version = digest(server.unit_version(one), view.version, str(progress.read), problems)
+    return AnswerSource(version, render)
 
 
-@router.get("/uses", response_model=UseRows, responses=responses(413, files=True))
-async def uses(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    paging: Pages,
-    convolution: Annotated[
-        str, Query(description="A convolution on the kernel axis.", max_length=limits.TEXT)
-    ],
-    out: Annotated[
-        int | None, Query(description="Its output channel.", ge=0, le=limits.NUMBER)
-    ] = None,
-    channel: Annotated[
-        int | None,
-        Query(alias="in", description="Its input channel.", ge=0, le=limits.NUMBER),
-    ] = None,
-    keep: Keep = None,
-    criterion: Criterion = None,
-) -> Response:
+@router.get("/uses", response_model=UseRows)
+def uses(
+    server: Server, layer: LayerName, query: Annotated[UsesParameters, Query()]
+) -> AnswerSource:
     """Which units' circuits hold kernels of a convolution: all of them, those of an output channel,
     those of an input channel, or the one of both; of a stored fraction."""
+    view = server.view(layer)
+    users, masks = server.layerwide.uses(
+        view,
+        keep=query.keep,
+        criterion=query.criterion,
+        convolution=query.convolution,
+        out=query.out,
+        channel=query.channel,
+    )
+    progress = Progress(read=users.read, of=masks.of)
 
-    def locate() -> AnswerSource:
-        view = served.view(layer)
-        found, masks = served.layerwide.uses(
-            view,
-            keep=keep,
-            criterion=criterion,
-            convolution=convolution,
-            out=out,
-            channel=channel,
-        )
-        progress = Progress(read=found.read, of=masks.of)
-        version = digest(
-            served.version, view.version, str(progress.read), repr(sorted(found.problems))
-        )
-        return AnswerSource(version, lambda: render(view, found, masks, progress))
-
-    def render(
-        view: LayerView, found: LayerUses, masks: LayerMasks, progress: Progress
-    ) -> Rendered:
-        progress.check(paging.form)
-        why = note(progress, view.missing, found.problems)
-        return answer(
-            found.table,
+    def render() -> Rows | Body:
+        progress.check(query.form)
+        return page_or_file(
+            users.table,
             UseRows,
-            paging,
+            query,
             name=f"{view.layer.name}-uses",
-            complete=why is None,
-            note=why,
-            more=_chosen(masks, progress),
+            note=note(progress, view.missing, users.problems),
+            **_chosen(masks, progress),
         )
 
-    return await served.answers.reply(request, locate)
+    problems = repr(sorted(users.problems))
+    version = digest(server.version, view.version, str(progress.read), problems)
+    return AnswerSource(version, render)
 
 
 def _chosen(masks: LayerMasks, progress: Progress) -> dict[str, object]:

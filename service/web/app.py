@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web import (
@@ -28,9 +28,8 @@ from circuit_atlas.service.web.errors import install, responses
 from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import Guard
-from circuit_atlas.service.web.questions import only_known
 from circuit_atlas.service.web.responses import API_VERSION, code_version
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.server_state import ServerState
 
 PREFIX = f"/api/v{API_VERSION}"
 _DESCRIPTION = """Circuits of whole convolutional layers, read-only.
@@ -54,14 +53,14 @@ def create_app(
         StoreError: there is no atlas at that place.
     """
     opened = atlas if isinstance(atlas, Atlas) else Atlas.open(atlas)
-    served = Served(opened, limits or Limits())
+    state = ServerState(opened, limits or Limits())
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         del app
-        served.warm_up()
+        state.warm_up()
         yield
-        served.close()
+        state.close()
 
     app = FastAPI(
         title="Circuit Atlas",
@@ -75,9 +74,8 @@ def create_app(
         # A path with a slash too many is told of as any other that is not there.
         redirect_slashes=False,
     )
-    app.state.served = served
-    app.state.parameters = {}
-    api = APIRouter(prefix=PREFIX, dependencies=[Depends(only_known)])
+    app.state.server = state
+    api = APIRouter(prefix=PREFIX)
     for part in (
         atlas_routes,
         layer_routes,
@@ -101,6 +99,6 @@ def create_app(
 
     app.include_router(pages.router)
     place = opened.place.rstrip("/")
-    install(app, hide={place: served.name} if place else {})
-    app.add_middleware(Guard, url_bytes=served.limits.url_bytes, hosts=hosts or Hosts())
+    install(app, hide={place: state.name} if place else {})
+    app.add_middleware(Guard, url_bytes=state.limits.url_bytes, hosts=hosts or Hosts())
     return app

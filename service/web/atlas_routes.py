@@ -6,25 +6,24 @@ import json
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.layer_snapshot import LayerView
-from circuit_atlas.service.web.questions import AtlasServed, Pages
+from circuit_atlas.service.web.parameters import PageParameters, Parameters, Server
 from circuit_atlas.service.web.responses import (
     API_VERSION,
     AnswerSource,
-    Rendered,
+    Body,
     code_version,
     digest,
-    to_json,
 )
-from circuit_atlas.service.web.rows import answer, rows_of
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of
+from circuit_atlas.service.web.server_state import ServerState
 
-router = APIRouter(tags=["atlas"])
+router = APIRouter(tags=["atlas"], route_class=AnswerRoute)
 
 
 class ServerFacts(BaseModel):
@@ -117,84 +116,64 @@ Layers = rows_of(LayerFacts)
 Matches = rows_of(Match)
 
 
-@router.get("/atlas", response_model=AtlasFacts, responses=responses())
-async def atlas(request: Request, served: AtlasServed) -> Response:
+class SearchParameters(Parameters):
+    """The query of a search."""
+
+    q: str = Field(
+        description="Part of the name of a layer, direction, label or picture; a unit's number; or "
+        "`layer/unit`.",
+        min_length=1,
+        max_length=limits.TEXT,
+    )
+    limit: int = Field(default=20, description="Matches at most.", ge=1, le=limits.MATCHES)
+
+
+@router.get("/atlas", response_model=AtlasFacts)
+def atlas(server: Server) -> AnswerSource:
     """What the atlas was built from, and how far each layer is."""
-
-    def locate() -> AnswerSource:
-        views = [served.views.view(name) for name in served.views.names()]
-        version = digest(
-            served.version, served.features.index().version, *(view.version for view in views)
-        )
-        return AnswerSource(version, lambda: to_json(_facts(served, views)))
-
-    return await served.answers.reply(request, locate)
+    views = [server.views.view(name) for name in server.views.names()]
+    return AnswerSource(_version(server, views), lambda: _facts(server, views))
 
 
-@router.get("/layers", response_model=Layers, responses=responses(files=True))
-async def layers(request: Request, served: AtlasServed, paging: Pages) -> Response:
+@router.get("/layers", response_model=Layers)
+def layers(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
     """The layers, and how far each is built: those of `/atlas`, also as a file."""
+    views = [server.views.view(name) for name in server.views.names()]
 
-    def locate() -> AnswerSource:
-        views = [served.views.view(name) for name in served.views.names()]
-        version = digest(
-            served.version, served.features.index().version, *(view.version for view in views)
-        )
-        return AnswerSource(version, lambda: render(views))
-
-    def render(views: list[LayerView]) -> Rendered:
-        index = served.features.index()
+    def render() -> Rows | Body:
+        index = server.features.index()
         rows = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
         table = pa.Table.from_pylist([row.model_dump() for row in rows], _LAYERS)
-        return answer(table, Layers, paging, name="layers")
+        return page_or_file(table, Layers, query, name="layers")
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(_version(server, views), render)
 
 
-@router.get("/search", response_model=Matches, responses=responses())
-async def search(
-    request: Request,
-    served: AtlasServed,
-    q: Annotated[
-        str,
-        Query(
-            description="Part of the name of a layer, direction, label or picture; a unit's "
-            "number; or `layer/unit`.",
-            min_length=1,
-            max_length=limits.TEXT,
-        ),
-    ],
-    limit: Annotated[int, Query(description="Matches at most.", ge=1, le=limits.FOUND)] = 20,
-) -> Response:
+@router.get("/search", response_model=Matches)
+def search(server: Server, query: Annotated[SearchParameters, Query()]) -> AnswerSource:
     """Layers, units, labels and pictures by name: whole matches first, then starts, then parts."""
+    limit = query.limit
 
-    def locate() -> AnswerSource:
-        names = served.views.names()
-        return AnswerSource(digest(served.version, *names), render)
-
-    def render() -> Rendered:
+    def render() -> Rows:
         # One more than is shown, to know whether there are more.
-        found = served.atlas.search(q, limit=limit + 1)
-        more = found.num_rows > limit
-        return to_json(
-            Matches.model_validate(
-                {
-                    "total": found.num_rows,
-                    "offset": 0,
-                    "limit": limit,
-                    "complete": not more,
-                    "note": f"the first {limit} matches; there are more" if more else None,
-                    "rows": found.slice(0, limit).to_pylist(),
-                }
-            )
-        )
+        matches = server.atlas.search(query.q, limit=limit + 1)
+        total = matches.num_rows
+        note = f"the first {limit} matches; there are more" if total > limit else None
+        rows = matches.slice(0, limit).to_pylist()
+        return page(Matches, rows, total=total, limit=limit, note=note)
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(digest(server.version, *server.views.names()), render)
 
 
 def server_facts() -> ServerFacts:
     """What answers here."""
     return ServerFacts(server="circuit-atlas", version=code_version(), api=API_VERSION)
+
+
+def _version(server: ServerState, views: list[LayerView]) -> str:
+    """A digest of the atlas with all its layers and feature visualizations."""
+    features = server.features.index().version
+    return digest(server.version, features, *(view.version for view in views))
 
 
 def layer_facts(view: LayerView, *, features: bool) -> LayerFacts:
@@ -218,14 +197,14 @@ def layer_facts(view: LayerView, *, features: bool) -> LayerFacts:
     )
 
 
-def _facts(served: Served, views: list[LayerView]) -> AtlasFacts:
-    header = served.atlas.header
-    splits = served.images.table["split"].to_pylist()
-    index = served.features.index()
+def _facts(server: ServerState, views: list[LayerView]) -> AtlasFacts:
+    header = server.atlas.header
+    splits = server.images.table["split"].to_pylist()
+    index = server.features.index()
     layers = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
     return AtlasFacts(
-        place=served.name,
-        version=served.version,
+        place=server.name,
+        version=server.version,
         server=server_facts(),
         schema=header.schema,
         model=header.model,
@@ -252,10 +231,9 @@ def _facts(served: Served, views: list[LayerView]) -> AtlasFacts:
         layers=layers,
         limits={
             "rows": limits.ROWS,
-            "download_rows": limits.DOWNLOAD_ROWS,
             "edges": limits.EDGES,
             "images": limits.IMAGES,
             "text": limits.TEXT,
-            "url_bytes": served.limits.url_bytes,
+            "url_bytes": server.limits.url_bytes,
         },
     )

@@ -5,23 +5,23 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from circuit_atlas.service.circuit.circuit import Circuit
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import (
-    AtlasServed,
-    CircuitReference,
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.parameters import (
+    CircuitParameters,
     LayerName,
-    Pages,
+    PageParameters,
+    Server,
     UnitName,
-    Version,
 )
-from circuit_atlas.service.web.responses import AnswerSource, Rendered
-from circuit_atlas.service.web.rows import answer, rows_of
+from circuit_atlas.service.web.responses import AnswerSource, Body
+from circuit_atlas.service.web.rows import Rows, page_or_file, rows_of
 
-router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["circuits"])
+router = APIRouter(
+    prefix="/layers/{layer}/units/{unit}", tags=["circuits"], route_class=AnswerRoute
+)
 
 
 class ConvolutionCount(BaseModel):
@@ -52,47 +52,39 @@ CircuitAnswer = rows_of(
 )
 
 
-@router.get("/circuit", response_model=CircuitAnswer, responses=responses(413, files=True))
-async def circuit(
-    request: Request,
-    served: AtlasServed,
+class CircuitPageParameters(CircuitParameters, PageParameters):
+    """The query of the kernels of a circuit."""
+
+    order: Literal["position", "score"] = Field(
+        default="position", description="Kernels by place on the axis, or the best first."
+    )
+
+
+@router.get("/circuit", response_model=CircuitAnswer)
+def circuit(
+    server: Server,
     layer: LayerName,
     unit: UnitName,
-    asked: CircuitReference,
-    paging: Pages,
-    order: Annotated[
-        Literal["position", "score"],
-        Query(description="Kernels by place on the axis, or the best first."),
-    ] = "position",
-    v: Version = None,
-) -> Response:
+    query: Annotated[CircuitPageParameters, Query()],
+) -> AnswerSource:
     """A circuit of the unit: of a kept fraction or number of kernels, by a criterion, of all images
     or of some of the unit's top images. Without either, the stored fraction nearest to a tenth."""
-    del v
+    one = server.unit(layer, unit)
 
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        name = f"{one.layer.name}-{one.info.name}-circuit"
-        return AnswerSource(
-            served.unit_version(one), lambda: render(asked.circuit(served, one), name)
-        )
-
-    def render(found: Circuit, name: str) -> Rendered:
-        table = found.kernels()
-        if order == "score":
-            best = np.argsort(-found.scores, kind="stable")
-            table = table.take(best)
-        return answer(
+    def render() -> Rows | Body:
+        chosen = query.circuit(server, one)
+        table = chosen.kernels()
+        if query.order == "score":
+            table = table.take(np.argsort(-chosen.scores, kind="stable"))
+        return page_or_file(
             table,
             CircuitAnswer,
-            paging,
-            name=name,
-            more={
-                "title": found.title,
-                "kernels": len(found),
-                "reachable": len(found.reachable),
-                "layers": found.by_convolution().to_pylist(),
-            },
+            query,
+            name=f"{one.layer.name}-{one.info.name}-circuit",
+            title=chosen.title,
+            kernels=len(chosen),
+            reachable=len(chosen.reachable),
+            layers=chosen.by_convolution().to_pylist(),
         )
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(server.unit_version(one), render)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pyarrow as pa
-from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field, create_model
 
 from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import IDS, AtlasServed, Form, UnitReference, reference
-from circuit_atlas.service.web.responses import (
-    AnswerSource,
-    Rendered,
-    digest,
-    plain,
-    to_file,
-    to_json,
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.parameters import (
+    CircuitParameters,
+    FormParameters,
+    Parameters,
+    Server,
 )
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest, plain, to_file
+from circuit_atlas.service.web.server_state import ServerState
 
-router = APIRouter(prefix="/compare", tags=["compare"])
+router = APIRouter(prefix="/compare", tags=["compare"], route_class=AnswerRoute)
 
 
 class Side(BaseModel):
@@ -74,100 +70,105 @@ class Comparison(BaseModel):
     convolutions: list[ConvolutionOverlap]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """A unit and a circuit of it."""
+class SideParameters(CircuitParameters):
+    """A unit and a circuit of it; in a query each name has `left.` or `right.` before it."""
 
-    layer: str
-    unit: str
-    reference: UnitReference
-
-    def unit_of(self, served: Served) -> Unit:
-        """The unit; QueryError where there is none."""
-        return served.views.layer(self.layer).unit(self.unit)
-
-
-def _asked_on(side: str) -> Callable[..., Awaitable[Asked]]:
-    """A reader of the parameters that start with `left.` or `right.`."""
-
-    def query(name: str, description: str = "As of a circuit.", **more: Any) -> Any:
-        return Query(alias=f"{side}.{name}", description=description, **more)
-
-    of_layer = query("layer", "The layer.", max_length=limits.TEXT)
-    of_unit = query(
-        "unit", "The unit: its number, or its direction's name.", max_length=limits.TEXT
+    layer: str = Field(description="The layer.", max_length=limits.TEXT)
+    unit: str = Field(
+        description="The unit: its number, or its direction's name.", max_length=limits.TEXT
     )
-    of_criterion = query("criterion", default=None, max_length=limits.TEXT)
-    of_keep = query("keep", default=None, gt=0, le=1)
-    of_kernels = query("kernels", default=None, ge=1, le=limits.NUMBER)
-    of_images = query("images", default=None, pattern=IDS, max_length=10 * limits.IMAGES)
 
-    async def asked(
-        layer: str = of_layer,
-        unit: str = of_unit,
-        criterion: str | None = of_criterion,
-        keep: float | None = of_keep,
-        kernels: int | None = of_kernels,
-        images: str | None = of_images,
-    ) -> Asked:
-        return Asked(layer, unit, reference(criterion, keep, kernels, images))
-
-    return asked
+    def unit_of(self, server: ServerState) -> Unit:
+        """The unit; QueryError where there is none."""
+        return server.views.layer(self.layer).unit(self.unit)
 
 
-Left = Annotated[Asked, Depends(_asked_on("left"))]
-Right = Annotated[Asked, Depends(_asked_on("right"))]
+_SIDE = ("layer", "unit", "criterion", "keep", "kernels", "images")
 
 
-@router.get("", response_model=Comparison, responses=responses(413, files=True))
-async def compare(
-    request: Request, served: AtlasServed, left: Left, right: Right, form: Form = "json"
-) -> Response:
-    """What two circuits share, overall and by convolution; as a file, by convolution."""
-
-    def locate() -> AnswerSource:
-        units = left.unit_of(served), right.unit_of(served)
-        version = digest(*(served.unit_version(unit) for unit in units))
-        return AnswerSource(version, lambda: render(*units))
-
-    def render(one: Unit, two: Unit) -> Rendered:
-        found = compared(one, two)
-        if form == "json":
-            return to_json(found)
-        rows = [row.model_dump() for row in found.convolutions]
-        return to_file(pa.Table.from_pylist(rows, _OVERLAP), form, name=f"{one.name}-{two.name}")
-
-    def compared(one: Unit, two: Unit) -> Comparison:
-        a, b = left.reference.circuit(served, one), right.reference.circuit(served, two)
-        overlap = a.iou_by_convolution(b).to_pylist()
-        depths = {c.name: c.depth for side in (b, a) for c in side.index.convolutions}
-        lefts = {row["convolution"]: row["kernels"] for row in a.by_convolution().to_pylist()}
-        rows = []
-        for row in overlap:
-            name, shared = row["convolution"], row["intersection"]
-            own = lefts.get(name, 0) - shared
-            rows.append(
-                ConvolutionOverlap(
-                    convolution=name,
-                    depth=depths[name],
-                    shared=shared,
-                    left=own,
-                    right=row["union"] - shared - own,
-                    iou=row["iou"],
-                )
+def _two_sided(model: type[Parameters]) -> type[Parameters]:
+    """The model with the fields of both sides, made from those of one."""
+    fields: dict[str, Any] = {}
+    for side in ("left", "right"):
+        for name in _SIDE:
+            of_one = SideParameters.model_fields[name]
+            fields[f"{side}_{name}"] = (
+                Annotated[(of_one.annotation, *of_one.metadata)],
+                Field(
+                    default=... if of_one.is_required() else of_one.default,
+                    alias=f"{side}.{name}",
+                    description=of_one.description,
+                ),
             )
-        shared = sum(row.shared for row in rows)
-        return Comparison(
-            left=_side(one, a),
-            right=_side(two, b),
-            shared=shared,
-            only_left=len(a) - shared,
-            only_right=len(b) - shared,
-            iou=plain(a.iou(b)),
-            convolutions=rows,
-        )
+    return create_model(model.__name__, __base__=model, __doc__=model.__doc__, **fields)
 
-    return await served.answers.reply(request, locate)
+
+@_two_sided
+class ComparisonParameters(Parameters):
+    """The query of two circuits."""
+
+    @property
+    def left(self) -> SideParameters:
+        """The left circuit."""
+        return self._side("left")
+
+    @property
+    def right(self) -> SideParameters:
+        """The right circuit."""
+        return self._side("right")
+
+    def _side(self, side: str) -> SideParameters:
+        return SideParameters(**{name: getattr(self, f"{side}_{name}") for name in _SIDE})
+
+
+class ComparisonFileParameters(ComparisonParameters, FormParameters):
+    """The query of a comparison."""
+
+
+@router.get("", response_model=Comparison)
+def compare(server: Server, query: Annotated[ComparisonFileParameters, Query()]) -> AnswerSource:
+    """What two circuits share, overall and by convolution; as a file, by convolution."""
+    left, right = query.left, query.right
+    one, two = left.unit_of(server), right.unit_of(server)
+
+    def render() -> Comparison | Body:
+        whole = _compared(one, left.circuit(server, one), two, right.circuit(server, two))
+        if query.form == "json":
+            return whole
+        rows = [row.model_dump() for row in whole.convolutions]
+        table = pa.Table.from_pylist(rows, _OVERLAP)
+        return to_file(table, query.form, name=f"{one.name}-{two.name}")
+
+    return AnswerSource(digest(server.unit_version(one), server.unit_version(two)), render)
+
+
+def _compared(one: Unit, left: Circuit, two: Unit, right: Circuit) -> Comparison:
+    depths = {c.name: c.depth for side in (right, left) for c in side.index.convolutions}
+    lefts = {row["convolution"]: row["kernels"] for row in left.by_convolution().to_pylist()}
+    rows = []
+    for row in left.iou_by_convolution(right).to_pylist():
+        name, shared = row["convolution"], row["intersection"]
+        alone = lefts.get(name, 0) - shared
+        rows.append(
+            ConvolutionOverlap(
+                convolution=name,
+                depth=depths[name],
+                shared=shared,
+                left=alone,
+                right=row["union"] - shared - alone,
+                iou=row["iou"],
+            )
+        )
+    shared = sum(row.shared for row in rows)
+    return Comparison(
+        left=_side(one, left),
+        right=_side(two, right),
+        shared=shared,
+        only_left=len(left) - shared,
+        only_right=len(right) - shared,
+        iou=plain(left.iou(right)),
+        convolutions=rows,
+    )
 
 
 def _side(unit: Unit, circuit: Circuit) -> Side:

@@ -3,136 +3,114 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
 
-from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.compare_routes import Asked, Left, Right
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import (
-    AtlasServed,
-    CircuitReference,
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.compare_routes import ComparisonParameters
+from circuit_atlas.service.web.errors import body_of
+from circuit_atlas.service.web.parameters import (
+    CircuitParameters,
     LayerName,
+    Parameters,
+    Server,
     UnitName,
-    UnitReference,
-    Version,
 )
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.responses import JSON, AnswerSource, Body, digest
+from circuit_atlas.service.web.server_state import ServerState
 
-router = APIRouter(tags=["diagrams"])
+router = APIRouter(tags=["diagrams"], route_class=AnswerRoute)
 _SVG = "image/svg+xml"
-_FILE: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The drawing.", "content": {_SVG: {"schema": {"type": "string"}}}},
-    **responses(413),
-}
-Edges = Annotated[
-    int,
-    Query(
+_FILE = body_of(_SVG, "The drawing.")
+_UNIT = "/layers/{layer}/units/{unit}/diagram"
+
+
+class EdgeParameters(Parameters):
+    """The query of a drawing."""
+
+    edges: int = Field(
+        default=2000,
         description="Kernels drawn at most, the best first; `counts` says of how many.",
         ge=1,
         le=limits.EDGES,
-    ),
-]
+    )
 
 
-@router.get(
-    "/layers/{layer}/units/{unit}/diagram", response_model=Content, responses=responses(413)
-)
-async def diagram(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    asked: CircuitReference,
-    edges: Edges = 2000,
-    v: Version = None,
-) -> Response:
+class DiagramParameters(CircuitParameters, EdgeParameters):
+    """The query of a drawing of one circuit."""
+
+
+class OverlayParameters(ComparisonParameters, EdgeParameters):
+    """The query of a drawing of two circuits."""
+
+
+@router.get(_UNIT, response_model=Content)
+def diagram(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[DiagramParameters, Query()]
+) -> AnswerSource:
     """A circuit laid out: its kernels on a path from the image to the unit, channels in columns by
     depth. Pictures are named by image and box, not held."""
-    del v
-    locate = _of_unit(served, layer, unit, asked, edges, _json)
-    return await served.answers.reply(request, locate)
+    return _of_unit(server, layer, unit, query, _json)
 
 
-@router.get("/layers/{layer}/units/{unit}/diagram.svg", response_class=Response, responses=_FILE)
-async def diagram_file(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    asked: CircuitReference,
-    edges: Edges = 2000,
-    v: Version = None,
-) -> Response:
+@router.get(f"{_UNIT}.svg", response_class=Response, responses=_FILE)
+def diagram_file(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[DiagramParameters, Query()]
+) -> AnswerSource:
     """The same as a vector file for a paper."""
-    del v
-    locate = _of_unit(served, layer, unit, asked, edges, _svg)
-    return await served.answers.reply(request, locate)
+    return _of_unit(server, layer, unit, query, _svg)
 
 
-@router.get("/compare/diagram", response_model=Content, responses=responses(413))
-async def overlay(
-    request: Request, served: AtlasServed, left: Left, right: Right, edges: Edges = 2000
-) -> Response:
+@router.get("/compare/diagram", response_model=Content)
+def overlay(server: Server, query: Annotated[OverlayParameters, Query()]) -> AnswerSource:
     """Two circuits drawn over each other: what both share, and what one alone has."""
-    return await served.answers.reply(request, _of_both(served, left, right, edges, _json))
+    return _of_both(server, query, _json)
 
 
 @router.get("/compare/diagram.svg", response_class=Response, responses=_FILE)
-async def overlay_file(
-    request: Request, served: AtlasServed, left: Left, right: Right, edges: Edges = 2000
-) -> Response:
+def overlay_file(server: Server, query: Annotated[OverlayParameters, Query()]) -> AnswerSource:
     """The same as a vector file."""
-    return await served.answers.reply(request, _of_both(served, left, right, edges, _svg))
+    return _of_both(server, query, _svg)
 
 
-Form = Callable[[Diagram, str], Rendered]
+Form = Callable[[Diagram, str], Body]
 
 
 def _of_unit(
-    served: Served, layer: str, unit: str, asked: UnitReference, edges: int, form: Form
-) -> Callable[[], AnswerSource]:
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        name = f"{one.layer.name}-{one.info.name}"
-        # Which channels have feature visualizations may change while the unit does not.
-        version = digest(served.unit_version(one), served.features.index().version)
-        return AnswerSource(version, lambda: form(drawn(asked.circuit(served, one)), name))
+    server: ServerState, layer: str, unit: str, query: DiagramParameters, form: Form
+) -> AnswerSource:
+    one = server.unit(layer, unit)
 
-    def drawn(circuit: Circuit) -> Diagram:
-        return circuit.diagram(edges=edges)
+    def render() -> Body:
+        drawn = query.circuit(server, one).diagram(edges=query.edges)
+        return form(drawn, f"{one.layer.name}-{one.info.name}")
 
-    return locate
+    # Which channels have feature visualizations may change while the unit does not.
+    version = digest(server.unit_version(one), server.features.index().version)
+    return AnswerSource(version, render)
 
 
-def _of_both(
-    served: Served, left: Asked, right: Asked, edges: int, form: Form
-) -> Callable[[], AnswerSource]:
-    def locate() -> AnswerSource:
-        one, two = left.unit_of(served), right.unit_of(served)
-        version = digest(
-            served.unit_version(one), served.unit_version(two), served.features.index().version
-        )
+def _of_both(server: ServerState, query: OverlayParameters, form: Form) -> AnswerSource:
+    left, right = query.left, query.right
+    one, two = left.unit_of(server), right.unit_of(server)
 
-        def render() -> Rendered:
-            circuit = left.reference.circuit(served, one)
-            other = right.reference.circuit(served, two)
-            return form(circuit.diagram(against=other, edges=edges), f"{one.name}-{two.name}")
+    def render() -> Body:
+        circuit, other = left.circuit(server, one), right.circuit(server, two)
+        return form(circuit.diagram(against=other, edges=query.edges), f"{one.name}-{two.name}")
 
-        return AnswerSource(version, render)
-
-    return locate
+    versions = server.unit_version(one), server.unit_version(two)
+    return AnswerSource(digest(*versions, server.features.index().version), render)
 
 
-def _json(diagram: Diagram, name: str) -> Rendered:
+def _json(diagram: Diagram, name: str) -> Body:
     del name
-    return Rendered(diagram.to_json().encode())
+    return Body(diagram.to_json().encode(), JSON)
 
 
-def _svg(diagram: Diagram, name: str) -> Rendered:
-    return Rendered(diagram.svg().encode(), _SVG, f"{name}.svg")
+def _svg(diagram: Diagram, name: str) -> Body:
+    return Body(diagram.svg().encode(), _SVG, f"{name}.svg")

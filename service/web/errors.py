@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from circuit_atlas.service.web import limits
 from circuit_atlas.storage_schema.errors import (
     AtlasError,
     CorruptError,
@@ -21,10 +22,12 @@ from circuit_atlas.storage_schema.errors import (
     SchemaError,
     StoreError,
 )
+from circuit_atlas.storage_schema.wording import nearest
 
 T = TypeVar("T")
 RETRY_AFTER_S = 1
 _LOG = logging.getLogger(__name__)
+_BINARY = {"type": "string", "format": "binary"}
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"'(]+")
 # Of parameters that a pattern bounds, in words.
 _MEANT = {
@@ -60,14 +63,12 @@ class ErrorAnswer(BaseModel):
     error: ErrorFacts
 
 
-def responses(*statuses: int, files: bool = False) -> dict[int | str, dict[str, Any]]:
+def responses(*, files: bool = False) -> dict[int | str, dict[str, Any]]:
     """What an endpoint may answer, for its OpenAPI description.
 
-    Args:
-        statuses: beside those that every endpoint has.
-        files: whether the answer can also be had as CSV and Parquet.
+    `files`: whether the answer can also be had as CSV and Parquet.
     """
-    known = {
+    errors = {
         400: "The question cannot be answered: its values are at odds with the atlas.",
         403: "The server was asked for by a name that it does not answer to.",
         404: "There is no such thing.",
@@ -79,20 +80,25 @@ def responses(*statuses: int, files: bool = False) -> dict[int | str, dict[str, 
         503: "The store cannot be reached, too many requests wait, or a file is of units that are "
         "still being read: come back a little later.",
     }
-    asked = {*statuses, 400, 403, 404, 405, 414, 422, 500, 503}
-    found: dict[int | str, dict[str, Any]] = {
+    answers: dict[int | str, dict[str, Any]] = {
         304: {"description": "The client has the answer: its ETag is the same."}
     }
     if files:
         text = {"schema": {"type": "string"}}
         content = {"text/csv": text, "application/vnd.apache.parquet": text}
-        found[200] = {"description": "The answer.", "content": content}
-    for status in sorted(asked):
-        found[status] = {"model": ErrorAnswer, "description": known[status]}
-    return found
+        answers[200] = {"description": "The answer.", "content": content}
+    for status, description in errors.items():
+        answers[status] = {"model": ErrorAnswer, "description": description}
+    return answers
 
 
-def found(lookup: Callable[[], T]) -> T:
+def body_of(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
+    """The same of an answer that is no JSON: what it holds."""
+    schema = {"type": "string"} if media_type == "image/svg+xml" else _BINARY
+    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
+
+
+def named_in_path(lookup: Callable[[], T]) -> T:
     """What a path names; NotFoundError in place of the QueryError of one that is not there."""
     try:
         return lookup()
@@ -100,7 +106,13 @@ def found(lookup: Callable[[], T]) -> T:
         raise NotFoundError(str(error)) from error
 
 
-def answer(
+def unknown_parameter(name: str, known: Sequence[str]) -> str:
+    """What is said to a parameter that an endpoint does not have, with the nearest that it has."""
+    name = name[: limits.TEXT]
+    return f"there is no parameter {name!r} here: {nearest(name, known, what='parameters')}"
+
+
+def error_response(
     status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
     """One error as an answer. It is not kept by caches."""
@@ -140,26 +152,29 @@ def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
         return _URL.sub("its store", text)
 
     async def of_atlas(request: Request, error: Exception) -> JSONResponse:
-        assert_type = error if isinstance(error, AtlasError) else AtlasError(str(error))
-        status = status_of(assert_type)
+        known = error if isinstance(error, AtlasError) else AtlasError(str(error))
+        status = status_of(known)
         if status >= 500:
             _LOG.warning("%s: %s", request.url.path, error)
         headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else None
-        return answer(status, assert_type.kind, hidden(str(error)), headers)
+        return error_response(status, known.kind, hidden(str(error)), headers)
 
     async def of_validation(request: Request, error: Exception) -> JSONResponse:
-        del request
         problems = error.errors() if isinstance(error, RequestValidationError) else ()
         first = problems[0] if problems else {"loc": (), "msg": str(error), "input": ""}
+        for problem in problems:
+            if problem["type"] == "extra_forbidden":
+                known = sorted(request.scope["route"].parameters)
+                return error_response(400, "query", unknown_parameter(problem["loc"][-1], known))
         name = ".".join(str(part) for part in first["loc"][1:])
         given = str(first.get("input", ""))
         shown = given if len(given) <= 40 else f"{given[:40]}..."
         if first.get("type") == "missing":
-            return answer(422, "query", f"{name} is missing: it has to be given")
+            return error_response(422, "query", f"{name} is missing: it has to be given")
         said = first["msg"]
         if first.get("type") == "string_pattern_mismatch":
             said = _MEANT.get(name.rpartition(".")[2], said)
-        return answer(422, "query", f"{name}={shown!r} is refused: {said}")
+        return error_response(422, "query", f"{name}={shown!r} is refused: {said}")
 
     async def of_http(request: Request, error: Exception) -> JSONResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -170,7 +185,7 @@ def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
             text = f"{request.method[:20]} is not answered: an atlas is read with GET and HEAD"
         else:
             text = str(getattr(error, "detail", error))
-        return answer(status, "query" if status < 500 else "internal", text, headers)
+        return error_response(status, "query" if status < 500 else "internal", text, headers)
 
     app.add_exception_handler(AtlasError, of_atlas)
     app.add_exception_handler(RequestValidationError, of_validation)

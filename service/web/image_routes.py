@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import pyarrow.compute as pc
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.digests import box_of
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import AtlasServed, ImageId, Pages, Version
-from circuit_atlas.service.web.responding import Responding, detailed, responding
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, to_file, to_json
-from circuit_atlas.service.web.rows import Progress, answer, row_model, rows_of
+from circuit_atlas.service.web.errors import body_of
+from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
+from circuit_atlas.service.web.responding import detailed, responding
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
+from circuit_atlas.service.web.rows import Progress, Rows, page, page_or_file, row_model, rows_of
 from circuit_atlas.storage_schema.tables import IMAGES
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=AnswerRoute)
 
 ImageRow = row_model(
     "ImageRow",
@@ -58,127 +59,105 @@ ImageUnits = rows_of(
 )
 
 
-@router.get("/images", response_model=ImageRows, responses=responses(files=True))
-async def images(
-    request: Request,
-    served: AtlasServed,
-    paging: Pages,
-    label: Annotated[
-        str | None, Query(description="Only images of this label.", max_length=limits.TEXT)
-    ] = None,
-    split: Annotated[
-        Literal["scoring", "held_out", "left_out"] | None, Query(description="Only this split.")
-    ] = None,
-    q: Annotated[
-        str | None,
-        Query(description="Only images with this in their name.", max_length=limits.TEXT),
-    ] = None,
-) -> Response:
+class ImagesParameters(PageParameters):
+    """The query of the image set."""
+
+    label: str | None = Field(
+        default=None, description="Only images of this label.", max_length=limits.TEXT
+    )
+    split: Literal["scoring", "held_out", "left_out"] | None = Field(
+        default=None, description="Only this split."
+    )
+    q: str | None = Field(
+        default=None, description="Only images with this in their name.", max_length=limits.TEXT
+    )
+
+
+class ImageUnitsParameters(PageParameters):
+    """The query of the units that respond to an image."""
+
+    layer: str | None = Field(
+        default=None, description="Only units of this layer.", max_length=limits.TEXT
+    )
+
+
+@router.get("/images", response_model=ImageRows)
+def images(server: Server, query: Annotated[ImagesParameters, Query()]) -> AnswerSource:
     """The image set, those left out included."""
 
-    def render() -> Rendered:
-        table = served.images.table
-        if label is not None:
-            table = table.filter(pc.equal(table["label"], label))
-        if split is not None:
-            table = table.filter(pc.equal(table["split"], split))
-        if q is not None:
-            table = table.filter(pc.match_substring(table["name"], q, ignore_case=True))
-        return answer(table, ImageRows, paging, name="images")
+    def render() -> Rows | Body:
+        table = server.images.table
+        if query.label is not None:
+            table = table.filter(pc.equal(table["label"], query.label))
+        if query.split is not None:
+            table = table.filter(pc.equal(table["split"], query.split))
+        if query.q is not None:
+            table = table.filter(pc.match_substring(table["name"], query.q, ignore_case=True))
+        return page_or_file(table, ImageRows, query, name="images")
 
-    return await served.answers.reply(request, lambda: AnswerSource(served.version, render))
+    return AnswerSource(server.version, render)
 
 
-@router.get("/images/{image}", response_model=ImageRow, responses=responses())
-async def image_facts(request: Request, served: AtlasServed, image: ImageId) -> Response:
+@router.get("/images/{image}", response_model=ImageRow)
+def image_facts(server: Server, image: ImageId) -> AnswerSource:
     """One image."""
-
-    def locate() -> AnswerSource:
-        row = served.images.facts(image)
-        return AnswerSource(served.version, lambda: to_json(ImageRow.model_validate(row)))
-
-    return await served.answers.reply(request, locate)
+    row = server.images.facts(image)
+    return AnswerSource(server.version, lambda: ImageRow.model_validate(row))
 
 
 @router.get(
     "/images/{image}/picture",
     response_class=Response,
-    responses={
-        200: {
-            "description": "The picture as the network sees it.",
-            "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}},
-        },
-        **responses(),
-    },
+    responses=body_of("image/jpeg", "The image as the network sees it."),
 )
-async def picture(
-    request: Request, served: AtlasServed, image: ImageId, v: Version = None
-) -> Response:
-    """The picture as the network sees it, resized and cropped. `v`: the atlas' version."""
-    del v
-
-    def locate() -> AnswerSource:
-        served.images.check(image)
-        return AnswerSource(
-            served.version, lambda: Rendered(served.pictures.picture(image), "image/jpeg")
-        )
-
-    return await served.answers.reply(request, locate)
+def picture(server: Server, image: ImageId) -> AnswerSource:
+    """The image as the network sees it, resized and cropped. `v`: the atlas' version."""
+    server.images.check(image)
+    return AnswerSource(server.version, lambda: Body(server.pictures.picture(image), "image/jpeg"))
 
 
-@router.get("/images/{image}/units", response_model=ImageUnits, responses=responses(files=True))
-async def image_units(
-    request: Request,
-    served: AtlasServed,
-    image: ImageId,
-    paging: Pages,
-    layer: Annotated[
-        str | None, Query(description="Only units of this layer.", max_length=limits.TEXT)
-    ] = None,
-) -> Response:
+@router.get("/images/{image}/units", response_model=ImageUnits)
+def image_units(
+    server: Server, image: ImageId, query: Annotated[ImageUnitsParameters, Query()]
+) -> AnswerSource:
     """The units that respond to an image most: first those for which fewest other images have a
     larger response, then those for which it comes nearest to the largest."""
+    server.images.check(image)
+    names = server.views.names() if query.layer is None else (query.layer,)
+    views = [server.views.view(name) for name in names]
+    units = responding(server, views, image)
+    features = server.features.index()
 
-    def locate() -> AnswerSource:
-        served.images.check(image)
-        names = served.views.names() if layer is None else (layer,)
-        views = [served.views.view(name) for name in names]
-        found = responding(served, views, image)
-        version = digest(
-            served.version,
-            *(view.version for view in views),
-            str(found.progress.read),
-            served.features.index().version,
-        )
-        return AnswerSource(version, lambda: render(found))
-
-    def render(found: Responding) -> Rendered:
-        found.progress.check(paging.form)
-        many = min(paging.rows, limits.DETAILED)
-        table = detailed(served, found, offset=paging.offset, rows=many)
-        if paging.form != "json":
-            return to_file(table, paging.form, name=f"image-{image}-units")
-        features = served.features.index()
-        return to_json(
-            ImageUnits.model_validate(
-                {
-                    "total": len(found.rows),
-                    "offset": paging.offset,
-                    "limit": many,
-                    "complete": found.note is None,
-                    "note": found.note,
-                    "progress": found.progress,
-                    "rows": [
-                        {
-                            **row,
-                            "position": (row["position_y"], row["position_x"]),
-                            "box": box_of(row),
-                            "feature": features.first(row["layer"], row["unit"]),
-                        }
-                        for row in table.to_pylist()
-                    ],
-                }
-            )
+    def render() -> Rows | Body:
+        units.progress.check(query.form)
+        if query.form != "json":
+            table = detailed(server, units, offset=query.offset, rows=query.rows)
+            return to_file(table, query.form, name=f"image-{image}-units")
+        limit = min(query.rows or limits.DETAILED, limits.DETAILED)
+        table = detailed(server, units, offset=query.offset, rows=limit)
+        rows = [
+            {
+                **row,
+                "position": (row["position_y"], row["position_x"]),
+                "box": box_of(row),
+                "feature": features.first(row["layer"], row["unit"]),
+            }
+            for row in table.to_pylist()
+        ]
+        return page(
+            ImageUnits,
+            rows,
+            total=len(units.rows),
+            offset=query.offset,
+            limit=limit,
+            note=units.note,
+            progress=units.progress,
         )
 
-    return await served.answers.reply(request, locate)
+    version = digest(
+        server.version,
+        *(view.version for view in views),
+        str(units.progress.read),
+        features.version,
+    )
+    return AnswerSource(version, render)

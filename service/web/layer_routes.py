@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.atlas_routes import LayerFacts, layer_facts
-from circuit_atlas.service.web.digests import LayerDigests
-from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.errors import unknown_parameter
 from circuit_atlas.service.web.layer_snapshot import LayerView
-from circuit_atlas.service.web.questions import (
-    Ablation,
-    AtlasServed,
-    Criterion,
-    Form,
+from circuit_atlas.service.web.parameters import (
+    AblationParameters,
+    FormParameters,
     LayerName,
-    Pages,
-    Split,
-    Threshold,
+    PageParameters,
+    Server,
 )
 from circuit_atlas.service.web.responding import note
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, to_file, to_json
-from circuit_atlas.service.web.rows import Progress, rows_of
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
+from circuit_atlas.service.web.rows import Progress, Rows, page, rows_of
+from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.service.web.unit_rows import (
     Chosen,
     choose,
@@ -39,9 +37,10 @@ from circuit_atlas.service.web.unit_rows import (
 )
 from circuit_atlas.storage_schema.errors import QueryError
 
-router = APIRouter(tags=["layers"])
+router = APIRouter(tags=["layers"], route_class=AnswerRoute)
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 _STATES = r"^(done|dead|failed|planned)(,(done|dead|failed|planned))*$"
+_FILTERS = ("min", "max", "has")
 
 
 class ConvolutionFacts(BaseModel):
@@ -169,228 +168,222 @@ Distribution = rows_of(
 )
 
 
-@router.get("/layers/{layer}", response_model=LayerAnswer, responses=responses())
-async def layer_answer(request: Request, served: AtlasServed, layer: LayerName) -> Response:
-    """A layer: how far it is, and the convolutions on its kernel axis."""
+class MeasureParameters(AblationParameters):
+    """The query of what depends on how circuits are measured."""
 
-    def locate() -> AnswerSource:
-        view = served.view(layer)
-        version = digest(served.version, view.version, served.features.index().version)
-        return AnswerSource(version, lambda: to_json(facts(view)))
+    split: Literal["scoring", "held_out"] | None = Field(
+        default=None,
+        description="Which images; the held-out ones where there are any and nothing is given.",
+    )
+    threshold: float = Field(
+        default=0.9, description="The Pearson r that a circuit has to reach.", ge=-1, le=1
+    )
 
-    def facts(view: LayerView) -> LayerAnswer:
-        index = view.layer.index
-        done = [unit for unit, commit in view.commits.items() if commit.state == "done"]
-        return LayerAnswer(
-            **layer_facts(view, features=served.features.index().has(view.layer.name)).model_dump(),
-            upstream=[
-                ConvolutionFacts(
-                    name=c.name,
-                    out_channels=c.out_channels,
-                    in_channels=c.in_channels,
-                    groups=c.groups,
-                    kernel_size=c.kernel_size,
-                    depth=c.depth,
-                    one_row=c.one_row,
-                    kernels=c.size,
+
+class UnitsParameters(MeasureParameters, PageParameters):
+    """The query of the units of a layer; also `min.COLUMN`, `max.COLUMN` and `has.COLUMN`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    at: float | None = Field(
+        default=None,
+        description="Stored fraction of the circuits whose Spearman correlation, relative L1 and "
+        "change at the maximum are told; the nearest to a tenth where not given.",
+        gt=0,
+        le=1,
+    )
+    sort: str = Field(
+        default="unit", description="A column, see `columns`.", max_length=limits.TEXT
+    )
+    order: Literal["asc", "desc"] = Field(default="asc", description="Nulls are last in both.")
+    state: str | None = Field(
+        default=None,
+        description="Only these states, with commas.",
+        pattern=_STATES,
+        max_length=60,
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> UnitsParameters:
+        """QueryError for a parameter that is no filter, either."""
+        for name in self.model_extra or {}:
+            if name.partition(".")[0] not in _FILTERS or "." not in name:
+                fields = type(self).model_fields
+                known = [field.alias or own for own, field in fields.items()]
+                filters = [f"{start}.*" for start in _FILTERS]
+                raise QueryError(unknown_parameter(name, sorted([*known, *filters])))
+        return self
+
+    def bounds(self) -> list[tuple[str, str, float]]:
+        """`min` or `max`, column and value of each bound; QueryError where it is no number."""
+        bounds = []
+        for side, column, text in self._filters("min", "max"):
+            given = f"{side}.{column}={text[:40]!r}"
+            if not _NUMBER.fullmatch(text):
+                raise QueryError(f"{given} is no number")
+            if not math.isfinite(float(text)):
+                raise QueryError(f"{given} is no finite number")
+            bounds.append((side, column, float(text)))
+        return bounds
+
+    def texts(self) -> list[tuple[str, str]]:
+        """Column and text of each `has`; QueryError where a text is too long."""
+        texts = []
+        for _, column, text in self._filters("has"):
+            if len(text) > limits.TEXT:
+                raise QueryError(
+                    f"has.{column} has {len(text)} characters: at most {limits.TEXT} are taken"
                 )
-                for c in index.index.convolutions
-            ],
-            directions=[info.name for info in index.units if info.direction is not None],
-            first_unit=min(done, default=None),
-        )
+            texts.append((column, text))
+        return texts
 
-    return await served.answers.reply(request, locate)
+    def _filters(self, *starts: str) -> Iterator[tuple[str, str, str]]:
+        for name, text in (self.model_extra or {}).items():
+            start, _, column = name.partition(".")
+            if start in starts:
+                yield start, column[: limits.TEXT], text
 
 
-@router.get(
-    "/layers/{layer}/units",
-    response_model=UnitRows,
-    responses=responses(files=True),
-    openapi_extra={"x-parameters": ["min.*", "max.*", "has.*"]},
-)
-async def units(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    paging: Pages,
-    criterion: Criterion = None,
-    ablation: Ablation = None,
-    split: Split = None,
-    threshold: Threshold = 0.9,
-    at: Annotated[
-        float | None,
-        Query(
-            description="Stored fraction of the circuits whose Spearman correlation, relative L1 "
-            "and change at the maximum are told; the nearest to a tenth where not given.",
-            gt=0,
-            le=1,
-        ),
-    ] = None,
-    sort: Annotated[
-        str, Query(description="A column, see `columns`.", max_length=limits.TEXT)
-    ] = "unit",
-    order: Annotated[Literal["asc", "desc"], Query(description="Nulls are last in both.")] = "asc",
-    state: Annotated[
-        str | None,
-        Query(description="Only these states, with commas.", pattern=_STATES, max_length=60),
-    ] = None,
-) -> Response:
+class DistributionParameters(MeasureParameters, FormParameters):
+    """The query of a distribution."""
+
+
+@router.get("/layers/{layer}", response_model=LayerAnswer)
+def layer_answer(server: Server, layer: LayerName) -> AnswerSource:
+    """A layer: how far it is, and the convolutions on its kernel axis."""
+    view = server.view(layer)
+    version = digest(server.version, view.version, server.features.index().version)
+    return AnswerSource(version, lambda: _facts(server, view))
+
+
+def _facts(server: ServerState, view: LayerView) -> LayerAnswer:
+    index = view.layer.index
+    done = [unit for unit, commit in view.commits.items() if commit.state == "done"]
+    return LayerAnswer(
+        **layer_facts(view, features=server.features.index().has(view.layer.name)).model_dump(),
+        upstream=[
+            ConvolutionFacts(
+                name=c.name,
+                out_channels=c.out_channels,
+                in_channels=c.in_channels,
+                groups=c.groups,
+                kernel_size=c.kernel_size,
+                depth=c.depth,
+                one_row=c.one_row,
+                kernels=c.size,
+            )
+            for c in index.index.convolutions
+        ],
+        directions=[info.name for info in index.units if info.direction is not None],
+        first_unit=min(done, default=None),
+    )
+
+
+@router.get("/layers/{layer}/units", response_model=UnitRows)
+def units(
+    server: Server, layer: LayerName, query: Annotated[UnitsParameters, Query()]
+) -> AnswerSource:
     """The units of a layer, filtered, sorted, in pages.
 
     Besides the parameters listed, `min.COLUMN` and `max.COLUMN` bound any column of numbers, and
     `has.COLUMN` is what any column of texts has to hold, in capitals or not.
     """
-    bounds, texts = _bounds(request), _texts(request)
+    bounds, texts = query.bounds(), query.texts()
+    view = server.view(layer)
+    name = view.layer.name
+    chosen = _choose(server, query, query.at)
+    digests = server.digests(view)
+    fractions = digests.fractions
+    features = server.features.index()
 
-    def locate() -> AnswerSource:
-        view = served.view(layer)
-        chosen = choose(served, criterion, ablation, split, threshold, at)
-        digests = served.digests(view)
-        version = digest(
-            served.version, view.version, digests.version, served.features.index().version
-        )
-        return AnswerSource(version, lambda: render(view, digests, chosen))
+    def row_of(unit: int) -> dict[str, Any]:
+        feature = features.first(name, unit)
+        return unit_row(view, digests, unit, chosen, feature=feature, images=server.images)
 
-    def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
-        known = columns(served)
-        fractions = digests.fractions
+    def render() -> Rows | Body:
+        known = columns(server)
         # Before the rows are made: more may be read meanwhile, and less must not be told to be all.
         progress = UnitProgress(read=digests.read, measured=digests.measured, of=len(view.commits))
-        progress.check(paging.form)
-        index = served.features.index()
-        name = view.layer.name
-
-        def row_of(unit: int) -> dict[str, Any]:
-            feature = index.first(name, unit)
-            return unit_row(view, digests, unit, chosen, feature=feature, images=served.images)
-
-        rows = [row_of(info.number) for info in view.units]
+        progress.check(query.form)
         rows = filtered(
-            rows,
+            [row_of(info.number) for info in view.units],
             known,
             fractions=fractions,
-            states=() if state is None else state.split(","),
+            states=() if query.state is None else query.state.split(","),
             texts=texts,
             bounds=bounds,
         )
-        rows = in_order(rows, known, fractions=fractions, by=sort, descending=order == "desc")
-        count = paging.rows
-        part = rows[paging.offset : paging.offset + count]
-        # A page comes with its pictures and circuits, though others are still being read.
-        digests.read_some(row["unit"] for row in part[: served.limits.on_a_page])
+        descending = query.order == "desc"
+        rows = in_order(rows, known, fractions=fractions, by=query.sort, descending=descending)
+        end = None if query.rows is None else query.offset + query.rows
+        part = rows[query.offset : end]
+        # A page comes with its images and circuits, though others are still being read.
+        digests.read_some(row["unit"] for row in part[: server.limits.on_a_page])
         part = [row_of(row["unit"]) for row in part]
-        if paging.form != "json":
-            return to_file(to_table(part, fractions), paging.form, name=f"{name}-units")
-        why = note(progress, view.missing)
-        return to_json(
-            UnitRows.model_validate(
-                {
-                    "total": len(rows),
-                    "offset": paging.offset,
-                    "limit": count,
-                    "complete": why is None,
-                    "note": why,
-                    "columns": [vars(column) for column in known],
-                    "protocol": protocol_facts(served, chosen),
-                    "progress": progress,
-                    "rows": part,
-                }
-            )
+        if query.form != "json":
+            return to_file(to_table(part, fractions), query.form, name=f"{name}-units")
+        return page(
+            UnitRows,
+            part,
+            total=len(rows),
+            offset=query.offset,
+            limit=query.rows,
+            note=note(progress, view.missing),
+            columns=[vars(column) for column in known],
+            protocol=protocol_facts(server, chosen),
+            progress=progress,
         )
 
-    return await served.answers.reply(request, locate)
+    version = digest(server.version, view.version, digests.version, features.version)
+    return AnswerSource(version, render)
 
 
-@router.get(
-    "/layers/{layer}/distribution", response_model=Distribution, responses=responses(files=True)
-)
-async def distribution(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    criterion: Criterion = None,
-    ablation: Ablation = None,
-    split: Split = None,
-    threshold: Threshold = 0.9,
-    form: Form = "json",
-) -> Response:
+@router.get("/layers/{layer}/distribution", response_model=Distribution)
+def distribution(
+    server: Server, layer: LayerName, query: Annotated[DistributionParameters, Query()]
+) -> AnswerSource:
     """For every unit with circuits, the smallest that reaches the threshold, and r at each level:
     what histograms are made of."""
+    view = server.view(layer)
+    chosen = _choose(server, query)
+    digests = server.digests(view)
 
-    def locate() -> AnswerSource:
-        view = served.view(layer)
-        chosen = choose(served, criterion, ablation, split, threshold)
-        digests = served.digests(view)
-        version = digest(served.version, view.version, digests.version)
-        return AnswerSource(version, lambda: render(view, digests, chosen))
-
-    def render(view: LayerView, digests: LayerDigests, chosen: Chosen) -> Rendered:
+    def render() -> Rows | Body:
         progress = Progress(read=digests.read, of=len(view.commits))
-        progress.check(form)
+        progress.check(query.form)
         every = (unit_row(view, digests, unit, chosen) for unit in sorted(view.commits))
         rows = [row for row in every if row["r"]]
-        if form != "json":
+        if query.form != "json":
             table = to_table(rows, digests.fractions, only=DistributionRow.model_fields)
-            return to_file(table, form, name=f"{view.layer.name}-distribution")
+            return to_file(table, query.form, name=f"{view.layer.name}-distribution")
         why = note(progress, view.missing)
-        return to_json(
-            Distribution.model_validate(
-                {
-                    "total": len(rows),
-                    "offset": 0,
-                    "limit": limits.LISTED,
-                    "complete": why is None and len(rows) <= limits.LISTED,
-                    "note": why,
-                    "protocol": protocol_facts(served, chosen),
-                    "progress": progress,
-                    "rows": [
-                        {name: row[name] for name in DistributionRow.model_fields}
-                        for row in rows[: limits.LISTED]
-                    ],
-                }
-            )
+        if why is None and len(rows) > limits.LISTED:
+            why = f"the first {limits.LISTED:,} of {len(rows):,} units: a file has all of them"
+        return page(
+            Distribution,
+            [
+                {name: row[name] for name in DistributionRow.model_fields}
+                for row in rows[: limits.LISTED]
+            ],
+            total=len(rows),
+            limit=limits.LISTED,
+            note=why,
+            protocol=protocol_facts(server, chosen),
+            progress=progress,
         )
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(digest(server.version, view.version, digests.version), render)
 
 
-def protocol_facts(served: Served, chosen: Chosen) -> ProtocolFacts:
+def _choose(server: ServerState, query: MeasureParameters, at: float | None = None) -> Chosen:
+    return choose(server, query.criterion, query.ablation, query.split, query.threshold, at)
+
+
+def protocol_facts(server: ServerState, chosen: Chosen) -> ProtocolFacts:
     """What units were compared by."""
     return ProtocolFacts(
         **vars(chosen.protocol),
         threshold=chosen.threshold,
-        at=served.atlas.header.fractions[chosen.level],
-        fractions=list(served.atlas.header.fractions),
+        at=server.atlas.header.fractions[chosen.level],
+        fractions=list(server.atlas.header.fractions),
     )
-
-
-def _bounds(request: Request) -> list[tuple[str, str, float]]:
-    """`min.COLUMN` and `max.COLUMN` of a query; QueryError where a value is no number."""
-    found = []
-    for name, text in request.query_params.multi_items():
-        side, _, column = name.partition(".")
-        if side not in ("min", "max"):
-            continue
-        if not _NUMBER.fullmatch(text):
-            raise QueryError(f"{name[: limits.TEXT]}={text[:40]!r} is no number")
-        value = float(text)
-        if not math.isfinite(value):
-            raise QueryError(f"{name[: limits.TEXT]}={text[:40]!r} is no finite number")
-        found.append((side, column[: limits.TEXT], value))
-    return found
-
-
-def _texts(request: Request) -> list[tuple[str, str]]:
-    """`has.COLUMN` of a query; QueryError where a text is too long."""
-    found = []
-    for name, text in request.query_params.multi_items():
-        start, _, column = name.partition(".")
-        if start != "has":
-            continue
-        if len(text) > limits.TEXT:
-            raise QueryError(
-                f"{name[: limits.TEXT]} has {len(text)} characters: at most {limits.TEXT} are taken"
-            )
-        found.append((column[: limits.TEXT], text))
-    return found

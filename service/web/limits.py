@@ -16,13 +16,11 @@ PAGE = 100
 """Rows of a page where nothing is said."""
 LISTED = 10_000
 """Units of one chart."""
-DOWNLOAD_ROWS = 500_000
-"""Rows of one CSV or Parquet file."""
 EDGES = 20_000
 """Kernels drawn in one diagram."""
 DETAILED = 200
 """Units of one answer that a file each is read for."""
-FOUND = 100
+MATCHES = 100
 """Matches of one search."""
 
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from circuit_atlas.service.web.errors import answer
+from circuit_atlas.service.web.errors import error_response
 from circuit_atlas.service.web.hosts import Hosts
 
 _HEAD = "circuit_atlas.head"
@@ -71,7 +71,7 @@ class Guard:
 
         for host in _hosts(scope):
             if not self.hosts.answers(host):
-                refused = answer(
+                refused = error_response(
                     403,
                     "query",
                     f"this server has no name {host[:80]!r}: ask by its address or as localhost, "
@@ -81,13 +81,13 @@ class Guard:
                 return
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         if len(raw) + len(scope["query_string"]) > self.url_bytes:
-            refused = answer(
+            refused = error_response(
                 414, "query", f"the address is longer than {self.url_bytes} bytes: ask for less"
             )
             await refused(scope, receive, out)
             return
         if scope["method"] not in ("GET", "HEAD"):
-            refused = answer(
+            refused = error_response(
                 405,
                 "query",
                 f"{scope['method'][:20]} is not answered: an atlas is read with GET and HEAD",
@@ -97,7 +97,7 @@ class Guard:
             return
         path = _path(raw)
         if path is None:
-            refused = answer(
+            refused = error_response(
                 400,
                 "query",
                 "the path is no UTF-8 text, or holds control characters: write each name in it "
@@ -111,7 +111,9 @@ class Guard:
             if started:
                 raise
             _LOG.exception("%s", path)
-            fault = answer(500, "internal", f"a fault of the server: {type(error).__name__}")
+            fault = error_response(
+                500, "internal", f"a fault of the server: {type(error).__name__}"
+            )
             await fault(scope, receive, out)
 
 

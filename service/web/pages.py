@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import mimetypes
 import re
-from collections.abc import Callable
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 
+from circuit_atlas.service.web.answer_route import PageRoute
 from circuit_atlas.service.web.errors import NotFoundError
-from circuit_atlas.service.web.questions import AtlasServed
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 VIEWER = Path(__file__).parents[1] / "viewer"
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _TYPES = {
@@ -27,28 +26,25 @@ _TYPES = {
 
 
 @router.get("/")
-async def index(request: Request, served: AtlasServed) -> Response:
+def index() -> AnswerSource:
     """The one page; what it shows is in its query."""
-    return await served.answers.reply(request, _file("index.html"), question=False)
+    return _source("index.html")
 
 
 @router.get("/viewer/{path:path}")
-async def viewer(request: Request, served: AtlasServed, path: str) -> Response:
+def viewer(path: str) -> AnswerSource:
     """One of the viewer's files."""
-    return await served.answers.reply(request, _file(path), question=False)
+    return _source(path)
 
 
-def _file(path: str) -> Callable[[], AnswerSource]:
-    def locate() -> AnswerSource:
-        file = _place(path)
-        stat = file.stat()
-        version = digest(path, str(stat.st_mtime_ns), str(stat.st_size))
-        return AnswerSource(version, lambda: Rendered(file.read_bytes(), _media_type(file)))
-
-    return locate
+def _source(path: str) -> AnswerSource:
+    file = _file(path)
+    stat = file.stat()
+    version = digest(path, str(stat.st_mtime_ns), str(stat.st_size))
+    return AnswerSource(version, lambda: Body(file.read_bytes(), _media_type(file)))
 
 
-def _place(path: str) -> Path:
+def _file(path: str) -> Path:
     """The file of that name; NotFoundError where the viewer has none."""
     parts = path.split("/")
     file = VIEWER.joinpath(*parts)
@@ -58,5 +54,6 @@ def _place(path: str) -> Path:
 
 
 def _media_type(file: Path) -> str:
-    known = _TYPES.get(file.suffix)
-    return known or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    return (
+        _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    )

@@ -11,19 +11,14 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
-from circuit_atlas.service.web.errors import responses
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.errors import body_of
 from circuit_atlas.service.web.middleware import is_head
-from circuit_atlas.service.web.questions import AtlasServed
+from circuit_atlas.service.web.parameters import Server
 from circuit_atlas.service.web.raw import Raw
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, etags, to_json
+from circuit_atlas.service.web.responses import JSON, AnswerSource, Body, digest, etags
 
-router = APIRouter(tags=["raw"])
-_BYTES: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The object.",
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    },
-}
+router = APIRouter(tags=["raw"], route_class=AnswerRoute)
 ObjectPath = Annotated[
     str,
     Path(description="Path from the atlas' root.", max_length=1024, examples=["atlas.json"]),
@@ -56,57 +51,54 @@ class Names(BaseModel):
     names: list[str] = Field(description="Of its folders and objects, sorted.")
 
 
-@router.get("/objects/{path:path}", response_class=Response, responses={**_BYTES, **responses()})
-async def stored_object(request: Request, served: AtlasServed, path: ObjectPath) -> Response:
+@router.get(
+    "/objects/{path:path}",
+    response_class=Response,
+    responses=body_of("application/octet-stream", "The object."),
+)
+async def stored_object(request: Request, server: Server, path: ObjectPath) -> Response:
     """An object of the store as it is."""
-    found = await served.raw.open(path)
-    headers = {"ETag": found.etag, "Cache-Control": "no-cache"}
-    if etags(request) & {found.etag, "*"}:
+    stored = await server.raw.open(path)
+    headers = {"ETag": stored.etag, "Cache-Control": "no-cache"}
+    if etags(request) & {stored.etag, "*"}:
         return Response(status_code=304, headers=headers)
-    headers["Content-Length"] = str(found.size_bytes)
+    headers["Content-Length"] = str(stored.size_bytes)
     if is_head(request):
         return Response(headers=headers, media_type="application/octet-stream")
-    return _stream(served.raw, found.pieces(), "application/octet-stream", headers)
+    return _Counted(
+        server.raw, stored.pieces(), headers=headers, media_type="application/octet-stream"
+    )
 
 
-@router.get("/listing", response_model=Listing, responses=responses(413))
-async def whole_listing(request: Request, served: AtlasServed) -> Response:
+@router.get("/listing", response_model=Listing)
+def whole_listing(server: Server) -> AnswerSource:
     """Every object of the atlas, or, of a large one, the folders to ask for."""
-    return await served.answers.reply(request, lambda: _listing(served.raw, ""))
+    return listing(server, "")
 
 
-@router.get("/listing/{prefix:path}", response_model=Listing, responses=responses(413))
-async def listing(request: Request, served: AtlasServed, prefix: Folder) -> Response:
+@router.get("/listing/{prefix:path}", response_model=Listing)
+def listing(server: Server, prefix: Folder) -> AnswerSource:
     """Every object below a folder, or, where they are many, the folders in it to ask for."""
-    return await served.answers.reply(request, lambda: _listing(served.raw, prefix))
-
-
-@router.get("/names", response_model=Names, responses=responses())
-async def root_names(request: Request, served: AtlasServed) -> Response:
-    """What is in the atlas' root."""
-    return await served.answers.reply(request, lambda: _names(served.raw, ""))
-
-
-@router.get("/names/{folder:path}", response_model=Names, responses=responses())
-async def names(request: Request, served: AtlasServed, folder: Folder) -> Response:
-    """What is in a folder, not below it."""
-    return await served.answers.reply(request, lambda: _names(served.raw, folder))
-
-
-def _names(raw: Raw, folder: str) -> AnswerSource:
-    raw.check_folder(folder)
-    found = list(raw.names(folder))
-    return AnswerSource(digest(*found), lambda: to_json(Names(names=found)))
-
-
-def _listing(raw: Raw, folder: str) -> AnswerSource:
-    raw.check_folder(folder)
-    found = raw.below(folder)
+    server.raw.check_folder(prefix)
+    below = server.raw.below(prefix)
     # Not by `asdict`, which takes longer than the store does.
-    answer = {"objects": [vars(entry) for entry in found.objects], "folders": found.folders}
+    answer = {"objects": [vars(entry) for entry in below.objects], "folders": below.folders}
     body = json.dumps(answer, separators=(",", ":"))
-    version = digest(body)
-    return AnswerSource(version, lambda: Rendered(body.encode()))
+    return AnswerSource(digest(body), lambda: Body(body.encode(), JSON))
+
+
+@router.get("/names", response_model=Names)
+def root_names(server: Server) -> AnswerSource:
+    """What is in the atlas' root."""
+    return names(server, "")
+
+
+@router.get("/names/{folder:path}", response_model=Names)
+def names(server: Server, folder: Folder) -> AnswerSource:
+    """What is in a folder, not below it."""
+    server.raw.check_folder(folder)
+    inside = list(server.raw.names(folder))
+    return AnswerSource(digest(*inside), lambda: Names(names=inside))
 
 
 class _Counted(StreamingResponse):
@@ -122,10 +114,3 @@ class _Counted(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._raw.give_back()
-
-
-def _stream(
-    raw: Raw, pieces: AsyncIterator[bytes], media_type: str, headers: dict[str, str]
-) -> Response:
-    headers = {"Cache-Control": "no-cache", **headers}
-    return _Counted(raw, pieces, headers=headers, media_type=media_type)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -14,8 +15,10 @@ import pyarrow.compute as pc
 from circuit_atlas.service.analysis.responding import SCHEMA
 from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.rows import Progress
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.server_state import ServerState
 
+_THREADS = 8
+"""Files read at once: object stores answer late."""
 _NONE: Mapping[int, str] = MappingProxyType({})
 
 
@@ -36,12 +39,12 @@ class Responding:
     note: str | None
 
 
-def responding(served: Served, views: Sequence[LayerView], image: int) -> Responding:
+def responding(server: ServerState, views: Sequence[LayerView], image: int) -> Responding:
     """The units of some layers, those for which fewest images have a larger response first."""
     rows: list[dict[str, Any]] = []
     read = of = missing = 0
     for view in views:
-        digests = served.digests(view)
+        digests = server.digests(view)
         units = [unit for unit in sorted(view.commits) if unit in digests.units]
         read, of, missing = read + len(units), of + len(view.commits), missing + view.missing
         if not units:
@@ -67,16 +70,17 @@ def responding(served: Served, views: Sequence[LayerView], image: int) -> Respon
     return Responding(image, rows, progress, note(progress, missing))
 
 
-def detailed(served: Served, found: Responding, *, offset: int, rows: int) -> pa.Table:
+def detailed(server: ServerState, units: Responding, *, offset: int, rows: int | None) -> pa.Table:
     """Some of the rows with what the unit's own table says of the image; the columns are those of
-    `Atlas.responding`."""
-    whole = []
-    for row in found.rows[offset : offset + rows]:
-        one = served.views.layer(row["layer"]).unit(row["unit"])
-        table = one.responses()
-        measured = table.filter(pc.equal(table["image"], found.image)).to_pylist()[0]
-        whole.append({**measured, **row})
-    return pa.Table.from_pylist(whole, SCHEMA)
+    `Atlas.responding`. `rows`: how many, or all where None."""
+    part = units.rows[offset:] if rows is None else units.rows[offset : offset + rows]
+
+    def whole(row: dict[str, Any]) -> dict[str, Any]:
+        table = server.views.layer(row["layer"]).unit(row["unit"]).responses()
+        return table.filter(pc.equal(table["image"], units.image)).to_pylist()[0] | row
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return pa.Table.from_pylist(list(pool.map(whole, part)), SCHEMA)
 
 
 def note(progress: Progress, missing: int, problems: Mapping[int, str] = _NONE) -> str | None:

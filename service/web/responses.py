@@ -1,4 +1,4 @@
-"""From a question to an HTTP answer: checksum-derived ETags, kept answers, gzip, downloads."""
+"""From a question to an HTTP answer: ETags made of checksums, a cache, gzip, files."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _REVALIDATED = "no-cache"
 
 
 @dataclass(frozen=True)
-class Rendered:
+class Body:
     """The body of an answer.
 
     Attributes:
-        body: its bytes.
+        content: its bytes.
         media_type: what they are.
         filename: the name to save it under, where it is a download; may hold any character.
     """
 
-    body: bytes
+    content: bytes
     media_type: str = JSON
     filename: str | None = None
 
@@ -62,21 +62,21 @@ class AnswerSource:
 
     Attributes:
         version: a digest of all that the answer depends on, apart from the question itself.
-        render: makes the answer.
+        render: makes the answer; a model is sent as JSON, with NaN as null.
     """
 
     version: str
-    render: Callable[[], Rendered]
+    render: Callable[[], Body | BaseModel]
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """An answer and what its headers need."""
+class _Answer:
+    """A body as it is sent, and what its headers need; `body` is None where the client has it."""
 
     etag: str
     version: str
-    rendered: Rendered | None
-    body: bytes
+    body: Body | None
+    sent: bytes
     zipped: bool
 
 
@@ -98,17 +98,12 @@ def code_version() -> str:
         return "unknown"
 
 
-def to_json(answer: BaseModel) -> Rendered:
-    """A model as JSON, NaN as null."""
-    return Rendered(answer.model_dump_json(by_alias=True).encode())
-
-
-def to_file(table: pa.Table, form: Format, *, name: str) -> Rendered:
+def to_file(table: pa.Table, form: Format, *, name: str) -> Body:
     """A table as a CSV or Parquet download."""
     if form == "parquet":
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        body = bytes(sink.getvalue())
+        content = bytes(sink.getvalue())
     else:
         flat = [
             pc.cast(column.combine_chunks().cast(pa.string()), pa.string())
@@ -118,8 +113,8 @@ def to_file(table: pa.Table, form: Format, *, name: str) -> Rendered:
         ]
         text = BytesIO()
         arrow_csv.write_csv(pa.table(dict(zip(table.column_names, flat, strict=True))), text)
-        body = text.getvalue()
-    return Rendered(body, MEDIA[form], f"{name}.{form}")
+        content = text.getvalue()
+    return Body(content, MEDIA[form], f"{name}.{form}")
 
 
 def plain(value: Any) -> Any:
@@ -128,15 +123,15 @@ def plain(value: Any) -> Any:
 
 
 class Answerer:
-    """Answers requests: looks first at what the client has, then at what is kept."""
+    """Answers requests: looks first at what the client has, then into its cache."""
 
     def __init__(self, work: Work, limits: Limits) -> None:
         self.work = work
         self.limits = limits
-        self.kept: ByteCache[Rendered] = ByteCache(limits.cache_bytes)
+        self.bodies: ByteCache[Body] = ByteCache(limits.cache_bytes)
 
     async def reply(
-        self, request: Request, locate: Callable[[], AnswerSource], *, question: bool = True
+        self, request: Request, locate: Callable[[], AnswerSource], *, question: bool
     ) -> Response:
         """Answer a request.
 
@@ -151,56 +146,64 @@ class Answerer:
         known = etags(request)
         zipped = _takes_gzip(_header(request, "accept-encoding"))
 
-        def job() -> _Kept:
+        def job() -> _Answer:
             source = locate()
-            asked = [(name, value) for name, value in query if name != "v"]
-            base = digest(str(API_VERSION), code_version(), source.version, path, repr(asked))
-            return self._made(base, source, known, zipped=zipped)
+            arguments = [(name, value) for name, value in query if name != "v"]
+            base = digest(str(API_VERSION), code_version(), source.version, path, repr(arguments))
+            return self._answer(base, source, known, zipped=zipped)
 
-        kept = await self.work.run((path, query, known, zipped), job)
-        lasting = request.query_params.get("v") == kept.version
+        answer = await self.work.run((path, query, known, zipped), job)
+        lasting = request.query_params.get("v") == answer.version
         headers = {
-            "ETag": kept.etag,
+            "ETag": answer.etag,
             "Cache-Control": _LASTING if lasting else _REVALIDATED,
             "Vary": "Accept-Encoding",
         }
-        if kept.rendered is None:
+        if answer.body is None:
             return Response(status_code=304, headers=headers)
-        if kept.zipped:
+        if answer.zipped:
             headers["Content-Encoding"] = "gzip"
-        if kept.rendered.filename is not None:
+        if answer.body.filename is not None:
             # Names of layers and directions hold anything, and a header and a folder do not.
-            name = _UNSAFE.sub("_", kept.rendered.filename)
+            name = _UNSAFE.sub("_", answer.body.filename)
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
-        return Response(kept.body, headers=headers, media_type=kept.rendered.media_type)
+        return Response(answer.sent, headers=headers, media_type=answer.body.media_type)
 
-    def _made(
+    def _answer(
         self, base: str, source: AnswerSource, known: frozenset[str], *, zipped: bool
-    ) -> _Kept:
+    ) -> _Answer:
         """The answer, or that the client has it. Two codings are two strong tags."""
         plain_tag, zipped_tag = f'"{base}"', f'"{base}-gzip"'
         for tag in (zipped_tag, plain_tag) if zipped else (plain_tag,):
             if tag in known:
-                return _Kept(tag, source.version, None, b"", zipped=False)
-        rendered = self.kept.get(base)
-        if rendered is None:
-            rendered = source.render()
-            if len(rendered.body) > self.limits.answer_bytes:
-                raise TooLargeError(
-                    f"the answer would have {len(rendered.body)} bytes, more than "
-                    f"{self.limits.answer_bytes}: ask for fewer rows"
-                )
-            self.kept.put(base, rendered, size_bytes=len(rendered.body))
-        gains = len(rendered.body) >= _SMALL_BYTES and rendered.media_type.startswith(_GAINS)
+                return _Answer(tag, source.version, None, b"", zipped=False)
+        body = self.bodies.get(base)
+        if body is None:
+            body = self._body(source)
+            self.bodies.put(base, body, size_bytes=len(body.content))
+        gains = len(body.content) >= _SMALL_BYTES and body.media_type.startswith(_GAINS)
         if not (zipped and gains):
-            found = _Kept(plain_tag, source.version, rendered, rendered.body, zipped=False)
+            answer = _Answer(plain_tag, source.version, body, body.content, zipped=False)
         else:
-            packed = self.kept.get(zipped_tag)
+            packed = self.bodies.get(zipped_tag)
             if packed is None:
-                packed = Rendered(gzip.compress(rendered.body, _LEVEL, mtime=0))
-                self.kept.put(zipped_tag, packed, size_bytes=len(packed.body))
-            found = _Kept(zipped_tag, source.version, rendered, packed.body, zipped=True)
-        return replace(found, rendered=None, body=b"") if "*" in known else found
+                packed = Body(gzip.compress(body.content, _LEVEL, mtime=0))
+                self.bodies.put(zipped_tag, packed, size_bytes=len(packed.content))
+            answer = _Answer(zipped_tag, source.version, body, packed.content, zipped=True)
+        return replace(answer, body=None, sent=b"") if "*" in known else answer
+
+    def _body(self, source: AnswerSource) -> Body:
+        """Make the answer; TooLargeError where it has too many bytes."""
+        made = source.render()
+        body = (
+            made if isinstance(made, Body) else Body(made.model_dump_json(by_alias=True).encode())
+        )
+        if len(body.content) > self.limits.answer_bytes:
+            raise TooLargeError(
+                f"the answer would have {len(body.content)} bytes, more than "
+                f"{self.limits.answer_bytes}: ask for fewer rows"
+            )
+        return body
 
 
 def etags(request: Request) -> frozenset[str]:

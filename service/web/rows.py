@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from types import GenericAlias
 from typing import Any
 
@@ -10,9 +10,10 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, create_model
 
 from circuit_atlas.service.web.errors import BusyError
-from circuit_atlas.service.web.questions import Paging
-from circuit_atlas.service.web.responses import Rendered, plain, to_file, to_json
-from circuit_atlas.storage_schema.tables import Column, Table
+from circuit_atlas.service.web.parameters import PageParameters
+from circuit_atlas.service.web.responses import Body, plain, to_file
+from circuit_atlas.storage_schema.columns import Column
+from circuit_atlas.storage_schema.tables import Table
 
 
 class Progress(BaseModel):
@@ -66,44 +67,71 @@ def table_model(name: str, table: Table) -> type[Rows]:
     return rows_of(row_model(name, table.sentence, table.columns))
 
 
-def answer(
+def page(
+    model: type[Rows],
+    rows: Sequence[Any],
+    *,
+    total: int,
+    offset: int = 0,
+    limit: int | None,
+    note: str | None = None,
+    **more: Any,
+) -> Rows:
+    """A page of a table.
+
+    Args:
+        model: of the page.
+        rows: of this page.
+        total: rows in all.
+        offset: rows left out before these.
+        limit: rows that the page may have.
+        note: why the table is not complete, or None where it is.
+        **more: further fields of the page.
+    """
+    return model.model_validate(
+        {
+            "total": total,
+            "offset": offset,
+            "limit": limit,
+            "complete": note is None,
+            "note": note,
+            "rows": rows,
+            **more,
+        }
+    )
+
+
+def page_or_file(
     table: pa.Table,
     model: type[Rows],
-    paging: Paging,
+    query: PageParameters,
     *,
     name: str,
-    complete: bool = True,
     note: str | None = None,
-    more: Mapping[str, object] | None = None,
-) -> Rendered:
+    **more: Any,
+) -> Rows | Body:
     """The page or the file of a table that was asked for.
 
     Args:
         table: all rows.
         model: of the page.
-        paging: which rows, and in which form.
+        query: which rows, and in which form.
         name: of the file.
-        complete: whether the table is all there is to come.
-        note: why it is not.
-        more: further fields of the page.
+        note: why the table is not complete, or None where it is.
+        **more: further fields of the page.
     """
-    count = paging.rows
-    part = table.slice(paging.offset, count)
-    if paging.form != "json":
-        return to_file(part, paging.form, name=name)
+    part = table.slice(query.offset, query.rows)
+    if query.form != "json":
+        return to_file(part, query.form, name=name)
     rows = [{key: plain(value) for key, value in row.items()} for row in part.to_pylist()]
-    return to_json(
-        model.model_validate(
-            {
-                "total": table.num_rows,
-                "offset": paging.offset,
-                "limit": count,
-                "complete": complete,
-                "note": note,
-                "rows": rows,
-                **(more or {}),
-            }
-        )
+    return page(
+        model,
+        rows,
+        total=table.num_rows,
+        offset=query.offset,
+        limit=query.rows,
+        note=note,
+        **more,
     )
 
 

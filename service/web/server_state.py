@@ -12,7 +12,7 @@ from circuit_atlas.service.client.atlas import Atlas, Layer
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web.background import Background
 from circuit_atlas.service.web.digests import Box, Digests, LayerDigests, box_of, first_of
-from circuit_atlas.service.web.errors import TooLargeError, found
+from circuit_atlas.service.web.errors import TooLargeError, named_in_path
 from circuit_atlas.service.web.layer_snapshot import LayerView, Views, commit_version
 from circuit_atlas.service.web.layerwide import LayerWide
 from circuit_atlas.service.web.limits import Limits
@@ -39,7 +39,7 @@ _LATE = (
 )
 
 
-class Served:
+class ServerState:
     """An atlas with what is kept of it. Safe to share between threads."""
 
     def __init__(self, place: Atlas, limits: Limits) -> None:
@@ -79,15 +79,15 @@ class Served:
 
     def layer(self, name: str) -> Layer:
         """A layer by its name in a path; NotFoundError where there is none."""
-        return found(lambda: self.views.layer(segment(name)))
+        return named_in_path(lambda: self.views.layer(segment(name)))
 
     def view(self, name: str) -> LayerView:
         """What is stored of a layer named in a path; NotFoundError where there is none."""
-        return found(lambda: self.views.view(segment(name)))
+        return named_in_path(lambda: self.views.view(segment(name)))
 
     def unit(self, layer: str, unit: str) -> Unit:
         """A unit by number or direction, as named in a path; NotFoundError where there is none."""
-        return found(lambda: self.layer(layer).unit(segment(unit)))
+        return named_in_path(lambda: self.layer(layer).unit(segment(unit)))
 
     def digests(self, view: LayerView) -> LayerDigests:
         """Facts of a layer's units: all of them where few are missing, and their scores not many,
@@ -158,23 +158,23 @@ def _last(place: str) -> str:
 class _WarmUp:
     """A chore: look at each layer, and then at its units; load what the first drawing needs."""
 
-    def __init__(self, served: Served) -> None:
-        self._served = served
+    def __init__(self, server: ServerState) -> None:
+        self._server = server
         self._layers: list[str] | None = None
         self._views: list[LayerView] = []
         self._modules = list(_LATE)
 
     def step(self) -> bool:
         """The image set, then which units each layer has, then modules, then the units' facts."""
-        served = self._served
+        server = self._server
         if self._layers is None:
-            self._layers = list(served.views.names())
-            served.pictures.read()
+            self._layers = list(server.views.names())
+            server.pictures.read()
         elif self._layers:
-            self._views.append(served.views.view(self._layers.pop()))
+            self._views.append(server.views.view(self._layers.pop()))
         elif self._modules:
             with suppress(ImportError):  # said where it is needed
                 import_module(self._modules.pop(0))
         elif self._views:
-            served.digests(self._views.pop())
+            server.digests(self._views.pop())
         return bool(self._layers or self._modules or self._views)

@@ -9,26 +9,24 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.digests import box_of
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import (
-    AtlasServed,
+from circuit_atlas.service.web.parameters import (
     ImageId,
     LayerName,
-    Pages,
-    Paging,
+    PageParameters,
+    Server,
     UnitName,
-    Version,
 )
-from circuit_atlas.service.web.responses import AnswerSource, digest, to_json
-from circuit_atlas.service.web.rows import Rows, answer, table_model
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.responses import AnswerSource, digest
+from circuit_atlas.service.web.rows import Rows, page_or_file, table_model
+from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import (
     FAITHFULNESS,
@@ -38,7 +36,7 @@ from circuit_atlas.storage_schema.tables import (
 )
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
-router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["units"])
+router = APIRouter(prefix="/layers/{layer}/units/{unit}", tags=["units"], route_class=AnswerRoute)
 
 ResponseRows = table_model("ResponseRow", RESPONSES)
 FaithfulnessRows = table_model("FaithfulnessRow", FAITHFULNESS)
@@ -94,89 +92,69 @@ class UnitAnswer(BaseModel):
     has: Stored
 
 
-@router.get("", response_model=UnitAnswer, responses=responses())
-async def unit_answer(
-    request: Request, served: AtlasServed, layer: LayerName, unit: UnitName
-) -> Response:
+class SubfeatureParameters(PageParameters):
+    """The query of the circuits of single images."""
+
+    image: int | None = Field(
+        default=None, description="Only circuits of this image.", ge=0, le=limits.NUMBER
+    )
+
+
+@router.get("", response_model=UnitAnswer)
+def unit_answer(server: Server, layer: LayerName, unit: UnitName) -> AnswerSource:
     """A unit: its state, its top images, and what is stored of it."""
-
-    def locate() -> AnswerSource:
-        view = served.view(layer)
-        one = served.unit(layer, unit)
-        version = digest(served.version, view.version, served.features.index().version)
-        return AnswerSource(version, lambda: to_json(_facts(served, one)))
-
-    return await served.answers.reply(request, locate)
+    view = server.view(layer)
+    one = server.unit(layer, unit)
+    version = digest(server.version, view.version, server.features.index().version)
+    return AnswerSource(version, lambda: _facts(server, one))
 
 
-@router.get("/responses", response_model=ResponseRows, responses=responses(files=True))
-async def unit_responses(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    paging: Pages,
-    v: Version = None,
-) -> Response:
+@router.get("/responses", response_model=ResponseRows)
+def unit_responses(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[PageParameters, Query()]
+) -> AnswerSource:
     """What each image does to the unit."""
-    del v
-    return await _table(request, served, layer, unit, paging, Unit.responses, ResponseRows)
+    one = server.unit(layer, unit)
+    return _table(server, one, "responses", one.responses, ResponseRows, query)
 
 
-@router.get("/faithfulness", response_model=FaithfulnessRows, responses=responses(files=True))
-async def unit_faithfulness(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    paging: Pages,
-    v: Version = None,
-) -> Response:
+@router.get("/faithfulness", response_model=FaithfulnessRows)
+def unit_faithfulness(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[PageParameters, Query()]
+) -> AnswerSource:
     """How well the unit's circuits preserve its response; no rows for a dead unit."""
-    del v
-    return await _table(request, served, layer, unit, paging, Unit.faithfulness, FaithfulnessRows)
+    one = server.unit(layer, unit)
+    return _table(server, one, "faithfulness", one.faithfulness, FaithfulnessRows, query)
 
 
-@router.get("/subfeatures", response_model=SubfeatureRows, responses=responses(files=True))
-async def unit_subfeatures(
-    request: Request,
-    served: AtlasServed,
+@router.get("/subfeatures", response_model=SubfeatureRows)
+def unit_subfeatures(
+    server: Server,
     layer: LayerName,
     unit: UnitName,
-    paging: Pages,
-    image: Annotated[
-        int | None, Query(description="Only circuits of this image.", ge=0, le=limits.NUMBER)
-    ] = None,
-    v: Version = None,
-) -> Response:
+    query: Annotated[SubfeatureParameters, Query()],
+) -> AnswerSource:
     """How well the circuits of its single top images do, each on its image."""
-    del v
+    one = server.unit(layer, unit)
 
-    def rows(one: Unit) -> pa.Table:
+    def rows() -> pa.Table:
         table = one.subfeatures()
-        return table if image is None else table.filter(pc.equal(table["image"], image))
+        return table if query.image is None else table.filter(pc.equal(table["image"], query.image))
 
-    return await _table(request, served, layer, unit, paging, rows, SubfeatureRows)
+    return _table(server, one, "subfeatures", rows, SubfeatureRows, query)
 
 
-@router.get(
-    "/selectivity-by-image", response_model=SelectivityByImageRows, responses=responses(files=True)
-)
-async def unit_selectivity_by_image(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    paging: Pages,
-    v: Version = None,
-) -> Response:
+@router.get("/selectivity-by-image", response_model=SelectivityByImageRows)
+def unit_selectivity_by_image(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[PageParameters, Query()]
+) -> AnswerSource:
     """What each group's circuit preserves of the unit's top images; no rows for one group."""
-    del v
+    one = server.unit(layer, unit)
 
-    def rows(one: Unit) -> pa.Table:
-        return one.layer.atlas.reader.selectivity(one.commit)
+    def rows() -> pa.Table:
+        return server.atlas.reader.selectivity(one.commit)
 
-    return await _table(request, served, layer, unit, paging, rows, SelectivityByImageRows)
+    return _table(server, one, "selectivity-by-image", rows, SelectivityByImageRows, query)
 
 
 class ResponseMap(BaseModel):
@@ -193,23 +171,12 @@ class ResponseMap(BaseModel):
     )
 
 
-@router.get("/response-map/{image}", response_model=ResponseMap, responses=responses())
-async def response_map(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    image: ImageId,
-    v: Version = None,
-) -> Response:
+@router.get("/response-map/{image}", response_model=ResponseMap)
+def response_map(server: Server, layer: LayerName, unit: UnitName, image: ImageId) -> AnswerSource:
     """The unit's output over all positions on one of its top images."""
-    del v
+    one = server.unit(layer, unit)
 
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        return AnswerSource(served.unit_version(one), lambda: to_json(drawn(one)))
-
-    def drawn(one: Unit) -> ResponseMap:
+    def render() -> ResponseMap:
         top = one.top_images()["image"].to_pylist()
         if image not in top:
             ids = ", ".join(str(known) for known in top) or "none"
@@ -217,7 +184,7 @@ async def response_map(
                 f"unit {one.name} has maps of its top images alone ({ids}), not of {image}"
             )
         rank = top.index(image)
-        values = one.layer.atlas.reader.response_maps(one.commit)[rank]
+        values = server.atlas.reader.response_maps(one.commit)[rank]
         return ResponseMap(
             image=image,
             rank=rank,
@@ -228,7 +195,7 @@ async def response_map(
             values=_rounded(values),
         )
 
-    return await served.answers.reply(request, locate)
+    return AnswerSource(server.unit_version(one), render)
 
 
 def _rounded(values: NDArray[np.float32]) -> list[list[float]]:
@@ -239,33 +206,27 @@ def _rounded(values: NDArray[np.float32]) -> list[list[float]]:
     return rounded
 
 
-async def _table(
-    request: Request,
-    served: Served,
-    layer: str,
-    unit: str,
-    paging: Paging,
-    table: Callable[[Unit], pa.Table],
+def _table(
+    server: ServerState,
+    one: Unit,
+    name: str,
+    table: Callable[[], pa.Table],
     model: type[Rows],
-) -> Response:
+    query: PageParameters,
+) -> AnswerSource:
     """One of a unit's stored tables."""
-
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        name = f"{one.layer.name}-{one.info.name}-{request.url.path.rsplit('/', 1)[-1]}"
-        return AnswerSource(
-            served.unit_version(one), lambda: answer(table(one), model, paging, name=name)
-        )
-
-    return await served.answers.reply(request, locate)
+    name = f"{one.layer.name}-{one.info.name}-{name}"
+    return AnswerSource(
+        server.unit_version(one), lambda: page_or_file(table(), model, query, name=name)
+    )
 
 
-def _facts(served: Served, one: Unit) -> UnitAnswer:
-    view = served.views.view(one.layer.name)
+def _facts(server: ServerState, one: Unit) -> UnitAnswer:
+    view = server.views.view(one.layer.name)
     stored = sorted(view.commits)
     commit, failure = view.commits.get(one.number), view.failures.get(one.number)
     done = commit is not None and commit.state == "done"
-    header = served.atlas.header
+    header = server.atlas.header
     new = done and header.schema >= NETWORK_SINCE
     top: list[dict[str, Any]] = [] if commit is None else one.top_images().to_pylist()
     return UnitAnswer.model_validate(
@@ -277,7 +238,7 @@ def _facts(served: Served, one: Unit) -> UnitAnswer:
             "error": None if failure is None else f"{failure.kind}: {failure.message}",
             "kernels": None if commit is None else commit.kernels,
             "direction": one.info.direction,
-            "version": None if commit is None else served.unit_version(one),
+            "version": None if commit is None else server.unit_version(one),
             "previous": max((number for number in stored if number < one.number), default=None),
             "next": min((number for number in stored if number > one.number), default=None),
             "top": [
@@ -296,7 +257,7 @@ def _facts(served: Served, one: Unit) -> UnitAnswer:
                 selectivity=new,
                 response_maps=new,
                 contribution=new,
-                features=list(served.features.index().of(one.layer.name, one.number)),
+                features=list(server.features.index().of(one.layer.name, one.number)),
             ),
         }
     )

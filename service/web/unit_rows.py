@@ -21,7 +21,7 @@ from circuit_atlas.service.web.layer_snapshot import LayerView
 from circuit_atlas.service.web.layerwide import stored_fraction
 from circuit_atlas.service.web.pictures import ImageSet
 from circuit_atlas.service.web.responses import plain
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import nearest
 
@@ -78,7 +78,7 @@ class Chosen:
 
 
 def choose(
-    served: Served,
+    server: ServerState,
     criterion: str | None,
     ablation: str | None,
     split: str | None,
@@ -89,7 +89,7 @@ def choose(
 
     `at`: a stored fraction, the nearest to a tenth where not given.
     """
-    atlas = served.atlas
+    atlas = server.atlas
     protocol = Protocol(
         arguments.criterion(atlas, criterion),
         arguments.ablation(atlas, ablation),
@@ -105,7 +105,7 @@ def smallest(unit: UnitDigest, place: int, threshold: float) -> int | None:
     return int(reached[-1]) if len(reached) else None
 
 
-def columns(served: Served) -> tuple[Sortable, ...]:
+def columns(server: ServerState) -> tuple[Sortable, ...]:
     """The columns that units can be sorted and filtered by."""
     fixed = (
         Sortable("unit", "number", "Number of the unit.", ""),
@@ -133,7 +133,7 @@ def columns(served: Served) -> tuple[Sortable, ...]:
         Sortable("position_y", "number", "Row of that largest output.", "of the layer's output"),
         Sortable("position_x", "number", "Column of it.", "of the layer's output"),
     )
-    fractions = served.atlas.header.fractions
+    fractions = server.atlas.header.fractions
     r = (
         Sortable(name, "number", f"Pearson r where {name[2:]} is kept.", "1")
         for name in _rs(fractions)

@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import pyarrow.compute as pc
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
-from circuit_atlas.service.web.errors import NotFoundError, found, responses
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.errors import NotFoundError, body_of, named_in_path
 from circuit_atlas.service.web.middleware import segment
-from circuit_atlas.service.web.questions import (
-    AtlasServed,
-    LayerName,
-    Pages,
-    UnitName,
-    Version,
-)
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest, to_json
-from circuit_atlas.service.web.rows import answer, rows_of, table_model
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.parameters import LayerName, PageParameters, Server, UnitName
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest
+from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of, table_model
+from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import CHANNELS
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
-router = APIRouter(tags=["pictures"])
-_PNG: dict[int | str, dict[str, Any]] = {
-    200: {
-        "description": "The picture.",
-        "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
-    },
-    **responses(),
-}
+router = APIRouter(tags=["pictures"], route_class=AnswerRoute)
+_PNG = body_of("image/png", "The visualization.")
 Variant = Annotated[
     str,
     Path(
@@ -85,124 +74,79 @@ class FeatureRow(BaseModel):
 FeatureRows = rows_of(FeatureRow)
 
 
-@router.get(
-    "/layers/{layer}/units/{unit}/features", response_model=FeatureRows, responses=responses()
-)
-async def unit_features(
-    request: Request, served: AtlasServed, layer: LayerName, unit: UnitName
-) -> Response:
+@router.get("/layers/{layer}/units/{unit}/features", response_model=FeatureRows)
+def unit_features(server: Server, layer: LayerName, unit: UnitName) -> AnswerSource:
     """The unit's feature visualizations: of the whole network first, then through its circuits."""
-
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        base = f"layers/{_escaped(one.layer.name)}/units/{_escaped(one.info.name)}/features"
-        return _listed(served, one.layer.name, one.number, base)
-
-    return await served.answers.reply(request, locate)
+    one = server.unit(layer, unit)
+    base = f"layers/{_escaped(one.layer.name)}/units/{_escaped(one.info.name)}/features"
+    return _listing(server, one.layer.name, one.number, base)
 
 
 @router.get(
     "/layers/{layer}/units/{unit}/features/{variant}", response_class=Response, responses=_PNG
 )
-async def unit_feature(
-    request: Request,
-    served: AtlasServed,
-    layer: LayerName,
-    unit: UnitName,
-    variant: Variant,
-    v: Version = None,
-) -> Response:
+def unit_feature(
+    server: Server, layer: LayerName, unit: UnitName, variant: Variant
+) -> AnswerSource:
     """One feature visualization of the unit. `v`: its version."""
-    del v
-
-    def locate() -> AnswerSource:
-        one = served.unit(layer, unit)
-        return _picture(served, one.layer.name, one.number, segment(variant))
-
-    return await served.answers.reply(request, locate)
+    one = server.unit(layer, unit)
+    return _picture(server, one.layer.name, one.number, segment(variant))
 
 
-@router.get(
-    "/channels/{convolution}/{channel}/features", response_model=FeatureRows, responses=responses()
-)
-async def channel_features(
-    request: Request, served: AtlasServed, convolution: ConvolutionName, channel: Channel
-) -> Response:
+@router.get("/channels/{convolution}/{channel}/features", response_model=FeatureRows)
+def channel_features(
+    server: Server, convolution: ConvolutionName, channel: Channel
+) -> AnswerSource:
     """Feature visualizations of a channel of an upstream convolution."""
     name = segment(convolution)
-
-    def locate() -> AnswerSource:
-        _check_channel(served, name, channel)
-        return _listed(served, name, channel, f"channels/{_escaped(name)}/{channel}/features")
-
-    return await served.answers.reply(request, locate)
+    _check_channel(server, name, channel)
+    return _listing(server, name, channel, f"channels/{_escaped(name)}/{channel}/features")
 
 
 @router.get(
-    "/channels/{convolution}/{channel}/features/{variant}",
-    response_class=Response,
-    responses=_PNG,
+    "/channels/{convolution}/{channel}/features/{variant}", response_class=Response, responses=_PNG
 )
-async def channel_feature(
-    request: Request,
-    served: AtlasServed,
-    convolution: ConvolutionName,
-    channel: Channel,
-    variant: Variant,
-    v: Version = None,
-) -> Response:
+def channel_feature(
+    server: Server, convolution: ConvolutionName, channel: Channel, variant: Variant
+) -> AnswerSource:
     """One feature visualization of a channel. `v`: its version."""
-    del v
     name = segment(convolution)
-
-    def locate() -> AnswerSource:
-        _check_channel(served, name, channel)
-        return _picture(served, name, channel, segment(variant))
-
-    return await served.answers.reply(request, locate)
+    _check_channel(server, name, channel)
+    return _picture(server, name, channel, segment(variant))
 
 
-@router.get(
-    "/layers/{layer}/channels/{convolution}/{channel}",
-    response_model=ChannelRows,
-    responses=responses(files=True),
-)
-async def channel_crops(
-    request: Request,
-    served: AtlasServed,
+@router.get("/layers/{layer}/channels/{convolution}/{channel}", response_model=ChannelRows)
+def channel_crops(
+    server: Server,
     layer: LayerName,
     convolution: ConvolutionName,
     channel: Channel,
-    paging: Pages,
-) -> Response:
+    query: Annotated[PageParameters, Query()],
+) -> AnswerSource:
     """Where an output channel of a convolution upstream of the layer is largest, over the scoring
     images: at most four images, with the receptive field of the maximum."""
     name = segment(convolution)
-
-    def locate() -> AnswerSource:
-        one = served.layer(layer)
-        convolutions = {c.name: c for c in one.index.index.convolutions}
-        if name not in convolutions or channel >= convolutions[name].out_channels:
-            known = ", ".join(convolutions)
-            raise NotFoundError(
-                f"layer {one.name!r} has no channel {channel} of a convolution {name!r} upstream: "
-                f"its convolutions are {known}"
-            )
-        table = found(lambda: served.atlas.reader.channels(one.name))
-        wanted = pc.and_(pc.equal(table["convolution"], name), pc.equal(table["channel"], channel))
-        rows = table.filter(wanted)
-        return AnswerSource(
-            digest(served.version, one.name),
-            lambda: answer(rows, ChannelRows, paging, name=f"{name}-{channel}"),
+    one = server.layer(layer)
+    convolutions = {c.name: c for c in one.index.index.convolutions}
+    if name not in convolutions or channel >= convolutions[name].out_channels:
+        known = ", ".join(convolutions)
+        raise NotFoundError(
+            f"layer {one.name!r} has no channel {channel} of a convolution {name!r} upstream: "
+            f"its convolutions are {known}"
         )
+    table = named_in_path(lambda: server.atlas.reader.channels(one.name))
+    wanted = pc.and_(pc.equal(table["convolution"], name), pc.equal(table["channel"], channel))
+    rows = table.filter(wanted)
+    return AnswerSource(
+        digest(server.version, one.name),
+        lambda: page_or_file(rows, ChannelRows, query, name=f"{name}-{channel}"),
+    )
 
-    return await served.answers.reply(request, locate)
 
-
-def _check_channel(served: Served, convolution: str, channel: int) -> None:
+def _check_channel(server: ServerState, convolution: str, channel: int) -> None:
     """NotFoundError where no layer has that channel of a convolution upstream."""
-    for name in served.views.names():
-        for one in served.views.layer(name).index.index.convolutions:
+    for name in server.views.names():
+        for one in server.views.layer(name).index.index.convolutions:
             if one.name == convolution and channel < one.out_channels:
                 return
     raise NotFoundError(
@@ -214,28 +158,19 @@ def _escaped(name: str) -> str:
     return quote(name, safe="")
 
 
-def _listed(served: Served, layer: str, unit: int, base: str) -> AnswerSource:
-    records = served.atlas.reader.feature_visualizations(layer, unit)
-    version = digest(served.version, *(record.picture.sha256 for record in records))
+def _listing(server: ServerState, layer: str, unit: int, base: str) -> AnswerSource:
+    records = server.atlas.reader.feature_visualizations(layer, unit)
+    version = digest(server.version, *(record.picture.sha256 for record in records))
 
-    def render() -> Rendered:
-        return to_json(
-            FeatureRows.model_validate(
-                {
-                    "total": len(records),
-                    "offset": 0,
-                    "limit": limits.ROWS,
-                    "complete": True,
-                    "rows": [_row(record, base) for record in records],
-                }
-            )
-        )
+    def render() -> Rows:
+        rows = [_row(record, base) for record in records]
+        return page(FeatureRows, rows, total=len(rows), limit=limits.ROWS)
 
     return AnswerSource(version, render)
 
 
-def _picture(served: Served, layer: str, unit: int, variant: str) -> AnswerSource:
-    reader = served.atlas.reader
+def _picture(server: ServerState, layer: str, unit: int, variant: str) -> AnswerSource:
+    reader = server.atlas.reader
     try:
         record = reader.feature_visualization(layer, unit, variant)
     except QueryError as error:
@@ -243,7 +178,7 @@ def _picture(served: Served, layer: str, unit: int, variant: str) -> AnswerSourc
     if record is None:
         raise NotFoundError(f"{layer}/{unit} has no feature visualization {variant!r}")
     return AnswerSource(
-        _version(record), lambda: Rendered(reader.visualization_image(record), "image/png")
+        _version(record), lambda: Body(reader.visualization_image(record), "image/png")
     )
 
 

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.next_steps import pictures_left
-from circuit_atlas.service.web.errors import responses
-from circuit_atlas.service.web.questions import AtlasServed, LayerName, Pages, Paging
-from circuit_atlas.service.web.responses import AnswerSource, Rendered, digest
-from circuit_atlas.service.web.rows import Rows, answer, rows_of
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.parameters import LayerName, PageParameters, Server
+from circuit_atlas.service.web.responses import AnswerSource, Body, digest
+from circuit_atlas.service.web.rows import Rows, page_or_file, rows_of
+from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.keys import Whose
 from circuit_atlas.storage_schema.visualization_states import VisualizationState
 
-router = APIRouter(tags=["pictures"])
+router = APIRouter(tags=["pictures"], route_class=AnswerRoute)
 
 
 class FeatureStatusRow(BaseModel):
@@ -62,54 +62,39 @@ FeatureUnitRows = rows_of(FeatureUnitRow)
 FeatureFailureRows = rows_of(FeatureFailureRow)
 
 
-@router.get("/features", response_model=FeatureStatusRows, responses=responses(files=True))
-async def features(request: Request, served: AtlasServed, paging: Pages) -> Response:
+@router.get("/features", response_model=FeatureStatusRows)
+def features(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
     """How far visualizations are, by layer and by convolution; while some are missing or failed,
     `note` says what to run. No rows: none were asked for."""
-
-    def locate() -> AnswerSource:
-        return _source(served, paging, "features", FeatureStatusRows, visualization_status.by_layer)
-
-    return await served.answers.reply(request, locate)
+    return _source(server, query, "features", FeatureStatusRows, visualization_status.by_layer)
 
 
-@router.get(
-    "/features/failures", response_model=FeatureFailureRows, responses=responses(files=True)
-)
-async def failures(request: Request, served: AtlasServed, paging: Pages) -> Response:
+@router.get("/features/failures", response_model=FeatureFailureRows)
+def failures(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
     """The units and channels whose feature visualizations failed, and why."""
 
     def table(states: Sequence[VisualizationState]) -> pa.Table:
-        return visualization_status.failures(states, served.atlas.reader)
+        return visualization_status.failures(states, server.atlas.reader)
 
-    def locate() -> AnswerSource:
-        return _source(served, paging, "feature-failures", FeatureFailureRows, table)
-
-    return await served.answers.reply(request, locate)
+    return _source(server, query, "feature-failures", FeatureFailureRows, table)
 
 
-@router.get(
-    "/layers/{layer}/features", response_model=FeatureUnitRows, responses=responses(files=True)
-)
-async def layer_features(
-    request: Request, served: AtlasServed, layer: LayerName, paging: Pages
-) -> Response:
+@router.get("/layers/{layer}/features", response_model=FeatureUnitRows)
+def layer_features(
+    server: Server, layer: LayerName, query: Annotated[PageParameters, Query()]
+) -> AnswerSource:
     """How far the feature visualizations of each unit of a layer are."""
+    name = server.layer(layer).name
 
-    def locate() -> AnswerSource:
-        name = served.layer(layer).name
+    def table(states: Sequence[VisualizationState]) -> pa.Table:
+        return visualization_status.of_layer(states, name, server.atlas.reader)
 
-        def table(states: Sequence[VisualizationState]) -> pa.Table:
-            return visualization_status.of_layer(states, name, served.atlas.reader)
-
-        return _source(served, paging, f"{name}-features", FeatureUnitRows, table, layer=name)
-
-    return await served.answers.reply(request, locate)
+    return _source(server, query, f"{name}-features", FeatureUnitRows, table, layer=name)
 
 
 def _source(
-    served: Served,
-    paging: Paging,
+    server: ServerState,
+    query: PageParameters,
     name: str,
     model: type[Rows],
     table: Callable[[Sequence[VisualizationState]], pa.Table],
@@ -117,18 +102,18 @@ def _source(
     layer: str | None = None,
 ) -> AnswerSource:
     """A table of the states of all feature visualizations, or of those of a layer's units."""
-    index = served.features.index()
+    index = server.features.index()
     # Whose a picture is that no plan names depends on which units are stored.
-    views = [served.views.view(one).version for one in served.views.names()]
+    views = [server.views.view(one).version for one in server.views.names()]
 
-    def render() -> Rendered:
-        reader = served.atlas.reader
+    def render() -> Rows | Body:
+        reader = server.atlas.reader
         states = [
             one
             for one in reader.visualization_states(index.listing)
             if layer is None or (one.of, one.layer) == ("unit", layer)
         ]
         left = pictures_left(states, model=reader.header.model)
-        return answer(table(states), model, paging, name=name, complete=left is None, note=left)
+        return page_or_file(table(states), model, query, name=name, note=left)
 
-    return AnswerSource(digest(served.version, index.progress, *views), render)
+    return AnswerSource(digest(server.version, index.progress, *views), render)

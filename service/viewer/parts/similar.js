@@ -14,13 +14,13 @@ const LIMIT = 12;
 export function similar(atlas, { layer, unit }) {
   const query = (now) => {
     const { criterion, keep } = reading(now, atlas);
-    return { criterion, keep, limit: LIMIT };
+    return { criterion, keep };
   };
   return panel({
     title: "Units with the most similar circuits",
     note: "Kernels of both circuits over kernels of either (IoU), at the chosen kept fraction.",
     key: (now) => query(now),
-    load: (now) => get(unitPath(layer, unit, "similar"), query(now)),
+    load: (now) => get(unitPath(layer, unit, "similar"), { ...query(now), limit: LIMIT }),
     empty: (found) =>
       found.rows.length ? null : "No other unit of this layer has a circuit to compare with.",
     draw: (found) =>

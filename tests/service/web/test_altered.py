@@ -15,7 +15,7 @@ from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.background import Background
 from circuit_atlas.service.web.limits import Limits
-from circuit_atlas.service.web.server_state import Served
+from circuit_atlas.service.web.server_state import ServerState
 from tests.service.stores import served
 
 SIMILAR = "layers/conv3/units/1/similar?keep=0.5"
@@ -85,7 +85,7 @@ def _ask_nothing(*given: object, **more: object) -> bool:
 def test_a_unit_without_its_responses_is_similar_without_a_picture(alter, monkeypatch):
     # Its facts are read for this answer alone, as those of a large layer are at first.
     monkeypatch.setattr(Background, "ask", _ask_nothing)
-    served_atlas = Served(Atlas.open(alter("/responses.")), Limits(at_once=0))
+    served_atlas = ServerState(Atlas.open(alter("/responses.")), Limits(at_once=0))
     altered, sound = served_atlas.tops(served_atlas.view("conv3"), [0, 2])
     assert altered is None
     assert sound == (2, (0, 3, 7, 9))

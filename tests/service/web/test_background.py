@@ -192,8 +192,8 @@ def test_what_is_kept_of_units_is_bounded(place):
         for layer in ("conv3", "conv2", "conv3"):
             found = api.get(f"layers/{layer}/units").json()
             assert found["progress"]["read"] == found["progress"]["of"]
-        assert app.state.served.answers.kept.used_bytes == 0
-        assert len(app.state.served._digests._layers) == 1
+        assert app.state.server.answers.bodies.used_bytes == 0
+        assert len(app.state.server._digests._layers) == 1
 
 
 def test_reading_a_unit_fails_for_that_unit_alone(tmp_path, write):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from circuit_atlas.service.web import server_state as served_module
+from circuit_atlas.service.web import server_state as state_module
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from tests.service.stores import object_store, served
@@ -162,7 +162,7 @@ def test_a_fault_of_ours_shows_nothing_of_the_inside(address, monkeypatch, caplo
         del given
         raise ZeroDivisionError("secret of the inside")
 
-    monkeypatch.setattr(served_module.Served, "view", fail)
+    monkeypatch.setattr(state_module.ServerState, "view", fail)
     found = httpx.get(f"{address}/api/v1/layers/conv3")
     assert found.status_code == 500
     assert found.json()["error"]["kind"] == "internal"

@@ -71,7 +71,7 @@ def test_more_than_may_wait_are_told_to_come_back(place):
         assert going.wait(30)
 
     with served(app) as address, httpx.Client(base_url=f"{address}/api/v1/") as api:
-        pool = app.state.served.work
+        pool = app.state.server.work
         inner = pool._threads.submit(wait)  # the only thread is taken
         assert blocked.wait(30)
         with ThreadPoolExecutor(1) as other:
