@@ -12,7 +12,7 @@ from circuit_atlas.service.analysis.polysemanticity import KEEP
 from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
-from circuit_atlas.service.web.layerwide import LayerMasks
+from circuit_atlas.service.web.layer_masks import LayerMasks
 from circuit_atlas.service.web.parameters import (
     AblationParameters,
     CriterionParameters,
@@ -262,9 +262,9 @@ def similar(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[SimilarParameters, Query()]
 ) -> AnswerSource:
     """The units of the layer whose circuits share most with this unit's, of a stored fraction."""
-    view = server.view(layer)
+    snapshot = server.snapshot(layer)
     one = server.unit(layer, unit)
-    masks = server.layerwide.masks(view, keep=query.keep, criterion=query.criterion)
+    masks = server.masks.masks(snapshot, keep=query.keep, criterion=query.criterion)
     # Counted before the answer is made: more may be read meanwhile, and less must not be told to be
     # the whole.
     progress = Progress(read=masks.read, of=masks.of)
@@ -277,7 +277,7 @@ def similar(
             return page_or_file(table, SimilarRows, query, name=name)
         limit = min(query.rows or limits.DETAILED, limits.DETAILED)
         part = table.slice(query.offset, limit)
-        tops = server.tops(view, part["unit"].to_pylist())
+        tops = server.tops(snapshot, part["unit"].to_pylist())
         rows = [
             {
                 **row,
@@ -292,13 +292,13 @@ def similar(
             total=table.num_rows,
             offset=query.offset,
             limit=limit,
-            note=note(progress, view.missing, masks.problems),
+            note=note(progress, snapshot.missing, masks.problems),
             **_chosen(masks, progress),
         )
 
     # Of an atlas that was mended meanwhile more can be told.
     problems = repr(sorted(masks.problems))
-    version = digest(server.unit_version(one), view.version, str(progress.read), problems)
+    version = digest(server.unit_version(one), snapshot.version, str(progress.read), problems)
     return AnswerSource(version, render)
 
 
@@ -308,9 +308,9 @@ def uses(
 ) -> AnswerSource:
     """Which units' circuits hold kernels of a convolution: all of them, those of an output channel,
     those of an input channel, or the one of both; of a stored fraction."""
-    view = server.view(layer)
-    users, masks = server.layerwide.uses(
-        view,
+    snapshot = server.snapshot(layer)
+    users, masks = server.masks.uses(
+        snapshot,
         keep=query.keep,
         criterion=query.criterion,
         convolution=query.convolution,
@@ -325,13 +325,13 @@ def uses(
             users.table,
             UseRows,
             query,
-            name=f"{view.layer.name}-uses",
-            note=note(progress, view.missing, users.problems),
+            name=f"{snapshot.layer.name}-uses",
+            note=note(progress, snapshot.missing, users.problems),
             **_chosen(masks, progress),
         )
 
     problems = repr(sorted(users.problems))
-    version = digest(server.version, view.version, str(progress.read), problems)
+    version = digest(server.version, snapshot.version, str(progress.read), problems)
     return AnswerSource(version, render)
 
 

@@ -39,6 +39,26 @@ Every answer has a strong ETag, made of the checksums of what it was computed fr
 null. Errors are `{"error": {"kind", "message"}}`."""
 
 
+def routes() -> APIRouter:
+    """What the API answers under its prefix, whichever atlas is served."""
+    api = APIRouter(prefix=PREFIX)
+    for part in (
+        atlas_routes,
+        layer_routes,
+        unit_routes,
+        circuit_routes,
+        analysis_routes,
+        diagram_routes,
+        visualization_routes,
+        visualization_status_routes,
+        image_routes,
+        compare_routes,
+        raw_routes,
+    ):
+        api.include_router(part.router)
+    return api
+
+
 def create_app(
     atlas: Atlas | str | Path, *, limits: Limits | None = None, hosts: Hosts | None = None
 ) -> FastAPI:
@@ -56,7 +76,7 @@ def create_app(
     state = ServerState(opened, limits or Limits())
 
     @asynccontextmanager
-    async def life(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         del app
         state.warm_up()
         yield
@@ -70,27 +90,12 @@ def create_app(
         # Both pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
-        lifespan=life,
-        # A path with a slash too many is told of as any other that is not there.
+        lifespan=lifespan,
+        # A path with a slash too many is refused as any other that is not there.
         redirect_slashes=False,
     )
     app.state.server = state
-    api = APIRouter(prefix=PREFIX)
-    for part in (
-        atlas_routes,
-        layer_routes,
-        unit_routes,
-        circuit_routes,
-        analysis_routes,
-        diagram_routes,
-        visualization_routes,
-        visualization_status_routes,
-        image_routes,
-        compare_routes,
-        raw_routes,
-    ):
-        api.include_router(part.router)
-    app.include_router(api)
+    app.include_router(routes())
 
     @app.get("/api/server", response_model=ServerFacts, responses=responses(), tags=["atlas"])
     async def server() -> ServerFacts:
@@ -98,7 +103,7 @@ def create_app(
         return server_facts()
 
     app.include_router(pages.router)
-    place = opened.place.rstrip("/")
-    install(app, hide={place: state.name} if place else {})
+    location = opened.place.rstrip("/")
+    install(app, hide={location: state.name} if location else {})
     app.add_middleware(Guard, url_bytes=state.limits.url_bytes, hosts=hosts or Hosts())
     return app

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
-from circuit_atlas.service.web.layer_snapshot import LayerView
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.service.web.parameters import PageParameters, Parameters, Server
 from circuit_atlas.service.web.responses import (
     API_VERSION,
@@ -131,22 +131,24 @@ class SearchParameters(Parameters):
 @router.get("/atlas", response_model=AtlasFacts)
 def atlas(server: Server) -> AnswerSource:
     """What the atlas was built from, and how far each layer is."""
-    views = [server.views.view(name) for name in server.views.names()]
-    return AnswerSource(_version(server, views), lambda: _facts(server, views))
+    snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
+    return AnswerSource(_version(server, snapshots), lambda: _facts(server, snapshots))
 
 
 @router.get("/layers", response_model=Layers)
 def layers(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
     """The layers, and how far each is built: those of `/atlas`, also as a file."""
-    views = [server.views.view(name) for name in server.views.names()]
+    snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
 
     def render() -> Rows | Body:
         index = server.features.index()
-        rows = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
+        rows = [
+            layer_facts(snapshot, features=index.has(snapshot.layer.name)) for snapshot in snapshots
+        ]
         table = pa.Table.from_pylist([row.model_dump() for row in rows], _LAYERS)
         return page_or_file(table, Layers, query, name="layers")
 
-    return AnswerSource(_version(server, views), render)
+    return AnswerSource(_version(server, snapshots), render)
 
 
 @router.get("/search", response_model=Matches)
@@ -162,7 +164,7 @@ def search(server: Server, query: Annotated[SearchParameters, Query()]) -> Answe
         rows = matches.slice(0, limit).to_pylist()
         return page(Matches, rows, total=total, limit=limit, note=note)
 
-    return AnswerSource(digest(server.version, *server.views.names()), render)
+    return AnswerSource(digest(server.version, *server.snapshots.names()), render)
 
 
 def server_facts() -> ServerFacts:
@@ -170,38 +172,40 @@ def server_facts() -> ServerFacts:
     return ServerFacts(server="circuit-atlas", version=code_version(), api=API_VERSION)
 
 
-def _version(server: ServerState, views: list[LayerView]) -> str:
+def _version(server: ServerState, snapshots: list[LayerSnapshot]) -> str:
     """A digest of the atlas with all its layers and feature visualizations."""
     features = server.features.index().version
-    return digest(server.version, features, *(view.version for view in views))
+    return digest(server.version, features, *(snapshot.version for snapshot in snapshots))
 
 
-def layer_facts(view: LayerView, *, features: bool) -> LayerFacts:
+def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
     """A layer and how far it is built."""
-    states = [commit.state for commit in view.commits.values()]
-    index = view.layer.index
+    states = [commit.state for commit in snapshot.commits.values()]
+    index = snapshot.layer.index
     return LayerFacts(
-        layer=view.layer.name,
-        planned=len(view.planned),
+        layer=snapshot.layer.name,
+        planned=len(snapshot.planned),
         done=states.count("done"),
         dead=states.count("dead"),
-        failed=len(view.failures),
-        missing=view.missing,
+        failed=len(snapshot.failures),
+        missing=snapshot.missing,
         channels=index.channels,
         height=index.height,
         width=index.width,
         kernels=index.index.size,
         convolutions=len(index.index.convolutions),
         features=features,
-        version=view.version,
+        version=snapshot.version,
     )
 
 
-def _facts(server: ServerState, views: list[LayerView]) -> AtlasFacts:
+def _facts(server: ServerState, snapshots: list[LayerSnapshot]) -> AtlasFacts:
     header = server.atlas.header
     splits = server.images.table["split"].to_pylist()
     index = server.features.index()
-    layers = [layer_facts(view, features=index.has(view.layer.name)) for view in views]
+    layers = [
+        layer_facts(snapshot, features=index.has(snapshot.layer.name)) for snapshot in snapshots
+    ]
     return AtlasFacts(
         place=server.name,
         version=server.version,

@@ -22,11 +22,10 @@ class ByteCache(Generic[V]):
     def get(self, key: Hashable) -> V | None:
         """The value, or None where it is not kept."""
         with self._lock:
-            found = self._values.get(key)
-            if found is None:
+            if key not in self._values:
                 return None
             self._values.move_to_end(key)
-            return found[0]
+            return self._values[key][0]
 
     def put(self, key: Hashable, value: V, *, size_bytes: int) -> None:
         """Keep a value of that size, in place of the least used ones."""

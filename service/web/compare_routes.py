@@ -80,7 +80,7 @@ class SideParameters(CircuitParameters):
 
     def unit_of(self, server: ServerState) -> Unit:
         """The unit; QueryError where there is none."""
-        return server.views.layer(self.layer).unit(self.unit)
+        return server.snapshots.layer(self.layer).unit(self.unit)
 
 
 _SIDE = ("layer", "unit", "criterion", "keep", "kernels", "images")

@@ -10,12 +10,12 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
-from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.errors import body_of
 from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
 from circuit_atlas.service.web.responding import detailed, responding
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
 from circuit_atlas.service.web.rows import Progress, Rows, page, page_or_file, row_model, rows_of
+from circuit_atlas.service.web.unit_facts import box_of
 from circuit_atlas.storage_schema.tables import IMAGES
 
 router = APIRouter(tags=["images"], route_class=AnswerRoute)
@@ -113,7 +113,7 @@ def image_facts(server: Server, image: ImageId) -> AnswerSource:
 def picture(server: Server, image: ImageId) -> AnswerSource:
     """The image as the network sees it, resized and cropped. `v`: the atlas' version."""
     server.images.check(image)
-    return AnswerSource(server.version, lambda: Body(server.pictures.picture(image), "image/jpeg"))
+    return AnswerSource(server.version, lambda: Body(server.image_reader.file(image), "image/jpeg"))
 
 
 @router.get("/images/{image}/units", response_model=ImageUnits)
@@ -123,9 +123,9 @@ def image_units(
     """The units that respond to an image most: first those for which fewest other images have a
     larger response, then those for which it comes nearest to the largest."""
     server.images.check(image)
-    names = server.views.names() if query.layer is None else (query.layer,)
-    views = [server.views.view(name) for name in names]
-    units = responding(server, views, image)
+    names = server.snapshots.names() if query.layer is None else (query.layer,)
+    snapshots = [server.snapshots.of(name) for name in names]
+    units = responding(server, snapshots, image)
     features = server.features.index()
 
     def render() -> Rows | Body:
@@ -156,7 +156,7 @@ def image_units(
 
     version = digest(
         server.version,
-        *(view.version for view in views),
+        *(snapshot.version for snapshot in snapshots),
         str(units.progress.read),
         features.version,
     )

@@ -14,7 +14,7 @@ from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.atlas_routes import LayerFacts, layer_facts
 from circuit_atlas.service.web.errors import unknown_parameter
-from circuit_atlas.service.web.layer_snapshot import LayerView
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.service.web.parameters import (
     AblationParameters,
     FormParameters,
@@ -251,16 +251,18 @@ class DistributionParameters(MeasureParameters, FormParameters):
 @router.get("/layers/{layer}", response_model=LayerAnswer)
 def layer_answer(server: Server, layer: LayerName) -> AnswerSource:
     """A layer: how far it is, and the convolutions on its kernel axis."""
-    view = server.view(layer)
-    version = digest(server.version, view.version, server.features.index().version)
-    return AnswerSource(version, lambda: _facts(server, view))
+    snapshot = server.snapshot(layer)
+    version = digest(server.version, snapshot.version, server.features.index().version)
+    return AnswerSource(version, lambda: _facts(server, snapshot))
 
 
-def _facts(server: ServerState, view: LayerView) -> LayerAnswer:
-    index = view.layer.index
-    done = [unit for unit, commit in view.commits.items() if commit.state == "done"]
+def _facts(server: ServerState, snapshot: LayerSnapshot) -> LayerAnswer:
+    index = snapshot.layer.index
+    done = [unit for unit, commit in snapshot.commits.items() if commit.state == "done"]
     return LayerAnswer(
-        **layer_facts(view, features=server.features.index().has(view.layer.name)).model_dump(),
+        **layer_facts(
+            snapshot, features=server.features.index().has(snapshot.layer.name)
+        ).model_dump(),
         upstream=[
             ConvolutionFacts(
                 name=c.name,
@@ -289,24 +291,26 @@ def units(
     `has.COLUMN` is what any column of texts has to hold, in capitals or not.
     """
     bounds, texts = query.bounds(), query.texts()
-    view = server.view(layer)
-    name = view.layer.name
+    snapshot = server.snapshot(layer)
+    name = snapshot.layer.name
     chosen = _choose(server, query, query.at)
-    digests = server.digests(view)
+    digests = server.digests(snapshot)
     fractions = digests.fractions
     features = server.features.index()
 
     def row_of(unit: int) -> dict[str, Any]:
         feature = features.first(name, unit)
-        return unit_row(view, digests, unit, chosen, feature=feature, images=server.images)
+        return unit_row(snapshot, digests, unit, chosen, feature=feature, images=server.images)
 
     def render() -> Rows | Body:
         known = columns(server)
         # Before the rows are made: more may be read meanwhile, and less must not be told to be all.
-        progress = UnitProgress(read=digests.read, measured=digests.measured, of=len(view.commits))
+        progress = UnitProgress(
+            read=digests.read, measured=digests.measured, of=len(snapshot.commits)
+        )
         progress.check(query.form)
         rows = filtered(
-            [row_of(info.number) for info in view.units],
+            [row_of(info.number) for info in snapshot.units],
             known,
             fractions=fractions,
             states=() if query.state is None else query.state.split(","),
@@ -328,13 +332,13 @@ def units(
             total=len(rows),
             offset=query.offset,
             limit=query.rows,
-            note=note(progress, view.missing),
+            note=note(progress, snapshot.missing),
             columns=[vars(column) for column in known],
             protocol=protocol_facts(server, chosen),
             progress=progress,
         )
 
-    version = digest(server.version, view.version, digests.version, features.version)
+    version = digest(server.version, snapshot.version, digests.version, features.version)
     return AnswerSource(version, render)
 
 
@@ -344,19 +348,19 @@ def distribution(
 ) -> AnswerSource:
     """For every unit with circuits, the smallest that reaches the threshold, and r at each level:
     what histograms are made of."""
-    view = server.view(layer)
+    snapshot = server.snapshot(layer)
     chosen = _choose(server, query)
-    digests = server.digests(view)
+    digests = server.digests(snapshot)
 
     def render() -> Rows | Body:
-        progress = Progress(read=digests.read, of=len(view.commits))
+        progress = Progress(read=digests.read, of=len(snapshot.commits))
         progress.check(query.form)
-        every = (unit_row(view, digests, unit, chosen) for unit in sorted(view.commits))
+        every = (unit_row(snapshot, digests, unit, chosen) for unit in sorted(snapshot.commits))
         rows = [row for row in every if row["r"]]
         if query.form != "json":
             table = to_table(rows, digests.fractions, only=DistributionRow.model_fields)
-            return to_file(table, query.form, name=f"{view.layer.name}-distribution")
-        why = note(progress, view.missing)
+            return to_file(table, query.form, name=f"{snapshot.layer.name}-distribution")
+        why = note(progress, snapshot.missing)
         if why is None and len(rows) > limits.LISTED:
             why = f"the first {limits.LISTED:,} of {len(rows):,} units: a file has all of them"
         return page(
@@ -372,7 +376,7 @@ def distribution(
             progress=progress,
         )
 
-    return AnswerSource(digest(server.version, view.version, digests.version), render)
+    return AnswerSource(digest(server.version, snapshot.version, digests.version), render)
 
 
 def _choose(server: ServerState, query: MeasureParameters, at: float | None = None) -> Chosen:

@@ -22,7 +22,7 @@ def commit_version(commit: Commit) -> str:
 
 
 @dataclass(frozen=True)
-class LayerView:
+class LayerSnapshot:
     """A layer as it was when it was looked at."""
 
     layer: Layer
@@ -61,15 +61,15 @@ class LayerView:
         return "planned" if unit in self.planned else "not built"
 
 
-class Views:
-    """Views of an atlas' layers, each good for a few seconds. Safe to share between threads."""
+class LayerSnapshots:
+    """Snapshots of an atlas' layers, each good for a few seconds. Safe to share between threads."""
 
     def __init__(self, atlas: Atlas, *, fresh_s: float) -> None:
         self.atlas = atlas
         self.fresh_s = fresh_s
         self._names: tuple[float, tuple[str, ...]] | None = None
         self._planned: tuple[float, dict[str, tuple[int, ...]]] | None = None
-        self._views: dict[str, tuple[float, LayerView]] = {}
+        self._snapshots: dict[str, tuple[float, LayerSnapshot]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -86,7 +86,7 @@ class Views:
             return Layer(self.atlas, self.atlas.reader.layer(name))
         return self.atlas.layer(name)
 
-    def view(self, name: str) -> LayerView:
+    def of(self, name: str) -> LayerSnapshot:
         """What is stored of a layer; QueryError where there is none.
 
         While one thread looks anew, the others go on with what was seen last.
@@ -94,20 +94,20 @@ class Views:
         layer = self.layer(name)
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
-        kept = self._views.get(name)
-        if kept is not None and not self._old(kept[0]):
-            return kept[1]
-        if kept is not None and lock.locked():
-            return kept[1]
+        last = self._snapshots.get(name)
+        if last is not None and not self._old(last[0]):
+            return last[1]
+        if last is not None and lock.locked():
+            return last[1]
         with lock:
-            kept = self._views.get(name)
-            if kept is None or self._old(kept[0]):
-                kept = (time.monotonic(), self._look(layer))
-                self._views[name] = kept
-        return kept[1]
+            last = self._snapshots.get(name)
+            if last is None or self._old(last[0]):
+                last = (time.monotonic(), self._look(layer))
+                self._snapshots[name] = last
+        return last[1]
 
     def _check(self) -> None:
-        """What was read of an atlas, and is kept, holds for no other one at its place."""
+        """What was read of an atlas holds for no other one at its location."""
         objects = self.atlas.reader.objects
         try:
             header = objects.get(layout.HEADER)
@@ -118,17 +118,17 @@ class Views:
                 f"{objects.place} is another atlas than when it was opened: start the server again"
             )
 
-    def _look(self, layer: Layer) -> LayerView:
+    def _look(self, layer: Layer) -> LayerSnapshot:
         reader = self.atlas.reader
         commits = reader.commits(layer.name)
         failures = reader.failures(layer.name)
         if self._planned is None or self._old(self._planned[0]):
             self._planned = (time.monotonic(), dict(reader.plan().units))
         planned = frozenset(self._planned[1].get(layer.name, ()))
-        view = LayerView(layer, commits, failures, planned)
-        kept = self._views.get(layer.name)
+        snapshot = LayerSnapshot(layer, commits, failures, planned)
+        last = self._snapshots.get(layer.name)
         # The same object where nothing changed, with what it has worked out.
-        return kept[1] if kept is not None and kept[1].version == view.version else view
+        return last[1] if last is not None and last[1].version == snapshot.version else snapshot
 
     def _old(self, since: float) -> bool:
         return time.monotonic() - since > self.fresh_s

@@ -7,6 +7,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from circuit_atlas.service.web.errors import error_response
@@ -36,12 +37,13 @@ _HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
 )
 # A slash or percent sign that is part of a name stays written so until the name is taken apart.
-_KEPT = re.compile(rb"%(2[fF]|25)")
+_STAYS = re.compile(rb"%(2[fF]|25)")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
 class Guard:
-    """ASGI middleware. HEAD is answered as GET without its body."""
+    """ASGI middleware that refuses what no endpoint answers, adds headers, and answers HEAD as GET
+    without its body."""
 
     def __init__(self, app: ASGIApp, *, url_bytes: int, hosts: Hosts) -> None:
         self.app = app
@@ -69,41 +71,18 @@ class Guard:
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
-        for host in _hosts(scope):
-            if not self.hosts.answers(host):
-                refused = error_response(
-                    403,
-                    "query",
-                    f"this server has no name {host[:80]!r}: ask by its address or as localhost, "
-                    "or give the name to `circuit-atlas serve` with --allow-host",
-                )
-                await refused(scope, receive, out)
-                return
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
-        if len(raw) + len(scope["query_string"]) > self.url_bytes:
-            refused = error_response(
-                414, "query", f"the address is longer than {self.url_bytes} bytes: ask for less"
-            )
-            await refused(scope, receive, out)
-            return
-        if scope["method"] not in ("GET", "HEAD"):
-            refused = error_response(
-                405,
-                "query",
-                f"{scope['method'][:20]} is not answered: an atlas is read with GET and HEAD",
-                {"Allow": "GET, HEAD"},
-            )
-            await refused(scope, receive, out)
-            return
         path = _path(raw)
-        if path is None:
-            refused = error_response(
+        refusal = self._refusal(scope, len(raw))
+        if refusal is None and path is None:
+            refusal = error_response(
                 400,
                 "query",
                 "the path is no UTF-8 text, or holds control characters: write each name in it "
                 "percent-encoded",
             )
-            await refused(scope, receive, out)
+        if refusal is not None:
+            await refusal(scope, receive, out)
             return
         try:
             await self.app({**scope, "method": "GET", "path": path, _HEAD: head}, receive, out)
@@ -115,6 +94,29 @@ class Guard:
                 500, "internal", f"a fault of the server: {type(error).__name__}"
             )
             await fault(scope, receive, out)
+
+    def _refusal(self, scope: Scope, path_bytes: int) -> Response | None:
+        """The answer to a request by another name, a long address, or another method."""
+        for host in _hosts(scope):
+            if not self.hosts.answers(host):
+                return error_response(
+                    403,
+                    "query",
+                    f"this server has no name {host[:80]!r}: ask by its address or as localhost, "
+                    "or give the name to `circuit-atlas serve` with --allow-host",
+                )
+        if path_bytes + len(scope["query_string"]) > self.url_bytes:
+            return error_response(
+                414, "query", f"the address is longer than {self.url_bytes} bytes: ask for less"
+            )
+        if scope["method"] not in ("GET", "HEAD"):
+            return error_response(
+                405,
+                "query",
+                f"{scope['method'][:20]} is not answered: an atlas is read with GET and HEAD",
+                {"Allow": "GET, HEAD"},
+            )
+        return None
 
 
 def is_head(request: Request) -> bool:
@@ -133,17 +135,17 @@ def segment(text: str) -> str:
 
 def _hosts(scope: Scope) -> list[str]:
     """The `Host` headers of a request; one empty one where it has none."""
-    found = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-    return found or [""]
+    hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    return hosts or [""]
 
 
 def _path(raw: bytes) -> str | None:
     """The path to route by: decoded once, but for `%2F` and `%25`; None where it is no text."""
-    pieces = _KEPT.split(raw.partition(b"?")[0])
-    # `split` with a group alternates what lies between and what was kept.
+    pieces = _STAYS.split(raw.partition(b"?")[0])
+    # `split` with a group alternates what lies between and what the group matched.
     decoded = b"".join(
-        b"%" + piece.upper() if place % 2 else unquote_to_bytes(piece)
-        for place, piece in enumerate(pieces)
+        b"%" + piece.upper() if number % 2 else unquote_to_bytes(piece)
+        for number, piece in enumerate(pieces)
     )
     try:
         text = decoded.decode()

@@ -80,25 +80,25 @@ class Raw:
         """The objects of an atlas below a folder, or, where these are too many for one answer,
         those in it and its folders."""
         inside: dict[str, bool] = {}
-        found = self._objects.below(folder, most=self._listed)
+        below = self._objects.below(folder, most=self._listed)
         objects = (
             entry
-            for entry in found.objects
+            for entry in below.objects
             if paths.is_object(entry.path) and self._is_listed(entry.path, inside)
         )
         folders = (
-            path for path in found.folders if paths.is_folder(path) and self._is_inside(path)
+            path for path in below.folders if paths.is_folder(path) and self._is_inside(path)
         )
         return Below(tuple(objects), tuple(folders))
 
     def names(self, folder: str) -> Sequence[str]:
         """Names in a folder: of folders and of objects of an atlas."""
-        found = []
+        names = []
         for name in self._objects.names(folder):
             path = f"{folder}/{name}" if folder else name
             if (paths.is_object(path) or paths.is_folder(path)) and self._is_inside(path):
-                found.append(name)
-        return found
+                names.append(name)
+        return names
 
     def take(self) -> None:
         """Count one more stream; BusyError where there are as many as may be."""

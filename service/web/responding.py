@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from circuit_atlas.service.analysis.responding import SCHEMA
-from circuit_atlas.service.web.layer_snapshot import LayerView
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.service.web.rows import Progress
 from circuit_atlas.service.web.server_state import ServerState
 
@@ -39,7 +39,7 @@ class Responding:
     note: str | None
 
 
-def responding(server: ServerState, views: Sequence[LayerView], image: int) -> Responding:
+def responding(server: ServerState, views: Sequence[LayerSnapshot], image: int) -> Responding:
     """The units of some layers, those for which fewest images have a larger response first."""
     rows: list[dict[str, Any]] = []
     read = of = missing = 0
@@ -76,7 +76,7 @@ def detailed(server: ServerState, units: Responding, *, offset: int, rows: int |
     part = units.rows[offset:] if rows is None else units.rows[offset : offset + rows]
 
     def whole(row: dict[str, Any]) -> dict[str, Any]:
-        table = server.views.layer(row["layer"]).unit(row["unit"]).responses()
+        table = server.snapshots.layer(row["layer"]).unit(row["unit"]).responses()
         return table.filter(pc.equal(table["image"], units.image)).to_pylist()[0] | row
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -10,16 +10,16 @@ from importlib import import_module
 
 from circuit_atlas.service.client.atlas import Atlas, Layer
 from circuit_atlas.service.client.unit import Unit
-from circuit_atlas.service.web.background import Background
-from circuit_atlas.service.web.digests import Box, Digests, LayerDigests, box_of, first_of
+from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.errors import TooLargeError, named_in_path
-from circuit_atlas.service.web.layer_snapshot import LayerView, Views, commit_version
-from circuit_atlas.service.web.layerwide import LayerWide
+from circuit_atlas.service.web.image_set import ImageSet, ImageSetReader
+from circuit_atlas.service.web.layer_masks import LayerMaskCache
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot, LayerSnapshots, commit_version
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import segment
-from circuit_atlas.service.web.pictures import ImageSet, ServedImages
 from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.responses import Answerer, digest
+from circuit_atlas.service.web.unit_facts import Box, Digests, LayerDigests, box_of, first_of
 from circuit_atlas.service.web.visualization_index import Features
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -55,10 +55,10 @@ class ServerState:
         )
         self.answers = Answerer(self.work, limits)
         self.background = Background(self.work)
-        self.views = Views(atlas, fresh_s=limits.fresh_s)
-        self.pictures = ServedImages(atlas)
+        self.snapshots = LayerSnapshots(atlas, fresh_s=limits.fresh_s)
+        self.image_reader = ImageSetReader(atlas)
         self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
-        self.layerwide = LayerWide(atlas, self.background, limits)
+        self.masks = LayerMaskCache(atlas, self.background, limits)
         self.features = Features(atlas.reader.objects, fresh_s=limits.fresh_s)
         self._digests: Digests | None = None
 
@@ -75,21 +75,21 @@ class ServerState:
     @property
     def images(self) -> ImageSet:
         """The image set."""
-        return self.pictures.images
+        return self.image_reader.images()
 
     def layer(self, name: str) -> Layer:
         """A layer by its name in a path; NotFoundError where there is none."""
-        return named_in_path(lambda: self.views.layer(segment(name)))
+        return named_in_path(lambda: self.snapshots.layer(segment(name)))
 
-    def view(self, name: str) -> LayerView:
+    def snapshot(self, name: str) -> LayerSnapshot:
         """What is stored of a layer named in a path; NotFoundError where there is none."""
-        return named_in_path(lambda: self.views.view(segment(name)))
+        return named_in_path(lambda: self.snapshots.of(segment(name)))
 
     def unit(self, layer: str, unit: str) -> Unit:
         """A unit by number or direction, as named in a path; NotFoundError where there is none."""
         return named_in_path(lambda: self.layer(layer).unit(segment(unit)))
 
-    def digests(self, view: LayerView) -> LayerDigests:
+    def digests(self, snapshot: LayerSnapshot) -> LayerDigests:
         """Facts of a layer's units: all of them where few are missing, and their scores not many,
         else as far as they are read, while the background reads on."""
         if self._digests is None:
@@ -98,19 +98,19 @@ class ServerState:
                 size_bytes=self.limits.digest_bytes,
                 score_bytes=self.limits.score_bytes,
             )
-        found = self._digests.of(view)
-        missing = found.want(view)
-        size_bytes = missing * self._score_bytes(view.layer, self.atlas.header.top_images)
+        found = self._digests.of(snapshot)
+        missing = found.want(snapshot)
+        size_bytes = missing * self._score_bytes(snapshot.layer, self.atlas.header.top_images)
         if missing > self.limits.at_once or size_bytes > self.limits.score_bytes:
             self.background.ask(found)
         elif missing:
             found.read_all()
         return found
 
-    def tops(self, view: LayerView, units: Sequence[int]) -> list[tuple[int, Box] | None]:
+    def tops(self, snapshot: LayerSnapshot, units: Sequence[int]) -> list[tuple[int, Box] | None]:
         """The image that each unit responds to most, and the box of the maximum on it; None where
         it has none. A file is read for each unit that is not read yet: for a page of them."""
-        known = self.digests(view).units
+        known = self.digests(snapshot).units
         found: list[tuple[int, Box] | None] = []
         for unit in units:
             top = None
@@ -118,7 +118,7 @@ class ServerState:
                 top = known[unit].top
             else:
                 with suppress(CorruptError):  # told where that unit is asked for
-                    top = first_of(self.atlas.reader.responses(view.commits[unit]))
+                    top = first_of(self.atlas.reader.responses(snapshot.commits[unit]))
             found.append(None if top is None else (top["image"], box_of(top)))
         return found
 
@@ -161,20 +161,20 @@ class _WarmUp:
     def __init__(self, server: ServerState) -> None:
         self._server = server
         self._layers: list[str] | None = None
-        self._views: list[LayerView] = []
+        self._snapshots: list[LayerSnapshot] = []
         self._modules = list(_LATE)
 
     def step(self) -> bool:
         """The image set, then which units each layer has, then modules, then the units' facts."""
         server = self._server
         if self._layers is None:
-            self._layers = list(server.views.names())
-            server.pictures.read()
+            self._layers = list(server.snapshots.names())
+            server.image_reader.images()
         elif self._layers:
-            self._views.append(server.views.view(self._layers.pop()))
+            self._snapshots.append(server.snapshots.of(self._layers.pop()))
         elif self._modules:
             with suppress(ImportError):  # said where it is needed
                 import_module(self._modules.pop(0))
-        elif self._views:
-            server.digests(self._views.pop())
-        return bool(self._layers or self._modules or self._views)
+        elif self._snapshots:
+            server.digests(self._snapshots.pop())
+        return bool(self._layers or self._modules or self._snapshots)

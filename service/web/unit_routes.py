@@ -16,7 +16,6 @@ from pydantic import BaseModel, Field
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
-from circuit_atlas.service.web.digests import box_of
 from circuit_atlas.service.web.parameters import (
     ImageId,
     LayerName,
@@ -27,6 +26,7 @@ from circuit_atlas.service.web.parameters import (
 from circuit_atlas.service.web.responses import AnswerSource, digest
 from circuit_atlas.service.web.rows import Rows, page_or_file, table_model
 from circuit_atlas.service.web.server_state import ServerState
+from circuit_atlas.service.web.unit_facts import box_of
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import (
     FAITHFULNESS,
@@ -103,9 +103,9 @@ class SubfeatureParameters(PageParameters):
 @router.get("", response_model=UnitAnswer)
 def unit_answer(server: Server, layer: LayerName, unit: UnitName) -> AnswerSource:
     """A unit: its state, its top images, and what is stored of it."""
-    view = server.view(layer)
+    snapshot = server.snapshot(layer)
     one = server.unit(layer, unit)
-    version = digest(server.version, view.version, server.features.index().version)
+    version = digest(server.version, snapshot.version, server.features.index().version)
     return AnswerSource(version, lambda: _facts(server, one))
 
 
@@ -222,9 +222,9 @@ def _table(
 
 
 def _facts(server: ServerState, one: Unit) -> UnitAnswer:
-    view = server.views.view(one.layer.name)
-    stored = sorted(view.commits)
-    commit, failure = view.commits.get(one.number), view.failures.get(one.number)
+    snapshot = server.snapshots.of(one.layer.name)
+    stored = sorted(snapshot.commits)
+    commit, failure = snapshot.commits.get(one.number), snapshot.failures.get(one.number)
     done = commit is not None and commit.state == "done"
     header = server.atlas.header
     new = done and header.schema >= NETWORK_SINCE
@@ -234,7 +234,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
             "layer": one.layer.name,
             "unit": one.number,
             "name": one.info.name,
-            "state": view.state(one.number),
+            "state": snapshot.state(one.number),
             "error": None if failure is None else f"{failure.kind}: {failure.message}",
             "kernels": None if commit is None else commit.kernels,
             "direction": one.info.direction,

@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 
 from circuit_atlas.service.analysis import arguments
-from circuit_atlas.service.web.digests import (
+from circuit_atlas.service.web.image_set import ImageSet
+from circuit_atlas.service.web.layer_masks import stored_fraction
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
+from circuit_atlas.service.web.responses import plain
+from circuit_atlas.service.web.server_state import ServerState
+from circuit_atlas.service.web.unit_facts import (
     MEASURES,
     LayerDigests,
     Protocol,
     UnitDigest,
     box_of,
 )
-from circuit_atlas.service.web.layer_snapshot import LayerView
-from circuit_atlas.service.web.layerwide import stored_fraction
-from circuit_atlas.service.web.pictures import ImageSet
-from circuit_atlas.service.web.responses import plain
-from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import nearest
 
@@ -146,7 +146,7 @@ def columns(server: ServerState) -> tuple[Sortable, ...]:
 
 
 def unit_row(
-    view: LayerView,
+    view: LayerSnapshot,
     digests: LayerDigests,
     number: int,
     chosen: Chosen,

@@ -145,8 +145,8 @@ def channel_crops(
 
 def _check_channel(server: ServerState, convolution: str, channel: int) -> None:
     """NotFoundError where no layer has that channel of a convolution upstream."""
-    for name in server.views.names():
-        for one in server.views.layer(name).index.index.convolutions:
+    for name in server.snapshots.names():
+        for one in server.snapshots.layer(name).index.index.convolutions:
             if one.name == convolution and channel < one.out_channels:
                 return
     raise NotFoundError(

@@ -104,7 +104,7 @@ def _source(
     """A table of the states of all feature visualizations, or of those of a layer's units."""
     index = server.features.index()
     # Whose a picture is that no plan names depends on which units are stored.
-    views = [server.views.view(one).version for one in server.views.names()]
+    snapshots = [server.snapshots.of(one).version for one in server.snapshots.names()]
 
     def render() -> Rows | Body:
         reader = server.atlas.reader
@@ -116,4 +116,4 @@ def _source(
         left = pictures_left(states, model=reader.header.model)
         return page_or_file(table(states), model, query, name=name, note=left)
 
-    return AnswerSource(digest(server.version, index.progress, *views), render)
+    return AnswerSource(digest(server.version, index.progress, *snapshots), render)

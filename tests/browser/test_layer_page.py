@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from circuit_atlas.service.web.digests import LayerDigests
+from circuit_atlas.service.web.unit_facts import LayerDigests
 from tests.browser.atlases import LAYER, UNITS, write_many
 from tests.browser.test_atlas_page import smallest
 

@@ -13,7 +13,7 @@ import pytest
 
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.server_state import ServerState
 from tests.service.stores import served
@@ -86,7 +86,7 @@ def test_a_unit_without_its_responses_is_similar_without_a_picture(alter, monkey
     # Its facts are read for this answer alone, as those of a large layer are at first.
     monkeypatch.setattr(Background, "ask", _ask_nothing)
     served_atlas = ServerState(Atlas.open(alter("/responses.")), Limits(at_once=0))
-    altered, sound = served_atlas.tops(served_atlas.view("conv3"), [0, 2])
+    altered, sound = served_atlas.tops(served_atlas.snapshot("conv3"), [0, 2])
     assert altered is None
     assert sound == (2, (0, 3, 7, 9))
 

@@ -10,10 +10,9 @@ import httpx
 import pytest
 
 from circuit_atlas.service import Atlas
-from circuit_atlas.service.web import digests as digests_module
-from circuit_atlas.service.web import layerwide
+from circuit_atlas.service.web import layer_masks, unit_facts
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.errors import QueryError
@@ -33,9 +32,9 @@ def slow(place, monkeypatch):
     """A server that reads one unit a step, and each step only when it is let."""
     step = threading.Semaphore(0)
     for module, owner in (
-        (digests_module, digests_module.LayerDigests),
-        (layerwide, layerwide.LayerMasks),
-        (layerwide, layerwide.LayerUses),
+        (unit_facts, unit_facts.LayerDigests),
+        (layer_masks, layer_masks.LayerMasks),
+        (layer_masks, layer_masks.LayerUses),
     ):
         monkeypatch.setattr(module, "_STEP", 1)
         whole = owner.step
@@ -91,14 +90,14 @@ def test_no_file_is_made_of_a_part(slow, api, path):
 def test_facts_come_before_polysemanticity(place, monkeypatch):
     """A chart of circuit sizes is whole, while a list of units is not."""
     go_on = threading.Event()
-    measure = digests_module.LayerDigests._measure
+    measure = unit_facts.LayerDigests._measure
 
     def waiting(self, unit):
         if self.layer.name == "conv3":
             go_on.wait(30)
         measure(self, unit)
 
-    monkeypatch.setattr(digests_module.LayerDigests, "_measure", waiting)
+    monkeypatch.setattr(unit_facts.LayerDigests, "_measure", waiting)
     deadline = time.monotonic() + 30
     with (
         served(create_app(place, limits=Limits(at_once=0))) as address,

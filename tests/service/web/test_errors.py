@@ -162,7 +162,7 @@ def test_a_fault_of_ours_shows_nothing_of_the_inside(address, monkeypatch, caplo
         del given
         raise ZeroDivisionError("secret of the inside")
 
-    monkeypatch.setattr(state_module.ServerState, "view", fail)
+    monkeypatch.setattr(state_module.ServerState, "snapshot", fail)
     found = httpx.get(f"{address}/api/v1/layers/conv3")
     assert found.status_code == 500
     assert found.json()["error"]["kind"] == "internal"

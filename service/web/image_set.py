@@ -1,4 +1,4 @@
-"""The image set as the API serves it: facts in one table, pictures by id."""
+"""The image set as the API serves it: facts in one table, files by id."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web.errors import NotFoundError
@@ -19,12 +17,10 @@ class ImageSet:
     """All images of an atlas.
 
     Attributes:
-        table: one row an image, all columns but the picture; the row is the image's id.
-        scoring: which of them are scoring images. Shape: (images,).
+        table: one row an image, all columns but the file; the row is the image's id.
     """
 
     table: pa.Table
-    scoring: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -42,39 +38,30 @@ class ImageSet:
             )
 
 
-class ServedImages:
-    """Reads the image set once. The pictures are held as they are stored: JPEG."""
+class ImageSetReader:
+    """Reads the image set once. The files are held as they are stored: JPEG."""
 
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
         self._lock = threading.Lock()
         self._set: ImageSet | None = None
-        self._pictures: pa.ChunkedArray | None = None
+        self._files: pa.ChunkedArray | None = None
 
-    @property
     def images(self) -> ImageSet:
-        """All images."""
-        return self.read()
-
-    def read(self) -> ImageSet:
         """All images, from the store where they were not read before."""
         with self._lock:
             if self._set is None:
-                table = self._atlas.images()
-                splits = np.asarray(table["split"].to_pylist(), dtype=np.str_)
-                self._set = ImageSet(table, splits == "scoring")
+                self._set = ImageSet(self._atlas.images())
             return self._set
 
-    def picture(self, image: int) -> bytes:
+    def file(self, image: int) -> bytes:
         """JPEG of an image; NotFoundError where there is no such image or it was left out."""
-        self.images.check(image)
+        images = self.images()
+        images.check(image)
         with self._lock:
-            if self._pictures is None:
-                self._pictures = self._atlas.reader.images(columns=["picture"])["picture"]
-            found = self._pictures[image].as_py()
-        if found is None:
-            raise NotFoundError(
-                f"image {image} was left out: {self.images.facts(image)['problem']}"
-            )
-        data: bytes = found
+            if self._files is None:
+                self._files = self._atlas.reader.images(columns=["picture"])["picture"]
+            data: bytes | None = self._files[image].as_py()
+        if data is None:
+            raise NotFoundError(f"image {image} was left out: {images.facts(image)['problem']}")
         return data

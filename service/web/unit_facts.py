@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.service.client.atlas import Layer
 from circuit_atlas.service.web.cache import ByteCache
-from circuit_atlas.service.web.layer_snapshot import LayerView
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import AtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -88,7 +88,7 @@ class LayerDigests:
         self._score_bytes = score_bytes
         self._commits: dict[int, Commit] = {}
 
-    def want(self, view: LayerView) -> int:
+    def want(self, view: LayerSnapshot) -> int:
         """Look after the units of a view; of how many something is not known yet."""
         self._commits = view.commits
         return len(self._commits) - self.measured
@@ -205,7 +205,7 @@ class Digests:
         self._layers: ByteCache[LayerDigests] = ByteCache(size_bytes)
         self._size_bytes = size_bytes
 
-    def of(self, view: LayerView) -> LayerDigests:
+    def of(self, view: LayerSnapshot) -> LayerDigests:
         """Those of a layer, as far as they are read."""
         name = view.layer.name
         found = self._layers.get(name) or LayerDigests(

@@ -13,10 +13,10 @@ from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.uses import Sought, Use, to_table, use_of
 from circuit_atlas.service.client.atlas import Atlas, Layer
-from circuit_atlas.service.web.background import Background
+from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.errors import BusyError, TooLargeError
-from circuit_atlas.service.web.layer_snapshot import LayerView
+from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 
@@ -37,7 +37,7 @@ class LayerMasks:
         self.problems: dict[int, str] = {}
         self._wanted: frozenset[int] = frozenset()
 
-    def want(self, view: LayerView) -> int:
+    def want(self, view: LayerSnapshot) -> int:
         """Look after the units of a view that have circuits; how many are not read yet."""
         done = (unit for unit, commit in view.commits.items() if commit.state == "done")
         self._wanted = frozenset(done)
@@ -122,7 +122,7 @@ class LayerUses:
         return self.missing() > 0
 
 
-class LayerWide:
+class LayerMaskCache:
     """Masks and uses of all layers, within bounds of bytes. Safe to share between threads."""
 
     def __init__(self, atlas: Atlas, background: Background, limits: Limits) -> None:
@@ -133,7 +133,9 @@ class LayerWide:
         self._uses: ByteCache[LayerUses] = ByteCache(limits.use_bytes)
         self._lock = threading.Lock()
 
-    def masks(self, view: LayerView, *, keep: float | None, criterion: str | None) -> LayerMasks:
+    def masks(
+        self, view: LayerSnapshot, *, keep: float | None, criterion: str | None
+    ) -> LayerMasks:
         """The circuits of a layer, as far as they are read.
 
         Raises:
@@ -161,7 +163,7 @@ class LayerWide:
 
     def uses(
         self,
-        view: LayerView,
+        view: LayerSnapshot,
         *,
         keep: float | None,
         criterion: str | None,
