@@ -80,7 +80,7 @@ export function follow() {
     set(location.search, { moved: true, scroll: event.state?.scroll ?? 0, popped: true });
   });
   addEventListener("click", (event) => {
-    const link = event.target.closest?.("a[href^='?']");
+    const link = event.target instanceof Element && event.target.closest("a[href^='?']");
     const plain = !(event.metaKey || event.ctrlKey || event.shiftKey || event.altKey);
     if (!link || !plain || event.button !== 0 || event.defaultPrevented) return;
     if (link.hasAttribute("download") || link.hasAttribute("target")) return;

@@ -1,5 +1,7 @@
 /** What the server answers. All of it is under `api/v1/`, beside the app. */
 
+/** @import { Answer, Row } from "answers" */
+
 import { parseCsv } from "./csv.js";
 
 const BASE = new URL("../api/v1/", import.meta.url);
@@ -19,20 +21,33 @@ class ApiError extends Error {
 }
 
 /**
- * The address of an answer.
+ * Parameters of an answer; null, undefined and "" are left out.
  *
- * @param {string[]} path segments, not escaped yet.
- * @param {object} query null, undefined and "" are left out.
+ * @typedef {Record<string, string|number|boolean|null|undefined>} Query
+ */
+
+/**
+ * Makes the address of an answer.
+ *
+ * @param {readonly string[]} path segments, not escaped yet.
+ * @param {Query} query
  */
 export function url(path, query = {}) {
   const found = new URL(path.map((part) => encodeURIComponent(part)).join("/"), BASE);
   for (const [key, value] of Object.entries(query)) {
-    if (value !== null && value !== undefined && value !== "") found.searchParams.set(key, value);
+    if (value !== null && value !== undefined && value !== "") found.searchParams.set(key, String(value));
   }
   return found.href;
 }
 
-/** The JSON of an answer. Answers are kept, so that going back shows them at once. */
+/**
+ * Gets the JSON of an answer. Answers are kept, so that going back shows them at once.
+ *
+ * @template {readonly string[]} const P
+ * @param {P} path
+ * @param {Query} [query]
+ * @returns {Promise<Answer<P>>}
+ */
 export function get(path, query = {}) {
   const address = url(path, query);
   const known = answers.get(address);
@@ -48,24 +63,42 @@ export function get(path, query = {}) {
   return answer;
 }
 
-/** All rows of a table, page by page. */
+/**
+ * Gets all rows of a table, page by page.
+ *
+ * @template {readonly string[]} const P
+ * @param {P} path
+ * @param {Query} [query]
+ * @returns {Promise<Row<P>[]>}
+ */
 export async function all(path, query = {}) {
   const rows = [];
   for (;;) {
+    /** @type {any} */ // Only a caller knows that its path is of an answer with rows.
     const found = await get(path, { ...query, offset: rows.length || null, limit: ROWS });
     rows.push(...found.rows);
     if (rows.length >= found.total || !found.rows.length) return rows;
   }
 }
 
-/** An answer that is a file. */
+/**
+ * Gets an answer that is a file.
+ *
+ * @param {readonly string[]} path
+ * @param {Query} [query]
+ */
 export async function file(path, query) {
   const response = await send(url(path, query));
   if (response.ok) return response.blob();
   throw refusal(response, await response.json().catch(() => null));
 }
 
-/** All rows of a table at once, as its file has them. */
+/**
+ * Gets all rows of a table at once, as its file has them.
+ *
+ * @param {readonly string[]} path
+ * @param {Query} [query]
+ */
 export async function table(path, query = {}) {
   const text = await (await file(path, { ...query, format: "csv" })).text();
   return parseCsv(text);
@@ -119,7 +152,11 @@ async function send(address) {
   }
 }
 
-/** Whether the server has not read all units yet that the answer is made of. */
+/**
+ * Tells whether the server has not read all units yet that an answer is made of.
+ *
+ * @param {{progress?: {read: number, of: number, measured?: number}}} answer
+ */
 export const isPart = ({ progress }) =>
   progress ? progress.read < progress.of || progress.measured < progress.of : false;
 
@@ -131,7 +168,15 @@ export async function atlas() {
 }
 let version = null;
 
-/** Segments of a unit's answers. */
+/**
+ * Gives the segments of a unit's answers.
+ *
+ * @template {readonly string[]} const M
+ * @param {string} layer
+ * @param {string} unit number or name.
+ * @param {M} more
+ * @returns {readonly ["layers", string, "units", string, ...M]}
+ */
 export const unitPath = (layer, unit, ...more) => ["layers", layer, "units", unit, ...more];
 
 /** A picture as the network sees it. */

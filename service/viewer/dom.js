@@ -2,27 +2,45 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+/** @typedef {Node|string|number|Array<any>|null|undefined|false} Child */
+
 /**
- * An HTML element.
+ * Makes an HTML element.
  *
- * @param {string} tag
- * @param {object|null} props `class`, `dataset`, `style` (an object of CSS properties), `on*`
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, any>|null} [props] `class`, `dataset`, `style` (an object of CSS properties), `on*`
  *   listeners, and attributes; true gives an empty attribute, null and false none. `value`,
  *   `checked`, `indeterminate` and `selected` are set as properties.
- * @param {...(Node|string|number|Array|null|false)} children
- * @returns {HTMLElement}
+ * @param {...Child} children
+ * @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, props, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. @returns {SVGElement} */
+/**
+ * Makes an SVG element.
+ *
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, any>|null} [props] as of `h`.
+ * @param {...Child} children
+ * @returns {SVGElementTagNameMap[K]}
+ */
 export function s(tag, props, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
 
 const PROPERTIES = new Set(["value", "checked", "indeterminate", "selected"]);
 
+/**
+ * @template {HTMLElement|SVGElement} E
+ * @param {E} element
+ * @param {Record<string, any>|null} props
+ * @param {Child[]} children
+ * @returns {E}
+ */
 function fill(element, props, children) {
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -36,7 +54,12 @@ function fill(element, props, children) {
   return element;
 }
 
-/** Set CSS properties one by one: a `style` attribute is not allowed by the page's policy. */
+/**
+ * Sets CSS properties one by one: the page's policy allows no `style` attribute.
+ *
+ * @param {HTMLElement|SVGElement} element
+ * @param {Record<string, string|number|null|undefined>} properties null and undefined take one away.
+ */
 export function style(element, properties) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === null || value === undefined) element.style.removeProperty(name);
@@ -51,7 +74,7 @@ function append(parent, children) {
   }
 }
 
-/** A sentence in which what stands in backticks is code. */
+/** Makes a sentence in which what stands in backticks is code. */
 export const prose = (text) =>
   h(
     "span",
@@ -61,7 +84,14 @@ export const prose = (text) =>
       .map((part, at) => (at % 2 ? h("code", null, part) : part)),
   );
 
-/** Replace what an element holds. */
+/**
+ * Replaces what an element holds.
+ *
+ * @template {Element} E
+ * @param {E} element
+ * @param {...Child} children
+ * @returns {E}
+ */
 export function put(element, ...children) {
   const holder = document.createDocumentFragment();
   append(holder, children);
@@ -69,7 +99,7 @@ export function put(element, ...children) {
   return element;
 }
 
-/** An id that no other element of this page has. */
+/** Makes an id that no other element of this page has. */
 export function fresh(prefix) {
   counter += 1;
   return `${prefix}-${counter}`;

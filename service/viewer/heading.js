@@ -3,8 +3,10 @@
 import { h } from "./dom.js";
 
 /**
+ * Makes the head of a page.
+ *
  * @param {object} of
- * @param {Array<[string, string]>} of.crumbs [text, link] of the pages above.
+ * @param {Array<[string, string]>} [of.crumbs] [text, link] of the pages above.
  * @param {string} of.title
  * @param {Array<Node|null>} [of.beside] badges beside the title.
  * @param {Array<[string, string|Node|null]>} [of.facts] [name, value]; null values are left out.

@@ -6,13 +6,19 @@ import { whole } from "./figures.js";
 const HEIGHT = 150;
 
 /**
- * @param {object} of
- * @param {string} of.label what the chart shows, for those who do not see it.
- * @param {Array<{name: string, count: number, link?: string, chosen?: boolean, other?: boolean,
- *   says?: string}>} of.bins `other`: stands apart, as what is in no bin; `says`: in full.
- * @param {string} [of.title] of the axis.
- * @param {number} [of.height] in pixels.
- * @param {boolean} [of.bare] small, without counts.
+ * @typedef {object} Histogram
+ * @property {string} label what the chart shows, for those who do not see it.
+ * @property {Array<{name: string, count: number, link?: string, chosen?: boolean, other?: boolean,
+ *   says?: string}>} bins `other`: stands apart, as what is in no bin; `says`: in full.
+ * @property {string} [title] of the axis.
+ * @property {number} [height] in pixels.
+ * @property {boolean} [bare] small, without counts.
+ */
+
+/**
+ * Draws a histogram, as wide as its place.
+ *
+ * @param {Histogram} of
  */
 export function histogram(of) {
   const host = h("div", { class: `chart histogram ${of.bare ? "bare" : ""}` });
@@ -21,6 +27,10 @@ export function histogram(of) {
   return host;
 }
 
+/**
+ * @param {Histogram} of
+ * @param {number} width in pixels.
+ */
 function bars({ label, bins, title, height = HEIGHT, bare = false }, width) {
   const bottom = bare ? 14 : title ? 36 : 20;
   const top = bare ? 3 : 16;

@@ -11,13 +11,13 @@ export function inside(polygon, [x, y]) {
 }
 
 /**
- * The point that an arrow key goes to: the nearest in that direction, where what lies to the side
- * counts double.
+ * Finds the point that an arrow key goes to: the nearest in that direction, where what lies to the
+ * side counts double.
  *
  * @param {Array<{x: number, y: number}>} points in pixels.
- * @param {number} from place in `points`.
- * @param {"ArrowLeft"|"ArrowRight"|"ArrowUp"|"ArrowDown"} key
- * @returns {number} place in `points`; `from` where nothing lies there.
+ * @param {number} from index in `points`.
+ * @param {string} key "ArrowLeft", "ArrowRight", "ArrowUp" or "ArrowDown".
+ * @returns {number} index in `points`; `from` where nothing lies there.
  */
 export function neighbour(points, from, key) {
   const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[key];

@@ -38,12 +38,12 @@ export function menu(label, items, { name = label } = {}) {
   };
   button.addEventListener("click", () => {
     open(list.hidden);
-    if (!list.hidden) list.querySelector("a, button")?.focus();
+    if (!list.hidden) focusable(list)[0]?.focus();
   });
   element.addEventListener("keydown", (event) => {
     if (list.hidden) return;
-    const entries = [...list.querySelectorAll("a, button")];
-    const at = entries.indexOf(document.activeElement);
+    const entries = focusable(list);
+    const at = entries.findIndex((entry) => entry === document.activeElement);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (event.key === "Escape") {
       open(false);
@@ -55,14 +55,17 @@ export function menu(label, items, { name = label } = {}) {
     event.stopPropagation();
   });
   element.addEventListener("focusout", (event) => {
-    if (!element.contains(event.relatedTarget)) open(false);
+    if (!element.contains(/** @type {Node|null} */ (event.relatedTarget))) open(false);
   });
   list.addEventListener("click", () => open(false));
   return element;
 }
 
+/** @returns {HTMLElement[]} */
+const focusable = (list) => [...list.querySelectorAll("a, button")];
+
 /**
- * A menu of files.
+ * Makes a menu of files.
  *
  * @param {string} of what they hold, in words.
  * @param {() => Array<{label, detail?, href?, file?: () => {name, type, text} | Promise}>} files

@@ -1,5 +1,7 @@
 /** A part of a page with data of its own: how it loads, fails, is empty, or is not complete yet. */
 
+/** @import { Child } from "./dom.js" */
+
 import { isPart } from "./api.js";
 import { downloads } from "./menu.js";
 import { fresh, h, prose, put, style } from "./dom.js";
@@ -7,21 +9,25 @@ import { fresh, h, prose, put, style } from "./dom.js";
 const AGAIN_MS = 700;
 
 /**
+ * Makes a part of a page.
+ *
+ * @template {any} D
  * @param {object} part
  * @param {string} part.title its heading.
  * @param {(state) => unknown} part.key what its data depend on; it loads anew when this changes.
  * @param {(state) => unknown} [part.look] what else its drawing depends on.
- * @param {(state) => Promise<any>} part.load
- * @param {(data, state) => Node|Node[]} part.draw
- * @param {(data, state) => void} [part.after] called once the drawing stands in the page.
- * @param {(data, state) => string|Node|null} [part.empty] what to say where there is nothing, once
+ * @param {(state) => Promise<D>} part.load
+ * @param {(data: D, state) => Child} part.draw
+ * @param {(data: D, state) => void} [part.after] called once the drawing stands in the page.
+ * @param {(data: D, state) => string|Node|null} [part.empty] what to say where there is nothing, once
  *   all of it is there.
- * @param {(data, state) => string|null} [part.partial] what to say where it is not all yet.
- * @param {(data, state) => Array} [part.files] what can be saved, see `downloads`.
+ * @param {(data: D, state) => string|null} [part.partial] what to say where it is not all yet.
+ * @param {(data: D, state) => Array} [part.files] what can be saved, see `downloads`.
  * @param {Node[]} [part.controls] stand beside the heading.
  * @param {string|Node} [part.note] one sentence under the heading.
- * @param {string} [part.place] class: half, third, two-thirds.
- * @param {string} [part.height] of the place it takes while it loads.
+ * @param {string} [part.place] its width, as a class: half, third, two-thirds.
+ * @param {string} [part.kind] a class that only this one has.
+ * @param {string} [part.height] of the space that it takes while it loads.
  * @returns {{element: HTMLElement, update: (state) => Promise<void>}}
  */
 export function panel(part) {
@@ -104,7 +110,7 @@ export function panel(part) {
 
   function show(state) {
     const focused = document.activeElement;
-    const held = body.contains(focused) ? focused.dataset.key : undefined;
+    const held = body.contains(focused) ? focused.getAttribute("data-key") : null;
     const growing = isPart(loaded.data ?? {});
     const empty = part.empty?.(loaded.data, state);
     const partial = part.partial?.(loaded.data, state) ?? notes(loaded.data);
@@ -124,7 +130,11 @@ export function panel(part) {
       button.title = growing ? "Once all of it is read" : "";
     }
     if (!empty) part.after?.(loaded.data, state);
-    if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
+    if (held) {
+      /** @type {HTMLElement|null} */
+      const same = body.querySelector(`[data-key="${CSS.escape(held)}"]`);
+      same?.focus();
+    }
   }
 
   return { element, update };

@@ -12,7 +12,8 @@ import { h, style } from "./dom.js";
  * @param {string} of.alt
  * @param {boolean} [of.box] whether to draw the receptive field of the largest response.
  * @param {number[][]|null} [of.map] response map, rows of values, to lay over it.
- * @param {number} [of.scale] the value that is drawn strongest; the map's own where not given.
+ * @param {number} [of.scale] the value that is drawn strongest. Default: the largest of the map.
+ * @param {boolean} [of.eager] whether to load it before it comes near the window.
  */
 export function picture(image, { input, alt, box = false, map = null, scale, eager = false }) {
   const element = h(

@@ -80,10 +80,10 @@ function choice(label, key, options) {
   };
 }
 
-/** A slider over the stored fractions, the smallest at the left. */
-function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } = {}) {
+/** Makes a slider over the stored fractions, the smallest at the left. */
+function keepSlider(fractions, kernels) {
   const rising = [...fractions].sort((a, b) => a - b);
-  const id = fresh(key);
+  const id = fresh("keep");
   const output = h("output", { for: id });
   const say = (fraction) => {
     const kept = kernels ? ` · ${count(kernelsKept(fraction, kernels), "kernel")}` : "";
@@ -96,11 +96,10 @@ function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } =
     min: 0,
     max: rising.length - 1,
     step: 1,
-    "aria-label": name,
     oninput: () => {
       const fraction = rising[Number(range.value)];
       show(fraction);
-      change({ [key]: String(fraction) }, { replace: dragging });
+      change({ keep: String(fraction) }, { replace: dragging });
       dragging = true;
     },
     onchange: () => {
@@ -108,12 +107,12 @@ function keepSlider(fractions, kernels, { key = "keep", label = "Kept", name } =
     },
   });
   const show = (fraction) => {
-    range.value = rising.indexOf(fraction);
+    range.value = String(rising.indexOf(fraction));
     range.setAttribute("aria-valuetext", say(fraction));
     output.textContent = say(fraction);
   };
   return {
-    element: h("div", { class: "field keep" }, h("label", { for: id }, label), range, output),
+    element: h("div", { class: "field keep" }, h("label", { for: id }, "Kept"), range, output),
     show,
   };
 }

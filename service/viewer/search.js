@@ -103,7 +103,9 @@ export function searchBox() {
   input.addEventListener("blur", () => open(false));
   list.addEventListener("pointerdown", (event) => event.preventDefault());
   addEventListener("keydown", (event) => {
-    const typing = event.target.closest?.("input, select, textarea, [contenteditable]");
+    const typing =
+      event.target instanceof Element &&
+      event.target.closest("input, select, textarea, [contenteditable]");
     if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     input.focus();

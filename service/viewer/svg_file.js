@@ -20,12 +20,16 @@ const LINE = 18;
 /** Pixels a letter takes at most, in the fonts of charts. */
 const LETTER = 6;
 
+/** @typedef {{name: string, color: string, dashed?: boolean}} Series */
+
 /**
+ * Makes a file of a chart.
+ *
  * @param {SVGSVGElement} drawing as it stands in the page.
  * @param {object} of
  * @param {string} of.name of the file.
  * @param {string} of.title a line above it.
- * @param {Array<{name: string, color: string, dashed?: boolean}>} [of.series] lines to be told apart.
+ * @param {Series[]} [of.series] lines to be told apart.
  * @returns {{name: string, type: string, text: string}}
  */
 export function svgFile(drawing, { name, title, series = [] }) {
@@ -35,9 +39,9 @@ export function svgFile(drawing, { name, title, series = [] }) {
   const top = LINE + EDGE;
   const width = Math.ceil(Math.max(inside.width, widest) + 2 * EDGE);
   const height = Math.ceil(top + inside.height + series.length * LINE + 2 * EDGE);
-  const copy = [...drawing.cloneNode(true).childNodes].filter(
-    (node) => !node.classList?.contains("cursor"),
-  );
+  const copy = [...drawing.childNodes]
+    .filter((node) => !(node instanceof Element && node.classList.contains("cursor")))
+    .map((node) => node.cloneNode(true));
   const whole = s(
     "svg",
     { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" },
@@ -65,6 +69,10 @@ export function svgFile(drawing, { name, title, series = [] }) {
   return { name, type: "image/svg+xml", text: new XMLSerializer().serializeToString(whole) };
 }
 
+/**
+ * @param {Series} line
+ * @param {number} y
+ */
 function legend({ name, color, dashed }, y) {
   return s(
     "g",

@@ -2,10 +2,14 @@
 
 import { fresh, h } from "./dom.js";
 
+/** @typedef {{name: string, title: string|Node, number?: boolean, hint?: string}} Column */
+
 /**
+ * Makes a table.
+ *
  * @param {object} of
  * @param {string} [of.caption]
- * @param {Array<{name: string, title: string|Node, number?: boolean, hint?: string}>} of.columns
+ * @param {Column[]} of.columns
  * @param {Array<object>} of.rows values by column name: text, number or node.
  * @param {{by: string, order: string, choose: (name: string) => void}} [of.sort]
  * @param {(row: object) => object|null} [of.row] properties of its `tr`.
@@ -49,6 +53,10 @@ export function table({ caption, columns, rows, sort, row = () => null }) {
   );
 }
 
+/**
+ * @param {Column} column
+ * @param {{by: string, order: string, choose: (name: string) => void}} [sort]
+ */
 function head({ name, title, number, hint }, sort) {
   const active = sort && sort.by === name;
   const arrow = active ? (sort.order === "asc" ? " ↑" : " ↓") : "";

@@ -1,6 +1,8 @@
 /** The card beside what the pointer or the keyboard is on. */
 
 import { h, style } from "../dom.js";
+/** @import { Item } from "./graph.js" */
+
 import { digits, effect, percent, subtitle, title, whole } from "./words.js";
 
 const STRIP = 112; // pixels of a picture's side, shown half as large
@@ -25,17 +27,21 @@ export class Card {
     this.element = h("div", { class: "ca-card", hidden: true });
   }
 
-  /** Tells of an item; null hides it. */
+  /**
+   * Tells of an item; null hides it.
+   *
+   * @param {Item|null} item
+   */
   show(item) {
     this.element.hidden = !item;
     this.element.replaceChildren();
     if (!item) return;
     const under = subtitle(this.#graph, item);
-    const [picture, facts] = item.node !== undefined ? this.#node(item.node) : this.#edge(item.edge);
+    const { drawing, facts } = item.node !== undefined ? this.#node(item.node) : this.#edge(item.edge);
     this.element.append(
       h("strong", null, title(this.#graph, item)),
       ...(under ? [h("span", { class: "ca-sub" }, under)] : []),
-      ...(picture ? [picture] : []),
+      ...(drawing ? [drawing] : []),
       h("dl", null, facts.map(([name, value, kind = ""]) => [
         h("dt", null, name),
         h("dd", { class: kind, "data-fact": name }, value),
@@ -63,7 +69,7 @@ export class Card {
       ["kernels in", whole(graph.into(node).filter(counts).length)],
       ["kernels out", whole(read.length)],
     );
-    return [this.#strip(node), facts];
+    return { drawing: this.#strip(node), facts };
   }
 
   #edge(edge) {
@@ -82,7 +88,7 @@ export class Card {
     if (weights.scale[edge] !== null) {
       facts.push(["largest weight", `±${digits(weights.scale[edge])}`]);
     }
-    return [this.#kernel(edge), facts];
+    return { drawing: this.#kernel(edge), facts };
   }
 
   /** The node's pictures that are loaded, or null. */
@@ -99,7 +105,8 @@ export class Card {
     if (!found.length) return null;
     return h("div", { class: "ca-strip" }, found.map(([[image, box], text]) => {
       const canvas = h("canvas", { width: STRIP, height: STRIP, role: "img", "aria-label": text });
-      canvas.getContext("2d").drawImage(image, ...box, 0, 0, STRIP, STRIP);
+      const [x, y, width, height] = box;
+      canvas.getContext("2d").drawImage(image, x, y, width, height, 0, 0, STRIP, STRIP);
       return canvas;
     }));
   }

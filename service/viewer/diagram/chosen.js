@@ -1,5 +1,7 @@
 /** What is isolated, a way to its own page where it has one, and a way back. */
 
+/** @import { Graph } from "./graph.js" */
+
 import { h, put } from "../dom.js";
 import { title, whole } from "./words.js";
 

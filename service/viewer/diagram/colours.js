@@ -10,17 +10,18 @@ const NAMES = [
 export class Colours {
   #found = new Map();
   #ends = [];
+  #probes;
 
   constructor() {
-    const probes = NAMES.map((name) => h("i", { class: `ca-c-${name}`, dataset: { name } }));
+    this.#probes = NAMES.map((name) => h("i", { class: `ca-c-${name}`, dataset: { name } }));
     /** To stand in the page, unseen. */
-    this.element = h("span", { class: "ca-sr", "aria-hidden": "true" }, probes);
+    this.element = h("span", { class: "ca-sr", "aria-hidden": "true" }, this.#probes);
     this.font = "sans-serif";
   }
 
   /** Reads them anew. */
   read() {
-    for (const probe of this.element.children) {
+    for (const probe of this.#probes) {
       this.#found.set(probe.dataset.name, getComputedStyle(probe).color);
     }
     this.font = getComputedStyle(this.element).fontFamily;

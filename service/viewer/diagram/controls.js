@@ -1,5 +1,7 @@
 /** Sliders, boxes and buttons above the drawing: how it is drawn. */
 
+/** @import { Graph } from "./graph.js" */
+
 import { fresh, h } from "../dom.js";
 import { whole } from "./words.js";
 

@@ -1,5 +1,11 @@
 /** What the pointer or the keyboard is on, and the card that tells of it. */
 
+/**
+ * @import { Camera } from "./camera.js"
+ * @import { Card } from "./card.js"
+ * @import { Graph, Item } from "./graph.js"
+ */
+
 import { fresh, h } from "../dom.js";
 import { label } from "./words.js";
 

@@ -5,8 +5,14 @@ export const joins = (band) =>
   band.kind === "sum" || band.kind === "product" || band.kind === "mix";
 
 /**
+ * What a reader can point at: a node or a kernel, by its number.
+ *
+ * @typedef {{node?: number, edge?: number}} Item
+ */
+
+/**
  * Points are the nodes, then the bends of wires; lines are the edges, which are kernels, then the
- * wires. An item is what a reader can point at: `{node}` or `{edge}`.
+ * wires.
  */
 export class Graph {
   #byName = new Map();
@@ -84,7 +90,11 @@ export class Graph {
     return { high, wide, values: this.#weightBytes.subarray(from, from + high * wide) };
   }
 
-  /** "convolution:channel" of a node, "convolution:out:in" of a kernel. */
+  /**
+   * Names an item: "convolution:channel" of a node, "convolution:out:in" of a kernel.
+   *
+   * @param {Item} item
+   */
   nameOf({ node, edge }) {
     if (node !== undefined) return this.#nodeName(node);
     return `${this.#nodeName(this.end[edge])}:${this.data.edges.channel[edge]}`;
@@ -94,7 +104,12 @@ export class Graph {
     return `${this.bandOf(node).name}:${this.data.nodes.channel[node]}`;
   }
 
-  /** The item of that name, or null. */
+  /**
+   * Finds the item of that name, or null.
+   *
+   * @param {string|null} name
+   * @returns {Item|null}
+   */
   itemNamed(name) {
     if (!name) return null;
     const node = this.#byName.get(name);
@@ -109,7 +124,11 @@ export class Graph {
     return null;
   }
 
-  /** What a page is told of an item. */
+  /**
+   * Describes an item to a page.
+   *
+   * @param {Item} item
+   */
   describe({ node, edge }) {
     const { data } = this;
     if (node === undefined) {

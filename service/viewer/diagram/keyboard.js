@@ -1,6 +1,13 @@
 /** The keys of the stage: along columns, along kernels, nearer and farther. */
 
-/** What its keys do, for those who listen. */
+/**
+ * @import { Camera } from "./camera.js"
+ * @import { Cursor } from "./cursor.js"
+ * @import { Graph } from "./graph.js"
+ * @import { Shown } from "./shown.js"
+ */
+
+/** Says what the keys do, for those who listen. */
 export const HELP =
   "Up and down arrows go along a column, left and right along the strongest kernel. Comma and " +
   "full stop go through the kernels of a channel. Enter isolates, Escape resets. Plus and " +

@@ -1,5 +1,11 @@
 /** The drawing at one view on a canvas of its own, drawn piece by piece. */
 
+/**
+ * @import { Camera } from "./camera.js"
+ * @import { Graph } from "./graph.js"
+ * @import { Shown } from "./shown.js"
+ */
+
 import { ROW } from "./measures.js";
 import { Pieces } from "./pieces.js";
 

@@ -43,7 +43,7 @@ export class Names {
     for (const band of new Set([...pointed, ...this.#bands])) {
       const all = shortName(band);
       for (const text of [all, ...endings(all)]) {
-        const at = place(band, { camera, width: width(text), size, slanted });
+        const at = locate(band, { camera, width: width(text), size, slanted });
         if (!at) break;
         const box = boxOf(at, { width: width(text), size, slanted });
         if (taken.some((other) => touch(box, other))) continue;
@@ -107,8 +107,12 @@ function endings(name) {
   return found.filter((end) => /[a-z]/i.test(end)).map((end) => `…${end}`);
 }
 
-/** Where a name of that width begins, or its middle where it is level; null: out of sight. */
-function place(band, { camera, width, size, slanted }) {
+/**
+ * Tells where a name of that width begins, or its middle where it is level; null: out of sight.
+ *
+ * @returns {[number, number]|null}
+ */
+function locate(band, { camera, width, size, slanted }) {
   const stage = camera.size;
   const [x, top] = camera.toPlace(band.x, band.top - ROW * 0.62);
   const [, bottom] = camera.toPlace(band.x, band.bottom + ROW * 0.62);
@@ -121,7 +125,11 @@ function place(band, { camera, width, size, slanted }) {
   return !slanted && Math.abs(middle - x) > width ? null : [middle, y];
 }
 
-/** A name's box as [left, right, top, bottom], of the stage turned as the names are. */
+/**
+ * Gives a name's box as [left, right, top, bottom], of the stage turned as the names are.
+ *
+ * @returns {[number, number, number, number]}
+ */
 function boxOf([x, y], { width, size, slanted }) {
   const [along, across] = slanted ? [(x - y) * SLANT, (x + y) * SLANT] : [x - width / 2, y];
   return [along, along + width, across - ABOVE * size, across + BELOW * size];

@@ -1,5 +1,12 @@
 /** Frame by frame, what stands on the stage: a layer, moved to where the view is, and what is on it. */
 
+/**
+ * @import { Camera } from "./camera.js"
+ * @import { Cursor } from "./cursor.js"
+ * @import { Graph } from "./graph.js"
+ * @import { Shown } from "./shown.js"
+ */
+
 import { h } from "../dom.js";
 import { Layer } from "./layer.js";
 import { Pieces } from "./pieces.js";
@@ -29,7 +36,11 @@ export class Painter {
 
   /**
    * @param {object} of
-   * @param {object} of.parts what draws bands, lines, nodes, weights, names and the overlay.
+   * @param {Graph} of.graph
+   * @param {Shown} of.shown
+   * @param {Record<string, any>} of.parts what draws bands, lines, nodes, weights, names and the overlay.
+   * @param {Camera} of.camera
+   * @param {Cursor} of.cursor
    * @param {(busy: boolean) => void} of.onBusy something is still to be drawn, or nothing any more.
    */
   constructor({ graph, shown, parts, camera, cursor, onBusy }) {

@@ -1,8 +1,15 @@
 /** The crops and feature visualizations of nodes, loaded as they are wanted. */
 
+/** @import { Graph } from "./graph.js" */
+
 const CELL = 64; // pixels of a thumbnail's side
 
-/** A picture is [image, [x, y, width, height] of it], as `drawImage` takes them. */
+/**
+ * An image and the part of it that is drawn: [x, y, width, height] in its pixels.
+ *
+ * @typedef {[CanvasImageSource, [number, number, number, number]]} Picture
+ */
+
 export class Pictures {
   #graph;
   #pictureUrl;
@@ -35,7 +42,9 @@ export class Pictures {
   /** Draws a node's picture, where it is there, into a square of `size` pixels. */
   draw(context, node, { kind, x, y, size, ratio }) {
     const picture = this.#sized(node, kind, size * ratio);
-    if (picture) context.drawImage(picture[0], ...picture[1], x, y, size, size);
+    if (!picture) return;
+    const [image, [left, top, width, height]] = picture;
+    context.drawImage(image, left, top, width, height, x, y, size, size);
   }
 
   /** Small and ready where it is drawn small: scaling a photo for each node takes long. */
@@ -48,14 +57,16 @@ export class Pictures {
     return this.#thumbs.get(key);
   }
 
-  #shrunk([image, box]) {
+  /** @param {Picture} picture @returns {Picture} */
+  #shrunk([image, [left, top, width, height]]) {
     this.#small.imageSmoothingQuality = "high";
-    this.#small.drawImage(image, ...box, 0, 0, CELL, CELL);
+    this.#small.drawImage(image, left, top, width, height, 0, 0, CELL, CELL);
     // Each a bitmap of its own: a canvas that holds many is copied, all of it, whenever one is drawn
     // on it after one was drawn from it.
     return [this.#small.canvas.transferToImageBitmap(), [0, 0, CELL, CELL]];
   }
 
+  /** Gives a node's feature visualization where it is loaded. @returns {Picture|null} */
   feature(node) {
     if (!this.#graph.data.nodes.feature[node] || !this.#featureUrl) return null;
     const url = () => this.#featureUrl(this.#graph.describe({ node }));
@@ -63,14 +74,20 @@ export class Pictures {
     return image && [image, [0, 0, image.naturalWidth, image.naturalHeight]];
   }
 
-  /** The crop of that place, the best first: square, at least a twelfth of the picture's width. */
-  crop(node, place) {
-    const crop = this.#graph.data.nodes.crops[node][place];
+  /**
+   * Gives a node's crop of that rank where it is loaded: square, and at least a twelfth of the
+   * image wide.
+   *
+   * @returns {Picture|null}
+   */
+  crop(node, rank) {
+    const crop = this.#graph.data.nodes.crops[node][rank];
     if (!crop || !this.#pictureUrl) return null;
     const image = this.#load(`picture ${crop[0]}`, () => this.#pictureUrl(crop[0]));
     return image && [image, this.#box(crop)];
   }
 
+  /** @returns {[number, number, number, number]} */
   #box([, top, left, bottom, right]) {
     const { input_width: width, input_height: height } = this.#graph.data;
     const least = Math.min(width, height) / 12;

@@ -1,5 +1,7 @@
 /** Mouse, pen and fingers on the stage: they move the camera, hover and pick. */
 
+/** @import { Camera } from "./camera.js" */
+
 const STILL = 3; // pixels that a click may move
 
 export class Pointer {

@@ -1,5 +1,10 @@
 /** The drawing as two tables, for those who do not see it and for copying. */
 
+/**
+ * @import { Graph } from "./graph.js"
+ * @import { Shown } from "./shown.js"
+ */
+
 import { h } from "../dom.js";
 import { digits, effect, percent } from "./words.js";
 

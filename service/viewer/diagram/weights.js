@@ -17,10 +17,12 @@ export class Weights {
   }
 
   /**
-   * The strongest first, where there is room; a piece at a time.
+   * Draws the strongest first, where there is room; a piece at a time.
    *
+   * @param {CanvasRenderingContext2D} context
+   * @param {{k: number, x: number, y: number}} view as of a camera.
    * @param {number[]} edges
-   * @param {number[]} seen points in sight, as of a camera.
+   * @param {number[]} inSight the points in sight as [left, right, top, bottom].
    * @param {"always"|"wanted"|"roomy"} when they are drawn: at any size of the drawing, at any but
    *   for many kernels, or only where there is room for all of a picture.
    */

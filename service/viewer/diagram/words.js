@@ -1,5 +1,7 @@
 /** What items are called, and how their numbers are written. */
 
+/** @import { Graph, Item } from "./graph.js" */
+
 const WHOLE = new Intl.NumberFormat("en");
 
 /** 12345 -> "12,345". */
@@ -19,7 +21,12 @@ export function effect(contribution) {
   return contribution > 0 ? "excitation" : contribution < 0 ? "inhibition" : "no effect";
 }
 
-/** A node's or a kernel's name. */
+/**
+ * Names a node or a kernel.
+ *
+ * @param {Graph} graph
+ * @param {Item} item
+ */
 export function title(graph, { node, edge }) {
   const { data } = graph;
   if (node === undefined) {
@@ -39,7 +46,12 @@ export function title(graph, { node, edge }) {
   return names[band.kind] ?? `${band.name}, channel ${channel}`;
 }
 
-/** What is said under a title, or "". */
+/**
+ * Says what stands under a title, or "".
+ *
+ * @param {Graph} graph
+ * @param {Item} item
+ */
 export function subtitle(graph, { node, edge }) {
   if (node !== undefined) return graph.bandOf(node).unit ? "the unit" : "";
   return `from ${title(graph, { node: graph.data.edges.source[edge] })}`;

@@ -1,5 +1,7 @@
 /** Atlas: its layers with how far they are, how large circuits are and how faithful. */
 
+/** @import { AtlasFacts } from "openapi" */
+
 import { to } from "../address.js";
 import { get, isPart } from "../api.js";
 import { quantiles, smallestCounts } from "../distribution.js";
@@ -67,6 +69,10 @@ export async function page(state, atlas) {
   };
 }
 
+/**
+ * @param {AtlasFacts} atlas
+ * @returns {Array<[string, string|Node]>}
+ */
 function facts(atlas) {
   const images = atlas.images;
   const parts = [

@@ -10,7 +10,7 @@ import { panel } from "../panel.js";
 import { diagramPanel } from "../parts/diagram.js";
 import { overlap, overlapTable } from "../parts/overlap.js";
 import { preserved } from "../parts/preserved.js";
-import { asSide, prefixed, resolved, sideOf, sidePicker, sideTitle } from "../parts/side.js";
+import { asSide, prefixed, resolved, SIDES, sideOf, sidePicker, sideTitle } from "../parts/side.js";
 import { featureOf, sideView } from "../parts/side_view.js";
 import { chooseFirst, suggestions } from "../parts/suggestions.js";
 import { reading, readingBar } from "../reading.js";
@@ -42,13 +42,16 @@ export async function page(state, atlas) {
     key,
     load: async (now) => {
       const sides = await both(now);
-      if (!sides.left || !sides.right) return { ...sides, suggested: await suggestions(sides, now, atlas) };
+      if (!sides.left || !sides.right) {
+        const suggested = await suggestions(sides, now, atlas);
+        return { ...sides, suggested, found: null, features: null };
+      }
       const [found, left, right] = await Promise.all([
         get(["compare"], query(sides)),
         featureOf(sides.left),
         featureOf(sides.right),
       ]);
-      return { ...sides, found, features: { left, right } };
+      return { ...sides, found, features: { left, right }, suggested: null };
     },
     draw: (data) => {
       if (!data.found) return [chooseFirst(data)];
@@ -93,7 +96,7 @@ export async function page(state, atlas) {
       return { path: ["compare", "diagram"], svg: ["compare", "diagram.svg"], query: query(sides) };
     },
   });
-  const alone = ["left", "right"].map((side) =>
+  const alone = SIDES.map((side) =>
     diagramPanel({
       atlas,
       title: side === "left" ? "Left circuit" : "Right circuit",
@@ -142,7 +145,7 @@ export async function page(state, atlas) {
   );
   return {
     get title() {
-      const [left, right] = ["left", "right"].map((side) => sideTitle(sideOf(latest, side)));
+      const [left, right] = SIDES.map((side) => sideTitle(sideOf(latest, side)));
       return left && right ? `${left} against ${right}` : "Compare";
     },
     element,

@@ -1,5 +1,10 @@
 /** The panel that holds a circuit's diagram, with the diagram's own state in the address. */
 
+/**
+ * @import { AtlasFacts } from "openapi"
+ * @import { Query } from "../api.js"
+ */
+
 import { change, state, to } from "../address.js";
 import { get, needed, pictureUrl, url } from "../api.js";
 import { fresh, h } from "../dom.js";
@@ -23,10 +28,10 @@ const within = (now, prefix) =>
 
 /**
  * @param {object} of
- * @param {object} of.atlas
+ * @param {AtlasFacts} of.atlas
  * @param {string} of.title
  * @param {(now) => unknown} of.key what decides which circuit it is.
- * @param {(now) => Promise<{path: string[], query: object, svg: string[]}>} of.locate where its
+ * @param {(now) => Promise<{path: readonly string[], query: Query, svg: readonly string[]}>} of.locate where its
  *   drawing is answered.
  * @param {string|Node} [of.note]
  * @param {string} [of.place] as of a panel.

@@ -1,5 +1,7 @@
 /** How strongly the circuits of two groups of one unit preserve their own images, and the others'. */
 
+/** @import { AtlasFacts } from "openapi" */
+
 import { change } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { contrastBars, contrastChart, contrastFile, groupLabel, keptByGroup } from "../contrast.js";
@@ -8,12 +10,16 @@ import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { ablationText } from "../reading.js";
 import { loadGroups } from "./groups.js";
-import { sideOf, sideReading } from "./side.js";
+import { SIDES, sideOf, sideReading } from "./side.js";
 
-const SIDES = ["left", "right"];
 const colorOf = (side) => `var(--group-${SIDES.indexOf(side)})`;
 
-/** @param {(now) => unknown} key what the two circuits depend on. */
+/**
+ * Makes the panel of what two groups of one unit preserve.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {(now) => unknown} key what the two circuits depend on.
+ */
 export function preserved(atlas, key) {
   const made = panel({
     title: "What each preserves and suppresses",

@@ -1,5 +1,7 @@
 /** One side of a comparison: which circuit it is, chosen here. */
 
+/** @import { AtlasFacts } from "openapi" */
+
 import { change } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
@@ -9,13 +11,33 @@ import { calledGroup, groupsOf, list, subset } from "./subset.js";
 
 const KEYS = ["layer", "unit", "criterion", "keep", "group", "groups", "images"];
 
-/** A side's own part of the state: "left.unit" -> unit. */
+/** @typedef {"left"|"right"} SideName */
+
+/** @type {SideName[]} */
+export const SIDES = ["left", "right"];
+
+/**
+ * A side's own part of the state; a key that the address lacks is undefined.
+ *
+ * @typedef {Partial<Record<"layer"|"unit"|"criterion"|"keep"|"group"|"groups"|"images", string>>} SideState
+ */
+
+/**
+ * Reads a side's own part of the state: "left.unit" -> unit.
+ *
+ * @param {Record<string, string>} now
+ * @param {SideName} side
+ * @returns {SideState}
+ */
 export function sideOf(now, side) {
-  const own = Object.fromEntries(KEYS.map((key) => [key, now[`${side}.${key}`]]));
-  return own;
+  return Object.fromEntries(KEYS.map((key) => [key, now[`${side}.${key}`]]));
 }
 
-/** A side in a few words, such as `head/3 B`, or null where no unit is chosen. */
+/**
+ * Names a side in a few words, such as `head/3 B`; null where no unit is chosen.
+ *
+ * @param {SideState} side
+ */
 export const sideTitle = ({ layer, unit, group, images }) =>
   layer && unit
     ? `${layer}/${unit}${group ? ` ${calledGroup(group)}` : images ? ` of ${count(list(images).length, "image")}` : ""}`
@@ -30,10 +52,11 @@ export const sideReading = (own, now, atlas) =>
   reading({ ...now, criterion: own.criterion ?? now.criterion, keep: own.keep ?? now.keep }, atlas);
 
 /**
- * Everything that is known of a side before its circuit is asked for.
+ * Finds all that is known of a side before its circuit is asked for; null where no unit is chosen.
  *
- * @returns {Promise<null|{layer, unit, facts, query, images, group, words}>} null where no unit is
- *   chosen.
+ * @param {Record<string, string>} now
+ * @param {SideName} side
+ * @param {AtlasFacts} atlas
  */
 export async function resolved(now, side, atlas) {
   const own = sideOf(now, side);

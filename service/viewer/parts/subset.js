@@ -1,15 +1,17 @@
 /** Of which images a circuit is: all, a sub-feature group, or a list. Part of the address. */
 
+/** @import { SideState } from "./side.js" */
+
 import { get, unitPath } from "../api.js";
 import { count, groupName } from "../figures.js";
 
 /**
- * The circuit that a state names, as a query, and in words.
+ * Resolves the circuit that a state names: as a query, and in words.
  *
- * @param {{layer: string, unit: string, group?: string, groups?: string, images?: string}} side
+ * @param {SideState} side
  *   `groups`: into how many the images are divided, where not into those that are stored.
  * @param {{criterion: string, keep: number}} chosen
- * @returns {Promise<{query: object, images: number[]|null, group: number|null, words: string}>}
+ * @returns {Promise<{query: {criterion: string, keep: number, images?: string}, images: number[]|null, group: number|null, words: string}>}
  */
 export async function subset(side, chosen) {
   const query = { criterion: chosen.criterion, keep: chosen.keep };

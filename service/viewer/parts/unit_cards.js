@@ -66,8 +66,8 @@ const STATE_TEXT = {
   failed: "It failed.",
 };
 
-/** A unit's feature visualization, or a cut of its best picture, or neither. */
-export function shot(row, { layer, atlas, eager }) {
+/** Shows a unit's feature visualization, or a crop of its top image, or neither. */
+export function shot(row, { layer, atlas, eager = false }) {
   if (row.feature) {
     return h(
       "div",
