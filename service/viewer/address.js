@@ -10,10 +10,16 @@ const READING = ["criterion", "ablation", "split", "keep"];
 /** Keys come in this order, then the others by name, so that equal states have equal addresses. */
 const ORDER = ["page", "layer", "unit", "image", ...READING];
 
+/**
+ * The state of the app: texts by key, as the query of the address has them.
+ *
+ * @typedef {Record<string, string>} State
+ */
+
 const listeners = new Set();
 let current = parse(location.search);
 
-/** The state now: an object of texts. @returns {Record<string, string>} */
+/** Gives the state as it is now. @returns {State} */
 export const state = () => current;
 
 /** Calls `listener(state, {moved})` after each change; `moved`: by back, forward or a link. */
@@ -21,12 +27,21 @@ export function onAddress(listener) {
   listeners.add(listener);
 }
 
-/** A query -> state. */
+/**
+ * Reads a query.
+ *
+ * @param {string} search
+ * @returns {State}
+ */
 export function parse(search) {
   return Object.fromEntries(new URLSearchParams(search));
 }
 
-/** State -> query. Empty and absent values are left out. */
+/**
+ * Writes a state as a query. Empty and absent values are left out.
+ *
+ * @param {Record<string, string|number|null|undefined>} wanted
+ */
 export function format(wanted) {
   const place = (key) => (ORDER.includes(key) ? ORDER.indexOf(key) : ORDER.length);
   const keys = Object.keys(wanted)

@@ -6,6 +6,8 @@
  * the groups are computed by circuits of their own.
  */
 
+/** @import { SelectivityRow } from "openapi" */
+
 import { h } from "./dom.js";
 import { groupName, percent, ratio } from "./figures.js";
 import { lineChart } from "./line_chart.js";
@@ -14,7 +16,12 @@ import { table } from "./table.js";
 
 export const groupColor = (group) => `var(--group-${group % 8})`;
 
-/** Rows of `selectivity` -> of each group, what is preserved and what leaks, by rung. */
+/**
+ * Turns rows of `selectivity` into what each group's circuits preserve and leak, by rung.
+ *
+ * @param {SelectivityRow[]} rows
+ * @param {number[]} fractions
+ */
 export function keptByGroup(rows, fractions) {
   const groups = [...new Set(rows.map((row) => row.group))].sort((a, b) => a - b);
   return groups.map((group) => {

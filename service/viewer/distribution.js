@@ -1,5 +1,7 @@
 /** A layer's units at a glance, from r of each unit at each rung. */
 
+/** @import { DistributionRow } from "openapi" */
+
 import { count, percent } from "./figures.js";
 
 const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
@@ -7,9 +9,9 @@ const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
 /**
  * How many units have their smallest faithful circuit at each rung, the smallest first.
  *
- * @param {Array<{keep: number|null}>} rows a row a unit.
+ * @param {DistributionRow[]} rows a row for each unit.
  * @param {number[]} fractions the ladder.
- * @returns {{bins: Array<{name, count, fraction, says}>, none: number, units: number}} `none`: how
+ * @returns {{bins: Array<{name: string, count: number, fraction: number, says: string}>, none: number, units: number}} `none`: how
  *   many reach the threshold with no stored circuit.
  */
 export function smallestCounts(rows, fractions) {
@@ -33,6 +35,8 @@ export function smallestCounts(rows, fractions) {
  * Quantiles of r over the units at each rung: tenth, quarter, half, three quarters, nine tenths.
  * Undefined r counts as 0.
  *
+ * @param {DistributionRow[]} rows a row for each unit.
+ * @param {number[]} fractions the ladder.
  * @returns {(number|null)[][]} a list a quantile, in the order of the ladder.
  */
 export function quantiles(rows, fractions) {

@@ -51,7 +51,11 @@ export const count = (number, noun, plural = `${noun}s`) =>
 export const groupName = (group) =>
   group < 26 ? String.fromCharCode(65 + group) : String(group + 1);
 
-/** An image in words, for alternative texts. */
+/**
+ * Names an image in words, for alternative texts.
+ *
+ * @param {{name: string, label?: string|null}} image
+ */
 export const imageText = (image) => (image.label ? `${image.label} (${image.name})` : image.name);
 
 /** What stands for a column's machine name. */

@@ -1,14 +1,22 @@
 /** Pictures of the image set: whole with the field that was seen, or cut to that field. */
 
+/** @import { Size } from "openapi" */
+
 import { pictureUrl } from "./api.js";
 import { h, style } from "./dom.js";
 
 /**
- * A whole picture as the network sees it.
+ * An image by its number, and what a unit sees of it as [top, left, bottom, right].
  *
- * @param {object} image `{image, name, label, box, position}`; box = [top, left, bottom, right].
+ * @typedef {{image: number|string, box?: [number, number, number, number]|null}} Seen
+ */
+
+/**
+ * Shows a whole image as the network sees it.
+ *
+ * @param {Seen} image
  * @param {object} of
- * @param {{height, width}} of.input the network's input, in pixels.
+ * @param {Size} of.input the network's input, in pixels.
  * @param {string} of.alt
  * @param {boolean} [of.box] whether to draw the receptive field of the largest response.
  * @param {number[][]|null} [of.map] response map, rows of values, to lay over it.
@@ -45,7 +53,12 @@ export function picture(image, { input, alt, box = false, map = null, scale, eag
   return element;
 }
 
-/** A square cut of a picture around its box, with some of what surrounds it. */
+/**
+ * Shows a square crop of an image around its box, with some of what surrounds it.
+ *
+ * @param {Seen} image
+ * @param {{input: Size, alt: string, eager?: boolean}} of as of `picture`.
+ */
 export function crop(image, { input, alt, eager = false }) {
   const side = Math.min(input.height, input.width);
   const [top, left, bottom, right] = clamped(image.box ?? [0, 0, side, side], input);

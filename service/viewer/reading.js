@@ -1,5 +1,10 @@
 /** How circuits are read: which criterion, ablation, images and kept fraction. On every page. */
 
+/**
+ * @import { AtlasFacts } from "openapi"
+ * @import { State } from "./address.js"
+ */
+
 import { change } from "./address.js";
 import { fresh, h, put } from "./dom.js";
 import { count, kernelsKept, percent } from "./figures.js";
@@ -12,13 +17,20 @@ const DEFAULT_KEEP = 0.1;
 export const THRESHOLD = 0.9;
 
 /**
- * What the state says, with the atlas' defaults where it says nothing.
+ * How circuits are read; `rung`: the index of `keep` among the atlas' fractions.
  *
- * @returns {{criterion: string, ablation: string, split: string, keep: number, rung: number}}
+ * @typedef {{criterion: string, ablation: string, split: string, keep: number, rung: number}} Reading
+ */
+
+/**
+ * Reads what the state says, with the atlas' defaults where it says nothing.
+ *
+ * @param {State} state
+ * @param {Pick<AtlasFacts, "criteria"|"ablations"|"splits"|"fractions">} atlas
+ * @returns {Reading}
  */
 export function reading(state, atlas) {
   const one = (value, known) => (known.includes(value) ? value : known[0]);
-  const splits = atlas.splits ?? ["held_out"];
   const wanted = Number(state.keep) > 0 ? Math.min(1, Number(state.keep)) : DEFAULT_KEEP;
   const far = (fraction) => Math.abs(Math.log(fraction / wanted));
   const rung = atlas.fractions.reduce(
@@ -28,7 +40,10 @@ export function reading(state, atlas) {
   return {
     criterion: one(state.criterion, atlas.criteria),
     ablation: one(state.ablation, atlas.ablations),
-    split: splits.includes(state.split) ? state.split : splits.includes("held_out") ? "held_out" : splits[0],
+    split:
+      atlas.splits.find((split) => split === state.split) ??
+      atlas.splits.find((split) => split === "held_out") ??
+      atlas.splits[0],
     keep: atlas.fractions[rung],
     rung,
   };
@@ -38,9 +53,9 @@ export const splitText = (split) => SPLITS[split] ?? split;
 export const ablationText = (ablation) => ABLATIONS[ablation] ?? ablation;
 
 /**
- * The bar.
+ * Makes the bar in which one chooses how circuits are read.
  *
- * @param {object} atlas
+ * @param {AtlasFacts} atlas
  * @param {{kernels?: number, parts?: string[]}} options `kernels` that can reach the unit, to say
  *   how many a fraction is; `parts` shown: criterion, ablation, split, keep.
  */
@@ -50,7 +65,7 @@ export function readingBar(atlas, { kernels, parts = ["criterion", "ablation", "
     criterion: () => choice("Score", "criterion", atlas.criteria.map((name) => [name, name])),
     ablation: () =>
       choice("Dropped kernels", "ablation", atlas.ablations.map((a) => [a, ablationText(a)])),
-    split: () => choice("Measured on", "split", (atlas.splits ?? []).map((x) => [x, splitText(x)])),
+    split: () => choice("Measured on", "split", atlas.splits.map((x) => [x, splitText(x)])),
     keep: () => keepSlider(atlas.fractions, kernels),
   };
   const made = parts.map((part) => [part, controls[part]()]);

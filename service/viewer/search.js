@@ -1,5 +1,7 @@
 /** The search box: layers, units, labels and pictures, found as one types. `/` goes to it. */
 
+/** @import { Match } from "openapi" */
+
 import { get, pictureUrl } from "./api.js";
 import { to, visit } from "./address.js";
 import { h, prose, put } from "./dom.js";
@@ -113,6 +115,11 @@ export function searchBox() {
   return [input, h("kbd", { "aria-hidden": "true" }, "/"), list];
 }
 
+/**
+ * @param {Match} row
+ * @param {number} place
+ * @param {(row: Match) => void} choose
+ */
 function option(row, place, choose) {
   return h(
     "div",
@@ -130,6 +137,7 @@ function option(row, place, choose) {
   );
 }
 
+/** @param {Match} row */
 function link(row) {
   if (row.kind === "layer") return to("layer", { layer: row.layer });
   if (row.kind === "unit" || row.kind === "direction") return to("unit", { layer: row.layer, unit: row.unit });

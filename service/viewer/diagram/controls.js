@@ -126,12 +126,14 @@ export class Controls {
 
   #pictureChoice() {
     const { featured, cropped } = this.#graph;
-    const choices = [
+    /** @type {[string, string, boolean][]} */
+    const all = [
       ["crops", "Crops", cropped],
       ["features", "Features", featured],
       ["both", "Both", featured && cropped],
       ["none", "None", featured || cropped],
-    ].filter((choice) => choice[2]);
+    ];
+    const choices = all.filter(([, , there]) => there);
     const name = fresh("ca-pictures"); // one for the group: the arrow keys go through it
     const radios = choices.map(([value, label]) =>
       h(

@@ -9,6 +9,8 @@
  *     diagram.destroy();
  */
 
+/** @import { Content } from "openapi" */
+
 import { fresh, h } from "../dom.js";
 import { Camera } from "./camera.js";
 import { Colours } from "./colours.js";
@@ -45,7 +47,7 @@ export class Diagram {
 
   /**
    * @param {HTMLElement} element that holds it.
-   * @param {object} data the JSON of `service/diagram/data.py`.
+   * @param {Content} data
    * @param {object} [options]
    * @param {(image) => string} [options.pictureUrl] of an image, at the size of the network's input.
    * @param {(node) => string} [options.featureUrl] of a feature visualization; node is {kind, convolution,

@@ -1,5 +1,7 @@
 /** The nodes and lines of a diagram's document, indexed; nothing of it changes. */
 
+/** @import { Content } from "openapi" */
+
 /** Whether a band's nodes join lines and have no picture of their own. */
 export const joins = (band) =>
   band.kind === "sum" || band.kind === "product" || band.kind === "mix";
@@ -19,7 +21,7 @@ export class Graph {
   #weightBytes;
   #weightStart;
 
-  /** @param {object} data the JSON of `service/diagram/data.py`, where every field is described. */
+  /** @param {Content} data whose fields `service/diagram/data.py` describes. */
   constructor(data) {
     this.data = data;
     const { nodes, bends, edges, wires } = data;

@@ -1,6 +1,10 @@
 /** Atlas: its layers with how far they are, how large circuits are and how faithful. */
 
-/** @import { AtlasFacts } from "openapi" */
+/**
+ * @import { AtlasFacts, DistributionRow, LayerFacts } from "openapi"
+ * @import { State } from "../address.js"
+ * @import { Reading } from "../reading.js"
+ */
 
 import { to } from "../address.js";
 import { get, isPart } from "../api.js";
@@ -16,6 +20,12 @@ import { failure, panel, skeleton } from "../panel.js";
 import { featureWork } from "../parts/feature_work.js";
 import { ablationText, reading, readingBar, splitText, THRESHOLD } from "../reading.js";
 
+/**
+ * Makes the page.
+ *
+ * @param {State} state
+ * @param {AtlasFacts} atlas
+ */
 export async function page(state, atlas) {
   const bar = readingBar(atlas, { parts: ["criterion", "ablation", "split"] });
   const missing = atlas.layers.reduce((sum, layer) => sum + layer.missing, 0);
@@ -107,6 +117,11 @@ const STATES = [
   ["missing", "not computed yet"],
 ];
 
+/**
+ * @param {LayerFacts} layer
+ * @param {Reading} chosen
+ * @param {AtlasFacts} atlas
+ */
 function row(layer, chosen, atlas) {
   const size = h("div", { class: "size" }, skeleton(ROW));
   const faithful = h("div", { class: "faithful" }, skeleton(ROW));
@@ -133,7 +148,7 @@ function row(layer, chosen, atlas) {
     try {
       const found = await get(["layers", layer.layer, "distribution"], query);
       const growing = isPart(found);
-      put(size, sizeChart(found.rows, layer, chosen, atlas), growing && h("p", { class: "note" }, found.note));
+      put(size, sizeChart(found.rows, layer, atlas), growing && h("p", { class: "note" }, found.note));
       put(faithful, faithfulChart(found.rows, layer, chosen, atlas));
       if (growing && element.isConnected) setTimeout(load, 700);
     } catch (error) {
@@ -149,6 +164,7 @@ function row(layer, chosen, atlas) {
   return element;
 }
 
+/** @param {LayerFacts} layer */
 function progress(layer) {
   const all = Math.max(1, layer.done + layer.dead + layer.failed + layer.missing);
   const shown = STATES.filter(([key]) => layer[key] > 0);
@@ -181,7 +197,12 @@ function progress(layer) {
   );
 }
 
-function sizeChart(rows, layer, chosen, atlas) {
+/**
+ * @param {DistributionRow[]} rows
+ * @param {LayerFacts} layer
+ * @param {AtlasFacts} atlas
+ */
+function sizeChart(rows, layer, atlas) {
   const { bins, none, units } = smallestCounts(rows, atlas.fractions);
   const most = bins.reduce((best, bin) => (bin.count > best.count ? bin : best), bins[0]);
   return [
@@ -202,6 +223,12 @@ function sizeChart(rows, layer, chosen, atlas) {
   ];
 }
 
+/**
+ * @param {DistributionRow[]} rows
+ * @param {LayerFacts} layer
+ * @param {Reading} chosen
+ * @param {AtlasFacts} atlas
+ */
 function faithfulChart(rows, layer, chosen, atlas) {
   const [low, quarter, median, threeQuarters, high] = quantiles(rows, atlas.fractions);
   const { rung } = reading({}, atlas);
@@ -224,6 +251,7 @@ function faithfulChart(rows, layer, chosen, atlas) {
   ];
 }
 
+/** @param {AtlasFacts} atlas */
 function about(atlas) {
   const id = "about-atlas";
   const rows = [

@@ -1,5 +1,10 @@
 /** Compare: two circuits side by side and overlaid. */
 
+/**
+ * @import { AtlasFacts } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { change, to } from "../address.js";
 import { get, unitPath, url } from "../api.js";
 import { h, put } from "../dom.js";
@@ -16,6 +21,12 @@ import { chooseFirst, suggestions } from "../parts/suggestions.js";
 import { reading, readingBar } from "../reading.js";
 import { segments } from "../segments.js";
 
+/**
+ * Makes the page.
+ *
+ * @param {State} state
+ * @param {AtlasFacts} atlas
+ */
 export async function page(state, atlas) {
   // Which ablation only tells apart what the circuits of groups preserve.
   const several = atlas.ablations.length > 1;

@@ -1,5 +1,10 @@
 /** Image: one picture, the units that respond to it most, and the circuits that do it. */
 
+/**
+ * @import { AtlasFacts, ImageUnit } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { change, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { fresh, h, put, whenNear } from "../dom.js";
@@ -13,6 +18,12 @@ import { reading, splitText, THRESHOLD } from "../reading.js";
 
 const LIMIT = 60;
 
+/**
+ * Makes the page.
+ *
+ * @param {State} state
+ * @param {AtlasFacts} atlas
+ */
 export async function page(state, atlas) {
   const id = state.image;
   const facts = await get(["images", id]);
@@ -84,14 +95,24 @@ export async function page(state, atlas) {
   };
 }
 
-/** By which score and ablation the circuits of a single image are read. */
+/**
+ * Tells by which score and ablation the circuits of a single image are read.
+ *
+ * @param {State} now
+ * @param {AtlasFacts} atlas
+ */
 function circuitsOf(now, atlas) {
   const scored = atlas.image_criteria.length ? atlas.image_criteria : atlas.criteria;
   const { criterion, ablation } = reading(now, { ...atlas, criteria: scored });
   return { criterion, ablation };
 }
 
-/** The smallest stored circuit of the picture alone that is faithful on it, once it is in view. */
+/**
+ * Shows the smallest stored circuit of the image alone that is faithful on it, once it is in view.
+ *
+ * @param {ImageUnit} row
+ * @param {{id: string, chosen: {criterion: string, ablation: string}}} of
+ */
 function smallest(row, { id, chosen }) {
   const element = h("p", { class: "dim smallest" }, " ");
   whenNear(element, async () => {
@@ -115,6 +136,10 @@ function smallest(row, { id, chosen }) {
   return element;
 }
 
+/**
+ * @param {ImageUnit} row
+ * @param {{id: string, atlas: AtlasFacts, chosen: {criterion: string, ablation: string}}} of
+ */
 function responder(row, { id, atlas, chosen }) {
   const { name } = row;
   return h(

@@ -1,5 +1,10 @@
 /** Images: the image set, by label and split. */
 
+/**
+ * @import { AtlasFacts, ImageRow, ImageRows } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { change, to } from "../address.js";
 import { get, pictureUrl } from "../api.js";
 import { fresh, h, put } from "../dom.js";
@@ -14,6 +19,12 @@ import { splitText } from "../reading.js";
 const PAGE = 120;
 const SPLITS = ["scoring", "held_out", "left_out"];
 
+/**
+ * Makes the page.
+ *
+ * @param {State} _
+ * @param {AtlasFacts} atlas
+ */
 export async function page(_, atlas) {
   const splitId = fresh("split");
   const labelId = fresh("label");
@@ -72,7 +83,13 @@ export async function page(_, atlas) {
   };
 }
 
-/** Labels to choose from: those of the pictures that were seen. */
+/**
+ * Offers labels to choose from: those of the images that were seen.
+ *
+ * @param {HTMLDataListElement} labels
+ * @param {ImageRows} found
+ * @param {State} now
+ */
 function offer(labels, found, now) {
   if (now.label) return;
   const known = [...new Set(found.rows.map((row) => row.label).filter(Boolean))].sort();
@@ -82,6 +99,10 @@ function offer(labels, found, now) {
   );
 }
 
+/**
+ * @param {ImageRow} row
+ * @param {number} at
+ */
 function shot(row, at) {
   const { id } = row;
   const text = row.label ?? row.name;

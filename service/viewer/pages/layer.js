@@ -1,5 +1,10 @@
 /** Layer: its units as cards or as a table, sorted and filtered by what is stored of them. */
 
+/**
+ * @import { AtlasFacts, DistributionRow, LayerFacts } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { changed, to } from "../address.js";
 import { get, isPart } from "../api.js";
 import { smallestCounts } from "../distribution.js";
@@ -20,6 +25,12 @@ import { svgFile } from "../svg_file.js";
 
 const PAGE = 60;
 
+/**
+ * Makes the page.
+ *
+ * @param {State} state
+ * @param {AtlasFacts} atlas
+ */
 export async function page(state, atlas) {
   const layer = state.layer;
   const facts = await get(["layers", layer]);
@@ -122,7 +133,11 @@ export async function page(state, atlas) {
   };
 }
 
-/** How far the layer is, in words. */
+/**
+ * Says how far the layer is.
+ *
+ * @param {LayerFacts} facts
+ */
 function progressText(facts) {
   const parts = [
     [facts.done, "done"],
@@ -133,6 +148,11 @@ function progressText(facts) {
   return parts.map(([number, text]) => `${whole(number)} ${text}`).join(", ") || "none";
 }
 
+/**
+ * @param {DistributionRow[]} rows
+ * @param {State} now
+ * @param {AtlasFacts} atlas
+ */
 function sizeHistogram(rows, now, atlas) {
   const { bins, none, units } = smallestCounts(rows, atlas.fractions);
   const low = now["min.keep"];

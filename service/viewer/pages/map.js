@@ -1,5 +1,10 @@
 /** Map: a unit's images by which kernels they use, and the circuit of those one chooses. */
 
+/**
+ * @import { AtlasFacts, MapAnswer, MapPoint } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { change, state as current, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { groupColor } from "../contrast.js";
@@ -16,6 +21,12 @@ import { list } from "../parts/subset.js";
 import { reading, readingBar } from "../reading.js";
 import { segments } from "../segments.js";
 
+/**
+ * Makes the page.
+ *
+ * @param {State} state
+ * @param {AtlasFacts} whole
+ */
 export async function page(state, whole) {
   const { layer, unit } = state;
   // Only by these are there circuits of single images.
@@ -131,7 +142,11 @@ export async function page(state, whole) {
 const choose = (images) =>
   change(images.length ? { images: images.join(",") } : { images: null, name: null });
 
-/** Buttons for what one chooses often: all, none, a group. */
+/**
+ * Makes buttons for what one chooses often: all, none, a group.
+ *
+ * @param {MapPoint[]} points
+ */
 function quickChoices(points) {
   const groups = [...new Set(points.map((point) => point.group))]
     .filter((group) => group !== null)
@@ -157,6 +172,7 @@ function quickChoices(points) {
   ];
 }
 
+/** @param {MapAnswer} found */
 function explained(found) {
   const share = found.explained?.length
     ? `, which hold ${found.explained.map(percent).join(" and ")} of the variance`

@@ -1,5 +1,10 @@
 /** Unit: its pictures, how faithful its circuits are, what they look like, and its sub-features. */
 
+/**
+ * @import { AtlasFacts, UnitAnswer } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h, prose } from "../dom.js";
@@ -16,6 +21,12 @@ import { subset } from "../parts/subset.js";
 import { topImages } from "../parts/top_images.js";
 import { reading, readingBar } from "../reading.js";
 
+/**
+ * Makes the page.
+ *
+ * @param {State} state
+ * @param {AtlasFacts} atlas
+ */
 export async function page(state, atlas) {
   const { layer, unit } = state;
   const facts = await get(unitPath(layer, unit));
@@ -105,9 +116,13 @@ function neighbour(layer, name, says, sign) {
       );
 }
 
+/**
+ * Says why a unit has no circuits.
+ *
+ * @param {UnitAnswer} facts
+ */
 function absence(facts) {
   return (
-    facts.message ??
     facts.error ??
     {
       dead: "This unit is dead: its response is the same on every image, so it has responses and no circuit.",

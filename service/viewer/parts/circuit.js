@@ -1,5 +1,10 @@
 /** A circuit: how many of its kernels lie where, and its diagram. */
 
+/**
+ * @import { AtlasFacts } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { changed } from "../address.js";
 import { get, unitPath, url } from "../api.js";
 import { h } from "../dom.js";
@@ -10,13 +15,23 @@ import { reading } from "../reading.js";
 import { table } from "../table.js";
 import { subset } from "./subset.js";
 
-/** What of the state decides which circuit is shown. */
+/**
+ * Gives what decides which circuit a unit's page shows.
+ *
+ * @param {State} now
+ * @param {AtlasFacts} atlas
+ */
 export const circuitKey = (now, atlas) => {
   const { criterion, keep } = reading(now, atlas);
   return { criterion, keep, images: now.images, group: now.group, groups: now.groups };
 };
 
-/** Counts by convolution. */
+/**
+ * Makes the panel of a circuit's kernels by convolution.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {{layer: string, unit: string}} of
+ */
 export function circuitCounts(atlas, { layer, unit }) {
   return panel({
     title: "Circuit",

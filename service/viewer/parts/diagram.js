@@ -121,7 +121,12 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
   };
 }
 
-/** The page about a node, where the atlas has its layer. */
+/**
+ * Links to the page about a node, where the atlas has its layer.
+ *
+ * @param {Record<string, any>} node as a diagram describes it.
+ * @param {AtlasFacts} atlas
+ */
 function pageOf({ kind, convolution, channel, layer, unit }, atlas) {
   if (layer) return to("unit", { layer, unit });
   if (kind !== "channel" || !atlas.layers.some((one) => one.layer === convolution)) return null;

@@ -1,5 +1,10 @@
 /** How well a unit's circuits preserve its response, against how many kernels they keep. */
 
+/**
+ * @import { AtlasFacts, FaithfulnessRow } from "openapi"
+ * @import { Reading } from "../reading.js"
+ */
+
 import { change } from "../address.js";
 import { all, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
@@ -19,6 +24,12 @@ const METRICS = {
 
 const seriesColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
 
+/**
+ * Makes the panel of faithfulness.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {{layer: string, unit: string}} of
+ */
 export function faithfulness(atlas, { layer, unit }) {
   const id = fresh("metric");
   const metric = h(
@@ -79,7 +90,14 @@ export function faithfulness(atlas, { layer, unit }) {
   return made;
 }
 
-/** A line a criterion and split, of the chosen ablation. */
+/**
+ * Makes a line for each criterion and split, of the chosen ablation.
+ *
+ * @param {FaithfulnessRow[]} rows
+ * @param {AtlasFacts} atlas
+ * @param {Reading} chosen
+ * @param {string} metric
+ */
 function seriesOf(rows, atlas, chosen, metric) {
   const kept = rows.filter((row) => row.ablation === chosen.ablation);
   return atlas.criteria.flatMap((criterion) =>
@@ -101,6 +119,13 @@ function seriesOf(rows, atlas, chosen, metric) {
   );
 }
 
+/**
+ * @param {ReturnType<typeof seriesOf>} series
+ * @param {AtlasFacts} atlas
+ * @param {Reading} chosen
+ * @param {string} metric
+ * @param {FaithfulnessRow[]} rows
+ */
 function chart(series, atlas, chosen, metric, rows) {
   const readout = h("div", { class: "readout" });
   const kernels = (rung) => rows.find((row) => row.level === rung)?.kernels;
@@ -139,7 +164,12 @@ function chart(series, atlas, chosen, metric, rows) {
   );
 }
 
-/** The smallest circuit that reaches the threshold, by the chosen protocol. */
+/**
+ * Finds the smallest circuit that reaches the threshold, as circuits are read now.
+ *
+ * @param {FaithfulnessRow[]} rows
+ * @param {Reading} chosen
+ */
 function smallest(rows, { criterion, ablation, split }) {
   return rows
     .filter(
@@ -152,6 +182,13 @@ function smallest(rows, { criterion, ablation, split }) {
     .reduce((best, row) => (best === null || row.kernels < best.kernels ? row : best), null);
 }
 
+/**
+ * @param {ReturnType<typeof seriesOf>} series
+ * @param {AtlasFacts} atlas
+ * @param {Reading} chosen
+ * @param {number} rung
+ * @param {number} kernels
+ */
 function values(series, atlas, chosen, rung, kernels) {
   return table({
     caption: `At ${percent(atlas.fractions[rung])}: ${whole(kernels)} kernels`,
@@ -184,6 +221,11 @@ function values(series, atlas, chosen, rung, kernels) {
   });
 }
 
+/**
+ * @param {ReturnType<typeof seriesOf>} series
+ * @param {AtlasFacts} atlas
+ * @param {string} metric
+ */
 function wholeTable(series, atlas, metric) {
   return table({
     caption: `${METRICS[metric]}, a row a kept fraction`,

@@ -1,5 +1,7 @@
 /** How far the atlas' feature visualizations are, and why some failed. */
 
+/** @import { FeatureFailureRows } from "openapi" */
+
 import { all, get } from "../api.js";
 import { h } from "../dom.js";
 import { whole } from "../figures.js";
@@ -50,6 +52,7 @@ export function featureWork() {
   });
 }
 
+/** @param {FeatureFailureRows} failures */
 function failed({ rows, total }) {
   const more = total - rows.length;
   return h(

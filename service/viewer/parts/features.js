@@ -1,15 +1,28 @@
 /** Feature visualizations of a unit: pictures made so that it responds as much as it can. */
 
+/** @import { FeatureRow, UnitAnswer } from "openapi" */
+
 import { get, unitPath, url } from "../api.js";
 import { h } from "../dom.js";
 import { groupName, measure, percent } from "../figures.js";
 import { panel } from "../panel.js";
 
-/** A unit's feature visualizations. */
+/**
+ * Gets a unit's feature visualizations.
+ *
+ * @param {UnitAnswer} facts
+ * @returns {Promise<FeatureRow[]>}
+ */
 export async function storedFeatures({ layer, name, has }) {
   return has.features.length ? (await get(unitPath(layer, name, "features"))).rows : [];
 }
 
+/**
+ * Makes the panel of feature visualizations.
+ *
+ * @param {UnitAnswer} facts
+ * @param {{layer: string, unit: string}} of
+ */
 export function features(facts, { layer, unit }) {
   return panel({
     title: "Feature visualizations",
@@ -45,7 +58,11 @@ export function features(facts, { layer, unit }) {
   });
 }
 
-/** What a feature visualization is of. */
+/**
+ * Says what a feature visualization is of.
+ *
+ * @param {FeatureRow} row
+ */
 function words(row) {
   const parts = [];
   if (row.sign === "negative") parts.push("negative");
@@ -54,9 +71,21 @@ function words(row) {
   return parts.join(", ") || "whole network";
 }
 
+/**
+ * Makes the address of a feature visualization's image.
+ *
+ * @param {FeatureRow} row
+ * @param {string} layer
+ * @param {string|number} unit
+ */
 export const imageUrl = (row, layer, unit) =>
   url(unitPath(layer, String(unit), "features", row.variant), { v: row.version });
 
+/**
+ * @param {FeatureRow} row
+ * @param {string} layer
+ * @param {string} unit
+ */
 function feature(row, layer, unit) {
   return h(
     "li",

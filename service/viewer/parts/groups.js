@@ -1,5 +1,10 @@
 /** A unit's sub-features: its top images in groups by which kernels they use. */
 
+/**
+ * @import { AtlasFacts, FeatureRow, GroupedImage, GroupsAnswer, SelectivityRow, UnitAnswer } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { change, to } from "../address.js";
 import { all, unitPath } from "../api.js";
 import { contrastChart, contrastFile, groupColor, groupLabel, keptByGroup } from "../contrast.js";
@@ -16,6 +21,13 @@ const NUMBERS = [2, 3, 4, 5, 6];
 /** Comparisons of a group that have a link each. */
 const LINKS = 3;
 
+/**
+ * Makes the panel of sub-features.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {UnitAnswer} facts
+ * @param {{layer: string, unit: string}} of
+ */
 export function groups(atlas, facts, { layer, unit }) {
   const id = fresh("groups");
   const number = h(
@@ -70,12 +82,25 @@ export function groups(atlas, facts, { layer, unit }) {
 }
 
 /**
- * Groups, contrast and feature visualizations of a unit, as far as they are stored.
+ * What is stored of a unit's groups; `old`: set where the atlas is older than groups are.
  *
- * @param {object} atlas
- * @param {object} facts of the unit.
+ * @typedef {object} StoredGroups
+ * @property {string} criterion
+ * @property {string} [number] of groups, where they were found anew.
+ * @property {Partial<GroupsAnswer>} groups
+ * @property {SelectivityRow[]} selectivity
+ * @property {FeatureRow[]} features
+ * @property {boolean} [old]
+ */
+
+/**
+ * Gets groups, selectivity and feature visualizations of a unit, as far as they are stored.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {UnitAnswer} facts
  * @param {{criterion: string, ablation: string}} chosen
  * @param {string} [number] of groups, found anew: what their circuits preserve is not stored.
+ * @returns {Promise<StoredGroups>}
  */
 export async function loadGroups(atlas, facts, { criterion, ablation }, number) {
   const { layer, name } = facts;
@@ -96,7 +121,12 @@ export async function loadGroups(atlas, facts, { criterion, ablation }, number) 
   };
 }
 
-/** The images of each group, the largest group first. */
+/**
+ * Lists the images of each group, the largest group first.
+ *
+ * @param {StoredGroups} found
+ * @returns {[number, GroupedImage[]][]}
+ */
 function byGroup(found) {
   const groups = new Map();
   for (const row of found.groups.rows) {
@@ -106,6 +136,11 @@ function byGroup(found) {
   return [...groups].sort(([a], [b]) => a - b);
 }
 
+/**
+ * @param {StoredGroups} found
+ * @param {State} now
+ * @param {{atlas: AtlasFacts, facts: UnitAnswer, layer: string, unit: string}} of
+ */
 function draw(found, now, { atlas, facts, layer, unit }) {
   const chosen = reading(now, atlas);
   const kept = keptByGroup(found.selectivity, atlas.fractions);

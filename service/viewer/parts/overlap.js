@@ -1,11 +1,17 @@
 /** What two circuits share: in all, and convolution by convolution. */
 
+/** @import { Comparison, ConvolutionOverlap } from "openapi" */
+
 import { h } from "../dom.js";
 import { count, ratio, whole } from "../figures.js";
 import { table } from "../table.js";
 import { venn } from "../venn.js";
 
-/** The discs, and the three numbers. */
+/**
+ * Draws the discs, and the three numbers.
+ *
+ * @param {Comparison} found
+ */
 export function overlap(found) {
   const { shared, only_left: left, only_right: right, iou } = found;
   const words = `${count(shared, "kernel")} shared, ${whole(left)} only left, ${whole(right)} only right, IoU ${ratio(iou)}`;
@@ -24,7 +30,11 @@ export function overlap(found) {
   );
 }
 
-/** A row a convolution: a bar as long as its kernels, in three parts. */
+/**
+ * Makes a table with a row for each convolution: a bar as long as its kernels, in three parts.
+ *
+ * @param {ConvolutionOverlap[]} rows
+ */
 export function overlapTable(rows) {
   const most = Math.max(1, ...rows.map((row) => row.shared + row.left + row.right));
   return table({

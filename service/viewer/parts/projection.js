@@ -3,6 +3,8 @@
  * click, or with the keyboard: arrows go from picture to picture, Space chooses.
  */
 
+/** @import { MapPoint, Size } from "openapi" */
+
 import { groupColor } from "../contrast.js";
 import { fresh, h, onWidth, s, style } from "../dom.js";
 import { groupName, imageText } from "../figures.js";
@@ -13,8 +15,8 @@ const DRAG_PX = 5;
 
 /**
  * @param {object} of
- * @param {Array<{image, name, label, x, y, group}>} of.points
- * @param {{height, width}} of.input
+ * @param {MapPoint[]} of.points
+ * @param {Size} of.input the network's input, in pixels.
  * @param {(images: number[]) => void} of.onSelect the chosen images, in the order of the points.
  * @param {() => string|undefined} of.drawing what drawing does where no key says it: it adds
  *   ("add"), takes away ("remove"), or chooses anew.

@@ -1,5 +1,7 @@
 /** The circuit of the chosen images: its name, its counts, what it shares, and its files. */
 
+/** @import { AtlasFacts, MapPoint, UnitAnswer } from "openapi" */
+
 import { change, state, to } from "../address.js";
 import { file, get, table, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
@@ -12,7 +14,14 @@ import { asSide } from "./side.js";
 import { countTable } from "./circuit.js";
 import { list } from "./subset.js";
 
-/** @param {() => Array<{image, name, label}>} points what can be chosen, once it is known. */
+/**
+ * Makes the panel of the chosen images' circuit.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {UnitAnswer} facts
+ * @param {{layer: string, unit: string}} of
+ * @param {() => MapPoint[]} points what can be chosen, once it is known.
+ */
 export function selection(atlas, facts, { layer, unit }, points) {
   const id = fresh("name");
   const name = h("input", {

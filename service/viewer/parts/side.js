@@ -1,6 +1,10 @@
 /** One side of a comparison: which circuit it is, chosen here. */
 
-/** @import { AtlasFacts } from "openapi" */
+/**
+ * @import { AtlasFacts } from "openapi"
+ * @import { State } from "../address.js"
+ * @import { Reading } from "../reading.js"
+ */
 
 import { change } from "../address.js";
 import { get, unitPath } from "../api.js";
@@ -25,7 +29,7 @@ export const SIDES = ["left", "right"];
 /**
  * Reads a side's own part of the state: "left.unit" -> unit.
  *
- * @param {Record<string, string>} now
+ * @param {State} now
  * @param {SideName} side
  * @returns {SideState}
  */
@@ -43,18 +47,31 @@ export const sideTitle = ({ layer, unit, group, images }) =>
     ? `${layer}/${unit}${group ? ` ${calledGroup(group)}` : images ? ` of ${count(list(images).length, "image")}` : ""}`
     : null;
 
-/** The state changes that put a side's values in place. */
+/**
+ * Gives the state changes that put a side's values into the address.
+ *
+ * @param {SideName} side
+ * @param {SideState} values
+ */
 export const asSide = (side, values) =>
   Object.fromEntries(KEYS.map((key) => [`${side}.${key}`, values[key] ?? null]));
 
-/** How a side is read: as the page, but for what the side says itself. */
+/**
+ * Tells how a side is read: as the page, but for what the side says itself.
+ *
+ * @param {SideState} own
+ * @param {State} now
+ * @param {AtlasFacts} atlas
+ */
 export const sideReading = (own, now, atlas) =>
   reading({ ...now, criterion: own.criterion ?? now.criterion, keep: own.keep ?? now.keep }, atlas);
+
+/** @typedef {Awaited<ReturnType<typeof resolved>>} ResolvedSide */
 
 /**
  * Finds all that is known of a side before its circuit is asked for; null where no unit is chosen.
  *
- * @param {Record<string, string>} now
+ * @param {State} now
  * @param {SideName} side
  * @param {AtlasFacts} atlas
  */
@@ -69,7 +86,12 @@ export async function resolved(now, side, atlas) {
   return { layer: own.layer, unit: own.unit, groups: own.groups, facts, chosen, ...asked };
 }
 
-/** A side's circuit as the parameters of a comparison. */
+/**
+ * Gives a side's circuit as the parameters of a comparison.
+ *
+ * @param {SideName} side
+ * @param {ResolvedSide} found
+ */
 export const prefixed = (side, found) => ({
   [`${side}.layer`]: found.layer,
   [`${side}.unit`]: found.unit,
@@ -78,7 +100,12 @@ export const prefixed = (side, found) => ({
   ),
 });
 
-/** The controls of a side. */
+/**
+ * Makes the controls of a side.
+ *
+ * @param {SideName} side
+ * @param {AtlasFacts} atlas
+ */
 export function sidePicker(side, atlas) {
   const title = side === "left" ? "Left" : "Right";
   const name = (key) => `${side}.${key}`;
@@ -160,7 +187,14 @@ export function sidePicker(side, atlas) {
   };
 }
 
-/** The groups of a side's unit, and its single top images. */
+/**
+ * Lists the groups of a side's unit, and its single top images.
+ *
+ * @param {SideState} own
+ * @param {Reading} chosen
+ * @param {AtlasFacts} atlas
+ * @returns {Promise<string[][]>} values and texts.
+ */
 async function subsets(own, chosen, atlas) {
   if (!own.layer || !own.unit) return [];
   if (!atlas.image_criteria.includes(chosen.criterion)) return [];

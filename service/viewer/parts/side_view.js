@@ -1,5 +1,10 @@
 /** One side of a comparison as it is seen: its name, its pictures, its feature visualization. */
 
+/**
+ * @import { AtlasFacts, FeatureRow, Side } from "openapi"
+ * @import { ResolvedSide, SideName } from "./side.js"
+ */
+
 import { to } from "../address.js";
 import { h } from "../dom.js";
 import { count, groupName, imageText, percent, whole } from "../figures.js";
@@ -8,7 +13,11 @@ import { imageUrl, storedFeatures } from "./features.js";
 
 const SHOWN = 20;
 
-/** The feature visualization of a side's group, or of the whole unit, or null. */
+/**
+ * Gets the feature visualization of a side's group, or of the whole unit, or null.
+ *
+ * @param {ResolvedSide} side
+ */
 export async function featureOf(side) {
   const rows = await storedFeatures(side.facts);
   const of = (group) => rows.find((row) => (row.group ?? null) === group);
@@ -16,11 +25,13 @@ export async function featureOf(side) {
 }
 
 /**
- * @param {"left"|"right"} side
- * @param {object} own as `resolved` gives it.
- * @param {object} found what the server says of its circuit.
- * @param {object|null} feature its feature visualization.
- * @param {object} atlas
+ * Shows one side of a comparison.
+ *
+ * @param {SideName} side
+ * @param {ResolvedSide} own
+ * @param {Side} found what the server says of its circuit.
+ * @param {FeatureRow|null} feature its feature visualization.
+ * @param {AtlasFacts} atlas
  */
 export function sideView(side, own, found, feature, atlas) {
   const of = own.images ? own.facts.top.filter((top) => own.images.includes(top.image)) : own.facts.top;

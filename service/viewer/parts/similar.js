@@ -1,5 +1,7 @@
 /** The units whose circuits share most kernels with this one's. */
 
+/** @import { AtlasFacts } from "openapi" */
+
 import { to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
@@ -11,6 +13,12 @@ import { reading } from "../reading.js";
 
 const LIMIT = 12;
 
+/**
+ * Makes the panel of similar units.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {{layer: string, unit: string}} of
+ */
 export function similar(atlas, { layer, unit }) {
   const query = (now) => {
     const { criterion, keep } = reading(now, atlas);

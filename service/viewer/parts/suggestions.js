@@ -1,5 +1,11 @@
 /** What to compare a circuit with, where nothing is chosen yet. */
 
+/**
+ * @import { AtlasFacts } from "openapi"
+ * @import { State } from "../address.js"
+ * @import { ResolvedSide } from "./side.js"
+ */
+
 import { changed } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
@@ -9,7 +15,13 @@ import { groupsOf } from "./subset.js";
 
 const NEAR = 5;
 
-/** Links for what has no right side yet. */
+/**
+ * Makes links for what has no right side yet.
+ *
+ * @param {{left: ResolvedSide|null}} sides
+ * @param {State} now
+ * @param {AtlasFacts} atlas
+ */
 export async function suggestions({ left }, now, atlas) {
   if (!left) return [];
   const chosen = reading(now, atlas);

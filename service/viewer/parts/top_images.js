@@ -1,5 +1,7 @@
 /** The pictures a unit responds to most: where it looked, and what its whole output was. */
 
+/** @import { AtlasFacts, UnitAnswer } from "openapi" */
+
 import { change, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
@@ -8,6 +10,13 @@ import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { picture } from "../picture.js";
 
+/**
+ * Makes the panel of top images.
+ *
+ * @param {AtlasFacts} atlas
+ * @param {UnitAnswer} facts
+ * @param {{layer: string, unit: string}} of
+ */
 export function topImages(atlas, facts, { layer, unit }) {
   const boxes = toggle("Receptive field", "boxes", { on: true });
   const maps = toggle("Response map", "maps", { on: false });

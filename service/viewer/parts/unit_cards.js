@@ -1,5 +1,10 @@
 /** Units as cards: a picture, the smallest faithful circuit, and r against the kept fraction. */
 
+/**
+ * @import { AtlasFacts, UnitRow } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { to } from "../address.js";
 import { unitPath, url } from "../api.js";
 import { h } from "../dom.js";
@@ -9,6 +14,14 @@ import { crop } from "../picture.js";
 import { reading, THRESHOLD } from "../reading.js";
 import { sparkline } from "../sparkline.js";
 
+/**
+ * Makes a card for each unit.
+ *
+ * @param {UnitRow[]} rows
+ * @param {State} now
+ * @param {string} layer
+ * @param {AtlasFacts} atlas
+ */
 export function cards(rows, now, layer, atlas) {
   const { rung, keep } = reading(now, atlas);
   return h(
@@ -18,6 +31,10 @@ export function cards(rows, now, layer, atlas) {
   );
 }
 
+/**
+ * @param {UnitRow} row
+ * @param {{rung: number, keep: number, layer: string, atlas: AtlasFacts, eager: boolean}} of
+ */
 function card(row, { rung, keep, layer, atlas, eager }) {
   const r = row.r[rung];
   const link = to("unit", { layer, unit: row.name });
@@ -66,7 +83,12 @@ const STATE_TEXT = {
   failed: "It failed.",
 };
 
-/** Shows a unit's feature visualization, or a crop of its top image, or neither. */
+/**
+ * Shows a unit's feature visualization, or a crop of its top image, or neither.
+ *
+ * @param {UnitRow} row
+ * @param {{layer: string, atlas: AtlasFacts, eager?: boolean}} of
+ */
 export function shot(row, { layer, atlas, eager = false }) {
   if (row.feature) {
     return h(

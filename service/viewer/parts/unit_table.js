@@ -1,5 +1,10 @@
 /** Units as a table, with all that is stored of them. Its heads sort. */
 
+/**
+ * @import { AtlasFacts, UnitRow, UnitRows } from "openapi"
+ * @import { State } from "../address.js"
+ */
+
 import { change, to } from "../address.js";
 import { h } from "../dom.js";
 import { columnTitle, measure, percent, ratio, whole } from "../figures.js";
@@ -26,6 +31,14 @@ const PARTS = {
   position_x: ["position", 1],
 };
 
+/**
+ * Makes a table with a row for each unit.
+ *
+ * @param {UnitRows} found
+ * @param {State} now
+ * @param {string} layer
+ * @param {AtlasFacts} atlas
+ */
 export function unitTable(found, now, layer, atlas) {
   const stored = found.columns.filter(({ name }) => !(name in WITHIN));
   const first = FIRST.filter((name) => stored.some((column) => column.name === name));
@@ -69,7 +82,13 @@ export function unitTable(found, now, layer, atlas) {
   });
 }
 
-/** A row's value in a column. */
+/**
+ * Reads a row's value in a column.
+ *
+ * @param {UnitRow} row
+ * @param {string} name
+ * @param {AtlasFacts} atlas
+ */
 function value(row, name, atlas) {
   if (name.startsWith("r.")) return row.r[atlas.fractions.indexOf(Number(name.slice(2)))];
   if (!(name in PARTS)) return row[name];
