@@ -114,7 +114,7 @@ export async function needed(module) {
     return await module();
   } catch {
     throw new ApiError(
-      "a part of these pages did not come: see whether `circuit-atlas serve` still runs",
+      "a part of these pages could not be loaded: see whether `circuit-atlas serve` still runs",
       "module",
     );
   }

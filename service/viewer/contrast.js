@@ -44,7 +44,7 @@ const lines = ({ group, own, others, color = groupColor(group) }) => [
 export function contrastChart(kept, { fractions, rung, onRung, height = 150 }) {
   const name = groupName(kept.group);
   return lineChart({
-    label: `Circuit of group ${name}: share of the response that is left on its own images and on the others', against the kept fraction`,
+    label: `Circuit of group ${name}: share of the response that it preserves on its own images and on the others', against the kept fraction`,
     fractions,
     series: lines(kept),
     rung,
@@ -83,7 +83,7 @@ export function contrastBars(groups, fractions) {
       }),
     );
   return table({
-    caption: `Share of the unit's response that each group's circuit leaves, at ${kept} of the kernels`,
+    caption: `Share of the unit's response that each group's circuit preserves, at ${kept} of the kernels`,
     columns: [
       { name: "group", title: "Circuit of" },
       { name: "own", title: "Its own images", number: true },

@@ -1,4 +1,4 @@
-/** The search box: layers, units, labels and pictures, found as one types. `/` goes to it. */
+/** The search box: layers, units, labels and images, found as one types. `/` goes to it. */
 
 /** @import { Match } from "openapi" */
 
@@ -17,10 +17,10 @@ export function searchBox() {
   const input = h("input", {
     type: "search",
     role: "combobox",
-    placeholder: "Layer, unit, label or picture",
+    placeholder: "Layer, unit, label or image",
     autocomplete: "off",
     spellcheck: "false",
-    "aria-label": "Search by layer, unit, label or picture",
+    "aria-label": "Search by layer, unit, label or image",
     "aria-controls": "found",
     "aria-expanded": "false",
     "aria-autocomplete": "list",
@@ -133,7 +133,7 @@ function option(row, place, choose) {
       ? h("img", { src: pictureUrl(row.image), alt: "" })
       : h("span"),
     h("span", { class: "detail" }, h("b", null, row.text)),
-    h("small", null, row.kind === "label" ? count(row.count, "picture") : row.kind),
+    h("small", null, row.kind === "label" ? count(row.count, "image") : row.kind),
   );
 }
 

@@ -117,7 +117,7 @@ def test_what_is_preserved_has_the_order_colours_and_fractions_of_the_sides(two_
     # Groups by different scores are no groups of one division.
     tab.page.get_by_role("group", name="Right").get_by_label("Score").select_option("random")
     tab.settled()
-    assert "by one score" in part.inner_text()
+    assert "by the same score" in part.inner_text()
     # There are no groups by it at all, and the browser itself notes that answer.
     tab.complaints = [said for said in tab.complaints if "400" not in said]
 

@@ -114,10 +114,10 @@ def test_groups_images_and_a_map(two_ways, tab):
     assert all(row["steps"] == 24 for row in rows)
     tab.open(two_ways.link("map", layer="head", unit=0))
     tab.settled()
-    saved = opened(files(tab, "its images, near where they use the same kernels"))
+    saved = opened(files(tab, "its images, close where they use the same kernels"))
     assert saved["Parquet"]["x"].to_pylist() == unit.projection()["x"].to_pylist()
     tab.open(two_ways.link("images"))
-    images = opened(files(tab, "pictures as the network sees them"))
+    images = opened(files(tab, "images as the network sees them"))
     assert images["CSV"].num_rows == two_ways.atlas.images().num_rows
     tab.open(two_ways.link("image", image=1))
     tab.settled()

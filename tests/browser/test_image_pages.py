@@ -54,7 +54,7 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
         assert re.search(rf"its {row['place'] + 1}(st|nd|rd|th) of 20 images", shown[row["unit"]])
     first = expected[0]["unit"]
     assert next(iter(shown)) == first
-    tab.page.get_by_role("link", name="Its circuit of this picture").first.click()
+    tab.page.get_by_role("link", name="Its circuit for this image").first.click()
     tab.shown("unit")
     tab.settled()
     assert tab.state["images"] == str(image)
@@ -65,7 +65,7 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
     )
 
 
-def test_a_units_smallest_circuit_of_the_picture_is_told(photos, tab):
+def test_a_units_smallest_circuit_for_the_image_is_told(photos, tab):
     image = 4
     tab.open(photos.link("image", image=image, layer=LAYER))
     tab.settled()
@@ -85,7 +85,8 @@ def test_a_units_smallest_circuit_of_the_picture_is_told(photos, tab):
             and (one["pearson"] or 0) >= 0.9
         ]
         kernels, fraction = min(reached)
-        said = f"{100 * fraction:g} %, {kernels:,} kernels, for r ≥ 0.9 on it by actgrad"
+        circuit = f"{100 * fraction:g} %, {kernels:,} kernels"
+        said = f"{circuit}: the smallest with r ≥ 0.9 on this image by actgrad"
         row.get_by_text(said, exact=True).wait_for()
         told += 1
     assert told > 2
@@ -106,5 +107,5 @@ def test_the_layer_can_be_chosen(photos, tab):
 def test_a_held_out_image_has_no_circuits_of_its_own(photos, tab):
     tab.open(photos.link("image", image=5))
     tab.settled()
-    assert tab.page.get_by_role("link", name="Its circuit of this picture").count() == 0
+    assert tab.page.get_by_role("link", name="Its circuit for this image").count() == 0
     assert "held-out images" in tab.page.locator(".facts").inner_text()

@@ -256,7 +256,7 @@ def test_the_bar_of_all_kernels_has_its_name_where_there_is_little_room(photos, 
 
 def test_nothing_like_that_is_said(photos, tab):
     tab.open(photos.link("layer", layer=LAYER, has_name="zebra"))
-    assert "No unit is like this" in tab.page.locator(".message").inner_text()
+    assert "No unit matches" in tab.page.locator(".message").inner_text()
 
 
 @pytest.mark.parametrize("begin", ["-5", "1.5", "x"])

@@ -174,7 +174,7 @@ def test_an_answer_that_failed_is_asked_for_again(photos, tab):
 def test_a_module_that_did_not_come_comes_with_the_page_anew(photos, tab):
     tab.page.route("**/viewer/diagram/diagram.js", lambda route: route.abort())
     tab.open(photos.link("unit", layer=LAYER, unit=UNITS[0]))
-    tab.page.get_by_text("a part of these pages did not come").wait_for()
+    tab.page.get_by_text("a part of these pages could not be loaded").wait_for()
     tab.page.unroute("**/viewer/diagram/diagram.js")
     tab.page.get_by_role("button", name="Load the page anew").click()
     tab.page.get_by_role("application").wait_for()

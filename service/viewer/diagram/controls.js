@@ -151,7 +151,7 @@ export class Controls {
     return h(
       "fieldset",
       { class: "ca-choice", hidden: choices.length < 2 },
-      h("legend", null, "Pictures"),
+      h("legend", null, "Images"),
       radios,
     );
   }

@@ -22,7 +22,7 @@ export class Foot {
         "span",
         { class: "ca-entry" },
         line("ca-thin"), line("ca-middle"), line("ca-thick"),
-        h("span", null, "width: root of the score over the largest of its convolution"),
+        h("span", null, "width: square root of the score over the largest of its convolution"),
       ),
       h(
         "span",
@@ -43,12 +43,12 @@ export class Foot {
       ? ["both circuits", "either's unit"]
       : ["circuit", "the unit"];
     const parts = [
-      `${whole(shown)} of ${whole(onPath)} kernels on a path drawn`,
-      `${whose} of ${whole(kernels)}, of ${whole(counts.reachable)} that can reach ${ends}`,
+      `${whole(shown)} of ${whole(onPath)} kernels on a path are drawn`,
+      `${whose} of ${whole(kernels)} kernels, out of ${whole(counts.reachable)} that can reach ${ends}`,
     ];
     if (counts.drawn) {
       const before = whole(counts.crossings_before);
-      parts.push(`${whole(counts.crossings_after)} crossings, before ordering ${before}`);
+      parts.push(`${whole(counts.crossings_after)} crossings (${before} before ordering)`);
     }
     this.#count.textContent = parts.join(" · ");
   }

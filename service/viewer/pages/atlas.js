@@ -34,9 +34,9 @@ export async function page(state, atlas) {
     note: h(
       "span",
       null,
-      "Circuit size: how many units have their smallest circuit with r ≥ ",
+      "Circuit size: the number of units whose smallest circuit with r ≥ ",
       String(THRESHOLD),
-      " at each kept fraction; grey: no stored circuit reaches it. Faithfulness: median r over the units, with the middle half and the middle four fifths.",
+      " keeps each fraction; grey: units without such a circuit. Faithfulness: the median r of the units, with bands for their middle 50 % and 80 %.",
     ),
     key: () => null,
     look: (now) => reading(now, atlas),
@@ -45,7 +45,7 @@ export async function page(state, atlas) {
       atlas.layers.length ? null : "This atlas has no layers yet: run `circuit-atlas build`.",
     partial: () =>
       missing
-        ? `${count(missing, "unit")} not computed yet: run the same build again to go on. What is shown is of the units that are stored.`
+        ? `${count(missing, "unit")} not computed yet: run the same build again to continue. The pages show the units that are stored.`
         : null,
     draw: (_, now) => {
       const chosen = reading(now, atlas);
@@ -57,7 +57,7 @@ export async function page(state, atlas) {
     },
     files: () => tableFiles(["layers"]),
   });
-  const pictures = featureWork();
+  const visualizations = featureWork();
   const element = h(
     "div",
     null,
@@ -66,7 +66,7 @@ export async function page(state, atlas) {
       facts: facts(atlas),
     }),
     bar.element,
-    h("div", { class: "panels" }, layers.element, about(atlas), pictures.element),
+    h("div", { class: "panels" }, layers.element, about(atlas), visualizations.element),
   );
   return {
     title: atlas.place,
@@ -74,7 +74,7 @@ export async function page(state, atlas) {
     update(now) {
       bar.update(now);
       layers.update(now).then(() => useful("atlas"));
-      pictures.update(now);
+      visualizations.update(now);
     },
   };
 }
@@ -207,10 +207,10 @@ function sizeChart(rows, layer, atlas) {
   const most = bins.reduce((best, bin) => (bin.count > best.count ? bin : best), bins[0]);
   return [
     histogram({
-      label: `Sizes of the smallest circuits with r of ${THRESHOLD} in ${layer.layer}: of ${count(units, "unit")}, ${none} reach it with no stored circuit; most often at ${most.name}`,
+      label: `Smallest circuits with r ≥ ${THRESHOLD} in ${layer.layer}: most often ${most.name} of the kernels; ${none} of ${count(units, "unit")} have none`,
       bins: [
         ...bins,
-        { name: "none", count: none, other: true, says: `${count(none, "unit")} with none` },
+        { name: "none", count: none, other: true, says: `${count(none, "unit")} without one` },
       ],
       height: CHART,
       bare: true,

@@ -1,4 +1,4 @@
-/** Image: one picture, the units that respond to it most, and the circuits that do it. */
+/** Image: one image, the units that respond to it most, and the circuits that do it. */
 
 /**
  * @import { AtlasFacts, ImageUnit } from "openapi"
@@ -39,7 +39,7 @@ export async function page(state, atlas) {
     title: "Units that respond to it most",
     place: "two-thirds",
     height: "60vh",
-    note: "In the order of its place among each unit's images. Where the picture is one of a unit's top images, there are circuits of it alone: the smallest that is stored is told, by how well it does on this picture.",
+    note: "Ordered by the image's rank among all images of each unit. Where it is one of a unit's top images, circuits for this image alone are stored: the smallest that is faithful on it is named.",
     controls: [h("div", { class: "field" }, h("label", { for: selectId }, "Layer"), layers)],
     key: (now) => query(now),
     look: (now) => circuitsOf(now, atlas),
@@ -69,7 +69,7 @@ export async function page(state, atlas) {
         ["File", facts.name],
         ["Label", facts.label ? h("a", { href: to("images", { label: facts.label }) }, facts.label) : null],
         ["Set", facts.split === "left_out" ? "left out" : splitText(facts.split)],
-        ["As found", facts.width ? `${whole(facts.width)} × ${whole(facts.height)} pixels` : null],
+        ["Original size", facts.width ? `${whole(facts.width)} × ${whole(facts.height)} pixels` : null],
       ],
     }),
     h(
@@ -77,9 +77,9 @@ export async function page(state, atlas) {
       { class: "panels" },
       h(
         "section",
-        { class: "panel third", "aria-label": "The picture" },
+        { class: "panel third", "aria-label": "The image" },
         seen
-          ? h("p", { class: "message" }, `This picture is left out: ${facts.problem ?? "it is not used"}.`)
+          ? h("p", { class: "message" }, `This image is left out: ${facts.problem ?? "it is not used"}.`)
           : picture({ image: id }, { input: atlas.input, alt: imageText(facts), eager: true }),
       ),
       units.element,
@@ -126,8 +126,8 @@ function smallest(row, { id, chosen }) {
       put(
         element,
         best
-          ? `${percent(best.fraction)}, ${count(best.kernels, "kernel")}, for r ≥ ${THRESHOLD} on it by ${chosen.criterion}`
-          : `no stored one reaches r ${THRESHOLD} on it by ${chosen.criterion}`,
+          ? `${percent(best.fraction)}, ${count(best.kernels, "kernel")}: the smallest with r ≥ ${THRESHOLD} on this image by ${chosen.criterion}`
+          : `no stored circuit reaches r ${THRESHOLD} on this image by ${chosen.criterion}`,
       );
     } catch (error) {
       put(element, error.message);
@@ -188,7 +188,7 @@ function responder(row, { id, atlas, chosen }) {
           h(
             "a",
             { href: to("unit", { layer: row.layer, unit: name, images: String(id) }) },
-            "Its circuit of this picture",
+            "Its circuit for this image",
           ),
         ),
         smallest(row, { id, chosen }),

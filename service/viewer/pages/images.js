@@ -46,7 +46,7 @@ export async function page(_, atlas) {
   });
   const query = (now) => ({ label: now.label, split: now.of });
   const images = panel({
-    title: "Pictures as the network sees them",
+    title: "Images as the network sees them",
     height: "60vh",
     controls: [
       h("div", { class: "field" }, h("label", { for: labelId }, "Label"), label, labels),
@@ -56,13 +56,13 @@ export async function page(_, atlas) {
     load: (now) =>
       get(["images"], { ...query(now), offset: start(now), limit: PAGE }),
     empty: (found) =>
-      found.rows.length ? null : (behind(found, "picture") ?? "No picture is like this."),
+      found.rows.length ? null : (behind(found, "image") ?? "No image matches."),
     draw: (found, now) => {
       offer(labels, found, now);
       return [
-        h("p", { class: "note" }, span(found, "picture")),
+        h("p", { class: "note" }, span(found, "image")),
         h("ul", { class: "shots small" }, found.rows.map(shot)),
-        pager(found, "picture"),
+        pager(found, "image"),
       ];
     },
     files: (_, now) => tableFiles(["images"], query(now)),

@@ -48,7 +48,7 @@ export async function page(state, atlas) {
   });
   const sizes = panel({
     title: "Circuit size",
-    note: `The smallest stored circuit of each unit that reaches r ≥ ${THRESHOLD}. A bar filters the units.`,
+    note: `Each unit's smallest stored circuit with r ≥ ${THRESHOLD}. Choose a bar to show only its units.`,
     height: "150px",
     key: (now) => protocol(now),
     look: (now) => [now["min.keep"], now["max.keep"]],
@@ -88,7 +88,7 @@ export async function page(state, atlas) {
     empty: (found) => {
       if (!isPart(found)) announce(count(found.total, "unit"));
       if (found.rows.length) return null;
-      return behind(found, "unit") ?? "No unit is like this: take a filter away.";
+      return behind(found, "unit") ?? "No unit matches: take a filter away.";
     },
     draw: (found, now) => {
       filters.columns(found.columns);
@@ -96,7 +96,7 @@ export async function page(state, atlas) {
         h(
           "p",
           { class: "note" },
-          `${span(found, "unit")}, each with its smallest stored circuit of r ≥ ${THRESHOLD}, and r at ${percent(reading(now, atlas).keep)} of the kernels.`,
+          `${span(found, "unit")}, each with its smallest stored circuit with r ≥ ${THRESHOLD}, and its r at ${percent(reading(now, atlas).keep)} of the kernels.`,
         ),
         now.view === "table" ? unitTable(found, now, layer, atlas) : cards(found.rows, now, layer, atlas),
         pager(found, "unit"),
@@ -158,7 +158,7 @@ function sizeHistogram(rows, now, atlas) {
   const low = now["min.keep"];
   const high = now["max.keep"];
   return histogram({
-    label: `Smallest circuits with r of ${THRESHOLD} of ${count(units, "unit")}`,
+    label: `Smallest circuits with r ≥ ${THRESHOLD} of ${count(units, "unit")}`,
     title: "kernels kept",
     bins: [
       ...bins.map((bin) => {
@@ -175,7 +175,7 @@ function sizeHistogram(rows, now, atlas) {
           }),
         };
       }),
-      { name: "none", count: none, other: true, says: `${count(none, "unit")} reach it with none` },
+      { name: "none", count: none, other: true, says: `${count(none, "unit")} without one` },
     ],
     height: 150,
   });

@@ -37,14 +37,14 @@ export async function page(state, whole) {
   const bar = readingBar(atlas, { kernels: facts.kernels, parts: ["criterion", "keep"] });
   let points = [];
   let plane = null;
-  const drawing = segments("Drawing around pictures", "draw", [
+  const drawing = segments("Drawing around images", "draw", [
     ["choose", "Chooses"],
     ["add", "Adds"],
     ["remove", "Takes away"],
   ]);
   const query = (now) => ({ criterion: reading(now, atlas).criterion });
   const map = panel({
-    title: "Its images, near where they use the same kernels",
+    title: "Its images, close where they use the same kernels",
     place: "two-thirds",
     height: "34rem",
     key: (now) => query(now),
@@ -175,7 +175,7 @@ function quickChoices(points) {
 /** @param {MapAnswer} found */
 function explained(found) {
   const share = found.explained?.length
-    ? `, which hold ${found.explained.map(percent).join(" and ")} of the variance`
+    ? `, with ${found.explained.map(percent).join(" and ")} of the variance`
     : "";
-  return `${count(found.points.length, "top image")} of the unit by their ${found.criterion} scores of single kernels; axes: principal components${share}.`;
+  return `${count(found.points.length, "top image")} of the unit. Images whose ${found.criterion} scores of kernels are alike lie close together. Axes: principal components of these scores${share}.`;
 }

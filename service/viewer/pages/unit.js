@@ -1,4 +1,4 @@
-/** Unit: its pictures, how faithful its circuits are, what they look like, and its sub-features. */
+/** Unit: its top images, how faithful its circuits are, what they look like, and its sub-features. */
 
 /**
  * @import { AtlasFacts, UnitAnswer } from "openapi"
@@ -33,7 +33,7 @@ export async function page(state, atlas) {
   const of = { layer, unit };
   const done = facts.state === "done";
   const bar = readingBar(atlas, { kernels: facts.kernels });
-  const pictures = topImages(atlas, facts, of);
+  const top = topImages(atlas, facts, of);
   const rest = done
     ? [
         features(facts, of),
@@ -87,14 +87,14 @@ export async function page(state, atlas) {
     }),
     done && bar.element,
     !done && h("p", { class: `message ${facts.state === "failed" ? "error" : ""}` }, prose(absence(facts))),
-    stored && h("div", { class: "panels" }, pictures.element, rest.map((part) => part.element)),
+    stored && h("div", { class: "panels" }, top.element, rest.map((part) => part.element)),
   );
   return {
     title: `${layer}/${facts.name ?? unit}`,
     element,
     update(now) {
       if (done) bar.update(now);
-      const first = stored ? pictures.update(now) : Promise.resolve();
+      const first = stored ? top.update(now) : Promise.resolve();
       first.then(() => useful("unit"));
       for (const part of rest) part.update(now);
     },
@@ -125,8 +125,8 @@ function absence(facts) {
   return (
     facts.error ??
     {
-      dead: "This unit is dead: its response is the same on every image, so it has responses and no circuit.",
-      planned: "This unit is not computed yet: run the same build again to go on.",
+      dead: "This unit is dead: its response is the same on every image, so it has no circuit.",
+      planned: "This unit is not computed yet: run the same build again to continue.",
       "not built":
         "This unit is not in this atlas: name it under `units` of its layer in the spec and run `circuit-atlas build` again.",
     }[facts.state] ??

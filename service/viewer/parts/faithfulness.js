@@ -139,7 +139,7 @@ function chart(series, atlas, chosen, metric, rows) {
       "div",
       { class: "read-chart" },
       lineChart({
-        label: `${METRICS[metric]} against the kept fraction, a line a score and image set`,
+        label: `${METRICS[metric]} against the kept fraction, a line for each score and image set`,
         fractions: atlas.fractions,
         series,
         value: METRICS[metric],
@@ -159,7 +159,7 @@ function chart(series, atlas, chosen, metric, rows) {
         : `No stored circuit by ${chosen.criterion} reaches r ${THRESHOLD} on ${splitText(chosen.split)}.`,
       atlas.criteria.includes("random")
         ? ""
-        : " This atlas has no random circuits to hold them against: name random among its criteria.",
+        : " This atlas has no random circuits to compare with: add random to the criteria of the spec.",
     ),
   );
 }
@@ -228,7 +228,7 @@ function values(series, atlas, chosen, rung, kernels) {
  */
 function wholeTable(series, atlas, metric) {
   return table({
-    caption: `${METRICS[metric]}, a row a kept fraction`,
+    caption: `${METRICS[metric]} by kept fraction`,
     columns: [
       { name: "fraction", title: "Kept" },
       ...series.map((one) => ({ name: one.name, title: one.name, number: true })),

@@ -14,7 +14,7 @@ const COUNTS = [
   ["done", "Done"],
   ["failed", "Failed"],
   ["missing", "Not made yet"],
-  ["pictures", "Pictures"],
+  ["pictures", "Images"],
 ];
 const MOST_FAILURES = 20;
 
@@ -36,7 +36,7 @@ export function featureWork() {
       table({
         columns: [
           { name: "layer", title: "Layer" },
-          { name: "of", title: "Of its" },
+          { name: "of", title: "Made for" },
           ...COUNTS.map(([name, title]) => ({ name, title, number: true })),
         ],
         rows: rows.map((row) => ({

@@ -1,4 +1,4 @@
-/** Feature visualizations of a unit: pictures made so that it responds as much as it can. */
+/** Feature visualizations of a unit: images made so that it responds as much as it can. */
 
 /** @import { FeatureRow, UnitAnswer } from "openapi" */
 
@@ -27,7 +27,7 @@ export function features(facts, { layer, unit }) {
   return panel({
     title: "Feature visualizations",
     place: "third",
-    note: "Made so that it responds most, or least. Under each: the mean of its output over the fifth of positions where that is largest, and the same of the picture of the set that comes furthest.",
+    note: "Images made to drive the unit's output up, or down. Under each: the mean of its output over the fifth of positions where that is largest, and the same for the best image of the set.",
     height: "20rem",
     key: () => null,
     load: () => storedFeatures(facts),
@@ -99,8 +99,8 @@ function feature(row, layer, unit) {
     h(
       "p",
       { class: "caption dim" },
-      `${measure(row.response)}, best picture ${measure(row.best_photo_response)}`,
-      !row.beats_photos && h("span", { class: "warn" }, ": no more than a picture of the set"),
+      `${measure(row.response)}, best image ${measure(row.best_photo_response)}`,
+      !row.beats_photos && h("span", { class: "warn" }, ": no more than an image of the set"),
     ),
   );
 }

@@ -44,7 +44,7 @@ export function groups(atlas, facts, { layer, unit }) {
     controls: [
       facts.has.groups && h("div", { class: "field" }, h("label", { for: id }, "Groups"), number),
     ],
-    note: "Top images in groups by the kernels that they use. Each group has a circuit of its own: what it leaves of the response to its own images, and to the others'. Silhouette: how well the groups part, at most 1. Polysemanticity: 0 for one feature, 1 for features that share no more kernels than chance.",
+    note: "Top images, grouped by the kernels that they use. Each group has a circuit of its own; its curve shows how much of the response it preserves on its own images, dashed: on the others'. Silhouette: how well the groups are separated, at most 1. Polysemanticity: 0 for one feature, 1 for features that share no more kernels than chance.",
     key: (now) => {
       const { criterion, ablation } = reading(now, atlas);
       return { criterion, ablation, groups: now.groups };
@@ -151,7 +151,7 @@ function draw(found, now, { atlas, facts, layer, unit }) {
       "p",
       { class: "lead" },
       all.length === 1
-        ? "One group: by the kernels that they use, its top images do not fall into sub-features."
+        ? "One group: the kernels that they use do not divide its top images into sub-features."
         : `${count(all.length, "group")}, silhouette ${ratio(silhouette)}`,
       polysemanticity !== null &&
         all.length > 1 &&

@@ -46,7 +46,7 @@ export function preserved(atlas, key) {
     empty: (found) =>
       found?.groups.every(({ own }) => own)
         ? null
-        : "This is measured for two of the groups that are stored of one unit, by one score: choose them under Images on both sides.",
+        : "This is measured for two stored groups of one unit, by the same score: choose one under Images on each side.",
     draw: ({ groups, chosen }) => [
       contrastBars(groups, atlas.fractions),
       h(
@@ -68,7 +68,7 @@ export function preserved(atlas, key) {
       h(
         "p",
         { class: "note" },
-        `Response that a group's circuit leaves, over that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
+        `Response that a group's circuit preserves, divided by that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
       ),
     ],
     files: (found) => {

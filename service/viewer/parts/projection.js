@@ -1,6 +1,6 @@
 /**
- * Pictures on a plane, near where they use the same kernels. They are chosen with a lasso, with a
- * click, or with the keyboard: arrows go from picture to picture, Space chooses.
+ * Images on a plane, close where they use the same kernels. They are chosen with a lasso, with a
+ * click, or with the keyboard: arrows go from image to image, Space chooses.
  */
 
 /** @import { MapPoint, Size } from "openapi" */
@@ -54,7 +54,7 @@ export function projection({ points, input, onSelect, drawing }) {
       class: "plane",
       role: "listbox",
       "aria-multiselectable": "true",
-      "aria-label": "Images of the unit, near where they use the same kernels",
+      "aria-label": "Images of the unit, close where they use the same kernels",
       "aria-describedby": help,
     },
     sheet,
@@ -67,7 +67,7 @@ export function projection({ points, input, onSelect, drawing }) {
     h(
       "p",
       { class: "note", id: help },
-      "Draw around pictures to choose them; with Shift to add, with Alt to take away. A click or tap chooses one. Keys: arrows move, Space chooses, Ctrl+A all, Escape none.",
+      "Draw around images to choose them; hold Shift to add, Alt to take away. A click or tap chooses one. Keys: arrows move, Space chooses, Ctrl+A chooses all, Escape none.",
     ),
   );
 
@@ -148,7 +148,7 @@ export function projection({ points, input, onSelect, drawing }) {
   return { element, show };
 }
 
-/** Coordinates -> pixels, the same scale across and down, with room for the pictures. */
+/** Coordinates -> pixels, the same scale across and down, with room for the images. */
 function placed(points, { width, height, size }) {
   const range = (values) => [Math.min(...values), Math.max(...values)];
   const [left, right] = range(points.map((point) => point.x));

@@ -26,7 +26,7 @@ export function similar(atlas, { layer, unit }) {
   };
   return panel({
     title: "Units with the most similar circuits",
-    note: "Kernels of both circuits over kernels of either (IoU), at the chosen kept fraction.",
+    note: "IoU: the kernels in both circuits over the kernels in either, at the chosen kept fraction.",
     key: (now) => query(now),
     load: (now) => get(unitPath(layer, unit, "similar"), { ...query(now), limit: LIMIT }),
     empty: (found) =>

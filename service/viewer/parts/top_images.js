@@ -1,4 +1,4 @@
-/** The pictures a unit responds to most: where it looked, and what its whole output was. */
+/** The images that a unit responds to most: where it looked, and what its whole output was. */
 
 /** @import { AtlasFacts, UnitAnswer } from "openapi" */
 
@@ -25,7 +25,7 @@ export function topImages(atlas, facts, { layer, unit }) {
     title: "Top images",
     place: "two-thirds",
     height: "20rem",
-    note: `The pictures that it responds to most, and its response: ${responseText(atlas.response)}.`,
+    note: `The images that the unit responds to most. Its response: ${responseText(atlas.response)}.`,
     controls: [boxes.element, has && maps.element],
     key: (now) => [has && now.maps === "1"],
     look: (now) => [now.boxes],

@@ -1,4 +1,4 @@
-/** Units as cards: a picture, the smallest faithful circuit, and r against the kept fraction. */
+/** Units as cards: an image, the smallest faithful circuit, and r against the kept fraction. */
 
 /**
  * @import { AtlasFacts, UnitRow } from "openapi"
@@ -103,7 +103,7 @@ export function shot(row, { layer, atlas, eager = false }) {
     );
   }
   if (row.image === null || row.image === undefined) {
-    return h("div", { class: "picture none" }, h("span", null, row.state === "done" ? "" : "no picture"));
+    return h("div", { class: "picture none" }, h("span", null, row.state === "done" ? "" : "no image"));
   }
   const alt = `Top image of unit ${row.name}: ${row.label ?? `image ${row.image}`}`;
   return crop({ image: row.image, box: row.box }, { input: atlas.input, alt, eager });

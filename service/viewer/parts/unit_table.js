@@ -50,7 +50,7 @@ export function unitTable(found, now, layer, atlas) {
     caption: "Units, a row each. The heads sort.",
     columns: [
       ...columns.slice(0, 1).map((c) => ({ name: c.name, title: columnTitle(c.name), hint: c.sentence })),
-      { name: "shot", title: h("span", { class: "unseen" }, "Picture") },
+      { name: "shot", title: h("span", { class: "unseen" }, "Image") },
       ...columns.slice(1).map((c) => ({
         name: c.name,
         title: columnTitle(c.name),
