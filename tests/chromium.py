@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.fonts import fontconfig
 
 CHROMIUM = Path("/usr/bin/chromium")
 IN_CHROMIUM = [
@@ -33,7 +36,9 @@ def chromium() -> Iterator[object]:
     other can be started."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+    with fontconfig() as fonts, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=_ARGUMENTS, env={**os.environ, **fonts}
+        )
         yield browser
         browser.close()

@@ -68,7 +68,8 @@ class Diagram:
     def png(self, *, width: int = 2400, features: bool = False) -> bytes:
         """The vector file as a PNG of some width in pixels.
 
-        QueryError where `circuit-atlas[diagram]` is not installed, or the machine has no font.
+        QueryError where `circuit-atlas[diagram]` is not installed, or the machine has none
+        of the fonts that text is set in.
         """
         from circuit_atlas.service.diagram.png import png
 

@@ -10,15 +10,19 @@ from circuit_atlas.service.diagram.data import ROW, Band, Content
 from circuit_atlas.service.diagram.shapes import JOINTS, Scale
 
 _ONE_COLUMN = 400.0  # points of room where no other column is near
-_CHARACTER = 0.52  # of the size of the font, on average
 _GAP = 0.3  # of the size of the font, between two names
-# Of Helvetica, and of the fonts with its measures that stand for it.
-_WIDTHS = {
-    **dict.fromkeys("ijlftrI.,:;'|!()[]/- ", 0.31),
-    **dict.fromkeys("mwMW@%…", 0.9),
-    **dict.fromkeys("ABCDEFGHJKLNOPQRSTUVXYZ&", 0.72),
-}
-_OTHER = 0.556
+# Thousandths of the size of the font, from the space to "~": of Helvetica or of DejaVu Sans,
+# whichever is wider there, because the file may be shown in either.
+# fmt: off
+_WIDTHS = (
+    318, 401, 460, 838, 637, 951, 780, 275, 391, 391, 500, 838, 318, 361, 318, 337, 637, 637,
+    637, 637, 637, 637, 637, 637, 637, 637, 337, 337, 838, 838, 838, 556, 1015, 685, 687, 722,
+    771, 667, 611, 778, 752, 295, 500, 667, 558, 863, 749, 788, 667, 788, 722, 667, 611, 732,
+    685, 989, 686, 667, 686, 391, 337, 391, 838, 556, 500, 613, 635, 550, 635, 616, 353, 635,
+    634, 278, 278, 580, 278, 975, 634, 612, 635, 635, 412, 521, 393, 634, 592, 818, 592, 592,
+    525, 637, 337, 637, 838,
+)
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ def names(content: Content, scale: Scale, *, side: float) -> Iterator[Name]:
     apart = min((b - a for a, b in pairwise(columns)), default=_ONE_COLUMN)
     taken: list[tuple[float, float, float]] = []
     for band in _in_order(bands):
-        text = _fitted(band.name, int(apart / (_CHARACTER * scale.text)))
+        text = _fitted(band.name, apart, scale.text)
         half = _width(text, scale.text) / 2
         x = min(max(band.x, half - side), content.width + side - half)
         y = band.top - ROW * 0.6 - 0.8 * scale.mm
@@ -69,13 +73,14 @@ def _in_order(bands: list[Band]) -> list[Band]:
     return sorted(bands, key=place)
 
 
-def _fitted(name: str, room: int) -> str:
+def _fitted(name: str, room: float, size: float) -> str:
     """The name without as many of its path's first parts as there is no room for."""
     parts = name.split(".")
-    while len(".".join(parts)) > room and any(map(str.isalpha, "".join(parts[1:]))):
+    while _width(".".join(parts), size) > room and any(map(str.isalpha, "".join(parts[1:]))):
         parts = parts[1:]
     return ".".join(parts)
 
 
 def _width(text: str, size: float) -> float:
-    return size * sum(_WIDTHS.get(c, _OTHER if c.isascii() else 1.0) for c in text)
+    codes = (ord(character) - ord(" ") for character in text)
+    return size / 1000 * sum(_WIDTHS[n] if n in range(len(_WIDTHS)) else 1000 for n in codes)

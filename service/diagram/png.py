@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from circuit_atlas.service.analysis.arguments import whole
+from circuit_atlas.service.diagram.shapes import FONT_FAMILY, FONTS
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.wording import listed
 
 _TEXT = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40">{}</svg>'
-_LETTER = '<text x="2" y="32" font-family="Helvetica, Arial, sans-serif" font-size="30">H</text>'
+_LETTER = f'<text x="2" y="32" font-family="{FONT_FAMILY}" font-size="30">H</text>'
 MOST_PIXELS = 12_000
 
 
@@ -14,7 +16,7 @@ def png(svg: str, *, width: int) -> bytes:
     """The picture on white, `width` pixels wide.
 
     QueryError where resvg_py is not installed, the width is no number in range, or the machine has
-    no font: the text would be missing without a word.
+    none of the fonts that text is set in: it would be missing without a word.
     """
     pixels = whole(width, what="width")
     if not 16 <= pixels <= MOST_PIXELS:
@@ -30,7 +32,8 @@ def png(svg: str, *, width: int) -> bytes:
         svg_string=_TEXT.format("")
     ):
         raise QueryError(
-            "this machine has no font, so a PNG would have no text: install one (Debian: apt-get "
-            "install fonts-dejavu-core), or save as .svg or .html"
+            "a PNG would have no text, because this machine has no font named "
+            f"{listed(FONTS, last='or')}: install one (Debian: apt-get install "
+            "fonts-dejavu-core), or save as .svg or .html"
         )
     return bytes(resvg_py.svg_to_bytes(svg_string=svg, width=pixels, background="#ffffff", dpi=96))

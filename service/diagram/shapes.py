@@ -15,6 +15,9 @@ from circuit_atlas.service.diagram.pictures import NodeImages, data_url
 WIDTH_MM, HEIGHT_MM = 180.0, 225.0
 """At most: the text width of a page, and its height with room for a caption."""
 INK, GREY, FAINT, BAND = "#1b1e22", "#5b6168", "#c4c6c2", "#f1f1ee"
+FONTS = ("Helvetica", "Arial", "Liberation Sans", "DejaVu Sans", "Noto Sans")
+"""Text is set in the first of these that a machine has."""
+FONT_FAMILY = ", ".join((*(f"'{font}'" for font in FONTS), "sans-serif"))
 EXCITE, INHIBIT, UNKNOWN = "#b8480a", "#1a62b3", "#7b8087"
 SIDES = ("#5b6168", "#0d6d65", "#9a2590")
 RGB = ("#d24b40", "#3f9a55", "#3f6fd1")

@@ -11,6 +11,7 @@ from circuit_atlas.service.diagram.names import names
 from circuit_atlas.service.diagram.pictures import NodeImages, data_url, used_images
 from circuit_atlas.service.diagram.shapes import (
     EXCITE,
+    FONT_FAMILY,
     GREY,
     HEIGHT_MM,
     INHIBIT,
@@ -27,7 +28,6 @@ from circuit_atlas.service.diagram.shapes import (
 )
 from circuit_atlas.service.diagram.titles import wrapped
 
-_FONT = "Helvetica, Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 # Characters that XML has no way to write: a name may hold any.
 _NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _SMALLEST = 3.4  # points a millimetre: a small drawing is not blown up to the whole width
@@ -59,7 +59,7 @@ def svg(content: Content, pictures: NodeImages, *, featured: bool) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width / mm:.1f}mm" '
         f'height="{height / mm:.1f}mm" viewBox="0 0 {width:.1f} {height:.1f}" '
-        f'font-family="{_FONT}" fill="{INK}">',
+        f'font-family="{FONT_FAMILY}" text-rendering="geometricPrecision" fill="{INK}">',
         f"<title>{escape(content.title)}</title>",
         f"<desc>{escape(' '.join((*_foot(content), *_images(content))))}</desc>",
         f'<rect width="{width:.1f}" height="{height:.1f}" fill="#ffffff"/>',

@@ -126,6 +126,7 @@ def test_titles_cannot_break_out_of_a_file(tmp_path):
     assert title.text.startswith(f"a{4 * chr(0xFFFD)}\u202eb:")
 
 
+@pytest.mark.usefixtures("dejavu")
 def test_what_is_drawn_stands_in_each_file(tmp_path):
     """Score, kept fraction and images: a long title is wrapped, and none of it is cut."""
     unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
@@ -170,10 +171,9 @@ def test_a_notebook_gets_the_page_in_a_frame(diagram):
     assert unescape(re.search('srcdoc="([^"]*)"', html)[1]) == diagram.html()
 
 
+@pytest.mark.usefixtures("dejavu")
 @pytest.mark.parametrize("name", ["x.svg", "x.html", "X.PNG"])
 def test_the_ending_says_what_is_written(tmp_path, diagram, name):
-    if name.endswith("PNG"):
-        pytest.importorskip("resvg_py")
     path = diagram.save(tmp_path / name)
     assert path == tmp_path / name
     data = path.read_bytes()
@@ -238,8 +238,8 @@ def test_the_width_of_a_picture_is_in_bounds(diagram, width):
         diagram.png(width=width)
 
 
+@pytest.mark.usefixtures("dejavu")
 def test_the_picture_shows_lines_text_and_crops(tmp_path):
-    pytest.importorskip("resvg_py")
     unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
     diagram = unit.circuit(keep=1).diagram()
     pixels = np.asarray(Image.open(io.BytesIO(diagram.png(width=1200))).convert("RGB")).astype(int)
