@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,18 +51,56 @@ class ImageInfo:
     problem: str | None
 
 
-class ImageSet:
-    """The pictures of a source, those that can't be read included.
-
-    Decoded pixels of the pictures used last are kept, up to 256 MiB; the others are read again
-    when they are asked for.
+class ImageSet(ABC):
+    """The pictures of a build, those that can't be read included.
 
     Attributes:
         infos: every picture, by id.
         scoring: ids of the pictures that kernels are scored on, ascending.
         held_out: ids of the pictures that circuits are tested on, ascending.
         size: height and width of the network's input, in pixels.
+        channels: channels of the network's input.
     """
+
+    def __init__(self, infos: Sequence[ImageInfo], *, size: tuple[int, int], channels: int) -> None:
+        self.infos = tuple(infos)
+        self.scoring = tuple(info.id for info in infos if info.split == "scoring")
+        self.held_out = tuple(info.id for info in infos if info.split == "held_out")
+        self.size = size
+        self.channels = channels
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the set: name, bytes, label and split of every picture, in hexadecimal."""
+        rows = [[info.name, info.sha256, info.label, info.split] for info in self.infos]
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+    @abstractmethod
+    def batch(self, ids: Sequence[int]) -> Tensor:
+        """The network's input for some pictures. Shape: (ids, channels, height, width), float32.
+
+        Each picture's values are the same in whatever company it comes. Raises ImageError for a
+        picture that is left out, or that has changed since the set was loaded.
+        """
+
+    @abstractmethod
+    def pixels(self, image: int) -> NDArray[np.uint8]:
+        """What the network sees of a picture before normalisation. Shape: (height, width, 3)."""
+
+    def table(self) -> pa.Table:
+        """One row a picture, as the store keeps it, with a JPEG of what the network sees."""
+        columns: dict[str, list[object]] = {
+            name: [getattr(info, name) for info in self.infos] for name in ImageInfo.__annotations__
+        }
+        columns["picture"] = [
+            None if info.problem is not None else jpeg(self.pixels(info.id)) for info in self.infos
+        ]
+        return IMAGES.from_columns(columns)
+
+
+class EncodedImages(ImageSet):
+    """The pictures of a source of encoded files. Decoded pixels of the pictures used last are kept,
+    up to 256 MiB; the others are read again when they are asked for."""
 
     def __init__(
         self,
@@ -71,26 +110,13 @@ class ImageSet:
         *,
         pixels: _Pixels,
     ) -> None:
-        self.infos = tuple(infos)
-        self.scoring = tuple(info.id for info in infos if info.split == "scoring")
-        self.held_out = tuple(info.id for info in infos if info.split == "held_out")
-        self.size = preprocessing.size
+        super().__init__(infos, size=preprocessing.size, channels=3)
         self._entries = tuple(found)
         self._preprocessing = preprocessing
         self._pixels = pixels
 
-    @property
-    def sha256(self) -> str:
-        """Fingerprint of the set: name, bytes, label and split of every picture, in hexadecimal."""
-        rows = [[info.name, info.sha256, info.label, info.split] for info in self.infos]
-        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
-
     def batch(self, ids: Sequence[int]) -> Tensor:
-        """The network's input for some pictures. Shape: (ids, 3, height, width), float32.
-
-        Each picture's values are the same in whatever company it comes. Raises ImageError for a
-        picture that is left out, or that has changed since the set was loaded.
-        """
+        """See `ImageSet.batch`."""
         height, width = self.size
         out = torch.empty(len(ids), 3, height, width)
         mean = torch.tensor(self._preprocessing.mean).view(3, 1, 1)
@@ -101,7 +127,7 @@ class ImageSet:
         return out
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """What the network sees of a picture before normalisation. Shape: (height, width, 3)."""
+        """See `ImageSet.pixels`."""
         if not 0 <= image < len(self.infos):
             raise ImageError(f"no image {image}: ids go from 0 to {len(self.infos) - 1}")
         info = self.infos[image]
@@ -120,16 +146,6 @@ class ImageSet:
             raise ImageError(f"{changed} ({one_line(error)})") from error
         self._pixels.put(image, again)
         return again
-
-    def table(self) -> pa.Table:
-        """One row a picture, as the store keeps it, with a JPEG of what the network sees."""
-        columns: dict[str, list[object]] = {
-            name: [getattr(info, name) for info in self.infos] for name in ImageInfo.__annotations__
-        }
-        columns["picture"] = [
-            None if info.problem is not None else jpeg(self.pixels(info.id)) for info in self.infos
-        ]
-        return IMAGES.from_columns(columns)
 
 
 class _Pixels:
@@ -180,7 +196,7 @@ def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
             f"{sum(info.problem is None for info in infos)} readable ones are held out; "
             "hold out fewer, with images.held_out"
         )
-    return ImageSet(infos, found, preprocessing, pixels=pixels)
+    return EncodedImages(infos, found, preprocessing, pixels=pixels)
 
 
 def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _Pixels) -> ImageInfo:

@@ -42,7 +42,7 @@ class LoadedModel:
 
     Attributes:
         reference: as in the spec.
-        module: in evaluation mode, float32, on the CPU.
+        module: in evaluation mode, float32.
         sha256: fingerprint of all its weights and buffers.
         preprocessing: what the weights were published with, or None where nobody said.
     """
@@ -57,19 +57,31 @@ def load_model(spec: ModelSpec) -> LoadedModel:
     """The network that a spec names, with its weights, checked to be finite.
 
     Weights that nobody gives are drawn with the same seed each time, so that every process that
-    Weights that nobody gives are drawn with the same seed each time, so that every process that
     loads the model has the same ones. What the user's code prints goes to stderr. Raises
     ModelError, in one line, for a reference that means nothing, code of the user's that fails, and
     weights that don't fit or aren't finite.
     """
     with contextlib.redirect_stdout(sys.stderr):
         module, preprocessing = _find(spec)
-        _refuse_unfinished(module, spec.reference)
+        refuse_unfinished(module, spec.reference)
         if spec.weights is not None:
             load_weights(module, Path(spec.weights), model=spec.reference)
-        module = module.float().cpu().eval()
-        check_finite(module, model=spec.reference)
-        return LoadedModel(spec.reference, module, fingerprint(module), preprocessing)
+        return as_loaded(module.cpu(), reference=spec.reference, preprocessing=preprocessing)
+
+
+def as_loaded(
+    module: nn.Module, *, reference: str, preprocessing: PreprocessingSpec | None = None
+) -> LoadedModel:
+    """A network made ready to run where it lies; ModelError where its weights aren't finite.
+
+    Args:
+        module: turned to evaluation mode and float32 in place.
+        reference: what it is called.
+        preprocessing: what its weights were published with.
+    """
+    module = module.float().eval()
+    check_finite(module, model=reference)
+    return LoadedModel(reference, module, fingerprint(module), preprocessing)
 
 
 def _find(spec: ModelSpec) -> tuple[nn.Module, PreprocessingSpec | None]:
@@ -227,8 +239,8 @@ def _importable(name: str) -> bool:
         return False
 
 
-def _refuse_unfinished(module: nn.Module, reference: str) -> None:
-    """A lazy or meta tensor has no values yet."""
+def refuse_unfinished(module: nn.Module, reference: str) -> None:
+    """Raise ModelError where a tensor of the network is lazy or on the meta device."""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
             raise ModelError(

@@ -11,7 +11,7 @@ from torch import Tensor
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.graph import ModelGraph
-from circuit_atlas.jobs.network.load import load_model
+from circuit_atlas.jobs.network.load import LoadedModel, load_model
 from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import SpecError
 
@@ -23,25 +23,45 @@ class OpenedSpec:
         spec: the spec with its preprocessing written out.
         weights_sha256: fingerprint of the weights.
         images: the image set.
-        preprocessing: from a picture to the network's input.
     """
 
-    def __init__(self, spec: BuildSpec) -> None:
-        """Loads the model and lists the images; InputError where either cannot be used."""
-        loaded = load_model(spec.model)
-        preprocessing = spec.preprocessing or loaded.preprocessing
-        if preprocessing is None:
-            raise SpecError(
-                f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
-                "give resize = [height, width], mean and std"
-            )
-        self.spec = spec.resolved(preprocessing)
+    def __init__(
+        self,
+        spec: BuildSpec,
+        *,
+        model: LoadedModel | None = None,
+        images: ImageSet | None = None,
+    ) -> None:
+        """Loads the model and lists the images; InputError where either cannot be used.
+
+        Args:
+            spec: what to build.
+            model: in place of the one that the spec names. Default: loads that one.
+            images: in place of the spec's, preprocessed already. Default: lists those.
+        """
+        loaded = model or load_model(spec.model)
+        if images is None:
+            preprocessing = spec.preprocessing or loaded.preprocessing
+            if preprocessing is None:
+                raise SpecError(
+                    f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
+                    "give resize = [height, width], mean and std"
+                )
+            spec = spec.resolved(preprocessing)
+            images = load_images(spec, preprocessing)
+        self.spec = spec
         self.weights_sha256 = loaded.sha256
-        self.images: ImageSet = load_images(self.spec, preprocessing)
+        self.images: ImageSet = images
         self._module = loaded.module.requires_grad_(False).to(self.device)
-        self.preprocessing: PreprocessingSpec = preprocessing
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
         self._layers: dict[tuple[str, tuple[int, int]], TracedLayer] = {}
+
+    @property
+    def preprocessing(self) -> PreprocessingSpec:
+        """From a picture to the network's input; SpecError where images came preprocessed."""
+        if self.spec.preprocessing is None:
+            raise SpecError("[preprocessing] is missing: these images came preprocessed")
+        return self.spec.preprocessing
 
     @cached_property
     def device(self) -> torch.device:
@@ -60,7 +80,7 @@ class OpenedSpec:
     @cached_property
     def graph(self) -> ModelGraph:
         """The traced model."""
-        return ModelGraph(self._module, (3, *self.preprocessing.size))
+        return ModelGraph(self._module, (self.images.channels, *self.images.size))
 
     def layer(self, name: str, size: tuple[int, int] | None = None) -> TracedLayer:
         """A layer of the spec, or any other without directions.
@@ -74,14 +94,16 @@ class OpenedSpec:
         if (name, size) not in self._layers:
             if size not in self._graphs:
                 same = size == self.images.size
-                self._graphs[size] = self.graph if same else ModelGraph(self._module, (3, *size))
+                self._graphs[size] = (
+                    self.graph if same else ModelGraph(self._module, (self.images.channels, *size))
+                )
             directions = next((s.directions for s in self.spec.layers if s.name == name), {})
             opened = open_layer(self._graphs[size], name, tuple(directions.items()))
             self._layers[name, size] = opened
         return self._layers[name, size]
 
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
-        """The images of those ids in order, (size, 3, height, width) at a time."""
+        """The images of those ids in order, (size, channels, height, width) at a time."""
         for start in range(0, len(images), size):
             batch = self.images.batch(images[start : start + size])
             if self.device.type == "cuda":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from circuit_atlas.service.circuit import measured
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.circuit.origin import Origin, merged
+from circuit_atlas.service.circuit.selection import select
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.wording import listed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -238,6 +242,68 @@ class Circuit:
         from circuit_atlas.service.circuit.ablation import keep_only
 
         return keep_only(model, self.index.convolutions, self._grids())
+
+    def faithfulness(self) -> pa.Table:
+        """How well this circuit preserves the unit's response, one row an ablation and split.
+
+        Columns as of `Unit.faithfulness`, among them split (scoring: the images that the kernels
+        were scored on; held_out: the others) and pearson, the correlation of the circuit's response
+        with the whole network's over all positions of the split's images.
+
+        Raises:
+            QueryError: it was not measured: the circuit keeps another fraction than those stored,
+                was chosen for single images or is a combination.
+        """
+        return measured.faithfulness(self._origin(), self.positions)
+
+    def image_scores(self) -> pa.Table:
+        """The scores of the circuit's kernels for each of the unit's top images, one row an image.
+
+        Columns: rank, image (its id), response, and scores, a list with one number a kernel in the
+        order of `kernels()`.
+
+        Raises:
+            QueryError: the criterion has no scores of single images, or the circuit is a
+                combination.
+        """
+        return measured.image_scores(self._origin(), self.positions)
+
+    def for_images(self, images: Sequence[int]) -> Circuit:
+        """The circuit of as many kernels that the mean of some images' scores ranks best.
+
+        Args:
+            images: ids of some of the unit's top images, see `image_scores`; each counts once.
+
+        Raises:
+            QueryError: no scores of those images, or the circuit is a combination.
+        """
+        origin = self._origin()
+        picked = select(
+            origin.reader,
+            origin.commit,
+            origin.criterion,
+            keep=None,
+            kernels=len(self),
+            images=images,
+        )
+        ids = self.index.full_ids(origin.unit.rows)
+        return replace(
+            self,
+            title=f"{origin.name} {origin.criterion} of images {listed(picked.images)}",
+            ids=ids[picked.positions],
+            scores=picked.scores,
+            positions=picked.positions,
+            origins=(replace(origin, images=picked.images),),
+        )
+
+    def _origin(self) -> Origin:
+        """The one unit that the circuit was chosen for; QueryError where there is not one."""
+        if len(self.origins) != 1 or not self.origins[0].alone:
+            raise QueryError(
+                f"{self.title} was not chosen for one unit: ask a circuit as `Unit.circuit` or "
+                "`find_circuit` gives it"
+            )
+        return self.origins[0]
 
     @cached_property
     def _located(self) -> tuple[Ids, Ids, Ids]:

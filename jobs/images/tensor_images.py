@@ -1,0 +1,137 @@
+"""Images that are in memory, preprocessed: one tensor to score on, perhaps one to test on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.images.image_set import ImageInfo, ImageSet
+from circuit_atlas.storage_schema.errors import ImageError
+
+
+class TensorImages(ImageSet):
+    """Images of a tensor, ids in its order, the held-out ones after the others. They are called
+    `image 0`, `image 1`, ..., and `held out 0`, ..."""
+
+    def __init__(
+        self,
+        scoring: Tensor,
+        held_out: Tensor | None = None,
+        *,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        """Checks the images and keeps a copy in main memory.
+
+        Args:
+            scoring: (images, channels, height, width), floating, as the network takes them.
+            held_out: more of them, of the same channels, height and width.
+            mean: what was subtracted from each channel, where colours lie in 0..1. Given with
+                `std`, it says how a picture is shown. Default: the smallest value of each channel
+                is shown as 0 and the largest as 255.
+            std: what each channel was divided by after that.
+
+        Raises:
+            ImageError: a tensor is of another type or shape, empty, or not finite; or `mean` and
+                `std` do not fit the channels.
+        """
+        parts = [_checked(scoring, "images")]
+        if held_out is not None:
+            parts.append(_checked(held_out, "held_out"))
+            if parts[0].shape[1:] != parts[1].shape[1:]:
+                raise ImageError(
+                    f"held_out holds images of shape {tuple(parts[1].shape[1:])} and images of "
+                    f"{tuple(parts[0].shape[1:])}: give both of one shape"
+                )
+        self._values = torch.cat(parts)
+        self._low, self._range = _scale(self._values, mean, std)
+        infos = [
+            self._info(n, n, "scoring")
+            if n < len(scoring)
+            else self._info(n, n - len(scoring), "held_out")
+            for n in range(len(self._values))
+        ]
+        _, channels, height, width = self._values.shape
+        super().__init__(infos, size=(height, width), channels=channels)
+
+    def batch(self, ids: Sequence[int]) -> Tensor:
+        """See `ImageSet.batch`."""
+        return self._values[list(ids)]
+
+    def pixels(self, image: int) -> NDArray[np.uint8]:
+        """See `ImageSet.pixels`. One channel is shown as grey, three as red, green and blue, any
+        other number as the grey of their mean."""
+        shown = (self._values[image] - self._low) / self._range
+        if len(shown) != 3:
+            shown = shown.mean(0, keepdim=True).expand(3, -1, -1)
+        levels = (shown * 255).round().clamp(0, 255).to(torch.uint8)
+        return levels.permute(1, 2, 0).contiguous().numpy()
+
+    def _info(self, image: int, place: int, split: Literal["scoring", "held_out"]) -> ImageInfo:
+        _, channels, height, width = self._values.shape
+        return ImageInfo(
+            id=image,
+            name=f"{'image' if split == 'scoring' else 'held out'} {place}",
+            label=None,
+            split=split,
+            sha256=hashlib.sha256(self._values[image].numpy().tobytes()).hexdigest(),
+            width=width,
+            height=height,
+            mode="RGB" if channels == 3 else "L",
+            problem=None,
+        )
+
+
+def _checked(images: Tensor, what: str) -> Tensor:
+    """The images in float32 and main memory; ImageError where they cannot be used."""
+    if not isinstance(images, Tensor):
+        raise ImageError(
+            f"{what} is of type {type(images).__name__!r}: give a torch.Tensor of shape (images, "
+            "channels, height, width)"
+        )
+    shape = tuple(images.shape)
+    if len(shape) != 4:
+        raise ImageError(
+            f"{what} is of shape {shape}: give (images, channels, height, width)"
+            + ("; of one image, image[None]" if len(shape) == 3 else "")
+        )
+    if 0 in shape:
+        raise ImageError(f"{what} is of shape {shape}: give one image or more, none of them empty")
+    if not images.is_floating_point():
+        raise ImageError(
+            f"{what} is of {images.dtype}: give floating numbers, preprocessed as the model wants "
+            "them"
+        )
+    own = images.detach().to("cpu", torch.float32)
+    bad = (~own.isfinite()).flatten(1).any(1)
+    if bad.any():
+        raise ImageError(
+            f"{what} holds NaN or infinity ({int(bad.sum())} of {len(own)} images, the first at "
+            f"{int(bad.int().argmax())}): give finite values"
+        )
+    return own
+
+
+def _scale(
+    values: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[Tensor, Tensor]:
+    """What is shown as black, and what lies between it and white, (channels, 1, 1) each."""
+    if mean is None and std is None:
+        low, high = values.amin((0, 2, 3)), values.amax((0, 2, 3))
+        # Of an even channel, grey would be as true as black.
+        extent = torch.where(high > low, high - low, 1)
+        return low.view(-1, 1, 1), extent.view(-1, 1, 1)
+    channels = values.shape[1]
+    if mean is None or std is None or {len(mean), len(std)} != {channels} or min(std) <= 0:
+        raise ImageError(
+            f"mean={mean!r} and std={std!r} do not fit images of {channels} channels: give both, a "
+            "number a channel, std above 0"
+        )
+    first, spread = (torch.tensor(list(given), dtype=torch.float32) for given in (mean, std))
+    return (-first / spread).view(-1, 1, 1), (1 / spread).view(-1, 1, 1)

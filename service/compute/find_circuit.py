@@ -1,0 +1,161 @@
+"""A model and images in memory -> the circuit of one unit, without a file.
+
+The unit is computed by what builds an atlas, into an atlas in memory that holds that unit alone: a
+build of the same weights, images and settings gives the same scores and the same kernels.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+from obstore.store import MemoryStore
+from torch import Tensor, nn
+
+from circuit_atlas.jobs.images.tensor_images import TensorImages
+from circuit_atlas.jobs.network.given import copy_model, model_device
+from circuit_atlas.jobs.spec.build_spec import Ablation, BuildSpec, Criterion
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.compute.one_unit import compute_unit
+from circuit_atlas.storage_schema.errors import ModelError, SpecError
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.wording import nearest
+
+if TYPE_CHECKING:
+    from circuit_atlas.service.circuit.circuit import Circuit
+
+
+def find_circuit(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    layer: str,
+    unit: int,
+    criterion: Criterion = "actgrad",
+    keep: float = 0.1,
+    held_out: Tensor | None = None,
+    ablation: Ablation = "zero",
+    response: str | tuple[int, int] = "sum_abs",
+    fractions: Sequence[float] = (),
+    top_images: int = 16,
+    seed: int = 0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Circuit:
+    """Find the kernels that one unit of a model needs for its responses to some images.
+
+    ```python
+    circuit = find_circuit(model, images, layer="features.6", unit=12, keep=0.1)
+    circuit.diagram()
+    ```
+
+    The model is copied and the copy computed with, in float32 on the model's device: its weights,
+    modes and gradients stay as they are, and it is in evaluation mode beforehand. Its hooks are
+    part of what it computes; they are called while it is traced. Nothing is written to disk.
+
+    `circuit.faithfulness()` says how well the circuit preserves the unit's responses, on `images`
+    and on `held_out`; `circuit.image_scores()` gives the kernels' scores for single images, and
+    `circuit.for_images([0])` the circuit of some of them; `circuit.apply_to(model)` is a copy of
+    the model that computes with the circuit alone. `Atlas(circuit.origins[0].reader)` is the atlas
+    in memory that all of this is read from.
+
+    Args:
+        model: takes images (batch, channels, height, width), in evaluation mode.
+        images: (images, channels, height, width), floating, preprocessed as the model wants them.
+        layer: path of a module, as in `model.named_modules()`, whose output is a map.
+        unit: channel of that output, from 0.
+        criterion: the score that ranks the kernels: actgrad, snip, force, magnitude or random.
+        keep: fraction of the kernels that can reach the unit, in (0, 1].
+        held_out: images of the same shape that score nothing, to measure faithfulness on.
+        ablation: what a dropped kernel becomes: zero, or its mean over `images`.
+        response: the number explained of the unit's output: `sum_abs`, `max`, or the value at one
+            position (y, x).
+        fractions: further fractions to measure faithfulness at; the atlas in memory has them.
+        top_images: so many images, of the largest responses, have scores of their own.
+        seed: decides whatever is drawn.
+        mean: with `std`, what was subtracted from each channel of an image with values in 0..1, for
+            drawings to show it as it was. Default: each channel is stretched from its least value
+            to its largest.
+        std: what each channel was divided by after that.
+
+    Raises:
+        ModelError: the model, the layer or the unit cannot be used.
+        ImageError: the images cannot be used.
+        SpecError: no such criterion, ablation, response or fraction.
+        NonFiniteError: the unit responds with NaN or infinity, or its scores hold such.
+        QueryError: the unit is dead: its response is the same on every image.
+        InfrastructureError: memory ran out.
+    """
+    fraction = _fraction(keep)
+    for name, value, known in (
+        ("criterion", criterion, get_args(Criterion)),
+        ("ablation", ablation, get_args(Ablation)),
+    ):
+        if value not in known:
+            raise SpecError(f"{name}={value!r}: {nearest(value, known, what=f'choices of {name}')}")
+    number = _unit(unit)
+    with _computing():
+        loaded = copy_model(model)
+        pictures = TensorImages(images, held_out, mean=mean, std=std)
+        device = model_device(model)
+        spec = BuildSpec.from_values(
+            {
+                "model": {"reference": loaded.reference},
+                "images": {"source": "memory:"},
+                "layers": [{"name": layer, "units": [number]}],
+                "circuits": {
+                    "response": response,
+                    "criteria": [criterion],
+                    "fractions": [fraction, *fractions],
+                    "ablation": [ablation],
+                    "top_images": top_images,
+                    "seed": seed,
+                },
+                "run": {"device": "mps" if device.type == "mps" else str(device)},
+            }
+        )
+        objects = Objects(MemoryStore(), place="memory:")
+        compute_unit(OpenedSpec(spec, model=loaded, images=pictures), objects)
+    found = Atlas(Reader(objects)).layer(layer).unit(number)
+    return found.circuit(keep=fraction, criterion=criterion)
+
+
+def _fraction(keep: object) -> float:
+    if not isinstance(keep, Real) or isinstance(keep, bool) or not 0 < float(keep) <= 1:
+        raise SpecError(f"keep={keep!r}: give a fraction of the kernels in (0, 1], such as 0.1")
+    return float(keep)
+
+
+def _unit(unit: Any) -> int:
+    try:
+        number = operator.index(unit)
+    except TypeError:
+        raise ModelError(f"unit={unit!r}: give a channel of the layer, a number from 0") from None
+    if number < 0:
+        raise ModelError(f"unit={number}: channels count from 0")
+    return number
+
+
+@contextmanager
+def _computing() -> Iterator[None]:
+    """Torch as a worker has it, whatever the caller's settings are, which then come back: full
+    float32, no inference mode, no autocast."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
