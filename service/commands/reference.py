@@ -1,6 +1,7 @@
-"""The README's table of commands, from the commands themselves.
+"""The documentation's page of the command line, made from the commands themselves.
 
-`python -m circuit_atlas.service.commands.reference` prints it; a test holds the README against it.
+`python -m circuit_atlas.service.commands.reference > docs/pages/command-line.md` writes it; a test
+holds the page against the commands.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ import click
 from circuit_atlas.service.commands import exits
 from circuit_atlas.service.commands.cli import cli
 
+_TITLE = """\
+<!-- Made by `python -m circuit_atlas.service.commands.reference`; change the commands instead. -->
 
-def commands_markdown(group: click.Group) -> str:
-    """Every command with its usage, its help and its options, then the exit codes."""
-    parts = []
+# The command line
+
+`circuit-atlas --help`, or `--help` after a command, says all of this too."""
+
+
+def page(group: click.Group) -> str:
+    """Give the whole page: every command with its usage, help and options, then the exit codes."""
+    parts = [_TITLE, ""]
     for name, command in group.commands.items():
         context = click.Context(command, info_name=f"circuit-atlas {name}")
         usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-        parts += [f"### `{usage}`", "", inspect.cleandoc(command.help or ""), ""]
+        parts += [f"## {name}", "", f"`{usage}`", "", inspect.cleandoc(command.help or ""), ""]
         rows = [_option(option) for option in command.params if isinstance(option, click.Option)]
-        parts += ["| option | |", "| --- | --- |", *rows, ""]
-    parts += ["### Exit codes", "", "| code | |", "| --- | --- |"]
+        parts += ["| option | meaning |", "| --- | --- |", *rows, ""]
+    parts += ["## Exit codes", "", "| code | meaning |", "| --- | --- |"]
     parts += [f"| {code} | {meaning} |" for code, meaning in exits.CODES]
     return "\n".join(parts)
 
@@ -30,7 +38,7 @@ def commands_markdown(group: click.Group) -> str:
 def _option(option: click.Option) -> str:
     value = ""
     if isinstance(option.type, click.Choice):
-        value = " " + r"\|".join(option.type.choices)
+        value = " " + "|".join(option.type.choices)
     elif not option.is_flag:
         value = f" {option.metavar or option.type.name.upper()}"
     help_text = option.help or ""
@@ -38,8 +46,13 @@ def _option(option: click.Option) -> str:
         help_text += f" Default: `{option.default}`."
     if option.required:
         help_text += " Required."
-    return f"| `{option.opts[0]}{value}` | {help_text} |"
+    return f"| {_code(option.opts[0] + value)} | {help_text} |"
+
+
+def _code(text: str) -> str:
+    """Mark text as code in a cell of a table, where a bar would end the cell."""
+    return f"<code>{text.replace('|', '&#124;')}</code>" if "|" in text else f"`{text}`"
 
 
 if __name__ == "__main__":
-    click.echo(commands_markdown(cli))
+    click.echo(page(cli))

@@ -1,4 +1,4 @@
-"""Pictures of our own for the pictures in the README: patterns of ten kinds, drawn."""
+"""Pictures of our own for the pictures in the documentation: patterns of ten kinds, drawn."""
 
 from __future__ import annotations
 

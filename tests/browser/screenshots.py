@@ -1,4 +1,4 @@
-"""The README's three pictures of the pages: a unit, two of its groups compared, and its map.
+"""The documentation's three pictures of the pages: a unit, two groups compared, and its map.
 
     python -m tests.browser.screenshots FOLDER
 
@@ -109,4 +109,4 @@ def _small(png: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    take(build_patterns(Path(sys.argv[1])), Path(__file__).parent)
+    take(build_patterns(Path(sys.argv[1])), Path(__file__).parents[2] / "docs" / "pages" / "images")
