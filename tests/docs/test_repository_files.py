@@ -30,7 +30,7 @@ def test_the_examples_hold(hook):
 
 def test_links_inside_the_site_stay(hook):
     text = "[a](numbers.md#scores) [b](https://arxiv.org) ![c](images/circuit.png)"
-    assert hook.with_site_links(text, "index.md") == text
+    assert hook.with_site_links(text, "docs/pages/index.md") == text
 
 
 def test_files_of_the_repository_are_there(hook):
