@@ -209,9 +209,9 @@ class UnitsParameters(MeasureParameters, PageParameters):
         for name in self.model_extra or {}:
             if name.partition(".")[0] not in _FILTERS or "." not in name:
                 fields = type(self).model_fields
-                known = [field.alias or own for own, field in fields.items()]
+                known = sorted(field.alias or own for own, field in fields.items())
                 filters = [f"{start}.*" for start in _FILTERS]
-                raise QueryError(unknown_parameter(name, sorted([*known, *filters])))
+                raise QueryError(unknown_parameter(name, [*filters, *known]))
         return self
 
     def bounds(self) -> list[tuple[str, str, float]]:
