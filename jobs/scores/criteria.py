@@ -12,7 +12,7 @@ response, w for the kernel's weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -189,24 +189,6 @@ def random(kernels: int, *, seed: int, unit: Sequence[int]) -> NDArray[np.float3
     seed and unit wherever it is computed."""
     generator = np.random.default_rng([seed, *unit])
     return generator.random(kernels, dtype=np.float32)
-
-
-PER_IMAGE: dict[str, Callable[[Sequence[ConvCall]], Tensor]] = {"actgrad": actgrad, "snip": snip}
-"""Scores that are means over images, and so can be recombined for any set of them."""
-
-
-def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:
-    """Several of `PER_IMAGE` and `contribution` of one convolution, (units, g, o, i) each, with as
-    little work as they need together."""
-    found: dict[str, Tensor] = {}
-    signed = CONTRIBUTION in names
-    if "snip" in names:
-        found["snip"], found[CONTRIBUTION] = snip_and_contribution(calls)
-    elif signed:
-        found["actgrad"], found[CONTRIBUTION] = actgrad_and_contribution(calls)
-    if "actgrad" in names and "actgrad" not in found:
-        found["actgrad"] = actgrad(calls)
-    return {name: found[name] for name in names}
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:

@@ -14,7 +14,8 @@ from circuit_atlas.jobs.engine.conv_gradients import site_passes
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, magnitude, random, site_scores
+from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, magnitude, random
+from circuit_atlas.jobs.scores.per_image import site_scores
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def per_image_scores(
         layer: the layer.
         numbers: the units.
         batches: images (batch, 3, height, width) in order.
-        criteria: names in `saliency.PER_IMAGE`, and `contribution`.
+        criteria: names in `per_image.PER_IMAGE`, and `contribution`.
         response: what is explained.
         block: units that walk back together.
 

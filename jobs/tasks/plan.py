@@ -13,7 +13,7 @@ from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
 from circuit_atlas.jobs.engine.backward import generic_operations
 from circuit_atlas.jobs.engine.targets import check_position, response_text
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.scores.criteria import PER_IMAGE
+from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec

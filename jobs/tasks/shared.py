@@ -17,8 +17,9 @@ from circuit_atlas.jobs.circuits.responses import top_places
 from circuit_atlas.jobs.engine.targets import respond
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.receptive_field import Interval, receptive_fields
-from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, PER_IMAGE
+from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
+from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
 

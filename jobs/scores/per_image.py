@@ -1,0 +1,53 @@
+"""The criteria that score one image at a time, by name, and several of them in one call.
+
+`actgrad` and `snip` share their work with the signed contribution, and stand in `criteria`. Every
+other criterion of this kind is a file of its own here, `NAME.py` with a function `NAME` of the same
+form; that its name is among `spec.sections.Criterion` is all that makes it one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
+from typing import get_args
+
+from torch import Tensor
+
+from circuit_atlas.jobs.engine.conv_gradients import ConvCall
+from circuit_atlas.jobs.scores.criteria import (
+    CONTRIBUTION,
+    actgrad,
+    actgrad_and_contribution,
+    snip,
+    snip_and_contribution,
+)
+from circuit_atlas.jobs.spec.sections import Criterion
+
+Score = Callable[[Sequence[ConvCall]], Tensor]
+
+# What these score is a unit as a whole: see `tasks.units`.
+_PER_UNIT = ("force", "magnitude", "random")
+_SHARED: dict[str, Score] = {"actgrad": actgrad, "snip": snip}
+
+
+def _score(name: str) -> Score:
+    """The function of a criterion."""
+    if name in _SHARED:
+        return _SHARED[name]
+    score: Score = getattr(import_module(f"circuit_atlas.jobs.scores.{name}"), name)
+    return score
+
+
+PER_IMAGE = {name: _score(name) for name in get_args(Criterion) if name not in _PER_UNIT}
+"""Scores that are means over images, and so can be recombined for any set of them."""
+
+
+def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:
+    """Several of `PER_IMAGE` and `contribution` of one convolution, (units, g, o, i) each, with as
+    little work as they need together."""
+    found: dict[str, Tensor] = {}
+    if "snip" in names:
+        found["snip"], found[CONTRIBUTION] = snip_and_contribution(calls)
+    elif CONTRIBUTION in names:
+        found["actgrad"], found[CONTRIBUTION] = actgrad_and_contribution(calls)
+    return {name: found[name] if name in found else PER_IMAGE[name](calls) for name in names}
