@@ -88,7 +88,11 @@ class Commit:
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Commit:
         """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
-        content = unseal(text, place=place)
+        return cls.of(unseal(text, place=place), place=place)
+
+    @classmethod
+    def of(cls, content: dict[str, Any], *, place: str) -> Commit:
+        """From a record's keys; CorruptError where they are those of no commit."""
         try:
             return cls(
                 model=content["model"],

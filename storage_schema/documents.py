@@ -24,7 +24,7 @@ def canonical(content: object) -> str:
     )
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """SHA-256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()
 

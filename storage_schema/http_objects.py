@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -53,6 +54,15 @@ class HttpObjects(Objects):
         del data
         raise _read_only(self.at(path))
 
+    def delete(self, paths: Sequence[str]) -> None:
+        """WriteError: a served atlas cannot be written."""
+        raise _read_only(self.at(paths[0] if paths else ""))
+
+    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """As of any store; the server sends the whole object."""
+        data = self.get(path)
+        return [data[start : start + size] for start, size in ranges]
+
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
         """Every object below a folder, by path; StoreError where the server does not answer."""
         entries: list[Entry] = []
@@ -70,7 +80,8 @@ class HttpObjects(Objects):
         answer = self._ask("listing", folder)
         try:
             objects = tuple(
-                Entry(_text(o["path"]), _whole(o["size_bytes"])) for o in answer["objects"]
+                Entry(_text(o["path"]), _whole(o["size_bytes"]), _etag(o.get("etag")))
+                for o in answer["objects"]
             )
             folders = _texts(answer.get("folders", []))
             start = f"{folder}/" if folder else ""
@@ -195,6 +206,10 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
+
+
+def _etag(value: object) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _texts(value: object) -> tuple[str, ...]:

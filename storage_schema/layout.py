@@ -34,6 +34,14 @@ PATHS: tuple[tuple[str, str], ...] = (
     ),
     (f"{LAYERS}/<layer>/commits/<unit>.json", "The unit is done: put last, and only if absent."),
     (f"{LAYERS}/<layer>/failures/<unit>.<attempt>.json", "Why one attempt at a unit failed."),
+    (
+        f"{LAYERS}/<layer>/sealed/<generation>/<table>.parquet",
+        "The rows of one table, the commit records or the masks of all units committed by then.",
+    ),
+    (
+        f"{LAYERS}/<layer>/sealed/<generation>/manifest.json",
+        "The generation is whole: names its files, and is put last, and only if absent.",
+    ),
 )
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -42,6 +50,8 @@ _LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
 _NETWORK = re.compile(r"layers/[^/]+/network\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
+_SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
+_MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 
 
 def escape(name: str) -> str:
@@ -144,6 +154,21 @@ def failure(layer_name: str, unit: int, attempt: int) -> str:
     return f"{failures(layer_name)}/{unit}.{attempt}.json"
 
 
+def sealed(layer_name: str) -> str:
+    """The folder of the layer's sealed generations."""
+    return f"{layer(layer_name)}/sealed"
+
+
+def sealed_file(layer_name: str, generation: str, name: str) -> str:
+    """One Parquet file of a sealed generation."""
+    return f"{sealed(layer_name)}/{generation}/{name}.parquet"
+
+
+def manifest(layer_name: str, generation: str) -> str:
+    """The document that makes a sealed generation whole."""
+    return f"{sealed(layer_name)}/{generation}/manifest.json"
+
+
 def plan(sha256: str) -> str:
     """One plan."""
     return f"{PLANS}/{sha256}.json"
@@ -159,6 +184,17 @@ def failed_unit(path: str) -> int | None:
     """The unit whose failure lies at `path`, or None where it is no failure record."""
     found = _FAILURE.fullmatch(path)
     return int(found.group(1)) if found else None
+
+
+def generation_of(path: str) -> str | None:
+    """The sealed generation that the file at `path` is of, or None where it is of none."""
+    found = _SEALED.fullmatch(path)
+    return found.group(1) if found else None
+
+
+def is_manifest(path: str) -> bool:
+    """Whether the manifest of a sealed generation lies at `path`."""
+    return _MANIFEST.fullmatch(path) is not None
 
 
 def is_plan(path: str) -> bool:

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import obstore
@@ -39,10 +39,20 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as a listing shows it."""
+    """An object as a listing shows it.
+
+    Attributes:
+        path: from the store's root.
+        size_bytes: its size.
+        etag: another one where the object was written anew; None where the store has none.
+        modified_s: when it was written, by the store's clock, in seconds since 1970 UTC; None where
+            the store does not say.
+    """
 
     path: str
     size_bytes: int
+    etag: str | None = field(default=None, compare=False)
+    modified_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,34 @@ class Objects:
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
 
+    def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Some stretches of an object's bytes, each (start, size in bytes); errors as in `get`.
+
+        Those that lie close together are asked for at once.
+        """
+        starts, sizes = zip(*ranges, strict=True)
+        try:
+            found = obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{self.at(path)} is missing") from error
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
+        return [bytes(piece) for piece in found]
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects, in this order; one that is not there counts as deleted.
+
+        Raises:
+            WriteError: the store refused; those before it are deleted.
+        """
+        for path in paths:
+            try:
+                obstore.delete(self.store, path)
+            except FileNotFoundError:
+                continue
+            except (BaseError, OSError) as error:
+                raise write_error(self.at(path), error) from error
+
     def get_many(self, paths: Sequence[str]) -> list[bytes]:
         """Several objects' bytes, in the order asked; errors as in `get`."""
         if len(paths) < 2:
@@ -198,4 +236,7 @@ class Objects:
 
 
 def _by_path(found: Sequence[ObjectMeta]) -> tuple[Entry, ...]:
-    return tuple(sorted((Entry(o["path"], o["size"]) for o in found), key=lambda e: e.path))
+    entries = (
+        Entry(o["path"], o["size"], o["e_tag"], o["last_modified"].timestamp()) for o in found
+    )
+    return tuple(sorted(entries, key=lambda entry: entry.path))

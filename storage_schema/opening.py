@@ -59,7 +59,7 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
         raise NotAnAtlasError(f"cannot open {folder}: {in_words(error)}; {_GIVE}") from error
     if not is_folder:
         raise NotAnAtlasError(f"{folder} {'is a file' if is_there else 'does not exist'}: {_GIVE}")
-    return Objects(LocalStore(folder), place=str(folder))
+    return Objects(LocalStore(folder, automatic_cleanup=True), place=str(folder))
 
 
 def find_store(place: str | Path) -> Objects | None:

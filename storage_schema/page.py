@@ -8,12 +8,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
-from circuit_atlas.storage_schema import layout, quantise, visualizations
+from circuit_atlas.storage_schema import layout, quantise, sealed, visualizations
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
-from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK
+from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
+from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, Manifest
+from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK, Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.visualization_plan import PlannedVisualizations, VisualizationPlan
@@ -37,6 +39,10 @@ _DOCUMENTS: tuple[tuple[str, type], ...] = (
     ("A plan of feature visualizations, each of `pictures`", PlannedVisualizations),
     ("A failure record", Failure),
     ("A plan", Plan),
+    ("`manifest.json` of a sealed generation", Manifest),
+    ("`manifest.json`, each of `objects`", SealedFile),
+    ("`manifest.json`, each of `row_groups`", RowGroup),
+    ("`manifest.json`, each `stretch`, and `metadata`", Stretch),
 )
 
 
@@ -70,6 +76,7 @@ def page() -> str:
             *_documents(),
             *_arrays(),
             *_tables(),
+            *_sealed(),
         ]
     )
 
@@ -135,25 +142,45 @@ def _tables() -> list[str]:
         "",
     ]
     for table in (IMAGES, *NETWORK, *FRAGMENTS):
-        columns = (
-            (
-                f"`{column.name}`",
-                f"`{column.stored_as}`" if column.stored_as else "",
-                f"{column.type}",
-                column.unit,
-                column.sentence,
-                column.null or "never",
-            )
-            for column in table.columns
-        )
-        lines += [
-            f"### `{table.name}`",
-            "",
-            f"{table.sentence} File: `{table.stored_name}.parquet`.",
-            "",
-            *_rows(("column", "stored as", "type", "unit", "what", "null"), columns),
-        ]
+        lines += _table(table)
     return lines
+
+
+def _table(table: Table) -> list[str]:
+    columns = (
+        (
+            f"`{column.name}`",
+            f"`{column.stored_as}`" if column.stored_as else "",
+            f"{column.type}",
+            column.unit,
+            column.sentence,
+            column.null or "never",
+        )
+        for column in table.columns
+    )
+    return [
+        f"### `{table.name}`",
+        "",
+        f"{table.sentence} File: `{table.stored_name}.parquet`.",
+        "",
+        *_rows(("column", "stored as", "type", "unit", "what", "null"), columns),
+    ]
+
+
+def _sealed() -> list[str]:
+    return [
+        "## Sealed generations",
+        "",
+        f"{' '.join((inspect.getdoc(sealed) or '').split())}",
+        "",
+        "Readers take the generation whose name has the largest number, and among these the last "
+        "in order; what was committed since they read as it was stored. A generation holds each "
+        "of a unit's tables, with a column `unit` before the others and rows by ascending unit, "
+        "and two more:",
+        "",
+        *_table(COMMITS),
+        *_table(MASKS),
+    ]
 
 
 def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -18,6 +18,7 @@ _PLACES = {
     "unit": r"\d{1,10}",
     "attempt": r"\d{1,10}",
     "table": "[a-z_]{1,40}",
+    "generation": r"\d{1,10}-[0-9a-f]{8}",
 }
 
 

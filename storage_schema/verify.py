@@ -2,7 +2,9 @@
 
 Every byte is read and held against the checksum recorded for it: chunks and fragments against the
 unit's commit record, a layer's array metadata against its index, its network and the pictures
-against their records, and each JSON document against the checksum it carries. What a local writer
+against their records, and each JSON document against the checksum it carries. The files of a sealed
+generation are held against its manifest, and what they say against what the units stored. What a
+local writer
 had half written when it was killed lies under a name with `#`, which obstore never lists; it is not
 reported.
 """
@@ -13,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from circuit_atlas.storage_schema import layout, visualizations
+from circuit_atlas.storage_schema import layout, verify_sealed, visualizations
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.documents import sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
-from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
@@ -35,8 +38,8 @@ class Finding:
 
     Attributes:
         kind: `missing`; `torn`, shorter than recorded; `altered`; or `unreferenced`, which no
-            record names: harmless, left by an attempt that was cut off, failed or lost a race, or
-            written by a build that is running now.
+            record names: harmless, left by an attempt that was cut off, failed or lost a race, by
+            a generation that was never whole, or written by a build that is running now.
         path: from the atlas' root.
         message: one line.
     """
@@ -70,6 +73,7 @@ def verify(objects: Objects) -> tuple[Finding, ...]:
     check = _Check(objects)
     check.read_documents()
     check.compare_named()
+    check.compare_sealed()
     check.find_unreferenced()
     return tuple(sorted(check.findings))
 
@@ -79,18 +83,22 @@ class _Check:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self.sizes = {entry.path: entry.size_bytes for entry in objects.list()}
+        self.entries = {entry.path: entry for entry in objects.list()}
         self.documents: set[str] = set()
         self.named: dict[str, StoredObject] = {}
         self.findings: list[Finding] = []
+        self.header: AtlasHeader | None = None
+        self.layers: dict[str, LayerIndex] = {}
+        self.commits: list[tuple[Entry, Commit]] = []
+        self.manifests: dict[str, Manifest] = {}
 
     def read_documents(self) -> None:
         """Read every JSON document, and collect the objects that they name."""
-        header = self._document(layout.HEADER, AtlasHeader.from_json)
+        header = self.header = self._document(layout.HEADER, AtlasHeader.from_json)
         self._name(self._document(layout.IMAGES_RECORD, _objects) or ())
         indices: set[str] = set()
         networks: set[str] = set()
-        for path in self.sizes:
+        for path in self.entries:
             if layout.is_plan(path):
                 plan = self._document(path, Plan.from_json)
                 asked = plan.units if plan else ()
@@ -112,12 +120,17 @@ class _Check:
                     self._find("altered", path, f"is the record of {commit.key}, moved here")
                 elif commit:
                     self._name(commit.objects)
+                    self.commits.append((self.entries[path], commit))
+            elif layout.is_manifest(path):
+                self._read_manifest(path)
             elif layout.is_layer_index(path):
                 indices.add(path)
             elif layout.is_network(path):
                 networks.add(path)
         for path in sorted(indices):
-            if self._document(path, LayerIndex.from_json):
+            index = self._document(path, LayerIndex.from_json)
+            if index:
+                self.layers[index.layer] = index
                 self._name(self._document(path, _objects) or ())
         for path in sorted(networks):
             self._name(self._document(path, _objects) or ())
@@ -129,15 +142,46 @@ class _Check:
         elif record:
             self._name(record.objects)
 
+    def _read_manifest(self, path: str) -> None:
+        manifest = self._document(path, Manifest.from_json)
+        if manifest and layout.manifest(manifest.layer, manifest.generation) != path:
+            whose = f"{manifest.layer} {manifest.generation}"
+            self._find("altered", path, f"is the manifest of {whose}, moved here")
+        elif manifest:
+            self.manifests[path] = manifest
+            self._name(tuple(file.stored for file in manifest.objects))
+
     def compare_named(self) -> None:
         """Hold every named object against its record."""
         with ThreadPoolExecutor(_THREADS) as pool:
             for _ in pool.map(self._compare, self.named.values()):
                 pass
 
+    def compare_sealed(self) -> None:
+        """Hold what each whole generation says against what its units stored, as far as both can
+        be read."""
+        spoiled = {finding.path for finding in self.findings}
+        whole = [
+            (entry, commit)
+            for entry, commit in self.commits
+            if spoiled.isdisjoint(stored.path for stored in commit.objects)
+        ]
+        for path, manifest in self.manifests.items():
+            index = self.layers.get(manifest.layer)
+            if not self.header or not index or any(f.path in spoiled for f in manifest.objects):
+                continue
+            commits = {c.unit: (e, c) for e, c in whole if c.layer == manifest.layer}
+            try:
+                for file, message in verify_sealed.differences(
+                    self.objects, self.header, index, manifest, commits
+                ):
+                    self.findings.append(Finding("altered", file, message))
+            except CorruptError as error:
+                self.findings.append(Finding("altered", path, str(error)))
+
     def find_unreferenced(self) -> None:
         """Find what is there and named by nothing."""
-        for path in self.sizes:
+        for path in self.entries:
             if path not in self.documents and path not in self.named:
                 self._find("unreferenced", path, "is named by no record")
 

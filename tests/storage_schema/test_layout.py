@@ -38,6 +38,11 @@ def test_paths_are_recognised():
     assert layout.failed_unit(layout.commit("a/b", 12)) is None
     assert layout.index_of_commit(layout.commit("a/b", 12)) == layout.layer_index("a/b")
     assert layout.is_layer_index(layout.layer_index("a/b"))
+    assert layout.is_manifest(layout.manifest("a/b", "3-0a1b2c3d"))
+    assert layout.generation_of(layout.manifest("a/b", "3-0a1b2c3d")) == "3-0a1b2c3d"
+    assert layout.generation_of(layout.sealed_file("a/b", "3-0a1b2c3d", "masks")) == "3-0a1b2c3d"
+    assert layout.generation_of(layout.commit("a/b", 12)) is None
+    assert not layout.is_manifest(layout.sealed_file("a/b", "3-0a1b2c3d", "masks"))
 
 
 def test_examples_in_docstrings():

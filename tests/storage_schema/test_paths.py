@@ -18,6 +18,7 @@ def test_every_documented_path_is_one():
         "unit": "12",
         "attempt": "7",
         "table": "responses",
+        "generation": "12-0a1b2c3d",
         "variant": "positive.actgrad.0=2E1",
     }
     for template, _ in (*layout.PATHS, *visualizations.PATHS):
@@ -66,6 +67,9 @@ def test_names_that_users_choose_are_no_way_out(name):
         "layers/x/arrays.zarr//c.0",
         "layers\\x\\layer.json",
         "layers/x/commits/-1.json",
+        "layers/x/sealed/1/manifest.json",
+        "layers/x/sealed/1-0A1B2C3D/manifest.json",
+        "layers/x/sealed/1-0a1b2c3d/other.json",
         "layers/x/commits/٣.json",
         "layers/x/units/0/1/RESPONSES.parquet",
         "plans/short.json",

@@ -1,0 +1,52 @@
+"""The rows of single units: a small Parquet file a unit and table, named by its commit record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from circuit_atlas.storage_schema.columns import UNIT
+from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.tables import Table
+
+
+def read(
+    objects: Objects,
+    commits: Sequence[Commit],
+    table: Table,
+    *,
+    columns: Sequence[str] | None = None,
+) -> list[pa.Table]:
+    """The table of each unit under its stored names, all columns or some; empty where a dead unit
+    has none.
+
+    CorruptError where a fragment is missing, cut or altered.
+    """
+    named = [
+        (index, stored)
+        for index, commit in enumerate(commits)
+        for stored in commit.objects
+        if stored.path.endswith(f"/{table.stored_name}.parquet")
+    ]
+    empty = table.stored_schema.empty_table()
+    rows = [empty if columns is None else empty.select(list(columns))] * len(commits)
+    try:
+        data = objects.get_many([stored.path for _, stored in named])
+    except FileNotFoundError as error:
+        raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
+    for (index, stored), fragment in zip(named, data, strict=True):
+        place = objects.at(stored.path)
+        if sha256(fragment) != stored.sha256:
+            raise CorruptError(f"{place} is cut or altered: restore it from a copy")
+        rows[index] = table.from_parquet(fragment, place=place, columns=columns)
+    return rows
+
+
+def with_unit(rows: pa.Table, unit: int) -> pa.Table:
+    """The rows of a unit with the unit's number as first column."""
+    numbers = pa.array([unit] * len(rows), UNIT.type)
+    return rows.add_column(0, UNIT.field(), numbers)

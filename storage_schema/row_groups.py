@@ -1,0 +1,194 @@
+"""A large Parquet file of which single row groups are read, each against a checksum of its own.
+
+A file of a whole layer can be larger than what is asked of it, so no reader has to fetch all of it
+to know that what it got is what was written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.objects import Objects
+
+_TAIL = 8  # Parquet's last bytes: the length of the metadata before them, and a magic word
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some bytes of a file."""
+
+    start: Annotated[int, "First byte, from 0."]
+    size_bytes: Annotated[int, "Size in bytes."]
+    sha256: Annotated[str, "SHA-256 of these bytes, in hex."]
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> Stretch:
+        """From a document's keys; KeyError where one is missing."""
+        return cls(content["start"], content["size_bytes"], content["sha256"])
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group, by what its rows are of."""
+
+    stretch: Annotated[Stretch, "Where it lies."]
+    first: Annotated[int, "The smallest unit with rows in it."]
+    last: Annotated[int, "The largest."]
+    criterion: Annotated[str | None, "The criterion of all of its rows; null where there is none."]
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> RowGroup:
+        """From a document's keys; KeyError where one is missing."""
+        return cls(
+            Stretch.of(content["stretch"]), content["first"], content["last"], content["criterion"]
+        )
+
+
+@dataclass(frozen=True)
+class SealedFile:
+    """A Parquet file of a sealed generation."""
+
+    path: Annotated[str, "Path from the atlas' root."]
+    size_bytes: Annotated[int, "Size in bytes."]
+    sha256: Annotated[str, "SHA-256 of the bytes, in hex."]
+    row_groups: Annotated[tuple[RowGroup, ...], "Its row groups, in the file's order."]
+    metadata: Annotated[Stretch, "What follows them: Parquet's metadata."]
+
+    @property
+    def stored(self) -> StoredObject:
+        """The file as a whole."""
+        return StoredObject(self.path, self.size_bytes, self.sha256)
+
+    def content(self) -> dict[str, Any]:
+        """The document's keys."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, content: dict[str, Any]) -> SealedFile:
+        """From a document's keys; KeyError where one is missing."""
+        return cls(
+            path=content["path"],
+            size_bytes=content["size_bytes"],
+            sha256=content["sha256"],
+            row_groups=tuple(RowGroup.of(group) for group in content["row_groups"]),
+            metadata=Stretch.of(content["metadata"]),
+        )
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows that are to be one row group; `first`, `last` and `criterion` as of `RowGroup`."""
+
+    rows: pa.Table
+    first: int
+    last: int
+    criterion: str | None = None
+
+
+def write(
+    blocks: Iterable[Block], schema: pa.Schema, *, path: str, plain: Sequence[str] = ()
+) -> tuple[bytes, SealedFile]:
+    """The file of some blocks, of which it takes one at a time, and its record.
+
+    Args:
+        blocks: the row groups.
+        schema: of all of them.
+        path: where the file is to lie.
+        plain: columns whose values hardly repeat.
+    """
+    sink = pa.BufferOutputStream()
+    keys = []
+    encoded = [name for name in schema.names if name not in plain]
+    with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=encoded) as writer:
+        for block in blocks:
+            if block.rows.num_rows:
+                writer.write_table(block.rows, row_group_size=block.rows.num_rows)
+                keys.append((block.first, block.last, block.criterion))
+    data = bytes(sink.getvalue())
+    end = len(data) - _TAIL - int.from_bytes(data[-_TAIL:-4], "little")
+    metadata = pq.read_metadata(pa.BufferReader(data))
+    starts = [_start(metadata.row_group(n)) for n in range(len(keys))]
+    groups = tuple(
+        RowGroup(_stretch(data, start, stop), *key)
+        for start, stop, key in zip(starts, [*starts[1:], end], keys, strict=True)
+    )
+    return data, SealedFile(path, len(data), sha256(data), groups, _stretch(data, end, len(data)))
+
+
+def read(
+    objects: Objects,
+    file: SealedFile,
+    schema: pa.Schema,
+    *,
+    groups: Sequence[int],
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The rows of some row groups of a file, all columns or some.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptError: it is cut or altered.
+    """
+    names = schema.names if columns is None else list(columns)
+    if not groups:
+        return schema.empty_table().select(names)
+    place = objects.at(file.path)
+    stretches = [*(file.row_groups[n].stretch for n in groups), file.metadata]
+    if len(groups) == len(file.row_groups):
+        data = objects.get(file.path)
+        pieces = [memoryview(data)[s.start : s.start + s.size_bytes] for s in stretches]
+        buffer = pa.py_buffer(data)
+    else:
+        # As long as the file, so that all lies where it must; memory that is not written to costs
+        # nothing.
+        whole = np.empty(file.size_bytes, np.uint8)
+        pieces = [
+            memoryview(piece)
+            for piece in objects.get_ranges(file.path, [(s.start, s.size_bytes) for s in stretches])
+        ]
+        for stretch, piece in zip(stretches, pieces, strict=True):
+            whole[stretch.start : stretch.start + len(piece)] = np.frombuffer(piece, np.uint8)
+        buffer = pa.py_buffer(whole)
+    for stretch, piece in zip(stretches, pieces, strict=True):
+        if sha256(piece) != stretch.sha256:
+            raise CorruptError(altered(place))
+    try:
+        with pq.ParquetFile(pa.BufferReader(buffer)) as opened:
+            if not opened.schema_arrow.equals(schema):
+                raise CorruptError(f"{place} has other columns: {opened.schema_arrow.names}")
+            rows = opened.read_row_groups(list(groups), names, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptError(f"{altered(place)} ({' '.join(str(error).split())})") from error
+    return rows.select(names)
+
+
+def altered(place: str) -> str:
+    """What to say of a sealed file that is not what was written."""
+    return (
+        f"{place} is cut or altered: run `circuit-atlas compact --anew`, which writes it again "
+        "from what it was made of"
+    )
+
+
+def _start(group: Any) -> int:
+    """Where a row group's first byte lies."""
+    offsets = [
+        offset
+        for column in (group.column(n) for n in range(group.num_columns))
+        for offset in (column.dictionary_page_offset, column.data_page_offset)
+        if offset is not None
+    ]
+    return min(offsets)
+
+
+def _stretch(data: bytes, start: int, stop: int) -> Stretch:
+    return Stretch(start, stop - start, sha256(data[start:stop]))

@@ -1,0 +1,172 @@
+"""Sealed generations: what was committed of a layer by some moment, written once more in few files.
+
+A fragment a unit costs ten to a hundred times what one file costs to scan. So a layer's tables,
+commit records and masks are written again, a file each, under a generation's name of their own, and
+its manifest last: a generation without a manifest is none. Nothing is true because it is sealed:
+which units are done, and by which attempt, is said by the commit records alone, and a sealed unit
+counts as long as its commit record is the one that was sealed.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import pyarrow as pa
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.columns import UNIT, Column
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.row_groups import SealedFile
+from circuit_atlas.storage_schema.tables import FRAGMENTS, GROUPS, SELECTIVITY, Table
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
+
+COMMITS = Table(
+    "commits",
+    "The commit records of a sealed generation, a row a unit, ascending.",
+    (
+        UNIT,
+        Column(
+            "etag",
+            pa.string(),
+            "",
+            "Tag",
+            "The store's tag of the commit record when it was sealed: while a listing shows the "
+            "same, the record is the same.",
+            null="The store has none.",
+        ),
+        Column("record", pa.binary(), "JSON", "Record", "The commit record, byte for byte."),
+    ),
+)
+MASKS = Table(
+    "masks",
+    "The circuits of a sealed generation: a row a criterion and unit that is done, by criterion, "
+    "then ascending. Row groups hold one criterion each.",
+    (
+        Column("criterion", pa.string(), "", "Criterion", "Which score chose the kernels."),
+        UNIT,
+        Column(
+            "form", pa.string(), "", "Form", "`level` or `packed`: which array the bytes are from."
+        ),
+        Column(
+            "chunk",
+            pa.binary(),
+            "",
+            "Chunk",
+            "The unit's chunk of that array, its last axis fastest.",
+        ),
+    ),
+)
+
+
+def of_layer(table: Table) -> Table:
+    """A table of single units as a generation holds it: of all its units, which stand ascending."""
+    return replace(table, columns=(UNIT, *table.columns))
+
+
+def tables_of(schema: int) -> tuple[Table, ...]:
+    """The tables that units of an atlas have, by its schema version."""
+    return tuple(
+        table
+        for table in FRAGMENTS
+        if schema >= NETWORK_SINCE or table not in (GROUPS, SELECTIVITY)
+    )
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What makes a generation whole."""
+
+    layer: Annotated[str, "Layer."]
+    generation: Annotated[str, "Its name: a number that goes up, and eight hex digits by chance."]
+    units: Annotated[int, "How many units it holds."]
+    objects: Annotated[tuple[SealedFile, ...], "Its files."]
+
+    def file(self, name: str) -> SealedFile:
+        """The file of a table, of `commits` or of `masks`; CorruptError where it names none."""
+        path = layout.sealed_file(self.layer, self.generation, name)
+        for file in self.objects:
+            if file.path == path:
+                return file
+        raise CorruptError(
+            f"{layout.manifest(self.layer, self.generation)} names no {path}: run "
+            "`circuit-atlas compact --anew`"
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its files, the manifest aside."""
+        return sum(file.size_bytes for file in self.objects)
+
+    def to_json(self) -> str:
+        """The text of the manifest."""
+        return seal(
+            {
+                "layer": self.layer,
+                "generation": self.generation,
+                "units": self.units,
+                "objects": [file.content() for file in self.objects],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, place: str) -> Manifest:
+        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        content = unseal(text, place=place, remedy="delete it: what it was made of is stored too")
+        try:
+            return cls(
+                layer=content["layer"],
+                generation=content["generation"],
+                units=content["units"],
+                objects=tuple(SealedFile.of(file) for file in content["objects"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise CorruptError(f"{place} is no manifest of a sealed layer: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a listing shows of one generation of a layer.
+
+    Attributes:
+        name: its name.
+        files: its objects by path, the manifest included.
+        whole: whether its manifest is there.
+    """
+
+    name: str
+    files: tuple[Entry, ...]
+    whole: bool
+
+    @property
+    def number(self) -> int:
+        """The number that its name begins with."""
+        return int(self.name.partition("-")[0])
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its objects."""
+        return sum(file.size_bytes for file in self.files)
+
+
+def generations(objects: Objects, layer: str) -> tuple[Generation, ...]:
+    """Every generation of a layer, the oldest first, by one listing; whole or not."""
+    files: dict[str, list[Entry]] = {}
+    for entry in objects.list(layout.sealed(layer)):
+        name = layout.generation_of(entry.path)
+        if name is not None:
+            files.setdefault(name, []).append(entry)
+    listed = [
+        Generation(name, tuple(entries), any(layout.is_manifest(e.path) for e in entries))
+        for name, entries in files.items()
+    ]
+    return tuple(sorted(listed, key=lambda generation: (generation.number, generation.name)))
+
+
+def next_name(existing: tuple[Generation, ...]) -> str:
+    """A name that sorts after those of all others. Two that are drawn at once differ."""
+    number = max((generation.number for generation in existing), default=0) + 1
+    return f"{number}-{secrets.token_hex(4)}"
