@@ -1,4 +1,5 @@
-"""A whole build: the spec resolved, the store laid out, every missing unit computed.
+"""A whole build: the spec resolved, the store laid out, every missing unit computed, and layers
+that have all their units sealed.
 
 Running the same build again does what is missing, no more: committed units are skipped, failed ones
 tried again. So a run that was stopped, by Ctrl-C or a lost machine, is resumed by its own command.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -21,6 +22,8 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
 from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.storage_schema.compaction import compact
+from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -64,7 +67,7 @@ def build(
                         ledger.note(event, partial(_fail, resolved, objects))
                         tell(event)
         else:
-            tell(Planned(0, units, 0))
+            tell(Planned(0, units - missing, 0))
     return ledger.summary(skipped=units - missing, wall_s=time.monotonic() - started_s)
 
 
@@ -79,6 +82,15 @@ def executor_for(
 
     run = spec.run
     return RayExecutor(address, workers=run.workers, threads=run.threads, device=run.device)
+
+
+def _seal(objects: Objects, layers: Sequence[LayerIndex]) -> None:
+    """Write the layers that have all units that any build asked for once more, in few files."""
+    reader = Reader(objects)
+    planned = dict(reader.plan().units)
+    for index in layers:
+        if reader.commits(index.layer).keys() >= set(planned[index.layer]):
+            compact(objects, reader.header, index)
 
 
 def _fail(build: Build, objects: Objects, record: FailureRecord) -> Receipt:

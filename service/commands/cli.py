@@ -22,6 +22,7 @@ from circuit_atlas.service.commands.build_commands import (
     run_build,
     run_features,
 )
+from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.commands.ranking import protocol
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.verify import verify as find
@@ -401,6 +402,10 @@ def verify(atlas: str, as_json: bool) -> None:
         click.echo(f"{atlas}: {f'{len(harmful)} found' if harmful else 'whole'}{rest}")
     if harmful:
         click.get_current_context().exit(exits.STORE)
+
+
+cli.add_command(compact)
+cli.add_command(delete_old_generations)
 
 
 @cli.command()

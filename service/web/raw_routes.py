@@ -33,6 +33,8 @@ class ObjectEntry(BaseModel):
 
     path: str = Field(description="From the atlas' root.")
     size_bytes: int
+    etag: str | None = Field(description="Another one where it was written anew, if it has one.")
+    modified_s: float | None = Field(description="When it was written, in seconds since 1970 UTC.")
 
 
 class Listing(BaseModel):

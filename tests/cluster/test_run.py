@@ -23,9 +23,11 @@ from circuit_atlas.cluster.run import Summary, build, executor_for
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.worker import WorkerJob
-from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError
+from circuit_atlas.storage_schema import compaction, layout
+from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, WriteError
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.sealed import Generation, generations
 from circuit_atlas.storage_schema.verify import verify
 
 LAYER = "features.3.squeeze"
@@ -136,6 +138,7 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_builds_it(
     summary = build(spec(tmp_path), executor=executor)
     assert summary.retried == 1
     reader = Reader(tmp_path / "atlas")
+    assert [generation.whole for generation in _generations(tmp_path)] == [True] * committed
     if committed:
         assert (summary.done, summary.lost, summary.failures) == (3, 0, ())
         assert reader.failures(LAYER) == {}
@@ -148,6 +151,49 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_builds_it(
     assert (again.done, again.skipped, again.lost) == (1, 2, 0)
     started = [event.task for event in events if isinstance(event, TaskStarted)]
     assert [key.unit for task in started for key in task.units] == [1]
+    assert [generation.whole for generation in _generations(tmp_path)] == [True]
+    assert not verify(open_store(tmp_path / "atlas"))
+
+
+def _generations(folder: Path) -> tuple[Generation, ...]:
+    return generations(open_store(folder / "atlas"), LAYER)
+
+
+def test_a_layer_is_sealed_when_it_has_all_units_that_any_build_asked_for(tmp_path: Path) -> None:
+    def run(units: str) -> list[str]:
+        text = SPEC.replace("units = [0, 1, 2]", f"units = {units}")
+        build(spec(tmp_path, text), executor=LocalExecutor())
+        return [generation.name.partition("-")[0] for generation in _generations(tmp_path)]
+
+    assert run("[0]") == ["1"]
+    before = masks(tmp_path / "atlas")
+    assert run("[0, 1, 2]") == ["1", "2"]
+    assert run("[0]") == ["1", "2"]
+    assert masks(tmp_path / "atlas").items() >= before.items()
+    open_store(tmp_path / "atlas").delete([layout.commit(LAYER, 2)])
+    assert run("[0]") == ["1", "2"]
+
+
+def test_a_finished_atlas_that_cannot_be_written_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(spec(tmp_path), executor=LocalExecutor())
+    objects = open_store(tmp_path / "atlas")
+    for generation in _generations(tmp_path):
+        objects.delete([entry.path for entry in generation.files])
+
+    def refuse(*_: object) -> bool:
+        raise WriteError("cannot write it: it is read-only")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "_put_new", refuse)
+        assert build(spec(tmp_path), executor=LocalExecutor()).skipped == 3
+        objects.delete([layout.commit(LAYER, 2)])
+        with pytest.raises(WriteError, match="read-only"):
+            build(spec(tmp_path), executor=LocalExecutor())
+    assert Reader(objects).commits(LAYER).keys() == {0, 1, 2}
+    assert build(spec(tmp_path), executor=LocalExecutor()).skipped == 3
+    assert len(_generations(tmp_path)) == 1
     assert Reader(tmp_path / "atlas").failures(LAYER) == {}
 
 
