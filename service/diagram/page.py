@@ -21,7 +21,7 @@ _START = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const pictures = read("pictures");
 const diagram = new Diagram(document.getElementById("diagram"), read("content"), {
-  pictureUrl: (image) => pictures.images[image],
+  imageUrl: (image) => pictures.images[image],
   featureUrl: (node) => pictures.features[`${node.convolution ?? node.kind}:${node.channel}`],
   state: Object.fromEntries(new URLSearchParams(location.hash.slice(1))),
   // In a frame of a notebook, which is to scroll and has no address to keep the state in.

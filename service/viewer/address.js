@@ -43,10 +43,10 @@ export function parse(search) {
  * @param {Record<string, string|number|null|undefined>} wanted
  */
 export function format(wanted) {
-  const place = (key) => (ORDER.includes(key) ? ORDER.indexOf(key) : ORDER.length);
+  const rank = (key) => (ORDER.includes(key) ? ORDER.indexOf(key) : ORDER.length);
   const keys = Object.keys(wanted)
     .filter((key) => wanted[key] !== null && wanted[key] !== undefined && wanted[key] !== "")
-    .sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
+    .sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1));
   const text = keys.map((key) => `${key}=${escape(String(wanted[key]))}`).join("&");
   return text ? `?${text}` : "?";
 }

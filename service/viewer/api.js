@@ -179,5 +179,5 @@ let version = null;
  */
 export const unitPath = (layer, unit, ...more) => ["layers", layer, "units", unit, ...more];
 
-/** A picture as the network sees it. */
-export const pictureUrl = (image) => url(["images", String(image), "picture"], { v: version });
+/** Makes the address of an image as the network sees it. */
+export const imageUrl = (image) => url(["images", String(image), "picture"], { v: version });

@@ -70,7 +70,7 @@ export const contrastFile = (drawing, kept, unit) => ({
  * Bars: a row a group, its own images and the others'.
  *
  * @param {Array<{group, own, others, rung, color?: string}>} groups `rung`: at which circuit.
- * @param {number[]} fractions the ladder.
+ * @param {number[]} fractions the kept fractions.
  */
 export function contrastBars(groups, fractions) {
   const kept = [...new Set(groups.map(({ rung }) => percent(fractions[rung])))].join(" and ");

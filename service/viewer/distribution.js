@@ -10,7 +10,7 @@ const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
  * How many units have their smallest faithful circuit at each rung, the smallest first.
  *
  * @param {DistributionRow[]} rows a row for each unit.
- * @param {number[]} fractions the ladder.
+ * @param {number[]} fractions kept fractions, in any order.
  * @returns {{bins: Array<{name: string, count: number, fraction: number, says: string}>, none: number, units: number}} `none`: how
  *   many reach the threshold with no stored circuit.
  */
@@ -36,8 +36,8 @@ export function smallestCounts(rows, fractions) {
  * Undefined r counts as 0.
  *
  * @param {DistributionRow[]} rows a row for each unit.
- * @param {number[]} fractions the ladder.
- * @returns {(number|null)[][]} a list a quantile, in the order of the ladder.
+ * @param {number[]} fractions kept fractions, in any order.
+ * @returns {(number|null)[][]} a list a quantile, in the order of the fractions.
  */
 export function quantiles(rows, fractions) {
   const sorted = fractions.map((_, rung) =>
@@ -49,8 +49,8 @@ export function quantiles(rows, fractions) {
 /** As numpy's default: linear between the two nearest. */
 function between(values, q) {
   if (!values.length) return null;
-  const place = q * (values.length - 1);
-  const low = Math.floor(place);
-  const high = Math.ceil(place);
-  return values[low] + (values[high] - values[low]) * (place - low);
+  const at = q * (values.length - 1);
+  const low = Math.floor(at);
+  const high = Math.ceil(at);
+  return values[low] + (values[high] - values[low]) * (at - low);
 }

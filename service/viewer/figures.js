@@ -39,8 +39,8 @@ export function measure(value) {
 export function responseText(response) {
   if (response === "sum_abs") return "|y| summed over all positions of its output";
   if (response === "max") return "the largest y of its output";
-  const place = response.match(/^abs@(\d+),(\d+)$/);
-  return place ? `|y| at row ${place[1]}, column ${place[2]} of its output` : response;
+  const position = response.match(/^abs@(\d+),(\d+)$/);
+  return position ? `|y| at row ${position[1]}, column ${position[2]} of its output` : response;
 }
 
 /** 1 unit, 2 units. */

@@ -16,7 +16,7 @@ const HEIGHT = 150;
  */
 
 /**
- * Draws a histogram, as wide as its place.
+ * Draws a histogram, as wide as its parent.
  *
  * @param {Histogram} of
  */
@@ -38,7 +38,7 @@ function bars({ label, bins, title, height = HEIGHT, bare = false }, width) {
   const gap = bins.some((bin) => bin.other) ? 12 : 0;
   const step = (width - gap) / bins.length;
   const wide = Math.max(2, Math.min(step - (bare ? 1.5 : 4), 56));
-  // Where there is no room for every name: of every second bin, the last of the ladder among them.
+  // Where there is no room for every name: of every second bin, the largest fraction among them.
   const last = bins.findLastIndex((bin) => !bin.other);
   const named = (bin, at) =>
     bare ? at === 0 || at === bins.length - 1 : step > 36 || bin.other || (last - at) % 2 === 0;

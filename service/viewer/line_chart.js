@@ -12,7 +12,7 @@ const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
 /**
  * @param {object} of
  * @param {string} of.label what the chart shows, for those who do not see it.
- * @param {number[]} of.fractions the ladder, in any order; values come in the same order.
+ * @param {number[]} of.fractions the kept fractions, in any order; values come in the same order.
  * @param {Array<{name, values: (number|null)[], color: string, dashed?: boolean, faint?: boolean}>}
  *   of.series
  * @param {Array<{low: (number|null)[], high: (number|null)[], color: string}>} [of.bands]
@@ -227,9 +227,9 @@ function listen(drawing, of, follow) {
   const { x } = scales(of, drawing.width.baseVal.value);
   let at = null;
   const under = (event) => {
-    const place = event.clientX - drawing.getBoundingClientRect().left;
+    const pointed = event.clientX - drawing.getBoundingClientRect().left;
     return order.reduce((best, rung) =>
-      Math.abs(x(of.fractions[rung]) - place) < Math.abs(x(of.fractions[best]) - place) ? rung : best,
+      Math.abs(x(of.fractions[rung]) - pointed) < Math.abs(x(of.fractions[best]) - pointed) ? rung : best,
     );
   };
   drawing.setAttribute("tabindex", "0");
@@ -248,8 +248,8 @@ function listen(drawing, of, follow) {
   drawing.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (step !== undefined) {
-      const place = at === null ? order.indexOf(of.rung ?? order[0]) : order.indexOf(at) + step;
-      at = order[Math.max(0, Math.min(order.length - 1, place))];
+      const next = at === null ? order.indexOf(of.rung ?? order[0]) : order.indexOf(at) + step;
+      at = order[Math.max(0, Math.min(order.length - 1, next))];
       follow(at);
     } else if (event.key === "Enter" && at !== null && of.onRung) of.onRung(at);
     else return;

@@ -25,7 +25,7 @@ const AGAIN_MS = 700;
  * @param {(data: D, state) => Array} [part.files] what can be saved, see `downloads`.
  * @param {Node[]} [part.controls] stand beside the heading.
  * @param {string|Node} [part.note] one sentence under the heading.
- * @param {string} [part.place] its width, as a class: half, third, two-thirds.
+ * @param {string} [part.width] its width, as a class: half, third, two-thirds.
  * @param {string} [part.kind] a class that only this one has.
  * @param {string} [part.height] of the space that it takes while it loads.
  * @returns {{element: HTMLElement, update: (state) => Promise<void>}}
@@ -36,7 +36,7 @@ export function panel(part) {
   const tools = h("div", { class: "actions" }, part.controls ?? []);
   const element = h(
     "section",
-    { class: `panel ${part.place ?? ""} ${part.kind ?? ""}`, "aria-labelledby": id },
+    { class: `panel ${part.width ?? ""} ${part.kind ?? ""}`, "aria-labelledby": id },
     h(
       "div",
       { class: "panel-head" },

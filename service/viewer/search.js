@@ -2,7 +2,7 @@
 
 /** @import { Match } from "openapi" */
 
-import { get, pictureUrl } from "./api.js";
+import { get, imageUrl } from "./api.js";
 import { to, visit } from "./address.js";
 import { h, prose, put } from "./dom.js";
 import { count } from "./figures.js";
@@ -39,9 +39,9 @@ export function searchBox() {
   };
   const mark = (wanted) => {
     at = wanted;
-    [...list.querySelectorAll("[role=option]")].forEach((option, place) => {
-      option.setAttribute("aria-selected", String(place === at));
-      if (place === at) option.scrollIntoView({ block: "nearest" });
+    [...list.querySelectorAll("[role=option]")].forEach((option, index) => {
+      option.setAttribute("aria-selected", String(index === at));
+      if (index === at) option.scrollIntoView({ block: "nearest" });
     });
     if (at >= 0) input.setAttribute("aria-activedescendant", `found-${at}`);
     else input.removeAttribute("aria-activedescendant");
@@ -68,7 +68,7 @@ export function searchBox() {
       put(
         list,
         rows.length
-          ? rows.map((row, place) => option(row, place, choose))
+          ? rows.map((row, index) => option(row, index, choose))
           : h("div", { class: "hint" }, `Nothing is called “${q}”`),
       );
       announce(rows.length ? `${count(rows.length, "result")}` : `Nothing is called ${q}`);
@@ -117,20 +117,20 @@ export function searchBox() {
 
 /**
  * @param {Match} row
- * @param {number} place
+ * @param {number} index
  * @param {(row: Match) => void} choose
  */
-function option(row, place, choose) {
+function option(row, index, choose) {
   return h(
     "div",
     {
       role: "option",
-      id: `found-${place}`,
+      id: `found-${index}`,
       "aria-selected": "false",
       onclick: () => choose(row),
     },
     row.image !== null
-      ? h("img", { src: pictureUrl(row.image), alt: "" })
+      ? h("img", { src: imageUrl(row.image), alt: "" })
       : h("span"),
     h("span", { class: "detail" }, h("b", null, row.text)),
     h("small", null, row.kind === "label" ? count(row.count, "image") : row.kind),

@@ -6,7 +6,7 @@ const WIDTH = 92;
 const HEIGHT = 26;
 
 /**
- * @param {number[]} fractions the ladder, largest first.
+ * @param {number[]} fractions the kept fractions, largest first.
  * @param {(number|null)[]} values r at each rung.
  * @param {{threshold: number, rung?: number}} marks
  */

@@ -52,17 +52,17 @@ export function svgFile(drawing, { name, title, series = [] }) {
     series.map((one, at) => legend(one, top + inside.height + EDGE + (at + 0.5) * LINE)),
   );
   // It has to stand in the page while the style sheets are asked what they say of it.
-  const place = h("div", { class: "chart lines unseen", "aria-hidden": "true" }, whole);
-  document.body.append(place);
+  const holder = h("div", { class: "chart lines unseen", "aria-hidden": "true" }, whole);
+  document.body.append(holder);
   const elements = [whole, ...whole.querySelectorAll("*")];
   const styles = elements.map((element) => {
     const style = getComputedStyle(element);
     return DRAWN.map((property) => [property, style.getPropertyValue(property)]);
   });
-  place.remove();
+  holder.remove();
   elements.forEach((element, at) => {
     for (const [property, value] of styles[at]) element.setAttribute(property, value);
-    // Left in place it would win over the attributes, and name colours that only the page knows.
+    // Left in holder it would win over the attributes, and name colours that only the page knows.
     for (const own of ["style", "class", "tabindex", "data-key", "href"]) element.removeAttribute(own);
   });
   whole.setAttribute("xmlns", "http://www.w3.org/2000/svg");

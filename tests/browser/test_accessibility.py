@@ -133,7 +133,7 @@ def link(request) -> str:
 
 CUT = """() => [...document.querySelectorAll("main *, header *")].filter((element) => {
   const box = element.getBoundingClientRect();
-  const own = element.closest(".table, .plane, .picture, .ca-diagram, .unseen, .sparkline");
+  const own = element.closest(".table, .plane, .image-box, .ca-diagram, .unseen, .sparkline");
   return !own && box.width && (box.right > innerWidth + 1 || box.left < -1);
 }).map((element) => element.outerHTML.slice(0, 120))"""
 

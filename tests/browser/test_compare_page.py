@@ -51,7 +51,7 @@ def test_two_groups_of_a_unit_side_by_side(two_ways, tab, link, circuits):
     for side, group in (("left", 0), ("right", 1)):
         view = tab.page.locator(f".side-view.{side}")
         assert f"group {'AB'[group]}" in view.locator("h3").inner_text()
-        shown = [a.get_attribute("href") for a in view.locator(".side-pictures a").all()]
+        shown = [a.get_attribute("href") for a in view.locator(".side-images a").all()]
         ids = [int(link.split("image=")[1].split("&")[0]) for link in shown]
         assert set(ids) == {row["image"] for row in groups if row["group"] == group}
 

@@ -40,7 +40,7 @@ def test_top_images_have_the_receptive_field_where_it_is(photos, tab, unit, link
     for shot, row in zip(shots.all(), top, strict=True):
         picture = shot.locator("img")
         assert row["label"] in picture.get_attribute("alt")
-        frame, field = shot.locator(".picture").bounding_box(), shot.locator(".field-box")
+        frame, field = shot.locator(".image-box").bounding_box(), shot.locator(".field-box")
         box = field.bounding_box()
         edges = {
             "left": (box["x"] - frame["x"]) / frame["width"],
@@ -275,7 +275,7 @@ def test_sub_features_are_those_of_the_client(two_ways, tab):
     table = groups.table().to_pylist()
     for number, card in enumerate(part.locator(".group").all()):
         images = [row["image"] for row in table if row["group"] == number]
-        links = card.locator(".group-pictures a").all()
+        links = card.locator(".group-images a").all()
         shown = [re.search(r"image=(\d+)", link.get_attribute("href"))[1] for link in links]
         assert shown == [str(image) for image in images]
         row = next(r for r in contrast if (r["group"], r["fraction"]) == (number, 0.2))

@@ -4,7 +4,7 @@ const LEAST = 0.01;
 const MOST = 12;
 const FITTED = 2.2; // pixels a point at most where all is shown
 
-/** Points are of the drawing, places are pixels from the stage's upper left corner. */
+/** Points are of the drawing, positions are pixels from the stage's upper left corner. */
 export class Camera {
   #extent;
   #onMove;
@@ -63,7 +63,7 @@ export class Camera {
     this.#view = { k, x: this.#extent.width / 2, y: this.#extent.height / 2 };
   }
 
-  /** Nearer or farther; what lies at a place stays there. */
+  /** Nearer or farther; what lies at a position stays there. */
   zoomBy(factor, sx = this.#size.width / 2, sy = this.#size.height / 2) {
     const [x, y] = this.toPoint(sx, sy);
     const k = Math.min(MOST, Math.max(LEAST, this.#view.k * factor));
@@ -91,7 +91,7 @@ export class Camera {
     this.#onMove();
   }
 
-  toPlace(x, y) {
+  toStage(x, y) {
     const { k, x: cx, y: cy } = this.#view;
     return [(x - cx) * k + this.#size.width / 2, (y - cy) * k + this.#size.height / 2];
   }

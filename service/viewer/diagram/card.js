@@ -5,8 +5,8 @@ import { h, style } from "../dom.js";
 
 import { digits, effect, percent, subtitle, title, whole } from "./words.js";
 
-const STRIP = 112; // pixels of a picture's side, shown half as large
-const WEIGHTS = 60; // pixels of a kernel's picture
+const STRIP = 112; // pixels of an image's side, shown half as large
+const WEIGHTS = 60; // pixels of the drawing of a kernel's weights
 
 const colour = (value) => (value > 0 ? "ca-c-excite" : value < 0 ? "ca-c-inhibit" : "");
 
@@ -14,14 +14,14 @@ export class Card {
   #graph;
   #shown;
   #camera;
-  #pictures;
+  #nodeImages;
   #weights;
 
-  constructor({ graph, shown, camera, pictures, weights }) {
+  constructor({ graph, shown, camera, nodeImages, weights }) {
     this.#graph = graph;
     this.#shown = shown;
     this.#camera = camera;
-    this.#pictures = pictures;
+    this.#nodeImages = nodeImages;
     this.#weights = weights;
     /** To stand in the stage. */
     this.element = h("div", { class: "ca-card", hidden: true });
@@ -91,17 +91,17 @@ export class Card {
     return { drawing: this.#kernel(edge), facts };
   }
 
-  /** The node's pictures that are loaded, or null. */
+  /** Shows the images of a node that are loaded, or gives null. */
   #strip(node) {
     const { nodes, images } = this.#graph.data;
     const names = new Map(images);
     const found = [
-      [this.#pictures.feature(node), "feature visualization"],
-      ...nodes.crops[node].map((crop, place) => [
-        this.#pictures.crop(node, place),
+      [this.#nodeImages.feature(node), "feature visualization"],
+      ...nodes.crops[node].map((crop, rank) => [
+        this.#nodeImages.crop(node, rank),
         `crop of ${names.get(crop[0])}`,
       ]),
-    ].filter(([picture]) => picture);
+    ].filter(([image]) => image);
     if (!found.length) return null;
     return h("div", { class: "ca-strip" }, found.map(([[image, box], text]) => {
       const canvas = h("canvas", { width: STRIP, height: STRIP, role: "img", "aria-label": text });
@@ -127,8 +127,8 @@ export class Card {
     return canvas;
   }
 
-  /** Beside a place of the stage, or `below` it where there is room. */
-  place(x, y, below = 0) {
+  /** Moves beside a position on the stage, or `below` it where there is room. */
+  moveTo(x, y, below = 0) {
     const { width, height } = this.#camera.size;
     const box = this.element.getBoundingClientRect();
     const right = x + 16 + box.width < width;

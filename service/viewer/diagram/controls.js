@@ -15,7 +15,7 @@ export class Controls {
   #rung;
   #sizes;
   #parts;
-  #pictures;
+  #imageChoice;
   #reset;
 
   /**
@@ -34,7 +34,7 @@ export class Controls {
     this.#rung = this.#ladder();
     this.#sizes = { nodes: this.#size("nodes", "Nodes"), kernels: this.#size("kernels", "Kernels") };
     this.#parts = this.#partBoxes();
-    this.#pictures = this.#pictureChoice();
+    this.#imageChoice = this.#imageChoices();
     this.#reset = button("Show all kernels again", "Reset", onReset);
     this.element = h(
       "div",
@@ -49,7 +49,7 @@ export class Controls {
       h("label", { class: "ca-control" }, h("span", null, "Nodes"), this.#sizes.nodes),
       h("label", { class: "ca-control" }, h("span", null, "Kernels"), this.#sizes.kernels),
       this.#parts,
-      this.#pictures,
+      this.#imageChoice,
       h(
         "div",
         { class: "ca-buttons" },
@@ -124,7 +124,7 @@ export class Controls {
     return parts;
   }
 
-  #pictureChoice() {
+  #imageChoices() {
     const { featured, cropped } = this.#graph;
     /** @type {[string, string, boolean][]} */
     const all = [
@@ -171,7 +171,7 @@ export class Controls {
     for (const box of this.#parts.querySelectorAll("input")) {
       box.checked = !hidden.has(box.value);
     }
-    for (const radio of this.#pictures.querySelectorAll("input")) {
+    for (const radio of this.#imageChoice.querySelectorAll("input")) {
       radio.checked = radio.value === pictures;
     }
   }

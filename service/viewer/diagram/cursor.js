@@ -58,16 +58,16 @@ export class Cursor {
     return this.#focus;
   }
 
-  /** The pointer is on an item, or on nothing, at a place of the stage. */
+  /** The pointer is on an item, or on nothing, at a position on the stage. */
   hover(item, x = 0, y = 0) {
     if (same(this.#hover, item)) {
-      if (item) this.#card.place(x, y);
+      if (item) this.#card.moveTo(x, y);
       return;
     }
     this.#hover = item;
     this.#stage.classList.toggle("ca-on", Boolean(item));
     this.#card.show(item);
-    if (item) this.#card.place(x, y);
+    if (item) this.#card.moveTo(x, y);
     this.#onChange();
   }
 
@@ -94,18 +94,18 @@ export class Cursor {
     this.#stage.setAttribute("aria-activedescendant", this.element.id);
     this.#announce(text);
     const point = item.node ?? graph.end[item.edge];
-    const [sx, sy] = this.#camera.toPlace(graph.x[point], graph.y[point]);
+    const [sx, sy] = this.#camera.toStage(graph.x[point], graph.y[point]);
     const { width, height } = this.#camera.size;
     if (sx < INSET || sy < INSET || sx > width - INSET || sy > height - INSET) {
       this.#camera.centre(graph.x[point], graph.y[point]);
     }
     this.#card.show(item);
     const start = item.edge === undefined ? point : graph.start[item.edge];
-    const [x, y] = this.#camera.toPlace(
+    const [x, y] = this.#camera.toStage(
       (graph.x[point] + graph.x[start]) / 2,
       (graph.y[point] + graph.y[start]) / 2,
     );
-    if (item.edge === undefined) this.#card.place(x + 14, y);
-    else this.#card.place(x - 60, y, Math.abs(sy - y) + 24);
+    if (item.edge === undefined) this.#card.moveTo(x + 14, y);
+    else this.#card.moveTo(x - 60, y, Math.abs(sy - y) + 24);
   }
 }

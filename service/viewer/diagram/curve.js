@@ -1,12 +1,12 @@
 /** The curve of a line from node to node: a cubic with level ends. */
 
-const PLACES = 257;
+const SAMPLES = 257;
 
 /** Share of the height at each share of the width. */
 const PROFILE = (() => {
-  const found = new Float32Array(PLACES);
-  for (let i = 0; i < PLACES; i += 1) {
-    const wanted = i / (PLACES - 1);
+  const found = new Float32Array(SAMPLES);
+  for (let i = 0; i < SAMPLES; i += 1) {
+    const wanted = i / (SAMPLES - 1);
     let low = 0;
     let high = 1;
     for (let step = 0; step < 24; step += 1) {
@@ -21,19 +21,19 @@ const PROFILE = (() => {
   return found;
 })();
 
-const place = (share) => Math.min(1, Math.max(0, share)) * (PLACES - 1);
+const indexOf = (share) => Math.min(1, Math.max(0, share)) * (SAMPLES - 1);
 
 /** Share of the height at a share of the width. */
 export function heightAt(share) {
-  const at = place(share);
-  const before = Math.min(PLACES - 2, Math.floor(at));
+  const at = indexOf(share);
+  const before = Math.min(SAMPLES - 2, Math.floor(at));
   return PROFILE[before] + (PROFILE[before + 1] - PROFILE[before]) * (at - before);
 }
 
 /** Slope at a share of the width, of a curve as high as wide. */
 export function slopeAt(share) {
-  const next = Math.min(PLACES - 1, Math.round(place(share)) + 1);
-  return ((PROFILE[next] - PROFILE[Math.max(0, next - 2)]) * (PLACES - 1)) / 2;
+  const next = Math.min(SAMPLES - 1, Math.round(indexOf(share)) + 1);
+  return ((PROFILE[next] - PROFILE[Math.max(0, next - 2)]) * (SAMPLES - 1)) / 2;
 }
 
 /** Adds the curve to a path. */

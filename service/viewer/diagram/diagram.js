@@ -4,7 +4,7 @@
  * It sets no style attributes and makes no style elements, so it runs under
  * `script-src 'self'; style-src 'self'`. Styles are in diagram.css.
  *
- *     const diagram = new Diagram(element, data, { pictureUrl, featureUrl, onSelect, onState });
+ *     const diagram = new Diagram(element, data, { imageUrl, featureUrl, onSelect, onState });
  *     diagram.setState({ selection: "features.3.squeeze:7" });
  *     diagram.destroy();
  */
@@ -49,7 +49,7 @@ export class Diagram {
    * @param {HTMLElement} element that holds it.
    * @param {Content} data
    * @param {object} [options]
-   * @param {(image) => string} [options.pictureUrl] of an image, at the size of the network's input.
+   * @param {(image) => string} [options.imageUrl] of an image, at the size of the network's input.
    * @param {(node) => string} [options.featureUrl] of a feature visualization; node is {kind, convolution,
    *   channel, layer, unit, feature}, feature the variant's name.
    * @param {(item) => void} [options.onSelect] a node or kernel was isolated, or null again.

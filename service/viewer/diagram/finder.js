@@ -1,4 +1,4 @@
-/** What of the drawing lies at a place of the stage. */
+/** Finds what of the drawing lies at a position on the stage. */
 
 import { heightAt, slopeAt } from "./curve.js";
 
@@ -18,7 +18,7 @@ export class Finder {
     this.#camera = camera;
   }
 
-  /** The node at a place, or else the nearest kernel within a few pixels, or null. */
+  /** Finds the node at a position, or else the nearest kernel within a few pixels, or null. */
   find(sx, sy) {
     const [x, y] = this.#camera.toPoint(sx, sy);
     return this.#node(x, y) ?? this.#edge(x, y);

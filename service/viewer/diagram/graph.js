@@ -2,7 +2,7 @@
 
 /** @import { Content } from "openapi" */
 
-/** Whether a band's nodes join lines and have no picture of their own. */
+/** Whether a band's nodes join lines and have no image of their own. */
 export const joins = (band) =>
   band.kind === "sum" || band.kind === "product" || band.kind === "mix";
 

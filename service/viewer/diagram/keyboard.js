@@ -106,8 +106,8 @@ export class Keyboard {
     const { x, y } = this.#graph;
     const column = this.#shown.nodes().filter((node) => x[node] === x[from]);
     column.sort((a, b) => y[a] - y[b]);
-    const place = column.indexOf(from) + way;
-    if (column[place] !== undefined) this.#cursor.focus({ node: column[place] });
+    const row = column.indexOf(from) + way;
+    if (column[row] !== undefined) this.#cursor.focus({ node: column[row] });
   }
 
   #follow(way) {
@@ -152,8 +152,8 @@ export class Keyboard {
     kernels.sort((a, b) => graph.strength[b] - graph.strength[a]);
     if (!kernels.length) return;
     const { edge } = this.#cursor.focused;
-    const place = edge === undefined ? -1 : kernels.indexOf(edge);
-    const next = place < 0 && way < 0 ? kernels.length - 1 : place + way;
+    const row = edge === undefined ? -1 : kernels.indexOf(edge);
+    const next = row < 0 && way < 0 ? kernels.length - 1 : row + way;
     this.#cursor.focus({ edge: kernels[(next + kernels.length) % kernels.length] });
   }
 }

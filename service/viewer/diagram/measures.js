@@ -42,12 +42,12 @@ export class Measures {
     return this.#pictures;
   }
 
-  /** Whether nodes are twice as wide, for two pictures. */
+  /** Whether nodes are twice as wide, for two images. */
   get doubled() {
     return this.#pictures === "both";
   }
 
-  /** Height of a node in points; the width of one picture. */
+  /** Height of a node in points; the width of one image. */
   size(node) {
     return this.#sizes[node];
   }

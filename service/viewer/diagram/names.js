@@ -114,8 +114,8 @@ function endings(name) {
  */
 function locate(band, { camera, width, size, slanted }) {
   const stage = camera.size;
-  const [x, top] = camera.toPlace(band.x, band.top - ROW * 0.62);
-  const [, bottom] = camera.toPlace(band.x, band.bottom + ROW * 0.62);
+  const [x, top] = camera.toStage(band.x, band.top - ROW * 0.62);
+  const [, bottom] = camera.toStage(band.x, band.bottom + ROW * 0.62);
   if (bottom < 0 || top > stage.height || x < -width || x > stage.width + width) return null;
   // The name stays in sight while its band does.
   const highest = (slanted ? width * 0.7 : 0) + size + 3;

@@ -1,4 +1,4 @@
-/** Nodes on a canvas: pictures, joints, and the image's own channels. */
+/** Nodes on a canvas: images, joints, and the image's own channels. */
 
 const RGB = ["#d24b40", "#3f9a55", "#3f6fd1"];
 
@@ -6,13 +6,13 @@ export class Nodes {
   #graph;
   #measures;
   #colours;
-  #pictures;
+  #nodeImages;
 
-  constructor({ graph, measures, colours, pictures }) {
+  constructor({ graph, measures, colours, nodeImages }) {
     this.#graph = graph;
     this.#measures = measures;
     this.#colours = colours;
-    this.#pictures = pictures;
+    this.#nodeImages = nodeImages;
   }
 
   /** @param {number} ratio of the screen's pixels to one of the page. */
@@ -20,7 +20,7 @@ export class Nodes {
     const graph = this.#graph;
     const band = graph.bandOf(node);
     const size = Math.max(1, Math.round(this.#measures.size(node) * k));
-    // On whole pixels, or pictures and frames blur.
+    // On whole pixels, or images and frames blur.
     const snap = (value) => Math.round(value - size / 2) + size / 2;
     const x = snap((graph.x[node] - cx) * k);
     const y = snap((graph.y[node] - cy) * k);
@@ -53,10 +53,10 @@ export class Nodes {
     context.fillRect(left, top, 2 * half, size);
     if (size > 4) {
       if (this.#measures.doubled) {
-        this.#pictures.draw(context, node, { kind: "crops", x: left, y: top, size, ratio });
-        this.#pictures.draw(context, node, { kind: "features", x, y: top, size, ratio });
+        this.#nodeImages.draw(context, node, { kind: "crops", x: left, y: top, size, ratio });
+        this.#nodeImages.draw(context, node, { kind: "features", x, y: top, size, ratio });
       } else if (kind !== "none") {
-        this.#pictures.draw(context, node, { kind, x: left, y: top, size, ratio });
+        this.#nodeImages.draw(context, node, { kind, x: left, y: top, size, ratio });
       }
     }
     if (size > 9) {

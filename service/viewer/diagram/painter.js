@@ -28,7 +28,7 @@ export class Painter {
   #building = null;
   #over = null;
   #outdated = false;
-  #late = false; // a picture came while a layer was drawn
+  #late = false; // an image came while a layer was drawn
   #stale = false; // the view has moved, or the cursor
   #quick = false; // the last layer took a single frame
   #frame = 0;
@@ -62,7 +62,7 @@ export class Painter {
     this.refresh();
   }
 
-  /** One more picture is there: it is drawn with the next layer. */
+  /** One more image is there: it is drawn with the next layer. */
   gained() {
     if (this.#building) this.#late = true;
     else this.redraw();
@@ -175,12 +175,12 @@ export class Painter {
     if (layer) {
       const { canvas } = layer;
       const scale = view.k / layer.view.k;
-      const place = (axis, length, pad) => {
+      const shift = (axis, length, pad) => {
         const half = (length / 2) * ratio;
         return half + (layer.view[axis] - view[axis]) * view.k * ratio - (half + pad) * scale;
       };
-      const x = place("x", width, layer.pad[0]);
-      const y = place("y", height, layer.pad[1]);
+      const x = shift("x", width, layer.pad[0]);
+      const y = shift("y", height, layer.pad[1]);
       context.drawImage(canvas, x, y, canvas.width * scale, canvas.height * scale);
     }
     context.setTransform(ratio, 0, 0, ratio, 0, 0);

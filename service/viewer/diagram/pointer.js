@@ -17,7 +17,7 @@ export class Pointer {
    * @param {object} of
    * @param {HTMLElement} of.stage
    * @param {Camera} of.camera
-   * @param {(x: number, y: number) => object|null} of.find the item at a place.
+   * @param {(x: number, y: number) => object|null} of.find the item at a position.
    * @param {(item: object|null, x?: number, y?: number) => void} of.onHover
    * @param {(item: object|null) => void} of.onPick a click on it, or on nothing.
    * @param {boolean} of.onlyFocused the wheel zooms only where the stage has the focus.

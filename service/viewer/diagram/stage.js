@@ -1,4 +1,4 @@
-/** The place where the circuit is drawn and where it is pointed at. */
+/** The stage: where the circuit is drawn and pointed at. */
 
 import { h } from "../dom.js";
 import { Bands } from "./bands.js";
@@ -12,7 +12,7 @@ import { Names } from "./names.js";
 import { Nodes } from "./nodes.js";
 import { Overlay } from "./overlay.js";
 import { Painter } from "./painter.js";
-import { Pictures } from "./pictures.js";
+import { NodeImages } from "./node_images.js";
 import { Pointer } from "./pointer.js";
 import { Weights } from "./weights.js";
 
@@ -26,7 +26,7 @@ export class Stage {
    * @param {object} model what is drawn: `graph`, `shown`, `measures`, `camera` and `colours`.
    * @param {object} of
    * @param {string} of.helpId of the element that says what the keys do.
-   * @param {object} of.options as of a diagram: `pictureUrl`, `featureUrl`, `linkTo` and `wheel`.
+   * @param {object} of.options as of a diagram: `imageUrl`, `featureUrl`, `linkTo` and `wheel`.
    * @param {object} of.actions `pick(item)`, `reset()`, `fit()` and `announce(text)`.
    * @param {AbortSignal} of.signal until then it listens.
    */
@@ -40,17 +40,17 @@ export class Stage {
       "aria-label": `Circuit diagram of ${graph.data.title}`,
       "aria-describedby": helpId,
     });
-    const { pictureUrl, featureUrl } = options;
+    const { imageUrl, featureUrl } = options;
     const onSettled = () => this.#painter.gained();
-    const pictures = new Pictures(graph, { pictureUrl, featureUrl, onSettled });
+    const nodeImages = new NodeImages(graph, { imageUrl, featureUrl, onSettled });
     const marks = {
       bands: new Bands(model),
       lines: new Lines(model),
-      nodes: new Nodes({ ...model, pictures }),
+      nodes: new Nodes({ ...model, nodeImages }),
       weights: new Weights(model),
       names: new Names(model),
     };
-    const card = new Card({ ...model, pictures, weights: marks.weights });
+    const card = new Card({ ...model, nodeImages, weights: marks.weights });
     const cursor = new Cursor({
       graph,
       camera,
@@ -64,7 +64,7 @@ export class Stage {
       ...model,
       parts: { ...marks, overlay },
       cursor,
-      onBusy: (busy) => this.element.toggleAttribute("data-busy", busy || pictures.waiting > 0),
+      onBusy: (busy) => this.element.toggleAttribute("data-busy", busy || nodeImages.waiting > 0),
     });
     this.#chosen = new Chosen(graph, {
       linkTo: options.linkTo,

@@ -3,7 +3,7 @@
  *
  * Plain and small, every key optional; what is as it was first is left out:
  *
- * - `fraction`: kept, of the ladder in `data.levels`.
+ * - `fraction`: kept, of those in `data.levels`.
  * - `selection`: "convolution:channel" of a node, "convolution:out:in" of a kernel.
  * - `zoom`: "scale,x,y": pixels a point, and the point in the middle.
  * - `nodes`, `kernels`: sizes, 1 at first.
@@ -38,7 +38,7 @@ export class State {
     return changes;
   }
 
-  /** The place of the kept fraction on the ladder; the first where it is not there. */
+  /** Gives the index of the kept fraction; the first where it is not there. */
   get rung() {
     if (this.#values.fraction === undefined) return 0;
     const wanted = Number(this.#values.fraction);

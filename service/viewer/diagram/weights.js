@@ -1,9 +1,9 @@
-/** Small pictures of kernels' weights at the middle of their lines. */
+/** Draws kernels' weights small at the middle of their lines. */
 
 import { heightAt } from "./curve.js";
 
-const PIECE = 32; // pictures
-const PLACES = [0.5, 0.38, 0.62, 0.27, 0.73, 0.18, 0.82];
+const PIECE = 32; // kernels
+const SHARES = [0.5, 0.38, 0.62, 0.27, 0.73, 0.18, 0.82];
 
 export class Weights {
   #graph;
@@ -24,7 +24,7 @@ export class Weights {
    * @param {number[]} edges
    * @param {number[]} inSight the points in sight as [left, right, top, bottom].
    * @param {"always"|"wanted"|"roomy"} when they are drawn: at any size of the drawing, at any but
-   *   for many kernels, or only where there is room for all of a picture.
+   *   for many kernels, or only where there is room for the whole drawing.
    */
   *draw(context, view, edges, [left, right, top, bottom], when) {
     const graph = this.#graph;
@@ -44,7 +44,7 @@ export class Weights {
       const b = graph.end[edge];
       const x0 = graph.x[a] + this.#measures.half(a);
       const x1 = graph.x[b] - this.#measures.half(b);
-      for (const share of PLACES) {
+      for (const share of SHARES) {
         const px = x0 + (x1 - x0) * share;
         const py = graph.y[a] + (graph.y[b] - graph.y[a]) * heightAt(share);
         if (px < left || px > right || py < top || py > bottom) continue;
@@ -63,7 +63,7 @@ export class Weights {
     }
   }
 
-  /** One picture, each weight a square of `cell` pixels, with a frame of one pixel. */
+  /** Draws one kernel, each weight a square of `cell` pixels, with a frame of one pixel. */
   drawOne(context, { high, wide, values }, x, y, cell) {
     context.fillStyle = this.#colours.get("ink-3");
     context.fillRect(x, y, wide * cell + 2, high * cell + 2);

@@ -80,7 +80,7 @@ export async function page(state, atlas) {
   });
   const layers = panel({
     title: "Where they differ",
-    place: "half",
+    width: "half",
     key,
     load: async (now) => {
       const asked = query(await both(now));
@@ -111,7 +111,7 @@ export async function page(state, atlas) {
     diagramPanel({
       atlas,
       title: side === "left" ? "Left circuit" : "Right circuit",
-      place: "half",
+      width: "half",
       key,
       prefix: `${side[0]}.d.`,
       locate: async (now) => {

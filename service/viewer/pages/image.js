@@ -13,7 +13,7 @@ import { heading } from "../heading.js";
 import { useful } from "../live.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { crop, picture } from "../picture.js";
+import { crop, wholeImage } from "../image_view.js";
 import { reading, splitText, THRESHOLD } from "../reading.js";
 
 const LIMIT = 60;
@@ -37,7 +37,7 @@ export async function page(state, atlas) {
   const query = (now) => ({ layer: now.layer });
   const units = panel({
     title: "Units that respond to it most",
-    place: "two-thirds",
+    width: "two-thirds",
     height: "60vh",
     note: "Ordered by the image's rank among all images of each unit. Where it is one of a unit's top images, circuits for this image alone are stored: the smallest that is faithful on it is named.",
     controls: [h("div", { class: "field" }, h("label", { for: selectId }, "Layer"), layers)],
@@ -80,7 +80,7 @@ export async function page(state, atlas) {
         { class: "panel third", "aria-label": "The image" },
         seen
           ? h("p", { class: "message" }, `This image is left out: ${facts.problem ?? "it is not used"}.`)
-          : picture({ image: id }, { input: atlas.input, alt: imageText(facts), eager: true }),
+          : wholeImage({ image: id }, { input: atlas.input, alt: imageText(facts), eager: true }),
       ),
       units.element,
     ),

@@ -6,7 +6,7 @@
  */
 
 import { change, to } from "../address.js";
-import { get, pictureUrl } from "../api.js";
+import { get, imageUrl } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { imageText } from "../figures.js";
 import { heading } from "../heading.js";
@@ -110,15 +110,15 @@ function shot(row, at) {
     "li",
     null,
     row.problem
-      ? h("div", { class: "picture none" }, h("span", null, "left out"))
+      ? h("div", { class: "image-box none" }, h("span", null, "left out"))
       : h(
           "a",
           { href: to("image", { image: id }) },
           h(
             "div",
-            { class: "picture" },
+            { class: "image-box" },
             h("img", {
-              src: pictureUrl(id),
+              src: imageUrl(id),
               alt: imageText(row),
               loading: at < 24 ? null : "lazy",
               decoding: "async",

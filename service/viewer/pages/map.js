@@ -45,7 +45,7 @@ export async function page(state, whole) {
   const query = (now) => ({ criterion: reading(now, atlas).criterion });
   const map = panel({
     title: "Its images, close where they use the same kernels",
-    place: "two-thirds",
+    width: "two-thirds",
     height: "34rem",
     key: (now) => query(now),
     load: (now) => get(unitPath(layer, unit, "map"), query(now)),

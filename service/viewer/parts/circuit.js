@@ -35,7 +35,7 @@ export const circuitKey = (now, atlas) => {
 export function circuitCounts(atlas, { layer, unit }) {
   return panel({
     title: "Circuit",
-    place: "half",
+    width: "half",
     height: "19rem",
     key: (now) => circuitKey(now, atlas),
     load: async (now) => {

@@ -6,7 +6,7 @@
  */
 
 import { change, state, to } from "../address.js";
-import { get, needed, pictureUrl, url } from "../api.js";
+import { get, needed, imageUrl, url } from "../api.js";
 import { fresh, h } from "../dom.js";
 import { whole } from "../figures.js";
 import { panel } from "../panel.js";
@@ -34,10 +34,10 @@ const within = (now, prefix) =>
  * @param {(now) => Promise<{path: readonly string[], query: Query, svg: readonly string[]}>} of.locate where its
  *   drawing is answered.
  * @param {string|Node} [of.note]
- * @param {string} [of.place] as of a panel.
+ * @param {string} [of.width] as of a panel.
  * @param {string} [of.prefix] of its keys in the address.
  */
-export function diagramPanel({ atlas, title, key, locate, note, place, prefix = "d." }) {
+export function diagramPanel({ atlas, title, key, locate, note, width, prefix = "d." }) {
   const host = h("div", { class: "diagram-host" });
   let diagram = null;
   let drawn = null;
@@ -56,7 +56,7 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
     diagram = new data.Diagram(host, data.document, {
       state: within(now, prefix),
       onState,
-      pictureUrl,
+      imageUrl,
       featureUrl: ({ convolution, channel }) =>
         url(["channels", convolution, String(channel), "features", "positive"]),
       linkTo: (node) => pageOf(node, atlas),
@@ -75,7 +75,7 @@ export function diagramPanel({ atlas, title, key, locate, note, place, prefix = 
       h("div", { class: "field" }, h("label", { for: id }, "Kernels drawn, at most"), most),
     ],
     note,
-    place,
+    width,
     kind: "diagram-panel",
     height: "32rem",
     key: (now) => [key(now), now.edges],

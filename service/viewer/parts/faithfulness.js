@@ -50,7 +50,7 @@ export function faithfulness(atlas, { layer, unit }) {
   let series = [];
   const made = panel({
     title: "Faithfulness against kept fraction",
-    place: "half",
+    width: "half",
     height: "19rem",
     controls: [
       h("div", { class: "field" }, h("label", { for: id, class: "unseen" }, "Measure"), metric),

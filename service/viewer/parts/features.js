@@ -26,7 +26,7 @@ export async function storedFeatures({ layer, name, has }) {
 export function features(facts, { layer, unit }) {
   return panel({
     title: "Feature visualizations",
-    place: "third",
+    width: "third",
     note: "Images made to drive the unit's output up, or down. Under each: the mean of its output over the fifth of positions where that is largest, and the same for the best image of the set.",
     height: "20rem",
     key: () => null,
@@ -52,7 +52,7 @@ export function features(facts, { layer, unit }) {
             ...found.map((row) => ({
               label: "PNG",
               detail: words(row),
-              href: imageUrl(row, layer, unit),
+              href: featureUrl(row, layer, unit),
             })),
           ],
   });
@@ -78,7 +78,7 @@ function words(row) {
  * @param {string} layer
  * @param {string|number} unit
  */
-export const imageUrl = (row, layer, unit) =>
+export const featureUrl = (row, layer, unit) =>
   url(unitPath(layer, String(unit), "features", row.variant), { v: row.version });
 
 /**
@@ -92,8 +92,8 @@ function feature(row, layer, unit) {
     null,
     h(
       "div",
-      { class: "picture" },
-      h("img", { src: imageUrl(row, layer, unit), alt: `Feature visualization: ${words(row)}`, decoding: "async" }),
+      { class: "image-box" },
+      h("img", { src: featureUrl(row, layer, unit), alt: `Feature visualization: ${words(row)}`, decoding: "async" }),
     ),
     h("p", { class: "caption" }, words(row)),
     h(

@@ -12,9 +12,9 @@ import { fresh, h } from "../dom.js";
 import { count, groupName, imageText, ratio } from "../figures.js";
 import { menu, tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { crop } from "../picture.js";
+import { crop } from "../image_view.js";
 import { reading } from "../reading.js";
-import { imageUrl, storedFeatures } from "./features.js";
+import { featureUrl, storedFeatures } from "./features.js";
 import { groupsOf } from "./subset.js";
 
 const NUMBERS = [2, 3, 4, 5, 6];
@@ -208,12 +208,12 @@ function groupCard(group, images, of) {
     ),
     h(
       "div",
-      { class: "group-pictures" },
+      { class: "group-images" },
       features.slice(0, 1).map((row) =>
         h(
           "div",
-          { class: "picture feature" },
-          h("img", { src: imageUrl(row, layer, unit), alt: `Feature visualization of group ${groupName(group)}` }),
+          { class: "image-box feature" },
+          h("img", { src: featureUrl(row, layer, unit), alt: `Feature visualization of group ${groupName(group)}` }),
         ),
       ),
       images.map((image) => {

@@ -23,7 +23,7 @@ const colorOf = (side) => `var(--group-${SIDES.indexOf(side)})`;
 export function preserved(atlas, key) {
   const made = panel({
     title: "What each preserves and suppresses",
-    place: "half",
+    width: "half",
     key,
     load: async (now) => {
       const [left, right] = SIDES.map((side) => sideOf(now, side));

@@ -9,7 +9,7 @@ import { groupColor } from "../contrast.js";
 import { fresh, h, onWidth, s, style } from "../dom.js";
 import { groupName, imageText } from "../figures.js";
 import { inside, neighbour } from "../lasso.js";
-import { picture } from "../picture.js";
+import { wholeImage } from "../image_view.js";
 
 const DRAG_PX = 5;
 
@@ -24,27 +24,27 @@ const DRAG_PX = 5;
  */
 export function projection({ points, input, onSelect, drawing }) {
   let chosen = new Set();
-  let places = [];
+  let positions = [];
   let at = 0;
   const help = fresh("help");
   const trace = s("path", { class: "lasso" });
   const sheet = s("svg", { class: "sheet", "aria-hidden": "true" }, trace);
-  const options = points.map((point, place) =>
+  const options = points.map((point, index) =>
     h(
       "div",
       {
         class: "point",
         role: "option",
-        tabindex: place === 0 ? "0" : "-1",
+        tabindex: index === 0 ? "0" : "-1",
         "aria-selected": "false",
         "aria-label": `${imageText(point)}${point.group !== null ? `, group ${groupName(point.group)}` : ""}`,
         title: imageText(point),
         style: { "--group": point.group !== null ? groupColor(point.group) : null },
         onfocus: () => {
-          at = place;
+          at = index;
         },
       },
-      picture({ image: point.image }, { input, alt: "", eager: true }),
+      wholeImage({ image: point.image }, { input, alt: "", eager: true }),
       h("span", { class: "tick", "aria-hidden": "true" }, "✓"),
     ),
   );
@@ -82,8 +82,8 @@ export function projection({ points, input, onSelect, drawing }) {
   };
   function show(wanted) {
     chosen = new Set(wanted);
-    options.forEach((option, place) => {
-      option.setAttribute("aria-selected", String(chosen.has(points[place].image)));
+    options.forEach((option, index) => {
+      option.setAttribute("aria-selected", String(chosen.has(points[index].image)));
     });
     plane.classList.toggle("some", chosen.size > 0);
   }
@@ -91,19 +91,19 @@ export function projection({ points, input, onSelect, drawing }) {
   onWidth(plane, (width) => {
     const height = plane.clientHeight;
     const size = Math.max(36, Math.min(84, width / 11, 600 / Math.sqrt(points.length)));
-    places = placed(points, { width, height, size });
-    options.forEach((option, place) =>
+    positions = positioned(points, { width, height, size });
+    options.forEach((option, index) =>
       style(option, {
         width: `${size}px`,
         height: `${size}px`,
-        transform: `translate(${places[place].x - size / 2}px, ${places[place].y - size / 2}px)`,
+        transform: `translate(${positions[index].x - size / 2}px, ${positions[index].y - size / 2}px)`,
       }),
     );
   });
 
   plane.addEventListener("keydown", (event) => {
     if (event.key.startsWith("Arrow")) {
-      at = neighbour(places, at, event.key);
+      at = neighbour(positions, at, event.key);
       focus(at);
     } else if (event.key === " " || event.key === "Enter") select(toggled(points[at].image));
     else if (event.key === "Escape") select([]);
@@ -115,29 +115,29 @@ export function projection({ points, input, onSelect, drawing }) {
     } else return;
     event.preventDefault();
   });
-  function focus(place) {
+  function focus(index) {
     options.forEach((option, other) =>
-      option.setAttribute("tabindex", other === place ? "0" : "-1"),
+      option.setAttribute("tabindex", other === index ? "0" : "-1"),
     );
-    options[place].focus();
+    options[index].focus();
   }
 
   lasso(plane, trace, {
     click: (target) => {
-      const place = options.indexOf(target.closest(".point"));
-      if (place < 0) return;
-      at = place;
-      focus(place);
-      select(toggled(points[place].image));
+      const index = options.indexOf(target.closest(".point"));
+      if (index < 0) return;
+      at = index;
+      focus(index);
+      select(toggled(points[index].image));
     },
     along: (polygon) => {
-      options.forEach((option, place) =>
-        option.classList.toggle("around", inside(polygon, [places[place].x, places[place].y])),
+      options.forEach((option, index) =>
+        option.classList.toggle("around", inside(polygon, [positions[index].x, positions[index].y])),
       );
     },
     drawn: (polygon, { add, remove }) => {
       const hit = points
-        .filter((_, place) => inside(polygon, [places[place].x, places[place].y]))
+        .filter((_, index) => inside(polygon, [positions[index].x, positions[index].y]))
         .map((point) => point.image);
       options.forEach((option) => option.classList.remove("around"));
       if (add || (!remove && drawing() === "add")) select([...chosen, ...hit]);
@@ -149,7 +149,7 @@ export function projection({ points, input, onSelect, drawing }) {
 }
 
 /** Coordinates -> pixels, the same scale across and down, with room for the images. */
-function placed(points, { width, height, size }) {
+function positioned(points, { width, height, size }) {
   const range = (values) => [Math.min(...values), Math.max(...values)];
   const [left, right] = range(points.map((point) => point.x));
   const [low, high] = range(points.map((point) => point.y));

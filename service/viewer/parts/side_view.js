@@ -1,4 +1,4 @@
-/** One side of a comparison as it is seen: its name, its pictures, its feature visualization. */
+/** One side of a comparison as it is seen: its name, its images, its feature visualization. */
 
 /**
  * @import { AtlasFacts, FeatureRow, Side } from "openapi"
@@ -8,8 +8,8 @@
 import { to } from "../address.js";
 import { h } from "../dom.js";
 import { count, groupName, imageText, percent, whole } from "../figures.js";
-import { crop, picture } from "../picture.js";
-import { imageUrl, storedFeatures } from "./features.js";
+import { crop, wholeImage } from "../image_view.js";
+import { featureUrl, storedFeatures } from "./features.js";
 
 const SHOWN = 20;
 
@@ -52,13 +52,13 @@ export function sideView(side, own, found, feature, atlas) {
     ),
     h(
       "div",
-      { class: "side-pictures" },
+      { class: "side-images" },
       feature &&
         h(
           "div",
-          { class: "picture feature" },
+          { class: "image-box feature" },
           h("img", {
-            src: imageUrl(feature, own.layer, own.unit),
+            src: featureUrl(feature, own.layer, own.unit),
             alt: `Feature visualization of the ${side} circuit`,
           }),
         ),
@@ -67,7 +67,7 @@ export function sideView(side, own, found, feature, atlas) {
           "a",
           { href: to("image", { image: image.image, layer: own.layer }) },
           own.images
-            ? picture(image, { input: atlas.input, alt: imageText(image), box: true })
+            ? wholeImage(image, { input: atlas.input, alt: imageText(image), box: true })
             : crop(image, { input: atlas.input, alt: imageText(image) }),
         ),
       ),

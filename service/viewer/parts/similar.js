@@ -8,7 +8,7 @@ import { h } from "../dom.js";
 import { ratio, whole } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { crop } from "../picture.js";
+import { crop } from "../image_view.js";
 import { reading } from "../reading.js";
 
 const LIMIT = 12;
@@ -49,7 +49,7 @@ export function similar(atlas, { layer, unit }) {
                     { image: row.image, box: row.box },
                     { input: atlas.input, alt: `Top image of unit ${name}` },
                   )
-                : h("div", { class: "picture none" }),
+                : h("div", { class: "image-box none" }),
             ),
             h(
               "div",

@@ -8,7 +8,7 @@ import { h } from "../dom.js";
 import { imageText, measure, responseText } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { picture } from "../picture.js";
+import { wholeImage } from "../image_view.js";
 
 /**
  * Makes the panel of top images.
@@ -23,7 +23,7 @@ export function topImages(atlas, facts, { layer, unit }) {
   const has = facts.has.response_maps;
   return panel({
     title: "Top images",
-    place: "two-thirds",
+    width: "two-thirds",
     height: "20rem",
     note: `The images that the unit responds to most. Its response: ${responseText(atlas.response)}.`,
     controls: [boxes.element, has && maps.element],
@@ -55,7 +55,7 @@ export function topImages(atlas, facts, { layer, unit }) {
               h(
                 "a",
                 { class: "shot-link", href: to("image", { image: image.image, layer }) },
-                picture(image, {
+                wholeImage(image, {
                   input: atlas.input,
                   alt: imageText(image),
                   box: now.boxes !== "0",
@@ -87,7 +87,7 @@ export function topImages(atlas, facts, { layer, unit }) {
   });
 }
 
-/** A switch whose place is in the address: "1" or "0" where it is not as it is by itself. */
+/** Makes a switch that is in the address where it is not as by default: "1" for on, "0" for off. */
 function toggle(text, key, { on }) {
   const box = h("input", {
     type: "checkbox",

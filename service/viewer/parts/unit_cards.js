@@ -10,7 +10,7 @@ import { unitPath, url } from "../api.js";
 import { h } from "../dom.js";
 import { count, percent, ratio } from "../figures.js";
 import { badge } from "../heading.js";
-import { crop } from "../picture.js";
+import { crop } from "../image_view.js";
 import { reading, THRESHOLD } from "../reading.js";
 import { sparkline } from "../sparkline.js";
 
@@ -93,7 +93,7 @@ export function shot(row, { layer, atlas, eager = false }) {
   if (row.feature) {
     return h(
       "div",
-      { class: "picture" },
+      { class: "image-box" },
       h("img", {
         src: url(unitPath(layer, String(row.unit), "features", "positive")),
         alt: `Feature visualization of unit ${row.name}`,
@@ -103,7 +103,7 @@ export function shot(row, { layer, atlas, eager = false }) {
     );
   }
   if (row.image === null || row.image === undefined) {
-    return h("div", { class: "picture none" }, h("span", null, row.state === "done" ? "" : "no image"));
+    return h("div", { class: "image-box none" }, h("span", null, row.state === "done" ? "" : "no image"));
   }
   const alt = `Top image of unit ${row.name}: ${row.label ?? `image ${row.image}`}`;
   return crop({ image: row.image, box: row.box }, { input: atlas.input, alt, eager });

@@ -92,8 +92,8 @@ export function unitTable(found, now, layer, atlas) {
 function value(row, name, atlas) {
   if (name.startsWith("r.")) return row.r[atlas.fractions.indexOf(Number(name.slice(2)))];
   if (!(name in PARTS)) return row[name];
-  const [whole, place] = PARTS[name];
-  return row[whole]?.[place];
+  const [whole, index] = PARTS[name];
+  return row[whole]?.[index];
 }
 
 function cell(name, value) {

@@ -261,7 +261,7 @@ def test_the_slider_goes_through_the_ladders_counts(show, fire, diagram):
         circuit = fire.circuit(keep=fraction)
         assert (level.fraction, level.kernels) == (fraction, len(circuit))
         assert shown(page) == circuit.diagram().content.counts.drawn
-        assert f"circuit of {len(circuit)}," in page.locator(".ca-count").inner_text()
+        assert f"circuit of {len(circuit)} kernels," in page.locator(".ca-count").inner_text()
         assert page.locator(".ca-value").inner_text() == f"{100 * fraction:g} %"
         page.keyboard.press("ArrowLeft")
 

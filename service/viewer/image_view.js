@@ -1,8 +1,8 @@
-/** Pictures of the image set: whole with the field that was seen, or cut to that field. */
+/** Images of the image set: whole with the field that was seen, or cropped to that field. */
 
 /** @import { Size } from "openapi" */
 
-import { pictureUrl } from "./api.js";
+import { imageUrl } from "./api.js";
 import { h, style } from "./dom.js";
 
 /**
@@ -23,12 +23,12 @@ import { h, style } from "./dom.js";
  * @param {number} [of.scale] the value that is drawn strongest. Default: the largest of the map.
  * @param {boolean} [of.eager] whether to load it before it comes near the window.
  */
-export function picture(image, { input, alt, box = false, map = null, scale, eager = false }) {
+export function wholeImage(image, { input, alt, box = false, map = null, scale, eager = false }) {
   const element = h(
     "div",
-    { class: map ? "picture mapped" : "picture" },
+    { class: map ? "image-box mapped" : "image-box" },
     h("img", {
-      src: pictureUrl(image.image),
+      src: imageUrl(image.image),
       alt,
       width: input.width,
       height: input.height,
@@ -57,7 +57,7 @@ export function picture(image, { input, alt, box = false, map = null, scale, eag
  * Shows a square crop of an image around its box, with some of what surrounds it.
  *
  * @param {Seen} image
- * @param {{input: Size, alt: string, eager?: boolean}} of as of `picture`.
+ * @param {{input: Size, alt: string, eager?: boolean}} of as of `wholeImage`.
  */
 export function crop(image, { input, alt, eager = false }) {
   const side = Math.min(input.height, input.width);
@@ -66,7 +66,7 @@ export function crop(image, { input, alt, eager = false }) {
   const y = within((top + bottom - size) / 2, input.height - size);
   const x = within((left + right - size) / 2, input.width - size);
   const img = h("img", {
-    src: pictureUrl(image.image),
+    src: imageUrl(image.image),
     alt,
     loading: eager ? null : "lazy",
     decoding: "async",
@@ -77,7 +77,7 @@ export function crop(image, { input, alt, eager = false }) {
     left: `${(-100 * x) / size}%`,
     top: `${(-100 * y) / size}%`,
   });
-  return h("div", { class: "picture" }, img);
+  return h("div", { class: "image-box" }, img);
 }
 
 const within = (value, most) => Math.max(0, Math.min(value, most));

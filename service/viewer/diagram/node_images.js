@@ -7,12 +7,12 @@ const CELL = 64; // pixels of a thumbnail's side
 /**
  * An image and the part of it that is drawn: [x, y, width, height] in its pixels.
  *
- * @typedef {[CanvasImageSource, [number, number, number, number]]} Picture
+ * @typedef {[CanvasImageSource, [number, number, number, number]]} Part
  */
 
-export class Pictures {
+export class NodeImages {
   #graph;
-  #pictureUrl;
+  #imageUrl;
   #featureUrl;
   #onSettled;
   #images = new Map();
@@ -23,31 +23,31 @@ export class Pictures {
   /**
    * @param {Graph} graph
    * @param {object} from
-   * @param {(image) => string} [from.pictureUrl]
+   * @param {(image) => string} [from.imageUrl]
    * @param {(node) => string} [from.featureUrl]
-   * @param {() => void} from.onSettled one more picture is there, or will not come.
+   * @param {() => void} from.onSettled one more image is there, or will not come.
    */
-  constructor(graph, { pictureUrl, featureUrl, onSettled }) {
+  constructor(graph, { imageUrl, featureUrl, onSettled }) {
     this.#graph = graph;
-    this.#pictureUrl = pictureUrl;
+    this.#imageUrl = imageUrl;
     this.#featureUrl = featureUrl;
     this.#onSettled = onSettled;
   }
 
-  /** Pictures that were asked for and may still come. */
+  /** Counts the images that were asked for and may still come. */
   get waiting() {
     return this.#waiting;
   }
 
-  /** Draws a node's picture, where it is there, into a square of `size` pixels. */
+  /** Draws a node's image, where it is there, into a square of `size` pixels. */
   draw(context, node, { kind, x, y, size, ratio }) {
-    const picture = this.#sized(node, kind, size * ratio);
-    if (!picture) return;
-    const [image, [left, top, width, height]] = picture;
+    const part = this.#sized(node, kind, size * ratio);
+    if (!part) return;
+    const [image, [left, top, width, height]] = part;
     context.drawImage(image, left, top, width, height, x, y, size, size);
   }
 
-  /** Small and ready where it is drawn small: scaling a photo for each node takes long. */
+  /** Gives it small and ready where it is drawn small: scaling an image for each node takes long. */
   #sized(node, kind, pixels) {
     const feature = kind === "features" ? this.feature(node) : null;
     const source = feature ?? this.crop(node, 0);
@@ -57,7 +57,7 @@ export class Pictures {
     return this.#thumbs.get(key);
   }
 
-  /** @param {Picture} picture @returns {Picture} */
+  /** @param {Part} part @returns {Part} */
   #shrunk([image, [left, top, width, height]]) {
     this.#small.imageSmoothingQuality = "high";
     this.#small.drawImage(image, left, top, width, height, 0, 0, CELL, CELL);
@@ -66,7 +66,7 @@ export class Pictures {
     return [this.#small.canvas.transferToImageBitmap(), [0, 0, CELL, CELL]];
   }
 
-  /** Gives a node's feature visualization where it is loaded. @returns {Picture|null} */
+  /** Gives a node's feature visualization where it is loaded. @returns {Part|null} */
   feature(node) {
     if (!this.#graph.data.nodes.feature[node] || !this.#featureUrl) return null;
     const url = () => this.#featureUrl(this.#graph.describe({ node }));
@@ -78,12 +78,12 @@ export class Pictures {
    * Gives a node's crop of that rank where it is loaded: square, and at least a twelfth of the
    * image wide.
    *
-   * @returns {Picture|null}
+   * @returns {Part|null}
    */
   crop(node, rank) {
     const crop = this.#graph.data.nodes.crops[node][rank];
-    if (!crop || !this.#pictureUrl) return null;
-    const image = this.#load(`picture ${crop[0]}`, () => this.#pictureUrl(crop[0]));
+    if (!crop || !this.#imageUrl) return null;
+    const image = this.#load(`image ${crop[0]}`, () => this.#imageUrl(crop[0]));
     return image && [image, this.#box(crop)];
   }
 
