@@ -17,7 +17,7 @@ import { table } from "./table.js";
 export const groupColor = (group) => `var(--group-${group % 8})`;
 
 /**
- * Turns rows of `selectivity` into what each group's circuits preserve and leak, by rung.
+ * Turns rows of `selectivity` into what each group's circuits preserve and leak, by level.
  *
  * @param {SelectivityRow[]} rows
  * @param {number[]} fractions
@@ -27,8 +27,8 @@ export function keptByGroup(rows, fractions) {
   return groups.map((group) => {
     const values = (name) =>
       fractions.map(
-        (_, rung) =>
-          rows.find((row) => row.group === group && row.level === rung)?.[name] ?? null,
+        (_, level) =>
+          rows.find((row) => row.group === group && row.level === level)?.[name] ?? null,
       );
     return { group, own: values("preserved"), others: values("leaked") };
   });
@@ -41,14 +41,14 @@ const lines = ({ group, own, others, color = groupColor(group) }) => [
 ];
 
 /** One group's two lines. */
-export function contrastChart(kept, { fractions, rung, onRung, height = 150 }) {
+export function contrastChart(kept, { fractions, level, onLevel, height = 150 }) {
   const name = groupName(kept.group);
   return lineChart({
     label: `Circuit of group ${name}: share of the response that it preserves on its own images and on the others', against the kept fraction`,
     fractions,
     series: lines(kept),
-    rung,
-    onRung,
+    level,
+    onLevel,
     height,
     value: "share of the response",
   });
@@ -69,11 +69,11 @@ export const contrastFile = (drawing, kept, unit) => ({
 /**
  * Bars: a row a group, its own images and the others'.
  *
- * @param {Array<{group, own, others, rung, color?: string}>} groups `rung`: at which circuit.
+ * @param {Array<{group, own, others, level, color?: string}>} groups `level`: at which circuit.
  * @param {number[]} fractions the kept fractions.
  */
 export function contrastBars(groups, fractions) {
-  const kept = [...new Set(groups.map(({ rung }) => percent(fractions[rung])))].join(" and ");
+  const kept = [...new Set(groups.map(({ level }) => percent(fractions[level])))].join(" and ");
   const bar = (value, color) =>
     h(
       "div",
@@ -91,12 +91,12 @@ export function contrastBars(groups, fractions) {
       { name: "others", title: "The others'", number: true },
       { name: "othersBar", title: h("span", { class: "unseen" }, "as a bar") },
     ],
-    rows: groups.map(({ group, own, others, rung, color = groupColor(group) }) => ({
+    rows: groups.map(({ group, own, others, level, color = groupColor(group) }) => ({
       group: groupLabel(group, color),
-      own: ratio(own[rung]),
-      ownBar: bar(own[rung], color),
-      others: ratio(others[rung]),
-      othersBar: bar(others[rung], "var(--shared)"),
+      own: ratio(own[level]),
+      ownBar: bar(own[level], color),
+      others: ratio(others[level]),
+      othersBar: bar(others[level], "var(--shared)"),
     })),
   });
 }

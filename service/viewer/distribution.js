@@ -1,4 +1,4 @@
-/** A layer's units at a glance, from r of each unit at each rung. */
+/** A layer's units at a glance, from r of each unit at each level. */
 
 /** @import { DistributionRow } from "openapi" */
 
@@ -7,7 +7,7 @@ import { count, percent } from "./figures.js";
 const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
 
 /**
- * How many units have their smallest faithful circuit at each rung, the smallest first.
+ * How many units have their smallest faithful circuit at each level, the smallest first.
  *
  * @param {DistributionRow[]} rows a row for each unit.
  * @param {number[]} fractions kept fractions, in any order.
@@ -32,7 +32,7 @@ export function smallestCounts(rows, fractions) {
 }
 
 /**
- * Quantiles of r over the units at each rung: tenth, quarter, half, three quarters, nine tenths.
+ * Quantiles of r over the units at each level: tenth, quarter, half, three quarters, nine tenths.
  * Undefined r counts as 0.
  *
  * @param {DistributionRow[]} rows a row for each unit.
@@ -40,8 +40,8 @@ export function smallestCounts(rows, fractions) {
  * @returns {(number|null)[][]} a list a quantile, in the order of the fractions.
  */
 export function quantiles(rows, fractions) {
-  const sorted = fractions.map((_, rung) =>
-    rows.map((row) => row.r[rung] ?? 0).sort((a, b) => a - b),
+  const sorted = fractions.map((_, level) =>
+    rows.map((row) => row.r[level] ?? 0).sort((a, b) => a - b),
   );
   return QUANTILES.map((q) => sorted.map((values) => between(values, q)));
 }

@@ -18,9 +18,9 @@ const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
  * @param {Array<{low: (number|null)[], high: (number|null)[], color: string}>} [of.bands]
  * @param {string} [of.value] what the values are, above their axis.
  * @param {number} [of.threshold] a line across.
- * @param {number} [of.rung] the chosen rung: a line down.
- * @param {(rung: number) => void} [of.onRung] called with the rung that is clicked.
- * @param {(rung: number|null) => void} [of.onRead] called with the rung under the pointer or the
+ * @param {number} [of.level] the chosen level: a line down.
+ * @param {(level: number) => void} [of.onLevel] called with the level that is clicked.
+ * @param {(level: number|null) => void} [of.onRead] called with the level under the pointer or the
  *   keyboard's mark, null when neither is there.
  * @param {number} [of.height] in pixels.
  * @param {boolean} [of.bare] small, without axes.
@@ -32,13 +32,13 @@ export function lineChart(of) {
   const draw = (width) => {
     const { drawing, mark } = lines(of, width);
     put(host, drawing);
-    const follow = (rung) => {
-      if (rung === read) return;
-      read = rung;
-      mark(rung);
-      of.onRead?.(rung);
+    const follow = (level) => {
+      if (level === read) return;
+      read = level;
+      mark(level);
+      of.onRead?.(level);
     };
-    if (of.onRung || of.onRead) listen(drawing, of, follow);
+    if (of.onLevel || of.onRead) listen(drawing, of, follow);
   };
   onWidth(host, draw);
   return host;
@@ -72,13 +72,13 @@ function lines(of, width) {
     order
       .filter((at) => values[at] !== null && values[at] !== undefined)
       .map((at) => [x(of.fractions[at]), y(values[at]), at]);
-  const down = (rung, kind) =>
-    rung !== null &&
-    rung !== undefined &&
+  const down = (level, kind) =>
+    level !== null &&
+    level !== undefined &&
     s("line", {
       class: kind,
-      x1: x(of.fractions[rung]),
-      x2: x(of.fractions[rung]),
+      x1: x(of.fractions[level]),
+      x2: x(of.fractions[level]),
       y1: margin.top,
       y2: height - margin.bottom,
     });
@@ -96,7 +96,7 @@ function lines(of, width) {
         y2: y(of.threshold),
       }),
     ],
-    down(of.rung, "chosen"),
+    down(of.level, "chosen"),
     (of.bands ?? []).map((band) => {
       const low = points(band.low);
       const high = points(band.high).reverse();
@@ -108,16 +108,16 @@ function lines(of, width) {
       .map((one) => line(one, points(one.values), of.bare)),
     cursor,
   );
-  const mark = (rung) => {
+  const mark = (level) => {
     cursor.replaceChildren();
-    if (rung === null) return;
-    cursor.append(down(rung, "reading-line"));
+    if (level === null) return;
+    cursor.append(down(level, "reading-line"));
     for (const one of of.series) {
-      const value = one.values[rung];
+      const value = one.values[level];
       if (value === null || value === undefined) continue;
       cursor.append(
         s("circle", {
-          cx: x(of.fractions[rung]),
+          cx: x(of.fractions[level]),
           cy: y(Math.max(floor, value)),
           r: 3.5,
           style: { fill: one.color },
@@ -228,15 +228,15 @@ function listen(drawing, of, follow) {
   let at = null;
   const under = (event) => {
     const pointed = event.clientX - drawing.getBoundingClientRect().left;
-    return order.reduce((best, rung) =>
-      Math.abs(x(of.fractions[rung]) - pointed) < Math.abs(x(of.fractions[best]) - pointed) ? rung : best,
+    return order.reduce((best, level) =>
+      Math.abs(x(of.fractions[level]) - pointed) < Math.abs(x(of.fractions[best]) - pointed) ? level : best,
     );
   };
   drawing.setAttribute("tabindex", "0");
   drawing.dataset.key = "chart";
   drawing.setAttribute(
     "aria-label",
-    `${of.label}. Arrow keys read values${of.onRung ? ", Enter chooses the kept fraction" : ""}.`,
+    `${of.label}. Arrow keys read values${of.onLevel ? ", Enter chooses the kept fraction" : ""}.`,
   );
   drawing.addEventListener("pointermove", (event) => {
     at = under(event);
@@ -244,14 +244,14 @@ function listen(drawing, of, follow) {
   });
   drawing.addEventListener("pointerleave", () => follow(null));
   drawing.addEventListener("blur", () => follow(null));
-  drawing.addEventListener("click", (event) => of.onRung?.(under(event)));
+  drawing.addEventListener("click", (event) => of.onLevel?.(under(event)));
   drawing.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (step !== undefined) {
-      const next = at === null ? order.indexOf(of.rung ?? order[0]) : order.indexOf(at) + step;
+      const next = at === null ? order.indexOf(of.level ?? order[0]) : order.indexOf(at) + step;
       at = order[Math.max(0, Math.min(order.length - 1, next))];
       follow(at);
-    } else if (event.key === "Enter" && at !== null && of.onRung) of.onRung(at);
+    } else if (event.key === "Enter" && at !== null && of.onLevel) of.onLevel(at);
     else return;
     event.preventDefault();
   });

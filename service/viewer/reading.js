@@ -17,9 +17,9 @@ const DEFAULT_KEEP = 0.1;
 export const THRESHOLD = 0.9;
 
 /**
- * How circuits are read; `rung`: the index of `keep` among the atlas' fractions.
+ * How circuits are read; `level`: the index of `keep` among the atlas' fractions.
  *
- * @typedef {{criterion: string, ablation: string, split: string, keep: number, rung: number}} Reading
+ * @typedef {{criterion: string, ablation: string, split: string, keep: number, level: number}} Reading
  */
 
 /**
@@ -33,7 +33,7 @@ export function reading(state, atlas) {
   const one = (value, known) => (known.includes(value) ? value : known[0]);
   const wanted = Number(state.keep) > 0 ? Math.min(1, Number(state.keep)) : DEFAULT_KEEP;
   const far = (fraction) => Math.abs(Math.log(fraction / wanted));
-  const rung = atlas.fractions.reduce(
+  const level = atlas.fractions.reduce(
     (best, fraction, at) => (far(fraction) < far(atlas.fractions[best]) ? at : best),
     0,
   );
@@ -44,8 +44,8 @@ export function reading(state, atlas) {
       atlas.splits.find((split) => split === state.split) ??
       atlas.splits.find((split) => split === "held_out") ??
       atlas.splits[0],
-    keep: atlas.fractions[rung],
-    rung,
+    keep: atlas.fractions[level],
+    level,
   };
 }
 

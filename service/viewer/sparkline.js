@@ -7,10 +7,10 @@ const HEIGHT = 26;
 
 /**
  * @param {number[]} fractions the kept fractions, largest first.
- * @param {(number|null)[]} values r at each rung.
- * @param {{threshold: number, rung?: number}} marks
+ * @param {(number|null)[]} values r at each level.
+ * @param {{threshold: number, level?: number}} marks
  */
-export function sparkline(fractions, values, { threshold, rung }) {
+export function sparkline(fractions, values, { threshold, level }) {
   const least = Math.log(Math.min(...fractions)) || -1;
   const x = (at) => 2 + (WIDTH - 4) * (1 - Math.log(fractions[at]) / least);
   const y = (value) => 2 + (HEIGHT - 4) * (1 - Math.max(0, Math.min(1, value ?? 0)));
@@ -27,6 +27,6 @@ export function sparkline(fractions, values, { threshold, rung }) {
     s("line", { class: "threshold", x1: 2, x2: WIDTH - 2, y1: y(threshold), y2: y(threshold) }),
     s("line", { class: "base", x1: 2, x2: WIDTH - 2, y1: y(0), y2: y(0) }),
     s("polyline", { points: points.join(" ") }),
-    rung !== undefined && s("circle", { cx: x(rung), cy: y(values[rung]), r: 2.4 }),
+    level !== undefined && s("circle", { cx: x(level), cy: y(values[level]), r: 2.4 }),
   );
 }

@@ -12,7 +12,7 @@ export class Controls {
   #onChange;
   #onHide;
   #kept = h("output", { class: "ca-value" });
-  #rung;
+  #level;
   #sizes;
   #parts;
   #imageChoice;
@@ -31,7 +31,7 @@ export class Controls {
     this.#graph = graph;
     this.#onChange = onChange;
     this.#onHide = onHide;
-    this.#rung = this.#ladder();
+    this.#level = this.#levelSlider();
     this.#sizes = { nodes: this.#size("nodes", "Nodes"), kernels: this.#size("kernels", "Kernels") };
     this.#parts = this.#partBoxes();
     this.#imageChoice = this.#imageChoices();
@@ -43,7 +43,7 @@ export class Controls {
         "label",
         { class: "ca-control ca-kept", hidden: graph.data.levels.length < 2 },
         h("span", null, "Kept"),
-        this.#rung,
+        this.#level,
         this.#kept,
       ),
       h("label", { class: "ca-control" }, h("span", null, "Nodes"), this.#sizes.nodes),
@@ -62,9 +62,9 @@ export class Controls {
   }
 
   /** The largest fraction at the right. */
-  #ladder() {
-    const { levels: rungs } = this.#graph.data;
-    const last = rungs.length - 1;
+  #levelSlider() {
+    const { levels } = this.#graph.data;
+    const last = levels.length - 1;
     const input = h("input", {
       type: "range",
       min: "0",
@@ -73,8 +73,8 @@ export class Controls {
       value: String(last),
       "aria-label": "Kept fraction",
       oninput: () => {
-        const rung = last - Number(input.value);
-        this.#onChange({ fraction: rung ? rungs[rung].fraction : null });
+        const level = last - Number(input.value);
+        this.#onChange({ fraction: level ? levels[level].fraction : null });
       },
     });
     return input;
@@ -134,7 +134,7 @@ export class Controls {
       ["none", "None", featured || cropped],
     ];
     const choices = all.filter(([, , there]) => there);
-    const name = fresh("ca-pictures"); // one for the group: the arrow keys go through it
+    const name = fresh("ca-images"); // one for the group: the arrow keys go through it
     const radios = choices.map(([value, label]) =>
       h(
         "label",
@@ -158,11 +158,11 @@ export class Controls {
 
   /** Shows a state. */
   show(state) {
-    const { levels: rungs } = this.#graph.data;
-    const rung = rungs[state.rung];
-    const kept = `${Number((100 * rung.fraction).toPrecision(3))} %`;
-    this.#rung.value = String(rungs.length - 1 - state.rung);
-    this.#rung.setAttribute("aria-valuetext", `${kept}, ${whole(rung.kernels)} kernels`);
+    const { levels } = this.#graph.data;
+    const level = levels[state.level];
+    const kept = `${Number((100 * level.fraction).toPrecision(3))} %`;
+    this.#level.value = String(levels.length - 1 - state.level);
+    this.#level.setAttribute("aria-valuetext", `${kept}, ${whole(level.kernels)} kernels`);
     this.#kept.textContent = kept;
     for (const [name, input] of Object.entries(this.#sizes)) {
       input.value = String(Math.log2(state[name]));

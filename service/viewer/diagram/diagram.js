@@ -180,8 +180,8 @@ export class Diagram {
     this.#measures.set(state);
     if ("zoom" in changes) this.#camera.show(state.zoom);
     if ("table" in changes) this.#table.open = state.table;
-    this.#shown.filter(state.rung, state.hidden);
-    this.#foot.tell(this.#shown.count, this.#graph.data.levels[state.rung]);
+    this.#shown.filter(state.level, state.hidden);
+    this.#foot.tell(this.#shown.count, this.#graph.data.levels[state.level]);
     this.#root.dataset.shown = String(this.#shown.count);
     if ("selection" in changes || "fraction" in changes || "hide" in changes) {
       this.#isolate();

@@ -30,7 +30,7 @@ export class Finder {
     for (let node = 0; node < graph.nodeCount; node += 1) {
       if (Math.abs(graph.x[node] - x) > this.#measures.half(node) + slack) continue;
       if (Math.abs(graph.y[node] - y) > this.#measures.size(node) / 2 + slack) continue;
-      if (this.#shown.level(node)) return { node };
+      if (this.#shown.visibility(node)) return { node };
     }
     return null;
   }

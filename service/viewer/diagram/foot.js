@@ -36,7 +36,7 @@ export class Foot {
     );
   }
 
-  /** Tells how many kernels are drawn of a rung. */
+  /** Tells how many kernels are drawn of a level. */
   tell(shown, { on_path: onPath, kernels }) {
     const { counts } = this.#graph.data;
     const [whose, ends] = this.#graph.twoSides

@@ -32,8 +32,8 @@ export class Graph {
     this.band = Uint16Array.from(nodes.band);
     this.start = Uint32Array.from([...edges.start, ...wires.start]);
     this.end = Uint32Array.from([...edges.end, ...wires.end]);
-    this.rungs = Int32Array.from([...edges.levels, ...wires.levels]);
-    this.nodeRungs = Int32Array.from(nodes.levels);
+    this.levels = Int32Array.from([...edges.levels, ...wires.levels]);
+    this.nodeLevels = Int32Array.from(nodes.levels);
     this.strength = Float32Array.from(edges.strength);
     this.sign = Int8Array.from(edges.contribution, (c) => (c === null || c === 0 ? 0 : Math.sign(c)));
     this.side = Uint8Array.from(edges.side);

@@ -82,11 +82,11 @@ export class Layer {
     const [left, right, top, bottom] = this.#seen;
     let count = 0;
     for (let node = 0; node < graph.nodeCount; node += 1) {
-      const level = this.#shown.level(node);
+      const visibility = this.#shown.visibility(node);
       const x = graph.x[node];
       const y = graph.y[node];
-      if (!level || x < left - ROW || x > right + ROW || y < top - ROW || y > bottom + ROW) continue;
-      this.#context.globalAlpha = level === 1 ? 0.13 : 1;
+      if (!visibility || x < left - ROW || x > right + ROW || y < top - ROW || y > bottom + ROW) continue;
+      this.#context.globalAlpha = visibility === 1 ? 0.13 : 1;
       this.#parts.nodes.draw(this.#context, this.view, node, this.#ratio);
       count += 1;
       if (count % NODES === 0) yield;

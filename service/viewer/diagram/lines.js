@@ -56,7 +56,7 @@ export class Lines {
     }
   }
 
-  /** Kernels by how they are drawn, with a `level` from 0, thin, to 1. */
+  /** Kernels by how they are drawn, with a `thickness` from 0 to 1. */
   #byLook(edges) {
     const graph = this.#graph;
     const found = new Map();
@@ -71,18 +71,18 @@ export class Lines {
       .sort((a, b) => a[0] - b[0])
       .map(([key, some]) => ({
         colour: LOOKS[key % LOOKS.length],
-        level: Math.floor(key / LOOKS.length) / (WIDTHS - 1),
+        thickness: Math.floor(key / LOOKS.length) / (WIDTHS - 1),
         edges: some,
       }));
   }
 
-  #strokeAlike(context, view, edges, { colour, level }, count) {
-    const width = this.#measures.line(level, view.k);
+  #strokeAlike(context, view, edges, { colour, thickness }, count) {
+    const width = this.#measures.line(thickness, view.k);
     context.strokeStyle = this.#colours.get(colour);
     context.lineWidth = Math.max(SUBPIXEL, width);
     // Many lines together stay legible where each lets the others through.
     const crowd = Math.min(0.8, Math.max(0.15, 9 / Math.sqrt(count + 1)));
-    context.globalAlpha = (crowd + (0.95 - crowd) * level ** 1.3) * Math.min(1, width / SUBPIXEL);
+    context.globalAlpha = (crowd + (0.95 - crowd) * thickness ** 1.3) * Math.min(1, width / SUBPIXEL);
     context.beginPath();
     for (const edge of edges) this.trace(context, view, edge);
     context.stroke();

@@ -8,7 +8,7 @@ export class Shown {
   #graph;
   #visible;
   #count = 0;
-  #rung = 0;
+  #level = 0;
   #isolated = null;
 
   constructor(graph) {
@@ -32,19 +32,19 @@ export class Shown {
   }
 
   /**
-   * Takes the lines of a rung, but for hidden parts.
+   * Takes the lines of a level, but for hidden parts.
    *
-   * @param {number} rung
+   * @param {number} level
    * @param {Set<string>} hidden sides of two circuits, or signs of one.
    */
-  filter(rung, hidden) {
+  filter(level, hidden) {
     const graph = this.#graph;
-    const bit = 1 << rung;
+    const bit = 1 << level;
     const hide = (graph.twoSides ? SIDES : SIGNS).map((part) => hidden.has(part));
-    this.#rung = rung;
+    this.#level = level;
     this.#count = 0;
     for (let line = 0; line < graph.start.length; line += 1) {
-      let on = (graph.rungs[line] & bit) !== 0;
+      let on = (graph.levels[line] & bit) !== 0;
       if (on && line < graph.edgeCount) {
         on = !hide[graph.twoSides ? graph.side[line] : graph.sign[line] + 1];
         if (on) this.#count += 1;
@@ -100,14 +100,14 @@ export class Shown {
   }
 
   /** 2 where a node is drawn, 1 where it is only hinted at, 0 where it is not there. */
-  level(node) {
-    if (!(this.#graph.nodeRungs[node] & (1 << this.#rung))) return 0;
+  visibility(node) {
+    if (!(this.#graph.nodeLevels[node] & (1 << this.#level))) return 0;
     return this.#isolated && !this.#isolated.points[node] ? 1 : 2;
   }
 
   /** The nodes that are drawn, in the order of the document. */
   nodes() {
-    return [...Array(this.#graph.nodeCount).keys()].filter((node) => this.level(node) === 2);
+    return [...Array(this.#graph.nodeCount).keys()].filter((node) => this.visibility(node) === 2);
   }
 
   /** An item's own lines and nodes, over joints and bends up to the next channels. */

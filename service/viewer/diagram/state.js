@@ -39,10 +39,10 @@ export class State {
   }
 
   /** Gives the index of the kept fraction; the first where it is not there. */
-  get rung() {
+  get level() {
     if (this.#values.fraction === undefined) return 0;
     const wanted = Number(this.#values.fraction);
-    const close = (rung) => Math.abs(rung.fraction / wanted - 1) < 1e-6;
+    const close = (level) => Math.abs(level.fraction / wanted - 1) < 1e-6;
     return Math.max(0, this.#graph.data.levels.findIndex(close));
   }
 

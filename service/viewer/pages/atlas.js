@@ -231,12 +231,12 @@ function sizeChart(rows, layer, atlas) {
  */
 function faithfulChart(rows, layer, chosen, atlas) {
   const [low, quarter, median, threeQuarters, high] = quantiles(rows, atlas.fractions);
-  const { rung } = reading({}, atlas);
+  const { level } = reading({}, atlas);
   const color = "var(--series-actgrad)";
-  const at = percent(atlas.fractions[rung]);
+  const at = percent(atlas.fractions[level]);
   return [
     lineChart({
-      label: `Median r against the kept fraction in ${layer.layer}, ${splitText(chosen.split)}: ${ratio(median[rung])} at ${at}`,
+      label: `Median r against the kept fraction in ${layer.layer}, ${splitText(chosen.split)}: ${ratio(median[level])} at ${at}`,
       fractions: atlas.fractions,
       series: [{ name: "median", values: median, color }],
       bands: [
@@ -247,7 +247,7 @@ function faithfulChart(rows, layer, chosen, atlas) {
       height: CHART,
       bare: true,
     }),
-    h("p", { class: "note" }, `median r ${ratio(median[rung])} at ${at}`),
+    h("p", { class: "note" }, `median r ${ratio(median[level])} at ${at}`),
   ];
 }
 

@@ -78,7 +78,7 @@ export async function page(state, atlas) {
     height: "60vh",
     controls: [views.element],
     key: (now) => [query(now), now.from],
-    look: (now) => [now.view, reading(now, atlas).rung],
+    look: (now) => [now.view, reading(now, atlas).level],
     load: (now) =>
       get(["layers", layer, "units"], {
         ...query(now),

@@ -128,9 +128,9 @@ function seriesOf(rows, atlas, chosen, metric) {
  */
 function chart(series, atlas, chosen, metric, rows) {
   const readout = h("div", { class: "readout" });
-  const kernels = (rung) => rows.find((row) => row.level === rung)?.kernels;
-  const show = (rung) => put(readout, values(series, atlas, chosen, rung, kernels(rung)));
-  show(chosen.rung);
+  const kernels = (level) => rows.find((row) => row.level === level)?.kernels;
+  const show = (level) => put(readout, values(series, atlas, chosen, level, kernels(level)));
+  show(chosen.level);
   const best = smallest(rows, chosen);
   return h(
     "div",
@@ -144,9 +144,9 @@ function chart(series, atlas, chosen, metric, rows) {
         series,
         value: METRICS[metric],
         threshold: metric === "relative_l1" ? undefined : THRESHOLD,
-        rung: chosen.rung,
-        onRung: (rung) => change({ keep: String(atlas.fractions[rung]) }),
-        onRead: (rung) => show(rung ?? chosen.rung),
+        level: chosen.level,
+        onLevel: (level) => change({ keep: String(atlas.fractions[level]) }),
+        onRead: (level) => show(level ?? chosen.level),
         height: 280,
       }),
       readout,
@@ -186,12 +186,12 @@ function smallest(rows, { criterion, ablation, split }) {
  * @param {ReturnType<typeof seriesOf>} series
  * @param {AtlasFacts} atlas
  * @param {Reading} chosen
- * @param {number} rung
+ * @param {number} level
  * @param {number} kernels
  */
-function values(series, atlas, chosen, rung, kernels) {
+function values(series, atlas, chosen, level, kernels) {
   return table({
-    caption: `At ${percent(atlas.fractions[rung])}: ${whole(kernels)} kernels`,
+    caption: `At ${percent(atlas.fractions[level])}: ${whole(kernels)} kernels`,
     columns: [
       { name: "criterion", title: "Score" },
       ...atlas.splits.map((split) => ({
@@ -215,7 +215,7 @@ function values(series, atlas, chosen, rung, kernels) {
       ...Object.fromEntries(
         series
           .filter((one) => one.criterion === criterion)
-          .map((one) => [one.split, ratio(one.values[rung])]),
+          .map((one) => [one.split, ratio(one.values[level])]),
       ),
     })),
   });
@@ -233,9 +233,9 @@ function wholeTable(series, atlas, metric) {
       { name: "fraction", title: "Kept" },
       ...series.map((one) => ({ name: one.name, title: one.name, number: true })),
     ],
-    rows: atlas.fractions.map((fraction, rung) => ({
+    rows: atlas.fractions.map((fraction, level) => ({
       fraction: percent(fraction),
-      ...Object.fromEntries(series.map((one) => [one.name, ratio(one.values[rung], 3)])),
+      ...Object.fromEntries(series.map((one) => [one.name, ratio(one.values[level], 3)])),
     })),
   });
 }

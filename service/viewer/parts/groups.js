@@ -49,7 +49,7 @@ export function groups(atlas, facts, { layer, unit }) {
       const { criterion, ablation } = reading(now, atlas);
       return { criterion, ablation, groups: now.groups };
     },
-    look: (now) => [reading(now, atlas).rung, now.group],
+    look: (now) => [reading(now, atlas).level, now.group],
     load: (now) => loadGroups(atlas, facts, reading(now, atlas), now.groups),
     empty: (found) =>
       found.groups.rows.length
@@ -228,8 +228,8 @@ function groupCard(group, images, of) {
     kept
       ? contrastChart(kept, {
           fractions: atlas.fractions,
-          rung: chosen.rung,
-          onRung: (rung) => change({ keep: String(atlas.fractions[rung]) }),
+          level: chosen.level,
+          onLevel: (level) => change({ keep: String(atlas.fractions[level]) }),
         })
       : null,
     kept &&
@@ -240,10 +240,10 @@ function groupCard(group, images, of) {
           "span",
           { style: { color: groupColor(group) } },
           h("i", { class: "swatch" }),
-          `its own ${ratio(kept.own[chosen.rung])}`,
+          `its own ${ratio(kept.own[chosen.level])}`,
         ),
         others.length > 0 &&
-          h("span", null, h("i", { class: "swatch dashed" }), `the others' ${ratio(kept.others[chosen.rung])}`),
+          h("span", null, h("i", { class: "swatch dashed" }), `the others' ${ratio(kept.others[chosen.level])}`),
       ),
     h(
       "div",

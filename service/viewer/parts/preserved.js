@@ -38,7 +38,7 @@ export function preserved(atlas, key) {
       // In the order and the colours of the sides, as everywhere on this page.
       const groups = [left, right].map((own, at) => ({
         ...kept.find(({ group }) => String(group) === own.group),
-        rung: [chosen, other][at].rung,
+        level: [chosen, other][at].level,
         color: colorOf(SIDES[at]),
       }));
       return { chosen, unit: { layer: left.layer, unit: left.unit }, groups };
@@ -59,8 +59,8 @@ export function preserved(atlas, key) {
             h("p", { class: "note" }, groupLabel(one.group, one.color), " its own images; dashed: the others'"),
             contrastChart(one, {
               fractions: atlas.fractions,
-              rung: one.rung,
-              onRung: (wanted) => change({ keep: String(atlas.fractions[wanted]) }),
+              level: one.level,
+              onLevel: (wanted) => change({ keep: String(atlas.fractions[wanted]) }),
             }),
           ),
         ),

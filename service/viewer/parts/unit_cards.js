@@ -23,20 +23,20 @@ import { sparkline } from "../sparkline.js";
  * @param {AtlasFacts} atlas
  */
 export function cards(rows, now, layer, atlas) {
-  const { rung, keep } = reading(now, atlas);
+  const { level, keep } = reading(now, atlas);
   return h(
     "ul",
     { class: "cards" },
-    rows.map((row, at) => card(row, { rung, keep, layer, atlas, eager: at < 12 })),
+    rows.map((row, at) => card(row, { level, keep, layer, atlas, eager: at < 12 })),
   );
 }
 
 /**
  * @param {UnitRow} row
- * @param {{rung: number, keep: number, layer: string, atlas: AtlasFacts, eager: boolean}} of
+ * @param {{level: number, keep: number, layer: string, atlas: AtlasFacts, eager: boolean}} of
  */
-function card(row, { rung, keep, layer, atlas, eager }) {
-  const r = row.r[rung];
+function card(row, { level, keep, layer, atlas, eager }) {
+  const r = row.r[level];
   const link = to("unit", { layer, unit: row.name });
   return h(
     "li",
@@ -68,7 +68,7 @@ function card(row, { rung, keep, layer, atlas, eager }) {
             h(
               "div",
               { class: "line" },
-              row.r.length > 0 && sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, rung }),
+              row.r.length > 0 && sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, level }),
               h("span", { class: "number", title: `r at ${percent(keep)} of the kernels` }, `r ${ratio(r)}`),
             ),
           ]

@@ -66,7 +66,7 @@ export function unitTable(found, now, layer, atlas) {
       state: [badge(row.state), row.error && h("p", { class: "dim clip", title: row.error }, row.error)],
       shot: h("div", { class: "mini" }, shot(row, { layer, atlas })),
       line: row.r.length
-        ? sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, rung: reading(now, atlas).rung })
+        ? sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, level: reading(now, atlas).level })
         : "",
     })),
     sort: {
