@@ -4,7 +4,7 @@
  * It is one page at `/`, so that it also works behind a proxy that puts a prefix before the path.
  */
 
-/** How the circuits are read: kept from page to page. */
+/** Tells how the circuits are read; these keys are kept from page to page. */
 const READING = ["criterion", "ablation", "split", "keep"];
 
 /** Keys come in this order, then the others by name, so that equal states have equal addresses. */
@@ -51,22 +51,22 @@ export function format(wanted) {
   return text ? `?${text}` : "?";
 }
 
-/** As encodeURIComponent, but commas, colons and slashes stay readable. */
+/** Escapes as encodeURIComponent does, but commas, colons and slashes stay readable. */
 function escape(text) {
   return encodeURIComponent(text).replace(/%2C/g, ",").replace(/%3A/g, ":").replace(/%2F/g, "/");
 }
 
-/** The link to a page; how circuits are read goes along, the rest of the state does not. */
+/** Makes the link to a page; how circuits are read goes along, the rest of the state does not. */
 export function to(page, wanted = {}) {
   const kept = Object.fromEntries(READING.map((key) => [key, current[key]]));
   return format({ ...kept, page: page === "atlas" ? null : page, ...wanted });
 }
 
-/** The link to the same page with some changes. */
+/** Makes the link to the same page with some changes. */
 export const changed = (changes) => format({ ...current, ...changes });
 
 /**
- * Change some of the state, here.
+ * Changes some of the state, here.
  *
  * @param {object} changes null removes a key.
  * @param {{replace?: boolean}} how `replace`: no new entry in the history, as while dragging.
@@ -75,7 +75,7 @@ export function change(changes, { replace = false } = {}) {
   visit(changed(changes), { replace, moved: false });
 }
 
-/** Go to a link of this app. */
+/** Goes to a link of this app. */
 export function visit(query, { replace = false, moved = true } = {}) {
   if (query === format(current)) return;
   if (moved) history.replaceState({ ...history.state, scroll: scrollY }, "");
@@ -88,7 +88,7 @@ function set(query, how) {
   for (const listener of listeners) listener(current, how);
 }
 
-/** Start to follow clicks on links, and back and forward. */
+/** Starts to follow clicks on links, and back and forward. */
 export function follow() {
   history.scrollRestoration = "manual";
   addEventListener("popstate", (event) => {

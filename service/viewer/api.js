@@ -1,4 +1,4 @@
-/** What the server answers. All of it is under `api/v1/`, beside the app. */
+/** Asks the server, whose answers are all under `api/v1/`, beside the app. */
 
 /** @import { Answer, Row } from "answers" */
 
@@ -120,7 +120,7 @@ export async function needed(module) {
   }
 }
 
-/** An answer that is still being worked out (202) is asked for again after a while. */
+/** Asks again, after a while, for an answer that is still being worked out (202). */
 async function request(address) {
   let response = await send(address);
   for (let turn = 0; response.status === 202 && turn < PATIENCE; turn += 1) {
@@ -160,7 +160,7 @@ async function send(address) {
 export const isPart = ({ progress }) =>
   progress ? progress.read < progress.of || progress.measured < progress.of : false;
 
-/** The atlas' own facts: asked once, every page needs them. */
+/** Gets the atlas' own facts, which every page needs, once. */
 export async function atlas() {
   const facts = await get(["atlas"]);
   version = facts.version;

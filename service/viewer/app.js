@@ -89,7 +89,7 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
   }
 }
 
-/** A page's title may name what its state does. */
+/** Takes over the page's title, which may name what its state does. */
 function retitle() {
   document.title = `${shown.page.title} · Circuit Atlas`;
 }

@@ -34,13 +34,13 @@ export function keptByGroup(rows, fractions) {
   });
 }
 
-/** A group's two lines: what each is, and how it is drawn. */
+/** Lists a group's two lines: what each is, and how it is drawn. */
 const lines = ({ group, own, others, color = groupColor(group) }) => [
   { name: "its own images", values: own, color },
   { name: "the others'", values: others, color: "var(--ink-3)", dashed: true },
 ];
 
-/** One group's two lines. */
+/** Draws one group's two lines. */
 export function contrastChart(kept, { fractions, level, onLevel, height = 150 }) {
   const name = groupName(kept.group);
   return lineChart({
@@ -54,7 +54,7 @@ export function contrastChart(kept, { fractions, level, onLevel, height = 150 })
   });
 }
 
-/** The chart as a file. */
+/** Offers the chart as a file. */
 export const contrastFile = (drawing, kept, unit) => ({
   label: "SVG",
   detail: `group ${groupName(kept.group)}`,
@@ -67,7 +67,7 @@ export const contrastFile = (drawing, kept, unit) => ({
 });
 
 /**
- * Bars: a row a group, its own images and the others'.
+ * Draws a row of bars for each group: on its own images and on the others'.
  *
  * @param {Array<{group, own, others, level, color?: string}>} groups `level`: at which circuit.
  * @param {number[]} fractions the kept fractions.
@@ -101,7 +101,7 @@ export function contrastBars(groups, fractions) {
   });
 }
 
-/** A group's letter in its colour. */
+/** Writes a group's letter in its colour. */
 export const groupLabel = (group, color = groupColor(group)) =>
   h(
     "span",

@@ -1,4 +1,4 @@
-/** CSV as the server writes it: texts in quotes, numbers bare, and nothing for null. */
+/** Reads CSV as the server writes it: texts in quotes, numbers bare, and nothing for null. */
 
 /** @param {string} text @returns {Array<object>} a row a line, by the names of the head. */
 export function parseCsv(text) {

@@ -1,4 +1,4 @@
-/** A layer's units at a glance, from r of each unit at each level. */
+/** Summarizes a layer's units, from r of each unit at each level. */
 
 /** @import { DistributionRow } from "openapi" */
 
@@ -7,7 +7,7 @@ import { count, percent } from "./figures.js";
 const QUANTILES = [0.1, 0.25, 0.5, 0.75, 0.9];
 
 /**
- * How many units have their smallest faithful circuit at each level, the smallest first.
+ * Counts the units that have their smallest faithful circuit at each level, the smallest first.
  *
  * @param {DistributionRow[]} rows a row for each unit.
  * @param {number[]} fractions kept fractions, in any order.
@@ -32,8 +32,8 @@ export function smallestCounts(rows, fractions) {
 }
 
 /**
- * Quantiles of r over the units at each level: tenth, quarter, half, three quarters, nine tenths.
- * Undefined r counts as 0.
+ * Gives quantiles of r over the units at each level: tenth, quarter, half, three quarters, nine
+ * tenths. Undefined r counts as 0.
  *
  * @param {DistributionRow[]} rows a row for each unit.
  * @param {number[]} fractions kept fractions, in any order.
@@ -46,7 +46,7 @@ export function quantiles(rows, fractions) {
   return QUANTILES.map((q) => sorted.map((values) => between(values, q)));
 }
 
-/** As numpy's default: linear between the two nearest. */
+/** Interpolates as numpy does by default: linearly between the two nearest. */
 function between(values, q) {
   if (!values.length) return null;
   const at = q * (values.length - 1);

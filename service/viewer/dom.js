@@ -1,4 +1,6 @@
-/** Elements from calls: `h("p", {class: "note"}, "text")`. Text is always text, never markup. */
+/**
+ * Makes elements from calls: `h("p", {class: "note"}, "text")`. Text is always text, never markup.
+ */
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -1,32 +1,35 @@
-/** Numbers and names as they are shown: the same everywhere. */
+/** Writes numbers and names, the same way everywhere. */
 
 const WHOLE = new Intl.NumberFormat("en-GB");
 const THREE = new Intl.NumberFormat("en-GB", { maximumSignificantDigits: 3 });
 
-/** 12345 -> "12,345"; null -> an en dash. */
+/** Writes a whole number: 12345 -> "12,345"; null -> an en dash. */
 export const whole = (value) => (value === null || value === undefined ? "–" : WHOLE.format(value));
 
-/** Pearson r and the like, two decimals with a true minus; null, which is undefined, an en dash. */
+/** Writes Pearson r and the like: two decimals with a true minus; an en dash where undefined. */
 export function ratio(value, digits = 2) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const text = Math.abs(value).toFixed(digits);
   return value < 0 && Number(text) !== 0 ? `−${text}` : text;
 }
 
-/** A kept fraction as a percentage without needless zeros: 0.002 -> "0.2 %". */
+/** Writes a kept fraction as a percentage without needless zeros: 0.002 -> "0.2 %". */
 export function percent(fraction) {
   if (fraction === null || fraction === undefined) return "–";
   return `${Number((fraction * 100).toPrecision(3))} %`;
 }
 
-/** How many of the kernels that can reach a unit a fraction keeps: halves go to the even number. */
+/**
+ * Counts the kernels that a fraction keeps of those that can reach a unit; halves go to the even
+ * number.
+ */
 export function kernelsKept(fraction, kernels) {
   const exact = fraction * kernels;
   const below = Math.floor(exact);
   return Math.max(1, exact - below === 0.5 ? below + (below % 2) : Math.round(exact));
 }
 
-/** A measured number of unknown size: three significant digits. */
+/** Writes a measured number of unknown size with three significant digits. */
 export function measure(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
@@ -43,11 +46,11 @@ export function responseText(response) {
   return position ? `|y| at row ${position[1]}, column ${position[2]} of its output` : response;
 }
 
-/** 1 unit, 2 units. */
+/** Counts in words: 1 unit, 2 units. */
 export const count = (number, noun, plural = `${noun}s`) =>
   `${whole(number)} ${number === 1 ? noun : plural}`;
 
-/** Letters name groups: 0 -> A. After Z come numbers. */
+/** Names a group by a letter: 0 -> A. After Z come numbers. */
 export const groupName = (group) =>
   group < 26 ? String.fromCharCode(65 + group) : String(group + 1);
 
@@ -58,7 +61,7 @@ export const groupName = (group) =>
  */
 export const imageText = (image) => (image.label ? `${image.label} (${image.name})` : image.name);
 
-/** What stands for a column's machine name. */
+/** Gives what stands for a column's machine name. */
 export function columnTitle(name) {
   if (name.startsWith("r.")) return `r at ${percent(Number(name.slice(2)))}`;
   return TITLES[name] ?? name.replaceAll("_", " ").replace(/^./, (letter) => letter.toUpperCase());

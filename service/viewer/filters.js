@@ -1,4 +1,4 @@
-/** Which units of a layer are shown, and in which order: states, and bounds or words of any column. */
+/** Chooses which units of a layer are shown, and in which order: by state, and by any column. */
 
 import { change } from "./address.js";
 import { fresh, h, put } from "./dom.js";
@@ -13,17 +13,19 @@ const STATES = [
   ["failed", "failed"],
   ["planned", "not computed yet"],
 ];
-/** The filter by number or name has a box that is always there. */
+/** Names the filter by number or name, which has a box that is always there. */
 const NAME = "has.name";
 const isFilter = (key) => /^(min|max|has)\./.test(key);
 
-/** The part of the state that filters, as the server takes it. */
+/** Gives the part of the state that filters, as the server takes it. */
 export const filterQuery = (now) => ({
   state: now.state,
   ...Object.fromEntries(Object.entries(now).filter(([key]) => isFilter(key))),
 });
 
-/** The bar of a layer's page; `columns(list)` tells it what there is to sort and filter by. */
+/**
+ * Makes the bar of a layer's page; `columns(list)` tells it what there is to sort and filter by.
+ */
 export function filterBar(layer) {
   let known = [];
   let state = {};
@@ -91,7 +93,7 @@ export function filterBar(layer) {
     clear,
   );
 
-  /** Show the boxes of a filter, where they are not there yet, and go to the first. */
+  /** Shows the boxes of a filter, where they are not there yet, and goes to the first. */
   function filterBy(column, type) {
     if (!added.has(column)) putUp(column, type);
     added.get(column).boxes[0].input.focus();
@@ -115,7 +117,7 @@ export function filterBar(layer) {
     added.delete(column);
   }
 
-  /** Whether anything is filtered, or about to be. */
+  /** Tells whether anything is filtered, or about to be. */
   const filters = (now) => added.size > 0 || Object.keys(cleared(now)).length > 0;
 
   return {
@@ -155,7 +157,7 @@ function cleared(now) {
   return Object.fromEntries([...keys, ...(keys.length ? ["from"] : [])].map((key) => [key, null]));
 }
 
-/** A filter that was added: what it is by, its boxes, and what takes it away. */
+/** Makes a filter: what it is by, its boxes, and what takes it away. */
 function filter(layer, column, type, away) {
   const title = columnTitle(column);
   const sides =

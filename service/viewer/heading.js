@@ -46,6 +46,6 @@ const STATES = {
   "not built": "not in this atlas",
 };
 
-/** A unit's state in a word. */
+/** Says a unit's state in a word. */
 export const badge = (state) =>
   h("span", { class: `badge ${state === "not built" ? "planned" : state}` }, STATES[state] ?? state);

@@ -1,4 +1,4 @@
-/** Images of the image set: whole with the field that was seen, or cropped to that field. */
+/** Shows images of the set: whole with the field that was seen, or cropped to that field. */
 
 /** @import { Size } from "openapi" */
 
@@ -89,7 +89,7 @@ const clamped = ([top, left, bottom, right], { height, width }) => [
   within(right, width),
 ];
 
-/** Response map -> canvas: warm where positive, cool where negative, clear at zero. */
+/** Draws a response map: warm where positive, cool where negative, clear at zero. */
 function heat(map, scale) {
   const rows = map.length;
   const columns = map[0].length;

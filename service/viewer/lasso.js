@@ -1,6 +1,9 @@
-/** Which of some points a drawn line goes around. */
+/** Tells which of some points a drawn line goes around. */
 
-/** Whether (x, y) lies inside a polygon of [x, y] corners: how often a ray to the right crosses it. */
+/**
+ * Tells whether (x, y) lies inside a polygon of [x, y] corners: how often a ray to the right
+ * crosses it.
+ */
 export function inside(polygon, [x, y]) {
   let crossings = 0;
   polygon.forEach(([ax, ay], at) => {

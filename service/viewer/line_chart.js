@@ -1,4 +1,6 @@
-/** Values against the kept fraction: lines, bands, a reference, and a mark that can be moved. */
+/**
+ * Draws values against the kept fraction: lines, bands, a reference, and a mark that can be moved.
+ */
 
 import { h, onWidth, put, s, style } from "./dom.js";
 import { percent, ratio } from "./figures.js";
@@ -141,7 +143,7 @@ function line(one, points, bare) {
   );
 }
 
-/** Powers of ten, and between them 2 and 5 as far as there is room. */
+/** Lists powers of ten, and between them 2 and 5 as far as there is room. */
 function ticks(fractions, room) {
   const least = Math.min(...fractions);
   const found = [];
@@ -221,7 +223,7 @@ function bareAxis({ fractions }, { y, margin, height, width, floor }) {
   );
 }
 
-/** The pointer and the arrow keys read the chart; a click and Enter choose. */
+/** Lets the pointer and the arrow keys read the chart; a click and Enter choose. */
 function listen(drawing, of, follow) {
   const order = of.fractions.map((_, at) => at).sort((a, b) => of.fractions[a] - of.fractions[b]);
   const { x } = scales(of, drawing.width.baseVal.value);

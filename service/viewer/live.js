@@ -1,8 +1,8 @@
-/** What changed, said to those who do not see it change. */
+/** Says what changed to those who do not see it change. */
 
 let pending = 0;
 
-/** Say a sentence politely. Of several in a row, as while dragging, only the last is said. */
+/** Says a sentence politely. Of several in a row, as while dragging, only the last is said. */
 export function announce(text) {
   clearTimeout(pending);
   pending = setTimeout(() => {
@@ -10,7 +10,7 @@ export function announce(text) {
   }, 250);
 }
 
-/** Note the moment at which the page shows what it is for; measured by the tests. */
+/** Notes the moment at which the page shows what it is for; measured by the tests. */
 export function useful(page) {
   requestAnimationFrame(() => {
     performance.mark("useful", { detail: page });

@@ -5,7 +5,7 @@ import { fresh, h, put } from "./dom.js";
 import { announce } from "./live.js";
 
 /**
- * A button with a list under it.
+ * Makes a button with a list under it.
  *
  * @param {string} label what the button says.
  * @param {() => Node[]} items list items, made anew each time it opens.
@@ -118,7 +118,7 @@ async function given(file) {
   }
 }
 
-/** Hand a text to the reader as a file. */
+/** Hands a text to the reader as a file. */
 export function save({ name, type, text }) {
   const address = URL.createObjectURL(new Blob([text], { type }));
   h("a", { href: address, download: name }).click();

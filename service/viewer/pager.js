@@ -1,13 +1,13 @@
-/** From page to page of a long list. */
+/** Goes from page to page of a long list. */
 
 import { changed } from "./address.js";
 import { h } from "./dom.js";
 import { count, whole } from "./figures.js";
 
-/** Where in a list the state says to begin: a whole number, 0 where it says none. */
+/** Tells where in a list the state begins: a whole number, 0 where it names none. */
 export const start = (now) => (/^\d{1,9}$/.test(now.from ?? "") ? Number(now.from) : 0);
 
-/** What to say where the state begins behind the end of a list, else null. */
+/** Says that the state begins behind the end of a list, or gives null. */
 export const behind = ({ total, rows }, noun) =>
   total > 0 && rows.length === 0
     ? h(
@@ -19,13 +19,13 @@ export const behind = ({ total, rows }, noun) =>
       )
     : null;
 
-/** What part of a list is shown: "1 to 60 of 130 units". */
+/** Says what part of a list is shown: "1 to 60 of 130 units". */
 export const span = ({ offset, rows, total }, noun) =>
   rows.length < total
     ? `${whole(offset + 1)} to ${whole(offset + rows.length)} of ${count(total, noun)}`
     : count(total, noun);
 
-/** Links to the parts before and after, or nothing where all is shown. */
+/** Links to the parts before and after; null where all is shown. */
 export function pager({ total, offset, limit }, noun) {
   if (total <= limit) return null;
   const link = (from, text, rel) =>

@@ -90,7 +90,7 @@ export function panel(part) {
     }
   }
 
-  /** What is loaded is what is wanted: an answer that is still on its way is no longer. */
+  /** Settles for what is loaded: an answer that is still on its way is wanted no longer. */
   function settle() {
     if (!body.hasAttribute("aria-busy")) return;
     asked += 1;
@@ -99,7 +99,7 @@ export function panel(part) {
     if (isPart(loaded.data ?? {})) again(asked);
   }
 
-  /** More of it is to come: ask once more, unless something else was asked for by then. */
+  /** Asks once more for the rest, unless something else was asked for by then. */
   function again(mine) {
     setTimeout(() => {
       if (mine !== asked || !element.isConnected) return;
@@ -140,17 +140,17 @@ export function panel(part) {
   return { element, update };
 }
 
-/** Why a list is not complete, in the server's words. */
+/** Says why a list is not complete, in the server's words. */
 const notes = (data) => (data?.complete === false ? (data.note ?? null) : null);
 
-/** Where something will stand. */
+/** Holds the space of something that will stand there. */
 export function skeleton(height = "9rem") {
   const element = h("div", { class: "skeleton" }, "Loading");
   style(element, { "--height": height });
   return element;
 }
 
-/** An error in one line, as the server or the command line says it. */
+/** Says an error in one line, as the server or the command line does. */
 export function failure(error, again) {
   // The address holds all that is shown, so nothing is lost.
   const [text, then] =

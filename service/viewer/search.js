@@ -11,7 +11,7 @@ import { announce } from "./live.js";
 const WAIT_MS = 120;
 const LIMIT = 24;
 
-/** The input and its list. */
+/** Makes the input and its list. */
 export function searchBox() {
   const list = h("div", { role: "listbox", id: "found", "aria-label": "Found", hidden: true });
   const input = h("input", {

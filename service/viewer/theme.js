@@ -19,7 +19,7 @@ function show(choice) {
   else document.documentElement.dataset.theme = choice;
 }
 
-/** The button in the bar: goes through the choices. */
+/** Makes the button in the bar, which goes through the choices. */
 export function themeButton() {
   let choice = stored();
   show(choice);

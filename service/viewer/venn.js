@@ -1,4 +1,4 @@
-/** Two overlapping discs whose areas are the numbers. */
+/** Draws two overlapping discs whose areas are the numbers. */
 
 import { s } from "./dom.js";
 import { whole } from "./figures.js";
@@ -32,7 +32,7 @@ export function venn({ left, shared, right }, label) {
   );
 }
 
-/** How far apart two discs stand that overlap in such an area. */
+/** Finds how far apart two discs stand that overlap in such an area. */
 function distance(a, b, area) {
   let near = Math.abs(a - b);
   let far = a + b;
@@ -45,7 +45,7 @@ function distance(a, b, area) {
   return (near + far) / 2;
 }
 
-/** Area of the overlap of discs of radii a and b whose centres are d apart. */
+/** Gives the area of the overlap of discs of radii a and b whose centres are d apart. */
 function lens(a, b, d) {
   if (d >= a + b) return 0;
   if (d <= Math.abs(a - b)) return Math.PI * Math.min(a, b) ** 2;

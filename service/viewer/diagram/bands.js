@@ -1,4 +1,4 @@
-/** What lies under everything: a strip for each convolution, and the brackets of concatenations. */
+/** Draws what lies under everything: a strip for each convolution, brackets of concatenations. */
 
 import { joins } from "./graph.js";
 import { ROW } from "./measures.js";
@@ -46,7 +46,7 @@ export class Bands {
   }
 }
 
-/** Bands of one column whose channels lie side by side in the input of a later one. */
+/** Finds bands of one column whose channels lie side by side in the input of a later one. */
 function concatenations(bands) {
   const byName = new Map(bands.map((band) => [band.name, band]));
   const found = new Map();

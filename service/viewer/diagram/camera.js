@@ -1,4 +1,4 @@
-/** Which part of the drawing lies where on the stage. */
+/** Tells which part of the drawing lies where on the stage. */
 
 const LEAST = 0.01;
 const MOST = 12;
@@ -21,23 +21,26 @@ export class Camera {
     this.#onMove = onMove;
   }
 
-  /** `k` pixels a point, and the point in the middle. */
+  /** Gives the view: `k` pixels a point, and the point in the middle. */
   get view() {
     return this.#view;
   }
 
-  /** Of the stage in pixels of the page; `ratio` of the screen's pixels to one of them. */
+  /**
+   * Gives the stage's size in pixels of the page; `ratio`: how many of the screen's one of them is
+   * wide.
+   */
   get size() {
     return this.#size;
   }
 
-  /** The view as a state holds it. */
+  /** Writes the view as a state holds it. */
   get text() {
     const round = (value) => Number(value.toPrecision(5));
     return [this.#view.k, this.#view.x, this.#view.y].map(round).join(",");
   }
 
-  /** Takes the stage's size; whether it is another one. */
+  /** Takes the stage's size, and tells whether it is another one. */
   resize(size) {
     const old = this.#size;
     if (old.width === size.width && old.height === size.height && old.ratio === size.ratio) {
@@ -48,7 +51,7 @@ export class Camera {
     return true;
   }
 
-  /** A view that was kept, or all of the drawing, as large as fits. */
+  /** Shows a view that was kept, or all of the drawing, as large as fits. */
   show(view) {
     this.#fitted = !view;
     if (view) this.#view = view;
@@ -63,7 +66,7 @@ export class Camera {
     this.#view = { k, x: this.#extent.width / 2, y: this.#extent.height / 2 };
   }
 
-  /** Nearer or farther; what lies at a position stays there. */
+  /** Zooms in or out; what lies at a position stays there. */
   zoomBy(factor, sx = this.#size.width / 2, sy = this.#size.height / 2) {
     const [x, y] = this.toPoint(sx, sy);
     const k = Math.min(MOST, Math.max(LEAST, this.#view.k * factor));
@@ -101,7 +104,10 @@ export class Camera {
     return [(sx - this.#size.width / 2) / k + x, (sy - this.#size.height / 2) / k + y];
   }
 
-  /** The points in sight as [left, right, top, bottom], with a `margin` in shares of the stage. */
+  /**
+   * Gives the points in sight as [left, right, top, bottom], with a `margin` in shares of the
+   * stage.
+   */
   seen(margin = 0) {
     const { k, x, y } = this.#view;
     const across = (this.#size.width * (0.5 + margin)) / k;

@@ -1,4 +1,4 @@
-/** The card beside what the pointer or the keyboard is on. */
+/** Draws the card beside what the pointer or the keyboard is on. */
 
 import { h, style } from "../dom.js";
 /** @import { Item } from "./graph.js" */

@@ -1,4 +1,4 @@
-/** What is isolated, a way to its own page where it has one, and a way back. */
+/** Says what is isolated, with a link to its own page where it has one, and a way back. */
 
 /** @import { Graph } from "./graph.js" */
 

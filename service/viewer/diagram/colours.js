@@ -1,4 +1,4 @@
-/** The page's colours as canvas takes them: read from elements, so that the theme decides. */
+/** Reads the page's colours for a canvas from elements, so that the theme decides. */
 
 import { h } from "../dom.js";
 
@@ -19,7 +19,7 @@ export class Colours {
     this.font = "sans-serif";
   }
 
-  /** Reads them anew. */
+  /** Reads the colours anew. */
   read() {
     for (const probe of this.#probes) {
       this.#found.set(probe.dataset.name, getComputedStyle(probe).color);
@@ -32,7 +32,7 @@ export class Colours {
     return this.#found.get(name);
   }
 
-  /** Of a weight from -1 to 1. */
+  /** Gives the colour of a weight from -1 to 1. */
   weight(value) {
     const [low, zero, high] = this.#ends;
     const end = value < 0 ? low : high;
@@ -41,7 +41,7 @@ export class Colours {
   }
 }
 
-/** Red, green and blue of a colour, whichever way the browser wrote it. */
+/** Gives red, green and blue of a colour, whichever way the browser wrote it. */
 function channels(colour) {
   const canvas = document.createElement("canvas");
   canvas.width = 1;

@@ -1,4 +1,4 @@
-/** Sliders, boxes and buttons above the drawing: how it is drawn. */
+/** Makes the sliders, boxes and buttons above the drawing, which say how it is drawn. */
 
 /** @import { Graph } from "./graph.js" */
 
@@ -61,7 +61,7 @@ export class Controls {
     );
   }
 
-  /** The largest fraction at the right. */
+  /** Makes a slider through the kept fractions, the largest at the right. */
   #levelSlider() {
     const { levels } = this.#graph.data;
     const last = levels.length - 1;
@@ -114,7 +114,7 @@ export class Controls {
     return h("fieldset", { class: "ca-parts" }, h("legend", null, "Kernels drawn"), boxes);
   }
 
-  /** What can be hidden: the sides of two circuits, or the signs of one. */
+  /** Lists what can be hidden: the sides of two circuits, or the signs of one. */
   #partsThere() {
     if (this.#graph.twoSides) {
       return [["shared", "Shared"], ["left", "Only left"], ["right", "Only right"]];
@@ -176,7 +176,7 @@ export class Controls {
     }
   }
 
-  /** Whether there is something to reset. */
+  /** Says whether there is something to reset. */
   set resettable(can) {
     this.#reset.disabled = !can;
   }

@@ -1,4 +1,4 @@
-/** What the pointer or the keyboard is on, and the card that tells of it. */
+/** Keeps what the pointer or the keyboard is on, and shows the card that tells of it. */
 
 /**
  * @import { Camera } from "./camera.js"
@@ -43,22 +43,22 @@ export class Cursor {
     this.element = h("div", { class: "ca-sr", id: fresh("ca-current"), role: "img" });
   }
 
-  /** What it is on, or null. */
+  /** Gives the item that it is on, or null. */
   get item() {
     return this.#hover ?? this.#focus;
   }
 
-  /** Whether the pointer is on it, and not the keyboard. */
+  /** Tells whether the pointer is on it, and not the keyboard. */
   get hovered() {
     return this.#hover !== null;
   }
 
-  /** What the keyboard is on, or null. */
+  /** Gives the item that the keyboard is on, or null. */
   get focused() {
     return this.#focus;
   }
 
-  /** The pointer is on an item, or on nothing, at a position on the stage. */
+  /** Puts the pointer on an item, or on nothing, at a position on the stage. */
   hover(item, x = 0, y = 0) {
     if (same(this.#hover, item)) {
       if (item) this.#card.moveTo(x, y);
@@ -71,12 +71,12 @@ export class Cursor {
     this.#onChange();
   }
 
-  /** The keyboard takes over: what the pointer is on counts no more. */
+  /** Lets the keyboard take over: what the pointer is on counts no more. */
   release() {
     this.#hover = null;
   }
 
-  /** The keyboard is on an item, which comes into sight, or on nothing. */
+  /** Puts the keyboard on an item, which comes into sight, or on nothing. */
   focus(item) {
     this.#focus = item;
     if (item) this.#meet(item);

@@ -1,8 +1,8 @@
-/** The curve of a line from node to node: a cubic with level ends. */
+/** Draws a line from node to node: a cubic with level ends. */
 
 const SAMPLES = 257;
 
-/** Share of the height at each share of the width. */
+/** Holds the share of the height at each share of the width. */
 const PROFILE = (() => {
   const found = new Float32Array(SAMPLES);
   for (let i = 0; i < SAMPLES; i += 1) {
@@ -23,14 +23,14 @@ const PROFILE = (() => {
 
 const indexOf = (share) => Math.min(1, Math.max(0, share)) * (SAMPLES - 1);
 
-/** Share of the height at a share of the width. */
+/** Gives the share of the height at a share of the width. */
 export function heightAt(share) {
   const at = indexOf(share);
   const before = Math.min(SAMPLES - 2, Math.floor(at));
   return PROFILE[before] + (PROFILE[before + 1] - PROFILE[before]) * (at - before);
 }
 
-/** Slope at a share of the width, of a curve as high as wide. */
+/** Gives the slope at a share of the width, of a curve as high as wide. */
 export function slopeAt(share) {
   const next = Math.min(SAMPLES - 1, Math.round(indexOf(share)) + 1);
   return ((PROFILE[next] - PROFILE[Math.max(0, next - 2)]) * (SAMPLES - 1)) / 2;

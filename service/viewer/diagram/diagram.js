@@ -1,5 +1,5 @@
 /**
- * A circuit diagram: canvas for lines and nodes, HTML for controls, card and table.
+ * Shows a circuit diagram: canvas for lines and nodes, HTML for controls, card and table.
  *
  * It sets no style attributes and makes no style elements, so it runs under
  * `script-src 'self'; style-src 'self'`. Styles are in diagram.css.
@@ -75,12 +75,12 @@ export class Diagram {
     this.#apply({ zoom: 0, table: 0, selection: 0 });
   }
 
-  /** The state as it is now, as state.js describes it. */
+  /** Gives the state as it is now, as state.js describes it. */
   get state() {
     return this.#state.plain;
   }
 
-  /** Kernels drawn now, by fraction and by what is hidden. */
+  /** Counts the kernels drawn now, by fraction and by what is hidden. */
   get shown() {
     return this.#shown.count;
   }
@@ -93,7 +93,7 @@ export class Diagram {
     if (!quiet) this.#tell();
   }
 
-  /** Everything in the middle, as large as fits. */
+  /** Moves everything into the middle, as large as fits. */
   fit() {
     this.#state.change({ zoom: null });
     this.#camera.show(null);
@@ -101,7 +101,9 @@ export class Diagram {
     this.#tell();
   }
 
-  /** Reads the colours anew; done by itself where the system's or the page's theme changes. */
+  /**
+   * Reads the colours anew, as it does by itself where the system's or the page's theme changes.
+   */
   refreshTheme() {
     this.#colours.read();
     this.#stage.redraw();
@@ -190,7 +192,7 @@ export class Diagram {
     this.#stage.redraw();
   }
 
-  /** Says where the reader is, once they have rested. */
+  /** Tells where the reader is, once they have rested. */
   #tell() {
     clearTimeout(this.#telling);
     this.#telling = setTimeout(() => this.#options.onState?.(this.state), TELL_MS);
@@ -218,7 +220,9 @@ export class Diagram {
     this.#select(this.#state.selection === name ? null : name);
   }
 
-  /** A node or a kernel by name, or null: only what is up or down its paths stays. */
+  /**
+   * Isolates a node or a kernel by name: only what is up or down its paths stays. Null: nothing.
+   */
   #select(name) {
     this.setState({ selection: name });
     const item = this.#graph.itemNamed(name);

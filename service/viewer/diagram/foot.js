@@ -1,4 +1,4 @@
-/** Under the drawing: how much of the circuit is drawn, and what widths and colours mean. */
+/** Says under the drawing how much of the circuit is drawn, and what widths and colours mean. */
 
 import { h } from "../dom.js";
 import { whole } from "./words.js";

@@ -1,8 +1,8 @@
-/** The nodes and lines of a diagram's document, indexed; nothing of it changes. */
+/** Indexes the nodes and lines of a diagram's document; nothing of it changes. */
 
 /** @import { Content } from "openapi" */
 
-/** Whether a band's nodes join lines and have no image of their own. */
+/** Tells whether a band's nodes join lines and have no image of their own. */
 export const joins = (band) =>
   band.kind === "sum" || band.kind === "product" || band.kind === "mix";
 
@@ -40,15 +40,15 @@ export class Graph {
     this.twoSides = data.sides.length > 0;
     this.featured = nodes.feature.some(Boolean);
     this.cropped = nodes.crops.some((some) => some.length);
-    /** Lines that start at a point. */
+    /** Gives the lines that start at a point. */
     this.out = this.#lists(this.start);
-    /** Lines that end at a point. */
+    /** Gives the lines that end at a point. */
     this.into = this.#lists(this.end);
     for (let n = 0; n < this.nodeCount; n += 1) this.#byName.set(this.#nodeName(n), n);
     this.#indexWeights();
   }
 
-  /** For each point the lines that start, or end, there. */
+  /** Lists for each point the lines that start, or end, there. */
   #lists(ends) {
     const first = new Uint32Array(this.x.length + 1);
     for (const end of ends) first[end + 1] += 1;
@@ -83,7 +83,10 @@ export class Graph {
     return joins(this.bandOf(node));
   }
 
-  /** A kernel's weights as `{high, wide, values}`, -127 to 127 row by row; null where not known. */
+  /**
+   * Gives a kernel's weights as `{high, wide, values}`, -127 to 127 row by row; null where not
+   * known.
+   */
   weightsOf(edge) {
     const kernel = this.bandOf(this.end[edge]).kernel;
     const from = this.#weightStart[edge];

@@ -1,4 +1,4 @@
-/** The keys of the stage: along columns, along kernels, nearer and farther. */
+/** Follows the keys on the stage: along columns, along kernels, nearer and farther. */
 
 /**
  * @import { Camera } from "./camera.js"
@@ -72,14 +72,14 @@ export class Keyboard {
     action();
   }
 
-  /** At the upper left. */
+  /** Finds the node at the upper left. */
   #firstNode() {
     const { x, y } = this.#graph;
     const before = (a, b) => x[a] < x[b] || (x[a] === x[b] && y[a] < y[b]);
     return this.#bestNode(before);
   }
 
-  /** The unit, or what is nearest to it. */
+  /** Finds the unit, or what is nearest to it. */
   #lastNode() {
     const { x } = this.#graph;
     return this.#bestNode((a, b) => x[a] > x[b]);
@@ -91,7 +91,7 @@ export class Keyboard {
     return { node: nodes.reduce((best, node) => (better(node, best) ? node : best)) };
   }
 
-  /** The focused node, or the one that the focused kernel makes, or null. */
+  /** Gives the focused node, or the one that the focused kernel makes, or null. */
   #from() {
     const item = this.#cursor.focused;
     return item ? (item.node ?? this.#graph.end[item.edge]) : null;
@@ -126,7 +126,7 @@ export class Keyboard {
     this.#cursor.focus({ node: point });
   }
 
-  /** Of the lines that are drawn, or -1. */
+  /** Finds the strongest of the lines that are drawn, or -1. */
   #strongest(lines) {
     const graph = this.#graph;
     let best = -1;
@@ -141,7 +141,7 @@ export class Keyboard {
     return best;
   }
 
-  /** Through the kernels that make the focused node, the strongest first. */
+  /** Goes through the kernels that make the focused node, the strongest first. */
   #nextKernel(way) {
     const from = this.#from();
     if (from === null) return;

@@ -1,4 +1,4 @@
-/** The drawing at one view on a canvas of its own, drawn piece by piece. */
+/** Draws one view on a canvas of its own, piece by piece. */
 
 /**
  * @import { Camera } from "./camera.js"
@@ -52,7 +52,7 @@ export class Layer {
     this.#pieces = new Pieces(this.canvas, this.#draw());
   }
 
-  /** Goes on until a time, as `performance.now()` tells it; whether it is whole. */
+  /** Goes on until a time, as `performance.now()` tells it, and tells whether all is drawn. */
   go(until) {
     return this.#pieces.go(until);
   }

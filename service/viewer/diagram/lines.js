@@ -1,4 +1,4 @@
-/** Kernels and wires on a canvas. */
+/** Draws kernels and wires on a canvas. */
 
 import { heightAt, traceCurve } from "./curve.js";
 import { SIDES } from "./shown.js";
@@ -25,7 +25,7 @@ export class Lines {
     this.#colours = colours;
   }
 
-  /** Those of some lines that come into sight: into `seen`, as a camera says it, at its `k`. */
+  /** Picks the lines that come into sight: into `seen`, as a camera says it, at its `k`. */
   inSight(lines, [left, right, top, bottom], k) {
     const { x, y, start, end } = this.#graph;
     const reach = this.#measures.line(1, k) / k / 2;
@@ -56,7 +56,7 @@ export class Lines {
     }
   }
 
-  /** Kernels by how they are drawn, with a `thickness` from 0 to 1. */
+  /** Sorts kernels by how they are drawn, with a `thickness` from 0 to 1. */
   #byLook(edges) {
     const graph = this.#graph;
     const found = new Map();

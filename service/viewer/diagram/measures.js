@@ -1,6 +1,6 @@
-/** How large nodes and lines are, by the reader's sliders. */
+/** Tells how large nodes and lines are, by the reader's sliders. */
 
-/** Points from one channel of a band to the next. */
+/** Counts the points from one channel of a band to the next. */
 export const ROW = 40;
 const NODE = 30;
 
@@ -37,27 +37,27 @@ export class Measures {
     return this.#graph.isJoint(node) ? NODE * 0.5 * small : NODE * small * large;
   }
 
-  /** "crops", "features", "both" or "none". */
+  /** Says which images nodes show: "crops", "features", "both" or "none". */
   get pictures() {
     return this.#pictures;
   }
 
-  /** Whether nodes are twice as wide, for two images. */
+  /** Tells whether nodes are twice as wide, for two images. */
   get doubled() {
     return this.#pictures === "both";
   }
 
-  /** Height of a node in points; the width of one image. */
+  /** Gives the height of a node in points, which is the width of one image. */
   size(node) {
     return this.#sizes[node];
   }
 
-  /** Half the width of a node in points, 0 of a bend. */
+  /** Gives half the width of a node in points, 0 of a bend. */
   half(point) {
     return this.#halves[point];
   }
 
-  /** Width in pixels of a kernel of that strength, at `k` pixels a point. */
+  /** Gives the width in pixels of a kernel of that strength, at `k` pixels a point. */
   line(strength, k) {
     const zoom = Math.min(2.2, Math.max(0.35, k * 1.1));
     return (0.6 + 3.6 * strength) * zoom * this.#lines;

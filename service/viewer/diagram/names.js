@@ -1,4 +1,4 @@
-/** Names above the bands: slanted where columns are too close for them, and none on another. */
+/** Draws names above the bands: slanted where columns are too close, and none on another. */
 
 import { joins } from "./graph.js";
 import { ROW } from "./measures.js";
@@ -63,7 +63,7 @@ export class Names {
     return this.#widths.get(text);
   }
 
-  /** The bands that an item is of. */
+  /** Lists the bands that an item is of. */
   #bandsOf(item) {
     if (!item) return [];
     const graph = this.#graph;
@@ -85,7 +85,7 @@ export class Names {
   }
 }
 
-/** The unit and both ends, then the uppermost of each column, then what is below it. */
+/** Puts the unit and both ends first, then the uppermost of each column, then what is below it. */
 function inOrder(bands) {
   const left = Math.min(...bands.map((band) => band.x));
   const right = Math.max(...bands.map((band) => band.x));
@@ -95,12 +95,12 @@ function inOrder(bands) {
   return [...bands].sort((a, b) => rank(a) - rank(b) || a.x - b.x || a.top - b.top);
 }
 
-/** A band's name without what all names of a network share anyway. */
+/** Leaves out of a band's name what all names of a network share anyway. */
 function shortName(band) {
   return band.name.replace(/^(features|layers|model|module|blocks)\.(?!\d+$)/, "");
 }
 
-/** The ends of a path, the longest first: "layer1.0.conv1" -> "…0.conv1", "…conv1". */
+/** Lists the ends of a path, the longest first: "layer1.0.conv1" -> "…0.conv1", "…conv1". */
 function endings(name) {
   const parts = name.split(".");
   const found = parts.slice(1).map((_, first) => parts.slice(first + 1).join("."));

@@ -1,4 +1,4 @@
-/** The crops and feature visualizations of nodes, loaded as they are wanted. */
+/** Loads the crops and feature visualizations of nodes as they are needed. */
 
 /** @import { Graph } from "./graph.js" */
 

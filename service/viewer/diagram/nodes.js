@@ -1,4 +1,4 @@
-/** Nodes on a canvas: images, joints, and the image's own channels. */
+/** Draws nodes on a canvas: images, joints, and the image's own channels. */
 
 const RGB = ["#d24b40", "#3f9a55", "#3f6fd1"];
 

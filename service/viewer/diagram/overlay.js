@@ -1,4 +1,4 @@
-/** What the pointer or the keyboard is on, on a canvas above the drawing, with its own lines. */
+/** Draws what the pointer or the keyboard is on, above the drawing, with its own lines. */
 
 export class Overlay {
   #graph;

@@ -1,4 +1,4 @@
-/** Frame by frame, what stands on the stage: a layer, moved to where the view is, and what is on it. */
+/** Shows, frame by frame, a layer moved to where the view is, and what is on it. */
 
 /**
  * @import { Camera } from "./camera.js"
@@ -54,7 +54,7 @@ export class Painter {
     this.elements = [this.#edges, this.#top];
   }
 
-  /** Something else is to be seen: draw it anew, over as many frames as it needs. */
+  /** Draws anew, over as many frames as it needs, since something else is to be seen. */
   redraw() {
     this.#rest(0);
     this.#building = null;
@@ -62,13 +62,13 @@ export class Painter {
     this.refresh();
   }
 
-  /** One more image is there: it is drawn with the next layer. */
+  /** Draws one more image, which has come, with the next layer. */
   gained() {
     if (this.#building) this.#late = true;
     else this.redraw();
   }
 
-  /** The view moves: show what is drawn, moved along, and draw anew once it rests. */
+  /** Moves what is drawn along with the view, and draws anew once that rests. */
   moved() {
     if (this.#quick) {
       this.redraw();
@@ -79,7 +79,7 @@ export class Painter {
     this.refresh();
   }
 
-  /** The stage has another size. */
+  /** Takes over another size of the stage. */
   resized() {
     const { width, height, ratio } = this.#camera.size;
     for (const canvas of this.elements) {
@@ -89,7 +89,7 @@ export class Painter {
     this.redraw();
   }
 
-  /** The layer stays, what the cursor is on does not. */
+  /** Keeps the layer, and draws anew what the cursor is on. */
   refresh() {
     this.#stale = true;
     this.#ask();
@@ -105,7 +105,7 @@ export class Painter {
     this.#tell();
   }
 
-  /** The timer after which the view counts as at rest; 0: none runs. */
+  /** Sets the timer after which the view counts as at rest; 0: none runs. */
   #rest(timer) {
     clearTimeout(this.#settle);
     this.#settle = timer;
@@ -150,7 +150,7 @@ export class Painter {
     this.#quick = true;
   }
 
-  /** Goes on with the layer; whether it is whole. */
+  /** Goes on with the layer, and tells whether all of it is drawn. */
   #build(until) {
     if (this.#building.go(until)) {
       this.#whole = this.#building;
@@ -163,7 +163,7 @@ export class Painter {
     return false;
   }
 
-  /** The drawn layer, moved to where the view is now. */
+  /** Shows the drawn layer, moved to where the view is now. */
   #show() {
     const { width, height, ratio } = this.#camera.size;
     const view = this.#camera.view;

@@ -1,4 +1,4 @@
-/** Drawing that is done in pieces, as many in a frame as there is time for. */
+/** Draws in pieces, as many in a frame as there is time for. */
 
 const MOST = 128; // in one frame: where a GPU draws, it draws after a clock is read here
 
@@ -28,7 +28,7 @@ export class Pieces {
     this.#pieces = pieces;
   }
 
-  /** Draws one piece at least, and no more after `until`; whether all is drawn. */
+  /** Draws one piece at least, and no more after `until`, and tells whether all is drawn. */
   go(until) {
     for (let count = 0; count < MOST; count += 1) {
       if (this.#pieces.next().done) return true;

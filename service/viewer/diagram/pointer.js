@@ -1,4 +1,4 @@
-/** Mouse, pen and fingers on the stage: they move the camera, hover and pick. */
+/** Follows mouse, pen and fingers on the stage: they move the camera, hover and pick. */
 
 /** @import { Camera } from "./camera.js" */
 

@@ -1,6 +1,6 @@
-/** Which lines and nodes are drawn: of the kept fraction, not hidden, and on what is isolated. */
+/** Tells which lines and nodes are drawn: of the level, not hidden, and on what is isolated. */
 
-/** The sides of two circuits as `edges.side` numbers them. */
+/** Names the sides of two circuits as `edges.side` numbers them. */
 export const SIDES = ["shared", "left", "right"];
 const SIGNS = ["inhibition", "unknown", "excitation"];
 
@@ -16,17 +16,17 @@ export class Shown {
     this.#visible = new Uint8Array(graph.start.length);
   }
 
-  /** Kernels of the fraction that are not hidden. */
+  /** Counts the kernels of the level that are not hidden. */
   get count() {
     return this.#count;
   }
 
-  /** Whether only the paths of one item are drawn. */
+  /** Tells whether only the paths of one item are drawn. */
   get isolating() {
     return this.#isolated !== null;
   }
 
-  /** Kernels on the isolated item's paths. */
+  /** Counts the kernels on the isolated item's paths. */
   get isolated() {
     return this.#isolated?.kernels ?? 0;
   }
@@ -53,7 +53,7 @@ export class Shown {
     }
   }
 
-  /** Only what is up or down the paths of an item stays; null: all of it. */
+  /** Leaves only what is up or down the paths of an item; null: all of it. */
   isolate(item) {
     const graph = this.#graph;
     this.#isolated = null;
@@ -90,7 +90,7 @@ export class Shown {
     this.#isolated = { lines, points, kernels };
   }
 
-  /** Whether a line is of the fraction and not hidden. */
+  /** Tells whether a line is of the level and not hidden. */
   visible(line) {
     return this.#visible[line] === 1;
   }
@@ -99,18 +99,18 @@ export class Shown {
     return this.#visible[line] === 1 && (!this.#isolated || this.#isolated.lines[line] === 1);
   }
 
-  /** 2 where a node is drawn, 1 where it is only hinted at, 0 where it is not there. */
+  /** Gives 2 where a node is drawn, 1 where it is only hinted at, 0 where it is not there. */
   visibility(node) {
     if (!(this.#graph.nodeLevels[node] & (1 << this.#level))) return 0;
     return this.#isolated && !this.#isolated.points[node] ? 1 : 2;
   }
 
-  /** The nodes that are drawn, in the order of the document. */
+  /** Lists the nodes that are drawn, in the order of the document. */
   nodes() {
     return [...Array(this.#graph.nodeCount).keys()].filter((node) => this.visibility(node) === 2);
   }
 
-  /** An item's own lines and nodes, over joints and bends up to the next channels. */
+  /** Finds an item's own lines and nodes, over joints and bends up to the next channels. */
   around(item) {
     const graph = this.#graph;
     const edges = new Set();

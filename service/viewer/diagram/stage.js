@@ -1,4 +1,4 @@
-/** The stage: where the circuit is drawn and pointed at. */
+/** Makes the stage, where the circuit is drawn and pointed at. */
 
 import { h } from "../dom.js";
 import { Bands } from "./bands.js";
@@ -109,12 +109,12 @@ export class Stage {
     if (this.#camera.resize(size)) this.#painter.resized();
   }
 
-  /** Something else is to be seen. */
+  /** Draws anew, since something else is to be seen. */
   redraw() {
     this.#painter.redraw();
   }
 
-  /** The camera has moved. */
+  /** Follows the camera, which has moved. */
   moved() {
     this.#painter.moved();
   }

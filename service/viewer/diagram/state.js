@@ -50,7 +50,7 @@ export class State {
     return this.#values.selection ?? null;
   }
 
-  /** The view as {k, x, y}; null: all of it. */
+  /** Gives the view as {k, x, y}; null: all of it. */
   get zoom() {
     const [k, x, y] = String(this.#values.zoom ?? "").split(",").map(Number);
     return k > 0 && Number.isFinite(x) && Number.isFinite(y) ? { k, x, y } : null;
@@ -68,7 +68,7 @@ export class State {
     return Math.min(4, Math.max(0.25, Number(this.#values[name] ?? 1) || 1));
   }
 
-  /** What is drawn of what was asked for and of what there is. */
+  /** Tells which images are drawn, of what was asked for and of what there is. */
   get pictures() {
     const { featured, cropped } = this.#graph;
     const asked = this.#values.pictures;
@@ -77,12 +77,12 @@ export class State {
     return cropped ? "crops" : featured ? "features" : "none";
   }
 
-  /** The parts that are not drawn. @returns {Set<string>} */
+  /** Gives the parts that are not drawn. @returns {Set<string>} */
   get hidden() {
     return new Set(String(this.#values.hide ?? "").split(",").filter(Boolean));
   }
 
-  /** The change that hides a part, or shows it. */
+  /** Gives the change that hides a part, or shows it. */
   hiding(part, hidden) {
     const parts = this.hidden;
     if (hidden) parts.add(part);

@@ -1,4 +1,4 @@
-/** The drawing as two tables, for those who do not see it and for copying. */
+/** Writes the drawing as two tables, for those who do not see it and for copying. */
 
 /**
  * @import { Graph } from "./graph.js"
@@ -43,7 +43,7 @@ export class Table {
     this.element.open = open;
   }
 
-  /** Something else is drawn. */
+  /** Writes the tables anew, since something else is drawn. */
   refresh() {
     if (this.element.open) this.#fill();
   }

@@ -1,21 +1,21 @@
-/** What items are called, and how their numbers are written. */
+/** Says what items are called, and writes their numbers. */
 
 /** @import { Graph, Item } from "./graph.js" */
 
 const WHOLE = new Intl.NumberFormat("en");
 
-/** 12345 -> "12,345". */
+/** Writes a whole number: 12345 -> "12,345". */
 export const whole = (value) => WHOLE.format(value);
 
-/** 0.1234 -> "12.3 %"; small shares keep two digits. */
+/** Writes a share: 0.1234 -> "12.3 %"; small ones keep two digits. */
 export const percent = (share) =>
   share >= 0.1 ? `${(100 * share).toFixed(1)} %` : `${Number((100 * share).toPrecision(2))} %`;
 
-/** Four digits; null, which is not known, in words. */
+/** Writes four digits; null, which is not known, in words. */
 export const digits = (value) =>
   value === null || value === undefined ? "unknown" : String(Number(value.toPrecision(4)));
 
-/** A contribution in a word. */
+/** Says a contribution in a word. */
 export function effect(contribution) {
   if (contribution === null) return "sign unknown";
   return contribution > 0 ? "excitation" : contribution < 0 ? "inhibition" : "no effect";
@@ -57,7 +57,7 @@ export function subtitle(graph, { node, edge }) {
   return `from ${title(graph, { node: graph.data.edges.source[edge] })}`;
 }
 
-/** An item with its numbers in one sentence, for those who listen. */
+/** Says an item with its numbers in one sentence, for those who listen. */
 export function label(graph, item) {
   const { nodes, edges } = graph.data;
   const told = (table, at) =>

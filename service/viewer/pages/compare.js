@@ -185,7 +185,7 @@ export async function page(state, atlas) {
   };
 }
 
-/** The comparison, with what was compared: each side's circuit as it was asked for. */
+/** Offers the comparison as a file, with each side's circuit as it was asked for. */
 const jsonFile = ({ found, left, right }) => ({
   label: "JSON",
   file: () => ({

@@ -138,7 +138,7 @@ export async function page(state, whole) {
   };
 }
 
-/** A choice, and no name for none. */
+/** Chooses images; where there are none, the choice has no name either. */
 const choose = (images) =>
   change(images.length ? { images: images.join(",") } : { images: null, name: null });
 

@@ -69,7 +69,7 @@ export function circuitCounts(atlas, { layer, unit }) {
   });
 }
 
-/** A row a convolution, with the share of its kernels that the circuit keeps. */
+/** Makes a table with a row for each convolution and the share of its kernels that is kept. */
 export function countTable(layers) {
   const most = Math.max(...layers.map((row) => row.kernels / Math.max(1, row.total)), 1e-9);
   return table({

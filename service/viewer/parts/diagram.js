@@ -18,7 +18,7 @@ const MOST = [200, EDGES, 5000, 20000];
 /** The schema that says how the network is wired. */
 const NETWORK_SINCE = 2;
 
-/** The keys of a state that start so, without their start. */
+/** Gives the keys of a state that start so, without their start. */
 const within = (now, prefix) =>
   Object.fromEntries(
     Object.entries(now)
@@ -42,7 +42,7 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
   let diagram = null;
   let drawn = null;
 
-  /** What the reader did in the diagram goes into the address, without a step of the history. */
+  /** Puts what the reader did in the diagram into the address, without a step of the history. */
   const onState = (wanted) => {
     if (!host.isConnected) return;
     const gone = Object.keys(within(state(), prefix)).map((name) => [prefix + name, null]);

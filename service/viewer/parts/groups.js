@@ -258,7 +258,7 @@ function groupCard(group, images, of) {
   );
 }
 
-/** Links that set a group beside each of the others; where they are many, in a list to open. */
+/** Links to comparisons of a group with each other one; where they are many, in a list to open. */
 function comparisons(group, { others, number, layer, unit }) {
   const link = (other, text, look) =>
     h("a", { class: look, href: compareLink(layer, unit, [group, other], number) }, text);

@@ -148,7 +148,7 @@ export function projection({ points, input, onSelect, drawing }) {
   return { element, show };
 }
 
-/** Coordinates -> pixels, the same scale across and down, with room for the images. */
+/** Turns coordinates into pixels, the same scale across and down, with room for the images. */
 function positioned(points, { width, height, size }) {
   const range = (values) => [Math.min(...values), Math.max(...values)];
   const [left, right] = range(points.map((point) => point.x));

@@ -158,7 +158,7 @@ function exportButton(text, make) {
   return button;
 }
 
-/** A file name out of what the reader called the selection. */
+/** Makes a file name out of what the reader called the selection. */
 function fileName(ending) {
   const { name, layer, unit } = state();
   const words = (name ?? "").replaceAll(/[^\p{L}\p{N}_.-]+/gu, "-");
@@ -176,7 +176,7 @@ async function fetched(layer, unit, answer, query, ending) {
   return { name: fileName(ending), type: TYPES[ending], text };
 }
 
-/** The selection as a document: what was chosen, where it can be seen, and every kernel. */
+/** Writes the selection as a document: what was chosen, where it can be seen, and every kernel. */
 async function asJson({ images, query, found, atlas, layer, unit, points }) {
   const chosen = points().filter((point) => images.includes(point.image));
   const document = {

@@ -38,10 +38,10 @@ export async function subset(side, chosen) {
   return { query, images: null, group: null, words: `all scoring images${absent}` };
 }
 
-/** A group as an address names it, in words: its letter, where it is a number. */
+/** Names a group as an address does, in words: its letter, where it is a number. */
 export const calledGroup = (text) => (/^\d+$/.test(text) ? groupName(Number(text)) : `“${text}”`);
 
-/** "3,1,3" -> [3, 1]. */
+/** Reads a list of numbers, each once: "3,1,3" -> [3, 1]. */
 export const list = (text) => [
   ...new Set(
     (text ?? "")
@@ -51,6 +51,6 @@ export const list = (text) => [
   ),
 ];
 
-/** The unit's sub-feature groups by a score: those that are stored, or so many. */
+/** Gets the unit's sub-feature groups by a score: those that are stored, or so many. */
 export const groupsOf = (layer, unit, criterion, groups) =>
   get(unitPath(layer, unit, "groups"), { criterion, groups });

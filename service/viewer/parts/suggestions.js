@@ -1,4 +1,4 @@
-/** What to compare a circuit with, where nothing is chosen yet. */
+/** Suggests what to compare a circuit with, where nothing is chosen yet. */
 
 /**
  * @import { AtlasFacts } from "openapi"
@@ -52,7 +52,7 @@ export async function suggestions({ left }, now, atlas) {
   return found;
 }
 
-/** What to do, and the links. */
+/** Says what to do, with the links. */
 export function chooseFirst({ left, suggested = [] }) {
   return [
     h(
