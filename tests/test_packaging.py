@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -100,6 +101,15 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
         "circuit-atlas: error: this needs the package 'pydantic', which is not installed: "
         "python -m pip install 'circuit-atlas[build]'\n"
     )
+
+
+def test_the_tools_for_javascript_are_locked_and_name_no_registry():
+    folder = ROOT / ".ci" / "javascript"
+    wanted = json.loads((folder / "package.json").read_text())["devDependencies"]
+    packages = json.loads((folder / "package-lock.json").read_text())["packages"]
+    assert {name: packages[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    assert not [name for name, package in packages.items() if "resolved" in package]
+    assert all("integrity" in package for name, package in packages.items() if name)
 
 
 def test_imports_go_one_way():
