@@ -25,20 +25,20 @@ from circuit_atlas.jobs.spec.sections import Criterion
 
 Score = Callable[[Sequence[ConvCall]], Tensor]
 
-# What these score is a unit as a whole: see `tasks.units`.
+# Scores of a unit as a whole, which `tasks.units` computes.
 _PER_UNIT = ("force", "magnitude", "random")
 _SHARED: dict[str, Score] = {"actgrad": actgrad, "snip": snip}
 
 
-def _score(name: str) -> Score:
-    """The function of a criterion."""
+def score_of(name: str) -> Score:
+    """Find the function that a criterion's name stands for."""
     if name in _SHARED:
         return _SHARED[name]
     score: Score = getattr(import_module(f"circuit_atlas.jobs.scores.{name}"), name)
     return score
 
 
-PER_IMAGE = {name: _score(name) for name in get_args(Criterion) if name not in _PER_UNIT}
+PER_IMAGE = {name: score_of(name) for name in get_args(Criterion) if name not in _PER_UNIT}
 """Scores that are means over images, and so can be recombined for any set of them."""
 
 
