@@ -141,7 +141,7 @@ def layers(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerS
     snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
 
     def render() -> Rows | Body:
-        index = server.features.index()
+        index = server.features
         rows = [
             layer_facts(snapshot, features=index.has(snapshot.layer.name)) for snapshot in snapshots
         ]
@@ -174,7 +174,7 @@ def server_facts() -> ServerFacts:
 
 def _version(server: ServerState, snapshots: list[LayerSnapshot]) -> str:
     """A digest of the atlas with all its layers and feature visualizations."""
-    features = server.features.index().version
+    features = server.features.version
     return digest(server.version, features, *(snapshot.version for snapshot in snapshots))
 
 
@@ -202,42 +202,32 @@ def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
 def _facts(server: ServerState, snapshots: list[LayerSnapshot]) -> AtlasFacts:
     header = server.atlas.header
     splits = server.images.table["split"].to_pylist()
-    index = server.features.index()
+    index = server.features
     layers = [
         layer_facts(snapshot, features=index.has(snapshot.layer.name)) for snapshot in snapshots
     ]
-    return AtlasFacts(
-        place=server.name,
-        version=server.version,
-        server=server_facts(),
-        schema=header.schema,
-        model=header.model,
-        response=header.response,
-        criteria=list(header.criteria),
-        image_criteria=list(header.image_criteria),
-        fractions=list(header.fractions),
-        ablations=list(header.ablations),
-        splits=[name for name in ("held_out", "scoring") if name in splits],
-        top_images=header.top_images,
-        seed=header.seed,
-        input=Size(height=header.input_height, width=header.input_width),
-        weights_sha256=header.weights_sha256,
-        images_sha256=header.images_sha256,
-        spec=json.loads(header.spec),
-        versions=dict(header.versions),
-        images=ImageCounts(
-            total=len(splits),
-            scoring=splits.count("scoring"),
-            held_out=splits.count("held_out"),
-            left_out=splits.count("left_out"),
-        ),
-        complete=not any(layer.missing for layer in layers),
-        layers=layers,
-        limits={
-            "rows": limits.ROWS,
-            "edges": limits.EDGES,
-            "images": limits.IMAGES,
-            "text": limits.TEXT,
-            "url_bytes": server.limits.url_bytes,
-        },
+    return AtlasFacts.model_validate(
+        {
+            **vars(header),
+            "place": server.name,
+            "version": server.version,
+            "server": server_facts(),
+            "splits": [name for name in ("held_out", "scoring") if name in splits],
+            "input": Size(height=header.input_height, width=header.input_width),
+            "spec": json.loads(header.spec),
+            "versions": dict(header.versions),
+            "images": {
+                "total": len(splits),
+                **{name: splits.count(name) for name in ("scoring", "held_out", "left_out")},
+            },
+            "complete": not any(layer.missing for layer in layers),
+            "layers": layers,
+            "limits": {
+                "rows": limits.ROWS,
+                "edges": limits.EDGES,
+                "images": limits.IMAGES,
+                "text": limits.TEXT,
+                "url_bytes": server.limits.url_bytes,
+            },
+        }
     )

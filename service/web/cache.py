@@ -1,17 +1,19 @@
-"""Values by key, the least used dropped first once they take more bytes than allowed."""
+"""What is kept between requests: values within a bound of bytes, or for a few seconds."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 V = TypeVar("V")
 
 
 class ByteCache(Generic[V]):
-    """Safe to share between threads. A value larger than the whole is not kept."""
+    """Values by key; the least used go first once they take more bytes than allowed, and a value
+    larger than that is not kept. Safe to share between threads."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
@@ -42,3 +44,32 @@ class ByteCache(Generic[V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+class FreshValue(Generic[V]):
+    """A value that is read again once it is some seconds old. Safe to share between threads.
+
+    While one thread reads it again, the others go on with the last one.
+    """
+
+    def __init__(self, read: Callable[[V | None], V], *, fresh_s: float) -> None:
+        """`read` gets the last value, or None at first."""
+        self._read = read
+        self._fresh_s = fresh_s
+        self._lock = threading.Lock()
+        self._last: tuple[float, V] | None = None
+
+    def get(self) -> V:
+        """The value; raises what `read` raises."""
+        last = self._last
+        if last is not None and (self._is_fresh(last[0]) or self._lock.locked()):
+            return last[1]
+        with self._lock:
+            last = self._last
+            if last is None or not self._is_fresh(last[0]):
+                value = self._read(None if last is None else last[1])
+                last = self._last = (time.monotonic(), value)
+        return last[1]
+
+    def _is_fresh(self, since: float) -> bool:
+        return time.monotonic() - since <= self._fresh_s

@@ -91,7 +91,7 @@ def _of_unit(
         return form(drawn, f"{one.layer.name}-{one.info.name}")
 
     # Which channels have feature visualizations may change while the unit does not.
-    version = digest(server.unit_version(one), server.features.index().version)
+    version = digest(server.unit_version(one), server.features.version)
     return AnswerSource(version, render)
 
 
@@ -104,7 +104,7 @@ def _of_both(server: ServerState, query: OverlayParameters, form: Form) -> Answe
         return form(circuit.diagram(against=other, edges=query.edges), f"{one.name}-{two.name}")
 
     versions = server.unit_version(one), server.unit_version(two)
-    return AnswerSource(digest(*versions, server.features.index().version), render)
+    return AnswerSource(digest(*versions, server.features.version), render)
 
 
 def _json(diagram: Diagram, name: str) -> Body:

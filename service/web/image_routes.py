@@ -126,7 +126,7 @@ def image_units(
     names = server.snapshots.names() if query.layer is None else (query.layer,)
     snapshots = [server.snapshots.of(name) for name in names]
     units = responding(server, snapshots, image)
-    features = server.features.index()
+    features = server.features
 
     def render() -> Rows | Body:
         units.progress.check(query.form)

@@ -252,7 +252,7 @@ class DistributionParameters(MeasureParameters, FormParameters):
 def layer_answer(server: Server, layer: LayerName) -> AnswerSource:
     """A layer: how far it is, and the convolutions on its kernel axis."""
     snapshot = server.snapshot(layer)
-    version = digest(server.version, snapshot.version, server.features.index().version)
+    version = digest(server.version, snapshot.version, server.features.version)
     return AnswerSource(version, lambda: _facts(server, snapshot))
 
 
@@ -260,20 +260,9 @@ def _facts(server: ServerState, snapshot: LayerSnapshot) -> LayerAnswer:
     index = snapshot.layer.index
     done = [unit for unit, commit in snapshot.commits.items() if commit.state == "done"]
     return LayerAnswer(
-        **layer_facts(
-            snapshot, features=server.features.index().has(snapshot.layer.name)
-        ).model_dump(),
+        **layer_facts(snapshot, features=server.features.has(snapshot.layer.name)).model_dump(),
         upstream=[
-            ConvolutionFacts(
-                name=c.name,
-                out_channels=c.out_channels,
-                in_channels=c.in_channels,
-                groups=c.groups,
-                kernel_size=c.kernel_size,
-                depth=c.depth,
-                one_row=c.one_row,
-                kernels=c.size,
-            )
+            ConvolutionFacts.model_validate({**vars(c), "kernels": c.size})
             for c in index.index.convolutions
         ],
         directions=[info.name for info in index.units if info.direction is not None],
@@ -296,7 +285,7 @@ def units(
     chosen = _choose(server, query, query.at)
     digests = server.digests(snapshot)
     fractions = digests.fractions
-    features = server.features.index()
+    features = server.features
 
     def row_of(unit: int) -> dict[str, Any]:
         feature = features.first(name, unit)

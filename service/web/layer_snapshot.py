@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.web.cache import FreshValue
 from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import Commit
@@ -67,18 +66,13 @@ class LayerSnapshots:
     def __init__(self, atlas: Atlas, *, fresh_s: float) -> None:
         self.atlas = atlas
         self.fresh_s = fresh_s
-        self._names: tuple[float, tuple[str, ...]] | None = None
-        self._planned: tuple[float, dict[str, tuple[int, ...]]] | None = None
-        self._snapshots: dict[str, tuple[float, LayerSnapshot]] = {}
-        self._locks: dict[str, threading.Lock] = {}
-        self._lock = threading.Lock()
+        self._names = FreshValue(self._read_names, fresh_s=fresh_s)
+        self._planned = FreshValue(self._read_plan, fresh_s=fresh_s)
+        self._layers: dict[str, FreshValue[LayerSnapshot]] = {}
 
     def names(self) -> tuple[str, ...]:
         """Names of the layers, sorted; StoreError where the atlas is gone or is another one now."""
-        if self._names is None or self._old(self._names[0]):
-            self._check()
-            self._names = (time.monotonic(), self.atlas.layers)
-        return self._names[1]
+        return self._names.get()
 
     def layer(self, name: str) -> Layer:
         """A layer by name; QueryError where there is none."""
@@ -87,27 +81,15 @@ class LayerSnapshots:
         return self.atlas.layer(name)
 
     def of(self, name: str) -> LayerSnapshot:
-        """What is stored of a layer; QueryError where there is none.
-
-        While one thread looks anew, the others go on with what was seen last.
-        """
+        """What is stored of a layer; QueryError where there is none."""
         layer = self.layer(name)
-        with self._lock:
-            lock = self._locks.setdefault(name, threading.Lock())
-        last = self._snapshots.get(name)
-        if last is not None and not self._old(last[0]):
-            return last[1]
-        if last is not None and lock.locked():
-            return last[1]
-        with lock:
-            last = self._snapshots.get(name)
-            if last is None or self._old(last[0]):
-                last = (time.monotonic(), self._look(layer))
-                self._snapshots[name] = last
-        return last[1]
+        # One thread's value stays where two come first, as `setdefault` is atomic.
+        value = FreshValue(partial(self._read, layer), fresh_s=self.fresh_s)
+        return self._layers.setdefault(name, value).get()
 
-    def _check(self) -> None:
+    def _read_names(self, last: tuple[str, ...] | None) -> tuple[str, ...]:
         """What was read of an atlas holds for no other one at its location."""
+        del last
         objects = self.atlas.reader.objects
         try:
             header = objects.get(layout.HEADER)
@@ -117,18 +99,20 @@ class LayerSnapshots:
             raise MismatchError(
                 f"{objects.place} is another atlas than when it was opened: start the server again"
             )
+        return self.atlas.layers
 
-    def _look(self, layer: Layer) -> LayerSnapshot:
+    def _read_plan(self, last: dict[str, tuple[int, ...]] | None) -> dict[str, tuple[int, ...]]:
+        del last
+        return dict(self.atlas.reader.plan().units)
+
+    def _read(self, layer: Layer, last: LayerSnapshot | None) -> LayerSnapshot:
+        """A layer as it is now: the last snapshot where nothing changed, with what it has worked
+        out."""
         reader = self.atlas.reader
-        commits = reader.commits(layer.name)
-        failures = reader.failures(layer.name)
-        if self._planned is None or self._old(self._planned[0]):
-            self._planned = (time.monotonic(), dict(reader.plan().units))
-        planned = frozenset(self._planned[1].get(layer.name, ()))
-        snapshot = LayerSnapshot(layer, commits, failures, planned)
-        last = self._snapshots.get(layer.name)
-        # The same object where nothing changed, with what it has worked out.
-        return last[1] if last is not None and last[1].version == snapshot.version else snapshot
-
-    def _old(self, since: float) -> bool:
-        return time.monotonic() - since > self.fresh_s
+        snapshot = LayerSnapshot(
+            layer,
+            reader.commits(layer.name),
+            reader.failures(layer.name),
+            frozenset(self._planned.get().get(layer.name, ())),
+        )
+        return snapshot if last is None or last.version != snapshot.version else last

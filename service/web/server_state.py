@@ -20,7 +20,7 @@ from circuit_atlas.service.web.middleware import segment
 from circuit_atlas.service.web.raw import Raw
 from circuit_atlas.service.web.responses import Answerer, digest
 from circuit_atlas.service.web.unit_facts import Box, Digests, LayerDigests, box_of, first_of
-from circuit_atlas.service.web.visualization_index import Features
+from circuit_atlas.service.web.visualization_index import FeatureIndex, feature_index
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.reader import Reader
@@ -42,11 +42,11 @@ _LATE = (
 class ServerState:
     """An atlas with what is kept of it. Safe to share between threads."""
 
-    def __init__(self, place: Atlas, limits: Limits) -> None:
-        """`place`: the atlas as it was opened."""
+    def __init__(self, opened: Atlas, limits: Limits) -> None:
+        """`opened`: the atlas as it was opened."""
         # Under its name alone: where it lies is not for clients, and messages say it.
-        objects = copy(place.reader.objects)
-        objects.place = _last(place.place)
+        objects = copy(opened.reader.objects)
+        objects.place = re.split(r"[/\\]", opened.place.rstrip("/\\"))[-1] or "atlas"
         atlas = Atlas(Reader(objects))
         self.atlas = atlas
         self.limits = limits
@@ -59,7 +59,7 @@ class ServerState:
         self.image_reader = ImageSetReader(atlas)
         self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
         self.masks = LayerMaskCache(atlas, self.background, limits)
-        self.features = Features(atlas.reader.objects, fresh_s=limits.fresh_s)
+        self._features = feature_index(atlas.reader.objects, fresh_s=limits.fresh_s)
         self._digests: Digests | None = None
 
     @property
@@ -76,6 +76,11 @@ class ServerState:
     def images(self) -> ImageSet:
         """The image set."""
         return self.image_reader.images()
+
+    @property
+    def features(self) -> FeatureIndex:
+        """Which feature visualizations there are."""
+        return self._features.get()
 
     def layer(self, name: str) -> Layer:
         """A layer by its name in a path; NotFoundError where there is none."""
@@ -98,20 +103,20 @@ class ServerState:
                 size_bytes=self.limits.digest_bytes,
                 score_bytes=self.limits.score_bytes,
             )
-        found = self._digests.of(snapshot)
-        missing = found.want(snapshot)
+        digests = self._digests.of(snapshot)
+        missing = digests.want(snapshot)
         size_bytes = missing * self._score_bytes(snapshot.layer, self.atlas.header.top_images)
         if missing > self.limits.at_once or size_bytes > self.limits.score_bytes:
-            self.background.ask(found)
+            self.background.ask(digests)
         elif missing:
-            found.read_all()
-        return found
+            digests.read_all()
+        return digests
 
     def tops(self, snapshot: LayerSnapshot, units: Sequence[int]) -> list[tuple[int, Box] | None]:
         """The image that each unit responds to most, and the box of the maximum on it; None where
         it has none. A file is read for each unit that is not read yet: for a page of them."""
         known = self.digests(snapshot).units
-        found: list[tuple[int, Box] | None] = []
+        tops: list[tuple[int, Box] | None] = []
         for unit in units:
             top = None
             if unit in known:
@@ -119,8 +124,8 @@ class ServerState:
             else:
                 with suppress(CorruptError):  # told where that unit is asked for
                     top = first_of(self.atlas.reader.responses(snapshot.commits[unit]))
-            found.append(None if top is None else (top["image"], box_of(top)))
-        return found
+            tops.append(None if top is None else (top["image"], box_of(top)))
+        return tops
 
     def check_scores(self, unit: Unit) -> None:
         """TooLargeError where the scores of a unit's top images take more than is allowed."""
@@ -149,10 +154,6 @@ class ServerState:
         """Stop the threads."""
         self.background.close()
         self.work.close()
-
-
-def _last(place: str) -> str:
-    return re.split(r"[/\\]", place.rstrip("/\\"))[-1] or "atlas"
 
 
 class _WarmUp:

@@ -105,7 +105,7 @@ def unit_answer(server: Server, layer: LayerName, unit: UnitName) -> AnswerSourc
     """A unit: its state, its top images, and what is stored of it."""
     snapshot = server.snapshot(layer)
     one = server.unit(layer, unit)
-    version = digest(server.version, snapshot.version, server.features.index().version)
+    version = digest(server.version, snapshot.version, server.features.version)
     return AnswerSource(version, lambda: _facts(server, one))
 
 
@@ -257,7 +257,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
                 selectivity=new,
                 response_maps=new,
                 contribution=new,
-                features=list(server.features.index().of(one.layer.name, one.number)),
+                features=list(server.features.of(one.layer.name, one.number)),
             ),
         }
     )

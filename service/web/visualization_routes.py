@@ -188,24 +188,17 @@ def _version(record: FeatureRecord) -> str:
 
 def _row(record: FeatureRecord, base: str) -> FeatureRow:
     circuit = record.circuit
-    return FeatureRow(
-        variant=record.variant,
-        sign=record.sign,
-        criterion=None if circuit is None else circuit.criterion,
-        ablation=None if circuit is None else circuit.ablation,
-        keep=None if circuit is None else circuit.fraction,
-        kernels=None if circuit is None else circuit.kernels,
-        group=None if circuit is None else circuit.group,
-        response=record.response,
-        best_photo_response=record.photo_response,
-        photo=record.photo,
-        beats_photos=record.beats_photos,
-        contrast=record.contrast,
-        objective=record.objective,
-        seed=record.seed,
-        steps=record.steps,
-        height=record.height,
-        width=record.width,
-        url=f"{base}/{_escaped(record.variant)}",
-        version=_version(record),
+    through = (
+        dict.fromkeys(("criterion", "ablation", "keep", "kernels", "group"))
+        if circuit is None
+        else {**vars(circuit), "keep": circuit.fraction}
+    )
+    return FeatureRow.model_validate(
+        {
+            **vars(record),
+            **through,
+            "best_photo_response": record.photo_response,
+            "url": f"{base}/{_escaped(record.variant)}",
+            "version": _version(record),
+        }
     )

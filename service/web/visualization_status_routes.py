@@ -102,7 +102,7 @@ def _source(
     layer: str | None = None,
 ) -> AnswerSource:
     """A table of the states of all feature visualizations, or of those of a layer's units."""
-    index = server.features.index()
+    index = server.features
     # Whose a picture is that no plan names depends on which units are stored.
     snapshots = [server.snapshots.of(one).version for one in server.snapshots.names()]
 

@@ -11,10 +11,11 @@ import httpx
 import pytest
 
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.service.web.cache import ByteCache
+from circuit_atlas.service.web.cache import ByteCache, FreshValue
 from circuit_atlas.service.web.errors import BusyError
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.work import Work
+from circuit_atlas.storage_schema.errors import QueryError
 from tests.service.stores import served
 
 MANY = 50
@@ -171,3 +172,45 @@ def test_a_cache_keeps_to_its_bytes_and_drops_the_least_used():
     cache.put("b", "too large", size_bytes=11)
     assert cache.get("b") is None
     assert cache.used_bytes == 10
+
+
+def test_a_value_is_read_again_once_it_is_old_and_others_go_on_meanwhile():
+    seen: list[int | None] = []
+    going, reading = threading.Event(), threading.Event()
+
+    def read(last: int | None) -> int:
+        seen.append(last)
+        if last is not None:
+            reading.set()
+            assert going.wait(30)
+        return len(seen)
+
+    lasting = FreshValue(read, fresh_s=1000)
+    assert [lasting.get(), lasting.get()] == [1, 1]
+    seen.clear()
+    value = FreshValue(read, fresh_s=0)
+    assert value.get() == 1
+    time.sleep(0.001)
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(value.get)
+        assert reading.wait(30)
+        assert value.get() == 1
+        going.set()
+        assert again.result() == 2
+    assert seen == [None, 1]
+
+
+def test_a_value_that_cannot_be_read_is_tried_again():
+    answers = iter([QueryError("gone"), 3])
+
+    def read(last: int | None) -> int:
+        del last
+        answer = next(answers)
+        if isinstance(answer, QueryError):
+            raise answer
+        return answer
+
+    value = FreshValue(read, fresh_s=1000)
+    with pytest.raises(QueryError, match="gone"):
+        value.get()
+    assert value.get() == 3
