@@ -6,10 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fonts import fontconfig
+from tests.patience import PATIENCE_S, START_S
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext
 
 CHROMIUM = Path("/usr/bin/chromium")
 IN_CHROMIUM = [
@@ -31,14 +36,24 @@ def in_chromium(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @contextmanager
-def chromium() -> Iterator[object]:
+def chromium() -> Iterator[Browser]:
     """A browser of Playwright's. While it is there, an event loop runs in this thread, and no
     other can be started."""
     from playwright.sync_api import sync_playwright
 
     with fontconfig() as fonts, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=_ARGUMENTS, env={**os.environ, **fonts}
+            executable_path=CHROMIUM,
+            args=_ARGUMENTS,
+            env={**os.environ, **fonts},
+            timeout=1000 * START_S,
         )
         yield browser
         browser.close()
+
+
+def new_context(browser: Browser, **options: object) -> BrowserContext:
+    """A window of its own, patient with whatever it is to show."""
+    context = browser.new_context(**options)
+    context.set_default_timeout(1000 * PATIENCE_S)
+    return context

@@ -1,14 +1,20 @@
-"""One private home for the whole run of the tests, and one thread."""
+"""One private home for the whole run of the tests, one thread, and patience."""
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import torch
+
+from tests.patience import PATIENCE_S
+
+pytest_plugins = ["tests.reporting"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,3 +37,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patience() -> None:
+    """httpx waits 5 s for an answer unless told otherwise, which all of its functions share."""
+    limits: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
+    limits.connect = limits.read = limits.write = limits.pool = PATIENCE_S

@@ -12,12 +12,10 @@ import pytest
 
 from circuit_atlas.service import Atlas
 from tests.browser.atlases import build_photos, build_two_ways
-from tests.chromium import IN_CHROMIUM
+from tests.chromium import IN_CHROMIUM, new_context
 from tests.chromium import chromium as started
 from tests.service.conftest import write_atlas
 from tests.service.stores import served
-
-SHOWN_MS = 20_000
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -105,7 +103,7 @@ class Tab:
     def shown(self, page: str | None = None) -> None:
         """Wait until the page, or one of that name, shows what it is for."""
         wanted = "html[data-useful]" if page is None else f'html[data-useful="{page}"]'
-        self.page.wait_for_selector(wanted, state="attached", timeout=SHOWN_MS)
+        self.page.wait_for_selector(wanted, state="attached")
 
     def settled(self) -> None:
         """Wait until nothing of the page loads any more."""
@@ -146,12 +144,11 @@ def window(chromium) -> Iterator[Callable[..., Tab]]:
 
 class _Window:
     def __init__(self, chromium, *, width: int = 1280, height: int = 900, **options) -> None:
-        self.context = chromium.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True, **options
+        self.context = new_context(
+            chromium, viewport={"width": width, "height": height}, accept_downloads=True, **options
         )
 
     def __enter__(self) -> Tab:
-        self.context.set_default_timeout(SHOWN_MS)
         tab = Tab(self.context.new_page())
 
         def console(message) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from circuit_atlas.cluster.process import interrupts_deferred
+from tests.patience import PATIENCE_S, until
 
 PROGRAM = """
 import contextlib, pathlib, sys
@@ -29,8 +30,8 @@ from circuit_atlas.cluster.local_executor import LocalExecutor
 cloudpickle.register_pickle_by_value(toy)
 kind, log, temp = sys.argv[2], pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 executor = LocalExecutor() if kind == "local" else RayExecutor(workers=2, temp_dir=temp)
-job = toy.ToyJob(log, {unit: "slow" for unit in range(60)})
-tasks = toy.tasks(*((unit,) for unit in range(60)))
+job = toy.ToyJob(log, {unit: "slow" for unit in range(600)})
+tasks = toy.tasks(*((unit,) for unit in range(600)))
 try:
     with sigterm_interrupts(), executor:
         with contextlib.closing(executor.run(tasks, job, policy=Policy())) as events:
@@ -98,20 +99,16 @@ def test_a_stopped_run_ends_at_once_and_leaves_nobody(
         assert child.stderr is not None
         assert child.stdout.readline().startswith("done"), child.stderr.read()
         family = descendants(child.pid)
-        started = time.monotonic()
         for _ in range(4 if kind == "ray" else 1):
             send(child.pid, number)
             time.sleep(0.05)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=PATIENCE_S)
         assert child.returncode == 130, err
-        assert time.monotonic() - started < 20
     assert out.splitlines()[-1] == "interrupted"
     assert err == ""
-    assert "done 59" not in out
+    assert "done 599" not in out
     assert len(family) > 4 or kind == "local"
-    while any(running(pid) for pid in family):
-        assert time.monotonic() - started < 30
-        time.sleep(0.1)
+    until(lambda: not any(running(pid) for pid in family), "all processes to end")
 
 
 def test_an_interrupt_waits_for_what_must_not_be_cut_off() -> None:

@@ -19,6 +19,7 @@ from circuit_atlas.cluster import submit as module
 from circuit_atlas.cluster.submit import submit
 from circuit_atlas.storage_schema.errors import InfrastructureError, InputError, SpecError
 from circuit_atlas.storage_schema.reader import Reader
+from tests.patience import PATIENCE_S, START_S, until
 
 SPEC = """
 [model]
@@ -78,7 +79,7 @@ def head(private_home: Path) -> Iterator[str]:
         yield address
     finally:
         child.send_signal(signal.SIGTERM)
-        child.wait(timeout=30)
+        child.wait(timeout=START_S)
 
 
 def free_port() -> int:
@@ -88,13 +89,14 @@ def free_port() -> int:
 
 
 def wait_for(address: str, child: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
+    def answers() -> bool:
         assert child.poll() is None, log.read_text()
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{address}/api/version", timeout=5).close()
-            return
-        time.sleep(0.1)
-    pytest.fail(f"no job server at {address}: {log.read_text()}")
+            urllib.request.urlopen(f"{address}/api/version", timeout=PATIENCE_S).close()
+            return True
+        return False
+
+    until(answers, f"Ray's job server at {address}", within_s=START_S)
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +15,8 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-_START_S = 30
+from tests.patience import PATIENCE_S, START_S, until
+
 _BUCKET = "bucket"
 
 
@@ -29,7 +28,7 @@ def served(app: ASGIApp) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        _wait(lambda: server.started)
+        until(lambda: server.started, "a server in a thread to start", within_s=START_S)
         port = server.servers[0].sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -50,7 +49,7 @@ def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
         assert server.stdout is not None
         line = server.stdout.readline()
         if not line:
-            raise AssertionError(server.communicate(timeout=30)[1])
+            raise AssertionError(server.communicate(timeout=START_S)[1])
         yield server, line
     finally:
         if server.poll() is None:
@@ -68,8 +67,12 @@ def object_store(log: Path) -> Iterator[dict[str, str]]:
         server = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
             address = f"http://127.0.0.1:{port}"
-            _wait(lambda: server.poll() is not None or _makes_bucket(address))
-            assert server.poll() is None, log.read_text()
+            until(
+                lambda: server.poll() is not None or _makes_bucket(address),
+                f"moto, which stands in for S3, to make a bucket at {address}",
+                within_s=START_S,
+            )
+            assert server.poll() is None, f"moto ended: {log.read_text()}"
             yield {
                 "AWS_ENDPOINT": address,
                 "AWS_ALLOW_HTTP": "true",
@@ -85,9 +88,9 @@ def object_store(log: Path) -> Iterator[dict[str, str]]:
 def _makes_bucket(address: str) -> bool:
     request = urllib.request.Request(f"{address}/{_BUCKET}", method="PUT")
     try:
-        with urllib.request.urlopen(request, timeout=5):
+        with urllib.request.urlopen(request, timeout=PATIENCE_S):
             return True
-    except urllib.error.URLError:
+    except OSError:  # not there yet, or too slow: making it again does no harm
         return False
 
 
@@ -96,10 +99,3 @@ def _free_port() -> int:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
-
-
-def _wait(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _START_S
-    while not ready():
-        assert time.monotonic() < deadline, "the server does not start"
-        time.sleep(0.01)

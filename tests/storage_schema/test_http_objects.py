@@ -21,6 +21,7 @@ from circuit_atlas.storage_schema.opening import find_store, open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
+from tests.patience import PATIENCE_S
 from tests.service.stores import served
 
 OURS = {"server": "circuit-atlas", "version": "0.1.0", "api": 1}
@@ -243,7 +244,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
 
     def hang(request: BaseHTTPRequestHandler) -> None:
         del request
-        waited.append(given_up.wait(30))
+        waited.append(given_up.wait(PATIENCE_S))
 
     with answering(hang) as address:
         with pytest.raises(StoreError, match=f"cannot open {address}"):

@@ -195,7 +195,7 @@ def test_a_run_says_how_many_of_what_it_did():
 
 
 def test_over_http(at):
-    with httpx.Client(base_url=f"{at}/api/v1/", timeout=30) as api:
+    with httpx.Client(base_url=f"{at}/api/v1/") as api:
         found = api.get("features").json()
         assert (found["rows"], found["total"]) == (BY_LAYER, 2)
         assert (found["complete"], found["note"]) == (False, LEFT)
@@ -218,7 +218,7 @@ def test_the_server_tells_what_has_changed(whole):
     """A failure changes no picture, and a plan neither."""
     with (
         served(create_app(whole, limits=Limits(fresh_s=0))) as address,
-        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+        httpx.Client(base_url=f"{address}/api/v1/") as api,
     ):
         tags = [api.get("features").headers["etag"]]
         make(whole, "conv2", 1, "negative")

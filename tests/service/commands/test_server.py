@@ -20,6 +20,7 @@ from circuit_atlas.service.commands import exits, server
 from circuit_atlas.service.commands.cli import main
 from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.storage_schema.errors import InputError
+from tests.patience import START_S
 from tests.service.stores import started
 
 # Tests that run in the background of a shell are deaf to Ctrl-C, and hand that down.
@@ -87,7 +88,7 @@ def test_ctrl_c_ends_it_with_one_line(place, times):
             for _ in range(times):
                 os.kill(server.pid, signal.SIGINT)
                 time.sleep(0.05)  # two at once count as one
-            out, err = server.communicate(timeout=30)
+            out, err = server.communicate(timeout=START_S)
     assert (server.returncode, out) == (exits.INTERRUPTED, "")
     assert err == "\ncircuit-atlas: stopped\n"
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from circuit_atlas.service.diagram.drawing import Diagram
-from tests.chromium import IN_CHROMIUM, chromium
+from tests.chromium import IN_CHROMIUM, chromium, new_context
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
 
@@ -102,7 +102,7 @@ def show(diagram, tmp_path) -> Iterator[Callable[..., playwright.Page]]:
     with chromium() as browser:
 
         def opened(state: str = "") -> playwright.Page:
-            page = browser.new_page(viewport={"width": 1200, "height": 800})
+            page = new_context(browser, viewport={"width": 1200, "height": 800}).new_page()
             page.add_init_script(_COUNTING)
             page.goto(f"{diagram.save(tmp_path / 'page.html').as_uri()}#{state}")
             return page

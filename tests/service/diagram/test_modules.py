@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from circuit_atlas.service.diagram.modules import join
-from tests.chromium import chromium, in_chromium
+from tests.chromium import chromium, in_chromium, new_context
 
 
 def write(folder: Path, **modules: str) -> Path:
@@ -55,7 +55,7 @@ def test_what_is_joined_runs_in_order_and_names_do_not_clash(tmp_path):
     )
     script = join(folder, "parts/last.js", names=("all",))
     with chromium() as browser:
-        page = browser.new_page()
+        page = new_context(browser).new_page()
         page.set_content(
             f'<script type="module">{script} const held = "page"; window.told = await all() + held;'
             "</script>"

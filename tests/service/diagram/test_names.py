@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from circuit_atlas.service.diagram.drawing import Diagram
-from tests.chromium import IN_CHROMIUM, chromium
+from tests.chromium import IN_CHROMIUM, chromium, new_context
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
 
@@ -71,17 +71,13 @@ def touching(names: list[tuple[str, np.ndarray]]) -> list[tuple[str, str]]:
 
 def written(page) -> list[tuple[str, np.ndarray]]:
     """What stands there once two frames wrote the same."""
-    page.evaluate(
-        """() => new Promise((done) => {
-          let before = null;
-          const look = () => {
-            const now = JSON.stringify(window.names);
-            if (now !== "[]" && now === before) done();
-            before = now;
-            requestAnimationFrame(look);
-          };
-          look();
-        })"""
+    page.wait_for_function(
+        """() => {
+          const now = JSON.stringify(window.names);
+          const same = now !== "[]" && now === window.before;
+          window.before = now;
+          return same;
+        }""",
     )
     return [(text, np.array(corners)) for text, corners in page.evaluate("window.names")]
 
@@ -93,7 +89,7 @@ def whole(band: str) -> str:
 
 @pytest.mark.parametrize("width", [320, 400, 700, 1200, 4000])
 def test_names_do_not_touch_and_the_ends_have_theirs(browser, diagram, tmp_path, width):
-    page = browser.new_page(viewport={"width": width, "height": 800})
+    page = new_context(browser, viewport={"width": width, "height": 800}).new_page()
     page.add_init_script(NOTED)
     page.goto(diagram.save(tmp_path / "page.html").as_uri())
     names = written(page)
@@ -107,11 +103,11 @@ def test_names_do_not_touch_and_the_ends_have_theirs(browser, diagram, tmp_path,
     assert len(texts) > len(bands) / 3
     if width == 4000:
         assert sorted(texts) == sorted(bands)
-    page.close()
+    page.context.close()
 
 
 def test_what_is_pointed_at_has_its_whole_name(browser, diagram, tmp_path):
-    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page = new_context(browser, viewport={"width": 400, "height": 800}).new_page()
     page.add_init_script(NOTED)
     page.goto(diagram.save(tmp_path / "page.html").as_uri())
     texts = {text for text, _ in written(page)}
@@ -131,13 +127,13 @@ def test_what_is_pointed_at_has_its_whole_name(browser, diagram, tmp_path):
             "name => window.names.some(([text]) => text === name)", arg=whole(band.name)
         )
         assert touching(written(page)) == []
-    page.close()
+    page.context.close()
 
 
 @pytest.mark.parametrize("count", [6, 24, 60])
 def test_names_of_a_file_do_not_touch(browser, tmp_path, count):
     deep = unit_of(tmp_path / "atlas", wirings.deep(count), 1).circuit(keep=1).diagram()
-    page = browser.new_page()
+    page = new_context(browser).new_page()
     page.goto(deep.save(tmp_path / "drawing.svg").as_uri())
     found = page.evaluate(
         """() => [...document.querySelectorAll(".names text")].map((text) => {
@@ -158,4 +154,4 @@ def test_names_of_a_file_do_not_touch(browser, tmp_path, count):
     assert len(texts) > 0.8 * min(len(bands), room)
     for text in texts:
         assert any(band.name == text or band.name.endswith(f".{text}") for band in bands)
-    page.close()
+    page.context.close()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from circuit_atlas.service.diagram.drawing import Diagram
-from tests.chromium import IN_CHROMIUM, chromium
+from tests.chromium import IN_CHROMIUM, chromium, new_context
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
 
@@ -33,7 +33,7 @@ def show(browser, tmp_path) -> Iterator[Callable[..., playwright.Page]]:
 
     def opened(diagram: Diagram, hash: str = "", **settings: object) -> playwright.Page:
         path = diagram.save(tmp_path / "page.html")
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, **settings})
+        context = new_context(browser, **{"viewport": {"width": 1200, "height": 800}, **settings})
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(f"console: {message.text}"))

@@ -11,5 +11,5 @@ import pytest
 @pytest.fixture
 def api(address: str) -> Iterator[httpx.Client]:
     """Asks the API of the small atlas, over real sockets."""
-    with httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as client:
+    with httpx.Client(base_url=f"{address}/api/v1/") as client:
         yield client

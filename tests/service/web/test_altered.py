@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.server_state import ServerState
+from tests.patience import until
 from tests.service.stores import served
 
 SIMILAR = "layers/conv3/units/1/similar?keep=0.5"
@@ -39,14 +39,19 @@ def alter(tmp_path: Path, place: Path) -> Callable[..., Path]:
 
 def whole(address: str, path: str) -> dict[str, Any]:
     """An answer once everything that can be read is."""
-    deadline = time.monotonic() + 60
-    while True:
-        found = httpx.get(f"{address}/api/v1/{path}", timeout=30)
+
+    def answer() -> dict[str, Any]:
+        found = httpx.get(f"{address}/api/v1/{path}")
         assert found.status_code == 200, found.text
         body: dict[str, Any] = found.json()
-        if body["progress"]["read"] == body["progress"]["of"]:
-            return body
-        assert time.monotonic() < deadline, body["note"]
+        return body
+
+    def read() -> bool:
+        progress = answer()["progress"]
+        return bool(progress["read"] == progress["of"])
+
+    until(read, "all units to be read")
+    return answer()
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits(at_once=0)], ids=["at once", "background"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import time
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.errors import QueryError
+from tests.patience import PATIENCE_S, until
 from tests.service.stores import served
 
 PATHS = [
@@ -46,7 +46,7 @@ def slow(place, monkeypatch):
         monkeypatch.setattr(owner, "step", waiting)
     with (
         served(create_app(place, limits=Limits(at_once=0, on_a_page=0))) as address,
-        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+        httpx.Client(base_url=f"{address}/api/v1/") as api,
     ):
         yield api, step
         step.release(1000)
@@ -61,10 +61,13 @@ def test_a_part_is_answered_at_once_and_the_whole_in_the_end(slow, api, path):
     assert body["progress"]["read"] < body["progress"]["of"]
     assert "read so far" in body["note"]
     step.release(1000)
-    deadline = time.monotonic() + 30
-    while " so far" in (body["note"] or ""):
-        assert time.monotonic() < deadline
+
+    def whole() -> bool:
+        nonlocal body
         body = partly.get(path).json()
+        return " so far" not in (body["note"] or "")
+
+    until(whole, "all units to be read")
     # A part must not be taken for the whole.
     assert partly.get(path, headers={"If-None-Match": first.headers["etag"]}).status_code == 200
     assert body == api.get(path).json()
@@ -81,10 +84,8 @@ def test_no_file_is_made_of_a_part(slow, api, path):
     assert refused.json()["error"]["kind"] == "busy"
     assert re.search(r"^0 of \d units are read so far, and", refused.json()["error"]["message"])
     step.release(1000)
-    deadline = time.monotonic() + 30
-    while (given := partly.get(ask)).status_code == 503:
-        assert time.monotonic() < deadline
-    assert given.text == api.get(ask).text
+    until(lambda: partly.get(ask).status_code != 503, "a file of all units")
+    assert partly.get(ask).text == api.get(ask).text
 
 
 def test_facts_come_before_polysemanticity(place, monkeypatch):
@@ -94,17 +95,15 @@ def test_facts_come_before_polysemanticity(place, monkeypatch):
 
     def waiting(self, unit):
         if self.layer.name == "conv3":
-            go_on.wait(30)
+            go_on.wait(PATIENCE_S)
         measure(self, unit)
 
     monkeypatch.setattr(unit_facts.LayerDigests, "_measure", waiting)
-    deadline = time.monotonic() + 30
     with (
         served(create_app(place, limits=Limits(at_once=0))) as address,
-        httpx.Client(base_url=f"{address}/api/v1/layers/conv3/", timeout=30) as api,
+        httpx.Client(base_url=f"{address}/api/v1/layers/conv3/") as api,
     ):
-        while not api.get("distribution").json()["complete"]:
-            assert time.monotonic() < deadline
+        until(lambda: api.get("distribution").json()["complete"], "the whole distribution")
         units = api.get("units").json()
         files = [api.get(f"{name}?format=csv").status_code for name in ("distribution", "units")]
         go_on.set()
@@ -163,11 +162,11 @@ def test_the_last_that_was_asked_for_comes_first_and_a_broken_one_stops_none():
     class Hold:
         def step(self) -> bool:
             held.set()
-            going.wait(30)
+            going.wait(PATIENCE_S)
             return False
 
     background.ask(Hold())
-    assert held.wait(30)
+    assert held.wait(PATIENCE_S)
     first, second, broken = Count(2, done, "1"), Count(2, done, "2"), Count(9, done, "broken")
     assert background.ask(first)
     assert background.ask(broken)
@@ -175,10 +174,7 @@ def test_the_last_that_was_asked_for_comes_first_and_a_broken_one_stops_none():
     assert not background.ask(Count(1, done, "3"), most=4)
     assert background.ask(second, most=4)  # it is there already
     going.set()
-    deadline = time.monotonic() + 30
-    while len(done) < 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(lambda: len(done) == 5, "five steps")
     background.close()
     work.close()
     assert done == ["2", "2", "broken", "1", "1"]
@@ -201,12 +197,12 @@ def test_reading_a_unit_fails_for_that_unit_alone(tmp_path, write):
     file.unlink()
     atlas = Atlas.open(tmp_path / "atlas")
     with served(create_app(atlas, limits=Limits(at_once=0))) as address:
-        deadline = time.monotonic() + 30
-        while True:
-            body = httpx.get(f"{address}/api/v1/layers/conv3/units").json()
-            if body["progress"]["read"] == body["progress"]["of"]:
-                break
-            assert time.monotonic() < deadline
-    assert "is missing" in body["rows"][1]["error"]
-    assert body["rows"][0]["r"]
-    assert body["rows"][2]["r"]
+
+        def body() -> dict:
+            return httpx.get(f"{address}/api/v1/layers/conv3/units").json()
+
+        until(lambda: len({*body()["progress"].values()}) == 1, "all units to be read")
+        rows = body()["rows"]
+    assert "is missing" in rows[1]["error"]
+    assert rows[0]["r"]
+    assert rows[2]["r"]

@@ -100,7 +100,7 @@ def test_a_growing_atlas_is_seen_to_grow(tmp_path, write, record):
     reader = Reader(tmp_path / "atlas")
     with (
         served(create_app(tmp_path / "atlas", limits=Limits(fresh_s=0))) as address,
-        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+        httpx.Client(base_url=f"{address}/api/v1/") as api,
     ):
         before = {path: api.get(path) for path in (*PATHS[:4], "layers/conv2/units")}
         planned = api.get("layers/conv2/units/2").json()
@@ -134,7 +134,7 @@ def test_an_atlas_that_is_gone_is_said_to_be_until_it_is_back(tmp_path, write):
     paths = ("atlas", "layers", "layers/conv3/units", "layers/conv3/units/0/circuit", "search?q=c")
     with (
         served(create_app(folder, limits=Limits(fresh_s=0))) as address,
-        httpx.Client(base_url=f"{address}/api/v1/", timeout=30) as api,
+        httpx.Client(base_url=f"{address}/api/v1/") as api,
     ):
         before = {path: api.get(path).content for path in paths}
         folder.rename(away)

@@ -19,6 +19,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.patience import PATIENCE_S
+
 EXAMPLES = 12
 CHECKS = (
     not_a_server_error,
@@ -102,7 +104,7 @@ def _ask(document: dict[str, Any], address: str, mode: GenerationMode) -> dict[s
         )
         @given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: Any) -> None:
-            response = case.call(base_url=address)
+            response = case.call(base_url=address, timeout=PATIENCE_S)
             statuses.setdefault(case.path, set()).add(response.status_code)
             case.validate_response(response, checks=CHECKS)
 

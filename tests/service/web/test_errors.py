@@ -136,7 +136,7 @@ def test_a_store_that_is_gone_is_to_be_asked_again(place):
     with served(create_app(place)) as upstream:
         app = create_app(upstream, limits=Limits(fresh_s=0))
     with served(app) as address:
-        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses", timeout=30)
+        found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses")
     assert found.status_code == 503
     assert found.headers["retry-after"] == "1"
     assert found.json()["error"]["kind"] == "store"
@@ -150,7 +150,7 @@ def test_where_an_object_store_is_stays_with_the_server(tmp_path, write, monkeyp
         write("s3://bucket/private/atlas")
         app = create_app("s3://bucket/private/atlas")
     with served(app) as address:
-        found = httpx.get(f"{address}/api/v1/objects/atlas.json", timeout=60)
+        found = httpx.get(f"{address}/api/v1/objects/atlas.json")
     assert found.status_code == 503
     assert found.json()["error"]["message"].startswith("cannot read atlas/atlas.json: ")
     for secret in ("bucket", "private", environment["AWS_ENDPOINT"]):

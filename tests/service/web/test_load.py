@@ -16,6 +16,7 @@ from circuit_atlas.service.web.errors import BusyError
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.work import Work
 from circuit_atlas.storage_schema.errors import QueryError
+from tests.patience import PATIENCE_S
 from tests.service.stores import served
 
 MANY = 50
@@ -50,7 +51,7 @@ def test_fifty_at_once_are_all_answered(place):
         start = threading.Barrier(MANY)
 
         def ask(url: str) -> tuple[int, bytes]:
-            with httpx.Client(timeout=60, verify=False) as client:  # a connection of its own
+            with httpx.Client(verify=False) as client:  # a connection of its own
                 start.wait()
                 found = client.get(url)
                 return found.status_code, found.content
@@ -69,14 +70,14 @@ def test_more_than_may_wait_are_told_to_come_back(place):
 
     def wait() -> None:
         blocked.set()
-        assert going.wait(30)
+        assert going.wait(PATIENCE_S)
 
     with served(app) as address, httpx.Client(base_url=f"{address}/api/v1/") as api:
         pool = app.state.server.work
         inner = pool._threads.submit(wait)  # the only thread is taken
-        assert blocked.wait(30)
+        assert blocked.wait(PATIENCE_S)
         with ThreadPoolExecutor(1) as other:
-            first = other.submit(httpx.get, f"{address}/api/v1/images", timeout=30)
+            first = other.submit(httpx.get, f"{address}/api/v1/images")
             while pool.wait_idle(0):  # until the first waits
                 time.sleep(0.001)
             found = api.get("atlas")
@@ -96,7 +97,7 @@ def test_the_same_question_is_worked_out_once():
 
         def answer() -> int:
             calls.append(1)
-            going.wait(30)
+            going.wait(PATIENCE_S)
             return len(calls)
 
         asked = [asyncio.create_task(work.run("key", answer)) for _ in range(20)]
@@ -117,7 +118,7 @@ def test_as_many_wait_as_may_and_errors_give_their_place_back():
         going = threading.Event()
 
         def fail() -> None:
-            going.wait(30)
+            going.wait(PATIENCE_S)
             raise ZeroDivisionError
 
         asked = [asyncio.create_task(work.run(key, fail)) for key in ("a", "b")]
@@ -129,7 +130,7 @@ def test_as_many_wait_as_may_and_errors_give_their_place_back():
         for task in asked:
             with pytest.raises(ZeroDivisionError):
                 await task
-        assert work.wait_idle(30)
+        assert work.wait_idle(PATIENCE_S)
         assert await work.run("c", lambda: 3) == 3
         work.close()
 
@@ -144,7 +145,7 @@ def test_who_has_waited_long_enough_is_told_to_come_back_for_the_same_answer():
 
         def hang() -> int:
             begun.append(1)
-            going.wait(30)
+            going.wait(PATIENCE_S)
             return 5
 
         for _ in range(3):

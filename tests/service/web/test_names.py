@@ -22,7 +22,7 @@ def test_a_direction_of_any_name_is_answered(tmp_path, name):
     unit = quote(name, safe="").replace("..", "%2E%2E")
     with (
         served(create_app(tmp_path / "atlas")) as address,
-        httpx.Client(base_url=address, timeout=30) as api,
+        httpx.Client(base_url=address) as api,
     ):
 
         def ask(path: str) -> httpx.Response:

@@ -12,6 +12,7 @@ import pytest
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import POLICY
+from tests.patience import PATIENCE_S
 from tests.service.stores import served
 
 NASTY = [
@@ -54,7 +55,7 @@ NASTY = [
 
 def raw(address: str, path: str, method: str = "GET") -> tuple[int, bytes, dict[str, str]]:
     """As it is written: other clients tidy a path up before they send it."""
-    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=PATIENCE_S)
     try:
         connection.putrequest(method, path)
         connection.endheaders()
