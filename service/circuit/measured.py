@@ -11,7 +11,7 @@ from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import nearest
 
-_RUNG = ("rung", "fraction", "kernels")
+_LEVEL = ("level", "fraction", "kernels")
 
 
 def faithfulness(origin: Origin, positions: NDArray[np.int64]) -> pa.Table:
@@ -19,13 +19,13 @@ def faithfulness(origin: Origin, positions: NDArray[np.int64]) -> pa.Table:
     reader, commit = origin.reader, origin.commit
     rows = reader.faithfulness(commit)
     rows = rows.filter(pc.equal(rows["criterion"], origin.criterion))
-    stored = list(dict.fromkeys(zip(*(rows[c].to_pylist() for c in _RUNG), strict=True)))
-    for rung, _, kernels in () if origin.images else stored:
+    stored = list(dict.fromkeys(zip(*(rows[c].to_pylist() for c in _LEVEL), strict=True)))
+    for level, _, kernels in () if origin.images else stored:
         # Two fractions of few kernels may keep as many, and of `force` not the same ones.
         if kernels == len(positions) and np.array_equal(
-            np.flatnonzero(reader.mask(commit, origin.criterion, rung)), positions
+            np.flatnonzero(reader.mask(commit, origin.criterion, level)), positions
         ):
-            return rows.filter(pc.equal(rows["rung"], rung))
+            return rows.filter(pc.equal(rows["level"], level))
     kept = ", ".join(f"{fraction:g} ({kernels:,})" for _, fraction, kernels in stored)
     raise QueryError(
         f"the faithfulness of this circuit of {origin.name} was not measured: it was for the "
