@@ -1,9 +1,11 @@
 """The door: an atlas to read, a build to run, a circuit to find, and every error.
 
 ```python
-from circuit_atlas.service import find_circuit
+from circuit_atlas.service import Atlas, build, find_circuit
 
 circuit = find_circuit(model, images, layer="features.6", unit=12, keep=0.1)
+atlas = build("spec.toml")
+atlas = Atlas.open("s3://bucket/atlas")
 ```
 
 What computes needs torch, and is imported when it is asked for: reading an atlas does without.
@@ -39,14 +41,25 @@ from circuit_atlas.storage_schema.errors import (
 )
 
 if TYPE_CHECKING:
+    from circuit_atlas.cluster.executor import (
+        Planned,
+        TaskDone,
+        TaskLost,
+        TaskStarted,
+        WorkersReady,
+    )
+    from circuit_atlas.jobs.spec.build_spec import BuildSpec
+    from circuit_atlas.service.compute.build import Finished, build
     from circuit_atlas.service.compute.find_circuit import find_circuit
 
 __all__ = [
     "Atlas",
     "AtlasError",
+    "BuildSpec",
     "Circuit",
     "CorruptError",
     "DeadlineError",
+    "Finished",
     "ImageError",
     "InfrastructureError",
     "InputError",
@@ -55,25 +68,42 @@ __all__ = [
     "ModelError",
     "NonFiniteError",
     "NotAnAtlasError",
+    "Planned",
     "QueryError",
     "RecordError",
     "SchemaError",
     "SpecError",
     "StoreError",
+    "TaskDone",
+    "TaskLost",
+    "TaskStarted",
     "Unit",
     "UnitError",
     "WorkerLostError",
+    "WorkersReady",
     "WriteError",
+    "build",
     "find_circuit",
 ]
 
-_COMPUTE = {"find_circuit": "find_circuit"}
+_COMPUTING = {
+    "circuit_atlas.cluster.executor": (
+        "Planned",
+        "TaskDone",
+        "TaskLost",
+        "TaskStarted",
+        "WorkersReady",
+    ),
+    "circuit_atlas.jobs.spec.build_spec": ("BuildSpec",),
+    "circuit_atlas.service.compute.build": ("Finished", "build"),
+    "circuit_atlas.service.compute.find_circuit": ("find_circuit",),
+}
 
 
 def __getattr__(name: str) -> Any:
     """What computes, imported at its first use."""
-    if name not in _COMPUTE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.compute.{_COMPUTE[name]}"), name)
-    globals()[name] = found
-    return found
+    for module, names in _COMPUTING.items():
+        if name in names:
+            found = globals()[name] = getattr(import_module(module), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

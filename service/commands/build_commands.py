@@ -1,74 +1,23 @@
-"""A spec on the command line -> a plan of the work, or the work done."""
+"""A spec -> a plan of the work, or the work done with its progress shown."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.opening import find_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.template import check_place, check_same, is_laid_out
 
 if TYPE_CHECKING:
+    from circuit_atlas.cluster.executor import Event
     from circuit_atlas.cluster.run import Summary
     from circuit_atlas.jobs.spec.build_spec import BuildSpec
     from circuit_atlas.jobs.tasks.plan import Estimate
 
 ExecutorKind = Literal["ray", "local"]
-
-
-@dataclass(frozen=True)
-class Overrides:
-    """What the command line puts in a spec's place: a store, from the current folder on; the
-    channels of every layer, as in `[[layers]]`; None leaves the spec's."""
-
-    store: str | None = None
-    units: str | None = None
-
-
-def load_spec(path: str | Path, overrides: Overrides) -> BuildSpec:
-    """Read a spec with the command line's values in place; SpecError where it cannot be used."""
-    from circuit_atlas.jobs.spec.build_spec import BuildSpec
-
-    spec = BuildSpec.load(path)
-    values: dict[str, Any] = spec.model_dump(mode="json", exclude_none=True)
-    if overrides.store is not None:
-        values["run"]["store"] = here(overrides.store)
-    if overrides.units is not None:
-        units = parse_units(overrides.units)
-        values["layers"] = [{**layer, "units": units} for layer in values["layers"]]
-    return BuildSpec.from_values(values)
-
-
-def here(store: str) -> str:
-    """A store as typed: a URL as it is, a folder from the current one on; SpecError for nothing."""
-    if not store.strip():
-        raise SpecError(
-            f"store {store!r} is empty: give a folder, or a URL such as s3://bucket/atlas"
-        )
-    return store if "://" in store else str(Path(store).expanduser().absolute())
-
-
-def parse_units(text: str) -> str | list[int]:
-    """`all`, a range such as `0:64:2`, or numbers with commas, as a spec holds them.
-
-    >>> parse_units("0,8,16"), parse_units("0:64:2"), parse_units("5")
-    ([0, 8, 16], '0:64:2', [5])
-    """
-    if text == "all" or ":" in text:
-        return text
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise SpecError(
-            f"units {text!r} cannot be read: give all, a range such as 0:64:2, or numbers such as "
-            "0,8,16"
-        ) from None
 
 
 def plan_build(spec: BuildSpec) -> Estimate:
@@ -106,16 +55,21 @@ def run_build(
     progress: TextIO,
     plain: bool = False,
 ) -> Summary:
-    """Build what is missing, with progress on a stream; errors as `cluster.run.build` raises."""
+    """Build what is missing, with progress on a stream; errors as `compute.build` raises."""
     from circuit_atlas.cluster.progress import open_view
-    from circuit_atlas.cluster.run import build, executor_for
+    from circuit_atlas.service.compute.build import Finished, build
 
+    summaries: list[Summary] = []
     with open_view(progress, plain=plain) as view:
-        return build(
-            spec,
-            executor=executor_for(spec, kind=executor, address=address),
-            on_event=view.show,
-        )
+
+        def show(event: Event | Finished) -> None:
+            if isinstance(event, Finished):
+                summaries.append(event.summary)
+            else:
+                view.show(event)
+
+        build(spec, executor=executor, address=address, on_event=show)
+    return summaries[0]
 
 
 def run_features(

@@ -16,14 +16,13 @@ from circuit_atlas.service.commands import demo as bundled
 from circuit_atlas.service.commands import exits, json_output, options, report, server
 from circuit_atlas.service.commands.build_commands import (
     ExecutorKind,
-    Overrides,
-    load_spec,
     plan_build,
     run_build,
     run_features,
 )
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.commands.ranking import protocol
+from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.verify import verify as find
 
@@ -55,7 +54,7 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
     kernels that a unit's circuit is chosen from, the tasks, and the bytes that will be written at
     most.
     """
-    estimate = plan_build(load_spec(spec, Overrides(store, units)))
+    estimate = plan_build(load_spec(spec, store=store, units=units))
     if as_json:
         click.echo(json_output.to_json(estimate))
         return
@@ -91,7 +90,7 @@ def build(
     is then 1.
     """
     exits.resumable()
-    wanted = load_spec(spec, Overrides(store, units))
+    wanted = load_spec(spec, store=store, units=units)
     summary = run_build(
         wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
     )
@@ -118,7 +117,7 @@ def features(
     skipped, so the same command goes on where it was stopped.
     """
     exits.resumable()
-    wanted = load_spec(spec, Overrides(store, units))
+    wanted = load_spec(spec, store=store, units=units)
     summary = run_features(
         wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
     )

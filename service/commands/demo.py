@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from circuit_atlas.service.client.atlas import Atlas
-from circuit_atlas.service.commands.build_commands import here
 from circuit_atlas.service.commands.ranking import protocol, standings
 from circuit_atlas.service.commands.report import standing_text
+from circuit_atlas.service.compute.spec import here
 from circuit_atlas.storage_schema.errors import SpecError
 
 if TYPE_CHECKING:

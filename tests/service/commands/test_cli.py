@@ -320,24 +320,3 @@ def test_the_version(call):
 def test_the_module_runs_as_a_program(place):
     done = subprocess.run([*COMMAND, "verify", str(place)], capture_output=True, timeout=60)
     assert done.returncode == 0
-
-
-def test_stores_and_units_on_the_command_line_replace_the_specs(tmp_path, monkeypatch):
-    from circuit_atlas.service.commands.build_commands import Overrides, load_spec
-
-    spec = tmp_path / "spec.toml"
-    spec.write_text(
-        '[model]\nreference = "demo:squeezenet1_1"\n[images]\nsource = "pictures"\n'
-        '[[layers]]\nname = "features.3.squeeze"\nunits = [1]\n[run]\nstore = "here"\n'
-    )
-    monkeypatch.chdir("/")
-    assert load_spec(spec, Overrides()).run.store == str(tmp_path / "here")
-    changed = load_spec(spec, Overrides(store="there", units="0,8"))
-    assert changed.run.store == str(Path("/there"))
-    assert changed.layers[0].units == (0, 8)
-    assert changed.images.source == str(tmp_path / "pictures")
-    assert load_spec(spec, Overrides(store="s3://b/a")).run.store == "s3://b/a"
-    with pytest.raises(SpecError, match="units 'many' cannot be read"):
-        load_spec(spec, Overrides(units="many"))
-    with pytest.raises(SpecError, match="units"):
-        load_spec(spec, Overrides(units="0:4:0"))
