@@ -1,8 +1,8 @@
 """What every way of running tasks has in common: a worker, a job that opens one, and events.
 
 An executor takes tasks and says what becomes of them, one event at a time. It knows no store: the
-workers write there, and what comes back is a receipt a unit. The caller (`run.build`) turns events
-into failure records, counts and progress.
+workers write there, and what comes back is a receipt a unit. The caller (`work.run_work`) turns
+events into failure records, counts and progress.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Worker(Protocol):
     """Runs tasks one after the other, in one process."""
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
-        """One receipt a unit, failed units included.
+        """Runs a task and gives one receipt a unit, failed units included.
 
         Raises InfrastructureError when the task is worth another try elsewhere, another AtlasError
         when no task of this run can succeed (a full disk).
@@ -32,30 +32,30 @@ class Worker(Protocol):
 
 
 class Job(Protocol):
-    """What a worker is made from. Picklable, and small enough to send to every worker."""
+    """What a worker is made from: picklable, and small enough to send to every worker."""
 
     @property
     def threads(self) -> int:
-        """Threads a worker computes with."""
+        """Threads that a worker computes with."""
         ...
 
     def open(self) -> Worker:
-        """Load what all tasks share. An AtlasError from here ends the run."""
+        """Loads what all tasks share. An AtlasError from here ends the run."""
         ...
 
 
 @dataclass(frozen=True)
 class Planned:
-    """Before any worker starts: what this run has to do, what was there already, and what a person
-    should know beforehand.
+    """What this run has to do, told before any worker starts.
 
     Attributes:
-        units: units that it has to do.
-        skipped: units and channels that were done before.
-        tasks: what they are done in.
-        remarks: a line each.
-        channels: channels of convolutions beside the units, which get feature visualizations too.
-        work: what is done.
+        units: how many units it has to do.
+        skipped: how many units and channels were done before.
+        tasks: how many tasks they are done in.
+        remarks: what a person should know beforehand, a line each. Default: nothing.
+        channels: how many channels of convolutions get feature visualizations beside the units.
+            Default: 0.
+        work: whether circuits are built or feature visualizations made. Default: "build".
     """
 
     units: int
@@ -75,19 +75,23 @@ class WorkersReady:
 
 @dataclass(frozen=True)
 class TaskStarted:
+    """A worker has begun with a task."""
+
     task: Task
 
 
 @dataclass(frozen=True)
 class TaskDone:
+    """A task has ended, with one receipt a unit."""
+
     task: Task
     receipts: tuple[Receipt, ...]
 
 
 @dataclass(frozen=True)
 class TaskLost:
-    """The worker or its deadline failed, not the units. Without another try, `run.build` records
-    the units as failed."""
+    """The worker failed or was too late, not the units. Without another try, the run records the
+    units as failed."""
 
     task: Task
     error: InfrastructureError
@@ -98,7 +102,8 @@ Event = Planned | WorkersReady | TaskStarted | TaskDone | TaskLost
 
 
 class Executor(Protocol):
-    """Entered once around `run`; leaving it gives back every process that entering it started."""
+    """What runs tasks. It is entered once around `run`; leaving it gives back every process that
+    entering it started."""
 
     def __enter__(self) -> Self: ...
 
@@ -112,7 +117,7 @@ class Executor(Protocol):
     def run(
         self, tasks: Sequence[Task], job: Job, *, policy: Policy
     ) -> Generator[Event, None, None]:
-        """Run every task to its end or past its retries, in any order.
+        """Runs every task to its end or past its retries, in any order.
 
         Closing the generator, or an exception in it, stops the workers at once. Raises the
         worker's AtlasError where the whole run cannot go on.

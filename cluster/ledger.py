@@ -1,4 +1,4 @@
-"""What a run did: events counted as they come, and the units of tasks that are given up."""
+"""What a run did: events counted as they come, and units recorded as failed when given up."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run did. A unit counts once: in `done`, `dead`, `failed` or `lost`, or as skipped; and
-    so does a channel of a convolution that a run on feature visualizations was asked for.
+    """What a run did. A unit counts once: in `done`, `dead`, `failed`, `lost` or `skipped`; and so
+    does a channel of a convolution in a run that makes feature visualizations.
 
     Attributes:
         done: units computed and committed.
@@ -51,11 +51,16 @@ class Ledger:
         self._retried = 0
 
     def note(self, event: Event, fail: Callable[[FailureRecord], Receipt]) -> None:
-        """Count an event. `fail` records a unit as failed; it returns the receipt of a commit where
-        the worker was lost just after it."""
+        """Counts an event.
+
+        Args:
+            event: the event.
+            fail: records a unit as failed; returns the receipt of its commit where the worker was
+                lost just after that.
+        """
         if isinstance(event, TaskDone):
-            for one in event.receipts:
-                receipt = replace(one, of=event.task.of)
+            for stored in event.receipts:
+                receipt = replace(stored, of=event.task.of)
                 (self._failed if receipt.state == "failed" else self._committed).append(receipt)
         elif isinstance(event, TaskLost) and event.will_retry:
             self._retried += 1
@@ -67,7 +72,13 @@ class Ledger:
                 (self._lost if receipt.state == "failed" else self._committed).append(receipt)
 
     def summary(self, *, skipped: int, wall_s: float, channels: int = 0) -> Summary:
-        """What the run did; `skipped` units were there before, `channels` of all were channels."""
+        """Sums up the run.
+
+        Args:
+            skipped: how many units were there before.
+            wall_s: seconds that the run took.
+            channels: how many of all these are channels. Default: 0.
+        """
         return Summary(
             done=sum(receipt.state == "done" for receipt in self._committed),
             dead=sum(receipt.state == "dead" for receipt in self._committed),

@@ -1,4 +1,4 @@
-"""In this process, one task after the other: for debugging, and for most tests."""
+"""Tasks run in this process, one after the other: for debugging, and for most tests."""
 
 from __future__ import annotations
 
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 
 class LocalExecutor:
-    """One worker, here. Nothing can end a task that hangs, so the policy's deadline is not kept,
-    and a task that takes its process down takes the run with it; the next run resumes."""
+    """One worker in this process.
+
+    Nothing can end a task that hangs, so the policy's deadline is not kept. A task that takes its
+    process down takes the run with it; the next run resumes.
+    """
 
     workers = 1
 
@@ -37,7 +40,7 @@ class LocalExecutor:
     def run(
         self, tasks: Sequence[Task], job: Job, *, policy: Policy
     ) -> Generator[Event, None, None]:
-        """See `Executor.run`."""
+        """Runs the tasks as `Executor.run` says."""
         backlog = Backlog(tasks, policy)
         if not backlog:
             return

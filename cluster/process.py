@@ -1,4 +1,4 @@
-"""What belongs to the whole process, its environment and its signals, changed for a while."""
+"""The whole process' environment and signal handlers, changed for a while."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import FrameType
 
 @contextlib.contextmanager
 def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Set variables (None: remove them) for libraries that read nothing else."""
+    """Sets variables, or removes those given as None, for libraries that read nothing else."""
     before = {name: os.environ.get(name) for name in changes}
     _apply(changes)
     try:
@@ -23,14 +23,14 @@ def environment(changes: Mapping[str, str | None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sigterm_kept() -> Iterator[None]:
-    """Put the caller's SIGTERM handler back, for libraries that replace it."""
+    """Puts the caller's SIGTERM handler back, for libraries that replace it."""
     with _restored(signal.SIGTERM):
         yield
 
 
 @contextlib.contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """Make SIGTERM, which is how a cluster ends a program, the KeyboardInterrupt of Ctrl-C.
+    """Turns SIGTERM, by which a cluster ends a program, into the KeyboardInterrupt of Ctrl-C.
 
     Only the main thread can handle signals: in another, SIGTERM keeps the meaning it had.
     """
@@ -42,8 +42,8 @@ def sigterm_interrupts() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back from what must not be cut off; then raise KeyboardInterrupt
-    where one came. In another thread than the main one nothing comes."""
+    """Holds Ctrl-C and SIGTERM back from what must not be cut off, then raises KeyboardInterrupt
+    where one came. Only the main thread gets signals."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Events -> what a person sees: a bar on a terminal, dated lines in a log."""
+"""Progress of a run, from its events: a bar on a terminal, dated lines in a log."""
 
 from __future__ import annotations
 
@@ -26,23 +26,25 @@ _WORK = {
 
 
 class View(Protocol):
-    """Pass `show` to `run.build` as `on_event`; entered around it."""
+    """A view of a run, entered around it; its `show` is the run's `on_event`."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exception: object) -> None: ...
 
-    def show(self, event: Event) -> None: ...
+    def show(self, event: Event) -> None:
+        """Shows what has changed by an event."""
+        ...
 
 
 def open_view(stream: TextIO, *, plain: bool = False) -> View:
-    """A bar where `stream` is a terminal, lines where it is not, or where `plain` asks for them."""
+    """Opens a bar where `stream` is a terminal; lines where it is not, or `plain` is set."""
     return Lines(stream) if plain or not stream.isatty() else Bar(stream)
 
 
 class Tally:
-    """Units so far, and from them rate and time left. A channel of a convolution that gets a
-    feature visualization counts as a unit does, and is called what it is."""
+    """Counts units so far, for the rate and the time left. A channel of a convolution that gets a
+    feature visualization counts as a unit does, and is called a channel."""
 
     def __init__(self) -> None:
         self.noun = "units"
@@ -53,7 +55,7 @@ class Tally:
         self._started_s: float | None = None
 
     def note(self, event: Event, now_s: float) -> list[str]:
-        """Count an event. Returns what is worth a line of its own."""
+        """Counts an event; returns the lines that it is worth."""
         if isinstance(event, Planned):
             self.total, self.skipped = event.units + event.channels, event.skipped
             if event.channels:
@@ -77,13 +79,13 @@ class Tally:
         return []
 
     def rate(self, now_s: float) -> float | None:
-        """Units a second since the first worker was ready, or None before the first unit."""
+        """Gives units a second since the first worker was ready; None before the first unit."""
         if self._started_s is None or not self.ended or now_s <= self._started_s:
             return None
         return self.ended / (now_s - self._started_s)
 
     def text(self, now_s: float) -> str:
-        """Rate, time left and failures, as far as known."""
+        """Writes rate, time left and failures, as far as known."""
         rate = self.rate(now_s)
         parts = []
         if rate is not None:
@@ -99,7 +101,7 @@ class Tally:
 
 
 class Lines:
-    """Dated lines, at most one each 20 s besides failures and the last."""
+    """Dated lines, at most one every 20 s besides failures and the last."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -133,7 +135,7 @@ class Lines:
 
 
 class Bar:
-    """One live line: a bar, units (and channels) of all, rate, time left, failures."""
+    """One live line: a bar, units and channels so far, rate, time left, failures."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console

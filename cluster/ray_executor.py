@@ -1,4 +1,4 @@
-"""On Ray: one actor a worker, and a loop in the driver that owns every decision.
+"""Tasks run on Ray: one actor a worker, and a loop in the driver that makes every decision.
 
 Ray restarts and retries nothing here (`max_restarts=0`, `max_task_retries=0`). The driver waits on
 one call an actor, replaces an actor that died or ran past its deadline, and queues its task again.
@@ -73,14 +73,16 @@ class RayExecutor:
     """Workers on a Ray cluster.
 
     Args:
-        address: "local" starts a Ray of its own here and ends it afterwards; "auto" finds the one
+        address: "local" starts a Ray on this machine and ends it afterwards; "auto" finds the one
             that this process is part of (inside a Ray job); else a cluster's "host:port".
             A Ray that this process is connected to already is used, and left as it is.
-        workers: how many; 0 for as many as the cluster has room for when it is entered.
-        threads: CPUs that a worker takes, and threads that it computes with.
+            Default: "local".
+        workers: how many. Default: 0, as many as the cluster has room for when it is entered.
+        threads: CPUs that a worker takes, and threads that it computes with. Default: 1.
         device: "cuda" gives each worker a GPU, "auto" does so where the cluster has any.
-        temp_dir: where a local Ray keeps its sockets and logs. Short: the path of a socket may have
-            107 bytes, of which Ray's own part takes some 65.
+            Default: "auto".
+        temp_dir: where a local Ray keeps its sockets and logs. It should be short: the path of a
+            socket may have 107 bytes, of which Ray's part takes some 65. Default: Ray's choice.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """See `Executor.workers`."""
+        """How many tasks run at once, as `Executor.workers` says."""
         if self._workers:
             return self._workers
         total = _resources()
@@ -133,7 +135,7 @@ class RayExecutor:
     def run(
         self, tasks: Sequence[Task], job: Job, *, policy: Policy
     ) -> Generator[Event, None, None]:
-        """See `Executor.run`."""
+        """Runs the tasks as `Executor.run` says."""
         backlog = Backlog(tasks, policy)
         actor = ray.remote(_Host).options(
             num_cpus=self._threads,

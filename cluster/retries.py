@@ -1,9 +1,9 @@
 """Which tasks are tried again, how often, and for how long one may run.
 
-A unit's own failure (NaN in its scores) is the same everywhere: the worker records it and it is not
-tried again. What is tried again is a task that was lost with its worker. Nobody knows which unit
-of a block took the worker down, so a lost block comes back unit by unit, without blame; only a unit
-that was lost alone has used up one of its retries.
+A failure that is the unit's (NaN in its scores) is the same everywhere: the worker records it and
+it is not tried again. What is tried again is a task that was lost with its worker. Nobody knows
+which of its units took the worker down, so a lost task comes back unit by unit, without blame; only
+a unit that was lost alone has used up one of its retries.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ class Policy:
 
     Attributes:
         retries: further tries of a unit whose worker was lost while it ran that unit alone.
-        deadline_s: seconds a task may run before its worker is ended.
+            Default: 2.
+        deadline_s: seconds that a task may run before its worker is ended. Default: 3600.
         failed_starts: workers that may fail to start, one after the other, before the run ends.
+            Default: 3.
         start_s: seconds to wait for the first worker; an autoscaler may need minutes for a machine.
+            Default: 900.
     """
 
     retries: int = 2
@@ -50,11 +53,11 @@ class Backlog:
         return len(self._waiting)
 
     def take(self) -> Task:
-        """The next task. IndexError when none waits."""
+        """Takes the next task; IndexError when none waits."""
         return self._waiting.popleft()
 
     def lost(self, task: Task) -> bool:
-        """Queue a lost task again where it may be, and say whether.
+        """Queues a lost task again where it may be, and says whether.
 
         At the end of the queue: a unit that kills its worker holds up nobody else.
         """
@@ -70,23 +73,29 @@ class Backlog:
 
 
 def retryable(error: BaseException, *, doing: str, trace: str | None = None) -> InfrastructureError:
-    """What an error of a worker amounts to where another try may help; raises it where none can.
+    """Turns an error of a worker into one that another try may mend; raises it where none can.
 
-    Another AtlasError (a full disk, a model that does not load) meets every worker alike. An
-    error outside our tree is one that nobody foresaw: it costs its own unit, not the run. Its
-    traceback (`trace`, where the error itself lost it on the way) goes along as a note.
+    An InfrastructureError is returned as it is. Any other AtlasError (a full disk, a model that
+    does not load) meets every worker alike, and is raised. An error outside that tree is one that
+    nobody foresaw: it costs its unit, not the run.
+
+    Args:
+        error: the error.
+        doing: what the worker was at, for the message.
+        trace: its traceback, where the error has lost it on the way; it goes along as a note.
+            Default: the error's.
     """
     if isinstance(error, InfrastructureError):
         return error
     if isinstance(error, AtlasError):
         raise error
-    found = InfrastructureError(f"{doing}: {type(error).__name__}: {one_line(str(error))}")
-    found.add_note(trace or "".join(traceback.format_exception(error)))
-    return found
+    unforeseen = InfrastructureError(f"{doing}: {type(error).__name__}: {one_line(str(error))}")
+    unforeseen.add_note(trace or "".join(traceback.format_exception(error)))
+    return unforeseen
 
 
 def late(task: Task, policy: Policy) -> DeadlineError:
-    """The error of a task that was ended at its deadline."""
+    """Makes the error of a task that was ended at its deadline."""
     return DeadlineError(
         f"{describe(task)} ran past the deadline of {policy.deadline_s:g} s; raise `deadline_s` "
         "under [run], or ask for fewer images or criteria"
@@ -94,13 +103,13 @@ def late(task: Task, policy: Policy) -> DeadlineError:
 
 
 def describe(task: Task) -> str:
-    """The task in a message: its layer or convolution, and its units or channels."""
+    """Names the task in a message: its layer or convolution, and its units or channels."""
     numbers = [str(unit.unit) for unit in task.units]
     shown = ", ".join(numbers[:3]) + (f" and {len(numbers) - 3} more" if len(numbers) > 3 else "")
     return f"{task.layer} {task.of}{'s' if len(numbers) > 1 else ''} {shown}"
 
 
 def one_line(text: str, *, limit: int = 300) -> str:
-    """Foreign error text made fit for our one-line messages."""
+    """Shortens a library's error text to one line of our messages."""
     words = " ".join(text.split())
     return words if len(words) <= limit else words[: limit - 1] + "…"

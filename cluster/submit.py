@@ -1,8 +1,8 @@
-"""Hand a build to a running Ray cluster, and follow it to its end.
+"""A build handed to a running Ray cluster, and followed to its end.
 
-What travels: our code as a wheel (`py_modules`), and the spec with its paths made absolute, alone
-in a working directory. What must be there: the packages that we build with (`cluster/Dockerfile`),
-and, at the same paths or URLs, the images, the weights and the store.
+Two things travel: our code as a wheel (`py_modules`), and the spec with its paths made absolute,
+alone in a working directory. The cluster must have the packages that we build with
+(`cluster/Dockerfile`) and, at the same paths or URLs, the images, the weights and the store.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ _PATIENCE_S = 120.0
 
 
 def submit(spec_path: str | Path, *, address: str, on_log: Callable[[str], None]) -> int:
-    """Run `circuit-atlas build` on the cluster; its exit code.
+    """Runs `circuit-atlas build` on the cluster and returns its exit code.
 
     Args:
-        spec_path: the spec. It is checked here first.
-        address: of the cluster's job server, such as `http://head:8265`.
+        spec_path: the spec; it is checked here first.
+        address: the URL of the cluster's job server, such as `http://head:8265`.
         on_log: receives the job's output as it comes, some lines at a time, line ends included.
 
     Raises:

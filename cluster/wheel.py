@@ -1,4 +1,4 @@
-"""Our wheel, made from the packages that are imported here, without network or build tools.
+"""A wheel of the packages that are imported here, made without network or build tools.
 
 It takes our code to a cluster (`submit`). There Ray runs `pip install WHEEL --target=FOLDER`, which
 also fetches whatever the wheel requires, torch and Ray themselves included, and puts that first on
@@ -24,7 +24,7 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def build_wheel(folder: Path) -> Path:
-    """Write the wheel into `folder`, and say where.
+    """Writes the wheel into `folder` and returns its path.
 
     Its version ends in a digest of its contents, as in `circuit_atlas-0.1.0+code0123456789ab-...`:
     a Ray cluster takes two wheels of one name for one and the same, and keeps the older.
@@ -61,8 +61,8 @@ def _code() -> Iterator[tuple[str, bytes]]:
     """Every file of our packages: its name in the wheel, and its bytes."""
     for package in _PACKAGES:
         spec = importlib.util.find_spec(f"circuit_atlas.{package}")
-        places = None if spec is None else spec.submodule_search_locations
-        root = Path(places[0]) if places else None
+        folders = None if spec is None else spec.submodule_search_locations
+        root = Path(folders[0]) if folders else None
         if root is None or not root.is_dir():
             raise InfrastructureError(
                 f"no files of circuit_atlas.{package} to send: install circuit-atlas unzipped"
@@ -82,9 +82,9 @@ def _metadata(version: str) -> str:
     )
 
 
-def _record(files: dict[str, bytes], own_name: str) -> str:
+def _record(files: dict[str, bytes], record_name: str) -> str:
     lines = []
     for name, data in files.items():
         digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
         lines.append(f"{name},sha256={digest},{len(data)}")
-    return "\n".join([*lines, f"{own_name},,"]) + "\n"
+    return "\n".join([*lines, f"{record_name},,"]) + "\n"

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.first_convolution import Stem
-from circuit_atlas.jobs.circuits.pruned import KernelMeans, circuit_maps, open_stem
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
+from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 
 
@@ -23,15 +24,15 @@ class CircuitRun:
         ablation: what a pruned kernel becomes.
         masks: (circuits, kernels) bool.
         full: (images, height, width), the whole network's map on those images.
-        places: of the images among all, in any order.
-        maps: (circuits, images, height, width), filled by `run`.
+        image_indices: the images' indices among all images of the task, in any order.
+        maps: (circuits, images, height, width), filled by `run_circuits`.
     """
 
     number: int
     ablation: str
     masks: NDArray[np.bool_]
     full: NDArray[np.float32]
-    places: Sequence[int]
+    image_indices: Sequence[int]
     maps: NDArray[np.float32] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,51 +40,52 @@ class CircuitRun:
         object.__setattr__(self, "maps", np.empty(shape, dtype=self.full.dtype))
 
 
-def run(
+def run_circuits(
     layer: TracedLayer,
-    trials: Sequence[CircuitRun],
+    runs: Sequence[CircuitRun],
     batches: Callable[[Sequence[int]], Iterable[Tensor]],
     *,
     means: KernelMeans | None,
 ) -> None:
-    """Fills every trial's maps.
+    """Fills the maps of every run.
 
     Args:
         layer: the layer.
-        trials: what to run.
-        batches: images (batch, 3, height, width) of the places given, in order.
-        means: every kernel's mean contribution, where a trial asks for mean ablation.
+        runs: circuits and images.
+        batches: gives the images of those indices in order, (batch, 3, height, width) at a time.
+        means: every kernel's mean contribution, where a run asks for mean ablation.
     """
-    wanted = sorted({place for trial in trials for place in trial.places})
+    indices = sorted({index for each in runs for index in each.image_indices})
     start = 0
-    for batch in batches(wanted):
-        inside = {place: n for n, place in enumerate(wanted[start : start + len(batch)])}
+    for batch in batches(indices):
+        row_of = {index: row for row, index in enumerate(indices[start : start + len(batch)])}
         start += len(batch)
-        for ablation in sorted({trial.ablation for trial in trials}):
+        for ablation in sorted({each.ablation for each in runs}):
             shift = means if ablation == "mean" else None
-            stem = open_stem(layer, batch, shift)
-            for trial in trials:
-                held = [n for n, place in enumerate(trial.places) if place in inside]
-                if trial.ablation != ablation or not held:
+            first = open_first_convolution(layer, batch, shift)
+            for each in runs:
+                here = [n for n, index in enumerate(each.image_indices) if index in row_of]
+                if each.ablation != ablation or not here:
                     continue
-                rows = [inside[trial.places[n]] for n in held]
+                rows = [row_of[each.image_indices[n]] for n in here]
                 # Images side by side are a view, which costs no copy.
                 beside = rows == list(range(rows[0], rows[0] + len(rows)))
                 part = slice(rows[0], rows[-1] + 1) if beside else rows
-                stem_part = None if stem is None else stem.part(part)
-                _run_one(layer, trial, held, batch[part], shift, stem_part)
+                first_part = None if first is None else first.part(part)
+                _run_images(layer, each, here, batch[part], shift, first_part)
 
 
-def _run_one(
+def _run_images(
     layer: TracedLayer,
-    trial: CircuitRun,
-    held: list[int],
+    run: CircuitRun,
+    here: list[int],
     images: Tensor,
     means: KernelMeans | None,
-    stem: Stem | None,
+    first: FirstConvolution | None,
 ) -> None:
+    """Fills the maps of some of a run's images; `here` are their indices among the run's."""
     # A circuit of all kernels is the network itself.
-    whole = trial.masks.sum(axis=1) == layer.reachable(trial.number).sum()
-    trial.maps[np.ix_(whole, held)] = trial.full[held]
-    found = circuit_maps(layer, trial.number, trial.masks[~whole], images, means=means, stem=stem)
-    trial.maps[np.ix_(~whole, held)] = found.cpu().numpy()
+    whole = run.masks.sum(axis=1) == layer.reachable(run.number).sum()
+    run.maps[np.ix_(whole, here)] = run.full[here]
+    maps = circuit_maps(layer, run.number, run.masks[~whole], images, means=means, first=first)
+    run.maps[np.ix_(~whole, here)] = maps.cpu().numpy()

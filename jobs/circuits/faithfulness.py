@@ -39,7 +39,7 @@ class FullResponse:
     """The full network's map of one unit, with what every comparison needs of it."""
 
     def __init__(self, maps: NDArray[np.floating]) -> None:
-        """Takes `maps` of any shape, (images, height, width) as a rule."""
+        """Takes maps of any shape, (images, height, width) as a rule."""
         self._maps = np.asarray(maps, dtype=np.float64).ravel()
         self.constant = is_constant(self._maps)
         self._ranks = rankdata(self._maps)
@@ -47,7 +47,7 @@ class FullResponse:
         self._peak = int(self._maps.argmax())
 
     def compare(self, circuit: NDArray[np.floating]) -> Faithfulness:
-        """How well `circuit`, a map of the same shape, preserves the reference."""
+        """Measures how well a circuit's maps, of the same shape, preserve the full response."""
         maps = np.asarray(circuit, dtype=np.float64).ravel()
         if self.constant or is_constant(maps):
             pearson = spearman = None
@@ -64,12 +64,12 @@ class FullResponse:
 
 
 def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Pearson r of two vectors of which neither is constant."""
+    """Computes Pearson r of two vectors of which neither is constant."""
     a = a - a.mean()
     b = b - b.mean()
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
 
 
 def is_constant(maps: NDArray[np.floating]) -> bool:
-    """Whether all values are the same up to fp32 rounding."""
+    """Says whether all values are the same up to fp32 rounding."""
     return bool(np.ptp(maps) <= _CONSTANT * np.abs(maps).max())

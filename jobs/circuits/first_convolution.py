@@ -2,7 +2,7 @@
 
 A channel of the first convolution reads three kernels, so pruning can make eight channels of it
 and no more. All are computed for a batch of images, with what follows channel by channel (batch
-norm, ReLU, pooling), and each circuit picks its own.
+norm, ReLU, pooling), and each circuit picks from them.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ _FOLLOWS = UNARY | {BATCH_NORM, "max_pool2d", "avg_pool2d", "clone", "dropout"}
 
 
 @dataclass(frozen=True)
-class Stem:
+class FirstConvolution:
     """Every channel that pruning can make of the first convolution, for a batch of images.
 
     Attributes:
         convolution: the step that applies it.
         last: the step up to which results are kept; its result is read channel by channel.
-        weight: of the convolution in the whole network.
+        weight: the convolution's, in the whole network.
         table: (images, patterns * channels, height, width), results of `last`.
-        places: where `last`, a max-pool, took its maxima, of the same shape; None where that is not
-            asked for.
+        argmax: of the same shape, the flat input position of each maximum that `last`, a max-pool,
+            took; None where that is not asked for.
     """
 
     convolution: Step
     last: Step
     weight: Tensor
     table: Tensor
-    places: Tensor | None
+    argmax: Tensor | None
 
     @classmethod
     def of(
@@ -53,19 +53,19 @@ class Stem:
         images: Tensor,
         means: Mapping[str, Tensor] | None,
         *,
-        places: bool = False,
-    ) -> Stem | None:
-        """The stem of a network, or None where it has no such first convolution.
+        argmax: bool = False,
+    ) -> FirstConvolution | None:
+        """Computes the first convolution of a network; None where it has no single one.
 
         Args:
             network: the traced network.
             images: (images, 3, height, width).
             means: each kernel's mean contribution (out, in) by step, for mean ablation.
-            places: keep where maxima were taken; then None too where anything but batch norm and a
-                ReLU stands between the convolution and a max-pool.
+            argmax: keep the positions of maxima; None is returned too where anything but batch norm
+                and a ReLU stands between the convolution and a max-pool. Default: keep none.
         """
         chain = _chain(network)
-        if chain is None or (places and not _ends_in_maxima(chain)):
+        if chain is None or (argmax and not _ends_in_maxima(chain)):
             return None
         first = chain[0]
         weight = network.sites[first.convolution or 0].weight
@@ -73,7 +73,7 @@ class Stem:
         patterns = 2**inputs
         shape = (len(images), patterns * out, *chain[-1].shape[1:])
         table = images.new_empty(shape)
-        where = images.new_empty(shape, dtype=torch.int64) if places else None
+        positions = images.new_empty(shape, dtype=torch.int64) if argmax else None
         bias = first.args[2] if len(first.args) > 2 else None
         # A pattern and an image at a time, so that the maps stay in the processor's cache.
         for pattern in range(patterns):
@@ -87,27 +87,28 @@ class Stem:
             channels = slice(pattern * out, (pattern + 1) * out)
             for n in range(len(images)):
                 value = first.run({first.inputs[0]: channels_last(images[n : n + 1])}, kernels)
-                value, indices = _follow(chain[1:], value, places=places)
+                value, indices = _follow(chain[1:], value, argmax=argmax)
                 table[n, channels] = value[0]
-                if where is not None and indices is not None:
-                    where[n, channels] = indices[0]
-        return cls(first, chain[-1], weight, table, where)
+                if positions is not None and indices is not None:
+                    positions[n, channels] = indices[0]
+        return cls(first, chain[-1], weight, table, positions)
 
-    def part(self, images: slice | list[int]) -> Stem:
-        """The same for some of the images."""
-        places = None if self.places is None else self.places[images]
-        return replace(self, table=self.table[images], places=places)
+    def part(self, images: slice | list[int]) -> FirstConvolution:
+        """Gives the same for some of the images."""
+        argmax = None if self.argmax is None else self.argmax[images]
+        return replace(self, table=self.table[images], argmax=argmax)
 
     def channels(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
-        """The live channels of `last` in a circuit: (images, live channels, height, width)."""
+        """Picks the live channels of `last` in a circuit: (images, channels, height, width)."""
         return channels_last(self.table[:, self._index(kernels, live)])
 
-    def maxima(self, kernels: ConvWeights) -> Tensor:
-        """Where the max-pool took its maxima in a circuit: (images, channels, positions)."""
-        if self.places is None:
-            raise ValueError("the stem was opened without places")
+    def argmax_in(self, kernels: ConvWeights) -> Tensor:
+        """Picks the positions of the max-pool's maxima in a circuit: (images, channels,
+        windows)."""
+        if self.argmax is None:
+            raise ValueError("the first convolution was opened without argmax")
         live = np.ones(len(self.weight), dtype=np.bool_)
-        return self.places[:, self._index(kernels, live)].flatten(2)
+        return self.argmax[:, self._index(kernels, live)].flatten(2)
 
     def _index(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
         out, inputs = self.weight.shape[:2]
@@ -119,8 +120,8 @@ class Stem:
         return torch.from_numpy(index).to(self.table.device)
 
 
-def stem_size(network: Network) -> int:
-    """Numbers that a network's stem holds of one image, 0 where it has none."""
+def first_convolution_size(network: Network) -> int:
+    """Counts the numbers in `FirstConvolution.table` for one image, 0 where there is no table."""
     chain = _chain(network)
     if chain is None:
         return 0
@@ -129,14 +130,14 @@ def stem_size(network: Network) -> int:
 
 
 def _follow(
-    steps: tuple[Step, ...], value: Tensor, *, places: bool
+    steps: tuple[Step, ...], value: Tensor, *, argmax: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The result of the steps, and the places of the last one's maxima where asked for."""
+    """The result of the steps, and the positions of the last one's maxima where asked for."""
     indices = None
     # A ReLU and the max-pool after it can change places, and the ReLU has less to do then.
     swapped = len(steps) > 1 and (steps[-2].op, steps[-1].op) == ("relu", "max_pool2d")
     for step in (*steps[:-2], steps[-1], steps[-2]) if swapped else steps:
-        if places and step.op == "max_pool2d":
+        if argmax and step.op == "max_pool2d":
             value, indices = functional.max_pool2d(value, *pool_options(step), return_indices=True)
         elif step.op == BATCH_NORM:
             value = step.call(value, *step.args[1:])[0]

@@ -1,6 +1,6 @@
-"""Sub-feature groups: a unit's top images, by the kernels that it sees them through.
+"""Sub-feature groups: a unit's top images, grouped by the kernels that the unit sees them through.
 
-Images are points: the square roots of an image's scores, as a vector of length 1. Their distances
+Each image is a point: the square roots of its scores, as a vector of length 1. Their distances
 are Euclidean, they are clustered by Ward's method, and the number of groups is the one with the
 largest mean silhouette (Rousseeuw 1987), or one: several groups count only where
 
@@ -39,7 +39,7 @@ class GroupLabels:
 
     Attributes:
         labels: (images,) int64: the group of each, from 0, the largest first, ties by image.
-        count: how many.
+        count: the number of groups.
         silhouette: their mean silhouette, in [-1, 1]; None for one group.
         chance: share of samples of one group whose best silhouette is as large as the best of
             these images; None where it was not asked, as for a given number of groups.
@@ -52,23 +52,23 @@ class GroupLabels:
 
 
 def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> GroupLabels:
-    """Groups of images by their scores.
+    """Groups images by their scores.
 
     Args:
         scores: (images, kernels), not negative, NaN where a kernel cannot reach the unit.
-        groups: how many, instead of as many as there seem to be.
+        groups: the number of groups. Default: as many as there seem to be.
 
     Raises:
-        QueryError: not that many images.
+        QueryError: there are not that many images.
     """
     count = len(scores)
     if groups is not None and not 1 <= groups <= count:
         raise QueryError(
             f"groups={groups} is out of range: there are {count} images, so give 1 to {count}"
         )
-    one = GroupLabels(np.zeros(count, dtype=np.int64), 1, None, None)
+    single = GroupLabels(np.zeros(count, dtype=np.int64), 1, None, None)
     if groups == 1 or (groups is None and count < FEWEST_IMAGES):
-        return one
+        return single
     points = _points(scores)
     if groups is not None:
         apart = distances(points)
@@ -77,16 +77,16 @@ def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> 
     numbers = range(2, min(MOST_GROUPS, count - 1) + 1)
     best, labels = _best(points, numbers)
     if _between(distances(points), labels) < APART:
-        return one
+        return single
     chance = _chance(points, numbers, best)
     if chance > _LEVEL:
-        return GroupLabels(one.labels, 1, None, chance)
+        return GroupLabels(single.labels, 1, None, chance)
     labels = _ordered(labels)
     return GroupLabels(labels, int(labels.max()) + 1, best, chance)
 
 
 def distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Euclidean distances of all pairs: (points, axes) -> (points, points)."""
+    """Computes the Euclidean distances of all pairs: (points, axes) -> (points, points)."""
     squares = (points**2).sum(1)
     squared = squares[:, None] + squares[None] - 2 * points @ points.T
     np.fill_diagonal(squared, 0)
@@ -94,8 +94,10 @@ def distances(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def silhouette(apart: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    """Mean over the points of (b - a) / max(a, b): a the mean distance to the others of its group,
-    b to those of the nearest other group; 0 for a point alone in its group (Rousseeuw 1987).
+    """Computes the mean silhouette (Rousseeuw 1987).
+
+    It is the mean over the points of (b - a) / max(a, b), with a the mean distance to the others of
+    its group and b to those of the nearest other group; 0 for a point alone in its group.
 
     Args:
         apart: (points, points), distances.
@@ -104,13 +106,13 @@ def silhouette(apart: NDArray[np.float64], labels: NDArray[np.integer]) -> float
     inside = (labels[:, None] == np.arange(labels.max() + 1)).astype(np.float64)
     sizes = inside.sum(0)
     total = apart @ inside
-    own = sizes[labels]
+    size = sizes[labels]
     rows = np.arange(len(labels))
-    a = total[rows, labels] / np.maximum(own - 1, 1)
+    a = total[rows, labels] / np.maximum(size - 1, 1)
     means = total / sizes
     means[rows, labels] = np.inf
     b = means.min(1)
-    worth = np.where(own > 1, (b - a) / np.maximum(np.maximum(a, b), np.finfo(float).tiny), 0)
+    worth = np.where(size > 1, (b - a) / np.maximum(np.maximum(a, b), np.finfo(float).tiny), 0)
     return float(worth.mean())
 
 
@@ -158,11 +160,11 @@ def _ward(apart: NDArray[np.float64], numbers: range | list[int]) -> list[NDArra
     count = len(apart)
     merged = linkage(apart[np.triu_indices(count, 1)], "ward")[:, :2].astype(np.int64)
     labels = np.arange(count)
-    found = {count: labels}
+    by_number = {count: labels}
     for step, pair in enumerate(merged):
         labels = np.where(np.isin(labels, pair), count + step, labels)
-        found[count - step - 1] = labels
-    return [np.unique(found[number], return_inverse=True)[1] for number in numbers]
+        by_number[count - step - 1] = labels
+    return [np.unique(by_number[number], return_inverse=True)[1] for number in numbers]
 
 
 def _ordered(labels: NDArray[np.int64]) -> NDArray[np.int64]:

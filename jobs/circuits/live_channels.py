@@ -1,4 +1,4 @@
-"""A circuit's forward pass without the channels that nothing kept reads.
+"""A circuit's forward pass without the channels that no kernel of the circuit reads.
 
 A channel whose every outgoing kernel is pruned changes nothing downstream, so it is left out of
 every tensor: the arithmetic falls with the square of the channels kept. A channel that is read but
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.first_convolution import Stem
+from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
 from circuit_atlas.jobs.network.aten import BATCH_NORM, CHANNELWISE
 from circuit_atlas.jobs.network.convolution import (
     ConvWeights,
@@ -37,30 +37,30 @@ _PARAMETRIC = frozenset({"prelu", "instance_norm"})
 def compact_output(
     network: Network,
     replaced: Mapping[str, ConvWeights],
-    wanted: Channels,
+    read: Channels,
     images: Tensor,
-    stem: Stem | None,
+    first: FirstConvolution | None,
 ) -> Tensor:
-    """The wanted channels of the layer's output in a pruned network.
+    """Computes some channels of the layer's output in a pruned network.
 
     Args:
         network: the traced network.
         replaced: pruned weights and the biases with them, by the name of the step.
-        wanted: (channels,) bool over the layer's output.
+        read: (channels,) bool, the channels of the layer's output to compute.
         images: (images, 3, height, width).
-        stem: the network's, for these images and this ablation, where it has one.
+        first: the first convolution for these images and this ablation, where the network has one.
 
     Returns:
-        (images, wanted channels, map height, map width).
+        (images, channels read, map height, map width).
     """
-    live = live_channels(network, replaced, wanted)
+    live = live_channels(network, replaced, read)
     sizes = network.sizes.at(len(images), network.image)
     values: dict[str, Any] = {**sizes}
     steps = list(network.steps)
-    if stem is not None and stem.last.name in live:
-        kernels = replaced.get(stem.convolution.name)
-        values[stem.last.name] = stem.channels(kernels, live[stem.last.name])
-        steps = steps[steps.index(stem.last) + 1 :]
+    if first is not None and first.last.name in live:
+        kernels = replaced.get(first.convolution.name)
+        values[first.last.name] = first.channels(kernels, live[first.last.name])
+        steps = steps[steps.index(first.last) + 1 :]
     else:
         values[network.image] = channels_last(images)
     steps = [step for step in steps if step.name in live]
@@ -71,31 +71,40 @@ def compact_output(
             left[name] -= 1
             if not left[name]:
                 del values[name]
-    return _take(values[network.target.name], live[network.target.name], wanted)
+    return _take(values[network.target.name], live[network.target.name], read)
 
 
 def live_channels(
-    network: Network, replaced: Mapping[str, ConvWeights], wanted: Channels
+    network: Network, replaced: Mapping[str, ConvWeights], read: Channels
 ) -> dict[str, Channels]:
-    """For each value that the wanted channels need, which of its channels are computed."""
+    """Marks the channels to compute of each value that some channels of the layer's output need.
+
+    Args:
+        network: the traced network.
+        replaced: as in `compact_output`.
+        read: (channels,) bool over the layer's output.
+
+    Returns:
+        (channels,) bool for each value that is computed, by its name.
+    """
     live: dict[str, Channels] = {}
     # Without those that only fill up: what they would need is not computed.
-    read: dict[str, Channels] = {network.target.name: wanted}
-    fill: dict[str, Channels] = {network.target.name: wanted}
+    needs: dict[str, Channels] = {network.target.name: read}
+    fill: dict[str, Channels] = {network.target.name: read}
     for step in reversed(network.steps):
-        if step.name not in read:
+        if step.name not in needs:
             continue
         if not _follows_channels(network, step):
-            read[step.name] = fill[step.name] = np.ones(step.shape[:1], dtype=np.bool_)
-        marks = read[step.name], fill[step.name]
+            needs[step.name] = fill[step.name] = np.ones(step.shape[:1], dtype=np.bool_)
+        marks = needs[step.name], fill[step.name]
         if step is not network.target:
             marks = marks[0], _filled(network, step, marks[1])
         live[step.name] = marks[1]
         needed = _needed(network, step, marks[0], replaced)
         mixes = step.convolution is not None and _grouping(network, step) != "depthwise"
         filled = needed if mixes else _needed(network, step, marks[1], replaced)
-        for known, found in ((read, needed), (fill, filled)):
-            for name, channels in found:
+        for known, inputs in ((needs, needed), (fill, filled)):
+            for name, channels in inputs:
                 if not channels.any():
                     # An empty tensor would be a case of its own in every operation.
                     channels[0] = True
@@ -108,8 +117,8 @@ def _filled(network: Network, step: Step, mark: Channels) -> Channels:
     """The channels filled up to a multiple of 8, so that few sizes of convolutions are met: oneDNN
     makes code for each, and what that takes is a third of the time of small circuits.
 
-    Of what is concatenated each part is filled up, so that the parts and all that follows channel
-    by channel hold the same.
+    Each part of a concatenation is filled up, so that the parts and all that follows channel by
+    channel hold the same.
     """
     source = step
     while source.op != "cat" and len(source.inputs) == 1 and source.inputs[0] in network.by_name:
@@ -160,7 +169,7 @@ def _grouping(network: Network, step: Step) -> str:
 def _needed(
     network: Network, step: Step, mark: Channels, replaced: Mapping[str, ConvWeights]
 ) -> list[tuple[str, Channels]]:
-    """Channels of each input that the marked channels of the result read."""
+    """The channels of each input that the marked channels of the result read."""
     if step.convolution is not None and _grouping(network, step) != "grouped":
         if _grouping(network, step) == "depthwise":
             return [(step.inputs[0], mark.copy())]
@@ -251,8 +260,8 @@ def _convolve(
     parts = value if isinstance(value, tuple) else (value,)
     weights = weight.split([part.shape[1] for part in parts], 1) if len(parts) > 1 else (weight,)
     result = convolve(parts[0], ConvWeights(weights[0], bias), geometry)
-    for part, some in zip(parts[1:], weights[1:], strict=True):
-        result += convolve(part, ConvWeights(some, None), geometry)
+    for part, part_weight in zip(parts[1:], weights[1:], strict=True):
+        result += convolve(part, ConvWeights(part_weight, None), geometry)
     return result
 
 
@@ -273,9 +282,9 @@ def _only_reader(network: Network, step: Step) -> Step | None:
     return next(other for other in network.steps if step.name in other.inputs)
 
 
-def _take(value: Tensor, has: Channels, wants: Channels) -> Tensor:
-    """Of a value that holds the channels `has`, the channels `wants`."""
-    if has.sum() == wants.sum():
+def _take(value: Tensor, held: Channels, read: Channels) -> Tensor:
+    """The channels `read` of a value that holds the channels `held`."""
+    if held.sum() == read.sum():
         return value
-    index = np.flatnonzero(wants[has])
+    index = np.flatnonzero(read[held])
     return value[:, torch.from_numpy(index).to(value.device)]

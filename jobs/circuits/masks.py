@@ -1,4 +1,4 @@
-"""Scores -> masks of exactly k kernels."""
+"""Masks of exactly k kernels, made from scores."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from circuit_atlas.storage_schema.ranking import kernels_kept, ranking
 
 
 def keep_best(scores: NDArray[np.floating], count: int) -> NDArray[np.bool_]:
-    """The mask of the `count` best kernels: (kernels,) bool."""
+    """Marks the `count` best kernels: (kernels,) bool."""
     mask = np.zeros(len(scores), dtype=np.bool_)
     mask[ranking(scores)[:count]] = True
     return mask
 
 
-def ladder(scores: NDArray[np.floating], fractions: Sequence[float]) -> NDArray[np.bool_]:
-    """The circuits of one score at every kept fraction: (fractions, kernels) bool, each inside
-    the one before when the fractions descend."""
+def nested_masks(scores: NDArray[np.floating], fractions: Sequence[float]) -> NDArray[np.bool_]:
+    """Makes the circuits of one score at every kept fraction: (fractions, kernels) bool, each
+    inside the one before when the fractions descend."""
     order = ranking(scores)
     masks = np.zeros((len(fractions), len(scores)), dtype=np.bool_)
-    for rung, fraction in enumerate(fractions):
-        masks[rung, order[: kernels_kept(fraction, len(order))]] = True
+    for level, fraction in enumerate(fractions):
+        masks[level, order[: kernels_kept(fraction, len(order))]] = True
     return masks

@@ -1,5 +1,5 @@
-"""Contrast: how strongly the circuit of a group of images preserves its own images' responses and
-suppresses those to the others, in comparison with the whole network."""
+"""Selectivity: how strongly the circuit of a group of images preserves the responses to that group
+and suppresses those to the other images, in comparison with the whole network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
 from circuit_atlas.jobs.circuits.groups import GroupLabels, group_images
-from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.targets import Response, respond
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.quantise import dequantise, quantise
@@ -20,28 +20,28 @@ from circuit_atlas.storage_schema.records import ContrastRow, GroupRow
 
 
 @dataclass(frozen=True)
-class Grouped:
+class GroupedImages:
     """A unit's top images in groups, by one criterion's scores.
 
     Attributes:
         criterion: the criterion.
-        top: places of the top images among all images, by rank.
+        top: indices of the top images among all images, by rank.
         groups: the group of each.
-        trials: with its group, a trial of the group's circuits on all the top images, for each
+        runs: with its group, a run of the group's circuits on all the top images, for each
             ablation; none where there is one group.
     """
 
     criterion: str
     top: Sequence[int]
     groups: GroupLabels
-    trials: tuple[tuple[int, CircuitRun], ...]
+    runs: tuple[tuple[int, CircuitRun], ...]
 
     def group_rows(self, images: Sequence[int]) -> Iterator[GroupRow]:
-        """A row an image; `images` are the ids of all images by place."""
-        for place, group in zip(self.top, self.groups.labels, strict=True):
+        """Yields a row an image; `images` are the ids of all images by index."""
+        for index, group in zip(self.top, self.groups.labels, strict=True):
             yield GroupRow(
                 criterion=self.criterion,
-                image=images[place],
+                image=images[index],
                 group=int(group),
                 groups=self.groups.count,
                 silhouette=self.groups.silhouette,
@@ -50,23 +50,23 @@ class Grouped:
     def contrast_rows(
         self, images: Sequence[int], *, header: AtlasHeader, response: Response
     ) -> Iterator[ContrastRow]:
-        """A row a trial, circuit and image, once the trials have run."""
+        """Yields a row a run, circuit and image, once the circuits have run."""
         group_of = dict(zip(self.top, self.groups.labels.tolist(), strict=True))
-        for group, trial in self.trials:
-            kept = _responses(trial.maps, response)
-            full = _responses(trial.full, response)
-            for rung, fraction in enumerate(header.fractions):
-                for n, place in enumerate(trial.places):
+        for group, run in self.runs:
+            in_circuits = _responses(run.maps, response)
+            full = _responses(run.full, response)
+            for level, fraction in enumerate(header.fractions):
+                for n, index in enumerate(run.image_indices):
                     yield ContrastRow(
                         criterion=self.criterion,
-                        ablation=trial.ablation,
+                        ablation=run.ablation,
                         group=group,
-                        rung=rung,
+                        rung=level,
                         fraction=fraction,
-                        kernels=int(trial.masks[rung].sum()),
-                        image=images[place],
-                        inside=group_of[place] == group,
-                        response=float(kept[rung, n]),
+                        kernels=int(run.masks[level].sum()),
+                        image=images[index],
+                        inside=group_of[index] == group,
+                        response=float(in_circuits[level, n]),
                         full=float(full[n]),
                     )
 
@@ -79,37 +79,37 @@ def group_top_images(
     full: NDArray[np.float32],
     top: Sequence[int],
     header: AtlasHeader,
-) -> Grouped:
-    """Groups of a unit's top images, and trials of the groups' circuits.
+) -> GroupedImages:
+    """Groups a unit's top images, and sets up runs of the groups' circuits.
 
-    They are made of the scores as they will be stored, so that who reads the atlas finds the same
-    groups and the same circuits.
+    Both are made from the scores as they will be stored, so that a reader of the atlas finds the
+    same groups and the same circuits.
 
     Args:
-        criterion: whose scores they are.
+        criterion: the one that gave the scores.
         scores: (top images, kernels) by rank.
         number: the unit.
         full: (images, height, width), the unit's response in the whole network to all images.
-        top: places of the top images among them, by rank.
+        top: indices of the top images among them, by rank.
         header: fractions and ablations.
     """
     stored = dequantise(*quantise(scores))
     groups = group_images(stored)
     if groups.count == 1:
-        return Grouped(criterion, top, groups, ())
-    places = sorted(top)
-    trials = []
+        return GroupedImages(criterion, top, groups, ())
+    indices = sorted(top)
+    runs = []
     for group in range(groups.count):
         mean = stored[groups.labels == group].astype(np.float64).mean(axis=0)
-        masks = ladder(mean, header.fractions)
-        trials += [
-            (group, CircuitRun(number, ablation, masks, full[places], places))
+        masks = nested_masks(mean, header.fractions)
+        runs += [
+            (group, CircuitRun(number, ablation, masks, full[indices], indices))
             for ablation in header.ablations
         ]
-    return Grouped(criterion, top, groups, tuple(trials))
+    return GroupedImages(criterion, top, groups, tuple(runs))
 
 
 def _responses(maps: NDArray[np.float32], response: Response) -> NDArray[np.float32]:
     """r of every map: (..., height, width) -> (...)."""
-    found: NDArray[np.float32] = respond(torch.from_numpy(maps), response).numpy()
-    return found
+    responses: NDArray[np.float32] = respond(torch.from_numpy(maps), response).numpy()
+    return responses

@@ -16,7 +16,7 @@ Response = Literal["sum_abs", "max"] | tuple[int, int]
 
 
 def response_text(response: Response) -> str:
-    """The stored name of a response: `sum_abs`, `max`, or `abs@y,x`."""
+    """Gives the stored name of a response: `sum_abs`, `max`, or `abs@y,x`."""
     return response if isinstance(response, str) else f"abs@{response[0]},{response[1]}"
 
 
@@ -37,7 +37,8 @@ class Targets:
 
     @classmethod
     def of(cls, units: Sequence[UnitInfo], channels: int, like: Tensor) -> Targets:
-        """The units' weights over a layer of `channels`, of the dtype and device of `like`."""
+        """Builds the units' weights over a layer of `channels`, with the dtype and device of
+        `like`."""
         directions = torch.zeros((len(units), channels), dtype=like.dtype, device=like.device)
         for row, unit in enumerate(units):
             if unit.direction is None:
@@ -49,17 +50,17 @@ class Targets:
         return cls(numbers if plain else None, directions)
 
     def part(self, units: slice) -> Targets:
-        """Some of the units."""
+        """Gives some of the units."""
         channels = None if self.channels is None else self.channels[units]
         return Targets(channels, self.directions[units])
 
     def repeated(self, count: int) -> Targets:
-        """The one unit, so many times."""
+        """Repeats a single unit."""
         channels = None if self.channels is None else self.channels.expand(count)
         return Targets(channels, self.directions.expand(count, -1))
 
     def maps(self, output: Tensor) -> Tensor:
-        """Each unit's map: layer output (images, channels, h, w) -> (units, images, h, w).
+        """Reads each unit's map: layer output (images, channels, h, w) -> (units, images, h, w).
 
         Only the channels that a unit reads are touched, so that a channel that overflows spoils no
         other unit.
@@ -73,12 +74,13 @@ class Targets:
         return torch.stack(maps)
 
     def spread(self, gradient: Tensor) -> Tensor:
-        """Gradient of the units' maps (units, h, w) -> of the layer (units, channels, h, w)."""
+        """Takes gradients by the units' maps (units, h, w) back to the layer's output: (units,
+        channels, h, w)."""
         return torch.einsum("uc,uhw->uchw", self.directions, gradient)
 
 
 def respond(maps: Tensor, response: Response) -> Tensor:
-    """r(y) of every map: (..., h, w) -> (...).
+    """Computes r(y) of every map: (..., h, w) -> (...).
 
     `sum_abs` is the sum of |y|, `max` the largest y, and a position (row, column) is |y| there.
     """
@@ -91,7 +93,7 @@ def respond(maps: Tensor, response: Response) -> Tensor:
 
 
 def response_gradient(maps: Tensor, response: Response) -> Tensor:
-    """dr/dy, of the shape of `maps`; at several equal maxima the first in row order counts."""
+    """Computes dr/dy, of the shape of `maps`; the first in row order counts of equal maxima."""
     if response == "sum_abs":
         return maps.sign()
     gradient = torch.zeros_like(maps)
@@ -105,7 +107,7 @@ def response_gradient(maps: Tensor, response: Response) -> Tensor:
 
 
 def check_position(response: Response, size: tuple[int, int]) -> tuple[int, int]:
-    """The position of a position response; ModelError when the map does not hold it."""
+    """Gives the position of a position response; ModelError when the map does not hold it."""
     y, x = int(response[0]), int(response[1])
     if not (0 <= y < size[0] and 0 <= x < size[1]):
         raise ModelError(

@@ -25,7 +25,7 @@ class TracedLayer:
 
     Attributes:
         network: the graph, cut at the layer.
-        index: what the atlas stores of the layer.
+        index: what the atlas stores about the layer.
         upstream: the kernel axis; unit number n is its row n.
     """
 
@@ -34,22 +34,23 @@ class TracedLayer:
     upstream: Upstream
 
     def targets(self, numbers: Sequence[int]) -> Targets:
-        """A block of units, by number."""
+        """Gives a block of units, by number."""
         units = [self.index.units[number] for number in numbers]
         return Targets.of(units, self.index.channels, self.network.sites[-1].weight)
 
     def reads(self, number: int) -> NDArray[np.bool_]:
-        """Which channels of the layer the unit is made of: (channels,) bool."""
+        """Marks the channels of the layer that the unit is made of: (channels,) bool."""
         unit = self.index.units[number]
         if unit.direction is not None:
             return np.asarray(unit.direction) != 0
         return np.arange(self.index.channels) == unit.number
 
-    def own_rows(self, numbers: Sequence[int]) -> dict[int, Tensor]:
-        """For each one-row convolution, by site ordinal, the units' rows: (units,) int64."""
+    def unit_rows(self, numbers: Sequence[int]) -> dict[int, Tensor]:
+        """Gives the row of each unit in each one-row convolution: (units,) int64, by the
+        convolution's ordinal among the network's sites."""
         device = self.network.sites[-1].weight.device
         table = np.asarray([self.upstream.rows[number] for number in numbers], dtype=np.int64)
-        owned = [
+        one_row = [
             ordinal
             for ordinal, convolution in zip(
                 self.upstream.ordinals, self.upstream.index.convolutions, strict=True
@@ -57,21 +58,21 @@ class TracedLayer:
             if convolution.one_row
         ]
         return {
-            ordinal: torch.from_numpy(table[:, place]).to(device)
-            for place, ordinal in enumerate(owned)
+            ordinal: torch.from_numpy(table[:, column]).to(device)
+            for column, ordinal in enumerate(one_row)
         }
 
     def reachable(self, number: int) -> NDArray[np.bool_]:
-        """Which positions of the axis can reach the unit: (kernels,) bool."""
+        """Marks the positions of the axis that can reach the unit: (kernels,) bool."""
         return self.upstream.mask(number)
 
     def pieces(self) -> list[tuple[slice, Convolution, Site]]:
-        """Each convolution's stretch of the axis, with the convolution and its site."""
+        """Lists each convolution's stretch of the axis, with the convolution and its site."""
         index = self.upstream.index
         sites = [self.network.sites[ordinal] for ordinal in self.upstream.ordinals]
         return list(zip(index.slices(), index.convolutions, sites, strict=True))
 
-    def place(self, out: Tensor, scored: LayerPass, scores: Tensor) -> None:
+    def write_scores(self, out: Tensor, scored: LayerPass, scores: Tensor) -> None:
         """Writes one convolution's scores (units, g, o, i) into its stretch of (units, kernels)."""
         if scored.ordinal in self.upstream.ordinals:
             ordinal = self.upstream.ordinals.index(scored.ordinal)
@@ -91,7 +92,7 @@ def open_layer(
     Args:
         graph: the traced model.
         name: the layer's module path.
-        directions: named weights over the layer's channels; they become units of their own.
+        directions: named weights over the layer's channels, each one more unit. Default: none.
 
     Raises:
         ModelError: the layer cannot be used, or a direction is not over its channels.
@@ -111,14 +112,14 @@ def open_layer(
                 f"{channels} finite numbers, one a channel, not all zero"
             )
         reads.append(np.asarray(vector) != 0)
-    found = upstream(network, reads)
+    axis = upstream(network, reads)
     names = [*(str(n) for n in range(channels)), *(title for title, _ in directions)]
     vectors = [*[None] * channels, *(vector for _, vector in directions)]
     units = tuple(
-        UnitInfo(number=n, name=names[n], direction=vectors[n], rows=found.rows[n])
+        UnitInfo(number=n, name=names[n], direction=vectors[n], rows=axis.rows[n])
         for n in range(len(names))
     )
     index = LayerIndex(
-        layer=name, channels=channels, height=height, width=width, index=found.index, units=units
+        layer=name, channels=channels, height=height, width=width, index=axis.index, units=units
     )
-    return TracedLayer(network, index, found)
+    return TracedLayer(network, index, axis)

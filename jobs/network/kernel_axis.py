@@ -1,4 +1,4 @@
-"""Which kernels can reach a unit: read off the graph, channel by channel.
+"""The kernels that can reach a unit, read off the graph, channel by channel.
 
 A channel reaches the unit if it lies on a path of the graph to it: through a convolution's groups,
 concatenations, sums, gates and shuffles. Parameters' values play no part, so a kernel of zeros
@@ -26,12 +26,12 @@ _CHUNK = 64
 
 @dataclass(frozen=True)
 class Upstream:
-    """The kernel axis of a set of units, and each unit's place on it.
+    """The kernel axis of a set of units, and what of it reaches each unit.
 
     Attributes:
         index: the axis.
         ordinals: for each convolution of the axis, its ordinal among the network's sites.
-        rows: for each unit, its own row of each one-row convolution.
+        rows: for each unit, the one row that reaches it in each one-row convolution.
         reachable: (units, convolutions, largest number of output channels) bool.
     """
 
@@ -41,13 +41,13 @@ class Upstream:
     reachable: NDArray[np.bool_]
 
     def mask(self, unit: int) -> NDArray[np.bool_]:
-        """Which positions of the axis can reach unit number `unit`: (kernels,) bool."""
-        own = iter(self.rows[unit])
+        """Marks the positions of the axis that can reach unit number `unit`: (kernels,) bool."""
+        rows = iter(self.rows[unit])
         parts = []
         for ordinal, convolution in enumerate(self.index.convolutions):
             reached = self.reachable[unit, ordinal, : convolution.out_channels]
             if convolution.one_row:
-                reached = reached[[next(own)]]
+                reached = reached[[next(rows)]]
             parts.append(np.repeat(reached, convolution.in_channels))
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
 
@@ -59,10 +59,10 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
         network: the traced network, cut at the layer.
         channels: for each unit, which channels of the layer it reads: (channels,) bool.
     """
-    asked = torch.from_numpy(np.stack(channels))
-    pieces = [_reached_rows(network, piece) for piece in asked.split(_CHUNK)]
+    read = torch.from_numpy(np.stack(channels))
+    pieces = [_reached_rows(network, piece) for piece in read.split(_CHUNK)]
     rows_of_site = [torch.cat(parts).numpy() for parts in zip(*pieces, strict=True)]
-    kept = [n for n, reached in enumerate(rows_of_site) if reached.any()]
+    on_axis = [n for n, reached in enumerate(rows_of_site) if reached.any()]
     convolutions = tuple(
         Convolution(
             name=(site := network.sites[n]).name,
@@ -74,17 +74,17 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
             depth=site.depth,
             one_row=bool((rows_of_site[n].sum(axis=1) <= 1).all()),
         )
-        for n in kept
+        for n in on_axis
     )
     reachable = np.zeros(
-        (len(asked), len(kept), max((c.out_channels for c in convolutions), default=0)),
+        (len(read), len(on_axis), max((c.out_channels for c in convolutions), default=0)),
         dtype=np.bool_,
     )
-    for ordinal, n in enumerate(kept):
+    for ordinal, n in enumerate(on_axis):
         reachable[:, ordinal, : rows_of_site[n].shape[1]] = rows_of_site[n]
-    own = [n for n, convolution in enumerate(convolutions) if convolution.one_row]
-    rows = tuple(tuple(int(unit[n].argmax()) for n in own) for unit in reachable)
-    return Upstream(KernelIndex(convolutions), tuple(kept), rows, reachable)
+    one_row = [n for n, convolution in enumerate(convolutions) if convolution.one_row]
+    rows = tuple(tuple(int(unit[n].argmax()) for n in one_row) for unit in reachable)
+    return Upstream(KernelIndex(convolutions), tuple(on_axis), rows, reachable)
 
 
 def _reached_rows(network: Network, channels: Tensor) -> list[Tensor]:

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.first_convolution import Stem
+from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
 from circuit_atlas.jobs.circuits.live_channels import live_channels
 from circuit_atlas.jobs.circuits.masks import keep_best
-from circuit_atlas.jobs.circuits.pruned import pruned
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.conv_gradients import image_passes
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
@@ -34,7 +34,7 @@ _WORTH_DROPPING = 0.75
 
 
 def schedule(count: int, kernels: int, steps: int) -> tuple[int, ...]:
-    """k_1 .. k_T: geometric from `kernels` down to exactly `count`.
+    """Plans k_1 .. k_T: geometric from `kernels` down to exactly `count`.
 
     >>> schedule(33, 328, 4)
     (185, 104, 59, 33)
@@ -49,7 +49,12 @@ def schedule(count: int, kernels: int, steps: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class ForceRun:
-    """One iterated pruning: the unit, and the kernels kept at each step, k_1 .. k_T."""
+    """One iterated pruning of a unit.
+
+    Attributes:
+        number: the unit.
+        counts: k_1 .. k_T, the number of kernels kept at each step.
+    """
 
     number: int
     counts: tuple[int, ...]
@@ -57,41 +62,41 @@ class ForceRun:
 
 def force_scores(
     layer: TracedLayer,
-    courses: Sequence[ForceRun],
+    runs: Sequence[ForceRun],
     batches: Callable[[], Iterable[Tensor]],
     *,
     response: Response,
 ) -> list[NDArray[np.float32]]:
-    """The scores after each course's last mask: its circuit is the `counts[-1]` best of them.
+    """Computes the scores after each run's last mask: its circuit is the `counts[-1]` best of them.
 
-    The courses take their steps together, so that they share each batch of images, the first
+    The runs take their steps together, so that they share each batch of images, the first
     convolution, and the scores of the whole network.
 
     Args:
         layer: the layer.
-        courses: all of one length.
+        runs: all of one length.
         batches: gives the scoring images (batch, 3, height, width), from the start at each call.
-        response: what is explained.
+        response: the number that is explained.
 
     Returns:
-        For each course (kernels,) float32, NaN where a kernel cannot reach the unit.
+        For each run (kernels,) float32, NaN where a kernel cannot reach the unit.
     """
-    numbers = list(dict.fromkeys(course.number for course in courses))
+    numbers = list(dict.fromkeys(run.number for run in runs))
     whole = {number: layer.reachable(number) for number in numbers}
     first = dict(
         zip(numbers, _masked_scores(layer, list(whole.items()), batches(), response), strict=True)
     )
-    scores = [first[course.number] for course in courses]
-    for step in range(max(len(course.counts) for course in courses)):
-        masked = [
-            (place, course.number, keep_best(scores[place], course.counts[step]))
-            for place, course in enumerate(courses)
+    scores = [first[run.number] for run in runs]
+    for step in range(max(len(run.counts) for run in runs)):
+        masked = {
+            n: (run.number, keep_best(scores[n], run.counts[step]))
+            for n, run in enumerate(runs)
             # A mask of all kernels is the whole network again.
-            if course.counts[step] < whole[course.number].sum()
-        ]
-        found = _masked_scores(layer, [(n, mask) for _, n, mask in masked], batches(), response)
-        for (place, _, _), values in zip(masked, found, strict=True):
-            scores[place] = values
+            if run.counts[step] < whole[run.number].sum()
+        }
+        rescored = _masked_scores(layer, list(masked.values()), batches(), response)
+        for n, values in zip(masked, rescored, strict=True):
+            scores[n] = values
     return scores
 
 
@@ -106,16 +111,16 @@ def _masked_scores(
     count = 0
     with torch.no_grad():
         for batch in batches if masked else ():
-            stem = Stem.of(layer.network, batch, None, places=True)
+            first = FirstConvolution.of(layer.network, batch, None, argmax=True)
             for total, (number, mask) in zip(totals, masked, strict=True):
-                _add_scores(total, layer, number, mask, batch, stem, response)
+                _add_scores(total, layer, number, mask, batch, first, response)
             count += len(batch)
-    found = []
+    means = []
     for total, (number, _) in zip(totals, masked, strict=True):
         scores = (total / max(count, 1)).astype(np.float32)
         scores[~layer.reachable(number)] = np.nan
-        found.append(scores)
-    return found
+        means.append(scores)
+    return means
 
 
 def _add_scores(
@@ -124,13 +129,13 @@ def _add_scores(
     number: int,
     mask: NDArray[np.bool_],
     images: Tensor,
-    stem: Stem | None,
+    first: FirstConvolution | None,
     response: Response,
 ) -> None:
     """Adds the scores of every image, each of which counts by its own absolute values."""
     network = layer.network
-    replaced = pruned(layer, number, mask, None)
-    forward = _run(network, images, replaced, stem)
+    replaced = pruned_weights(layer, number, mask, None)
+    forward = _run(network, images, replaced, first)
     read = live_channels(network, replaced, layer.reads(number))
     live = {
         step.name: torch.from_numpy(np.flatnonzero(read[step.name])).to(images.device)
@@ -145,21 +150,23 @@ def _add_scores(
         forward,
         layer.targets([number]),
         response,
-        one_row=layer.own_rows([number]),
+        one_row=layer.unit_rows([number]),
         live=live,
     )
     for image, scored in passes:
-        layer.place(out[image : image + 1], scored, snip(scored.calls))
+        layer.write_scores(out[image : image + 1], scored, snip(scored.calls))
     for image in out.cpu().numpy():
         total += image
 
 
-def _run(network: Network, images: Tensor, replaced: Replaced, stem: Stem | None) -> Forward:
-    """The pruned network's values on the images; those before the end of the stem are left out."""
-    if stem is None:
+def _run(
+    network: Network, images: Tensor, replaced: Replaced, first: FirstConvolution | None
+) -> Forward:
+    """The pruned network's values on the images, without those that `first` stands for."""
+    if first is None:
         return Forward(network, network.forward(images, replaced=replaced), replaced)
-    kernels = replaced[stem.convolution.name]
-    every = np.ones(stem.last.shape[0], dtype=np.bool_)
-    given = (stem.last.name, stem.channels(kernels, every))
+    kernels = replaced[first.convolution.name]
+    every = np.ones(first.last.shape[0], dtype=np.bool_)
+    given = (first.last.name, first.channels(kernels, every))
     values = network.forward(images, replaced=replaced, given=given)
-    return Forward(network, values, replaced, {stem.last.name: stem.maxima(kernels)})
+    return Forward(network, values, replaced, {first.last.name: first.argmax_in(kernels)})

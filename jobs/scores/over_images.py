@@ -24,12 +24,12 @@ class BlockScores:
 
     Attributes:
         mean: (units, kernels) float32 over all images, NaN where a kernel cannot reach the unit.
-        kept: for each unit, (kept images, kernels) float32 in the order asked for; empty for
-            `contribution`.
+        single: for each unit, (images, kernels) float32, the scores on single images in the order
+            asked for; empty for `contribution`.
     """
 
     mean: NDArray[np.float32]
-    kept: tuple[NDArray[np.float32], ...]
+    single: tuple[NDArray[np.float32], ...]
 
 
 def per_image_scores(
@@ -48,30 +48,30 @@ def per_image_scores(
         numbers: the units.
         batches: images (batch, 3, height, width) in order.
         criteria: names in `per_image.PER_IMAGE`, and `contribution`.
-        response: what is explained.
-        block: units that walk back together.
+        response: the number that is explained.
+        block: how many units walk back together.
 
     Yields:
-        The image's place in the order, and for each criterion (units, kernels); a kernel that does
+        The image's index in the order, and for each criterion (units, kernels); a kernel that does
         not reach a unit has 0 here.
     """
     blocks = [tuple(numbers[a : a + block]) for a in range(0, len(numbers), block)]
-    prepared = [(layer.targets(some), layer.own_rows(some)) for some in blocks]
+    prepared = [(layer.targets(units), layer.unit_rows(units)) for units in blocks]
     kernels = layer.upstream.index.size
-    place = 0
+    image_index = 0
     with torch.no_grad():
         for batch in batches:
             for forward in Forward.of_batch(layer.network, batch):
                 parts: dict[str, list[Tensor]] = {name: [] for name in criteria}
-                for targets, own_rows in prepared:
+                for targets, unit_rows in prepared:
                     out = {name: batch.new_zeros((len(targets), kernels)) for name in criteria}
-                    for scored in site_passes(forward, targets, response, one_row=own_rows):
+                    for scored in site_passes(forward, targets, response, one_row=unit_rows):
                         for name, values in site_scores(scored.calls, criteria).items():
-                            layer.place(out[name], scored, values)
+                            layer.write_scores(out[name], scored, values)
                     for name in criteria:
                         parts[name].append(out[name])
-                yield place, {name: torch.cat(some) for name, some in parts.items()}
-                place += 1
+                yield image_index, {name: torch.cat(rows) for name, rows in parts.items()}
+                image_index += 1
 
 
 def score_images(
@@ -84,65 +84,67 @@ def score_images(
     response: Response,
     block: int,
 ) -> dict[str, BlockScores]:
-    """Mean scores over all images, and single images' scores where they are asked for; of
-    `contribution` the mean alone.
+    """Computes mean scores over all images, and single images' scores where they are asked for; of
+    `contribution` the mean only.
 
     Args:
         layer, numbers, batches, criteria, response, block: as in `per_image_scores`.
-        keep: for each unit, places of the images whose own scores are returned.
+        keep: for each unit, indices of the images whose single scores are returned.
     """
     like, shape = layer.network.sites[-1].weight, (len(numbers), layer.upstream.index.size)
     # On the device, so that nothing waits for it before the end; MPS has no float64.
     exact = torch.float32 if like.device.type == "mps" else torch.float64
     total = {name: like.new_zeros(shape, dtype=exact) for name in criteria}
-    single = [name for name in criteria if name != CONTRIBUTION]
-    kept = {name: [like.new_empty((len(keep[n]), shape[1])) for n in numbers] for name in single}
+    single = {
+        name: [like.new_empty((len(keep[n]), shape[1])) for n in numbers]
+        for name in criteria
+        if name != CONTRIBUTION
+    }
     count = 0
-    for place, scores in per_image_scores(
+    for image_index, scores in per_image_scores(
         layer, numbers, batches, criteria=criteria, response=response, block=block
     ):
         count += 1
         for name, values in scores.items():
             total[name] += values
-            for row, number in enumerate(numbers if name in kept else ()):
-                if place in keep[number]:
-                    kept[name][row][list(keep[number]).index(place)] = values[row]
+            for row, number in enumerate(numbers if name in single else ()):
+                if image_index in keep[number]:
+                    rank = list(keep[number]).index(image_index)
+                    single[name][row][rank] = values[row]
     results = {}
     for name in criteria:
         mean = _on_axis(layer, numbers, total[name] / max(count, 1))
-        own = (
-            _on_axis(layer, [number] * len(rows), rows)
-            for number, rows in zip(numbers, kept.get(name, ()), strict=name in kept)
-        )
-        results[name] = BlockScores(mean, tuple(own))
+        by_unit = zip(numbers, single.get(name, ()), strict=name in single)
+        on_axis = (_on_axis(layer, [number] * len(rows), rows) for number, rows in by_unit)
+        results[name] = BlockScores(mean, tuple(on_axis))
     return results
 
 
 def _on_axis(layer: TracedLayer, numbers: Sequence[int], scores: Tensor) -> NDArray[np.float32]:
     """Scores (units, kernels) off the device, NaN where a kernel cannot reach its unit."""
-    found: NDArray[np.float32] = scores.float().cpu().numpy()
-    for row, number in zip(found, numbers, strict=True):
+    on_axis: NDArray[np.float32] = scores.float().cpu().numpy()
+    for row, number in zip(on_axis, numbers, strict=True):
         row[~layer.reachable(number)] = np.nan
-    return found
+    return on_axis
 
 
 def magnitude_scores(layer: TracedLayer, number: int) -> NDArray[np.float32]:
-    """`magnitude` of every kernel on the unit's axis, NaN where it cannot reach the unit."""
-    own_rows = layer.own_rows([number])
+    """Computes `magnitude` of every kernel, NaN where it cannot reach the unit: (kernels,)."""
+    unit_rows = layer.unit_rows([number])
     scores = np.full(layer.upstream.index.size, np.nan, dtype=np.float32)
     for ordinal, (piece, convolution, site) in zip(
         layer.upstream.ordinals, layer.pieces(), strict=True
     ):
         values = magnitude(site.weight)
         if convolution.one_row:
-            values = values[own_rows[ordinal]]
+            values = values[unit_rows[ordinal]]
         scores[piece] = values.reshape(-1).cpu().numpy()
     scores[~layer.reachable(number)] = np.nan
     return scores
 
 
 def random_scores(layer: TracedLayer, number: int, *, seed: int) -> NDArray[np.float32]:
-    """`random` on the unit's axis, NaN where a kernel cannot reach the unit."""
+    """Draws `random` for every kernel, NaN where it cannot reach the unit: (kernels,)."""
     name = [int(byte) for byte in layer.index.layer.encode()]
     scores = random(layer.upstream.index.size, seed=seed, unit=[*name, number])
     scores[~layer.reachable(number)] = np.nan

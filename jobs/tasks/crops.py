@@ -1,4 +1,4 @@
-"""Where each channel of the convolutions upstream responds most: crops to show it by."""
+"""Crops of images that show where each channel of the convolutions upstream responds most."""
 
 from __future__ import annotations
 
@@ -19,48 +19,55 @@ from circuit_atlas.storage_schema.tables import CHANNELS
 
 
 @dataclass(frozen=True)
-class _Best:
-    """The largest maxima of every channel of a step, best first, (candidates, channels) each:
-    values, places of the images, flat positions."""
+class _LargestMaxima:
+    """The largest maxima of every channel of a step, largest first.
+
+    Attributes:
+        values: (candidates, channels).
+        image_indices: of the same shape, the index of each maximum's image.
+        argmax: of the same shape, the flat position of each maximum.
+    """
 
     values: NDArray[np.float64]
-    places: NDArray[np.int64]
-    positions: NDArray[np.int64]
+    image_indices: NDArray[np.int64]
+    argmax: NDArray[np.int64]
 
-    def and_then(self, other: _Best) -> _Best:
-        """The best of both, at most `TOP_CROPS`, ties by place."""
-        values, places, positions = (
+    def merged(self, other: _LargestMaxima) -> _LargestMaxima:
+        """The largest of both, at most `TOP_CROPS`, ties by image index."""
+        values, image_indices, argmax = (
             np.concatenate(pair)
             for pair in zip(vars(self).values(), vars(other).values(), strict=True)
         )
-        order = np.lexsort((places, -values), axis=0)[:TOP_CROPS]
+        order = np.lexsort((image_indices, -values), axis=0)[:TOP_CROPS]
         columns = np.arange(values.shape[1])
-        return _Best(values[order, columns], places[order, columns], positions[order, columns])
+        return _LargestMaxima(
+            values[order, columns], image_indices[order, columns], argmax[order, columns]
+        )
 
 
 def channel_crops(layer: TracedLayer, images: Sequence[int], batches: Iterable[Tensor]) -> pa.Table:
-    """`tables.CHANNELS` of the convolutions on the layer's axis.
+    """Makes the table `tables.CHANNELS` of the convolutions on the layer's axis.
 
-    A maximum that is NaN or infinite counts for nothing; of a convolution that runs several times
-    the largest of its calls counts.
+    A maximum that is NaN or infinite counts for nothing. Where a convolution runs several times,
+    the largest maximum of its calls counts.
 
     Args:
         layer: the layer.
         images: ids of the images.
         batches: the images in the same order, (batch, 3, height, width) at a time.
     """
-    found: dict[str, _Best] = {}
+    largest: dict[str, _LargestMaxima] = {}
     start = 0
 
     def look(step: Step, value: Tensor) -> None:
         if step.convolution not in layer.upstream.ordinals:
             return
-        maxima, where = value.flatten(2).max(2)
+        maxima, argmax = value.flatten(2).max(2)
         values = torch.where(maxima.isfinite(), maxima, -torch.inf).double().cpu().numpy()
-        places = np.arange(start, start + len(values))[:, None] + np.zeros_like(values, np.int64)
-        here = _Best(values, places, where.cpu().numpy())
-        nothing = _Best(*(array[:0] for array in vars(here).values()))
-        found[step.name] = found.get(step.name, nothing).and_then(here)
+        indices = np.arange(start, start + len(values))[:, None] + np.zeros_like(values, np.int64)
+        here = _LargestMaxima(values, indices, argmax.cpu().numpy())
+        nothing = _LargestMaxima(*(array[:0] for array in vars(here).values()))
+        largest[step.name] = largest.get(step.name, nothing).merged(here)
 
     with torch.no_grad():
         for batch in batches:
@@ -69,32 +76,32 @@ def channel_crops(layer: TracedLayer, images: Sequence[int], batches: Iterable[T
     rows = [
         row
         for _, convolution, site in layer.pieces()
-        for row in _rows(layer, convolution.name, [(name, found[name]) for name in site.steps])
+        for row in _rows(layer, convolution.name, [(name, largest[name]) for name in site.steps])
     ]
     by_name = {column.name: [row[n] for row in rows] for n, column in enumerate(CHANNELS.columns)}
-    # Of no crops, too, the places are whole numbers.
+    # Where there are no crops, numpy would take the empty list for floats.
     by_name["image"] = np.asarray(images)[np.array(by_name["image"], np.int64)].tolist()
     return CHANNELS.from_columns(by_name)
 
 
 def _rows(
-    layer: TracedLayer, convolution: str, calls: Sequence[tuple[str, _Best]]
+    layer: TracedLayer, convolution: str, calls: Sequence[tuple[str, _LargestMaxima]]
 ) -> Iterator[tuple[str | int | float, ...]]:
-    """Rows of one convolution, with the image's place in place of its id."""
+    """Rows of one convolution, with the image's index where its id belongs."""
     steps = [layer.network.by_name[name] for name, _ in calls]
     fields = [receptive_fields(layer.network, step) for step in steps]
     for channel in range(steps[0].shape[0]):
         candidates = sorted(
-            (-float(best.values[n, channel]), int(best.places[n, channel]), call, n)
-            for call, (_, best) in enumerate(calls)
-            for n in range(len(best.values))
+            (-float(maxima.values[n, channel]), int(maxima.image_indices[n, channel]), call, n)
+            for call, (_, maxima) in enumerate(calls)
+            for n in range(len(maxima.values))
         )
         taken: set[int] = set()
-        for value, place, call, n in candidates:
-            if place in taken or len(taken) == TOP_CROPS or not np.isfinite(value):
+        for value, index, call, n in candidates:
+            if index in taken or len(taken) == TOP_CROPS or not np.isfinite(value):
                 continue
-            y, x = divmod(int(calls[call][1].positions[n, channel]), steps[call].shape[2])
+            y, x = divmod(int(calls[call][1].argmax[n, channel]), steps[call].shape[2])
             (top, bottom), (left, right) = fields[call]
             box = (int(top[y]), int(left[x]), int(bottom[y]) + 1, int(right[x]) + 1)
-            yield (convolution, channel, len(taken), place, -value, y, x, *box)
-            taken.add(place)
+            yield (convolution, channel, len(taken), index, -value, y, x, *box)
+            taken.add(index)

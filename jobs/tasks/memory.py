@@ -1,7 +1,7 @@
 """How many units and images go together, within a budget of memory.
 
-The budget is for what grows with them: values, cotangents, scores, masks. The program itself, the
-weights and the decoded pictures come on top.
+The budget is for what grows with them: values, gradients, scores, masks. The program itself, the
+weights and the decoded images come on top.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 import psutil
 import torch
 
-from circuit_atlas.jobs.circuits.first_convolution import stem_size
+from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
 from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.header import AtlasHeader
 
-_FLOAT, _DOUBLE, _PLACE = 4, 8, 8
-# Of what is free: other programs grow too.
+_FLOAT, _DOUBLE, _INDEX = 4, 8, 8
+# The share of what is free that workers may take: other programs grow too.
 _SHARE = 0.5
 # What the allocator and the libraries' own buffers take on top: as measured, at most .48.
 _OVERHEAD = 1.5
@@ -46,7 +46,7 @@ _CGROUPS = (
 
 @dataclass(frozen=True)
 class Portion:
-    """So many units of a task, and so many images of the set, go through memory together."""
+    """How many units of a task, and how many images of the set, go through memory together."""
 
     units: int
     images: int
@@ -54,12 +54,12 @@ class Portion:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a layer's work takes, in bytes.
+    """The memory that a layer's work takes, in bytes.
 
     Attributes:
         fixed: whatever goes together.
-        image: on top of that for each image of a batch.
-        unit: and for each unit.
+        image: for each image of a batch, on top.
+        unit: for each unit, on top.
     """
 
     fixed: int
@@ -72,7 +72,8 @@ class Needs:
         return self.fixed + self.image + self.unit
 
     def portion(self, budget_bytes: int, *, batch_size: int) -> Portion | None:
-        """As many as fit, images first up to half of the budget; None where not one does."""
+        """Fits as many as the budget holds, images first up to half of it; None where not one
+        fits."""
         if budget_bytes < self.smallest:
             return None
         images = (budget_bytes // 2 - self.fixed) // max(1, self.image)
@@ -82,30 +83,30 @@ class Needs:
 
 
 def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
-    """What a layer's work takes.
+    """Estimates the memory that a layer's work takes.
 
     Args:
         layer: the layer.
         header: criteria, fractions and the rest of what is computed.
-        images: usable images, of both splits.
+        images: the number of usable images, of both splits.
     """
     network, kernels = layer.network, layer.upstream.index.size
-    kept, running = _values(network)
-    stem = stem_size(network)
+    stored, running = _values(network)
+    first = first_convolution_size(network)
     force = "force" in header.criteria
-    per_image = max(kept, running + stem * _FLOAT)
+    per_image = max(stored, running + first * _FLOAT)
     if force:
-        masked = kept + stem * (_FLOAT + _PLACE) + _cotangents(network)
+        masked = stored + first * (_FLOAT + _INDEX) + _output_gradients(network)
         per_image = max(per_image, masked)
     return Needs(
-        fixed=int(_OVERHEAD * (_columns(network) + 2 * _weights(network))),
+        fixed=int(_OVERHEAD * (_unfolded(network) + 2 * _weights(network))),
         image=int(_OVERHEAD * per_image),
         unit=int(_OVERHEAD * _unit(layer, header, images, kernels)),
     )
 
 
 def require(layer: TracedLayer, header: AtlasHeader, *, images: int, budget_bytes: int) -> None:
-    """SpecError where a budget does not hold one unit and one image."""
+    """Raises SpecError where a budget does not hold one unit and one image."""
     smallest = needs(layer, header, images=images).smallest
     if budget_bytes < smallest:
         raise SpecError(
@@ -116,7 +117,8 @@ def require(layer: TracedLayer, header: AtlasHeader, *, images: int, budget_byte
 
 
 def free_bytes(device: torch.device) -> int:
-    """What the device has free, or this machine, or the control group that holds this process."""
+    """Says how many bytes are free: on the device, on this machine, or in the control group that
+    holds this process."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
@@ -130,14 +132,14 @@ def free_bytes(device: torch.device) -> int:
 
 
 def default_budget(device: torch.device, *, workers: int, threads: int) -> int:
-    """A worker's share of what is free, in bytes; `workers` of `threads` each, as many of them on
-    this machine as it has room for."""
+    """Gives a worker's share of what is free, in bytes, where as many of `workers` with `threads`
+    each are on this machine as it has cores for."""
     beside = 1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // threads)
     return int(_SHARE * free_bytes(device) / max(1, min(workers, beside)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, in any of the ways that libraries do."""
+    """Says whether an error means that memory ran out, in any of the ways that libraries put it."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     told = str(error).lower()
@@ -161,13 +163,13 @@ def _values(network: Network) -> tuple[int, int]:
     return sum(sizes.values()), peak
 
 
-def _cotangents(network: Network) -> int:
-    """Bytes of the cotangents that one unit leaves at the convolutions."""
+def _output_gradients(network: Network) -> int:
+    """Bytes of the gradients by the convolutions' outputs, for one unit."""
     return sum(prod(s.shape) * _FLOAT for s in network.steps if s.convolution is not None)
 
 
-def _columns(network: Network) -> int:
-    """Bytes of what the weights meet in one image, with the activation maps of one convolution."""
+def _unfolded(network: Network) -> int:
+    """Bytes of all unfolded inputs for one image, with the activation maps of one convolution."""
     total = largest = 0
     for step in network.steps:
         if step.convolution is not None:
@@ -185,18 +187,19 @@ def _weights(network: Network) -> int:
 
 
 def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) -> int:
-    rungs, top = len(header.fractions), header.top_images
+    levels, top = len(header.fractions), header.top_images
     scored = len(header.image_criteria)
     position = layer.index.height * layer.index.width * _FLOAT
     # The signed contribution is scored as a criterion without scores of single images.
-    kept = kernels * _FLOAT * (1 + scored * (1 + top)) + images * position
-    scoring = _cotangents(layer.network) + (1 + scored) * kernels * (2 * _FLOAT + _DOUBLE)
+    stored = kernels * _FLOAT * (1 + scored * (1 + top)) + images * position
+    scoring = _output_gradients(layer.network) + (1 + scored) * kernels * (2 * _FLOAT + _DOUBLE)
     groups = scored * min(MOST_GROUPS, top)
-    runs = len(header.criteria) * rungs * images + (scored + groups) * rungs * top
-    running = kernels * (len(header.criteria) * (rungs + _FLOAT) + (scored * top + groups) * rungs)
+    runs = len(header.criteria) * levels * images + (scored + groups) * levels * top
+    masks = (scored * top + groups) * levels
+    running = kernels * (len(header.criteria) * (levels + _FLOAT) + masks)
     running += len(header.ablations) * runs * position
     force = 0
     if "force" in header.criteria:
-        kept += rungs * kernels * _FLOAT
-        force = rungs * kernels * (_DOUBLE + _FLOAT + 1)
-    return kept + max(scoring, running, force)
+        stored += levels * kernels * _FLOAT
+        force = levels * kernels * (_DOUBLE + _FLOAT + 1)
+    return stored + max(scoring, running, force)

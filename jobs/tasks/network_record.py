@@ -1,4 +1,4 @@
-"""What is stored of a layer's network: wiring, weights, and crops of its channels."""
+"""What is stored about a layer's network: wiring, weights, and crops of its channels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from circuit_atlas.storage_schema.network import NetworkRecord
 def network_record(
     layer: TracedLayer, images: Sequence[int], batches: Iterable[Tensor]
 ) -> NetworkRecord:
-    """The layer's network, in one forward pass over the scoring images.
+    """Describes the layer's network, in one forward pass over the scoring images.
 
     Args:
         layer: the layer.
         images: ids of the scoring images.
-        batches: them, in the same order.
+        batches: these images in the same order, (batch, 3, height, width) at a time.
     """
     return NetworkRecord(
         wiring=wiring(layer.network, layer.upstream),

@@ -83,12 +83,12 @@ class OpenedSpec:
         return ModelGraph(self._module, (self.images.channels, *self.images.size))
 
     def layer(self, name: str, size: tuple[int, int] | None = None) -> TracedLayer:
-        """A layer of the spec, or any other without directions.
+        """Opens a layer of the spec, or any other without directions.
 
         Args:
             name: the layer's module path.
-            size: height and width of the images that go in, where they are not the spec's. The
-                model is traced anew for them; ModelError where it does not take them.
+            size: height and width of the images that go in; the model is traced anew for another
+                size, ModelError where it does not take that. Default: the spec's.
         """
         size = size or self.images.size
         if (name, size) not in self._layers:
@@ -103,7 +103,7 @@ class OpenedSpec:
         return self._layers[name, size]
 
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
-        """The images of those ids in order, (size, channels, height, width) at a time."""
+        """Yields the images of those ids in order, (size, channels, height, width) at a time."""
         for start in range(0, len(images), size):
             batch = self.images.batch(images[start : start + size])
             if self.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""What is to be done: a spec and what is already committed -> ordered tasks."""
+"""The plan of a build: from a spec and what is committed already to ordered tasks."""
 
 from __future__ import annotations
 
@@ -35,8 +35,14 @@ _UNIT_BYTES = 16_000
 
 @dataclass(frozen=True)
 class Task:
-    """Units of one layer that a worker computes together, or `of` channels of a convolution, whose
-    feature visualizations it makes."""
+    """Units of one layer that a worker computes together.
+
+    Attributes:
+        layer: the layer.
+        units: the units.
+        of: "channel" where these are channels of a convolution, which get feature visualizations,
+            and `layer` is that convolution. Default: "unit".
+    """
 
     layer: str
     units: tuple[UnitKey, ...]
@@ -45,7 +51,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Build:
-    """A resolved spec: all that the store is laid out from, and remarks for people."""
+    """A resolved spec: all that the store is laid out from, and remarks to show."""
 
     header: AtlasHeader
     layers: tuple[LayerIndex, ...]
@@ -56,7 +62,8 @@ class Build:
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """Work on one layer: its units, kernels of its axis, tasks, and bytes before compression."""
+    """Work on one layer: its units, the kernels of its axis, tasks, and bytes before
+    compression."""
 
     layer: str
     units: int
@@ -67,7 +74,7 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Work that a build still has to do, and remarks of `Build`."""
+    """Work that a build still has to do, and the remarks of `Build`."""
 
     layers: tuple[LayerEstimate, ...]
     images: int
@@ -82,27 +89,27 @@ def resolve(spec: BuildSpec) -> Build:
     Raises:
         InputError: the spec, the model, a layer, a unit or the images cannot be used.
     """
-    return resolve_source(OpenedSpec(spec))
+    return resolve_opened(OpenedSpec(spec))
 
 
-def resolve_source(source: OpenedSpec) -> Build:
-    """As `resolve`, for a source that is open already."""
-    spec = source.spec
+def resolve_opened(opened: OpenedSpec) -> Build:
+    """Does what `resolve` does, for a spec that is open already."""
+    spec = opened.spec
     layers = []
     planned = []
-    for wanted in spec.layers:
-        layer = source.layer(wanted.name)
+    for layer_spec in spec.layers:
+        layer = opened.layer(layer_spec.name)
         if not isinstance(spec.circuits.response, str):
             check_position(spec.circuits.response, (layer.index.height, layer.index.width))
         layers.append(layer.index)
-        planned.append((wanted.name, wanted.resolve(layer.index.channels)))
+        planned.append((layer_spec.name, layer_spec.resolve(layer.index.channels)))
     circuits = spec.circuits
-    height, width = source.images.size
+    height, width = opened.images.size
     header = AtlasHeader(
         schema=SCHEMA_VERSION,
         model=spec.model.reference,
-        weights_sha256=source.weights_sha256,
-        images_sha256=source.images.sha256,
+        weights_sha256=opened.weights_sha256,
+        images_sha256=opened.images.sha256,
         spec_sha256=spec.sha256(),
         spec=spec.canonical(),
         criteria=circuits.criteria,
@@ -110,23 +117,23 @@ def resolve_source(source: OpenedSpec) -> Build:
         fractions=circuits.fractions,
         ablations=circuits.ablation,
         response=response_text(circuits.response),
-        top_images=min(circuits.top_images, len(source.images.scoring)),
+        top_images=min(circuits.top_images, len(opened.images.scoring)),
         seed=circuits.seed,
         versions=_versions(),
         input_height=height,
         input_width=width,
     )
     if spec.run.memory_bytes:
-        images = len(source.images.scoring) + len(source.images.held_out)
+        images = len(opened.images.scoring) + len(opened.images.held_out)
         for name, _ in planned:
-            opened = source.layer(name)
-            require(opened, header, images=images, budget_bytes=spec.run.memory_bytes)
-    remarks = [_remark(name, source.layer(name)) for name, _ in planned]
+            layer = opened.layer(name)
+            require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
+    remarks = [_remark(name, opened.layer(name)) for name, _ in planned]
     return Build(
         header,
         tuple(layers),
         Plan(tuple(planned)),
-        source.images.table(),
+        opened.images.table(),
         tuple(remark for remark in remarks if remark),
     )
 
@@ -145,7 +152,7 @@ def _remark(name: str, layer: TracedLayer) -> str:
 def make_tasks(
     build: Build, spec: BuildSpec, done: Mapping[str, Collection[int]], *, workers: int
 ) -> tuple[Task, ...]:
-    """The units that are not committed yet, in blocks, layer by layer.
+    """Puts the units that are not committed yet into tasks, layer by layer.
 
     Args:
         build: the resolved build.
@@ -166,17 +173,17 @@ def make_tasks(
 
 
 def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
-    """Units, kernels, tasks and bytes of the work that `tasks` hold, before any of it."""
+    """Estimates the units, kernels, tasks and bytes of the work in `tasks`, before any of it."""
     layers = []
     for index in build.layers:
-        own = [task for task in tasks if task.layer == index.layer]
-        units = sum(len(task.units) for task in own)
+        of_layer = [task for task in tasks if task.layer == index.layer]
+        units = sum(len(task.units) for task in of_layer)
         layers.append(
             LayerEstimate(
                 layer=index.layer,
                 units=units,
                 kernels=index.index.size,
-                tasks=len(own),
+                tasks=len(of_layer),
                 size_bytes=units * _unit_bytes(build.header, index, build.images.num_rows)
                 + (_network_bytes(index) if units else 0),
             )
@@ -192,13 +199,13 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
 
 
 def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int) -> int:
-    rungs = len(header.fractions)
+    levels = len(header.fractions)
     per_kernel = sum(4 * header.runs(name) + 1 for name in header.criteria)
     per_kernel += 2 * header.top_images * len(header.image_criteria) + 4
     maps = 4 * header.top_images * index.height * index.width
-    protocols = len(header.criteria) * len(header.ablations) * rungs
+    protocols = len(header.criteria) * len(header.ablations) * levels
     rows = images + 2 * protocols
-    top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * rungs
+    top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * levels
     # Of single images, and of the circuits of so many groups at most.
     rows += (1 + min(MOST_GROUPS, header.top_images)) * top_rows
     return per_kernel * index.index.size + maps + _ROW_BYTES * rows + _UNIT_BYTES
@@ -216,5 +223,5 @@ def _network_bytes(index: LayerIndex) -> int:
 
 def _versions() -> tuple[tuple[str, str], ...]:
     packages = ("circuit-atlas", "numpy", "pyarrow", "ray", "torch", "torchvision", "zarr")
-    found = [("python", platform.python_version())]
-    return (*found, *((name, importlib.metadata.version(name)) for name in packages))
+    python = ("python", platform.python_version())
+    return (python, *((name, importlib.metadata.version(name)) for name in packages))

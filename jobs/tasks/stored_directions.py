@@ -8,9 +8,9 @@ from circuit_atlas.storage_schema.reader import Reader
 
 
 def with_stored_directions(spec: BuildSpec) -> BuildSpec:
-    """The spec where a layer that names no directions has those that its atlas has of it.
+    """Gives each layer that names no directions those that the atlas has stored for it.
 
-    StoreError where there is an atlas that cannot be read.
+    Raises StoreError where there is an atlas that cannot be read.
     """
     try:
         reader = Reader(spec.run.store)

@@ -1,4 +1,4 @@
-"""The units of an open block: prune each, run its circuits, say how faithful they are."""
+"""The records of an open block's units: scores, masks, circuits run, and their faithfulness."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse
-from circuit_atlas.jobs.circuits.masks import keep_best, ladder
+from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
 from circuit_atlas.jobs.circuits.responses import response_rows
-from circuit_atlas.jobs.circuits.selectivity import Grouped, group_top_images
+from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores
-from circuit_atlas.jobs.tasks.shared import Block
+from circuit_atlas.jobs.tasks.block import Block
 from circuit_atlas.storage_schema.errors import AtlasError, NonFiniteError, UnitError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.ranking import kernels_kept
@@ -35,47 +35,50 @@ from circuit_atlas.storage_schema.records import (
 
 @dataclass(frozen=True)
 class UnitPlan:
-    """A unit's circuits and the trials that are to say how faithful they are; a dead unit's are
+    """A unit's circuits and the runs that are to say how faithful they are; a dead unit's are
     empty.
 
     Attributes:
         criteria: scores and masks.
-        sets: with its criterion, a trial of the set's circuits on all images, for each ablation.
-        singles: the same of each top image's own circuits, on that image.
-        grouped: groups of the top images, by criterion, and trials of the groups' circuits.
+        sets: with its criterion, a run of the whole set's circuits on all images, for each
+            ablation.
+        singles: the same for the circuits of each top image, on that image.
+        grouped: groups of the top images, by criterion, with runs of the groups' circuits.
     """
 
     criteria: tuple[CriterionRecord, ...]
     sets: tuple[tuple[str, CircuitRun], ...]
     singles: tuple[tuple[str, CircuitRun], ...]
-    grouped: tuple[Grouped, ...]
+    grouped: tuple[GroupedImages, ...]
 
 
 def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
-    """The record of every unit of the block, or how it failed."""
+    """Computes the record of every unit of the block, or records how it failed."""
     started = time.perf_counter()
-    pruned: dict[UnitKey, UnitPlan | FailureRecord] = {}
+    plans: dict[UnitKey, UnitPlan | FailureRecord] = {}
     force = _force(block, [key.unit for key in keys if key.unit in block.live])
     for key in keys:
         try:
-            pruned[key] = _prune(block, key, force)
+            plans[key] = _plan(block, key, force)
         except UnitError as error:
-            pruned[key] = failure(key, error)
-    ready = [unit for unit in pruned.values() if isinstance(unit, UnitPlan)]
-    trials = [trial for unit in ready for _, trial in (*unit.sets, *unit.singles)]
-    trials += [trial for unit in ready for some in unit.grouped for _, trial in some.trials]
-    if trials:
-        run(block.layer, trials, block.batches, means=block.means)
+            plans[key] = failure(key, error)
+    runs: list[CircuitRun] = []
+    for plan in plans.values():
+        if isinstance(plan, UnitPlan):
+            runs += [run for _, run in (*plan.sets, *plan.singles)]
+            runs += [run for grouped in plan.grouped for _, run in grouped.runs]
+    if runs:
+        run_circuits(block.layer, runs, block.batches, means=block.means)
     each_s = block.shared_s + (time.perf_counter() - started) / len(keys)
-    for key, unit in pruned.items():
-        if isinstance(unit, FailureRecord):
-            yield unit
+    for key, plan in plans.items():
+        if isinstance(plan, FailureRecord):
+            yield plan
         else:
-            yield _record(block, key, unit, each_s)
+            yield _record(block, key, plan, each_s)
 
 
 def failure(key: UnitKey, error: Exception) -> FailureRecord:
-    """How a unit failed: the error's kind, its line, and where it arose."""
+    """Records how a unit failed: the error's kind, its line, and where it arose."""
     return FailureRecord(
         key=key,
         kind=error.kind if isinstance(error, AtlasError) else type(error).__name__,
@@ -85,19 +88,20 @@ def failure(key: UnitKey, error: Exception) -> FailureRecord:
 
 
 def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32]]:
-    """Of each unit the scores that chose the circuit of each fraction, (fractions, kernels)."""
-    spec = block.source.spec.circuits
+    """For each unit the FORCE scores that chose the circuit of each fraction, (fractions,
+    kernels)."""
+    spec = block.opened.spec.circuits
     if "force" not in block.header.criteria or not numbers:
         return {}
-    courses = []
+    runs = []
     for number in numbers:
         total = int(block.layer.reachable(number).sum())
         for fraction in block.header.fractions:
             counts = schedule(kernels_kept(fraction, total), total, spec.force_steps)
-            courses.append(ForceRun(number, counts))
+            runs.append(ForceRun(number, counts))
     scores = force_scores(
         block.layer,
-        courses,
+        runs,
         partial(block.batches, range(block.scoring)),
         response=spec.response,
     )
@@ -105,12 +109,12 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
     return dict(zip(numbers, by_unit, strict=True))
 
 
-def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) -> UnitPlan:
-    """Scores and masks of every criterion, and the trials of their circuits."""
+def _plan(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) -> UnitPlan:
+    """Scores and masks of every criterion, and the runs of their circuits."""
     full = block.full(key.unit)
     if not np.isfinite(full).all():
         bad = int((~np.isfinite(full)).any(axis=(1, 2)).argmax())
-        name = block.source.images.infos[block.images[bad]].name
+        name = block.opened.images.infos[block.images[bad]].name
         raise NonFiniteError(
             f"unit {key.unit} of {key.layer!r} responds with NaN or infinity to image {name!r}; "
             "look at the weights and the preprocessing"
@@ -118,19 +122,18 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
     if key.unit not in block.live:
         return UnitPlan((), (), (), ())
     criteria = tuple(_criterion(block, key.unit, name, force) for name in block.header.criteria)
-    places = range(len(block.images))
-    trial = partial(CircuitRun, key.unit)
+    every = range(len(block.images))
+    run, top = partial(CircuitRun, key.unit), block.top[key.unit]
     sets, singles = [], []
     for record in criteria:
-        own: list[tuple[int, NDArray[np.bool_]]] = []
+        masks_of: dict[int, NDArray[np.bool_]] = {}
         if record.image_scores is not None:
-            ladders = (ladder(scores, block.header.fractions) for scores in record.image_scores)
-            own = list(zip(block.top[key.unit], ladders, strict=True))
+            for index, scores in zip(top, record.image_scores, strict=True):
+                masks_of[index] = nested_masks(scores, block.header.fractions)
         for ablation in block.header.ablations:
-            sets.append((record.name, trial(ablation, record.masks, full, places)))
-            for place, masks in own:
-                singles.append((record.name, trial(ablation, masks, full[[place]], [place])))
-    top = block.top[key.unit]
+            sets.append((record.name, run(ablation, record.masks, full, every)))
+            for index, masks in masks_of.items():
+                singles.append((record.name, run(ablation, masks, full[[index]], [index])))
     grouped = tuple(
         group_top_images(
             record.name,
@@ -149,15 +152,15 @@ def _prune(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]])
 def _criterion(
     block: Block, number: int, name: str, force: Mapping[int, NDArray[np.float32]]
 ) -> CriterionRecord:
-    """Scores and masks of one criterion; each of FORCE's fractions has scores of its own."""
-    spec = block.source.spec.circuits
+    """Scores and masks of one criterion; FORCE has other scores for each fraction."""
+    spec = block.opened.spec.circuits
     fractions = block.header.fractions
     reachable = block.layer.reachable(number)
     image_scores = None
     if name in block.scores:
-        at = block.live.index(number)
-        scores = block.scores[name].mean[at][None]
-        image_scores = block.scores[name].kept[at]
+        row = block.live.index(number)
+        scores = block.scores[name].mean[row][None]
+        image_scores = block.scores[name].single[row]
     elif name == "force":
         scores = force[number]
     elif name == "magnitude":
@@ -170,85 +173,85 @@ def _criterion(
             "infinite; look at the weights and the preprocessing"
         )
     if name == "force":
-        kept = [kernels_kept(fraction, int(reachable.sum())) for fraction in fractions]
-        masks = np.stack([keep_best(run, k) for run, k in zip(scores, kept, strict=True)])
+        counts = [kernels_kept(fraction, int(reachable.sum())) for fraction in fractions]
+        masks = np.stack([keep_best(row, k) for row, k in zip(scores, counts, strict=True)])
     else:
-        masks = ladder(scores[0], fractions)
+        masks = nested_masks(scores[0], fractions)
     return CriterionRecord(name, scores, masks, image_scores)
 
 
-def _record(block: Block, key: UnitKey, unit: UnitPlan, compute_s: float) -> CircuitRecord:
+def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> CircuitRecord:
     number = key.unit
     contribution = response_maps = None
-    if unit.criteria:
+    if plan.criteria:
         contribution = block.scores[CONTRIBUTION].mean[block.live.index(number)]
         response_maps = block.full(number)[list(block.top[number])]
     splits: list[Split] = ["scoring"] * block.scoring
     splits += ["held_out"] * (len(block.images) - block.scoring)
     return CircuitRecord(
         key=key,
-        state="done" if unit.criteria else "dead",
+        state="done" if plan.criteria else "dead",
         kernels=int(block.layer.reachable(number).sum()),
-        criteria=unit.criteria,
+        criteria=plan.criteria,
         responses=response_rows(
             block.full(number),
             block.responses[block.numbers.index(number)],
             images=block.images,
             splits=splits,
-            top=block.top[number] if unit.criteria else [],
+            top=block.top[number] if plan.criteria else [],
             fields=block.fields,
         ),
-        faithfulness=tuple(_faithfulness(block, unit)),
-        subfeatures=tuple(_subfeatures(block, unit)),
+        faithfulness=tuple(_faithfulness(block, plan)),
+        subfeatures=tuple(_subfeatures(block, plan)),
         compute_s=compute_s,
         contribution=contribution,
         response_maps=response_maps,
-        groups=tuple(row for some in unit.grouped for row in some.group_rows(block.images)),
+        groups=tuple(row for each in plan.grouped for row in each.group_rows(block.images)),
         contrast=tuple(
             row
-            for some in unit.grouped
-            for row in some.contrast_rows(
-                block.images, header=block.header, response=block.source.spec.circuits.response
+            for each in plan.grouped
+            for row in each.contrast_rows(
+                block.images, header=block.header, response=block.opened.spec.circuits.response
             )
         ),
     )
 
 
-def _faithfulness(block: Block, unit: UnitPlan) -> Iterator[FaithfulnessRow]:
+def _faithfulness(block: Block, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
     splits: tuple[tuple[Split, slice], ...] = (
         ("scoring", slice(0, block.scoring)),
         ("held_out", slice(block.scoring, len(block.images))),
     )
     for split, part in splits:
-        for criterion, trial in unit.sets:
-            if not len(trial.full[part]):
+        for criterion, run in plan.sets:
+            if not len(run.full[part]):
                 continue
-            reference = FullResponse(trial.full[part])
-            for rung, fraction in enumerate(block.header.fractions):
+            full = FullResponse(run.full[part])
+            for level, fraction in enumerate(block.header.fractions):
                 yield FaithfulnessRow(
                     criterion=criterion,
-                    ablation=trial.ablation,
+                    ablation=run.ablation,
                     split=split,
                     response=block.header.response,
-                    images=len(trial.full[part]),
-                    rung=rung,
+                    images=len(run.full[part]),
+                    rung=level,
                     fraction=fraction,
-                    kernels=int(trial.masks[rung].sum()),
-                    **vars(reference.compare(trial.maps[rung, part])),
+                    kernels=int(run.masks[level].sum()),
+                    **vars(full.compare(run.maps[level, part])),
                 )
 
 
-def _subfeatures(block: Block, unit: UnitPlan) -> Iterator[SubfeatureRow]:
-    for criterion, trial in unit.singles:
-        reference = FullResponse(trial.full)
-        for rung, fraction in enumerate(block.header.fractions):
+def _subfeatures(block: Block, plan: UnitPlan) -> Iterator[SubfeatureRow]:
+    for criterion, run in plan.singles:
+        full = FullResponse(run.full)
+        for level, fraction in enumerate(block.header.fractions):
             yield SubfeatureRow(
                 criterion=criterion,
-                ablation=trial.ablation,
+                ablation=run.ablation,
                 response=block.header.response,
-                image=block.images[trial.places[0]],
-                rung=rung,
+                image=block.images[run.image_indices[0]],
+                rung=level,
                 fraction=fraction,
-                kernels=int(trial.masks[rung].sum()),
-                **vars(reference.compare(trial.maps[rung])),
+                kernels=int(run.masks[level].sum()),
+                **vars(full.compare(run.maps[level])),
             )

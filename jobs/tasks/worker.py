@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.allocator import keep_freed_memory
-from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks.memory import Needs, Portion, default_budget, is_out_of_memory, needs
+from circuit_atlas.jobs.tasks.block import open_block
+from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
 from circuit_atlas.jobs.tasks.network_record import network_record
-from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import Task, resolve_source
-from circuit_atlas.jobs.tasks.shared import open_block
+from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
+from circuit_atlas.jobs.tasks.worker_job import WorkerJob
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     MismatchError,
@@ -25,7 +23,6 @@ from circuit_atlas.storage_schema.errors import (
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import store
-from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import check_same
@@ -33,32 +30,20 @@ from circuit_atlas.storage_schema.wording import one_line
 from circuit_atlas.storage_schema.writer import Writer
 
 
-@dataclass(frozen=True)
-class WorkerJob:
-    """All that a worker needs to start, small enough to send anywhere.
+class CircuitJob(WorkerJob):
+    """What a worker that computes circuits is made from."""
 
-    Attributes:
-        spec: the build's.
-        workers: how many share the tasks, and perhaps a machine.
-    """
-
-    spec: BuildSpec
-    workers: int
-
-    @property
-    def threads(self) -> int:
-        """Threads that the worker computes with."""
-        return self.spec.run.threads
-
-    def open(self) -> Worker:
-        """The worker, in the process that calls."""
-        return Worker(self)
+    def open(self) -> CircuitWorker:
+        """Opens the worker, in the process that calls."""
+        return CircuitWorker(self)
 
 
-class Worker:
+class CircuitWorker:
     """Computes tasks and writes their results; keeps the model and the images between tasks."""
 
-    def __init__(self, job: WorkerJob) -> None:
+    fatal: tuple[type[Exception], ...] = (StoreError, InfrastructureError)
+
+    def __init__(self, job: CircuitJob) -> None:
         """Loads the model and the images and looks up the store.
 
         Raises:
@@ -66,100 +51,77 @@ class Worker:
             MismatchError: this machine sees other weights or images than the atlas was laid out
                 for.
         """
-        torch.set_num_threads(job.threads)
-        keep_freed_memory()
-        tf32 = job.spec.circuits.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
-        self._source = OpenedSpec(job.spec)
-        self._objects = open_store(job.spec.run.store, create=False)
-        build = resolve_source(self._source)
-        self._header = build.header
-        run = self._source.spec.run
+        prepared = job.prepare()
+        self._opened, self._objects = prepared.opened, prepared.objects
+        self._header = prepared.build.header
+        self._budget_bytes = prepared.budget_bytes
         self._needs: dict[str, Needs] = {}
+        self._writers: dict[str, Writer] = {}
         self._networks: set[str] = set()
-        self._budget_bytes = run.memory_bytes or default_budget(
-            self._source.device, workers=job.workers, threads=job.threads
-        )
-        _check_same(Reader(self._objects).header, build.header, place=self._objects.place)
+        _check_same(Reader(self._objects).header, self._header, place=self._objects.place)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
-        """Every unit of the task, committed or recorded as failed: one receipt each.
+        """Commits every unit of the task or records it as failed: one receipt each.
 
-        So many units go together as the budget holds; where memory runs out all the same, half of
+        As many units go together as the budget holds; where memory runs out all the same, half of
         them do. An error of one unit is that unit's alone. Errors of the store or of the machine
         are raised.
         """
-        layer = self._source.layer(task.layer)
-        writer = Writer(self._objects, self._header, layer.index)
-        receipts: dict[UnitKey, Receipt] = {}
-        waiting = deque([task.units])
-        while waiting:
-            group = waiting.popleft()
-            portion = self._portion(layer)
-            if len(group) > portion.units:
-                waiting.appendleft(group[portion.units :])
-                group = group[: portion.units]
-            try:
-                self._store_network(layer, portion.images)
-                numbers = [key.unit for key in group]
-                together = portion.images
-                block = open_block(self._source, layer, self._header, numbers, together=together)
-                for result in compute(block, group):
-                    receipts[result.key] = _stored(writer, result)
-            except (StoreError, InfrastructureError):
-                raise
-            except Exception as error:
-                left = tuple(key for key in group if key not in receipts)
-                if is_out_of_memory(error):
-                    self._halve(portion, error)
-                    waiting.appendleft(left)
-                elif len(left) == 1:
-                    receipts[left[0]] = writer.fail(failure(left[0], error))
-                else:
-                    # What went wrong for several units at once is that of one of them.
-                    waiting.extendleft((key,) for key in reversed(left))
-        return tuple(receipts[key] for key in task.units)
+        return run_units(task.units, self)
 
-    def _store_network(self, layer: TracedLayer, together: int) -> None:
-        """What the layer's units share in the store, before the first of them."""
-        if layer.index.layer in self._networks:
-            return
-        scoring = self._source.images.scoring
-        batches = self._source.batches(scoring, together)
-        store(self._objects, layer.index, lambda: network_record(layer, scoring, batches))
-        self._networks.add(layer.index.layer)
+    def units_together(self, keys: Sequence[UnitKey]) -> int:
+        """Says how many units of the keys' layer the budget holds."""
+        return self._portion(keys[0].layer).units
 
-    def _portion(self, layer: TracedLayer) -> Portion:
-        if layer.index.layer not in self._needs:
-            images = len(self._source.images.scoring) + len(self._source.images.held_out)
-            self._needs[layer.index.layer] = needs(layer, self._header, images=images)
-        found = self._needs[layer.index.layer].portion(
-            self._budget_bytes, batch_size=self._source.spec.run.batch_size
-        )
-        return found or Portion(1, 1)
+    def compute(self, keys: Sequence[UnitKey]) -> Iterator[Receipt]:
+        """Computes units of one layer together and commits them."""
+        layer = self._opened.layer(keys[0].layer)
+        writer = self._writer(layer.index.layer)
+        together = self._portion(layer.index.layer).images
+        self._store_network(layer, together)
+        numbers = [key.unit for key in keys]
+        block = open_block(self._opened, layer, self._header, numbers, together=together)
+        for result in compute(block, keys):
+            yield _stored(writer, result)
 
-    def _halve(self, portion: Portion, error: Exception) -> None:
-        if portion == Portion(1, 1):
+    def halve(self, keys: Sequence[UnitKey], error: Exception) -> None:
+        """Uses half of the memory from now on; InfrastructureError where there is no half."""
+        if self._portion(keys[0].layer) == Portion(1, 1):
             raise InfrastructureError(
                 f"memory ran out with one unit and one image at a time ({one_line(error)}); "
                 "use fewer workers, or a machine with more memory"
             ) from error
         self._budget_bytes //= 2
-        if self._source.device.type == "cuda":
+        if self._opened.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def fail(self, record: FailureRecord) -> Receipt:
+        """Records a unit as failed."""
+        return self._writer(record.key.layer).fail(record)
 
-def _check_same(stored: AtlasHeader, seen: AtlasHeader, *, place: str) -> None:
-    """As `check_same`, for an atlas that was just laid out with the very spec of this worker."""
-    if stored.weights_sha256 != seen.weights_sha256:
-        raise MismatchError(
-            f"the model {seen.model!r} has other weights in this worker than when the atlas at "
-            f"{place} was laid out ({stored.weights_sha256[:12]} -> {seen.weights_sha256[:12]}): "
-            "a model function has to return the same weights at each call, on every machine; draw "
-            "them by a seed, or keep them in a file and name it under model.weights"
+    def _writer(self, layer: str) -> Writer:
+        if layer not in self._writers:
+            index = self._opened.layer(layer).index
+            self._writers[layer] = Writer(self._objects, self._header, index)
+        return self._writers[layer]
+
+    def _portion(self, layer: str) -> Portion:
+        if layer not in self._needs:
+            images = len(self._opened.images.scoring) + len(self._opened.images.held_out)
+            self._needs[layer] = needs(self._opened.layer(layer), self._header, images=images)
+        fitting = self._needs[layer].portion(
+            self._budget_bytes, batch_size=self._opened.spec.run.batch_size
         )
-    check_same(stored, seen, place=place)
+        return fitting or Portion(1, 1)
+
+    def _store_network(self, layer: TracedLayer, together: int) -> None:
+        """Stores what the layer's units share, before the first of them."""
+        if layer.index.layer in self._networks:
+            return
+        scoring = self._opened.images.scoring
+        batches = self._opened.batches(scoring, together)
+        store(self._objects, layer.index, lambda: network_record(layer, scoring, batches))
+        self._networks.add(layer.index.layer)
 
 
 def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:
@@ -169,3 +131,15 @@ def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:
         return writer.commit(result)
     except UnitError as error:
         return writer.fail(failure(result.key, error))
+
+
+def _check_same(stored: AtlasHeader, seen: AtlasHeader, *, place: str) -> None:
+    """Does what `check_same` does, for an atlas that was just laid out with this worker's spec."""
+    if stored.weights_sha256 != seen.weights_sha256:
+        raise MismatchError(
+            f"the model {seen.model!r} has other weights in this worker than when the atlas at "
+            f"{place} was laid out ({stored.weights_sha256[:12]} -> {seen.weights_sha256[:12]}): "
+            "a model function has to return the same weights at each call, on every machine; draw "
+            "them by a seed, or keep them in a file and name it under model.weights"
+        )
+    check_same(stored, seen, place=place)

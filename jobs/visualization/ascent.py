@@ -1,12 +1,12 @@
-"""Feature visualizations: pictures made by gradient ascent to drive one unit each.
+"""Feature visualizations: images made by gradient ascent to drive one unit each.
 
-The way is that of Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017
-(doi:10.23915/distill.00007): the picture is optimised as Fourier coefficients of decorrelated
-colours, and shifted, turned and scaled a little before each look of the network, so that what
+The method is that of Olah, Mordvintsev and Schubert, "Feature Visualization", Distill 2017
+(doi:10.23915/distill.00007): the image is optimised as Fourier coefficients of decorrelated
+colours, and shifted, turned and scaled a little before each pass through the network, so that what
 remains is what the unit sees wherever it lies, and not noise that happens to excite it.
 
-horama 0.3.0 was tried for this and not taken. Its `fourier` makes one picture a call, from the
-global random state, for inputs in [-2.5, 2.5] that no 8-bit picture holds; with its defaults a step
+horama 0.3.0 was tried for this and not taken. Its `fourier` makes one image a call, from the
+global random state, for inputs in [-2.5, 2.5] that no 8-bit image holds; with its defaults a step
 took 590 ms on one core, where it takes 5 here; one crop a step ends in a ValueError; and it imports
 einops and tqdm, which it does not require.
 """
@@ -28,17 +28,18 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
 Gradient = Callable[[Tensor], Tensor]
-"""Pictures (pictures, 3, height, width), as the network takes them -> the gradient of what each is
-to make large, of the same shape."""
+"""Images (images, 3, height, width), as the network takes them -> the gradient of what each is to
+make large, of the same shape."""
 
 # A square root of the covariance of the colours of ImageNet's photos (rows red, green, blue), as
 # published with Lucid: github.com/tensorflow/lucid, lucid/optvis/param/color.py.
 _COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 START = 0.01
 """Standard deviation of the first coefficients, as in Lucid: so the start is all but grey."""
-# What pictures are divided by, as in Lucid.
+# What images are divided by, as in Lucid.
 _SCALE = 4.0
-# Chances a step: a shift of at most this part of the side, a turn in degrees, a change of size.
+# Drawn at each step: a shift of at most this part of the side, a turn in degrees, a change of
+# size.
 _SHIFT = 1 / 16
 _TURN_DEGREES = 5.0
 _ZOOM = 0.1
@@ -46,14 +47,14 @@ _ZOOM = 0.1
 
 @dataclass(frozen=True)
 class Recipe:
-    """How pictures are made.
+    """How visualizations are made.
 
     Attributes:
         size: height and width, in pixels.
         steps: of gradient ascent.
         learning_rate: Adam's.
         mean, std: of the preprocessing, for each colour.
-        start: standard deviation of the first coefficients.
+        start: standard deviation of the first coefficients. Default: `START`.
     """
 
     size: tuple[int, int]
@@ -65,10 +66,10 @@ class Recipe:
 
 
 class Canvas:
-    """Pictures as Fourier coefficients of decorrelated colours.
+    """Images as Fourier coefficients of decorrelated colours.
 
     A coefficient at frequency f (cycles a pixel) counts 1 / max(f, 1 / longer side), as in photos,
-    whose amplitudes fall so. All pictures of one seed start as the same noise.
+    whose amplitudes fall so. All images of one seed start as the same noise.
     """
 
     def __init__(self, seeds: Sequence[int], recipe: Recipe, device: torch.device) -> None:
@@ -83,14 +84,14 @@ class Canvas:
         self._recipe = recipe
 
     def rgb(self) -> Tensor:
-        """The pictures, (pictures, 3, height, width), each colour in 0..1."""
+        """Renders the images: (images, 3, height, width), each colour in 0..1."""
         coefficients = torch.view_as_complex(self.spectrum) * self._decay
         flat = torch.fft.irfft2(coefficients, s=self._recipe.size, norm="ortho") / _SCALE
         return torch.einsum("rc,nchw->nrhw", self._colours, flat).sigmoid()
 
 
 class Normalisation:
-    """From colours in 0..1 to what the network takes."""
+    """Turns colours in 0..1 into what the network takes."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         self._mean = torch.tensor(recipe.mean, device=device).view(3, 1, 1)
@@ -101,8 +102,8 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
-class Made:
-    """A picture as it will be stored.
+class Visualization:
+    """A feature visualization as it will be stored.
 
     Attributes:
         pixels: (height, width, 3), uint8.
@@ -121,31 +122,31 @@ class Made:
 
     @cached_property
     def png(self) -> bytes:
-        """The picture as PNG."""
+        """The image as PNG."""
         stream = io.BytesIO()
         Image.fromarray(self.pixels).save(stream, "PNG")
         return stream.getvalue()
 
 
-def make_pictures(
+def make_visualizations(
     gradient: Gradient,
     seeds: Sequence[int],
     recipe: Recipe,
     *,
     device: torch.device,
     transform_seed: int,
-) -> tuple[Made, ...]:
-    """Optimise one picture a seed, all of them together.
+) -> tuple[Visualization, ...]:
+    """Optimises one image a seed, all of them together.
 
-    The same arguments give the same pictures on one machine. A picture's course does not depend on
-    those beside it, but for rounding.
+    The same arguments give the same images on one machine. An image does not depend on those
+    beside it, but for rounding.
 
     Args:
         gradient: what to climb.
         seeds: of the noise that each starts as.
         recipe: size, steps and the like.
         device: where to compute.
-        transform_seed: decides the shifts, turns and changes of size, the same for all pictures.
+        transform_seed: decides the shifts, turns and changes of size, the same for all images.
     """
     canvas = Canvas(seeds, recipe, device)
     normalise = Normalisation(recipe, device)
@@ -165,11 +166,11 @@ def make_pictures(
     finite = rgb.isfinite().flatten(1).all(1).tolist()
     pixels = (rgb.nan_to_num() * 255).round().to(torch.uint8).numpy()
     made = zip(pixels, finite, changes, strict=True)
-    return tuple(Made(one, fine, change) for one, fine, change in made)
+    return tuple(Visualization(*parts) for parts in made)
 
 
-def read_picture(png: bytes, recipe: Recipe, device: torch.device) -> Tensor:
-    """A stored picture as the network takes it, (1, 3, height, width)."""
+def read_visualization(png: bytes, recipe: Recipe, device: torch.device) -> Tensor:
+    """Reads a stored visualization as the network takes it: (1, 3, height, width)."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
         pixels = np.array(image.convert("RGB"))
     rgb = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
@@ -177,7 +178,7 @@ def read_picture(png: bytes, recipe: Recipe, device: torch.device) -> Tensor:
 
 
 def seed_of(*parts: object) -> int:
-    """A seed that depends on every part, and on nothing else.
+    """Derives a seed that depends on every part, and on nothing else.
 
     >>> seed_of(0, "conv", 3) == seed_of(0, "conv", 3) != seed_of(1, "conv", 3)
     True
@@ -190,8 +191,8 @@ def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _transformed(pictures: Tensor, chance: torch.Generator, size: tuple[int, int]) -> Tensor:
-    """The pictures shifted, turned and scaled by chance, each alike.
+def _transformed(images: Tensor, chance: torch.Generator, size: tuple[int, int]) -> Tensor:
+    """The images shifted, turned and scaled by chance, each alike.
 
     A shift moves what leaves at one side in at the other: a Fourier series goes on there. What a
     turn brings in at the corners is zero, the mean colour.
@@ -199,7 +200,7 @@ def _transformed(pictures: Tensor, chance: torch.Generator, size: tuple[int, int
     down, right, turn, zoom = (2 * torch.rand(4, generator=chance) - 1).tolist()
     shifts = (round(down * _SHIFT * size[0]), round(right * _SHIFT * size[1]))
     return affine(
-        pictures.roll(shifts, (2, 3)),
+        images.roll(shifts, (2, 3)),
         angle=turn * _TURN_DEGREES,
         translate=[0, 0],
         scale=1 + zoom * _ZOOM,

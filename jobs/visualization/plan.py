@@ -1,121 +1,133 @@
-"""What feature visualizations are to be made: a spec and what an atlas holds -> ordered tasks."""
+"""The plan of feature visualizations: from a spec and what an atlas holds to ordered tasks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.visualization import FeaturesSpec
 from circuit_atlas.jobs.tasks.plan import Build, Task
 from circuit_atlas.jobs.visualization.variants import (
     criterion_of,
     groups_of,
     nodes_of,
-    variants_of_unit,
+    variant_names,
 )
+from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import variant_name
 
-# Units have several pictures each, channels a single small one.
+# Units have several visualizations each, channels a single small one.
 _UNITS_PER_TASK = 4
 _NODES_PER_TASK = 32
 _TASKS_PER_WORKER = 4
 
 
 @dataclass(frozen=True)
-class FeaturePlan:
-    """Work on feature visualizations.
+class VisualizationWork:
+    """The work that feature visualizations still need.
 
     Attributes:
-        units: for each layer, units that lack pictures.
-        nodes: for each convolution, channels that lack theirs.
-        skipped: units and channels that have all of theirs.
-        wanted: all pictures that are asked for, those that are there included.
-        remarks: what a person should know beforehand.
+        units: for each layer, the units that lack visualizations.
+        nodes: for each convolution, the channels that lack theirs.
+        skipped: how many units and channels have all of theirs.
+        plan: all visualizations that the spec asks for, those that are stored included.
+        remarks: what to tell beforehand, a line each.
     """
 
     units: tuple[tuple[str, tuple[int, ...]], ...]
     nodes: tuple[tuple[str, tuple[int, ...]], ...]
     skipped: int
-    wanted: VisualizationPlan
+    plan: VisualizationPlan
     remarks: tuple[str, ...]
 
     @property
     def channels(self) -> int:
-        """Channels that the spec asks pictures of, or has."""
-        return sum(len(some.numbers) for some in self.wanted.pictures if some.of == "channel")
-
-    @property
-    def missing(self) -> int:
-        """Units and channels that lack pictures."""
-        return sum(len(numbers) for _, numbers in (*self.units, *self.nodes))
+        """Channels that the spec asks visualizations of, stored or not."""
+        return sum(len(part.numbers) for part in self.plan.pictures if part.of == "channel")
 
     def tasks(self, model: str, *, workers: int) -> tuple[Task, ...]:
-        """The work in blocks that so many workers share, units first: they take longest."""
+        """Puts the work into tasks for so many workers, units first: they take longest."""
         return (
             *_blocks(model, self.units, "unit", _UNITS_PER_TASK, workers),
             *_blocks(model, self.nodes, "channel", _NODES_PER_TASK, workers),
         )
 
 
-def plan_features(build: Build, spec: BuildSpec, reader: Reader) -> FeaturePlan:
-    """The units and channels of the spec that are stored and lack pictures.
+def plan_visualizations(build: Build, spec: BuildSpec, reader: Reader) -> VisualizationWork:
+    """Finds the units and channels of the spec that are stored and lack visualizations.
 
     Raises:
         SpecError: the atlas has no circuits of the spec's criterion or fractions.
         QueryError: no unit of the spec is stored.
     """
-    wanted = spec.features
-    criterion_of(wanted, reader.header)
+    features = spec.features
+    criterion_of(features, reader.header)
     units: list[tuple[str, tuple[int, ...]]] = []
     channels: dict[str, set[int]] = {}
-    stored: dict[str, set[int]] = {}
-    asked: list[tuple[str, Whose, int, tuple[str, ...]]] = []
+    done: dict[str, set[int]] = {}
+    names_of: list[tuple[str, Whose, int, tuple[str, ...]]] = []
     absent = skipped = 0
     for layer, numbers in build.plan.units:
         commits = reader.commits(layer) if layer in reader.layers() else {}
         live = [commits[n] for n in numbers if n in commits and commits[n].state == "done"]
         absent += sum(n not in commits for n in numbers)
-        has = reader.feature_variants(layer)
-        missing = []
-        for commit in live:
-            groups = len(groups_of(reader, commit, wanted))
-            names = variants_of_unit(reader.header, wanted, groups=groups)
-            asked.append((layer, "unit", commit.unit, names))
-            if set(names) - set(has.get(commit.unit, ())):
-                missing.append(commit.unit)
-        stored.setdefault(layer, set()).update(commit.unit for commit in live)
+        named = _unit_names(reader, live, features)
+        names_of += [(layer, "unit", unit, names) for unit, names in named.items()]
+        missing = _lacking(reader, layer, named)
+        done.setdefault(layer, set()).update(named)
         skipped += len(live) - len(missing)
         if missing:
-            units.append((layer, tuple(missing)))
-        if wanted.nodes:
-            for name, numbers in nodes_of(reader, live, wanted).items():
-                channels.setdefault(name, set()).update(numbers)
-    if not any(stored.values()):
+            units.append((layer, missing))
+        if features.nodes:
+            for name, nodes in nodes_of(reader, live, features).items():
+                channels.setdefault(name, set()).update(nodes)
+    if not any(done.values()):
         raise QueryError(
             f"no unit that the spec names has a circuit in {reader.objects.place}: run "
             "`circuit-atlas build` with the same spec first"
         )
-    nodes = []
-    for name, found in channels.items():
-        has = reader.feature_variants(name)
-        own = sorted(found - stored.get(name, set()))
-        asked += [(name, "channel", n, (variant_name("positive"),)) for n in own]
-        lacking = tuple(n for n in own if variant_name("positive") not in has.get(n, ()))
-        skipped += len(own) - len(lacking)
-        if lacking:
-            nodes.append((name, lacking))
+    lacking_nodes = []
+    for name, of_convolution in channels.items():
+        only_nodes = sorted(of_convolution - done.get(name, set()))
+        named = dict.fromkeys(only_nodes, (variant_name("positive"),))
+        names_of += [(name, "channel", channel, names) for channel, names in named.items()]
+        missing = _lacking(reader, name, named)
+        skipped += len(named) - len(missing)
+        if missing:
+            lacking_nodes.append((name, missing))
     remarks = (f"{absent} units of the spec are not built yet: they get no pictures",)
-    return FeaturePlan(
+    return VisualizationWork(
         units=tuple(units),
-        nodes=tuple(nodes),
+        nodes=tuple(lacking_nodes),
         skipped=skipped,
-        wanted=VisualizationPlan.of(asked),
+        plan=VisualizationPlan.of(names_of),
         remarks=remarks if absent else (),
     )
+
+
+def _unit_names(
+    reader: Reader, commits: Sequence[Commit], features: FeaturesSpec
+) -> dict[int, tuple[str, ...]]:
+    """Names of the visualizations that each unit is to have."""
+    return {
+        commit.unit: variant_names(
+            reader.header, features, groups=len(groups_of(reader, commit, features))
+        )
+        for commit in commits
+    }
+
+
+def _lacking(
+    reader: Reader, layer: str, names_of: Mapping[int, tuple[str, ...]]
+) -> tuple[int, ...]:
+    """The units of a layer, or channels of a convolution, for which a name is not stored."""
+    stored = reader.feature_variants(layer)
+    return tuple(n for n, names in names_of.items() if set(names) - set(stored.get(n, ())))
 
 
 def _blocks(
@@ -125,10 +137,10 @@ def _blocks(
     most: int,
     workers: int,
 ) -> list[Task]:
-    total = sum(len(some) for _, some in numbers)
+    total = sum(len(of_layer) for _, of_layer in numbers)
     size = max(1, min(most, -(-total // (_TASKS_PER_WORKER * workers))))
     return [
-        Task(layer, tuple(UnitKey(model, layer, n) for n in some[start : start + size]), of)
-        for layer, some in numbers
-        for start in range(0, len(some), size)
+        Task(layer, tuple(UnitKey(model, layer, n) for n in of_layer[start : start + size]), of)
+        for layer, of_layer in numbers
+        for start in range(0, len(of_layer), size)
     ]

@@ -25,12 +25,12 @@ from circuit_atlas.storage_schema.wording import nearest
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What one picture is made for.
+    """What one visualization is made for.
 
     Attributes:
         key: the unit, or the channel of a convolution.
         sign: whether its response is to be large or small.
-        circuit: what the picture runs through; None for the whole network.
+        circuit: what the visualization runs through; None for the whole network.
         mask: (kernels,) bool, the circuit's kernels.
     """
 
@@ -40,12 +40,12 @@ class Variant:
     mask: NDArray[np.bool_] | None = None
 
     @property
-    def variant(self) -> str:
-        """The picture's name."""
-        if self.circuit is None:
+    def name(self) -> str:
+        """The name that the visualization is stored under, unlike others of the unit."""
+        circuit = self.circuit
+        if circuit is None:
             return variant_name(self.sign)
-        one = self.circuit
-        return variant_name(self.sign, one.criterion, one.fraction, one.group)
+        return variant_name(self.sign, circuit.criterion, circuit.fraction, circuit.group)
 
     @property
     def factor(self) -> float:
@@ -54,7 +54,8 @@ class Variant:
 
 
 def criterion_of(spec: FeaturesSpec, header: AtlasHeader) -> str:
-    """The criterion whose circuits are used; SpecError where the atlas lacks it, or a fraction."""
+    """Settles the criterion whose circuits are used; SpecError where the atlas lacks it, or a
+    fraction."""
     criterion = spec.criterion or header.criteria[0]
     if criterion not in header.criteria:
         raise SpecError(
@@ -62,18 +63,18 @@ def criterion_of(spec: FeaturesSpec, header: AtlasHeader) -> str:
             + nearest(criterion, header.criteria, what="criteria")
         )
     for fraction in (*spec.fractions, *([spec.node_fraction] if spec.nodes else [])):
-        if header.runs(criterion) > 1 and _rung(header, fraction) is None:
-            ladder = ", ".join(f"{stored:g}" for stored in header.fractions)
+        if header.runs(criterion) > 1 and _level_of(header, fraction) is None:
+            stored = ", ".join(f"{kept:g}" for kept in header.fractions)
             raise SpecError(
                 f"features: {criterion!r} ranks the kernels anew for each fraction, and has none "
-                f"of {fraction:g}: give some of {ladder}"
+                f"of {fraction:g}: give some of {stored}"
             )
     return criterion
 
 
-def variants_of_unit(header: AtlasHeader, spec: FeaturesSpec, *, groups: int) -> tuple[str, ...]:
-    """Names of the pictures of a unit with so many sub-feature groups that have circuits of their
-    own, without a look at the circuits."""
+def variant_names(header: AtlasHeader, spec: FeaturesSpec, *, groups: int) -> tuple[str, ...]:
+    """Names the visualizations of a unit with so many sub-feature groups that have circuits of
+    their own, without a look at the circuits."""
     criterion = criterion_of(spec, header)
     return tuple(
         variant_name(sign) if fraction is None else variant_name(sign, criterion, fraction, group)
@@ -81,36 +82,36 @@ def variants_of_unit(header: AtlasHeader, spec: FeaturesSpec, *, groups: int) ->
     )
 
 
-def aims_of_unit(
+def variants_of_unit(
     reader: Reader, commit: Commit, spec: FeaturesSpec, *, groups: Sequence[tuple[int, ...]]
 ) -> tuple[Variant, ...]:
-    """The pictures of a unit that is done, in the order of `variants_of_unit`.
+    """Lists the variants of a unit that is done, in the order of `variant_names`.
 
     Args:
         reader: of the atlas.
         commit: the unit's.
-        spec: which pictures.
+        spec: which visualizations.
         groups: ids of the images of each sub-feature group, see `groups_of`.
     """
     criterion, ablation = criterion_of(spec, reader.header), reader.header.ablations[0]
     circuits: dict[tuple[float, int | None], tuple[FeatureCircuit, NDArray[np.bool_]]] = {}
-    aims = []
+    variants = []
     for sign, fraction, group in _outline(spec, len(groups)):
         if fraction is None:
-            aims.append(Variant(commit.key, sign))
+            variants.append(Variant(commit.key, sign))
             continue
         if (fraction, group) not in circuits:
             images = None if group is None else groups[group]
             mask = circuit_mask(reader, commit, criterion, fraction, images=images)
             kernels = int(mask.sum())
-            one = FeatureCircuit(criterion, ablation, fraction, kernels, group, images)
-            circuits[fraction, group] = one, mask
-        aims.append(Variant(commit.key, sign, *circuits[fraction, group]))
-    return tuple(aims)
+            circuit = FeatureCircuit(criterion, ablation, fraction, kernels, group, images)
+            circuits[fraction, group] = circuit, mask
+        variants.append(Variant(commit.key, sign, *circuits[fraction, group]))
+    return tuple(variants)
 
 
 def _outline(spec: FeaturesSpec, groups: int) -> Iterator[tuple[Sign, float | None, int | None]]:
-    """Sign, kept fraction and group of each picture of a unit; no fraction for the network."""
+    """Sign, kept fraction and group of each variant of a unit; no fraction for the network."""
     signs: tuple[Sign, ...] = ("positive", "negative") if spec.negative else ("positive",)
     for fraction in (None, *spec.fractions):
         yield from ((sign, fraction, None) for sign in signs)
@@ -119,15 +120,18 @@ def _outline(spec: FeaturesSpec, groups: int) -> Iterator[tuple[Sign, float | No
 
 
 def groups_of(reader: Reader, commit: Commit, spec: FeaturesSpec) -> tuple[tuple[int, ...], ...]:
-    """Image ids of each sub-feature group, from 0 on; empty where there is one group alone, whose
-    circuit is that of the unit, or where the criterion or an old atlas has none."""
+    """Lists the image ids of each sub-feature group, from group 0 on.
+
+    Empty where there is one group only, whose circuit is that of the unit, or where the criterion
+    or an old atlas has none.
+    """
     criterion = criterion_of(spec, reader.header)
     if not spec.groups or reader.header.schema < NETWORK_SINCE:
         return ()
     table = reader.groups(commit)
-    own = table.filter(pc.equal(table["criterion"], criterion))
+    rows = table.filter(pc.equal(table["criterion"], criterion))
     groups: dict[int, list[int]] = {}
-    for image, group in zip(own["image"].to_pylist(), own["group"].to_pylist(), strict=True):
+    for image, group in zip(rows["image"].to_pylist(), rows["group"].to_pylist(), strict=True):
         groups.setdefault(group, []).append(image)
     if len(groups) < 2:
         return ()
@@ -142,8 +146,11 @@ def circuit_mask(
     *,
     images: Sequence[int] | None = None,
 ) -> NDArray[np.bool_]:
-    """The circuit of a kept fraction: stored, or the best of the stored score, or of the mean
-    score of some of the unit's top images. Shape: (kernels,)."""
+    """Gives the circuit of a kept fraction: (kernels,) bool.
+
+    It is the stored one, or else the kernels with the best stored score. With `images`, ids of some
+    of the unit's top images, it is those with the best mean score over these images.
+    """
     count = kernels_kept(fraction, commit.kernels)
     if images is not None:
         responses = reader.responses(commit)
@@ -152,34 +159,35 @@ def circuit_mask(
         )
         rows = reader.image_scores(commit, criterion)[sorted(ranks[image] for image in images)]
         return keep_best(rows.astype(np.float64).mean(axis=0), count)
-    rung = _rung(reader.header, fraction)
-    if rung is not None:
-        return reader.mask(commit, criterion, rung)
+    level = _level_of(reader.header, fraction)
+    if level is not None:
+        return reader.mask(commit, criterion, level)
     return keep_best(reader.scores(commit, criterion)[0], count)
 
 
 def nodes_of(
     reader: Reader, commits: Sequence[Commit], spec: FeaturesSpec
 ) -> dict[str, tuple[int, ...]]:
-    """Channels that lie in the circuits of `node_fraction` of some units of one layer: of each
-    convolution, those output channels that a kernel with a score above zero leads into."""
+    """Finds the channels that lie in the circuits of `node_fraction` of some units of one layer:
+    for each convolution, the output channels that a kernel with a score above zero leads into."""
     criterion = criterion_of(spec, reader.header)
-    found: dict[str, set[int]] = {}
+    channels_of: dict[str, set[int]] = {}
     for commit in commits:
         layer = reader.layer(commit.layer)
         mask = circuit_mask(reader, commit, criterion, spec.node_fraction)
         scores = reader.scores(commit, criterion)
-        rung = _rung(reader.header, spec.node_fraction) if len(scores) > 1 else 0
-        positions = np.flatnonzero(mask & (scores[rung or 0] > 0))
+        level = _level_of(reader.header, spec.node_fraction) if len(scores) > 1 else 0
+        positions = np.flatnonzero(mask & (scores[level or 0] > 0))
         ordinals, out, _ = layer.index.locate(positions, layer.unit(commit.unit).rows)
         for ordinal, channel in set(zip(ordinals.tolist(), out.tolist(), strict=True)):
-            found.setdefault(layer.index.convolutions[ordinal].name, set()).add(channel)
-    return {name: tuple(sorted(channels)) for name, channels in sorted(found.items())}
+            name = layer.index.convolutions[ordinal].name
+            channels_of.setdefault(name, set()).add(channel)
+    return {name: tuple(sorted(channels)) for name, channels in sorted(channels_of.items())}
 
 
-def _rung(header: AtlasHeader, fraction: float) -> int | None:
-    """The place of a fraction in the stored ladder, or None."""
-    for rung, stored in enumerate(header.fractions):
+def _level_of(header: AtlasHeader, fraction: float) -> int | None:
+    """The sparsity level of a stored fraction, from 0 for the largest; None for any other."""
+    for level, stored in enumerate(header.fractions):
         if math.isclose(stored, fraction, rel_tol=1e-9):
-            return rung
+            return level
     return None

@@ -1,217 +1,122 @@
-"""One task of feature visualizations, from its units to their pictures in the store."""
+"""One task of feature visualizations, from its units to the images in the store."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from circuit_atlas.jobs.network.allocator import keep_freed_memory
-from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks.memory import default_budget, is_out_of_memory
-from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import Task, resolve_source
+from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import failure
+from circuit_atlas.jobs.tasks.worker_job import WorkerJob
 from circuit_atlas.jobs.visualization.ascent import (
     START,
-    Made,
     Recipe,
-    make_pictures,
-    read_picture,
+    make_visualizations,
+    read_visualization,
     seed_of,
 )
-from circuit_atlas.jobs.visualization.batches import Subjects, VisualizationBatch
-from circuit_atlas.jobs.visualization.variants import Variant, aims_of_unit, groups_of
+from circuit_atlas.jobs.visualization.attempt import Attempt
+from circuit_atlas.jobs.visualization.batches import BatchOpener, VisualizationBatch
+from circuit_atlas.jobs.visualization.variants import Variant, groups_of, variants_of_unit
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     InputError,
-    NonFiniteError,
     StoreError,
     UnitError,
 )
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
-from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.records import Receipt
+from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import check_same
 from circuit_atlas.storage_schema.visualizations import OBJECTIVE, FeatureRecord, FeatureWriter
 from circuit_atlas.storage_schema.wording import one_line
 
-# Root mean square distance from mid-grey, and from its start, below which a picture shows nothing:
-# it starts with .01.
-_GREY = 0.05
-# Each try after one that stayed grey starts from noise so much stronger: grey may be where a ReLU
-# passes nothing, so that there is nothing to climb.
+# Each attempt after one that stayed grey starts from noise so much stronger: grey may be where a
+# ReLU passes nothing, so that there is nothing to climb.
 _LOUDER = 10.0
 
 
-@dataclass(frozen=True)
-class FeatureJob:
-    """All that a worker of feature visualizations needs to start; see `worker.WorkerJob`."""
+class VisualizationJob(WorkerJob):
+    """What a worker that makes feature visualizations is made from."""
 
-    spec: BuildSpec
-    workers: int
-
-    @property
-    def threads(self) -> int:
-        """Threads that the worker computes with."""
-        return self.spec.run.threads
-
-    def open(self) -> FeatureWorker:
-        """The worker, in the process that calls."""
-        return FeatureWorker(self)
+    def open(self) -> VisualizationWorker:
+        """Opens the worker, in the process that calls."""
+        return VisualizationWorker(self)
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """A picture, how well it does, and how it was made.
+class VisualizationWorker:
+    """Makes visualizations and writes them; keeps the model and the images between tasks."""
 
-    Attributes:
-        made: the picture.
-        response: the objective at it as stored.
-        beyond: by how much that is beyond every photo's, in the direction of the aim.
-        negative: whether it is made for the smallest response.
-        seed, steps, tries: see `FeatureRecord`.
-    """
+    fatal: tuple[type[Exception], ...] = (StoreError, InfrastructureError, InputError)
 
-    made: Made
-    response: float
-    beyond: float
-    negative: bool
-    seed: int
-    steps: int
-    tries: int
-
-    @property
-    def beats(self) -> bool:
-        """Whether it drives the unit more than any photo."""
-        return self.beyond > 0
-
-    @property
-    def margin(self) -> float:
-        """What the better try has more of; below every number for one that cannot be stored."""
-        return self.beyond if self.made.finite and self._shows else -math.inf
-
-    @property
-    def _shows(self) -> bool:
-        least = min(self.made.contrast, self.made.change)
-        return math.isfinite(self.response) and (least >= _GREY or self.settled)
-
-    @property
-    def settled(self) -> bool:
-        """Whether grey is the answer: nothing gives a smaller response than the start did, as where
-        a layer ends in a ReLU, and no photo does."""
-        return self.negative and self.beyond >= 0
-
-    def fault(self, aim: Variant, of: Whose, *, tries: int) -> UnitError | None:
-        """Why it cannot be stored, if it cannot, where it is the best of all tries."""
-        what = (
-            f"picture {aim.variant!r} of {of} {aim.key.unit} of {aim.key.layer!r}, the best of "
-            f"{tries} tries"
-        )
-        if not (self.made.finite and math.isfinite(self.response)):
-            return NonFiniteError(f"{what}, is or gives NaN or infinity: look at the weights")
-        if not self._shows:
-            steps = "node_steps" if of == "channel" else "steps"
-            return UnitError(
-                f"{what}, is all but grey (contrast {self.made.contrast:.3f}, at least {_GREY} is "
-                "asked for): the response may not depend on the image; else raise "
-                f"features.{steps}"
-            )
-        return None
-
-
-class FeatureWorker:
-    """Makes pictures and writes them; keeps the model and the images between tasks."""
-
-    def __init__(self, job: FeatureJob) -> None:
+    def __init__(self, job: VisualizationJob) -> None:
         """Loads the model and the images and opens the atlas.
 
         Raises:
             InputError: the spec cannot be used here.
             StoreError: there is no atlas, or one of other weights, images or settings.
         """
-        torch.set_num_threads(job.threads)
-        keep_freed_memory()
-        tf32 = job.spec.circuits.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        torch.backends.cudnn.allow_tf32 = tf32
-        self._source = OpenedSpec(job.spec)
-        self._objects = open_store(job.spec.run.store)
-        self._reader = Reader(self._objects)
-        build = resolve_source(self._source)
-        check_same(self._reader.header, build.header, place=self._objects.place)
-        self._asked = {layer: set(numbers) for layer, numbers in build.plan.units}
-        self._writer = FeatureWriter(self._objects)
-        run = self._source.spec.run
-        budget = run.memory_bytes or default_budget(
-            self._source.device, workers=job.workers, threads=job.threads
-        )
-        self._subjects = Subjects(self._source, self._reader.header, budget_bytes=budget)
+        prepared = job.prepare()
+        self._opened = prepared.opened
+        self._reader = Reader(prepared.objects)
+        header = self._reader.header
+        check_same(header, prepared.build.header, place=prepared.objects.place)
+        self._units_of_spec = {layer: set(numbers) for layer, numbers in prepared.build.plan.units}
+        self._writer = FeatureWriter(prepared.objects)
+        self._batches = BatchOpener(self._opened, header, budget_bytes=prepared.budget_bytes)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
-        """Every picture that a unit of the task lacks, stored or recorded as failed: one receipt a
-        unit.
+        """Stores every visualization that a unit of the task lacks, or records the unit as failed:
+        one receipt a unit.
 
-        All pictures of the task are made together. An error of one unit is that unit's alone;
+        All visualizations of the task are made together. An error of one unit is that unit's alone;
         errors of the store, of the spec or of the machine are raised.
         """
-        receipts: dict[UnitKey, Receipt] = {}
-        waiting = deque([task.units])
-        while waiting:
-            group = waiting.popleft()
-            try:
-                for receipt in self._make(group):
-                    receipts[receipt.key] = receipt
-            except (StoreError, InfrastructureError, InputError):
-                raise
-            except Exception as error:
-                left = tuple(key for key in group if key not in receipts)
-                if is_out_of_memory(error):
-                    if not self._subjects.halve():
-                        raise InfrastructureError(
-                            f"memory ran out with one picture at a time ({one_line(error)}); use "
-                            "fewer workers, or a machine with more memory"
-                        ) from error
-                    waiting.appendleft(left)
-                elif len(left) == 1:
-                    receipts[left[0]] = self._writer.fail(failure(left[0], error))
-                else:
-                    waiting.extendleft((key,) for key in reversed(left))
-        return tuple(receipts[key] for key in task.units)
+        return run_units(task.units, self)
 
-    def _make(self, keys: Sequence[UnitKey]) -> list[Receipt]:
-        """The pictures that these units of one layer lack."""
-        started = time.perf_counter()
-        layer = keys[0].layer
-        has = self._reader.feature_variants(layer)
-        lacking = {
-            key: [aim for aim in self._aims(key) if aim.variant not in has.get(key.unit, ())]
-            for key in keys
-        }
+    def units_together(self, keys: Sequence[UnitKey]) -> int:
+        """Says that all do: how many go through the network at one time is settled later."""
+        return len(keys)
+
+    def halve(self, keys: Sequence[UnitKey], error: Exception) -> None:
+        """Uses half of the memory from now on; InfrastructureError where there is no half."""
+        del keys
+        if not self._batches.halve():
+            raise InfrastructureError(
+                f"memory ran out with one picture at a time ({one_line(error)}); use "
+                "fewer workers, or a machine with more memory"
+            ) from error
+
+    def fail(self, record: FailureRecord) -> Receipt:
+        """Records a unit as failed."""
+        return self._writer.fail(record)
+
+    def compute(self, keys: Sequence[UnitKey]) -> list[Receipt]:
+        """Makes and stores the visualizations that these units of one layer lack."""
         stored: dict[UnitKey, list[FeatureRecord]] = {key: [] for key in keys}
         faults: dict[UnitKey, UnitError] = {}
-        # A channel that the spec names no unit of is a node: its pictures take other steps.
+        lacking = self._lacking(keys)
+        # A channel that the spec names no unit of is a node: its visualization takes other steps.
         for node in (False, True):
-            aims = [aim for key in keys if self._is_node(key) is node for aim in lacking[key]]
-            if not aims:
-                continue
-            subject = self._subjects.open(layer, aims, node=node)
-            best = self._tried(subject, node=node)
-            each_s = (time.perf_counter() - started) / len(aims)
-            for place, (aim, attempt) in enumerate(zip(aims, best, strict=True)):
-                of: Whose = "channel" if node else "unit"
-                fault = attempt.fault(aim, of, tries=self._source.spec.features.tries)
-                if fault is not None:
-                    faults.setdefault(aim.key, fault)
-                    continue
-                record = self._record(subject, place, attempt, each_s)
-                stored[aim.key].append(self._writer.commit(record, attempt.made.png))
             started = time.perf_counter()
+            variants = [each for key in keys if self._is_node(key) is node for each in lacking[key]]
+            if not variants:
+                continue
+            batch = self._batches.open(keys[0].layer, variants, node=node)
+            best = self._best_attempts(batch, node=node)
+            each_s = (time.perf_counter() - started) / len(variants)
+            for row, (variant, attempt) in enumerate(zip(variants, best, strict=True)):
+                of: Whose = "channel" if node else "unit"
+                fault = attempt.fault(variant, of, tries=self._opened.spec.features.tries)
+                if fault is not None:
+                    faults.setdefault(variant.key, fault)
+                    continue
+                record = self._record(batch, row, attempt, each_s)
+                stored[variant.key].append(self._writer.commit(record, attempt.made.png))
         return [
             self._writer.fail(failure(key, faults[key]))
             if key in faults
@@ -219,105 +124,112 @@ class FeatureWorker:
             for key in keys
         ]
 
+    def _lacking(self, keys: Sequence[UnitKey]) -> dict[UnitKey, list[Variant]]:
+        stored = self._reader.feature_variants(keys[0].layer)
+        return {
+            key: [each for each in self._variants(key) if each.name not in stored.get(key.unit, ())]
+            for key in keys
+        }
+
     def _is_node(self, key: UnitKey) -> bool:
-        if key.unit not in self._asked.get(key.layer, ()):
+        if key.unit not in self._units_of_spec.get(key.layer, ()):
             return True
         commit = self._reader.commit(key.layer, key.unit)
         return commit is None or commit.state != "done"
 
-    def _aims(self, key: UnitKey) -> tuple[Variant, ...]:
+    def _variants(self, key: UnitKey) -> tuple[Variant, ...]:
         commit = None if self._is_node(key) else self._reader.commit(key.layer, key.unit)
         if commit is None:
             return (Variant(key, "positive"),)
-        spec = self._source.spec.features
+        spec = self._opened.spec.features
         groups = groups_of(self._reader, commit, spec)
-        return aims_of_unit(self._reader, commit, spec, groups=groups)
+        return variants_of_unit(self._reader, commit, spec, groups=groups)
 
-    def _tried(self, subject: VisualizationBatch, *, node: bool) -> list[_Attempt]:
-        """The best try at each picture. One that is fit and beats every photo, or cannot, is not
-        tried again; a later try starts from other noise, which is stronger where the picture stayed
-        grey, and takes twice the steps."""
-        spec = self._source.spec.features
-        best: dict[int, _Attempt] = {}
-        left = list(range(len(subject.aims)))
+    def _best_attempts(self, batch: VisualizationBatch, *, node: bool) -> list[Attempt]:
+        """The best attempt at each visualization. One that is fit and beats every image, or cannot,
+        is not tried again; a later attempt starts from other noise, which is stronger where the
+        last one stayed grey, and takes twice the steps."""
+        spec = self._opened.spec.features
+        best: dict[int, Attempt] = {}
+        left = list(range(len(batch.variants)))
         for number in range(spec.tries):
-            grey = [place for place in left if number and best[place].margin == -math.inf]
-            others = [place for place in left if place not in grey]
-            for places, start in ((others, START), (grey, START * _LOUDER**number)):
-                if not places:
+            grey = [row for row in left if number and best[row].margin == -math.inf]
+            others = [row for row in left if row not in grey]
+            for rows, start in ((others, START), (grey, START * _LOUDER**number)):
+                if not rows:
                     continue
                 recipe = Recipe(
-                    size=subject.size,
+                    size=batch.size,
                     steps=(spec.node_steps if node else spec.steps) << number,
                     learning_rate=spec.learning_rate,
-                    mean=self._source.preprocessing.mean,
-                    std=self._source.preprocessing.std,
+                    mean=self._opened.preprocessing.mean,
+                    std=self._opened.preprocessing.std,
                     start=start,
                 )
-                tried = self._try(subject, places, recipe, number)
-                for place, attempt in zip(places, tried, strict=True):
-                    if place not in best or attempt.margin > best[place].margin:
-                        best[place] = attempt
-            left = [place for place in left if best[place].margin <= 0 and not best[place].settled]
+                attempts = self._attempt(batch, rows, recipe, number)
+                for row, attempt in zip(rows, attempts, strict=True):
+                    if row not in best or attempt.margin > best[row].margin:
+                        best[row] = attempt
+            left = [row for row in left if best[row].margin <= 0 and not best[row].settled]
             if not left:
                 break
-        return [best[place] for place in range(len(subject.aims))]
+        return [best[row] for row in range(len(batch.variants))]
 
-    def _try(
-        self, subject: VisualizationBatch, places: Sequence[int], recipe: Recipe, number: int
-    ) -> list[_Attempt]:
-        """One try at the pictures for the aims at those places, each judged as it would be stored:
-        encoded, decoded and run again."""
-        device = self._source.device
-        objective = subject.objective(places)
-        seed = self._source.spec.features.seed + number
-        keys = [subject.aims[place].key for place in places]
-        made = make_pictures(
+    def _attempt(
+        self, batch: VisualizationBatch, rows: Sequence[int], recipe: Recipe, number: int
+    ) -> list[Attempt]:
+        """One attempt at the variants in those rows of the batch, each judged as it would be
+        stored: encoded, decoded and run again."""
+        device = self._opened.device
+        objective = batch.objective(rows)
+        seed = self._opened.spec.features.seed + number
+        variants = [batch.variants[row] for row in rows]
+        made = make_visualizations(
             objective.gradient,
-            # One start for all pictures of a unit: what differs comes of the circuit or the sign.
-            [seed_of(seed, key.layer, key.unit) for key in keys],
+            # One start for all visualizations of a unit: they differ by circuit or sign alone.
+            [seed_of(seed, each.key.layer, each.key.unit) for each in variants],
             recipe,
             device=device,
             transform_seed=seed_of(seed),
         )
-        stored = torch.cat([read_picture(one.png, recipe, device) for one in made])
+        stored = torch.cat([read_visualization(each.png, recipe, device) for each in made])
         responses = objective.values(stored).tolist()
         return [
-            _Attempt(
-                made=one,
-                response=response,
-                beyond=subject.margin(place, response),
-                negative=subject.aims[place].sign == "negative",
+            Attempt(
+                made=made[n],
+                response=responses[n],
+                beyond=batch.margin(row, responses[n]),
+                negative=variants[n].sign == "negative",
                 seed=seed,
                 steps=recipe.steps,
                 tries=number + 1,
             )
-            for place, one, response in zip(places, made, responses, strict=True)
+            for n, row in enumerate(rows)
         ]
 
     def _record(
-        self, subject: VisualizationBatch, place: int, attempt: _Attempt, compute_s: float
+        self, batch: VisualizationBatch, row: int, attempt: Attempt, compute_s: float
     ) -> FeatureRecord:
-        aim = subject.aims[place]
-        photo_response, photo = subject.photos[place]
+        variant = batch.variants[row]
+        image_response, image = batch.best_images[row]
         return FeatureRecord(
-            model=aim.key.model,
-            layer=aim.key.layer,
-            unit=aim.key.unit,
-            variant=aim.variant,
-            sign=aim.sign,
-            circuit=aim.circuit,
+            model=variant.key.model,
+            layer=variant.key.layer,
+            unit=variant.key.unit,
+            variant=variant.name,
+            sign=variant.sign,
+            circuit=variant.circuit,
             objective=OBJECTIVE,
             seed=attempt.seed,
             steps=attempt.steps,
-            learning_rate=self._source.spec.features.learning_rate,
-            height=subject.size[0],
-            width=subject.size[1],
+            learning_rate=self._opened.spec.features.learning_rate,
+            height=batch.size[0],
+            width=batch.size[1],
             tries=attempt.tries,
             response=attempt.response,
-            photo_response=photo_response,
-            photo=photo,
-            beats_photos=attempt.beats,
+            photo_response=image_response,
+            photo=image,
+            beats_photos=attempt.beats_images,
             contrast=attempt.made.contrast,
             attempt=0,
             objects=(),
@@ -326,11 +238,11 @@ class FeatureWorker:
 
 
 def _receipt(key: UnitKey, records: Sequence[FeatureRecord]) -> Receipt:
-    """Of a unit all whose pictures are stored, those of this task given."""
+    """The receipt of a unit all of whose visualizations are stored; `records` are this task's."""
     return Receipt(
         key=key,
         state="done",
         attempt=records[0].attempt if records else 0,
-        size_bytes=sum(one.picture.size_bytes for one in records),
-        compute_s=sum(one.compute_s for one in records),
+        size_bytes=sum(record.picture.size_bytes for record in records),
+        compute_s=sum(record.compute_s for record in records),
     )

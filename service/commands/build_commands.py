@@ -80,13 +80,13 @@ def run_features(
     progress: TextIO,
     plain: bool = False,
 ) -> Summary:
-    """Make the visualizations that are missing; errors as `cluster.features.make_features`."""
+    """Make the visualizations that are missing; errors as `build_visualizations`."""
     from circuit_atlas.cluster.progress import open_view
     from circuit_atlas.cluster.run import executor_for
-    from circuit_atlas.cluster.visualizations import make_features
+    from circuit_atlas.cluster.visualizations import build_visualizations
 
     with open_view(progress, plain=plain) as view:
-        return make_features(
+        return build_visualizations(
             spec,
             executor=executor_for(spec, kind=executor, address=address),
             on_event=view.show,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
-from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.conv_gradients import site_passes
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
@@ -84,7 +84,7 @@ def actgrad(subject: BenchmarkSubject, *, units: int, images: int, slow: int) ->
     with torch.no_grad():
         (forward,) = Forward.of_batch(layer.network, pictures[:1])
         block = range(min(units, _UNITS_TOGETHER))
-        targets, rows = layer.targets(block), layer.own_rows(block)
+        targets, rows = layer.targets(block), layer.unit_rows(block)
         back_s = best_s(
             lambda: spend(site_passes(forward, targets, "sum_abs", one_row=rows)), times=5
         )
@@ -160,7 +160,7 @@ def faithfulness(subject: BenchmarkSubject, *, units: int, images: int, slow: in
     with torch.no_grad():
         full = layer.network.output(pictures).transpose(0, 1).numpy()
     trials = [
-        CircuitRun(unit, "zero", ladder(scores[unit], FRACTIONS), full[unit], range(images))
+        CircuitRun(unit, "zero", nested_masks(scores[unit], FRACTIONS), full[unit], range(images))
         for unit in range(units)
     ]
 
@@ -270,7 +270,7 @@ def places(subject: BenchmarkSubject, *, layers: tuple[str, ...], units: int) ->
         at = BenchmarkSubject(subject.name, name, lambda: subject.module, subject.pictures)
         with torch.no_grad():
             (forward,) = Forward.of_batch(at.layer.network, pictures)
-            targets, rows = at.layer.targets(range(units)), at.layer.own_rows(range(units))
+            targets, rows = at.layer.targets(range(units)), at.layer.unit_rows(range(units))
             passes = partial(site_passes, forward, targets, "sum_abs", one_row=rows)
             seconds = best_s(partial(_spend_on, passes), times=3)
         shares[f"share of the limit at {name}"] = (

@@ -11,8 +11,8 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor
 
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.masks import keep_best
-from circuit_atlas.jobs.circuits.pruned import circuit_maps
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import score_images
 from tests.benchmarks.__main__ import main

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
-from circuit_atlas.cluster.visualizations import make_features
+from circuit_atlas.cluster.visualizations import build_visualizations
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
@@ -64,7 +64,7 @@ def build_two_ways(place: Path, pictures: Path) -> None:
         }
     )
     build(spec, executor=LocalExecutor())
-    make_features(spec, executor=LocalExecutor())
+    build_visualizations(spec, executor=LocalExecutor())
 
 
 def write_many(place: Path) -> Path:

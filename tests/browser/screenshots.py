@@ -16,7 +16,7 @@ from PIL import Image
 
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
-from circuit_atlas.cluster.visualizations import make_features
+from circuit_atlas.cluster.visualizations import build_visualizations
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from tests.browser.patterns import write_patterns
 
@@ -62,7 +62,7 @@ def build_patterns(folder: Path) -> Path:
         }
     )
     build(spec, executor=LocalExecutor())
-    make_features(spec, executor=LocalExecutor())
+    build_visualizations(spec, executor=LocalExecutor())
     return folder / "atlas"
 
 

@@ -22,7 +22,7 @@ from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.run import Summary, build, executor_for
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema import compaction, layout
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, WriteError
 from circuit_atlas.storage_schema.opening import open_store
@@ -71,7 +71,7 @@ class Unlucky:
         return None
 
     def run(
-        self, tasks: Sequence[Task], job: WorkerJob, *, policy: Policy
+        self, tasks: Sequence[Task], job: CircuitJob, *, policy: Policy
     ) -> Generator[Event, None, None]:
         del policy
         worker = job.open()

@@ -13,10 +13,10 @@ from circuit_atlas.cluster.executor import Event, Planned, TaskDone, TaskLost, T
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.run import build, executor_for
-from circuit_atlas.cluster.visualizations import make_features
+from circuit_atlas.cluster.visualizations import build_visualizations
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
-from circuit_atlas.jobs.visualization.worker import FeatureJob
+from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, NotAnAtlasError
 from circuit_atlas.storage_schema.opening import open_store
@@ -66,7 +66,7 @@ def local(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with pictures made in this process."""
     folder = tmp_path_factory.mktemp("local")
     shutil.copytree(built, folder, dirs_exist_ok=True)
-    summary = make_features(spec(folder), executor=LocalExecutor())
+    summary = build_visualizations(spec(folder), executor=LocalExecutor())
     assert summary.done > 3
     assert (summary.failed, summary.lost, summary.skipped) == (0, 0, 0)
     assert summary.size_bytes > 10_000
@@ -101,7 +101,7 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(local: Path) -> None
     events: list[Event] = []
     # Settings of pictures are no part of what an atlas is, and make no picture anew.
     other = spec(local, SPEC.replace("steps = 8", "steps = 9"))
-    summary = make_features(other, executor=LocalExecutor(), on_event=events.append)
+    summary = build_visualizations(other, executor=LocalExecutor(), on_event=events.append)
     assert summary.done == 0
     assert summary.skipped > 3
     assert events == [Planned(units=0, skipped=summary.skipped, tasks=0, work="features")]
@@ -113,7 +113,7 @@ def test_what_is_missing_is_made_and_no_more(local: Path, tmp_path: Path) -> Non
     for path in (tmp_path / "atlas" / "features" / LAYER / "1").glob("negative*"):
         path.unlink()
     events: list[Event] = []
-    summary = make_features(spec(tmp_path), executor=LocalExecutor(), on_event=events.append)
+    summary = build_visualizations(spec(tmp_path), executor=LocalExecutor(), on_event=events.append)
     assert summary.done == 1
     started = [event.task for event in events if isinstance(event, TaskStarted)]
     assert [key.unit for task in started for key in task.units] == [1]
@@ -135,7 +135,7 @@ class Late:
         return None
 
     def run(
-        self, tasks: Sequence[Task], job: FeatureJob, *, policy: Policy
+        self, tasks: Sequence[Task], job: VisualizationJob, *, policy: Policy
     ) -> Generator[Event, None, None]:
         del policy
         worker = job.open()
@@ -151,7 +151,7 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_makes_its_pictures(
     built: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
-    summary = make_features(spec(tmp_path), executor=Late(1))
+    summary = build_visualizations(spec(tmp_path), executor=Late(1))
     assert (summary.failed, summary.lost) == (0, 1)
     assert [(r.key.unit, r.kind, r.message) for r in summary.failures] == [(1, "deadline", "late")]
     assert Reader(tmp_path / "atlas").feature_visualizations(LAYER, 1) == ()
@@ -168,7 +168,7 @@ def test_a_unit_given_up_is_recorded_and_the_next_run_makes_its_pictures(
         }
     ]
     assert verify(open_store(tmp_path / "atlas")) == ()
-    again = make_features(spec(tmp_path), executor=LocalExecutor())
+    again = build_visualizations(spec(tmp_path), executor=LocalExecutor())
     assert (again.done, again.lost) == (1, 0)
     assert counts(tmp_path)[LAYER, "unit"] == (3, 3, 0, 0)
     assert Atlas.open(tmp_path / "atlas").visualization_failures().num_rows == 0
@@ -197,14 +197,14 @@ def test_a_run_that_is_stopped_tells_what_is_missing_and_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_features(spec(tmp_path), executor=LocalExecutor(), on_event=stop)
+        build_visualizations(spec(tmp_path), executor=LocalExecutor(), on_event=stop)
     made = pictures(tmp_path)
     assert made
     assert counts(tmp_path) == {
         (LAYER, "unit"): (3, 1, 0, 2),
         ("features.0", "channel"): (nodes, 0, 0, nodes),
     }
-    summary = make_features(spec(tmp_path), executor=LocalExecutor())
+    summary = build_visualizations(spec(tmp_path), executor=LocalExecutor())
     assert (summary.skipped, summary.done, summary.channels) == (1, 2 + nodes, nodes)
     assert counts(tmp_path) == whole
     after = pictures(tmp_path)
@@ -220,7 +220,7 @@ def test_before_the_first_picture_all_is_missing(built: Path, tmp_path: Path) ->
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_features(spec(tmp_path), executor=LocalExecutor(), on_event=stop)
+        build_visualizations(spec(tmp_path), executor=LocalExecutor(), on_event=stop)
     found = counts(tmp_path)
     assert found[LAYER, "unit"] == (3, 0, 0, 3)
     planned, *_, missing = found["features.0", "channel"]
@@ -230,9 +230,9 @@ def test_before_the_first_picture_all_is_missing(built: Path, tmp_path: Path) ->
 def test_another_atlas_or_none_is_refused(built: Path, tmp_path: Path) -> None:
     other = spec(built, SPEC.replace("[1, 0.3, 0.1]", "[1, 0.3]"))
     with pytest.raises(MismatchError, match="fractions"):
-        make_features(other, executor=LocalExecutor())
+        build_visualizations(other, executor=LocalExecutor())
     with pytest.raises(NotAnAtlasError, match="does not exist"):
-        make_features(spec(tmp_path), executor=LocalExecutor())
+        build_visualizations(spec(tmp_path), executor=LocalExecutor())
 
 
 def test_units_that_are_not_built_are_told_of(built: Path) -> None:
@@ -244,7 +244,7 @@ def test_units_that_are_not_built_are_told_of(built: Path) -> None:
 
     more = spec(built, SPEC.replace("units = [0, 1, 2]", "units = [0, 1, 2, 5]"))
     with pytest.raises(KeyboardInterrupt):
-        make_features(more, executor=LocalExecutor(), on_event=stop)
+        build_visualizations(more, executor=LocalExecutor(), on_event=stop)
     assert events[0].remarks == ("1 units of the spec are not built yet: they get no pictures",)
 
 
@@ -253,7 +253,7 @@ def test_units_that_are_not_built_are_told_of(built: Path) -> None:
 def test_on_ray_they_are_the_same(built: Path, local: Path, tmp_path: Path) -> None:
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     wanted = spec(tmp_path)
-    summary = make_features(wanted, executor=executor_for(wanted))
+    summary = build_visualizations(wanted, executor=executor_for(wanted))
     assert (summary.failed, summary.lost, summary.retried) == (0, 0, 0)
     assert pictures(tmp_path).keys() == pictures(local).keys()
     assert not verify(open_store(tmp_path / "atlas"))

@@ -30,12 +30,12 @@ def on_axis(
     layer: TracedLayer, unit: int, arrays: dict[str, NDArray[np.float64]]
 ) -> NDArray[np.float64]:
     """Arrays (..., out, in) by convolution -> (..., kernels), NaN where a kernel doesn't reach."""
-    own_rows = iter(layer.upstream.rows[unit])
+    unit_rows = iter(layer.upstream.rows[unit])
     pieces = []
     for _, convolution, _ in layer.pieces():
         array = arrays[convolution.name]
         if convolution.one_row:
-            array = array[..., [next(own_rows)], :]
+            array = array[..., [next(unit_rows)], :]
         pieces.append(array.reshape(*array.shape[:-2], -1))
     laid = np.concatenate(pieces, axis=-1)
     laid[..., ~layer.reachable(unit)] = np.nan

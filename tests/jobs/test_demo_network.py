@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse
-from circuit_atlas.jobs.circuits.masks import ladder
-from circuit_atlas.jobs.circuits.pruned import circuit_maps
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
@@ -44,7 +44,7 @@ def test_medians_over_six_units_of_r_on_held_out_photos():
     for criterion, wanted in HELD_OUT_MEDIAN.items():
         found = []
         for row, unit in enumerate(UNITS):
-            masks = ladder(scores[criterion].mean[row], FRACTIONS)
+            masks = nested_masks(scores[criterion].mean[row], FRACTIONS)
             compare = FullResponse(full[:, unit].numpy()).compare
             circuits = circuit_maps(layer, unit, masks, photos).numpy()
             found.append([abs(compare(circuit).pearson or 0.0) for circuit in circuits])

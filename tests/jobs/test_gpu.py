@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.faithfulness import correlation
 from circuit_atlas.jobs.circuits.masks import keep_best
-from circuit_atlas.jobs.circuits.pruned import circuit_maps
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
@@ -223,7 +223,7 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
         found = scores(header.runs(name))
         masks = np.stack(
             [
-                ladder(found[rung if name == "force" else 0], (fraction,))[0]
+                nested_masks(found[rung if name == "force" else 0], (fraction,))[0]
                 for rung, fraction in enumerate(header.fractions)
             ]
         )

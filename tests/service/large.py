@@ -20,7 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
@@ -215,8 +215,8 @@ def _record(
     scores = image_scores.mean(axis=0, dtype=np.float64).astype(np.float32)
     floor = generator.random(size, dtype=np.float32)
     criteria = (
-        CriterionRecord("actgrad", scores[None], ladder(scores, FRACTIONS), image_scores),
-        CriterionRecord("random", floor[None], ladder(floor, FRACTIONS), None),
+        CriterionRecord("actgrad", scores[None], nested_masks(scores, FRACTIONS), image_scores),
+        CriterionRecord("random", floor[None], nested_masks(floor, FRACTIONS), None),
     )
     responses = _responses(generator)
     top = [row.image for row in sorted(responses, key=_rank) if row.rank is not None]

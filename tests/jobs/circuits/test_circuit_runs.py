@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
-from circuit_atlas.jobs.circuits.pruned import circuit_maps
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from tests.jobs.axis import open_double, pictures
 from tests.oracles.networks import NAMED
 
@@ -18,8 +18,8 @@ UNIT = 1
 
 
 @pytest.mark.parametrize("together", [2, 6])
-@pytest.mark.parametrize("places", [[2, 4, 3, 5], [5, 0, 3], [1, 2, 3], [0, 2, 5]])
-def test_maps_are_of_the_places_in_their_order(places, together):
+@pytest.mark.parametrize("indices", [[2, 4, 3, 5], [5, 0, 3], [1, 2, 3], [0, 2, 5]])
+def test_maps_are_of_the_images_in_their_order(indices, together):
     network = NAMED["branched"]()
     layer = open_double(network, network.targets[-1])
     images = pictures(network, 6)
@@ -32,12 +32,12 @@ def test_maps_are_of_the_places_in_their_order(places, together):
 
     with torch.no_grad():
         full = layer.network.output(images)[:, UNIT].numpy()
-    trial = CircuitRun(UNIT, "zero", masks, full[places], places)
-    # Beside a trial of all images, so that what goes together is not this one's alone.
+    run = CircuitRun(UNIT, "zero", masks, full[indices], indices)
+    # Beside a run of all images, so that what goes together is not this one's alone.
     every = CircuitRun(UNIT, "zero", masks, full, range(6))
-    run(layer, [trial, every], batches, means=None)
-    for n, place in enumerate(places):
-        alone = circuit_maps(layer, UNIT, mask[None], images[[place]])[0, 0].numpy()
-        np.testing.assert_allclose(trial.maps[0, n], alone, rtol=1e-9, atol=1e-12)
-        np.testing.assert_array_equal(trial.maps[1, n], full[place])
-    np.testing.assert_allclose(every.maps[0, places], trial.maps[0], rtol=1e-9, atol=1e-12)
+    run_circuits(layer, [run, every], batches, means=None)
+    for n, index in enumerate(indices):
+        alone = circuit_maps(layer, UNIT, mask[None], images[[index]])[0, 0].numpy()
+        np.testing.assert_allclose(run.maps[0, n], alone, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(run.maps[1, n], full[index])
+    np.testing.assert_allclose(every.maps[0, indices], run.maps[0], rtol=1e-9, atol=1e-12)

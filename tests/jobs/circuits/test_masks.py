@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from circuit_atlas.jobs.circuits.masks import keep_best, ladder
+from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
 from circuit_atlas.storage_schema.ranking import kernels_kept, ranking
 from circuit_atlas.storage_schema.writer import form_of
 
@@ -22,7 +22,7 @@ fractions = st.lists(st.floats(0.001, 1), min_size=1, max_size=6).map(
 def test_ladder(values, kept):
     scores = np.array(values, dtype=np.float32)
     reach = int((~np.isnan(scores)).sum())
-    masks = ladder(scores, kept)
+    masks = nested_masks(scores, kept)
     for mask, fraction in zip(masks, kept, strict=True):
         count = kernels_kept(fraction, reach)
         assert mask.sum() == count == max(1, round(fraction * reach))

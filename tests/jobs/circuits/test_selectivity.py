@@ -10,10 +10,10 @@ from PIL import Image
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
 from circuit_atlas.jobs.circuits.groups import GroupLabels, group_images
 from circuit_atlas.jobs.circuits.masks import keep_best
-from circuit_atlas.jobs.circuits.selectivity import Grouped, group_top_images
+from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.quantise import dequantise, quantise
 from circuit_atlas.storage_schema.reader import Reader
@@ -75,7 +75,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
         patch.syspath_prepend(folder)
         lay_out(spec)
         units = tuple(UnitKey(spec.model.reference, "4", unit) for unit in (0, 1))
-        receipts = WorkerJob(spec, 1).open().run(Task("4", units))
+        receipts = CircuitJob(spec, 1).open().run(Task("4", units))
     assert [receipt.message for receipt in receipts] == [None, None]
     return Reader(spec.run.store)
 
@@ -136,9 +136,9 @@ def test_rows_name_images_by_their_ids_and_not_by_their_places(reader):
     groups = GroupLabels(np.array([0, 0, 1]), 2, 0.5, 0.01)
     masks = np.ones((len(header.fractions), 4), dtype=np.bool_)
     full = np.arange(1.0, 4.0, dtype=np.float32)[:, None, None]
-    trial = CircuitRun(0, "zero", masks, full, [1, 3, 5])
-    trial.maps[:] = -2 * full
-    grouped = Grouped("actgrad", [3, 1, 5], groups, ((0, trial),))
+    run = CircuitRun(0, "zero", masks, full, [1, 3, 5])
+    run.maps[:] = -2 * full
+    grouped = GroupedImages("actgrad", [3, 1, 5], groups, ((0, run),))
     images = range(10, 16)
     assert [(row.image, row.group) for row in grouped.group_rows(images)] == [
         (13, 0), (11, 0), (15, 1),
@@ -172,11 +172,11 @@ def test_groups_and_their_circuits_are_those_of_the_scores_as_stored(reader):
     # A client that groups the stored scores finds this very number.
     assert found.groups.silhouette == as_read.silhouette != group_images(scores).silhouette
     assert reader.header.fractions == (1.0, 0.5, 0.05)
-    for group, trial in found.trials:
+    for group, run in found.runs:
         first = 10 + 10 * group
-        assert np.flatnonzero(trial.masks[2]).tolist() == [first, first + 1]
+        assert np.flatnonzero(run.masks[2]).tolist() == [first, first + 1]
         mean = stored[as_read.labels == group].astype(np.float64).mean(axis=0)
-        np.testing.assert_array_equal(trial.masks[1], keep_best(mean, 20))
+        np.testing.assert_array_equal(run.masks[1], keep_best(mean, 20))
 
 
 def test_one_group_has_no_contrast(reader):

@@ -13,7 +13,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
-from circuit_atlas.jobs.network.load import LoadedModel, load_model
+from circuit_atlas.jobs.network.load import (
+    LoadedModel,
+    _published_preprocessing,
+    load_model,
+)
 from circuit_atlas.jobs.network.weights import fingerprint
 from circuit_atlas.jobs.spec.build_spec import ModelSpec, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
@@ -192,15 +196,13 @@ def test_torchvision_with_a_file_and_without_weights(tmp_path: Path) -> None:
 
 def test_torchvisions_own_transforms_become_a_spec() -> None:
     published = get_model_weights("squeezenet1_1")["DEFAULT"]
-    found = load._published_preprocessing(published.transforms())
+    found = _published_preprocessing(published.transforms())
     assert found == PreprocessingSpec(resize=256, crop=224)
-    bicubic = load._published_preprocessing(
-        get_model_weights("efficientnet_b0")["DEFAULT"].transforms()
-    )
+    bicubic = _published_preprocessing(get_model_weights("efficientnet_b0")["DEFAULT"].transforms())
     assert bicubic is not None
     assert bicubic.interpolation == "bicubic"
     segmentation = get_model_weights("fcn_resnet50")["DEFAULT"].transforms()
-    assert load._published_preprocessing(segmentation) is None
+    assert _published_preprocessing(segmentation) is None
 
 
 def test_a_published_file_is_known_by_its_hash(

@@ -53,7 +53,7 @@ def assert_scores(network: Network, layer: TracedLayer, target: Target, *, count
         )[criterion]
         wanted = on_axis(layer, target.unit, formula(network.module, images, target))
         largest = np.nanmax(wanted, initial=0.0) or 1.0
-        np.testing.assert_allclose(found.kept[0], wanted, rtol=0, atol=TOLERANCE * largest)
+        np.testing.assert_allclose(found.single[0], wanted, rtol=0, atol=TOLERANCE * largest)
         np.testing.assert_allclose(found.mean[0], wanted.mean(0), rtol=0, atol=TOLERANCE * largest)
     assert_contribution(network, layer, target, images)
 
@@ -76,7 +76,7 @@ def assert_contribution(
             block=4,
         )
         assert set(found) == set(criteria)
-        mean, kept = found[CONTRIBUTION].mean[0], found[CONTRIBUTION].kept
+        mean, kept = found[CONTRIBUTION].mean[0], found[CONTRIBUTION].single
         assert kept == ()
         largest = np.nanmax(np.abs(wanted), initial=0.0) or 1.0
         np.testing.assert_allclose(mean, wanted, rtol=0, atol=TOLERANCE * largest)
@@ -138,7 +138,7 @@ def test_batches_and_blocks_change_nothing(name):
     for batch, block in ((1, len(units)), (4, 1), (16, 2)):
         for criterion, found in scores(units, batch, block).items():
             np.testing.assert_allclose(found.mean, whole[criterion].mean, rtol=1e-6)
-            np.testing.assert_allclose(found.kept, whole[criterion].kept, rtol=1e-6)
+            np.testing.assert_allclose(found.single, whole[criterion].single, rtol=1e-6)
     for unit in units:
         for criterion, found in scores([unit], 16, 1).items():
             np.testing.assert_allclose(found.mean[0], whole[criterion].mean[unit], rtol=1e-6)

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse
-from circuit_atlas.jobs.circuits.masks import keep_best, ladder
-from circuit_atlas.jobs.circuits.pruned import circuit_maps
+from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores
@@ -59,7 +59,7 @@ def test_scores_of_single_images_and_of_the_set(batch, block):
     for criterion, found in scores.items():
         for row, unit in enumerate(units):
             assert_close(found.mean[row], on_axis(criterion, unit))
-            assert_close(found.kept[row], on_axis(f"{criterion}_per_image", unit))
+            assert_close(found.single[row], on_axis(f"{criterion}_per_image", unit))
 
 
 @pytest.mark.parametrize("unit", reference.UNITS)
@@ -100,7 +100,7 @@ def test_force(unit, fraction):
 def test_pearson_of_the_pruned_network(criterion, unit):
     stored = reference.arrays()
     images = reference.images()
-    masks = ladder(on_axis(criterion, unit), stored["keep_fractions"])
+    masks = nested_masks(on_axis(criterion, unit), stored["keep_fractions"])
     full = layer().network.forward(images)[layer().network.target.name][:, unit]
     compare = FullResponse(full.numpy()).compare
     circuits = circuit_maps(layer(), unit, masks, images).numpy()

@@ -11,11 +11,11 @@ import pytest
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks import worker as worker_module
+from circuit_atlas.jobs.tasks.block import open_block
 from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve
-from circuit_atlas.jobs.tasks.shared import open_block
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema.errors import InfrastructureError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.reader import Reader
@@ -41,7 +41,7 @@ import resource, sys
 from pathlib import Path
 from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.template import create
@@ -51,7 +51,7 @@ build = resolve(spec)
 store = open_store(spec.run.store, create=True)
 create(store, build.header, build.layers, build.images, build.plan)
 keys = [UnitKey(spec.model.reference, "7", unit) for unit in range(16)]
-worker = WorkerJob(spec, 1).open()
+worker = CircuitJob(spec, 1).open()
 worker.run(Task("7", (keys[0],)))
 in_use = next(
     int(line.split()[1]) * 1024
@@ -140,7 +140,7 @@ def test_memory_that_runs_out_halves_what_goes_together(spec, monkeypatch):
 
     monkeypatch.setattr(worker_module, "open_block", scarce)
     limited = with_run(spec, memory_bytes=4 * 10**8)
-    receipts = WorkerJob(limited, 1).open().run(task(limited, *range(6)))
+    receipts = CircuitJob(limited, 1).open().run(task(limited, *range(6)))
     assert [receipt.state for receipt in receipts] == ["done"] * 6
     assert asked[0] > (2, 3)
     assert asked[-1] <= (2, 3)
@@ -154,5 +154,5 @@ def test_no_room_for_one_unit_and_one_image(spec, monkeypatch):
 
     monkeypatch.setattr(worker_module, "open_block", never)
     with pytest.raises(InfrastructureError, match="with one unit and one image at a time"):
-        WorkerJob(spec, 1).open().run(task(spec, 0, 1))
+        CircuitJob(spec, 1).open().run(task(spec, 0, 1))
     assert not Reader(spec.run.store).failures(LAYER)

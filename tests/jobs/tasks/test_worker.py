@@ -12,7 +12,7 @@ from PIL import Image
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.plan import Task, estimate, make_tasks, resolve
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.errors import MismatchError, ModelError, QueryError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -81,7 +81,7 @@ def task(spec: BuildSpec, *units: int) -> Task:
 
 def test_a_bad_unit_fails_alone(spec):
     lay_out(spec)
-    receipts = WorkerJob(spec, 1).open().run(task(spec, 0, 1, 2, 3, 5))
+    receipts = CircuitJob(spec, 1).open().run(task(spec, 0, 1, 2, 3, 5))
     assert [receipt.state for receipt in receipts] == ["done", "dead", "failed", "done", "done"]
     assert receipts[2].kind == "non_finite"
     assert "unit 2 of '2' responds with NaN or infinity to image" in str(receipts[2].message)
@@ -92,7 +92,7 @@ def test_a_bad_unit_fails_alone(spec):
 
 def test_what_is_stored_of_a_unit(spec):
     lay_out(spec)
-    WorkerJob(spec, 1).open().run(task(spec, 0))
+    CircuitJob(spec, 1).open().run(task(spec, 0))
     reader = Reader(spec.run.store)
     commit = reader.commits("2")[0]
     rows = reader.faithfulness(commit).to_pylist()
@@ -133,7 +133,7 @@ def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
         return real(self, path, data)
 
     monkeypatch.setattr(Objects, "put_if_absent", put)
-    WorkerJob(spec, 1).open().run(task(spec, 0))
+    CircuitJob(spec, 1).open().run(task(spec, 0))
     assert [vars(stretch)["source"] for stretch in reader.wiring("2").stretches] == [-1, 0, 1]
     first, last = reader.weights("2")
     assert (first.shape, last.shape) == ((6, 3, 3, 3), (5, 6, 3, 3))
@@ -148,20 +148,20 @@ def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
 
 def test_a_second_worker_takes_the_network_that_is_there(spec, monkeypatch):
     lay_out(spec)
-    WorkerJob(spec, 1).open().run(task(spec, 0))
+    CircuitJob(spec, 1).open().run(task(spec, 0))
     monkeypatch.setattr(worker_module, "network_record", lambda *_: pytest.fail("computed again"))
-    (receipt,) = WorkerJob(spec, 1).open().run(task(spec, 3))
+    (receipt,) = CircuitJob(spec, 1).open().run(task(spec, 3))
     assert receipt.state == "done"
 
 
 def test_alone_or_together_gives_the_same_masks(spec, tmp_path):
     lay_out(spec)
-    WorkerJob(spec, 1).open().run(task(spec, 0, 3, 4, 5))
+    CircuitJob(spec, 1).open().run(task(spec, 0, 3, 4, 5))
     alone = BuildSpec.from_values(
         {**spec.model_dump(), "run": {"store": str(tmp_path / "alone"), "batch_size": 1}}
     )
     lay_out(alone)
-    worker = WorkerJob(alone, 1).open()
+    worker = CircuitJob(alone, 1).open()
     for unit in (0, 3, 4, 5):
         worker.run(task(alone, unit))
     one, other = Reader(spec.run.store), Reader(alone.run.store)
@@ -188,7 +188,7 @@ def test_a_worker_that_sees_other_images_refuses(spec):
     lay_out(spec)
     Image.new("RGB", (12, 12)).save(Path(spec.images.source) / "6.png")
     with pytest.raises(MismatchError, match="other images"):
-        WorkerJob(spec, 1).open()
+        CircuitJob(spec, 1).open()
 
 
 def test_a_worker_whose_model_has_other_weights_says_what_a_function_must_do(spec):
@@ -198,7 +198,7 @@ def test_a_worker_whose_model_has_other_weights_says_what_a_function_must_do(spe
     fickle = BuildSpec.from_values(values)
     lay_out(fickle)
     with pytest.raises(MismatchError, match="has to return the same weights at each call"):
-        WorkerJob(fickle, 1).open()
+        CircuitJob(fickle, 1).open()
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

@@ -11,20 +11,24 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.circuits.pruned import pruned
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.spec.build_spec import IMAGENET_MEAN, IMAGENET_STD
 from circuit_atlas.jobs.visualization.ascent import (
     Canvas,
-    Made,
     Normalisation,
     Recipe,
-    make_pictures,
-    read_picture,
+    Visualization,
+    make_visualizations,
+    read_visualization,
     seed_of,
 )
-from circuit_atlas.jobs.visualization.objective import Objective, through, whole
+from circuit_atlas.jobs.visualization.objective import (
+    Objective,
+    measure_in_circuit,
+    measure_in_network,
+)
 
 SIZE = (32, 40)
 CPU = torch.device("cpu")
@@ -66,14 +70,16 @@ def of_whole(layer: TracedLayer, units: list[int], signs: list[float]) -> Object
     factors = torch.tensor(signs)
     weights = layer.targets(units).directions
     places = list(range(len(units)))
-    return Objective([(places, whole(layer.network, weights, factors))], factors)
+    return Objective([(places, measure_in_network(layer.network, weights, factors))], factors)
 
 
-def make(objective: Objective, seeds: list[int], recipe: Recipe = RECIPE) -> tuple[Made, ...]:
-    return make_pictures(objective.gradient, seeds, recipe, device=CPU, transform_seed=0)
+def make(
+    objective: Objective, seeds: list[int], recipe: Recipe = RECIPE
+) -> tuple[Visualization, ...]:
+    return make_visualizations(objective.gradient, seeds, recipe, device=CPU, transform_seed=0)
 
 
-def reddest(made: Made, sign: int) -> list[float]:
+def reddest(made: Visualization, sign: int) -> list[float]:
     """Mean colour of the fifth of the pixels that is most red, or least: what the objective is of.
     The others may be anything."""
     pixels = made.pixels.reshape(-1, 3).astype(float)
@@ -107,11 +113,11 @@ def test_a_picture_through_one_path_drives_that_path_and_not_the_other(layer):
         mask = np.zeros(layer.upstream.index.size, np.bool_)
         for channel in channels:
             mask[3 * channel : 3 * channel + 3] = mask[15 + channel] = True
-        look = through(layer, 0, pruned(layer, 0, mask, None), one)
+        look = measure_in_circuit(layer, 0, pruned_weights(layer, 0, mask, None), one)
         (made,) = make(Objective([([0], look)], one), seeds)
         assert made.contrast > 0.1
         # Each path's own response to it, by the network's own arithmetic.
-        seen = read_picture(made.png, RECIPE, CPU)
+        seen = read_visualization(made.png, RECIPE, CPU)
         own = torch.relu(Planted().edges(seen)).detach()[0, :, 1:-1, 1:-1]
         maps = {path: own[list(c)].sum(0) for path, c in paths.items()}
         best = maps[name] >= maps[name].quantile(0.8)
@@ -147,7 +153,7 @@ def test_the_picture_is_stored_as_it_was_judged(layer):
         pixels = np.array(image)
     assert (pixels == made.pixels).all()
     expected = (pixels / 255 - IMAGENET_MEAN) / IMAGENET_STD
-    found = read_picture(made.png, RECIPE, CPU)[0].permute(1, 2, 0).numpy()
+    found = read_visualization(made.png, RECIPE, CPU)[0].permute(1, 2, 0).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -162,7 +168,7 @@ def test_every_look_is_shifted_turned_and_of_another_size():
         looks.append(pictures[0].numpy().copy())
         return torch.zeros_like(pictures)
 
-    make_pictures(gradient, [1], recipe, device=CPU, transform_seed=0)
+    make_visualizations(gradient, [1], recipe, device=CPU, transform_seed=0)
     with torch.no_grad():
         start = Normalisation(recipe, CPU)(Canvas([1], recipe, CPU).rgb())[0].numpy()
     # As a Fourier series it goes on past its sides.
@@ -194,15 +200,15 @@ def test_every_look_is_shifted_turned_and_of_another_size():
 
 
 def test_where_nothing_is_to_be_climbed_the_picture_stays_grey():
-    (made,) = make_pictures(torch.zeros_like, [1], RECIPE, device=CPU, transform_seed=0)
+    (made,) = make_visualizations(torch.zeros_like, [1], RECIPE, device=CPU, transform_seed=0)
     assert made.finite
     assert made.contrast < 0.03
     assert made.change == 0
     loud = replace(RECIPE, start=1.0)
-    (made,) = make_pictures(torch.zeros_like, [1], loud, device=CPU, transform_seed=0)
+    (made,) = make_visualizations(torch.zeros_like, [1], loud, device=CPU, transform_seed=0)
     assert made.contrast > 0.1
     assert made.change == 0
-    flat = Made(np.full((4, 4, 3), 255, np.uint8), finite=True, change=0.5)
+    flat = Visualization(np.full((4, 4, 3), 255, np.uint8), finite=True, change=0.5)
     assert flat.contrast == 0.5
 
 
@@ -212,7 +218,7 @@ def test_nan_is_told_of_the_one_picture_that_it_is_in():
         found[1] = float("nan")
         return found
 
-    first, second = make_pictures(gradient, [1, 2], RECIPE, device=CPU, transform_seed=0)
+    first, second = make_visualizations(gradient, [1, 2], RECIPE, device=CPU, transform_seed=0)
     assert first.finite
     assert not second.finite
 

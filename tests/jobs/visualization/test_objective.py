@@ -7,10 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.pruned import kernel_means, pruned
+from circuit_atlas.jobs.circuits.kernel_means import kernel_means
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
-from circuit_atlas.jobs.visualization.objective import Best, Objective, peaks, through, whole
+from circuit_atlas.jobs.visualization.objective import (
+    BestImages,
+    Objective,
+    measure_in_circuit,
+    measure_in_network,
+    peaks,
+)
 from tests.oracles.networks import NAMED
 
 DIRECTION = (0.5, 0.0, -1.0, 2.0)
@@ -47,7 +54,9 @@ def test_the_whole_network(made):
     module, layer, pictures = made
     units, factors = [3, 4, 4], torch.tensor([1.0, 1.0, -1.0])
     weights = layer.targets(units).directions
-    objective = Objective([([0, 1, 2], whole(layer.network, weights, factors))], factors)
+    objective = Objective(
+        [([0, 1, 2], measure_in_network(layer.network, weights, factors))], factors
+    )
     maps = outputs(module, pictures)
     mixed = np.einsum("c,nchw->nhw", DIRECTION, maps)
     expected = [slow(maps[0, 3], 1), slow(mixed[1], 1), slow(mixed[2], -1)]
@@ -63,8 +72,8 @@ def test_a_circuit_and_its_gradient(made, ablation):
     generator = np.random.default_rng(0)
     mask = layer.reachable(1) & (generator.random(layer.upstream.index.size) < 0.85)
     factors = torch.ones(1)
-    look = through(layer, 1, pruned(layer, 1, mask, means), factors)
-    objective = Objective([([0], look), ([2], look)], torch.tensor([1.0, 1.0, -1.0]))
+    measure = measure_in_circuit(layer, 1, pruned_weights(layer, 1, mask, means), factors)
+    objective = Objective([([0], measure), ([2], measure)], torch.tensor([1.0, 1.0, -1.0]))
     if ablation == "zero":
         kept = {}
         for piece, convolution, site in layer.pieces():
@@ -104,17 +113,17 @@ def test_a_channel_that_overflows_spoils_no_unit_that_does_not_read_it():
     module = network.module.requires_grad_(False)
     layer = open_layer(ModelGraph(module, (3, *network.size)), "last")
     factors = torch.ones(2)
-    look = whole(layer.network, layer.targets([0, 1]).directions, factors)
-    objective = Objective([([0, 1], look)], factors)
+    measure = measure_in_network(layer.network, layer.targets([0, 1]).directions, factors)
+    objective = Objective([([0, 1], measure)], factors)
     values = objective.values(network.images(2))
     assert not values[0].isfinite()
     assert values[1].isfinite()
     assert objective.gradient(network.images(2))[1].isfinite().all()
 
 
-def test_the_best_photo_of_each_objective():
-    best = Best(np.array([1.0, -1.0, 1.0, 1.0]))
+def test_the_best_image_of_each_objective():
+    best = BestImages(np.array([1.0, -1.0, 1.0, 1.0]))
     best.see(np.array([[1.0, 1.0, np.nan, np.nan], [2.0, 2.0, np.inf, 5.0]]), [10, 11])
     best.see(np.array([[0.0, 0.5, np.nan, 4.0]]), [12])
     assert best.values.tolist() == [2.0, 0.5, -np.inf, 5.0]
-    assert best.photos.tolist() == [11, 12, -1, 11]
+    assert best.images.tolist() == [11, 12, -1, 11]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from circuit_atlas.jobs.visualization.plan import FeaturePlan
+from circuit_atlas.jobs.visualization.plan import VisualizationWork
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 
 
 def test_tasks_say_whether_they_are_of_units_or_of_channels():
     asked = VisualizationPlan.of([("inner", "channel", n, ("positive",)) for n in range(5)])
-    plan = FeaturePlan(
+    plan = VisualizationWork(
         units=(("outer", (3, 7)),),
         nodes=(("inner", (0, 4)),),
         skipped=3,

@@ -19,16 +19,16 @@ from circuit_atlas.jobs.demo import photos, squeezenet1_1
 from circuit_atlas.jobs.spec.build_spec import BuildSpec, FeaturesSpec, LayerSpec
 from circuit_atlas.jobs.spec.sections import IMAGENET_MEAN, IMAGENET_STD
 from circuit_atlas.jobs.tasks.plan import Task, resolve
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.jobs.visualization import worker
-from circuit_atlas.jobs.visualization.plan import plan_features
+from circuit_atlas.jobs.visualization.plan import plan_visualizations
 from circuit_atlas.jobs.visualization.variants import (
-    aims_of_unit,
     circuit_mask,
     nodes_of,
+    variant_names,
     variants_of_unit,
 )
-from circuit_atlas.jobs.visualization.worker import FeatureJob
+from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.errors import QueryError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -46,7 +46,7 @@ NODE = ("features.3.squeeze", 5)
 def built(spec: BuildSpec, layer: str, units: tuple[int, ...]) -> Reader:
     lay_out(spec)
     model = spec.model.reference
-    WorkerJob(spec, 1).open().run(Task(layer, tuple(UnitKey(model, layer, n) for n in units)))
+    CircuitJob(spec, 1).open().run(Task(layer, tuple(UnitKey(model, layer, n) for n in units)))
     return Reader(spec.run.store)
 
 
@@ -65,7 +65,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildSpec, Reader]:
         }
     )
     reader = built(spec, LAYER, UNITS)
-    worker = FeatureJob(spec, 1).open()
+    worker = VisualizationJob(spec, 1).open()
     for layer, units in ((LAYER, UNITS), NODES):
         keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
         receipts = worker.run(Task(layer, keys))
@@ -186,19 +186,19 @@ def test_a_picture_through_a_circuit_drives_the_circuit(demo):
 def test_what_is_there_is_skipped(demo):
     spec, reader = demo
     build = resolve(spec)
-    plan = plan_features(build, spec, reader)
+    plan = plan_visualizations(build, spec, reader)
     assert plan.units == ()
     lacking = {name: set(channels) for name, channels in plan.nodes}
     assert not {1, 5} & lacking[NODES[0]]
     assert plan.skipped >= len(UNITS) + 1
     before = {entry.path for entry in reader.objects.list("features")}
     keys = tuple(UnitKey(spec.model.reference, LAYER, unit) for unit in UNITS)
-    receipts = FeatureJob(spec, 1).open().run(Task(LAYER, keys))
+    receipts = VisualizationJob(spec, 1).open().run(Task(LAYER, keys))
     assert [receipt.state for receipt in receipts] == ["done"] * 3
     assert {entry.path for entry in reader.objects.list("features")} == before
     # Asking for more makes what is more.
     more = spec.model_copy(update={"features": FeaturesSpec(fractions=(1.0, 0.3), nodes=False)})
-    assert plan_features(build, more, reader).units == ((LAYER, UNITS),)
+    assert plan_visualizations(build, more, reader).units == ((LAYER, UNITS),)
 
 
 def test_nodes_are_the_channels_of_the_circuits(demo):
@@ -212,7 +212,7 @@ def test_nodes_are_the_channels_of_the_circuits(demo):
             if row["score"] > 0:
                 expected.setdefault(row["convolution"], set()).add(row["out_channel"])
     assert {name: set(channels) for name, channels in found.items()} == expected
-    own = plan_features(resolve(spec), spec, reader)
+    own = plan_visualizations(resolve(spec), spec, reader)
     assert all(not set(UNITS) & set(channels) for name, channels in own.nodes if name == LAYER)
 
 
@@ -221,22 +221,22 @@ def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
     commit = reader.commit(LAYER, 0)
     top = Atlas(reader).layer(LAYER).unit(0).top_images()["image"].to_pylist()
     groups = (tuple(sorted(top[:2])), tuple(sorted(top[2:])))
-    aims = aims_of_unit(reader, commit, spec.features, groups=groups)
-    assert [aim.variant for aim in aims[-2:]] == [
+    variants = variants_of_unit(reader, commit, spec.features, groups=groups)
+    assert [variant.name for variant in variants[-2:]] == [
         "positive.actgrad.0.3.group0",
         "positive.actgrad.0.3.group1",
     ]
-    names = variants_of_unit(reader.header, spec.features, groups=2)
-    assert names == tuple(aim.variant for aim in aims)
-    for aim, images in zip(aims[-2:], groups, strict=True):
-        assert aim.circuit.images == images
+    names = variant_names(reader.header, spec.features, groups=2)
+    assert names == tuple(variant.name for variant in variants)
+    for variant, images in zip(variants[-2:], groups, strict=True):
+        assert variant.circuit.images == images
         rows = reader.image_scores(commit, "actgrad")[[top.index(image) for image in images]]
-        expected = keep_best(rows.astype(np.float64).mean(0), aim.circuit.kernels)
-        assert (aim.mask == expected).all()
+        expected = keep_best(rows.astype(np.float64).mean(0), variant.circuit.kernels)
+        assert (variant.mask == expected).all()
     # The photos of the network fall into one group; with two, each has its picture.
     monkeypatch.setattr(worker, "groups_of", lambda *_: groups)
     key = UnitKey(spec.model.reference, LAYER, 0)
-    (receipt,) = FeatureJob(spec, 1).open().run(Task(LAYER, (key,)))
+    (receipt,) = VisualizationJob(spec, 1).open().run(Task(LAYER, (key,)))
     assert receipt.state == "done"
     records = [reader.feature_visualization(LAYER, 0, name) for name in names[-2:]]
     assert [record.circuit.images for record in records] == list(groups)
@@ -310,7 +310,7 @@ def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BuildS
 
 def made(spec: BuildSpec, layer: str, *units: int) -> tuple[Any, ...]:
     keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
-    return FeatureJob(spec, 1).open().run(Task(layer, keys))
+    return VisualizationJob(spec, 1).open().run(Task(layer, keys))
 
 
 def test_a_grey_picture_is_an_error_of_its_unit_alone(odd):
@@ -481,8 +481,8 @@ def test_an_atlas_without_its_units_and_criteria_it_lacks(odd):
     lay_out(spec)
     reader = Reader(spec.run.store)
     with pytest.raises(QueryError, match="no unit that the spec names has a circuit in"):
-        plan_features(resolve(spec), spec, reader)
+        plan_visualizations(resolve(spec), spec, reader)
     with pytest.raises(SpecError, match=r"features\.criterion: the atlas has no 'snip'"):
-        plan_features(resolve(spec), odd(criterion="snip"), reader)
+        plan_visualizations(resolve(spec), odd(criterion="snip"), reader)
     with pytest.raises(SpecError, match=r"features.fractions.*2.0 is outside \(0, 1\]"):
         odd(fractions=[2.0])

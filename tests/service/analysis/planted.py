@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
@@ -170,7 +170,9 @@ def _record(header: AtlasHeader, number: int, unit: Planted, *, images: int) -> 
     for name, scores in unit.scores.items():
         count = int((~np.isnan(scores[0])).sum())
         runs = [scores[rung if len(scores) > 1 else 0] for rung in range(len(FRACTIONS))]
-        masks = np.stack([ladder(run, (f,))[0] for run, f in zip(runs, FRACTIONS, strict=True)])
+        masks = np.stack(
+            [nested_masks(run, (f,))[0] for run, f in zip(runs, FRACTIONS, strict=True)]
+        )
         own = unit.image_scores.get(name)
         criteria.append(CriterionRecord(name, scores.astype(np.float32), masks, own))
     top = max((len(scores) for scores in unit.image_scores.values()), default=1)

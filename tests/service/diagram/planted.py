@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from circuit_atlas.jobs.circuits.masks import ladder
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema import network
@@ -189,7 +189,9 @@ def _record(planted: Planted, header: AtlasHeader, layer: LayerIndex, unit: int)
         runs = header.runs(name)
         found = np.stack([np.roll(scores, run if name == "force" else 0) for run in range(runs)])
         found[:, np.isnan(scores)] = np.nan
-        masks = np.stack([ladder(found[n % runs], (f,))[0] for n, f in enumerate(header.fractions)])
+        masks = np.stack(
+            [nested_masks(found[n % runs], (f,))[0] for n, f in enumerate(header.fractions)]
+        )
         given = top if name in header.image_criteria else None
         criteria.append(CriterionRecord(name, found, masks, given))
     rows = tuple(

@@ -8,7 +8,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from circuit_atlas.jobs.circuits.pruned import circuit_maps, kernel_means, open_stem
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
+from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from tests.jobs.axis import off_axis, open_double, pictures
 from tests.oracles.convolutions import Target, convolutions
@@ -43,8 +44,8 @@ def assert_maps(
     )
     means = kernel_means(layer, scoring.split(2)) if ablation == "mean" else None
     scale = np.abs(full_response(network.module, images, target)).max()
-    for stem in (None, open_stem(layer, images, means)):
-        found = circuit_maps(layer, unit, mask[None], images, means=means, stem=stem)[0].numpy()
+    for first in (None, open_first_convolution(layer, images, means)):
+        found = circuit_maps(layer, unit, mask[None], images, means=means, first=first)[0].numpy()
         np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * scale)
 
 
@@ -81,15 +82,15 @@ def test_a_direction():
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
 
 
-def test_which_networks_have_a_stem():
-    """Where the first convolution is shared, the test above has tried it."""
-    stems = {}
+def test_which_networks_share_their_first_convolution():
+    """Where it is shared, the test above has tried it."""
+    ends = {}
     for name in ("sequential", "branched", "depthwise", "gated"):
         network = NAMED[name]()
         layer = open_double(network, network.targets[-1])
-        stem = open_stem(layer, pictures(network, 1), None)
-        stems[name] = None if stem is None else layer.network.by_name[stem.last.name].op
-    assert stems == {
+        first = open_first_convolution(layer, pictures(network, 1), None)
+        ends[name] = None if first is None else layer.network.by_name[first.last.name].op
+    assert ends == {
         "sequential": "max_pool2d",
         "branched": "relu",
         "depthwise": "relu",

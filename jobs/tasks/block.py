@@ -1,9 +1,9 @@
-"""What the units of a task share: the full network's responses, and scores in one pass."""
+"""What the units of a task share: the full network's responses, and scores from one pass."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.circuits.faithfulness import is_constant
-from circuit_atlas.jobs.circuits.pruned import KernelMeans, kernel_means
-from circuit_atlas.jobs.circuits.responses import top_places
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans, kernel_means
+from circuit_atlas.jobs.circuits.responses import top_images
 from circuit_atlas.jobs.engine.targets import respond
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.receptive_field import Interval, receptive_fields
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
+from circuit_atlas.jobs.spec.sections import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
 
@@ -29,20 +30,21 @@ class Block:
     """What the units of a task share, computed once.
 
     Attributes:
-        images: ids of the usable images, scoring ones first.
+        images: ids of the usable images, scoring ones first; an image's index is its index here.
         scoring: how many of them are for scoring.
         maps: (units, images, height, width), each unit's full response.
         responses: (units, images).
-        top: for each unit, places of its top images by rank.
+        top: for each unit, indices of its top images by rank.
         scores: by criterion, for the live units, in the order of `live`; and the signed
             `contribution`.
         live: numbers of the units that are neither dead nor failing.
         means: every kernel's mean contribution, where the spec asks for mean ablation.
+        fields: the layer's receptive fields by row and by column.
         together: images that go through the network at one time.
-        shared_s: seconds that a unit has used of the work done for all of them.
+        shared_s: a unit's share, in seconds, of the work done for all of them.
     """
 
-    source: OpenedSpec
+    opened: OpenedSpec
     layer: TracedLayer
     header: AtlasHeader
     numbers: tuple[int, ...]
@@ -59,16 +61,16 @@ class Block:
     shared_s: float
 
     def full(self, number: int) -> NDArray[np.float32]:
-        """The unit's response in the whole network: (images, height, width)."""
+        """Gives the unit's response in the whole network: (images, height, width)."""
         return self.maps[self.numbers.index(number)]
 
-    def batches(self, places: Sequence[int]) -> Iterator[Tensor]:
-        """The images at those places, (batch, 3, height, width) at a time."""
-        return self.source.batches([self.images[place] for place in places], self.together)
+    def batches(self, image_indices: Sequence[int]) -> Iterator[Tensor]:
+        """Yields the images of those indices, (batch, 3, height, width) at a time."""
+        return self.opened.batches([self.images[index] for index in image_indices], self.together)
 
 
 def open_block(
-    source: OpenedSpec,
+    opened: OpenedSpec,
     layer: TracedLayer,
     header: AtlasHeader,
     numbers: Sequence[int],
@@ -78,44 +80,30 @@ def open_block(
     """Runs the full network on every image, `together` at a time, and scores all units of the
     block together."""
     started = time.perf_counter()
-    spec = source.spec.circuits
-    scoring, held_out = source.images.scoring, source.images.held_out
-    images = (*scoring, *held_out)
-    targets = layer.targets(numbers)
-    with torch.no_grad():
-        outputs = [
-            targets.maps(layer.network.output(batch)) for batch in source.batches(images, together)
-        ]
-        full = torch.cat(outputs, 1)
-        responses = respond(full, spec.response).cpu().numpy()
-    maps = full.cpu().numpy()
-    live = tuple(
-        number
-        for row, number in enumerate(numbers)
-        if np.isfinite(maps[row]).all() and not is_constant(maps[row])
-    )
-    rows = {number: row for row, number in enumerate(numbers)}
-    top = {
-        number: top_places(responses[rows[number]], range(len(scoring)), header.top_images)
-        for number in live
-    }
-    criteria = [name for name in spec.criteria if name in PER_IMAGE]
+    spec, scoring = opened.spec.circuits, opened.images.scoring
+    images = (*scoring, *opened.images.held_out)
+    maps, responses = _full_responses(layer, numbers, opened.batches(images, together), spec)
+    live, top = [], {}
+    for row, number in enumerate(numbers):
+        if np.isfinite(maps[row]).all() and not is_constant(maps[row]):
+            live.append(number)
+            top[number] = top_images(responses[row], range(len(scoring)), header.top_images)
     scores: Mapping[str, BlockScores] = {}
+    means = None
     if live:
         scores = score_images(
             layer,
             live,
-            source.batches(scoring, together),
+            opened.batches(scoring, together),
             keep=top,
-            criteria=[*criteria, CONTRIBUTION],
+            criteria=[*(name for name in spec.criteria if name in PER_IMAGE), CONTRIBUTION],
             response=spec.response,
             block=len(live),
         )
-    means = None
-    if live and "mean" in spec.ablation:
-        means = kernel_means(layer, source.batches(scoring, together))
+        if "mean" in spec.ablation:
+            means = kernel_means(layer, opened.batches(scoring, together))
     return Block(
-        source=source,
+        opened=opened,
         layer=layer,
         header=header,
         numbers=tuple(numbers),
@@ -125,9 +113,20 @@ def open_block(
         responses=responses,
         top=top,
         scores=scores,
-        live=live,
+        live=tuple(live),
         means=means,
         fields=receptive_fields(layer.network),
         together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
     )
+
+
+def _full_responses(
+    layer: TracedLayer, numbers: Sequence[int], batches: Iterable[Tensor], spec: CircuitsSpec
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Each unit's maps in the whole network, (units, images, height, width), and its responses,
+    (units, images)."""
+    targets = layer.targets(numbers)
+    with torch.no_grad():
+        maps = torch.cat([targets.maps(layer.network.output(batch)) for batch in batches], 1)
+        return maps.cpu().numpy(), respond(maps, spec.response).cpu().numpy()

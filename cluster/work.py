@@ -1,0 +1,77 @@
+"""What a run has to do, and the doing of it: tasks go to the executor, and events come back."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from circuit_atlas.cluster.executor import Event, Executor, Job, Planned
+from circuit_atlas.cluster.ledger import Ledger, Summary
+from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.jobs.spec.build_spec import RunSpec
+from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of one run, settled before any worker starts.
+
+    Attributes:
+        planned: how much there is; its tasks are not counted yet.
+        tasks: gives the tasks for so many workers.
+        job: gives what each of so many workers is made from.
+        fail: records a unit as failed whose worker was lost; returns the receipt of its commit
+            where there is one all the same.
+        channels: how many channels of convolutions the spec asks for, done before or not.
+    """
+
+    planned: Planned
+    tasks: Callable[[int], Sequence[Task]]
+    job: Callable[[int], Job]
+    fail: Callable[[FailureRecord], Receipt]
+    channels: int = 0
+
+
+def run_work(
+    work: Work,
+    run: RunSpec,
+    *,
+    executor: Executor,
+    on_event: Callable[[Event], None] | None,
+    started_s: float,
+) -> Summary:
+    """Runs the work's tasks to their end; without work, the executor is not entered.
+
+    Args:
+        work: what to do.
+        run: retries and deadline.
+        executor: how tasks reach workers.
+        on_event: sees every event as it comes.
+        started_s: when the run began, by `time.monotonic`.
+    """
+    ledger = Ledger()
+    tell = on_event or _ignore
+    if work.planned.units or work.planned.channels:
+        with executor:
+            tasks = work.tasks(executor.workers)
+            tell(replace(work.planned, tasks=len(tasks)))
+            policy = Policy(retries=run.retries, deadline_s=run.deadline_s)
+            job = work.job(executor.workers)
+            with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
+                for event in events:
+                    ledger.note(event, work.fail)
+                    tell(event)
+    else:
+        tell(work.planned)
+    return ledger.summary(
+        skipped=work.planned.skipped,
+        wall_s=time.monotonic() - started_s,
+        channels=work.channels,
+    )
+
+
+def _ignore(event: Event) -> None:
+    del event

@@ -1,0 +1,61 @@
+"""A unit's maps in its circuits: the network run with every other kernel pruned."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
+from circuit_atlas.jobs.circuits.live_channels import compact_output
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
+from circuit_atlas.jobs.engine.targets import Targets
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+
+
+def open_first_convolution(
+    layer: TracedLayer, images: Tensor, means: KernelMeans | None
+) -> FirstConvolution | None:
+    """Computes what all circuits of the layer share on these images; None where the network shares
+    nothing."""
+    with torch.no_grad():
+        by_step = None if means is None else means.by_step
+        return FirstConvolution.of(layer.network, images, by_step)
+
+
+def circuit_maps(
+    layer: TracedLayer,
+    number: int,
+    masks: NDArray[np.bool_],
+    images: Tensor,
+    *,
+    means: KernelMeans | None = None,
+    first: FirstConvolution | None = None,
+) -> Tensor:
+    """Computes the unit's map in each of several circuits.
+
+    Args:
+        layer: the layer.
+        number: the unit.
+        masks: (circuits, kernels) bool.
+        images: (images, 3, height, width).
+        means: as in `pruned_weights`. Default: pruned kernels are zero.
+        first: `open_first_convolution` of the same images and means. Default: none, and the same
+            maps take longer.
+
+    Returns:
+        (circuits, images, map height, map width).
+    """
+    targets = layer.targets([number])
+    read = layer.reads(number)
+    directions = targets.directions[:, torch.from_numpy(read).to(images.device)]
+    maps = []
+    with torch.no_grad():
+        for mask in masks:
+            weights = pruned_weights(layer, number, mask, means)
+            output = compact_output(layer.network, weights, read, images, first)
+            maps.append(Targets(None, directions).maps(output)[0])
+    shape = (0, len(images), layer.index.height, layer.index.width)
+    return torch.stack(maps) if maps else images.new_empty(shape)

@@ -1,0 +1,72 @@
+"""What every worker starts from: its process set up, the spec opened, and its share of memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from circuit_atlas.jobs.network.allocator import keep_freed_memory
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.memory import default_budget
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.jobs.tasks.plan import Build, resolve_opened
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
+
+
+@dataclass(frozen=True)
+class WorkerJob:
+    """All that a worker needs to start, small enough to send anywhere.
+
+    Attributes:
+        spec: the build's.
+        workers: how many share the tasks, and perhaps a machine.
+    """
+
+    spec: BuildSpec
+    workers: int
+
+    @property
+    def threads(self) -> int:
+        """Threads that the worker computes with."""
+        return self.spec.run.threads
+
+    def prepare(self) -> PreparedWorker:
+        """Sets this process' threads and precision, loads the model and the images, and opens the
+        store.
+
+        Raises:
+            InputError: the spec cannot be used here.
+            StoreError: there is no atlas.
+        """
+        torch.set_num_threads(self.threads)
+        keep_freed_memory()
+        tf32 = self.spec.circuits.precision == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        opened = OpenedSpec(self.spec)
+        objects = open_store(self.spec.run.store)
+        build = resolve_opened(opened)
+        budget_bytes = self.spec.run.memory_bytes or default_budget(
+            opened.device, workers=self.workers, threads=self.threads
+        )
+        return PreparedWorker(opened, objects, build, budget_bytes)
+
+
+@dataclass(frozen=True)
+class PreparedWorker:
+    """What a worker holds between its tasks.
+
+    Attributes:
+        opened: the model and the images.
+        objects: the store.
+        build: the spec resolved, as this machine sees it.
+        budget_bytes: memory that the worker may take beside the program, the weights and the
+            decoded images.
+    """
+
+    opened: OpenedSpec
+    objects: Objects
+    build: Build
+    budget_bytes: int
