@@ -17,7 +17,7 @@ from obstore.store import MemoryStore
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.images.tensor_images import TensorImages
-from circuit_atlas.jobs.network.given import copy_model, model_device
+from circuit_atlas.jobs.network.model_copy import copy_model, model_device
 from circuit_atlas.jobs.spec.build_spec import Ablation, BuildSpec, Criterion
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service.client.atlas import Atlas

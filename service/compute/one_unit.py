@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.tasks.block import open_block
 from circuit_atlas.jobs.tasks.memory import default_budget, is_out_of_memory, needs
 from circuit_atlas.jobs.tasks.network_record import network_record
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import Build, resolve_source
-from circuit_atlas.jobs.tasks.shared import open_block
+from circuit_atlas.jobs.tasks.plan import Build, resolve_opened
 from circuit_atlas.jobs.tasks.units import compute
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.errors import InfrastructureError, NonFiniteError, UnitError
@@ -29,7 +29,7 @@ def compute_unit(source: OpenedSpec, objects: Objects) -> None:
         UnitError: the unit failed.
         InfrastructureError: memory ran out with one image at a time.
     """
-    build = resolve_source(source)
+    build = resolve_opened(source)
     create(objects, build.header, build.layers, build.images, build.plan)
     ((name, (unit,)),) = build.plan.units
     layer = source.layer(name)
