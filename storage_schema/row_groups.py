@@ -117,9 +117,10 @@ def write(
     end = len(data) - _TAIL - int.from_bytes(data[-_TAIL:-4], "little")
     metadata = pq.read_metadata(pa.BufferReader(data))
     starts = [_start(metadata.row_group(n)) for n in range(len(keys))]
+    stops = [*starts, end][1:]
     groups = tuple(
         RowGroup(_stretch(data, start, stop), *key)
-        for start, stop, key in zip(starts, [*starts[1:], end], keys, strict=True)
+        for start, stop, key in zip(starts, stops, keys, strict=True)
     )
     return data, SealedFile(path, len(data), sha256(data), groups, _stretch(data, end, len(data)))
 

@@ -119,6 +119,16 @@ def test_a_layer_without_units_is_left_alone(store, lay_out, wide, seal):
     assert seal(store, anew=True) is None
 
 
+def test_a_layer_of_dead_units_has_files_without_rows(store, lay_out, header, wide, dead, seal):
+    lay_out(store, layers=[wide])
+    for unit in range(UNITS):
+        Writer(store, header, wide).commit(dead(unit))
+    before = everything(store)
+    assert seal(store).units == UNITS
+    assert everything(store) == before
+    assert before["actgrad 0"] == []
+
+
 def test_units_committed_since_are_read_too(built, header, wide, record, seal):
     seal(built)
     writer = Writer(built, header, wide)
