@@ -31,7 +31,7 @@ router = APIRouter(prefix="/layers/{layer}", tags=["analysis"], route_class=Answ
 
 
 class GroupedImage(BaseModel):
-    """A top image and its group."""
+    """Says to which group a top image belongs."""
 
     image: int
     name: str
@@ -42,7 +42,7 @@ class GroupedImage(BaseModel):
 
 
 class GroupPair(BaseModel):
-    """How much the circuits of two groups' images share."""
+    """Says how much the circuits of two groups' images share."""
 
     group: int
     other: int
@@ -52,7 +52,7 @@ class GroupPair(BaseModel):
 
 
 class GroupsAnswer(BaseModel):
-    """The sub-feature groups of a unit."""
+    """Lists the sub-feature groups of a unit."""
 
     criterion: str
     groups: int = Field(description="How many.")
@@ -66,7 +66,7 @@ class GroupsAnswer(BaseModel):
 
 
 class SelectivityRow(BaseModel):
-    """What a group's circuit preserves of its own images, and of the others'."""
+    """Says what a group's circuit preserves of its own images, and of the others'."""
 
     group: int
     level: int
@@ -82,7 +82,7 @@ class SelectivityRow(BaseModel):
 
 
 class MapPoint(BaseModel):
-    """A top image on the map."""
+    """Places a top image on the map."""
 
     image: int
     x: float
@@ -95,7 +95,8 @@ class MapPoint(BaseModel):
 
 
 class MapAnswer(BaseModel):
-    """A map of a unit's top images: near each other where it computes them by the same kernels."""
+    """Maps a unit's top images: two are near each other where the unit computes them by the same
+    kernels."""
 
     criterion: str
     method: str
@@ -107,7 +108,7 @@ class MapAnswer(BaseModel):
 
 
 class SimilarRow(BaseModel):
-    """A unit whose circuit shares kernels."""
+    """Names a unit whose circuit shares kernels."""
 
     unit: int
     name: str
@@ -121,7 +122,7 @@ class SimilarRow(BaseModel):
 
 
 class UseRow(BaseModel):
-    """A unit whose circuit holds the kernels asked for."""
+    """Names a unit whose circuit holds the kernels asked for."""
 
     unit: int
     name: str
@@ -141,7 +142,7 @@ UseRows = rows_of(UseRow, **_Chosen)
 
 
 class GroupsParameters(CriterionParameters, FormParameters):
-    """The query of the groups of a unit."""
+    """Chooses the groups of a unit."""
 
     number: int | None = Field(
         default=None,
@@ -154,11 +155,11 @@ class GroupsParameters(CriterionParameters, FormParameters):
 
 
 class SelectivityParameters(AblationParameters, PageParameters):
-    """The query of the selectivity of the groups of a unit."""
+    """Chooses whose selectivity is meant."""
 
 
 class MapParameters(CriterionParameters, FormParameters):
-    """The query of a map of images."""
+    """Chooses a map of a unit's top images."""
 
     method: Literal["pca"] = Field(
         default="pca", description="How images are brought to two dimensions."
@@ -166,11 +167,11 @@ class MapParameters(CriterionParameters, FormParameters):
 
 
 class SimilarParameters(FractionParameters, PageParameters):
-    """The query of similar units."""
+    """Chooses the circuits that are compared."""
 
 
 class UsesParameters(FractionParameters, PageParameters):
-    """The query of the units that use kernels."""
+    """Chooses the kernels that are looked for."""
 
     convolution: str = Field(
         description="A convolution on the kernel axis.", max_length=limits.TEXT
@@ -185,7 +186,7 @@ class UsesParameters(FractionParameters, PageParameters):
 def groups(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[GroupsParameters, Query()]
 ) -> AnswerSource:
-    """The unit's sub-feature groups: top images that it computes by the same kernels."""
+    """List the unit's sub-feature groups: top images that it computes by the same kernels."""
     one = server.unit(layer, unit)
 
     def render() -> GroupsAnswer | Body:
@@ -216,8 +217,9 @@ def selectivity(
     unit: UnitName,
     query: Annotated[SelectivityParameters, Query()],
 ) -> AnswerSource:
-    """How much of the responses to its own images each group's circuit preserves, and to the
-    others'; no rows for one group. `selectivity-by-image` has what it is made of."""
+    """Tell how much of the responses to its own images each group's circuit preserves, and how much
+    of those to the others'; there are no rows for one group. `selectivity-by-image` has what it is
+    made of."""
     one = server.unit(layer, unit)
     name = f"{one.layer.name}-{one.info.name}-selectivity"
 
@@ -232,8 +234,8 @@ def selectivity(
 def image_map(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[MapParameters, Query()]
 ) -> AnswerSource:
-    """The unit's top images in two dimensions, by the kernels that it computes them by. A circuit
-    with `images` is that of some of them."""
+    """Map the unit's top images in two dimensions, by the kernels that it computes them by. A
+    circuit with `images` is that of some of them."""
     one = server.unit(layer, unit)
 
     def render() -> MapAnswer | Body:
@@ -261,7 +263,8 @@ def image_map(
 def similar(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[SimilarParameters, Query()]
 ) -> AnswerSource:
-    """The units of the layer whose circuits share most with this unit's, of a stored fraction."""
+    """List the units of the layer whose circuits share most with this unit's, of a stored
+    fraction."""
     snapshot = server.snapshot(layer)
     one = server.unit(layer, unit)
     masks = server.masks.masks(snapshot, keep=query.keep, criterion=query.criterion)
@@ -306,8 +309,8 @@ def similar(
 def uses(
     server: Server, layer: LayerName, query: Annotated[UsesParameters, Query()]
 ) -> AnswerSource:
-    """Which units' circuits hold kernels of a convolution: all of them, those of an output channel,
-    those of an input channel, or the one of both; of a stored fraction."""
+    """List the units whose circuits hold kernels of a convolution: all of them, those of an output
+    channel, those of an input channel, or the one of both; of a stored fraction."""
     snapshot = server.snapshot(layer)
     users, masks = server.masks.uses(
         snapshot,

@@ -43,8 +43,8 @@ class AnswerRoute(APIRoute):
         super().__init__(path, _answering(endpoint, asks=self.asks), **more)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's own, which takes the last of several values, for queries that name each
-        parameter once."""
+        """Refuse a parameter that is given twice, where FastAPI's own handler takes the last
+        value."""
         handle = super().get_route_handler()
 
         async def once(request: Request) -> Response:
@@ -59,7 +59,7 @@ class AnswerRoute(APIRoute):
 
 
 class PageRoute(AnswerRoute):
-    """The same of a page, whose query is for the page itself."""
+    """Answers the same for a page, whose query is for the page itself."""
 
     asks = False
 
@@ -70,7 +70,7 @@ async def _no_others(query: Annotated[Parameters, Query()]) -> None:
 
 
 def _query_model(endpoint: Callable[..., Any]) -> type[Parameters] | None:
-    """The query model among the parameters of a function, or None."""
+    """Find the query model among the parameters of a function; None where it has none."""
     for parameter in signature(endpoint, eval_str=True).parameters.values():
         kind = (get_args(parameter.annotation) or (parameter.annotation,))[0]
         if isinstance(kind, type) and issubclass(kind, Parameters):
@@ -79,7 +79,7 @@ def _query_model(endpoint: Callable[..., Any]) -> type[Parameters] | None:
 
 
 def _answering(endpoint: Callable[..., Any], *, asks: bool) -> Callable[..., Any]:
-    """A coroutine function that answers from what a function returns, with its parameters."""
+    """Make a coroutine function that answers from what a function returns, with its parameters."""
     if iscoroutinefunction(endpoint):
         return endpoint
 

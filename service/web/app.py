@@ -40,7 +40,7 @@ null. Errors are `{"error": {"kind", "message"}}`."""
 
 
 def routes() -> APIRouter:
-    """What the API answers under its prefix, whichever atlas is served."""
+    """Collect what the API answers under its prefix, whichever atlas is served."""
     api = APIRouter(prefix=PREFIX)
     for part in (
         atlas_routes,
@@ -62,7 +62,7 @@ def routes() -> APIRouter:
 def create_app(
     atlas: Atlas | str | Path, *, limits: Limits | None = None, hosts: Hosts | None = None
 ) -> FastAPI:
-    """The app that serves an atlas.
+    """Make the app that serves an atlas.
 
     Args:
         atlas: an opened atlas, or its folder or URL.
@@ -99,7 +99,7 @@ def create_app(
 
     @app.get("/api/server", response_model=ServerFacts, responses=responses(), tags=["atlas"])
     async def server() -> ServerFacts:
-        """What answers here, whatever the version of its API."""
+        """Tell what answers here, whatever the version of its API."""
         return server_facts()
 
     app.include_router(pages.router)

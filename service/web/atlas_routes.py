@@ -27,7 +27,7 @@ router = APIRouter(tags=["atlas"], route_class=AnswerRoute)
 
 
 class ServerFacts(BaseModel):
-    """What answers here."""
+    """Says what answers here."""
 
     server: Literal["circuit-atlas"] = Field(description="Always this.")
     version: str = Field(description="Version of the package.")
@@ -35,7 +35,7 @@ class ServerFacts(BaseModel):
 
 
 class ImageCounts(BaseModel):
-    """How many images there are."""
+    """Counts the images."""
 
     total: int
     scoring: int = Field(description="They chose the circuits.")
@@ -44,7 +44,7 @@ class ImageCounts(BaseModel):
 
 
 class LayerFacts(BaseModel):
-    """A layer, and how far it is built."""
+    """Describes a layer, and how far it is built."""
 
     layer: str = Field(description="The module's path in the model.")
     planned: int = Field(description="Units that were asked for.")
@@ -62,24 +62,24 @@ class LayerFacts(BaseModel):
 
 
 class Size(BaseModel):
-    """Pixels."""
+    """Measures an image in pixels."""
 
     height: int
     width: int
 
 
 class AtlasFacts(BaseModel):
-    """An atlas: what it was built from, and its layers."""
+    """Describes an atlas: what it was built from, and its layers."""
 
     place: str = Field(description="The last segment of where it lies.")
-    version: str = Field(description="A digest of what it was built from: `v` of its pictures.")
+    version: str = Field(description="A digest of what it was built from: `v` of its images.")
     server: ServerFacts
     schema_version: int = Field(alias="schema", description="Version of the store's schema.")
     model: str = Field(description="The model's reference in the spec.")
     response: str = Field(description="The response that is explained.")
     criteria: list[str] = Field(description="The scores that every unit has, the default first.")
     image_criteria: list[str] = Field(description="Those with scores of single images.")
-    fractions: list[float] = Field(description="The ladder of kept fractions, largest first.")
+    fractions: list[float] = Field(description="Kept fractions, largest first.")
     ablations: list[str] = Field(description="What stands for a dropped kernel.")
     splits: list[Literal["held_out", "scoring"]] = Field(
         description="Those with images, the default first."
@@ -98,13 +98,13 @@ class AtlasFacts(BaseModel):
 
 
 class Match(BaseModel):
-    """Something a search found."""
+    """Names something that a search matched."""
 
     kind: Literal["layer", "unit", "direction", "label", "picture"]
     text: str = Field(description="Its name.")
-    layer: str | None = Field(description="The layer, or the unit's. Null: a label or picture.")
+    layer: str | None = Field(description="The layer, or the unit's. Null: a label or image.")
     unit: int | None = Field(description="The unit's number. Null: no unit or direction.")
-    image: int | None = Field(description="The image's id. Null: no picture.")
+    image: int | None = Field(description="The image's id. Null: no image.")
     count: int | None = Field(description="Units of a layer, or images of a label.")
 
 
@@ -117,10 +117,10 @@ Matches = rows_of(Match)
 
 
 class SearchParameters(Parameters):
-    """The query of a search."""
+    """Says what is searched for."""
 
     q: str = Field(
-        description="Part of the name of a layer, direction, label or picture; a unit's number; or "
+        description="Part of the name of a layer, direction, label or image; a unit's number; or "
         "`layer/unit`.",
         min_length=1,
         max_length=limits.TEXT,
@@ -130,14 +130,14 @@ class SearchParameters(Parameters):
 
 @router.get("/atlas", response_model=AtlasFacts)
 def atlas(server: Server) -> AnswerSource:
-    """What the atlas was built from, and how far each layer is."""
+    """Tell what the atlas was built from, and how far each layer is."""
     snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
     return AnswerSource(_version(server, snapshots), lambda: _facts(server, snapshots))
 
 
 @router.get("/layers", response_model=Layers)
 def layers(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
-    """The layers, and how far each is built: those of `/atlas`, also as a file."""
+    """List the layers, and how far each is built: those of `/atlas`, also as a file."""
     snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
 
     def render() -> Rows | Body:
@@ -153,7 +153,8 @@ def layers(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerS
 
 @router.get("/search", response_model=Matches)
 def search(server: Server, query: Annotated[SearchParameters, Query()]) -> AnswerSource:
-    """Layers, units, labels and pictures by name: whole matches first, then starts, then parts."""
+    """Search layers, units, labels and images by name: whole matches come first, then starts, then
+    parts."""
     limit = query.limit
 
     def render() -> Rows:
@@ -168,18 +169,18 @@ def search(server: Server, query: Annotated[SearchParameters, Query()]) -> Answe
 
 
 def server_facts() -> ServerFacts:
-    """What answers here."""
+    """Tell what answers here."""
     return ServerFacts(server="circuit-atlas", version=code_version(), api=API_VERSION)
 
 
 def _version(server: ServerState, snapshots: list[LayerSnapshot]) -> str:
-    """A digest of the atlas with all its layers and feature visualizations."""
+    """Digest the state of the atlas with all its layers and feature visualizations."""
     features = server.features.version
     return digest(server.version, features, *(snapshot.version for snapshot in snapshots))
 
 
 def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
-    """A layer and how far it is built."""
+    """Describe a layer and how far it is built."""
     states = [commit.state for commit in snapshot.commits.values()]
     index = snapshot.layer.index
     return LayerFacts(

@@ -15,10 +15,10 @@ _GIVE_WAY_S = 0.2
 
 
 class Chore(Protocol):
-    """Something to be done in steps."""
+    """Is done in steps."""
 
     def step(self) -> bool:
-        """Do a little, some tens of milliseconds; whether more is left."""
+        """Do a little, some tens of milliseconds; return whether more is left."""
         ...
 
 
@@ -33,7 +33,8 @@ class Background:
         self._closed = False
 
     def ask(self, chore: Chore, *, most: int | None = None) -> bool:
-        """See to a chore before the others; False where it is new and `most` wait already."""
+        """See to a chore before the others; return False where it is new and `most` wait
+        already."""
         with self._change:
             if self._closed:
                 return False

@@ -12,8 +12,8 @@ V = TypeVar("V")
 
 
 class ByteCache(Generic[V]):
-    """Values by key; the least used go first once they take more bytes than allowed, and a value
-    larger than that is not kept. Safe to share between threads."""
+    """Keeps values by key; the least used go first once they take more bytes than allowed, and a
+    value larger than that is not kept. Safe to share between threads."""
 
     def __init__(self, size_bytes: int) -> None:
         self.size_bytes = size_bytes
@@ -22,7 +22,7 @@ class ByteCache(Generic[V]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> V | None:
-        """The value, or None where it is not kept."""
+        """Return the value, or None where it is not kept."""
         with self._lock:
             if key not in self._values:
                 return None
@@ -47,7 +47,7 @@ class ByteCache(Generic[V]):
 
 
 class FreshValue(Generic[V]):
-    """A value that is read again once it is some seconds old. Safe to share between threads.
+    """Keeps a value that is read again once it is some seconds old. Safe to share between threads.
 
     While one thread reads it again, the others go on with the last one.
     """
@@ -60,7 +60,7 @@ class FreshValue(Generic[V]):
         self._last: tuple[float, V] | None = None
 
     def get(self) -> V:
-        """The value; raises what `read` raises."""
+        """Return the value; what `read` raises is raised."""
         last = self._last
         if last is not None and (self._is_fresh(last[0]) or self._lock.locked()):
             return last[1]

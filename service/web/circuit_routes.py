@@ -25,7 +25,7 @@ router = APIRouter(
 
 
 class ConvolutionCount(BaseModel):
-    """How much of a circuit lies in one convolution."""
+    """Says how much of a circuit lies in one convolution."""
 
     convolution: str
     depth: int = Field(description="Convolutions on the longest path from the image to it.")
@@ -34,7 +34,7 @@ class ConvolutionCount(BaseModel):
 
 
 class KernelRow(BaseModel):
-    """One kernel of a circuit."""
+    """Describes one kernel of a circuit."""
 
     convolution: str
     out_channel: int
@@ -53,7 +53,7 @@ CircuitAnswer = rows_of(
 
 
 class CircuitPageParameters(CircuitParameters, PageParameters):
-    """The query of the kernels of a circuit."""
+    """Chooses a circuit and the order of its kernels."""
 
     order: Literal["position", "score"] = Field(
         default="position", description="Kernels by place on the axis, or the best first."
@@ -67,8 +67,9 @@ def circuit(
     unit: UnitName,
     query: Annotated[CircuitPageParameters, Query()],
 ) -> AnswerSource:
-    """A circuit of the unit: of a kept fraction or number of kernels, by a criterion, of all images
-    or of some of the unit's top images. Without either, the stored fraction nearest to a tenth."""
+    """List the kernels of a circuit of the unit: of a kept fraction or number of kernels, by a
+    criterion, of all images or of some of the unit's top images. Without fraction or number it is
+    that of the stored fraction nearest to a tenth."""
     one = server.unit(layer, unit)
 
     def render() -> Rows | Body:

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/compare", tags=["compare"], route_class=AnswerRoute)
 
 
 class Side(BaseModel):
-    """One of two circuits."""
+    """Describes one of two circuits."""
 
     title: str
     layer: str
@@ -36,7 +36,7 @@ class Side(BaseModel):
 
 
 class ConvolutionOverlap(BaseModel):
-    """What two circuits have in common in one convolution."""
+    """Says what two circuits have in common in one convolution."""
 
     convolution: str
     depth: int
@@ -59,7 +59,7 @@ _OVERLAP = pa.schema(
 
 
 class Comparison(BaseModel):
-    """Two circuits held against each other."""
+    """Compares two circuits."""
 
     left: Side
     right: Side
@@ -71,7 +71,8 @@ class Comparison(BaseModel):
 
 
 class SideParameters(CircuitParameters):
-    """A unit and a circuit of it; in a query each name has `left.` or `right.` before it."""
+    """Chooses a unit and a circuit of it; in a query each name has `left.` or `right.` before
+    it."""
 
     layer: str = Field(description="The layer.", max_length=limits.TEXT)
     unit: str = Field(
@@ -79,7 +80,7 @@ class SideParameters(CircuitParameters):
     )
 
     def unit_of(self, server: ServerState) -> Unit:
-        """The unit; QueryError where there is none."""
+        """Return the unit; QueryError where there is none."""
         return server.snapshots.layer(self.layer).unit(self.unit)
 
 
@@ -87,7 +88,7 @@ _SIDE = ("layer", "unit", "criterion", "keep", "kernels", "images")
 
 
 def _two_sided(model: type[Parameters]) -> type[Parameters]:
-    """The model with the fields of both sides, made from those of one."""
+    """Give a model the fields of both sides, made from those of one."""
     fields: dict[str, Any] = {}
     for side in ("left", "right"):
         for name in _SIDE:
@@ -105,16 +106,16 @@ def _two_sided(model: type[Parameters]) -> type[Parameters]:
 
 @_two_sided
 class ComparisonParameters(Parameters):
-    """The query of two circuits."""
+    """Chooses two circuits."""
 
     @property
     def left(self) -> SideParameters:
-        """The left circuit."""
+        """Return what chooses the left circuit."""
         return self._side("left")
 
     @property
     def right(self) -> SideParameters:
-        """The right circuit."""
+        """Return what chooses the right circuit."""
         return self._side("right")
 
     def _side(self, side: str) -> SideParameters:
@@ -122,12 +123,12 @@ class ComparisonParameters(Parameters):
 
 
 class ComparisonFileParameters(ComparisonParameters, FormParameters):
-    """The query of a comparison."""
+    """Chooses two circuits and the form of the answer."""
 
 
 @router.get("", response_model=Comparison)
 def compare(server: Server, query: Annotated[ComparisonFileParameters, Query()]) -> AnswerSource:
-    """What two circuits share, overall and by convolution; as a file, by convolution."""
+    """Tell what two circuits share, overall and by convolution; a file has it by convolution."""
     left, right = query.left, query.right
     one, two = left.unit_of(server), right.unit_of(server)
 

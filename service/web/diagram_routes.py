@@ -31,7 +31,7 @@ _UNIT = "/layers/{layer}/units/{unit}/diagram"
 
 
 class EdgeParameters(Parameters):
-    """The query of a drawing."""
+    """Says how much is drawn."""
 
     edges: int = Field(
         default=2000,
@@ -42,19 +42,19 @@ class EdgeParameters(Parameters):
 
 
 class DiagramParameters(CircuitParameters, EdgeParameters):
-    """The query of a drawing of one circuit."""
+    """Chooses a circuit that is drawn."""
 
 
 class OverlayParameters(ComparisonParameters, EdgeParameters):
-    """The query of a drawing of two circuits."""
+    """Chooses two circuits that are drawn over each other."""
 
 
 @router.get(_UNIT, response_model=Content)
 def diagram(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[DiagramParameters, Query()]
 ) -> AnswerSource:
-    """A circuit laid out: its kernels on a path from the image to the unit, channels in columns by
-    depth. Pictures are named by image and box, not held."""
+    """Lay out a circuit: its kernels on a path from the image to the unit, channels in columns by
+    depth. Images are named by id and box, not held."""
     return _of_unit(server, layer, unit, query, _json)
 
 
@@ -62,19 +62,19 @@ def diagram(
 def diagram_file(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[DiagramParameters, Query()]
 ) -> AnswerSource:
-    """The same as a vector file for a paper."""
+    """Draw the same as a vector file for a paper."""
     return _of_unit(server, layer, unit, query, _svg)
 
 
 @router.get("/compare/diagram", response_model=Content)
 def overlay(server: Server, query: Annotated[OverlayParameters, Query()]) -> AnswerSource:
-    """Two circuits drawn over each other: what both share, and what one alone has."""
+    """Lay out two circuits over each other: what both share, and what one alone has."""
     return _of_both(server, query, _json)
 
 
 @router.get("/compare/diagram.svg", response_class=Response, responses=_FILE)
 def overlay_file(server: Server, query: Annotated[OverlayParameters, Query()]) -> AnswerSource:
-    """The same as a vector file."""
+    """Draw the same as a vector file."""
     return _of_both(server, query, _svg)
 
 

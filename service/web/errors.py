@@ -37,34 +37,35 @@ _MEANT = {
 
 
 class NotFoundError(QueryError):
-    """What the path names is not there."""
+    """Says that what the path names is not there."""
 
 
 class BusyError(AtlasError):
-    """It cannot be answered yet: other requests come first, or units are still being read."""
+    """Says that it cannot be answered yet: other requests come first, or units are still being
+    read."""
 
     kind = "busy"
 
 
 class TooLargeError(QueryError):
-    """The answer would be larger than the server sends."""
+    """Says that the answer would be larger than the server sends."""
 
 
 class ErrorFacts(BaseModel):
-    """One error."""
+    """Describes one error."""
 
     kind: str = Field(description="Stable, for programs: query, corrupt, store, busy, internal, …")
     message: str = Field(description="One line for people: what, which value, what to do.")
 
 
 class ErrorAnswer(BaseModel):
-    """What every status of 400 and above carries."""
+    """Is what every status of 400 and above carries."""
 
     error: ErrorFacts
 
 
 def responses(*, files: bool = False) -> dict[int | str, dict[str, Any]]:
-    """What an endpoint may answer, for its OpenAPI description.
+    """List what an endpoint may answer, for its OpenAPI description.
 
     `files`: whether the answer can also be had as CSV and Parquet.
     """
@@ -93,13 +94,14 @@ def responses(*, files: bool = False) -> dict[int | str, dict[str, Any]]:
 
 
 def body_of(media_type: str, description: str) -> dict[int | str, dict[str, Any]]:
-    """The same of an answer that is no JSON: what it holds."""
+    """Describe an answer that is no JSON."""
     schema = {"type": "string"} if media_type == "image/svg+xml" else _BINARY
     return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
 
 
 def named_in_path(lookup: Callable[[], T]) -> T:
-    """What a path names; NotFoundError in place of the QueryError of one that is not there."""
+    """Look up what a path names; NotFoundError in place of the QueryError of one that is not
+    there."""
     try:
         return lookup()
     except QueryError as error:
@@ -107,7 +109,7 @@ def named_in_path(lookup: Callable[[], T]) -> T:
 
 
 def unknown_parameter(name: str, known: Sequence[str]) -> str:
-    """What is said to a parameter that an endpoint does not have, with the nearest that it has."""
+    """Say that an endpoint does not have a parameter, with the nearest that it has."""
     name = name[: limits.TEXT]
     return f"there is no parameter {name!r} here: {nearest(name, known, what='parameters')}"
 
@@ -115,7 +117,7 @@ def unknown_parameter(name: str, known: Sequence[str]) -> str:
 def error_response(
     status: int, kind: str, message: str, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
-    """One error as an answer. It is not kept by caches."""
+    """Make the answer that tells of an error. Caches do not keep it."""
     body = ErrorAnswer(error=ErrorFacts(kind=kind, message=" ".join(message.split())))
     return JSONResponse(
         body.model_dump(), status, headers={"Cache-Control": "no-store", **(headers or {})}
@@ -123,7 +125,7 @@ def error_response(
 
 
 def status_of(error: AtlasError) -> int:
-    """The status that tells a client what to do."""
+    """Choose the status that tells a client what to do."""
     if isinstance(error, NotFoundError):
         return 404
     if isinstance(error, TooLargeError):
@@ -138,7 +140,7 @@ def status_of(error: AtlasError) -> int:
 
 
 def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
-    """Answer every error of the app so.
+    """Answer every error of the app in this shape.
 
     Args:
         app: the app.

@@ -17,7 +17,7 @@ _HEADER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::\d*)?")
 
 @dataclass(frozen=True)
 class Hosts:
-    """Names that a server answers to, besides `localhost` and any IP address.
+    """Holds the names that a server answers to, besides `localhost` and any IP address.
 
     Attributes:
         names: in lower case, without port; None where any name is answered.
@@ -27,8 +27,8 @@ class Hosts:
 
     @classmethod
     def of(cls, host: str, listening: str, *, allowed: Iterable[str]) -> Hosts:
-        """Those of a server. Where other machines hear it and no name is given it answers to any,
-        as theirs for it are not known.
+        """Take those of a server. Where other machines hear it and no name is given it answers to
+        any, as theirs for it are not known.
 
         Args:
             host: what it was told to listen at.
@@ -41,7 +41,7 @@ class Hosts:
         return cls(frozenset((host.lower(), *names)))
 
     def answers(self, header: str) -> bool:
-        """Whether a request with this header is answered.
+        """Tell whether a request with this header is answered.
 
         >>> [Hosts(frozenset()).answers(text) for text in ("[::1]:8000", "LOCALHOST", "a.example")]
         [True, True, False]

@@ -1,4 +1,4 @@
-"""The image set: facts, pictures, and the units that respond most to one image."""
+"""The image set: facts, files, and the units that respond most to one image."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ router = APIRouter(tags=["images"], route_class=AnswerRoute)
 
 ImageRow = row_model(
     "ImageRow",
-    "An image of the set.",
+    "Describes an image of the set.",
     tuple(column for column in IMAGES.columns if column.name != "picture"),
 )
 ImageRows = rows_of(ImageRow)
 
 
 class ImageUnit(BaseModel):
-    """A unit by how it responds to an image."""
+    """Says how a unit responds to an image."""
 
     layer: str = Field(description="The unit's layer.")
     unit: int = Field(description="Its number.")
@@ -60,7 +60,7 @@ ImageUnits = rows_of(
 
 
 class ImagesParameters(PageParameters):
-    """The query of the image set."""
+    """Chooses images of the set."""
 
     label: str | None = Field(
         default=None, description="Only images of this label.", max_length=limits.TEXT
@@ -74,7 +74,7 @@ class ImagesParameters(PageParameters):
 
 
 class ImageUnitsParameters(PageParameters):
-    """The query of the units that respond to an image."""
+    """Chooses units that respond to an image."""
 
     layer: str | None = Field(
         default=None, description="Only units of this layer.", max_length=limits.TEXT
@@ -83,7 +83,7 @@ class ImageUnitsParameters(PageParameters):
 
 @router.get("/images", response_model=ImageRows)
 def images(server: Server, query: Annotated[ImagesParameters, Query()]) -> AnswerSource:
-    """The image set, those left out included."""
+    """List the image set, those left out included."""
 
     def render() -> Rows | Body:
         table = server.images.table
@@ -100,7 +100,7 @@ def images(server: Server, query: Annotated[ImagesParameters, Query()]) -> Answe
 
 @router.get("/images/{image}", response_model=ImageRow)
 def image_facts(server: Server, image: ImageId) -> AnswerSource:
-    """One image."""
+    """Describe one image."""
     row = server.images.facts(image)
     return AnswerSource(server.version, lambda: ImageRow.model_validate(row))
 
@@ -111,7 +111,7 @@ def image_facts(server: Server, image: ImageId) -> AnswerSource:
     responses=body_of("image/jpeg", "The image as the network sees it."),
 )
 def picture(server: Server, image: ImageId) -> AnswerSource:
-    """The image as the network sees it, resized and cropped. `v`: the atlas' version."""
+    """Send the image as the network sees it, resized and cropped. `v`: the atlas' version."""
     server.images.check(image)
     return AnswerSource(server.version, lambda: Body(server.image_reader.file(image), "image/jpeg"))
 
@@ -120,8 +120,8 @@ def picture(server: Server, image: ImageId) -> AnswerSource:
 def image_units(
     server: Server, image: ImageId, query: Annotated[ImageUnitsParameters, Query()]
 ) -> AnswerSource:
-    """The units that respond to an image most: first those for which fewest other images have a
-    larger response, then those for which it comes nearest to the largest."""
+    """List the units that respond to an image most: first those for which fewest other images have
+    a larger response, then those for which it comes nearest to the largest."""
     server.images.check(image)
     names = server.snapshots.names() if query.layer is None else (query.layer,)
     snapshots = [server.snapshots.of(name) for name in names]

@@ -14,7 +14,7 @@ from circuit_atlas.service.web.errors import NotFoundError
 
 @dataclass(frozen=True)
 class ImageSet:
-    """All images of an atlas.
+    """Holds the facts of all images of an atlas.
 
     Attributes:
         table: one row an image, all columns but the file; the row is the image's id.
@@ -26,12 +26,12 @@ class ImageSet:
         return self.table.num_rows
 
     def facts(self, image: int) -> dict[str, Any]:
-        """One row; NotFoundError where there is no such image."""
+        """Return one row; NotFoundError where there is no such image."""
         self.check(image)
         return {name: self.table[name][image].as_py() for name in self.table.column_names}
 
     def check(self, image: int) -> None:
-        """NotFoundError where there is no such image."""
+        """Raise NotFoundError where there is no such image."""
         if not 0 <= image < len(self):
             raise NotFoundError(
                 f"there is no image {image}: their ids go from 0 to {len(self) - 1}"
@@ -48,14 +48,15 @@ class ImageSetReader:
         self._files: pa.ChunkedArray | None = None
 
     def images(self) -> ImageSet:
-        """All images, from the store where they were not read before."""
+        """Return the facts of all images, from the store where they were not read before."""
         with self._lock:
             if self._set is None:
                 self._set = ImageSet(self._atlas.images())
             return self._set
 
     def file(self, image: int) -> bytes:
-        """JPEG of an image; NotFoundError where there is no such image or it was left out."""
+        """Return the JPEG of an image; NotFoundError where there is no such image or it was left
+        out."""
         images = self.images()
         images.check(image)
         with self._lock:

@@ -44,7 +44,7 @@ _FILTERS = ("min", "max", "has")
 
 
 class ConvolutionFacts(BaseModel):
-    """One convolution on a layer's kernel axis."""
+    """Describes one convolution on a layer's kernel axis."""
 
     name: str = Field(description="The module's path in the model.")
     out_channels: int
@@ -57,7 +57,7 @@ class ConvolutionFacts(BaseModel):
 
 
 class LayerAnswer(LayerFacts):
-    """A layer, with its convolutions and directions."""
+    """Describes a layer, with its convolutions and directions."""
 
     upstream: list[ConvolutionFacts] = Field(description="The convolutions on its kernel axis.")
     directions: list[str] = Field(description="Names of its directions.")
@@ -65,18 +65,18 @@ class LayerAnswer(LayerFacts):
 
 
 class ProtocolFacts(BaseModel):
-    """By which measure units are compared."""
+    """Says by which measure units are compared."""
 
     criterion: str
     ablation: str
     split: str
     threshold: float
     at: float = Field(description="Kept fraction of the circuits of the other measures.")
-    fractions: list[float] = Field(description="The ladder, largest first: the order of `r`.")
+    fractions: list[float] = Field(description="Kept fractions, largest first: the order of `r`.")
 
 
 class ColumnFacts(BaseModel):
-    """A column to sort and filter by."""
+    """Describes a column to sort and filter by."""
 
     name: str
     type: Literal["number", "text", "state"] = Field(
@@ -87,7 +87,7 @@ class ColumnFacts(BaseModel):
 
 
 class UnitRow(BaseModel):
-    """A unit in a list."""
+    """Describes a unit in a list."""
 
     unit: int = Field(description="Its number.")
     name: str = Field(description="Its number as text, or its direction's name.")
@@ -128,7 +128,7 @@ class UnitRow(BaseModel):
 
 
 class UnitProgress(Progress):
-    """How far a list of units is."""
+    """Says how far a list of units is."""
 
     measured: int = Field(
         description="Units whose polysemanticity is known, which comes after the facts of all. "
@@ -136,7 +136,7 @@ class UnitProgress(Progress):
     )
 
     def why(self) -> str | None:
-        """Why the list is not whole yet, or None where it is."""
+        """Say why the list is not whole yet; None where it is."""
         if (why := super().why()) is not None or self.measured == self.of:
             return why
         return f"the polysemanticity of {self.measured:,} of {self.of:,} units is known so far"
@@ -151,7 +151,7 @@ UnitRows = rows_of(
 
 
 class DistributionRow(BaseModel):
-    """How large a unit's faithful circuit is."""
+    """Says how large a unit's faithful circuit is."""
 
     unit: int
     name: str
@@ -169,7 +169,7 @@ Distribution = rows_of(
 
 
 class MeasureParameters(AblationParameters):
-    """The query of what depends on how circuits are measured."""
+    """Chooses how circuits are measured."""
 
     split: Literal["scoring", "held_out"] | None = Field(
         default=None,
@@ -181,7 +181,7 @@ class MeasureParameters(AblationParameters):
 
 
 class UnitsParameters(MeasureParameters, PageParameters):
-    """The query of the units of a layer; also `min.COLUMN`, `max.COLUMN` and `has.COLUMN`."""
+    """Chooses units of a layer, also by `min.COLUMN`, `max.COLUMN` and `has.COLUMN`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -205,7 +205,7 @@ class UnitsParameters(MeasureParameters, PageParameters):
 
     @model_validator(mode="after")
     def _known(self) -> UnitsParameters:
-        """QueryError for a parameter that is no filter, either."""
+        """Raise QueryError for a parameter that is no filter, either."""
         for name in self.model_extra or {}:
             if name.partition(".")[0] not in _FILTERS or "." not in name:
                 fields = type(self).model_fields
@@ -215,7 +215,8 @@ class UnitsParameters(MeasureParameters, PageParameters):
         return self
 
     def bounds(self) -> list[tuple[str, str, float]]:
-        """`min` or `max`, column and value of each bound; QueryError where it is no number."""
+        """Return `min` or `max`, column and value of each bound; QueryError where one is no
+        number."""
         bounds = []
         for side, column, text in self._filters("min", "max"):
             given = f"{side}.{column}={text[:40]!r}"
@@ -227,7 +228,7 @@ class UnitsParameters(MeasureParameters, PageParameters):
         return bounds
 
     def texts(self) -> list[tuple[str, str]]:
-        """Column and text of each `has`; QueryError where a text is too long."""
+        """Return column and text of each `has`; QueryError where a text is too long."""
         texts = []
         for _, column, text in self._filters("has"):
             if len(text) > limits.TEXT:
@@ -245,12 +246,12 @@ class UnitsParameters(MeasureParameters, PageParameters):
 
 
 class DistributionParameters(MeasureParameters, FormParameters):
-    """The query of a distribution."""
+    """Chooses how circuits are measured, and the form of the answer."""
 
 
 @router.get("/layers/{layer}", response_model=LayerAnswer)
 def layer_answer(server: Server, layer: LayerName) -> AnswerSource:
-    """A layer: how far it is, and the convolutions on its kernel axis."""
+    """Describe a layer: how far it is, and the convolutions on its kernel axis."""
     snapshot = server.snapshot(layer)
     version = digest(server.version, snapshot.version, server.features.version)
     return AnswerSource(version, lambda: _facts(server, snapshot))
@@ -274,7 +275,7 @@ def _facts(server: ServerState, snapshot: LayerSnapshot) -> LayerAnswer:
 def units(
     server: Server, layer: LayerName, query: Annotated[UnitsParameters, Query()]
 ) -> AnswerSource:
-    """The units of a layer, filtered, sorted, in pages.
+    """List the units of a layer, filtered, sorted, in pages.
 
     Besides the parameters listed, `min.COLUMN` and `max.COLUMN` bound any column of numbers, and
     `has.COLUMN` is what any column of texts has to hold, in capitals or not.
@@ -335,8 +336,8 @@ def units(
 def distribution(
     server: Server, layer: LayerName, query: Annotated[DistributionParameters, Query()]
 ) -> AnswerSource:
-    """For every unit with circuits, the smallest that reaches the threshold, and r at each level:
-    what histograms are made of."""
+    """Tell for every unit with circuits the smallest that reaches the threshold, and r at each
+    level: what histograms are made of."""
     snapshot = server.snapshot(layer)
     chosen = _choose(server, query)
     digests = server.digests(snapshot)
@@ -373,7 +374,7 @@ def _choose(server: ServerState, query: MeasureParameters, at: float | None = No
 
 
 def protocol_facts(server: ServerState, chosen: Chosen) -> ProtocolFacts:
-    """What units were compared by."""
+    """Tell what units were compared by."""
     return ProtocolFacts(
         **vars(chosen.protocol),
         threshold=chosen.threshold,

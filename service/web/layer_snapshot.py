@@ -16,13 +16,13 @@ from circuit_atlas.storage_schema.records import FailureRecord
 
 
 def commit_version(commit: Commit) -> str:
-    """A digest of everything that is stored of a unit."""
+    """Digest everything that is stored of a unit."""
     return digest(commit.state, *(stored.sha256 for stored in commit.objects))
 
 
 @dataclass(frozen=True)
 class LayerSnapshot:
-    """A layer as it was when it was looked at."""
+    """Holds a layer as it was when it was looked at."""
 
     layer: Layer
     commits: dict[int, Commit]
@@ -31,7 +31,7 @@ class LayerSnapshot:
 
     @cached_property
     def version(self) -> str:
-        """A digest of the set of units that are stored, failed or planned."""
+        """Digest the set of units that are stored, failed or planned."""
         return digest(
             self.layer.name,
             *(f"{unit} {commit_version(commit)}" for unit, commit in sorted(self.commits.items())),
@@ -41,17 +41,17 @@ class LayerSnapshot:
 
     @cached_property
     def units(self) -> tuple[UnitInfo, ...]:
-        """Every unit that was asked for or is stored, by number."""
+        """List every unit that was asked for or is stored, by number."""
         numbers = sorted({*self.planned, *self.commits, *self.failures})
         return tuple(self.layer.index.unit(number) for number in numbers)
 
     @cached_property
     def missing(self) -> int:
-        """Units that were asked for and are neither stored nor failed."""
+        """Count the units that were asked for and are neither stored nor failed."""
         return len(self.planned - self.commits.keys() - self.failures.keys())
 
     def state(self, unit: int) -> str:
-        """done, dead, failed, planned, or not built."""
+        """Return done, dead, failed, planned, or not built."""
         commit = self.commits.get(unit)
         if commit is not None:
             return commit.state
@@ -61,7 +61,8 @@ class LayerSnapshot:
 
 
 class LayerSnapshots:
-    """Snapshots of an atlas' layers, each good for a few seconds. Safe to share between threads."""
+    """Keeps snapshots of an atlas' layers, each good for a few seconds. Safe to share between
+    threads."""
 
     def __init__(self, atlas: Atlas, *, fresh_s: float) -> None:
         self.atlas = atlas
@@ -71,17 +72,17 @@ class LayerSnapshots:
         self._layers: dict[str, FreshValue[LayerSnapshot]] = {}
 
     def names(self) -> tuple[str, ...]:
-        """Names of the layers, sorted; StoreError where the atlas is gone or is another one now."""
+        """List the layers by name; StoreError where the atlas is gone or is another one now."""
         return self._names.get()
 
     def layer(self, name: str) -> Layer:
-        """A layer by name; QueryError where there is none."""
+        """Return a layer by name; QueryError where there is none."""
         if name in self.names():
             return Layer(self.atlas, self.atlas.reader.layer(name))
         return self.atlas.layer(name)
 
     def of(self, name: str) -> LayerSnapshot:
-        """What is stored of a layer; QueryError where there is none."""
+        """Return what is stored of a layer; QueryError where there is none."""
         layer = self.layer(name)
         # One thread's value stays where two come first, as `setdefault` is atomic.
         value = FreshValue(partial(self._read, layer), fresh_s=self.fresh_s)
@@ -106,8 +107,7 @@ class LayerSnapshots:
         return dict(self.atlas.reader.plan().units)
 
     def _read(self, layer: Layer, last: LayerSnapshot | None) -> LayerSnapshot:
-        """A layer as it is now: the last snapshot where nothing changed, with what it has worked
-        out."""
+        """Look at a layer: the last snapshot where nothing changed, with what it has worked out."""
         reader = self.atlas.reader
         snapshot = LayerSnapshot(
             layer,

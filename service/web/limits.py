@@ -26,7 +26,7 @@ MATCHES = 100
 
 @dataclass(frozen=True)
 class Limits:
-    """What one server takes of its machine. A test gives smaller ones.
+    """Bounds what one server takes of its machine. A test gives smaller ones.
 
     Attributes:
         url_bytes: length of path and query together, as sent.
@@ -68,7 +68,7 @@ class Limits:
     fresh_s: float = 2.0
 
     def __post_init__(self) -> None:
-        """ValueError for a bound that is negative."""
+        """Raise ValueError for a bound that is negative."""
         for field in fields(self):
             if getattr(self, field.name) < 0:
                 raise ValueError(f"{field.name}={getattr(self, field.name)!r} is negative")

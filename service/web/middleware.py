@@ -15,7 +15,7 @@ from circuit_atlas.service.web.hosts import Hosts
 
 _HEAD = "circuit_atlas.head"
 _LOG = logging.getLogger(__name__)
-# No inline script or style; nothing from elsewhere; pictures may also be made in the page.
+# No inline script or style; nothing from elsewhere; images may also be made in the page.
 POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -42,8 +42,8 @@ _TEXT = re.compile(r"[^\x00-\x1f\x7f]*")
 
 
 class Guard:
-    """ASGI middleware that refuses what no endpoint answers, adds headers, and answers HEAD as GET
-    without its body."""
+    """Refuses what no endpoint answers, adds headers, and answers HEAD as GET without its body: an
+    ASGI middleware."""
 
     def __init__(self, app: ASGIApp, *, url_bytes: int, hosts: Hosts) -> None:
         self.app = app
@@ -96,7 +96,8 @@ class Guard:
             await fault(scope, receive, out)
 
     def _refusal(self, scope: Scope, path_bytes: int) -> Response | None:
-        """The answer to a request by another name, a long address, or another method."""
+        """Answer a request by another name, with a long address, or by another method; None for
+        others."""
         for host in _hosts(scope):
             if not self.hosts.answers(host):
                 return error_response(
@@ -120,12 +121,12 @@ class Guard:
 
 
 def is_head(request: Request) -> bool:
-    """Whether the headers alone are asked for."""
+    """Tell whether the headers alone are asked for."""
     return bool(request.scope.get(_HEAD))
 
 
 def segment(text: str) -> str:
-    """A name out of a path that `Guard` let through.
+    """Read a name out of a path that `Guard` let through.
 
     >>> segment("a%2Fb"), segment("50%25")
     ('a/b', '50%')
@@ -134,13 +135,13 @@ def segment(text: str) -> str:
 
 
 def _hosts(scope: Scope) -> list[str]:
-    """The `Host` headers of a request; one empty one where it has none."""
+    """List the `Host` headers of a request; one empty one where it has none."""
     hosts = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     return hosts or [""]
 
 
 def _path(raw: bytes) -> str | None:
-    """The path to route by: decoded once, but for `%2F` and `%25`; None where it is no text."""
+    """Decode the path to route by once, but for `%2F` and `%25`; None where it is no text."""
     pieces = _STAYS.split(raw.partition(b"?")[0])
     # `split` with a group alternates what lies between and what the group matched.
     decoded = b"".join(

@@ -27,13 +27,13 @@ _TYPES = {
 
 @router.get("/")
 def index() -> AnswerSource:
-    """The one page; what it shows is in its query."""
+    """Send the one page; what it shows is in its query."""
     return _source("index.html")
 
 
 @router.get("/viewer/{path:path}")
 def viewer(path: str) -> AnswerSource:
-    """One of the viewer's files."""
+    """Send one of the viewer's files."""
     return _source(path)
 
 
@@ -45,7 +45,7 @@ def _source(path: str) -> AnswerSource:
 
 
 def _file(path: str) -> Path:
-    """The file of that name; NotFoundError where the viewer has none."""
+    """Find the file of that name; NotFoundError where the viewer has none."""
     parts = path.split("/")
     file = VIEWER.joinpath(*parts)
     if all(_NAME.fullmatch(part) for part in parts) and file.is_file():

@@ -47,7 +47,8 @@ ImageId = Annotated[int, Path(description="An image's id.", ge=0, le=limits.NUMB
 
 
 class Parameters(BaseModel):
-    """The query of an endpoint: each takes these, refuses those it does not know, and adds its own.
+    """Holds the query of an endpoint: each takes these, refuses those it does not know, and adds
+    its own.
 
     An instance is what a request asked for.
     """
@@ -63,7 +64,7 @@ class Parameters(BaseModel):
 
 
 class FormParameters(Parameters):
-    """The query of a table that can also be had as a file."""
+    """Chooses the form of a table that can also be had as a file."""
 
     form: Format = Field(
         default="json",
@@ -73,7 +74,7 @@ class FormParameters(Parameters):
 
 
 class PageParameters(FormParameters):
-    """The query of a table that comes in pages."""
+    """Chooses rows of a table that comes in pages."""
 
     offset: int = Field(
         default=0, description="Rows to leave out at the start.", ge=0, le=limits.NUMBER
@@ -88,7 +89,8 @@ class PageParameters(FormParameters):
 
     @property
     def rows(self) -> int | None:
-        """Rows at most, None for all; QueryError where a page of JSON would be too long."""
+        """Return how many rows there may be, None for all; QueryError where a page of JSON would be
+        too long."""
         if self.form != "json":
             return self.limit
         if self.limit is not None and self.limit > limits.ROWS:
@@ -99,7 +101,7 @@ class PageParameters(FormParameters):
 
 
 class CriterionParameters(Parameters):
-    """The query of what depends on a ranking of kernels."""
+    """Chooses how kernels are ranked."""
 
     criterion: str | None = Field(
         default=None,
@@ -109,7 +111,7 @@ class CriterionParameters(Parameters):
 
 
 class AblationParameters(CriterionParameters):
-    """The query of what depends on an ablation, too."""
+    """Chooses how kernels are ranked and dropped."""
 
     ablation: str | None = Field(
         default=None,
@@ -119,7 +121,7 @@ class AblationParameters(CriterionParameters):
 
 
 class FractionParameters(CriterionParameters):
-    """The query of what depends on circuits of a kept fraction."""
+    """Chooses circuits of a kept fraction."""
 
     keep: float | None = Field(
         default=None,
@@ -130,7 +132,7 @@ class FractionParameters(CriterionParameters):
 
 
 class CircuitParameters(FractionParameters):
-    """The query that chooses a circuit of a unit."""
+    """Chooses a circuit of a unit."""
 
     kernels: int | None = Field(
         default=None, description="Or the number of kernels.", ge=1, le=limits.NUMBER
@@ -144,7 +146,7 @@ class CircuitParameters(FractionParameters):
     )
 
     def circuit(self, server: ServerState, unit: Unit) -> Circuit:
-        """The circuit of a unit that is meant.
+        """Make the circuit of a unit that is meant.
 
         Where neither fraction nor number is given, that of the stored fraction nearest to a tenth.
 

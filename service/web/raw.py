@@ -22,7 +22,7 @@ _CHUNK_BYTES = 2**20
 
 
 class OpenObject:
-    """An object that is about to be sent."""
+    """Holds an object that is about to be sent."""
 
     def __init__(self, path: str, result: obstore.GetResult, objects: Objects) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class OpenObject:
         self.etag = f'"{digest(path, str(meta["e_tag"]), str(meta["last_modified"]))}"'
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Its bytes, a megabyte at a time."""
+        """Yield its bytes, a megabyte at a time."""
         try:
             async for piece in self._result.stream(min_chunk_size=_CHUNK_BYTES):
                 yield bytes(piece)
@@ -44,7 +44,7 @@ class OpenObject:
 
 
 class Raw:
-    """What may be read of a store as it is. Objects are streamed, not held."""
+    """Reads what may be read of a store as it is. Objects are streamed, not held."""
 
     def __init__(self, objects: Objects, *, streams: int, listed: int) -> None:
         """`streams` objects are sent at once, one more is refused; `listed` at most are listed in
@@ -55,7 +55,7 @@ class Raw:
         self._open = 0
 
     async def open(self, path: str) -> OpenObject:
-        """An object by its path.
+        """Open an object by its path.
 
         Raises:
             NotFoundError: no path of an atlas, nothing there, or a link out of the atlas.
@@ -72,12 +72,12 @@ class Raw:
         return OpenObject(path, result, self._objects)
 
     def check_folder(self, folder: str) -> None:
-        """NotFoundError where an atlas has no such folder."""
+        """Raise NotFoundError where an atlas has no such folder."""
         if not paths.is_folder(folder) or not self._is_inside(folder):
             raise NotFoundError(f"an atlas has no folder {folder[:80]!r}")
 
     def below(self, folder: str) -> Below:
-        """The objects of an atlas below a folder, or, where these are too many for one answer,
+        """List the objects of an atlas below a folder, or, where these are too many for one answer,
         those in it and its folders."""
         inside: dict[str, bool] = {}
         below = self._objects.below(folder, most=self._listed)
@@ -92,7 +92,7 @@ class Raw:
         return Below(tuple(objects), tuple(folders))
 
     def names(self, folder: str) -> Sequence[str]:
-        """Names in a folder: of folders and of objects of an atlas."""
+        """List the names in a folder: of folders and of objects of an atlas."""
         names = []
         for name in self._objects.names(folder):
             path = f"{folder}/{name}" if folder else name
@@ -112,21 +112,21 @@ class Raw:
 
     @cached_property
     def _root(self) -> Path | None:
-        """The atlas' folder with all links resolved, or None where it is on no local disk."""
+        """Return the atlas' folder with all links resolved; None where it is on no local disk."""
         store: Any = self._objects.store
         if not isinstance(store, LocalStore) or store.prefix is None:
             return None
         return Path(os.path.realpath(store.prefix))
 
     def _is_inside(self, path: str) -> bool:
-        """Whether a path leads to within the atlas, whatever links are on the way."""
+        """Tell whether a path leads to within the atlas, whatever links are on the way."""
         if self._root is None:
             return True
         real = Path(os.path.realpath(self._root / path))
         return real == self._root or self._root in real.parents
 
     def _is_listed(self, path: str, inside: dict[str, bool]) -> bool:
-        """The same for many: each folder is looked at once."""
+        """Tell the same of many paths: each folder is looked at once."""
         if self._root is None:
             return True
         folder = path.rpartition("/")[0]

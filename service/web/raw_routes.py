@@ -29,7 +29,7 @@ Folder = Annotated[
 
 
 class ObjectEntry(BaseModel):
-    """An object."""
+    """Names an object."""
 
     path: str = Field(description="From the atlas' root.")
     size_bytes: int
@@ -38,7 +38,7 @@ class ObjectEntry(BaseModel):
 
 
 class Listing(BaseModel):
-    """Every object below a folder, or the first step to them."""
+    """Lists every object below a folder, or the first step to them."""
 
     objects: list[ObjectEntry] = Field(description="By path.")
     folders: list[str] = Field(
@@ -48,7 +48,7 @@ class Listing(BaseModel):
 
 
 class Names(BaseModel):
-    """What is in a folder."""
+    """Lists what is in a folder."""
 
     names: list[str] = Field(description="Of its folders and objects, sorted.")
 
@@ -59,7 +59,7 @@ class Names(BaseModel):
     responses=body_of("application/octet-stream", "The object."),
 )
 async def stored_object(request: Request, server: Server, path: ObjectPath) -> Response:
-    """An object of the store as it is."""
+    """Send an object of the store as it is."""
     stored = await server.raw.open(path)
     headers = {"ETag": stored.etag, "Cache-Control": "no-cache"}
     if etags(request) & {stored.etag, "*"}:
@@ -74,13 +74,13 @@ async def stored_object(request: Request, server: Server, path: ObjectPath) -> R
 
 @router.get("/listing", response_model=Listing)
 def whole_listing(server: Server) -> AnswerSource:
-    """Every object of the atlas, or, of a large one, the folders to ask for."""
+    """List every object of the atlas, or, where they are many, the folders to ask for."""
     return listing(server, "")
 
 
 @router.get("/listing/{prefix:path}", response_model=Listing)
 def listing(server: Server, prefix: Folder) -> AnswerSource:
-    """Every object below a folder, or, where they are many, the folders in it to ask for."""
+    """List every object below a folder, or, where they are many, the folders in it to ask for."""
     server.raw.check_folder(prefix)
     below = server.raw.below(prefix)
     # Not by `asdict`, which takes longer than the store does.
@@ -91,20 +91,20 @@ def listing(server: Server, prefix: Folder) -> AnswerSource:
 
 @router.get("/names", response_model=Names)
 def root_names(server: Server) -> AnswerSource:
-    """What is in the atlas' root."""
+    """List what is in the atlas' root."""
     return names(server, "")
 
 
 @router.get("/names/{folder:path}", response_model=Names)
 def names(server: Server, folder: Folder) -> AnswerSource:
-    """What is in a folder, not below it."""
+    """List what is in a folder, not below it."""
     server.raw.check_folder(folder)
     inside = list(server.raw.names(folder))
     return AnswerSource(digest(*inside), lambda: Names(names=inside))
 
 
 class _Counted(StreamingResponse):
-    """A stream that counts as one of those that may be open, until it has ended somehow."""
+    """Counts as one of the streams that may be open, until it has ended somehow."""
 
     def __init__(self, raw: Raw, pieces: AsyncIterator[bytes], **more: Any) -> None:
         super().__init__(pieces, **more)

@@ -43,7 +43,7 @@ _REVALIDATED = "no-cache"
 
 @dataclass(frozen=True)
 class Body:
-    """The body of an answer.
+    """Holds the body of an answer.
 
     Attributes:
         content: its bytes.
@@ -58,7 +58,7 @@ class Body:
 
 @dataclass(frozen=True)
 class AnswerSource:
-    """What a question is answered from.
+    """Says what a question is answered from.
 
     Attributes:
         version: a digest of all that the answer depends on, apart from the question itself.
@@ -71,7 +71,8 @@ class AnswerSource:
 
 @dataclass(frozen=True)
 class _Answer:
-    """A body as it is sent, and what its headers need; `body` is None where the client has it."""
+    """Holds a body as it is sent, and what its headers need; `body` is None where the client has
+    it."""
 
     etag: str
     version: str
@@ -81,7 +82,7 @@ class _Answer:
 
 
 def digest(*parts: str) -> str:
-    """A short digest of some texts, 128 bits in hex."""
+    """Digest some texts, to 128 bits in hex."""
     whole = hashlib.sha256()
     for part in parts:
         whole.update(len(part).to_bytes(8, "big"))
@@ -91,7 +92,7 @@ def digest(*parts: str) -> str:
 
 @cache
 def code_version() -> str:
-    """The version of this package: other code may answer otherwise from the same atlas."""
+    """Return the version of this package: other code may answer otherwise from the same atlas."""
     try:
         return version("circuit-atlas")
     except PackageNotFoundError:
@@ -99,7 +100,7 @@ def code_version() -> str:
 
 
 def to_file(table: pa.Table, form: Format, *, name: str) -> Body:
-    """A table as a CSV or Parquet download."""
+    """Write a table as a CSV or Parquet download."""
     if form == "parquet":
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
@@ -118,7 +119,7 @@ def to_file(table: pa.Table, form: Format, *, name: str) -> Body:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: NaN and infinities become None."""
+    """Return a value as JSON has it: NaN and infinities become None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -172,7 +173,7 @@ class Answerer:
     def _answer(
         self, base: str, source: AnswerSource, known: frozenset[str], *, zipped: bool
     ) -> _Answer:
-        """The answer, or that the client has it. Two codings are two strong tags."""
+        """Make the answer, or say that the client has it. Two codings are two strong tags."""
         plain_tag, zipped_tag = f'"{base}"', f'"{base}-gzip"'
         for tag in (zipped_tag, plain_tag) if zipped else (plain_tag,):
             if tag in known:
@@ -207,18 +208,18 @@ class Answerer:
 
 
 def etags(request: Request) -> frozenset[str]:
-    """The tags of what a client has, or `*`."""
+    """List the tags of what a client has, or `*`."""
     tags = _header(request, "if-none-match").split(",")
     return frozenset(tag.strip().removeprefix("W/") for tag in tags)
 
 
 def _header(request: Request, name: str) -> str:
-    """A header that is a list, which may come in several lines."""
+    """Read a header that is a list, which may come in several lines."""
     return ",".join(request.headers.getlist(name))
 
 
 def _takes_gzip(header: str) -> bool:
-    """Whether an Accept-Encoding header allows gzip."""
+    """Tell whether an Accept-Encoding header allows gzip."""
     for part in header.lower().split(","):
         coding, _, parameters = part.strip().partition(";")
         if coding.strip() in ("gzip", "*"):

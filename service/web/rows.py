@@ -17,26 +17,26 @@ from circuit_atlas.storage_schema.tables import Table
 
 
 class Progress(BaseModel):
-    """How far a list is that is made of the facts of many units."""
+    """Says how far a list is that is made of the facts of many units."""
 
     read: int = Field(description="Units whose facts are read.")
     of: int = Field(description="Units that are stored. While fewer are read, ask again.")
 
     def why(self) -> str | None:
-        """Why the list is not whole yet, or None where it is."""
+        """Say why the list is not whole yet; None where it is."""
         if self.read < self.of:
             return f"{self.read:,} of {self.of:,} units are read so far"
         return None
 
     def check(self, form: str) -> None:
-        """BusyError for a file of what is not whole yet: nothing in a file could say so."""
+        """Raise BusyError for a file of what is not whole yet: nothing in a file could say so."""
         why = self.why()
         if form != "json" and why is not None:
             raise BusyError(f"{why}, and a file is of all of them: come back in a few seconds")
 
 
 class Rows(BaseModel):
-    """A page of a table; `rows` is what each kind of table adds."""
+    """Holds a page of a table; `rows` is what each kind of table adds."""
 
     total: int = Field(description="Rows that there are in all.")
     offset: int = Field(description="Rows left out before these.")
@@ -48,22 +48,26 @@ class Rows(BaseModel):
 
 
 def row_model(name: str, sentence: str, columns: tuple[Column, ...]) -> type[BaseModel]:
-    """The model of a row of a stored table: its columns with their sentences and units."""
+    """Make the model of a row of a stored table: its columns with their sentences and units."""
     fields: dict[str, Any] = {column.name: _field(column) for column in columns}
     return create_model(name, __doc__=sentence, **fields)
 
 
 def rows_of(row: type[BaseModel], *, base: type[Rows] = Rows, **more: Any) -> type[Rows]:
-    """The model of a page of such rows."""
+    """Make the model of a page of such rows."""
     rows: Any = (GenericAlias(list, (row,)), Field(description="The rows."))
     made: type[Rows] = create_model(
-        f"{row.__name__}s", __base__=base, __doc__=f"A page of: {row.__doc__}", rows=rows, **more
+        f"{row.__name__}s",
+        __base__=base,
+        __doc__=f"Holds a page of rows. {row.__doc__}",
+        rows=rows,
+        **more,
     )
     return made
 
 
 def table_model(name: str, table: Table) -> type[Rows]:
-    """The model of a page of a stored table."""
+    """Make the model of a page of a stored table."""
     return rows_of(row_model(name, table.sentence, table.columns))
 
 
@@ -77,7 +81,7 @@ def page(
     note: str | None = None,
     **more: Any,
 ) -> Rows:
-    """A page of a table.
+    """Make a page of a table.
 
     Args:
         model: of the page.
@@ -110,7 +114,7 @@ def page_or_file(
     note: str | None = None,
     **more: Any,
 ) -> Rows | Body:
-    """The page or the file of a table that was asked for.
+    """Make the page or the file of a table that was asked for.
 
     Args:
         table: all rows.

@@ -40,7 +40,7 @@ _LATE = (
 
 
 class ServerState:
-    """An atlas with what is kept of it. Safe to share between threads."""
+    """Holds an atlas and what is kept of it between requests. Safe to share between threads."""
 
     def __init__(self, opened: Atlas, limits: Limits) -> None:
         """`opened`: the atlas as it was opened."""
@@ -64,39 +64,40 @@ class ServerState:
 
     @property
     def name(self) -> str:
-        """The last segment of where the atlas lies."""
+        """Return the last segment of where the atlas lies."""
         return self.atlas.place
 
     @property
     def version(self) -> str:
-        """A digest of what the atlas was built from."""
+        """Digest what the atlas was built from."""
         return digest(self.atlas.header.to_json())
 
     @property
     def images(self) -> ImageSet:
-        """The image set."""
+        """Return the image set."""
         return self.image_reader.images()
 
     @property
     def features(self) -> FeatureIndex:
-        """Which feature visualizations there are."""
+        """Tell which feature visualizations there are."""
         return self._features.get()
 
     def layer(self, name: str) -> Layer:
-        """A layer by its name in a path; NotFoundError where there is none."""
+        """Return a layer by its name in a path; NotFoundError where there is none."""
         return named_in_path(lambda: self.snapshots.layer(segment(name)))
 
     def snapshot(self, name: str) -> LayerSnapshot:
-        """What is stored of a layer named in a path; NotFoundError where there is none."""
+        """Tell what is stored of a layer named in a path; NotFoundError where there is none."""
         return named_in_path(lambda: self.snapshots.of(segment(name)))
 
     def unit(self, layer: str, unit: str) -> Unit:
-        """A unit by number or direction, as named in a path; NotFoundError where there is none."""
+        """Return a unit by number or direction, as named in a path; NotFoundError where there is
+        none."""
         return named_in_path(lambda: self.layer(layer).unit(segment(unit)))
 
     def digests(self, snapshot: LayerSnapshot) -> LayerDigests:
-        """Facts of a layer's units: all of them where few are missing, and their scores not many,
-        else as far as they are read, while the background reads on."""
+        """Return facts of a layer's units: of all of them where few are missing, and their scores
+        not many, else as far as they are read, while the background reads on."""
         if self._digests is None:
             self._digests = Digests(
                 images=len(self.images),
@@ -113,8 +114,8 @@ class ServerState:
         return digests
 
     def tops(self, snapshot: LayerSnapshot, units: Sequence[int]) -> list[tuple[int, Box] | None]:
-        """The image that each unit responds to most, and the box of the maximum on it; None where
-        it has none. A file is read for each unit that is not read yet: for a page of them."""
+        """Return the image that each unit responds to most, and the box of the maximum on it; None
+        where it has none. A file is read for each unit that is not read yet: for a page of them."""
         known = self.digests(snapshot).units
         tops: list[tuple[int, Box] | None] = []
         for unit in units:
@@ -128,7 +129,7 @@ class ServerState:
         return tops
 
     def check_scores(self, unit: Unit) -> None:
-        """TooLargeError where the scores of a unit's top images take more than is allowed."""
+        """Raise TooLargeError where the scores of a unit's top images take more than is allowed."""
         size_bytes = self._score_bytes(unit.layer, unit.commit.top_images)
         if size_bytes > self.limits.score_bytes:
             raise TooLargeError(
@@ -139,11 +140,11 @@ class ServerState:
 
     @staticmethod
     def _score_bytes(layer: Layer, images: int) -> int:
-        """What a unit's scores of single images take at most."""
+        """Return what a unit's scores of single images take at most."""
         return 8 * images * layer.index.index.size
 
     def unit_version(self, unit: Unit) -> str:
-        """A digest of what is stored of a unit; QueryError where nothing is."""
+        """Digest what is stored of a unit; QueryError where nothing is."""
         return digest(self.version, unit.layer.name, str(unit.number), commit_version(unit.commit))
 
     def warm_up(self) -> None:
@@ -157,7 +158,8 @@ class ServerState:
 
 
 class _WarmUp:
-    """A chore: look at each layer, and then at its units; load what the first drawing needs."""
+    """Looks at each layer, and then at its units, and loads what the first drawing needs: a
+    chore."""
 
     def __init__(self, server: ServerState) -> None:
         self._server = server
@@ -166,7 +168,8 @@ class _WarmUp:
         self._modules = list(_LATE)
 
     def step(self) -> bool:
-        """The image set, then which units each layer has, then modules, then the units' facts."""
+        """Look at the image set, then at which units each layer has, load modules, then read
+        facts."""
         server = self._server
         if self._layers is None:
             self._layers = list(server.snapshots.names())

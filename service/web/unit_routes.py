@@ -45,7 +45,7 @@ SelectivityByImageRows = table_model("SelectivityByImageRow", SELECTIVITY)
 
 
 class TopImage(BaseModel):
-    """One of the images that a unit responds to most."""
+    """Describes one of the images that a unit responds to most."""
 
     rank: int = Field(description="0 for the largest response.")
     image: int = Field(description="Its id.")
@@ -61,7 +61,7 @@ class TopImage(BaseModel):
 
 
 class Stored(BaseModel):
-    """What is stored of a unit."""
+    """Says what is stored of a unit."""
 
     circuits: bool = Field(description="Circuits and their faithfulness.")
     subfeatures: bool = Field(description="Faithfulness of the circuits of single images.")
@@ -74,7 +74,7 @@ class Stored(BaseModel):
 
 
 class UnitAnswer(BaseModel):
-    """A unit, whatever its state."""
+    """Describes a unit, whatever its state."""
 
     layer: str
     unit: int = Field(description="Its number.")
@@ -93,7 +93,7 @@ class UnitAnswer(BaseModel):
 
 
 class SubfeatureParameters(PageParameters):
-    """The query of the circuits of single images."""
+    """Chooses circuits of single images."""
 
     image: int | None = Field(
         default=None, description="Only circuits of this image.", ge=0, le=limits.NUMBER
@@ -102,7 +102,7 @@ class SubfeatureParameters(PageParameters):
 
 @router.get("", response_model=UnitAnswer)
 def unit_answer(server: Server, layer: LayerName, unit: UnitName) -> AnswerSource:
-    """A unit: its state, its top images, and what is stored of it."""
+    """Describe a unit: its state, its top images, and what is stored of it."""
     snapshot = server.snapshot(layer)
     one = server.unit(layer, unit)
     version = digest(server.version, snapshot.version, server.features.version)
@@ -113,7 +113,7 @@ def unit_answer(server: Server, layer: LayerName, unit: UnitName) -> AnswerSourc
 def unit_responses(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[PageParameters, Query()]
 ) -> AnswerSource:
-    """What each image does to the unit."""
+    """Tell what each image does to the unit."""
     one = server.unit(layer, unit)
     return _table(server, one, "responses", one.responses, ResponseRows, query)
 
@@ -122,7 +122,8 @@ def unit_responses(
 def unit_faithfulness(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[PageParameters, Query()]
 ) -> AnswerSource:
-    """How well the unit's circuits preserve its response; no rows for a dead unit."""
+    """Tell how well the unit's circuits preserve its response; there are no rows for a dead
+    unit."""
     one = server.unit(layer, unit)
     return _table(server, one, "faithfulness", one.faithfulness, FaithfulnessRows, query)
 
@@ -134,7 +135,7 @@ def unit_subfeatures(
     unit: UnitName,
     query: Annotated[SubfeatureParameters, Query()],
 ) -> AnswerSource:
-    """How well the circuits of its single top images do, each on its image."""
+    """Tell how well the circuits of its single top images do, each on its image."""
     one = server.unit(layer, unit)
 
     def rows() -> pa.Table:
@@ -148,7 +149,8 @@ def unit_subfeatures(
 def unit_selectivity_by_image(
     server: Server, layer: LayerName, unit: UnitName, query: Annotated[PageParameters, Query()]
 ) -> AnswerSource:
-    """What each group's circuit preserves of the unit's top images; no rows for one group."""
+    """Tell what each group's circuit preserves of the unit's top images; there are no rows for one
+    group."""
     one = server.unit(layer, unit)
 
     def rows() -> pa.Table:
@@ -158,7 +160,7 @@ def unit_selectivity_by_image(
 
 
 class ResponseMap(BaseModel):
-    """A unit's output on one of its top images."""
+    """Holds a unit's output on one of its top images."""
 
     image: int
     rank: int
@@ -173,7 +175,7 @@ class ResponseMap(BaseModel):
 
 @router.get("/response-map/{image}", response_model=ResponseMap)
 def response_map(server: Server, layer: LayerName, unit: UnitName, image: ImageId) -> AnswerSource:
-    """The unit's output over all positions on one of its top images."""
+    """Tell the unit's output over all positions on one of its top images."""
     one = server.unit(layer, unit)
 
     def render() -> ResponseMap:
@@ -199,7 +201,8 @@ def response_map(server: Server, layer: LayerName, unit: UnitName, image: ImageI
 
 
 def _rounded(values: NDArray[np.float32]) -> list[list[float]]:
-    """To seven digits of the largest, as float32 has, whatever the size of the unit's output."""
+    """Round to seven digits of the largest, as float32 has, whatever the size of the unit's
+    output."""
     largest = float(np.abs(values).max())
     digits = 6 - math.floor(math.log10(largest)) if largest > 0 else 0
     rounded: list[list[float]] = values.astype(np.float64).round(digits).tolist()
@@ -214,7 +217,7 @@ def _table(
     model: type[Rows],
     query: PageParameters,
 ) -> AnswerSource:
-    """One of a unit's stored tables."""
+    """Answer with one of a unit's stored tables."""
     name = f"{one.layer.name}-{one.info.name}-{name}"
     return AnswerSource(
         server.unit_version(one), lambda: page_or_file(table(), model, query, name=name)

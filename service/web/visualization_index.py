@@ -12,7 +12,7 @@ from circuit_atlas.storage_schema.visualization_states import Listing, listed
 
 @dataclass(frozen=True)
 class FeatureIndex:
-    """The feature visualizations of an atlas as they were when it was looked at.
+    """Lists the feature visualizations of an atlas as they were when it was looked at.
 
     Attributes:
         listing: what the store has of them, failed attempts and plans included.
@@ -25,21 +25,21 @@ class FeatureIndex:
     progress: str
 
     def of(self, layer: str, unit: int) -> tuple[str, ...]:
-        """Names of the visualizations of a unit."""
+        """List the visualizations of a unit by name."""
         return self.listing.variants.get((layer, unit), ())
 
     def first(self, layer: str, unit: int) -> str | None:
-        """The one that stands for a unit: `positive` where there is one; None for none."""
+        """Name the one that stands for a unit: `positive` where there is one; None for none."""
         names = self.of(layer, unit)
         return "positive" if "positive" in names else next(iter(names), None)
 
     def has(self, layer: str) -> bool:
-        """Whether any unit of a layer has a visualization."""
+        """Tell whether any unit of a layer has a visualization."""
         return any(name == layer for name, _ in self.listing.variants)
 
 
 def feature_index(objects: Objects, *, fresh_s: float) -> FreshValue[FeatureIndex]:
-    """The index of an atlas, read again after a few seconds."""
+    """Keep the index of an atlas, read again after a few seconds."""
 
     def read(last: FeatureIndex | None) -> FeatureIndex:
         del last

@@ -21,12 +21,12 @@ from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import CHANNELS
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
-router = APIRouter(tags=["pictures"], route_class=AnswerRoute)
+router = APIRouter(tags=["visualizations"], route_class=AnswerRoute)
 _PNG = body_of("image/png", "The visualization.")
 Variant = Annotated[
     str,
     Path(
-        description="Which picture: `positive`, or as `features` lists it.",
+        description="Which visualization: `positive`, or as `features` lists it.",
         max_length=limits.TEXT,
         examples=["positive"],
     ),
@@ -44,7 +44,7 @@ ChannelRows = table_model("ChannelRow", CHANNELS)
 
 
 class FeatureRow(BaseModel):
-    """A feature visualization: a picture made to drive a unit or channel."""
+    """Describes a feature visualization: an image made to drive a unit or channel."""
 
     variant: str = Field(description="Its name.")
     sign: Literal["positive", "negative"] = Field(
@@ -57,10 +57,10 @@ class FeatureRow(BaseModel):
     keep: float | None = Field(description="Kept fraction of that circuit.")
     kernels: int | None = Field(description="Kernels of it.")
     group: int | None = Field(description="Sub-feature group that it is of. Null: all images.")
-    response: float = Field(description="The objective at the picture.")
+    response: float = Field(description="The objective at the visualization.")
     best_photo_response: float = Field(description="The same at the best image of the set.")
     photo: int = Field(description="Id of that image.")
-    beats_photos: bool = Field(description="Whether the picture is beyond every image.")
+    beats_photos: bool = Field(description="Whether the visualization is beyond every image.")
     contrast: float = Field(description="Distance from mid-grey, 0 to 0.5.")
     objective: str
     seed: int
@@ -68,7 +68,7 @@ class FeatureRow(BaseModel):
     height: int
     width: int
     url: str = Field(description="Where it is, from the root of the API.")
-    version: str = Field(description="Digest of the picture: its `v`.")
+    version: str = Field(description="Digest of the visualization: its `v`.")
 
 
 FeatureRows = rows_of(FeatureRow)
@@ -76,7 +76,8 @@ FeatureRows = rows_of(FeatureRow)
 
 @router.get("/layers/{layer}/units/{unit}/features", response_model=FeatureRows)
 def unit_features(server: Server, layer: LayerName, unit: UnitName) -> AnswerSource:
-    """The unit's feature visualizations: of the whole network first, then through its circuits."""
+    """List the unit's feature visualizations: of the whole network first, then through its
+    circuits."""
     one = server.unit(layer, unit)
     base = f"layers/{_escaped(one.layer.name)}/units/{_escaped(one.info.name)}/features"
     return _listing(server, one.layer.name, one.number, base)
@@ -88,16 +89,16 @@ def unit_features(server: Server, layer: LayerName, unit: UnitName) -> AnswerSou
 def unit_feature(
     server: Server, layer: LayerName, unit: UnitName, variant: Variant
 ) -> AnswerSource:
-    """One feature visualization of the unit. `v`: its version."""
+    """Send one feature visualization of the unit. `v`: its version."""
     one = server.unit(layer, unit)
-    return _picture(server, one.layer.name, one.number, segment(variant))
+    return _visualization(server, one.layer.name, one.number, segment(variant))
 
 
 @router.get("/channels/{convolution}/{channel}/features", response_model=FeatureRows)
 def channel_features(
     server: Server, convolution: ConvolutionName, channel: Channel
 ) -> AnswerSource:
-    """Feature visualizations of a channel of an upstream convolution."""
+    """List the feature visualizations of a channel of an upstream convolution."""
     name = segment(convolution)
     _check_channel(server, name, channel)
     return _listing(server, name, channel, f"channels/{_escaped(name)}/{channel}/features")
@@ -109,10 +110,10 @@ def channel_features(
 def channel_feature(
     server: Server, convolution: ConvolutionName, channel: Channel, variant: Variant
 ) -> AnswerSource:
-    """One feature visualization of a channel. `v`: its version."""
+    """Send one feature visualization of a channel. `v`: its version."""
     name = segment(convolution)
     _check_channel(server, name, channel)
-    return _picture(server, name, channel, segment(variant))
+    return _visualization(server, name, channel, segment(variant))
 
 
 @router.get("/layers/{layer}/channels/{convolution}/{channel}", response_model=ChannelRows)
@@ -123,8 +124,8 @@ def channel_crops(
     channel: Channel,
     query: Annotated[PageParameters, Query()],
 ) -> AnswerSource:
-    """Where an output channel of a convolution upstream of the layer is largest, over the scoring
-    images: at most four images, with the receptive field of the maximum."""
+    """Tell where an output channel of a convolution upstream of the layer is largest, over the
+    scoring images: at most four images, with the receptive field of the maximum."""
     name = segment(convolution)
     one = server.layer(layer)
     convolutions = {c.name: c for c in one.index.index.convolutions}
@@ -144,7 +145,7 @@ def channel_crops(
 
 
 def _check_channel(server: ServerState, convolution: str, channel: int) -> None:
-    """NotFoundError where no layer has that channel of a convolution upstream."""
+    """Raise NotFoundError where no layer has that channel of a convolution upstream."""
     for name in server.snapshots.names():
         for one in server.snapshots.layer(name).index.index.convolutions:
             if one.name == convolution and channel < one.out_channels:
@@ -169,7 +170,7 @@ def _listing(server: ServerState, layer: str, unit: int, base: str) -> AnswerSou
     return AnswerSource(version, render)
 
 
-def _picture(server: ServerState, layer: str, unit: int, variant: str) -> AnswerSource:
+def _visualization(server: ServerState, layer: str, unit: int, variant: str) -> AnswerSource:
     reader = server.atlas.reader
     try:
         record = reader.feature_visualization(layer, unit, variant)

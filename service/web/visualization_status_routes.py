@@ -19,11 +19,12 @@ from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.keys import Whose
 from circuit_atlas.storage_schema.visualization_states import VisualizationState
 
-router = APIRouter(tags=["pictures"], route_class=AnswerRoute)
+router = APIRouter(tags=["visualizations"], route_class=AnswerRoute)
 
 
 class FeatureStatusRow(BaseModel):
-    """How far the visualizations of a layer's units are, or those of a convolution's channels."""
+    """Says how far the visualizations of a layer's units are, or those of a convolution's
+    channels."""
 
     layer: str = Field(description="The layer, or the convolution's name.")
     of: Whose = Field(description="What has them: units of a layer, or channels of a convolution.")
@@ -31,23 +32,23 @@ class FeatureStatusRow(BaseModel):
     done: int = Field(description="Those that have all of theirs.")
     failed: int = Field(description="Those where an attempt at what they lack failed.")
     missing: int = Field(description="Those where some are still to be made.")
-    pictures: int = Field(description="Pictures that are there.")
-    pictures_planned: int = Field(description="Pictures that there are to be.")
+    pictures: int = Field(description="Visualizations that are there.")
+    pictures_planned: int = Field(description="Visualizations that there are to be.")
 
 
 class FeatureUnitRow(BaseModel):
-    """How far the feature visualizations of one unit are."""
+    """Says how far the feature visualizations of one unit are."""
 
     unit: int = Field(description="Its number.")
     name: str = Field(description="Its number as text, or its direction's name.")
     state: Literal["done", "failed", "missing"]
-    pictures: int = Field(description="Pictures that are there.")
-    pictures_planned: int = Field(description="Pictures that there are to be.")
+    pictures: int = Field(description="Visualizations that are there.")
+    pictures_planned: int = Field(description="Visualizations that there are to be.")
     error: str | None = Field(description="Why it failed. Null: it did not.")
 
 
 class FeatureFailureRow(BaseModel):
-    """Why the feature visualizations of a unit or channel failed."""
+    """Says why the feature visualizations of a unit or channel failed."""
 
     layer: str = Field(description="Its layer, or the convolution's name.")
     of: Whose
@@ -64,14 +65,14 @@ FeatureFailureRows = rows_of(FeatureFailureRow)
 
 @router.get("/features", response_model=FeatureStatusRows)
 def features(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
-    """How far visualizations are, by layer and by convolution; while some are missing or failed,
-    `note` says what to run. No rows: none were asked for."""
+    """Tell how far visualizations are, by layer and by convolution; while some are missing or
+    failed, `note` says what to run. There are no rows where none were asked for."""
     return _source(server, query, "features", FeatureStatusRows, visualization_status.by_layer)
 
 
 @router.get("/features/failures", response_model=FeatureFailureRows)
 def failures(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
-    """The units and channels whose feature visualizations failed, and why."""
+    """List the units and channels whose feature visualizations failed, and why."""
 
     def table(states: Sequence[VisualizationState]) -> pa.Table:
         return visualization_status.failures(states, server.atlas.reader)
@@ -83,7 +84,7 @@ def failures(server: Server, query: Annotated[PageParameters, Query()]) -> Answe
 def layer_features(
     server: Server, layer: LayerName, query: Annotated[PageParameters, Query()]
 ) -> AnswerSource:
-    """How far the feature visualizations of each unit of a layer are."""
+    """Tell how far the feature visualizations of each unit of a layer are."""
     name = server.layer(layer).name
 
     def table(states: Sequence[VisualizationState]) -> pa.Table:
@@ -101,9 +102,10 @@ def _source(
     *,
     layer: str | None = None,
 ) -> AnswerSource:
-    """A table of the states of all feature visualizations, or of those of a layer's units."""
+    """Answer with a table of the states of all feature visualizations, or of those of a layer's
+    units."""
     index = server.features
-    # Whose a picture is that no plan names depends on which units are stored.
+    # Whose a visualization is that no plan names depends on which units are stored.
     snapshots = [server.snapshots.of(one).version for one in server.snapshots.names()]
 
     def render() -> Rows | Body:

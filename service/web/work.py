@@ -28,7 +28,7 @@ class Work:
         self._idle.set()
 
     async def run(self, key: Hashable, function: Callable[[], T]) -> T:
-        """What the function gives; those who ask the same while it runs get the same.
+        """Return what the function gives; those who ask the same while it runs get the same.
 
         A caller that goes away does not stop it, since others may wait for it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import httpx
@@ -20,9 +21,12 @@ EXAMPLES = {
 }
 
 
+get = partial(httpx.get, timeout=60)
+
+
 @pytest.fixture(scope="module")
 def document(address: str) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{address}/api/v1/openapi.json").json()
+    found: dict[str, Any] = get(f"{address}/api/v1/openapi.json").json()
     return found
 
 
@@ -39,7 +43,7 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(document, addr
     endpoints = paths(document)
     assert len(endpoints) > 30
     for path in endpoints:
-        found = httpx.get(f"{address}{path}?vv=1&unit.min=3")
+        found = get(f"{address}{path}?vv=1&unit.min=3")
         assert found.status_code == 400, path
         error = found.json()["error"]
         assert error["kind"] == "query"
@@ -49,19 +53,19 @@ def test_every_endpoint_refuses_a_parameter_that_it_does_not_have(document, addr
 
 def test_every_endpoint_refuses_a_parameter_given_twice(document, address):
     for path in paths(document):
-        found = httpx.get(f"{address}{path}?v=1&v=2")
+        found = get(f"{address}{path}?v=1&v=2")
         assert found.status_code == 400, path
         assert found.json()["error"]["message"] == "v is given 2 times: give it once"
 
 
 def test_an_unknown_parameter_is_told_of_before_one_that_is_missing(address):
-    found = httpx.get(f"{address}/api/v1/compare?left.laier=conv3")
+    found = get(f"{address}/api/v1/compare?left.laier=conv3")
     assert found.status_code == 400
     assert "no parameter 'left.laier' here: did you mean 'left.layer'" in found.text
 
 
 def test_filters_are_named_among_the_parameters_of_units(address):
-    found = httpx.get(f"{address}/api/v1/layers/conv3/units?mim.keep=1")
+    found = get(f"{address}/api/v1/layers/conv3/units?mim.keep=1")
     assert found.status_code == 400
     assert "there is no parameter 'mim.keep' here" in found.text
     assert "min.*" in found.text
@@ -79,4 +83,6 @@ def test_what_can_be_had_as_a_file_says_so(document):
 def test_a_function_keeps_its_name_and_its_words_in_the_description(document):
     endpoint = document["paths"]["/api/v1/layers/{layer}/units/{unit}/circuit"]["get"]
     assert endpoint["summary"] == "Circuit"
-    assert endpoint["description"].startswith("A circuit of the unit: of a kept fraction")
+    assert endpoint["description"].startswith(
+        "List the kernels of a circuit of the unit: of a kept fraction"
+    )
