@@ -1,4 +1,4 @@
-"""`circuit-atlas compact` and `delete-old-generations`: whole layers in few files, and old ones."""
+"""`circuit-atlas compact` writes whole layers in few files; old ones are deleted by another."""
 
 from __future__ import annotations
 
