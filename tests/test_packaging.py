@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import START_S
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "ray", "pydantic", "scipy", "rich", "PIL", "safetensors", "pandas")
 
@@ -29,7 +31,7 @@ def _python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-W", "error", "-c", BLOCK + code, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=START_S,
         check=False,
     )
 
@@ -118,7 +120,7 @@ def test_imports_go_one_way():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=START_S,
         check=False,
     )
     assert done.returncode == 0, done.stdout

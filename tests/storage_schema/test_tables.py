@@ -18,6 +18,7 @@ from circuit_atlas.storage_schema.records import (
     ResponseRow,
     SubfeatureRow,
 )
+from tests.patience import START_S
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ sys.exit(len(os.listdir("/proc/self/task")) - len(before))
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux alone tells")
 def test_reading_starts_no_thread_that_could_abort_a_script_at_its_end(record):
     data = tables.RESPONSES.to_parquet(tables.RESPONSES.table(record(0).responses))
-    done = subprocess.run([sys.executable, "-c", READS], input=data, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", READS], input=data, timeout=START_S, check=False)
     assert done.returncode == 0
 
 

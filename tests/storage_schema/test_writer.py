@@ -24,6 +24,7 @@ from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer, form_of
+from tests.patience import START_S
 
 # Runs in a process of its own: commit one unit of the small atlas at argv[1], with seed argv[2].
 COMMIT = """
@@ -97,7 +98,7 @@ def test_threads_that_race_for_a_unit_get_one_winner(objects, header, layer, rec
 
     def wait_before_commit(self, path, data):
         if "/commits/" in path:
-            barrier.wait(timeout=60)
+            barrier.wait(timeout=START_S)
         return put(self, path, data)
 
     monkeypatch.setattr(Objects, "put_if_absent", wait_before_commit)
@@ -124,7 +125,7 @@ def test_processes_that_race_for_a_unit_get_one_winner(objects, record):
     for process in racing:
         process.stdin.write("go\n")
         process.stdin.flush()
-    attempts = {int(process.communicate(timeout=60)[0]) for process in racing}
+    attempts = {int(process.communicate(timeout=START_S)[0]) for process in racing}
     assert [process.returncode for process in racing] == [0, 0, 0]
     assert attempts == {Reader(objects).commits("features.3")[1].attempt}
     assert sum(_holds(objects, record(1, seed=seed)) for seed in range(3)) == 1
@@ -133,7 +134,7 @@ def test_processes_that_race_for_a_unit_get_one_winner(objects, record):
 
 def test_a_writer_killed_before_its_commit_leaves_the_unit_undone(objects, header, layer, record):
     with _start(objects, 5, "kill") as process:
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait(timeout=START_S) == -signal.SIGKILL
     left = verify(objects)
     assert Reader(objects).commits("features.3") == {}
     assert Reader(objects).table("features.3", "responses").num_rows == 0

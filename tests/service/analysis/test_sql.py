@@ -12,6 +12,7 @@ from circuit_atlas.service import Atlas
 from circuit_atlas.service.analysis import sql as sql_module
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.reader import Reader
+from tests.patience import START_S
 
 pytest.importorskip("duckdb")
 
@@ -150,7 +151,7 @@ def test_ctrl_c_stops_a_query(place, after_s):
         [sys.executable, "-c", code, place],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=START_S,
         check=False,
     )
     assert (done.returncode, done.stdout) == (130, "")

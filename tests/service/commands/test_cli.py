@@ -25,6 +25,7 @@ from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.writer import Writer
+from tests.patience import START_S
 
 COMMAND = [sys.executable, "-m", "circuit_atlas.service.commands.cli"]
 
@@ -289,7 +290,7 @@ def test_a_reader_that_leaves_is_no_error(place):
     show = [*COMMAND, "show", str(place), "conv3", "--json"]
     read, written = os.pipe()
     os.close(read)
-    done = subprocess.run(show, stdout=written, stderr=subprocess.PIPE, text=True, timeout=60)
+    done = subprocess.run(show, stdout=written, stderr=subprocess.PIPE, text=True, timeout=START_S)
     os.close(written)
     assert done.returncode == exits.BROKEN_PIPE
     assert done.stderr == ""
@@ -318,5 +319,5 @@ def test_the_version(call):
 
 
 def test_the_module_runs_as_a_program(place):
-    done = subprocess.run([*COMMAND, "verify", str(place)], capture_output=True, timeout=60)
+    done = subprocess.run([*COMMAND, "verify", str(place)], capture_output=True, timeout=START_S)
     assert done.returncode == 0

@@ -163,7 +163,7 @@ def test_what_cannot_be_served_is_one_line(capsys, place, tmp_path, arguments, c
 def test_without_the_extra_it_names_it(place):
     code = LIGHT.replace('"torch",', '"torch", "fastapi",')
     command = [sys.executable, "-c", code, str(place)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
     assert done.returncode == exits.BAD_INPUT
     assert done.stderr == (
         "circuit-atlas: error: this needs the package 'fastapi', which is not installed: "
