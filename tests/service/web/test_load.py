@@ -183,7 +183,7 @@ def test_a_value_is_read_again_once_it_is_old_and_others_go_on_meanwhile():
         seen.append(last)
         if last is not None:
             reading.set()
-            assert going.wait(30)
+            assert going.wait(PATIENCE_S)
         return len(seen)
 
     lasting = FreshValue(read, fresh_s=1000)
@@ -194,7 +194,7 @@ def test_a_value_is_read_again_once_it_is_old_and_others_go_on_meanwhile():
     time.sleep(0.001)
     with ThreadPoolExecutor(1) as pool:
         again = pool.submit(value.get)
-        assert reading.wait(30)
+        assert reading.wait(PATIENCE_S)
         assert value.get() == 1
         going.set()
         assert again.result() == 2
