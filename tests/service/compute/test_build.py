@@ -118,7 +118,7 @@ def test_reading_needs_neither_torch_nor_ray() -> None:
         "import sys\n"
         "from circuit_atlas.service import Atlas, AtlasError, Circuit\n"
         "assert not {'torch', 'ray', 'pydantic', 'circuit_atlas.jobs'} & sys.modules.keys()\n"
-        "from circuit_atlas.service import build\n"
+        "from circuit_atlas.service import build, find_circuit\n"
         "assert 'ray' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

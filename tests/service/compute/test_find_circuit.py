@@ -261,6 +261,10 @@ def test_further_fractions_are_in_the_atlas_in_memory() -> None:
     assert [row["fraction"] for row in rows] == [1, 0.5, KEEP] * 2
     assert rows[0]["pearson"] == pytest.approx(1)
     assert unit.circuit(keep=0.5).contains(circuit)
+    assert circuit.faithfulness().to_pylist() == [rows[2], rows[5]]
+    assert unit.circuit(keep=0.5).faithfulness().to_pylist() == [rows[1], rows[4]]
+    with pytest.raises(QueryError, match=r"was not measured: .* that keep 1 \(24\), 0.5 \(12\), 0"):
+        unit.circuit(keep=0.4).faithfulness()
     images = Atlas(circuit.origins[0].reader).images()
     assert images["name"].to_pylist() == [f"image {n}" for n in range(4)] + [
         "held out 0",
@@ -345,6 +349,23 @@ def test_it_works_within_inference_mode() -> None:
     with torch.inference_mode():
         found = ask(images=noise())
     assert found == ask()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA GPU here")
+def test_it_computes_where_the_model_lies() -> None:
+    model = small().cuda()
+
+    found = ask(model=model, images=noise().cuda(), held_out=noise(2))
+
+    assert {parameter.device.type for parameter in model.parameters()} == {"cuda"}
+    wanted = ask(held_out=noise(2))
+    # Another device adds up in another order.
+    np.testing.assert_allclose(
+        ask(model=model, keep=1).scores, ask(keep=1).scores, rtol=0, atol=1e-4 * wanted.scores.max()
+    )
+    assert found.faithfulness().num_rows == wanted.faithfulness().num_rows
+    assert next(found.apply_to(model).parameters()).device.type == "cuda"
 
 
 def infinite() -> nn.Module:
