@@ -13,7 +13,7 @@ from circuit_atlas.jobs.tasks.network_record import network_record
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
-from circuit_atlas.jobs.tasks.worker_job import WorkerJob
+from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     MismatchError,
@@ -34,8 +34,14 @@ class CircuitJob(WorkerJob):
     """What a worker that computes circuits is made from."""
 
     def open(self) -> CircuitWorker:
-        """Opens the worker, in the process that calls."""
-        return CircuitWorker(self)
+        """Opens the worker, in the process that calls.
+
+        Raises:
+            InputError: the spec cannot be used here.
+            StoreError: there is no atlas, or one laid out for other weights or images than this
+                machine sees.
+        """
+        return CircuitWorker(self.prepare())
 
 
 class CircuitWorker:
@@ -43,15 +49,9 @@ class CircuitWorker:
 
     fatal: tuple[type[Exception], ...] = (StoreError, InfrastructureError)
 
-    def __init__(self, job: CircuitJob) -> None:
-        """Loads the model and the images and looks up the store.
-
-        Raises:
-            InputError: the spec cannot be used here.
-            MismatchError: this machine sees other weights or images than the atlas was laid out
-                for.
-        """
-        prepared = job.prepare()
+    def __init__(self, prepared: PreparedWorker) -> None:
+        """Looks up the store; MismatchError where the atlas was laid out for other weights or
+        images than this machine sees."""
         self._opened, self._objects = prepared.opened, prepared.objects
         self._header = prepared.build.header
         self._budget_bytes = prepared.budget_bytes

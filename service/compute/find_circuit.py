@@ -89,6 +89,7 @@ def find_circuit(
         ImageError: the images cannot be used.
         SpecError: no such criterion, ablation, response or fraction.
         NonFiniteError: the unit responds with NaN or infinity, or its scores hold such.
+        UnitError: the unit cannot be computed for another reason.
         QueryError: the unit is dead: its response is the same on every image.
         InfrastructureError: memory ran out.
     """

@@ -15,7 +15,7 @@ from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import make_tasks, resolve
-from circuit_atlas.jobs.tasks.worker import WorkerJob
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.service import (
     Atlas,
     AtlasError,
@@ -117,7 +117,7 @@ def rows_of(circuit: Circuit) -> list[dict[str, Any]]:
 
 def test_it_is_the_circuit_that_a_build_stores(spec: BuildSpec) -> None:
     lay_out(spec)
-    worker = WorkerJob(spec, 1).open()
+    worker = CircuitJob(spec, 1).open()
     for task in make_tasks(resolve(spec), spec, {}, workers=1):
         assert {receipt.state for receipt in worker.run(task)} == {"done"}
     unit = Atlas.open(spec.run.store).layer("4").unit(3)
@@ -366,6 +366,12 @@ def test_it_computes_where_the_model_lies() -> None:
     )
     assert found.faithfulness().num_rows == wanted.faithfulness().num_rows
     assert next(found.apply_to(model).parameters()).device.type == "cuda"
+
+
+def test_a_unit_that_fails_says_where_in_the_code() -> None:
+    with pytest.raises(NonFiniteError) as caught:
+        ask(unit=2)
+    assert "units.py" in caught.value.__notes__[0]
 
 
 def infinite() -> nn.Module:
