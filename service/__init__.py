@@ -17,7 +17,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from circuit_atlas.service.circuit.circuit import Circuit
-from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema.errors import (
     AtlasError,

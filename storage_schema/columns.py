@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -45,6 +46,11 @@ class Column:
             nullable=self.null is not None,
             metadata={"sentence": self.sentence, "unit": self.unit},
         )
+
+
+def schema_of(columns: Sequence[Column]) -> pa.Schema:
+    """The Arrow schema of some columns under their public names."""
+    return pa.schema([column.field() for column in columns])
 
 
 UNIT = Column("unit", pa.int32(), "", "Unit", "Number of the unit.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from circuit_atlas.storage_schema.columns import Column
+from circuit_atlas.storage_schema.columns import Column, schema_of
 from circuit_atlas.storage_schema.errors import CorruptError
 
 
@@ -41,7 +41,7 @@ class Table:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema that readers see."""
-        return pa.schema([column.field() for column in self.columns])
+        return schema_of(self.columns)
 
     @property
     def stored_schema(self) -> pa.Schema:
@@ -151,7 +151,7 @@ _KERNELS = Column(
 )
 _SPLIT = Column("split", pa.string(), "", "Split", "`scoring` or `held_out`.")
 
-_FAITHFULNESS = (
+MEASURES = (
     Column(
         "pearson",
         pa.float64(),
@@ -187,7 +187,7 @@ _FAITHFULNESS = (
     ),
 )
 
-_BOX = (
+BOX = (
     Column(
         "position_y",
         pa.int32(),
@@ -275,7 +275,7 @@ RESPONSES = Table(
             "Largest output",
             "Largest value over positions.",
         ),
-        *_BOX,
+        *BOX,
         Column(
             "rank",
             pa.int32(),
@@ -300,7 +300,7 @@ FAITHFULNESS = Table(
         _LEVEL,
         _FRACTION,
         _KERNELS,
-        *_FAITHFULNESS,
+        *MEASURES,
     ),
 )
 
@@ -315,7 +315,7 @@ SUBFEATURES = Table(
         _LEVEL,
         _FRACTION,
         _KERNELS,
-        *_FAITHFULNESS,
+        *MEASURES,
     ),
 )
 
@@ -423,7 +423,7 @@ CHANNELS = Table(
             "Largest output",
             "Largest value over positions.",
         ),
-        *_BOX,
+        *BOX,
     ),
 )
 

@@ -5,42 +5,40 @@ from __future__ import annotations
 import importlib
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, SupportsIndex, cast
+from typing import Any, SupportsIndex, cast
 
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest
 
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Atlas
 
-
-def criterion(atlas: Atlas, given: str | None) -> str:
+def criterion(reader: Reader, given: str | None) -> str:
     """The criterion of that name, or the atlas' first; QueryError, with the nearest names."""
-    return _of(atlas, given, atlas.header.criteria, "criterion", "criteria")
+    return _of(reader, given, reader.header.criteria, "criterion", "criteria")
 
 
-def image_criterion(atlas: Atlas, given: str | None) -> str:
+def image_criterion(reader: Reader, given: str | None) -> str:
     """The same among the criteria with scores of single images."""
-    known = atlas.header.image_criteria
+    known = reader.header.image_criteria
     if not known:
         raise QueryError(
-            f"{atlas.place} has no scores of single images: add 'actgrad' to the spec's criteria "
-            "and build into another store"
+            f"{reader.objects.place} has no scores of single images: add 'actgrad' to the spec's "
+            "criteria and build into another store"
         )
-    return _of(atlas, given, known, "criterion with scores of single images", "criteria")
+    return _of(reader, given, known, "criterion with scores of single images", "criteria")
 
 
-def ablation(atlas: Atlas, given: str | None) -> str:
+def ablation(reader: Reader, given: str | None) -> str:
     """The ablation of that name, or the atlas' first; QueryError, with the nearest names."""
-    return _of(atlas, given, atlas.header.ablations, "ablation", "ablations")
+    return _of(reader, given, reader.header.ablations, "ablation", "ablations")
 
 
-def split(atlas: Atlas, given: str | None) -> str:
+def split(reader: Reader, given: str | None) -> str:
     """The split of that name, or the held-out images where there are any, else the scoring ones;
     QueryError, with those there are."""
-    found = set(atlas.reader.images(columns=["split"])["split"].to_pylist())
+    found = set(reader.images(columns=["split"])["split"].to_pylist())
     known = [name for name in ("held_out", "scoring") if name in found] or ["scoring"]
-    return _of(atlas, given, known, "split", "splits")
+    return _of(reader, given, known, "split", "splits")
 
 
 def whole(value: object, *, what: str) -> int:
@@ -70,11 +68,11 @@ def module(name: str, *, package: str, what: str) -> Any:
         ) from None
 
 
-def _of(atlas: Atlas, given: str | None, known: Sequence[str], what: str, several: str) -> str:
+def _of(reader: Reader, given: str | None, known: Sequence[str], what: str, several: str) -> str:
     if given is None:
         return known[0]
     if given not in known:
         raise QueryError(
-            f"{atlas.place} has no {what} {given!r}: {nearest(given, known, what=several)}"
+            f"{reader.objects.place} has no {what} {given!r}: {nearest(given, known, what=several)}"
         )
     return given

@@ -11,17 +11,17 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments, bits
+from circuit_atlas.service.analysis.query import KEEP
+from circuit_atlas.service.analysis.units import find_unit, stored_commit
 from circuit_atlas.service.circuit.selection import kept
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Layer
+from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.reader import Reader
 
 _THREADS = 4
 
@@ -34,27 +34,36 @@ class Masks:
     convolution rounded up to 64 kernels): 2.6 MB for 1,000 units of 20,000 kernels.
     """
 
-    def __init__(self, layer: Layer, *, keep: float = 0.1, criterion: str | None = None) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        index: LayerIndex,
+        *,
+        keep: float = KEEP,
+        criterion: str | None = None,
+    ) -> None:
         """An empty set.
 
         Args:
-            layer: whose units can be added.
+            reader: of the atlas.
+            index: of the layer whose units can be added.
             keep: the kept fraction of all circuits, as in `Unit.circuit`.
             criterion: one of the atlas' criteria; its first where not given.
 
         Raises:
             QueryError: there is no such criterion.
         """
-        self.layer = layer
+        self.reader = reader
+        self.index = index
         self.keep = keep
-        self.criterion = arguments.criterion(layer.atlas, criterion)
-        index = layer.index.index
-        words = [bits.words(convolution.size) for convolution in index.convolutions]
-        self.owned = tuple(n for n, c in enumerate(index.convolutions) if c.one_row)
+        self.criterion = arguments.criterion(reader, criterion)
+        axis = index.index
+        words = [bits.words(convolution.size) for convolution in axis.convolutions]
+        self.owned = tuple(n for n, c in enumerate(axis.convolutions) if c.one_row)
         self.starts = (0, *accumulate(words))
-        self._slices = index.slices()
+        self._slices = axis.slices()
         # As long as the layer, so that it never moves; pages that nothing was added to take none.
-        most = len(layer.index.units)
+        most = len(index.units)
         self._bits = np.zeros((most, self.starts[-1]), np.uint64)
         self._rows = np.zeros((most, len(self.owned)), np.int64)
         self._kernels = np.zeros((most, len(words)), np.int32)
@@ -68,7 +77,7 @@ class Masks:
 
     def missing(self) -> tuple[int, ...]:
         """Units of the layer that have circuits and were not added, ascending."""
-        commits = self.layer.atlas.reader.commits(self.layer.name)
+        commits = self.reader.commits(self.index.layer)
         return tuple(
             unit
             for unit, commit in commits.items()
@@ -80,17 +89,17 @@ class Masks:
 
         QueryError where it has none.
         """
-        one = self.layer.unit(unit)
+        one = find_unit(self.index, unit)
         if one.number in self._place:
             return one.number
-        commit = one.commit
-        mask = kept(self.layer.atlas.reader, commit, self.criterion, keep=self.keep)
+        commit = stored_commit(self.reader, self.index, one)
+        mask = kept(self.reader, commit, self.criterion, keep=self.keep)
         packed = np.concatenate([bits.pack(mask[piece]) for piece in self._slices])
         with self._lock:
             place = len(self._place)
             if one.number not in self._place:
                 self._bits[place] = packed
-                self._rows[place] = one.info.rows
+                self._rows[place] = one.rows
                 self._kernels[place] = [int(mask[piece].sum()) for piece in self._slices]
                 self._place[one.number] = place  # last: only now does the unit count
         return one.number
@@ -148,7 +157,7 @@ class Masks:
         iou[place] = -1.0
         best = np.argsort(-iou, kind="stable")[: min(limit, len(units) - 1)]
         numbers = np.asarray(units, np.int32)[best]
-        names = [self.layer.index.unit(int(other)).name for other in numbers]
+        names = [self.index.unit(int(other)).name for other in numbers]
         return pa.table(
             {
                 "unit": pa.array(numbers, pa.int32()),
@@ -161,6 +170,6 @@ class Masks:
 
     def __repr__(self) -> str:
         return (
-            f"<Masks of {self.layer.name}: {len(self._place)} circuits that keep {self.keep!r} by "
+            f"<Masks of {self.index.layer}: {len(self._place)} circuits that keep {self.keep!r} by "
             f"{self.criterion}>"
         )

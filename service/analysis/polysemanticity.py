@@ -43,16 +43,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments, bits
-from circuit_atlas.service.analysis.groups import Groups, stored_groups
+from circuit_atlas.service.analysis.groups import ImageGroups, stored_groups
+from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.ranking import kernels_kept
+from circuit_atlas.storage_schema.reader import Reader
 
 if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Layer
-    from circuit_atlas.service.client.unit import Unit
-
-KEEP = 0.1
-"""The fraction f where none is given."""
+    pass
 
 
 @dataclass(frozen=True)
@@ -105,33 +104,32 @@ def polysemanticity(
     return Polysemanticity(value, criterion, keep, tuple(own), pa.Table.from_pylist(pairs, _PAIRS))
 
 
-def of_unit(unit: Unit, groups: Groups, *, keep: float) -> Polysemanticity:
+def of_groups(
+    reader: Reader, commit: Commit, groups: ImageGroups, *, keep: float
+) -> Polysemanticity:
     """P of a unit and groups of its top images; QueryError unless 0 < keep < 1."""
     if not isinstance(keep, Real) or not 0 < float(keep) < 1:
         raise QueryError(
             f"keep={keep!r} leaves nothing to compare: give a fraction between 0 and 1, such as 0.1"
         )
-    reader = unit.layer.atlas.reader
-    scores = reader.image_scores(unit.commit, groups.criterion)
+    scores = reader.image_scores(commit, groups.criterion)
     return polysemanticity(scores, groups.labels, criterion=groups.criterion, keep=float(keep))
 
 
-def of_layer(layer: Layer, *, criterion: str | None, keep: float) -> pa.Table:
-    """See `Layer.polysemanticity`."""
-    chosen = arguments.image_criterion(layer.atlas, criterion)
+def of_layer(reader: Reader, index: LayerIndex, *, criterion: str | None, keep: float) -> pa.Table:
+    """P of a layer's units by their stored groups, see `Layer.polysemanticity`."""
+    chosen = arguments.image_criterion(reader, criterion)
     rows = []
-    for number, commit in layer.atlas.reader.commits(layer.name).items():
+    for number, commit in reader.commits(index.layer).items():
         if commit.state == "done":
-            unit = layer.unit(number)
-            groups = stored_groups(unit, criterion=chosen)
-            found = of_unit(unit, groups, keep=keep)
+            groups = stored_groups(reader, commit, criterion=chosen)
             rows.append(
                 {
                     "unit": number,
-                    "name": unit.info.name,
-                    "groups": len(groups),
+                    "name": index.unit(number).name,
+                    "groups": len(set(groups.labels)),
                     "silhouette": groups.silhouette,
-                    "polysemanticity": found.value,
+                    "polysemanticity": of_groups(reader, commit, groups, keep=keep).value,
                 }
             )
     return pa.Table.from_pylist(rows, _LAYER)

@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.analysis.top_images import top_images
+from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 from circuit_atlas.storage_schema.wording import nearest
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.unit import Unit
 
 METHODS = ("pca",)
 _BLOCK = 8192
 
 
-def projection(unit: Unit, *, criterion: str | None, method: str) -> pa.Table:
-    """See `Unit.projection`."""
+def projection(reader: Reader, commit: Commit, *, criterion: str | None, method: str) -> pa.Table:
+    """A map of a unit's top images, see `Unit.projection`."""
     if method not in METHODS:
         raise QueryError(
             f"there is no projection {method!r}: {nearest(method, METHODS, what='methods')}"
         )
-    atlas = unit.layer.atlas
-    chosen = arguments.image_criterion(atlas, criterion)
-    scores = atlas.reader.image_scores(unit.commit, chosen)
+    chosen = arguments.image_criterion(reader, criterion)
+    scores = reader.image_scores(commit, chosen)
     places, explained = principal(gram(scores))
-    top = unit.top_images()
+    top = top_images(reader, commit)
     return pa.table(
         {
             "image": top["image"],
@@ -41,7 +40,7 @@ def projection(unit: Unit, *, criterion: str | None, method: str) -> pa.Table:
             "label": top["label"],
             "rank": top["rank"],
             "response": top["response"],
-            "group": _groups(unit, chosen, top["image"]),
+            "group": _groups(reader, commit, chosen, top["image"]),
         }
     ).replace_schema_metadata(
         {
@@ -104,11 +103,10 @@ def principal(
     return places, (first, second)
 
 
-def _groups(unit: Unit, criterion: str, images: pa.ChunkedArray) -> pa.Array:
+def _groups(reader: Reader, commit: Commit, criterion: str, images: pa.ChunkedArray) -> pa.Array:
     """The stored group of each image; null in an atlas that is too old to have them."""
-    reader = unit.layer.atlas.reader
     if reader.header.schema < NETWORK_SINCE:
         return pa.nulls(len(images), pa.int16())
-    rows = reader.groups(unit.commit).to_pylist()
-    of = {row["image"]: row["group"] for row in rows if row["criterion"] == criterion}
-    return pa.array([of.get(image) for image in images.to_pylist()], pa.int16())
+    rows = reader.groups(commit)
+    rows = rows.filter(pc.equal(rows["criterion"], criterion)).combine_chunks()
+    return rows["group"].take(pc.index_in(images, rows["image"].combine_chunks()))

@@ -1,54 +1,51 @@
-"""Which units respond to a picture most."""
+"""Which units respond to an image most, compared with what they do to the others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.analysis.facts import response_matrix
+from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.layer_columns import RESPONDING
+from circuit_atlas.storage_schema.reader import Reader
 
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Atlas, Layer
-
-COLUMNS = (
-    "image",
-    "response",
-    "rank",
-    "maximum",
-    "position_y",
-    "position_x",
-    "box_top",
-    "box_left",
-    "box_bottom",
-    "box_right",
-)
 _ROWS = 2**20
+_COMPARED = ("layer", "unit", "name", "place", "response", "share")
+_MEASURED = ("image", "rank", "maximum", *(c.name for c in RESPONDING[-6:]))
+SCHEMA = schema_of(RESPONDING)
 
 
-def responding(atlas: Atlas, image: int, *, layers: Sequence[str], limit: int) -> pa.Table:
-    """See `Atlas.responding`, over the given layers."""
+def responding(reader: Reader, image: int, *, layers: Sequence[str], limit: int) -> pa.Table:
+    """The units of some layers that respond to an image most, see `Atlas.responding`."""
     limit = arguments.at_least(limit, 1, what="limit")
-    number = known_image(atlas, image)
-    found = [
-        _named(atlas.layer(name), best(block, number, limit=limit))
+    number = known_image(reader, image)
+    images = reader.images(columns=["id"]).num_rows
+    best = [
+        in_order([compared(reader.layer(name), *response_matrix(block, images), number)]).slice(
+            0, limit
+        )
         for name in layers
-        for block in _blocks(atlas.layer(name))
+        for block in _blocks(reader, name, images)
     ]
-    return first(found, limit=limit)
+    return measured(reader, in_order(best).slice(0, limit), number)
 
 
-def known_image(atlas: Atlas, image: int) -> int:
+def known_image(reader: Reader, image: int) -> int:
     """The id of an image that units were measured on; QueryError, saying why, where it is none."""
     number = arguments.whole(image, what="image")
-    table = atlas.reader.images(columns=["id", "name", "problem"])
+    table = reader.images(columns=["id", "name", "problem"])
     if not 0 <= number < table.num_rows:
         raise QueryError(
-            f"{atlas.place} has no image {number}: its images are 0 to {table.num_rows - 1}"
+            f"{reader.objects.place} has no image {number}: its images are 0 to "
+            f"{table.num_rows - 1}"
         )
     row = table.slice(number, 1).to_pylist()[0]
     if row["problem"] is not None:
@@ -56,84 +53,64 @@ def known_image(atlas: Atlas, image: int) -> int:
     return number
 
 
-def best(responses: pa.Table, image: int, *, limit: int) -> pa.Table:
-    """The units of some rows of a layer's responses that respond to an image most.
+def compared(
+    index: LayerIndex, units: Sequence[int], responses: NDArray[np.float64], image: int
+) -> pa.Table:
+    """Units of a layer by their response to an image, those without one left out.
 
     Args:
-        responses: unit and `COLUMNS`; all of a unit's rows stand together.
+        index: of the layer.
+        units: their numbers.
+        responses: NaN where there is none. Shape: (units, images).
         image: its id.
-        limit: rows of the answer, at most.
 
     Returns:
-        unit, place, rank, response, share, and the rest of `COLUMNS`, see `Atlas.responding`.
+        layer, unit, name, place, response and share, see `Atlas.responding`; in the order given.
     """
-    units = responses["unit"].to_numpy()
-    values = responses["response"].to_numpy()
-    starts = np.flatnonzero(np.diff(units, prepend=-1))
-    here = np.flatnonzero(responses["image"].to_numpy() == image)
-    group = np.searchsorted(starts, here, side="right") - 1
-    own = np.full(len(starts), np.inf)
-    own[group] = values[here]
-    larger = values > np.repeat(own, np.diff(np.append(starts, len(units))))
-    some = len(starts) > 0
-    place = (np.add.reduceat(larger, starts, dtype=np.int32) if some else own)[group]
-    largest = (np.maximum.reduceat(values, starts) if some else own)[group]
-    share = np.divide(values[here], largest, out=np.full(len(here), np.nan), where=largest > 0)
-    rows = pa.table(
+    here = responses[:, image]
+    known = ~np.isnan(here)
+    numbers, here, responses = np.asarray(units, np.int32)[known], here[known], responses[known]
+    largest = np.fmax.reduce(responses, axis=1, initial=-np.inf)
+    share = np.divide(here, largest, out=np.full(len(here), np.nan), where=largest > 0)
+    return pa.table(
         {
-            "unit": pa.array(units[here], pa.int32()),
-            "place": pa.array(place, pa.int32()),
-            "rank": responses["rank"].take(here),
-            "response": pa.array(values[here], pa.float64()),
+            "layer": pa.array([index.layer] * len(here), pa.string()),
+            "unit": pa.array(numbers, pa.int32()),
+            "name": pa.array([index.unit(int(unit)).name for unit in numbers], pa.string()),
+            "place": pa.array((responses > here[:, None]).sum(axis=1), pa.int32()),
+            "response": pa.array(here, pa.float64()),
             "share": pa.array(share, pa.float64(), from_pandas=True),
-            **{name: responses[name].take(here) for name in COLUMNS[3:]},
         }
     )
-    return rows.take(_order(rows)[:limit])
 
 
-def first(found: Sequence[pa.Table], *, limit: int) -> pa.Table:
-    """The first rows of several answers together, with the order and columns of each."""
-    rows = pa.concat_tables(found or [SCHEMA.empty_table()]).combine_chunks()
-    return rows.take(_order(rows)[:limit])
+def in_order(rows: Sequence[pa.Table]) -> pa.Table:
+    """Units of several layers together: first those for which fewest images have a larger response,
+    then by share; ties stay as they stand."""
+    empty = pa.schema([SCHEMA.field(name) for name in _COMPARED]).empty_table()
+    whole = pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)]).combine_chunks()
+    keys = [("place", "ascending"), ("share", "descending")]
+    return whole.take(pc.sort_indices(whole, sort_keys=keys))
 
 
-def _order(rows: pa.Table) -> pa.Array:
-    """By place, then by share; ties stay as they stand."""
-    share = pc.fill_null(rows["share"], -np.inf).to_numpy()
-    return pa.array(np.lexsort((-share, rows["place"].to_numpy())))
+def measured(reader: Reader, rows: pa.Table, image: int) -> pa.Table:
+    """Rows of `in_order` with what the units' own tables say of the image: `RESPONDING`."""
+    wanted: dict[str, list[int]] = {}
+    for layer, unit in zip(rows["layer"].to_pylist(), rows["unit"].to_pylist(), strict=True):
+        wanted.setdefault(layer, []).append(unit)
+    facts = {}
+    for layer, units in wanted.items():
+        table = reader.table(layer, "responses", units=set(units), columns=_MEASURED)
+        for row in table.filter(pc.equal(table["image"], image)).to_pylist():
+            facts[layer, row["unit"]] = row
+    whole = [{**facts[row["layer"], row["unit"]], **row} for row in rows.to_pylist()]
+    return pa.Table.from_pylist(whole, SCHEMA)
 
 
-def _named(layer: Layer, rows: pa.Table) -> pa.Table:
-    names = [layer.index.unit(number).name for number in rows["unit"].to_pylist()]
-    layers = pa.array([layer.name] * len(rows), pa.string())
-    return rows.add_column(0, SCHEMA.field(0), layers).add_column(
-        2, SCHEMA.field(2), pa.array(names, pa.string())
-    )
-
-
-def _blocks(layer: Layer) -> Iterator[pa.Table]:
+def _blocks(reader: Reader, layer: str, images: int) -> Iterator[pa.Table]:
     """A layer's responses, a million rows at a time or a unit's."""
-    reader = layer.atlas.reader
-    units = list(reader.commits(layer.name))
-    images = max(1, reader.images(columns=["id"]).num_rows)
-    size = max(1, _ROWS // images)
+    units = list(reader.commits(layer))
+    size = max(1, _ROWS // max(1, images))
     for at in range(0, len(units), size):
-        yield reader.table(
-            layer.name, "responses", units=set(units[at : at + size]), columns=COLUMNS
-        )
-
-
-SCHEMA = pa.schema(
-    [
-        ("layer", pa.string()),
-        ("unit", pa.int32()),
-        ("name", pa.string()),
-        ("place", pa.int32()),
-        ("rank", pa.int32()),
-        ("response", pa.float64()),
-        ("share", pa.float64()),
-        ("maximum", pa.float64()),
-        *((name, pa.int32()) for name in COLUMNS[4:]),
-    ]
-)
+        some = set(units[at : at + size])
+        yield reader.table(layer, "responses", units=some, columns=["image", "response"])

@@ -6,15 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.storage_schema.reader import Reader
 
 _KINDS = ("layer", "direction", "unit", "label", "picture")
 _LONGEST = 256
@@ -43,13 +40,13 @@ class _Match:
         )
 
 
-def search(atlas: Atlas, text: str, *, limit: int) -> pa.Table:
-    """See `Atlas.search`."""
+def search(reader: Reader, text: str, *, limit: int) -> pa.Table:
+    """What has a name like a text, see `Atlas.search`."""
     limit = arguments.at_least(limit, 1, what="limit")
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise QueryError(f"search for a text of at most {_LONGEST} characters")
     wanted = " ".join(text.casefold().split())
-    found = sorted(_matches(atlas, wanted), key=lambda match: match.order) if wanted else []
+    found = sorted(_matches(reader, wanted), key=lambda match: match.order) if wanted else []
     rows = [
         {
             "kind": match.kind,
@@ -64,12 +61,12 @@ def search(atlas: Atlas, text: str, *, limit: int) -> pa.Table:
     return pa.Table.from_pylist(rows, _SCHEMA)
 
 
-def _matches(atlas: Atlas, wanted: str) -> Iterator[_Match]:
+def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
     # `layer/unit` and `layer unit`: the last word is the unit's, what stands before it the layer's.
     parts = re.split(r"[/\s]+", wanted)
     of_layer, of_unit = "/".join(parts[:-1]), parts[-1]
-    for name in atlas.layers:
-        index = atlas.reader.layer(name)
+    for name in reader.layers():
+        index = reader.layer(name)
         fit = _fit(wanted, name)
         if fit is not None:
             yield _Match(fit, "layer", name, name, count=len(index.units))
@@ -89,7 +86,7 @@ def _matches(atlas: Atlas, wanted: str) -> Iterator[_Match]:
                 kind = "direction"
             if fit is not None:
                 yield _Match(fit, kind, text, name, info.number)
-    images = atlas.reader.images(columns=["id", "name", "label"]).to_pylist()
+    images = reader.images(columns=["id", "name", "label"]).to_pylist()
     labels = Counter(row["label"] for row in images if row["label"] is not None)
     for label, count in labels.items():
         fit = _fit(wanted, label)

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from circuit_atlas.service.analysis import arguments
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.reader import Reader
 
 _KEYS = ["group", "level", "fraction", "kernels"]
 
 
-def selectivity(unit: Unit, *, criterion: str | None, ablation: str | None) -> pa.Table:
-    """See `Unit.selectivity`."""
-    atlas = unit.layer.atlas
-    chosen = arguments.image_criterion(atlas, criterion)
-    dropped = arguments.ablation(atlas, ablation)
-    rows = atlas.reader.selectivity(unit.commit)
+def selectivity(
+    reader: Reader, commit: Commit, *, criterion: str | None, ablation: str | None
+) -> pa.Table:
+    """What each group's circuit preserves and leaks, see `Unit.selectivity`."""
+    chosen = arguments.image_criterion(reader, criterion)
+    dropped = arguments.ablation(reader, ablation)
+    rows = reader.selectivity(commit)
     rows = rows.filter(
         pc.and_(pc.equal(rows["criterion"], chosen), pc.equal(rows["ablation"], dropped))
     )

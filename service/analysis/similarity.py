@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments, bits
+from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import nearest
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.analysis.masks import Masks
 
 _MOST_BYTES = 2**30
 
@@ -135,7 +132,7 @@ def of_masks(masks: Masks, *, by_convolution: bool = False) -> Similarity:
     1,000 units and 20 convolutions. QueryError above 1 GiB, before anything is taken.
     """
     units = sorted(masks.units)
-    names = tuple(c.name for c in masks.layer.index.index.convolutions)
+    names = tuple(c.name for c in masks.index.index.convolutions)
     size_bytes = 4 * len(units) ** 2 * (len(names) if by_convolution else 1)
     if size_bytes > _MOST_BYTES:
         raise QueryError(
@@ -154,7 +151,7 @@ def of_masks(masks: Masks, *, by_convolution: bool = False) -> Similarity:
         if each is not None:
             each[:, place, place:] = each[:, place:, place] = counts.T
     return Similarity(
-        layer=masks.layer.name,
+        layer=masks.index.layer,
         criterion=masks.criterion,
         keep=masks.keep,
         units=np.asarray(units, np.int32),

@@ -10,17 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.analysis.units import LayerStates, layer_counts
 from circuit_atlas.storage_schema import tables
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest, one_line
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Atlas, Layer
 
 _CONFIG = {
     "enable_external_access": "false",
@@ -41,8 +40,8 @@ _ABOUT = frozenset(("tables", "information_schema", "duckdb_tables", "duckdb_vie
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 
 
-def sql(atlas: Atlas, query: str) -> pa.Table:
-    """See `Atlas.sql`."""
+def sql(reader: Reader, query: str) -> pa.Table:
+    """The answer to one SELECT over an atlas' tables, see `Atlas.sql`."""
     duckdb = arguments.module("duckdb", package="duckdb", what="SQL")
     if not isinstance(query, str):
         raise QueryError(f"a query is a text, not a {type(query).__name__}")
@@ -59,7 +58,7 @@ def sql(atlas: Atlas, query: str) -> pa.Table:
             # Every word, since DuckDB tells the tables of a query only once it knows their columns.
             words = {word.casefold() for word in re.findall(r"\w+", query)}
             for name in sorted(VIEWS if _ABOUT & words else VIEWS.keys() & words):
-                connection.register(name, VIEWS[name](atlas))
+                connection.register(name, VIEWS[name](reader))
             # In a thread, as nothing hears a Ctrl-C while DuckDB is at work.
             with ThreadPoolExecutor(1) as thread:
                 answer = thread.submit(lambda: _bounded(connection.sql(query)))
@@ -125,19 +124,15 @@ def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.float64())
 
 
-def _images(atlas: Atlas) -> pa.Table:
-    return atlas.images()
+def _images(reader: Reader) -> pa.Table:
+    return reader.images().drop_columns(["picture"])
 
 
-def _layers(atlas: Atlas) -> pa.Table:
-    return atlas.status()
-
-
-def _over_layers(atlas: Atlas, ask: Callable[[Layer], pa.Table]) -> pa.Table:
+def _over_layers(reader: Reader, rows: Callable[[str], pa.Table]) -> pa.Table:
     """A table of all layers, with their names first."""
     pieces = []
-    for name in atlas.layers:
-        piece = ask(atlas.layer(name)).combine_chunks()
+    for name in reader.layers():
+        piece = rows(name).combine_chunks()
         # Names repeat in every row: numbered, they take a fifth of the memory.
         texts = [f.name for f in piece.schema if f.type == pa.string() and f.name != "error"]
         for text in texts:
@@ -146,21 +141,21 @@ def _over_layers(atlas: Atlas, ask: Callable[[Layer], pa.Table]) -> pa.Table:
         layer = pa.array([name] * len(piece), pa.string()).dictionary_encode()
         pieces.append(piece.add_column(0, "layer", layer))
     if not pieces:
-        raise QueryError(f"{atlas.place} has no layers yet: run its build first")
+        raise QueryError(f"{reader.objects.place} has no layers yet: run its build first")
     return pa.concat_tables(pieces).unify_dictionaries()
 
 
-def _units(atlas: Atlas) -> pa.Table:
-    return _over_layers(atlas, lambda layer: layer.units())
+def _units(reader: Reader) -> pa.Table:
+    return _over_layers(reader, lambda name: LayerStates.read(reader, reader.layer(name)).table())
 
 
-def _rows(name: str) -> Callable[[Atlas], pa.Table]:
-    return lambda atlas: _over_layers(atlas, lambda layer: atlas.reader.table(layer.name, name))
+def _rows(table: str) -> Callable[[Reader], pa.Table]:
+    return lambda reader: _over_layers(reader, lambda layer: reader.table(layer, table))
 
 
-VIEWS: dict[str, Callable[[Any], pa.Table]] = {
+VIEWS: dict[str, Callable[[Reader], pa.Table]] = {
     "images": _images,
-    "layers": _layers,
+    "layers": layer_counts,
     "units": _units,
     **{table.name: _rows(table.name) for table in tables.FRAGMENTS},
 }

@@ -1,206 +1,167 @@
-"""A layer at a glance: a row a unit, and how r falls as kernels are dropped."""
+"""A layer at a glance: a row a unit with its smallest faithful circuit, and how r is spread."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from circuit_atlas.service.analysis import arguments
-from circuit_atlas.storage_schema import tables
-from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.version import NETWORK_SINCE
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Layer
-
-_BLOCK = 256
-_TOP = (
-    "image",
-    "response",
-    "maximum",
-    "position_y",
-    "position_x",
-    "box_top",
-    "box_left",
-    "box_bottom",
-    "box_right",
+from circuit_atlas.service.analysis.facts import LayerFacts
+from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.analysis.units import LayerStates
+from circuit_atlas.storage_schema.columns import schema_of
+from circuit_atlas.storage_schema.layer_columns import (
+    DISTRIBUTION,
+    OTHER_MEASURES,
+    TOP_IMAGE,
+    UNIT_FACTS,
+    r_columns,
 )
+
 _QUANTILES = {"low": 0.1, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "high": 0.9}
 
 
 @dataclass(frozen=True)
-class LayerTables:
-    """What a layer's summary is made of, read once.
+class LevelMeasures:
+    """How faithful some units' circuits are at each sparsity level, the largest circuit first.
 
     Attributes:
-        units: as `Layer.units`.
-        faithfulness: as `Layer.faithfulness`.
-        top: unit, image, response, maximum, its position and box, of each unit's first top image.
-        groups: unit, criterion, groups and silhouette of its sub-feature groups; without rows in
-            an atlas that is too old to have them.
+        r: Pearson r, NaN where it is undefined or there is no circuit. Shape: (units, levels).
+        kernels: of the circuits, 0 where there is none. Shape: (units, levels).
+        others: the other measures of the level asked for, NaN as of r, by name. Shape: (units,).
     """
 
-    units: pa.Table
-    faithfulness: pa.Table
-    top: pa.Table
-    groups: pa.Table
+    r: NDArray[np.float64]
+    kernels: NDArray[np.int32]
+    others: dict[str, NDArray[np.float64]]
 
-    @classmethod
-    def read(cls, layer: Layer) -> LayerTables:
-        """Read a layer's tables: four small files a unit. Of the responses, which are as many as
-        units times images, 256 units' at a time."""
-        reader = layer.atlas.reader
-        units = layer.units()
-        stored = units.filter(pc.is_in(units["state"], pa.array(["done", "dead"])))
-        numbers = stored["unit"].to_pylist()
-        top = [_first(layer, numbers[at : at + _BLOCK]) for at in range(0, len(numbers), _BLOCK)]
-        return cls(
-            units=units,
-            faithfulness=reader.table(layer.name, "faithfulness").combine_chunks(),
-            top=pa.concat_tables(top or [_first(layer, [])]).combine_chunks(),
-            groups=_group_counts(layer),
-        )
+    def smallest(self, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The sparsity level of each unit's smallest circuit whose r reaches the threshold, and
+        whether it has one. Shapes: (units,)."""
+        reached = self.r >= threshold
+        # The last that reaches is the smallest.
+        level = np.asarray(reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1), np.int64)
+        return level, np.asarray(reached.any(axis=1))
 
 
-@dataclass(frozen=True)
-class CircuitQuery:
-    """Which faithfulness rows are meant, and which r is enough.
-
-    Attributes:
-        criterion: the score that chose the circuits.
-        ablation: what stood for dropped kernels.
-        split: of the images.
-        threshold: the r that a circuit has to reach.
-    """
-
-    criterion: str
-    ablation: str
-    split: str
-    threshold: float
-
-    @classmethod
-    def of(
-        cls,
-        layer: Layer,
-        *,
-        criterion: str | None,
-        ablation: str | None,
-        split: str | None,
-        threshold: float,
-    ) -> CircuitQuery:
-        """Checked against the atlas; QueryError as of `Layer.summary`."""
-        if not isinstance(threshold, int | float) or not -1 <= threshold <= 1:
-            raise QueryError(f"threshold={threshold!r} is no r: give a number from -1 to 1")
-        return cls(
-            arguments.criterion(layer.atlas, criterion),
-            arguments.ablation(layer.atlas, ablation),
-            arguments.split(layer.atlas, split),
-            float(threshold),
-        )
+def level_measures(
+    facts: LayerFacts, query: CircuitQuery, units: NDArray[np.int32]
+) -> LevelMeasures:
+    """What is read of some units, ascending, by a criterion, ablation and split."""
+    rows = query.rows(facts.faithfulness)
+    rows = rows.filter(pc.is_in(rows["unit"], pa.array(units, pa.int32())))
+    shape = (len(units), len(facts.reader.header.fractions))
+    r, kernels = np.full(shape, np.nan), np.zeros(shape, np.int32)
+    row, level = np.searchsorted(units, rows["unit"].to_numpy()), rows["level"].to_numpy()
+    r[row, level] = pc.fill_null(rows["pearson"], np.nan).to_numpy()
+    kernels[row, level] = rows["kernels"].to_numpy()
+    others = {}
+    here = level == query.level
+    for column in OTHER_MEASURES:
+        others[column.name] = np.full(len(units), np.nan)
+        values = pc.fill_null(rows[column.name], np.nan).to_numpy()
+        others[column.name][row[here]] = values[here]
+    return LevelMeasures(r, kernels, others)
 
 
-def summary(
-    layer: Layer,
-    stored: LayerTables,
-    chosen: CircuitQuery,
+def unit_table(
+    facts: LayerFacts,
+    states: LayerStates,
+    query: CircuitQuery,
     *,
+    units: tuple[int, ...] | None = None,
     polysemanticity: pa.Table | None = None,
 ) -> pa.Table:
-    """See `Layer.summary`; `polysemanticity` is a table with columns unit and polysemanticity."""
-    numbers = stored.units["unit"].to_numpy()
-    r, kept = _ladder(layer, stored, chosen, numbers)
-    reached = r >= chosen.threshold
-    some = reached.any(axis=1)
-    levels = r.shape[1]
-    # Rungs go from the largest circuit down, so the last that reaches is the smallest.
-    level = (
-        levels - 1 - np.argmax(reached[:, ::-1], axis=1) if levels else np.zeros(len(r), np.int64)
-    )
-    fractions = np.asarray(layer.atlas.header.fractions)
-    lists = pa.FixedSizeListArray.from_arrays(
-        pa.array(r.ravel(), pa.float64(), from_pandas=True), levels
-    )
-    done = pc.equal(stored.units["state"], "done").to_numpy()
-    groups = stored.groups.filter(pc.equal(stored.groups["criterion"], chosen.criterion))
-    columns: dict[str, object] = {
-        "unit": stored.units["unit"],
-        "name": stored.units["name"],
-        "state": stored.units["state"],
-        "kernels": stored.units["kernels"],
-        "smallest_level": pa.array(level, pa.int16(), mask=~some),
-        "smallest_fraction": pa.array(fractions[level], pa.float64(), mask=~some),
-        "smallest_kernels": pa.array(
-            np.take_along_axis(kept, level[:, None], axis=1)[:, 0], pa.int32(), mask=~some
-        ),
-        "r": pc.if_else(pa.array(done), lists.cast(pa.list_(pa.float64())), None),
+    """The units of a layer at a glance, what is not read yet being null.
+
+    Args:
+        facts: of the layer, as far as they are read.
+        states: of its units.
+        query: by which circuits they are compared.
+        units: only these, ascending. Default: all that were asked for or are stored.
+        polysemanticity: a table with columns unit and polysemanticity.
+
+    Returns:
+        `UNIT_FACTS`, `OTHER_MEASURES` and a column of `r_columns` for each stored fraction.
+    """
+    table = states.table()
+    if units is not None:
+        table = table.filter(pc.is_in(table["unit"], pa.array(units, pa.int32())))
+    numbers = table["unit"].to_numpy()
+    measures = level_measures(facts, query, numbers)
+    level, some = measures.smallest(query.threshold)
+    fractions = facts.reader.header.fractions
+    groups = facts.groups.filter(pc.equal(facts.groups["criterion"], query.criterion))
+    smallest_kernels = np.take_along_axis(measures.kernels, level[:, None], axis=1)[:, 0]
+    problems = pa.array([facts.problems.get(int(unit)) for unit in numbers], pa.string())
+    columns = {
+        "unit": table["unit"],
+        "name": table["name"],
+        "state": table["state"],
+        "kernels": table["kernels"],
+        "level": pa.array(level, pa.int16(), mask=~some),
+        "keep": pa.array(np.asarray(fractions)[level], pa.float64(), mask=~some),
+        "circuit_kernels": pa.array(smallest_kernels, pa.int32(), mask=~some),
         "groups": _by_unit(numbers, groups, "groups"),
         "silhouette": _by_unit(numbers, groups, "silhouette"),
-        "polysemanticity": (
-            pa.nulls(len(numbers), pa.float64())
-            if polysemanticity is None
-            else _by_unit(numbers, polysemanticity, "polysemanticity")
-        ),
-        **{name: _by_unit(numbers, stored.top, name) for name in _TOP},
-        "error": stored.units["error"],
+        "polysemanticity": pa.nulls(len(numbers), pa.float64())
+        if polysemanticity is None
+        else _by_unit(numbers, polysemanticity, "polysemanticity"),
+        **{c.name: _by_unit(numbers, facts.top, c.name) for c in TOP_IMAGE},
+        "error": pc.coalesce(table["error"], problems),
+        **{
+            name: pa.array(v, pa.float64(), from_pandas=True) for name, v in measures.others.items()
+        },
+        **{
+            column.name: pa.array(values, pa.float64(), from_pandas=True)
+            for column, values in zip(r_columns(fractions), measures.r.T, strict=True)
+        },
     }
-    return pa.table(columns)
+    schema = schema_of([*UNIT_FACTS, *OTHER_MEASURES, *r_columns(fractions)])
+    return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def distribution(layer: Layer, stored: LayerTables, chosen: CircuitQuery) -> pa.Table:
-    """See `Layer.distribution`."""
-    done = stored.units.filter(pc.equal(stored.units["state"], "done"))
-    r, _ = _ladder(layer, stored, chosen, done["unit"].to_numpy())
-    reached = r >= chosen.threshold
+def summary(table: pa.Table, fractions: tuple[float, ...]) -> pa.Table:
+    """What `Layer.summary` gives of a table of units: r is one list, null unless done."""
+    names = [column.name for column in r_columns(fractions)]
+    values = np.stack([table[name].to_numpy() for name in names], axis=1)
+    lists = pa.FixedSizeListArray.from_arrays(
+        pa.array(values.ravel(), pa.float64(), from_pandas=True), len(names)
+    ).cast(pa.list_(pa.float64()))
+    done = pc.equal(table["state"], "done").combine_chunks()
+    known = table.select([column.name for column in UNIT_FACTS])
+    at = known.column_names.index("circuit_kernels") + 1
+    return known.add_column(at, "r", pc.if_else(done, lists, None))
+
+
+def distribution(facts: LayerFacts, states: LayerStates, query: CircuitQuery) -> pa.Table:
+    """How r is spread over the units that are done and read, see `Layer.distribution`."""
+    done = [unit for unit, commit in states.commits.items() if commit.state == "done"]
+    known = sorted(facts.units.intersection(done) - facts.problems.keys())
+    measures = level_measures(facts, query, np.asarray(known, np.int32))
+    r, fractions = measures.r, facts.reader.header.fractions
+    level, some = measures.smallest(query.threshold)
     counted = np.nan_to_num(r, nan=0.0)
-    # The smallest circuit that reaches is that of the last such level.
-    later = np.flip(np.maximum.accumulate(np.flip(reached, axis=1), axis=1), axis=1)
-    smallest = reached & ~np.pad(later[:, 1:], ((0, 0), (0, 1)))
-    fractions = layer.atlas.header.fractions
-    some = len(r) > 0
+    empty = np.full(len(fractions), len(r) == 0)
     quantiles = {
-        name: np.quantile(counted, q, axis=0) if some else np.zeros(len(fractions))
+        name: np.quantile(counted, q, axis=0) if len(r) else np.zeros(len(fractions))
         for name, q in _QUANTILES.items()
     }
-    empty = np.full(len(fractions), not some)
-    return pa.table(
-        {
-            "level": pa.array(range(len(fractions)), pa.int16()),
-            "fraction": pa.array(fractions, pa.float64()),
-            "units": pa.array([len(r)] * len(fractions), pa.int32()),
-            "undefined": pa.array(np.isnan(r).sum(axis=0), pa.int32()),
-            "reached": pa.array(reached.sum(axis=0), pa.int32()),
-            "smallest": pa.array(smallest.sum(axis=0), pa.int32()),
-            **{name: pa.array(v, pa.float64(), mask=empty) for name, v in quantiles.items()},
-        }
-    )
-
-
-def _ladder(
-    layer: Layer, stored: LayerTables, chosen: CircuitQuery, numbers: NDArray[np.int32]
-) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """r and kernels of each unit at each level, NaN and 0 where there is no row or r is undefined.
-    Shapes: (units, levels)."""
-    rows = stored.faithfulness
-    wanted = pc.and_(
-        pc.and_(
-            pc.equal(rows["criterion"], chosen.criterion),
-            pc.equal(rows["ablation"], chosen.ablation),
-        ),
-        pc.equal(rows["split"], chosen.split),
-    )
-    rows = rows.select(["unit", "level", "kernels", "pearson"]).filter(wanted)
-    shape = (len(numbers), len(layer.atlas.header.fractions))
-    r, kept = np.full(shape, np.nan), np.zeros(shape, np.int32)
-    place = np.searchsorted(numbers, rows["unit"].to_numpy())
-    level = rows["level"].to_numpy()
-    r[place, level] = pc.fill_null(rows["pearson"], float("nan")).to_numpy()
-    kept[place, level] = rows["kernels"].to_numpy()
-    return r, kept
+    columns = {
+        "level": range(len(fractions)),
+        "fraction": fractions,
+        "units": [len(r)] * len(fractions),
+        "undefined": np.isnan(r).sum(axis=0),
+        "reached": (r >= query.threshold).sum(axis=0),
+        "smallest": np.bincount(level[some], minlength=len(fractions)),
+        **{name: pa.array(values, pa.float64(), mask=empty) for name, values in quantiles.items()},
+    }
+    schema = schema_of(DISTRIBUTION)
+    arrays = [pa.array(columns[field.name], field.type) for field in schema]
+    return pa.table(arrays, schema=schema)
 
 
 def _by_unit(numbers: NDArray[np.int32], table: pa.Table, column: str) -> pa.Array:
@@ -208,27 +169,5 @@ def _by_unit(numbers: NDArray[np.int32], table: pa.Table, column: str) -> pa.Arr
 
     Shape: (units,).
     """
-    values = table[column].combine_chunks()
-    place = pc.index_in(pa.array(numbers, pa.int32()), table["unit"].combine_chunks())
-    return values.take(place)
-
-
-def _first(layer: Layer, units: list[int]) -> pa.Table:
-    """Each unit's first top image; units without top images have no row."""
-    rows = layer.atlas.reader.table(
-        layer.name, "responses", units=set(units), columns=[*_TOP, "rank"]
-    )
-    return rows.filter(pc.equal(rows["rank"], 0)).drop_columns(["rank"])
-
-
-def _group_counts(layer: Layer) -> pa.Table:
-    """How many groups each unit has and their silhouette, by criterion."""
-    reader, columns = layer.atlas.reader, ("criterion", "groups", "silhouette")
-    if reader.header.schema < NETWORK_SINCE:
-        return pa.schema([("unit", pa.int32()), *tables.GROUPS.schema]).empty_table()
-    rows = reader.table(layer.name, "groups", columns=columns)
-    # The same in all rows of a unit and criterion.
-    found = rows.group_by(["unit", "criterion"], use_threads=False).aggregate(
-        [(c, "max") for c in columns[1:]]
-    )
-    return found.rename_columns(["unit", *columns])
+    row = pc.index_in(pa.array(numbers, pa.int32()), table["unit"].combine_chunks())
+    return table[column].combine_chunks().take(row)

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.units import stored_commit
 from circuit_atlas.service.circuit.selection import run_scores
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.wording import nearest
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.analysis.masks import Masks
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,10 @@ def uses(
 
     Reads the scores of the units that do.
     """
-    layer = masks.layer
-    index = layer.index.index
-    sought = Sought.of(index, layer=layer.name, convolution=convolution, out=out, channel=channel)
+    layer = masks.index
+    sought = Sought.of(
+        layer.index, layer=layer.layer, convolution=convolution, out=out, channel=channel
+    )
     found = (use_of(masks, sought, unit) for unit in sorted(masks.units))
     return to_table([use for use in found if use is not None])
 
@@ -109,8 +108,8 @@ class Use:
 
 def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
     """What a unit's circuit, which was added to `masks`, holds of the kernels; None for nothing."""
-    layer = masks.layer
-    index, info = layer.index.index, layer.index.unit(unit)
+    layer = masks.index
+    index, info = layer.index, layer.unit(unit)
     own_row = index.convolutions[sought.ordinal].one_row
     wanted = _mask(sought, index, info.rows if own_row else (0,) * index.owned)
     piece = index.slices()[sought.ordinal]
@@ -118,9 +117,8 @@ def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
     held = np.flatnonzero(circuit[piece] & wanted) + piece.start
     if not len(held):
         return None
-    scores = run_scores(
-        layer.atlas.reader, layer.unit(unit).commit, masks.criterion, keep=masks.keep
-    )
+    commit = stored_commit(masks.reader, layer, info)
+    scores = run_scores(masks.reader, commit, masks.criterion, keep=masks.keep)
     own = scores[circuit].astype(np.float64)
     total = float(own.sum())
     best = held[np.argmax(scores[held])]

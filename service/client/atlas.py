@@ -10,46 +10,23 @@ unit.circuit(keep=0.1).kernels().to_pandas()
 
 from __future__ import annotations
 
-import operator
-import re
 from pathlib import Path
 
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.arguments import whole
-from circuit_atlas.service.analysis.masks import Masks
-from circuit_atlas.service.analysis.polysemanticity import KEEP
-from circuit_atlas.service.analysis.polysemanticity import of_layer as polysemanticity
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.search import search
-from circuit_atlas.service.analysis.similarity import Similarity, of_masks
 from circuit_atlas.service.analysis.sql import sql
-from circuit_atlas.service.analysis.summary import CircuitQuery, LayerTables, distribution, summary
-from circuit_atlas.service.analysis.uses import uses
+from circuit_atlas.service.analysis.units import layer_counts
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
-from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest
-
-_STATUS: dict[str, pa.DataType] = {
-    "layer": pa.string(),
-    "planned": pa.int32(),
-    "done": pa.int32(),
-    "dead": pa.int32(),
-    "failed": pa.int32(),
-    "missing": pa.int32(),
-}
-_UNITS: dict[str, pa.DataType] = {
-    "unit": pa.int32(),
-    "name": pa.string(),
-    "state": pa.string(),
-    "kernels": pa.int32(),
-    "error": pa.string(),
-}
 
 
 class Atlas:
@@ -86,7 +63,7 @@ class Atlas:
             raise QueryError(
                 f"{self.place} has no layer {name!r}: {nearest(name, known, what='layers')}"
             )
-        return Layer(self, self.reader.layer(name))
+        return Layer(self.reader, self.reader.layer(name))
 
     def images(self, *, pictures: bool = False) -> pa.Table:
         """The image set, one row an image, those left out included.
@@ -115,7 +92,7 @@ class Atlas:
             QueryError: no such image or layer, or the image was left out.
         """
         layers = self.layers if layer is None else (self.layer(layer).name,)
-        return responding(self, image, layers=layers, limit=limit)
+        return responding(self.reader, image, layers=layers, limit=limit)
 
     def search(self, text: str, *, limit: int = 20) -> pa.Table:
         """What has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`),
@@ -129,7 +106,7 @@ class Atlas:
         Raises:
             QueryError: `text` is longer than 256 characters, or `limit` no number from 1 up.
         """
-        return search(self, text, limit=limit)
+        return search(self.reader, text, limit=limit)
 
     def sql(self, query: str) -> pa.Table:
         """Ask the atlas' tables in SQL; needs DuckDB, `pip install 'circuit-atlas[analysis]'`.
@@ -148,7 +125,7 @@ class Atlas:
             QueryError: DuckDB is not installed, the query is no single SELECT, names no table of
                 these, fails or needs more memory, or the atlas is too old for one of the tables.
         """
-        return sql(self, query)
+        return sql(self.reader, query)
 
     def feature_visualizations(
         self, convolution: str, channel: int
@@ -180,23 +157,7 @@ class Atlas:
     def status(self) -> pa.Table:
         """One row a layer: its name and how many units were asked for, are done, dead (their
         response never changes), failed, and neither of these yet (missing)."""
-        asked = dict(self.reader.plan().units)
-        rows = []
-        for name in self.layers:
-            commits, failed = self.reader.commits(name), self.reader.failures(name)
-            states = [commit.state for commit in commits.values()]
-            planned = asked.get(name, ())
-            rows.append(
-                {
-                    "layer": name,
-                    "planned": len(planned),
-                    "done": states.count("done"),
-                    "dead": states.count("dead"),
-                    "failed": len(failed),
-                    "missing": len(set(planned) - failed.keys() - commits.keys()),
-                }
-            )
-        return pa.Table.from_pylist(rows, pa.schema(_STATUS))
+        return layer_counts(self.reader)
 
     def visualization_status(self) -> pa.Table:
         """How far visualizations are, one row a layer and one a convolution whose channels get
@@ -225,222 +186,3 @@ class Atlas:
 
     def _repr_html_(self) -> str:
         return html_table(self.status(), caption=repr(self)[1:-1])
-
-
-class Layer:
-    """One layer of an atlas. It sees the units that are stored when it is asked."""
-
-    def __init__(self, atlas: Atlas, index: LayerIndex) -> None:
-        self.atlas = atlas
-        self.index = index
-
-    @property
-    def name(self) -> str:
-        """The module's path in the model."""
-        return self.index.layer
-
-    def unit(self, which: int | str) -> Unit:
-        """A unit by its number, also as text, or a direction by its name, whatever its state.
-
-        QueryError where the layer has no such unit, with the range or the nearest names.
-        """
-        if isinstance(which, str):
-            for info in self.index.units:
-                if info.name == which:
-                    return Unit(self, info)
-            if not re.fullmatch(r"[+-]?\d{1,18}", which):
-                directions = [info.name for info in self.index.units if info.direction is not None]
-                raise QueryError(
-                    f"layer {self.name!r} has units {self._range} and no direction {which!r}: "
-                    + nearest(which, directions, what="directions")
-                )
-            which = int(which)
-        try:
-            number = operator.index(which)
-        except TypeError:
-            raise QueryError(
-                f"a unit is named by its number or its direction's name, not by {which!r}"
-            ) from None
-        if not 0 <= number < len(self.index.units):
-            raise QueryError(
-                f"layer {self.name!r} has no unit {number}; units go from {self._range}"
-            )
-        return Unit(self, self.index.unit(number))
-
-    @property
-    def _range(self) -> str:
-        return f"0 to {len(self.index.units) - 1}"
-
-    def units(self) -> pa.Table:
-        """One row a unit that was asked for or is stored: unit, name, state (done, dead, failed or
-        planned), kernels that can reach it (null unless done or dead), error (null unless
-        failed)."""
-        reader = self.atlas.reader
-        commits, failures = reader.commits(self.name), reader.failures(self.name)
-        planned = dict(reader.plan().units).get(self.name, ())
-        rows = []
-        for number in sorted({*planned, *commits, *failures}):
-            commit, failure = commits.get(number), failures.get(number)
-            rows.append(
-                {
-                    "unit": number,
-                    "name": self.index.unit(number).name,
-                    "state": commit.state if commit else "failed" if failure else "planned",
-                    "kernels": commit.kernels if commit else None,
-                    "error": None if failure is None else f"{failure.kind}: {failure.message}",
-                }
-            )
-        return pa.Table.from_pylist(rows, pa.schema(_UNITS))
-
-    def features(self) -> pa.Table:
-        """How far its units' visualizations are, one row a unit that was to get some: unit, name,
-        state (done, with all that was asked for; failed; or missing, some are still to be made),
-        pictures that are there, pictures_planned, error (null unless failed).
-
-        The pictures: `Unit.feature_visualizations`. Of channels of convolutions:
-        `Atlas.visualization_status`.
-        """
-        reader = self.atlas.reader
-        return visualization_status.of_layer(reader.visualization_states(), self.name, reader)
-
-    def faithfulness(self) -> pa.Table:
-        """How well the circuits of all units preserve their responses; a `unit` column first."""
-        return self.atlas.reader.table(self.name, "faithfulness")
-
-    def responses(self) -> pa.Table:
-        """What each image does to each unit; a `unit` column first."""
-        return self.atlas.reader.table(self.name, "responses")
-
-    def subfeatures(self) -> pa.Table:
-        """How well the circuits of single images do; a `unit` column first."""
-        return self.atlas.reader.table(self.name, "subfeatures")
-
-    def summary(
-        self,
-        *,
-        criterion: str | None = None,
-        ablation: str | None = None,
-        split: str | None = None,
-        threshold: float = 0.9,
-        polysemanticity: pa.Table | None = None,
-    ) -> pa.Table:
-        """One row a unit that was asked for or is stored, ascending.
-
-        Columns: unit; name; state; kernels that can reach it, null unless done or dead;
-        smallest_level, smallest_fraction and smallest_kernels of the smallest circuit whose r
-        reaches the threshold, null where none does; r, a list with one value a level, the largest
-        circuit first, null where undefined, and no list unless done; groups of the criterion's
-        sub-features and their silhouette, null where there are none; polysemanticity, null unless
-        given; image, response, maximum, position_y, position_x and box of the first top image, null
-        where the unit has none; error, null unless failed.
-
-        Args:
-            criterion: the score that chose the circuits; the atlas' first where not given.
-            ablation: what stood for dropped kernels; the atlas' first.
-            split: of the images that r was measured on; `held_out` where there are such.
-            threshold: the Pearson r that is enough, from -1 to 1.
-            polysemanticity: what `polysemanticity()` gave, which takes longer than all the rest.
-
-        Raises:
-            QueryError: no such criterion, ablation, split or threshold.
-        """
-        chosen = CircuitQuery.of(
-            self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
-        )
-        return summary(self, LayerTables.read(self), chosen, polysemanticity=polysemanticity)
-
-    def distribution(
-        self,
-        *,
-        criterion: str | None = None,
-        ablation: str | None = None,
-        split: str | None = None,
-        threshold: float = 0.9,
-    ) -> pa.Table:
-        """How r is spread over the layer's units that are done, one row a sparsity level.
-
-        Columns: level; fraction; units; undefined, those whose r is undefined there, which counts
-        as 0; reached, those whose r reaches the threshold; smallest, those for which this is the
-        smallest circuit that does; low, quarter, median, three_quarters and high, the 10th, 25th,
-        50th, 75th and 90th percentile of r, null where no unit is done. Arguments and errors as in
-        `summary`.
-        """
-        chosen = CircuitQuery.of(
-            self, criterion=criterion, ablation=ablation, split=split, threshold=threshold
-        )
-        return distribution(self, LayerTables.read(self), chosen)
-
-    def polysemanticity(self, *, criterion: str | None = None, keep: float = KEEP) -> pa.Table:
-        """How polysemantic its units are, see `Unit.polysemanticity`, by their stored groups.
-
-        One row a unit that is done. Columns: unit; name; groups; silhouette of the groups, null for
-        one; polysemanticity, null where it is undefined. Reads and ranks the scores of every top
-        image, some ten milliseconds a unit. Errors as of `Unit.polysemanticity`.
-        """
-        return polysemanticity(self, criterion=criterion, keep=keep)
-
-    def masks(self, *, keep: float = 0.1, criterion: str | None = None) -> Masks:
-        """The circuits of all its units, read once, to ask several things of; see `Masks`."""
-        return Masks(self, keep=keep, criterion=criterion).add_all()
-
-    def similarity(
-        self, *, keep: float = 0.1, criterion: str | None = None, by_convolution: bool = False
-    ) -> Similarity:
-        """Intersection over union of the circuits of all pairs of its units.
-
-        Args:
-            keep: the fraction that all circuits keep, as in `Unit.circuit`.
-            criterion: the score that chose them; the atlas' first where not given.
-            by_convolution: also in each convolution; takes as much memory for each as for all.
-
-        Raises:
-            QueryError: no such criterion or fraction, or the pairs take more than 1 GiB.
-        """
-        return of_masks(self.masks(keep=keep, criterion=criterion), by_convolution=by_convolution)
-
-    def uses(
-        self,
-        convolution: str,
-        *,
-        out: int | None = None,
-        channel: int | None = None,
-        keep: float = 0.1,
-        criterion: str | None = None,
-    ) -> pa.Table:
-        """Which units' circuits hold kernels of a convolution: any of its kernels where neither
-        `out` nor `channel` is given, of those that make output channel `out`, of those that read
-        input channel `channel`, or the one of both.
-
-        One row a unit whose circuit holds any, the largest share first, then most kernels, then by
-        number. Columns: unit; name; kernels, how many of these it holds; share, of the sum of the
-        scores of all its kernels, null where that is 0; rank, how many of its kernels stand before
-        the best of these, ties by position.
-
-        Args:
-            convolution: its name on the layer's kernel axis.
-            out: output channel; any where not given.
-            channel: input channel, over all channels of the convolution's input; any where not
-                given.
-            keep: the fraction that all circuits keep.
-            criterion: the score that chose them; the atlas' first where not given.
-
-        Raises:
-            QueryError: no such convolution, channel, kernel, criterion or fraction.
-        """
-        return uses(
-            self.masks(keep=keep, criterion=criterion),
-            convolution=convolution,
-            out=out,
-            channel=channel,
-        )
-
-    def __repr__(self) -> str:
-        i = self.index
-        return (
-            f"<Layer {self.name} of {self.atlas.header.model}: {len(i.units)} units, "
-            f"{i.height} x {i.width} positions, {i.index.size:,} kernels in "
-            f"{len(i.index.convolutions)} convolutions>"
-        )
-
-    def _repr_html_(self) -> str:
-        return html_table(self.units(), caption=repr(self)[1:-1])

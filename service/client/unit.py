@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from circuit_atlas.service.analysis.groups import Groups, new_groups, stored_groups
+from circuit_atlas.service.analysis.groups import (
+    ImageGroups,
+    has_groups,
+    new_groups,
+    stored_groups,
+)
 from circuit_atlas.service.analysis.masks import Masks
-from circuit_atlas.service.analysis.polysemanticity import KEEP, Polysemanticity
-from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity_of_unit
+from circuit_atlas.service.analysis.polysemanticity import Polysemanticity, of_groups
 from circuit_atlas.service.analysis.projection import projection
+from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.analysis.selectivity import selectivity
+from circuit_atlas.service.analysis.top_images import top_images
+from circuit_atlas.service.analysis.units import stored_commit
 from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.circuit.origin import Origin
@@ -22,13 +29,10 @@ from circuit_atlas.service.circuit.selection import select
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.header import UnitInfo
+from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.wording import listed, nearest
-
-if TYPE_CHECKING:
-    from circuit_atlas.service.client.atlas import Layer
 
 State = Literal["done", "dead", "failed", "planned", "not built"]
 
@@ -36,9 +40,15 @@ State = Literal["done", "dead", "failed", "planned", "not built"]
 class Unit:
     """One unit of a layer: a channel, or a named direction over the channels."""
 
-    def __init__(self, layer: Layer, info: UnitInfo) -> None:
-        self.layer = layer
+    def __init__(self, reader: Reader, index: LayerIndex, info: UnitInfo) -> None:
+        self.reader = reader
+        self.index = index
         self.info = info
+
+    @property
+    def layer(self) -> str:
+        """The name of its layer."""
+        return self.index.layer
 
     @property
     def number(self) -> int:
@@ -48,7 +58,7 @@ class Unit:
     @property
     def name(self) -> str:
         """`layer/number`, or `layer/direction`."""
-        return f"{self.layer.name}/{self.info.name}"
+        return f"{self.layer}/{self.info.name}"
 
     @property
     def state(self) -> State:
@@ -57,7 +67,7 @@ class Unit:
             return self._found.state
         if self._failure is not None:
             return "failed"
-        planned = dict(self._reader.plan().units).get(self.layer.name, ())
+        planned = dict(self.reader.plan().units).get(self.layer, ())
         return "planned" if self.number in planned else "not built"
 
     @property
@@ -68,10 +78,7 @@ class Unit:
     @property
     def commit(self) -> Commit:
         """The unit's commit record; QueryError, saying why, where the unit is not stored."""
-        found = self._found
-        if found is None:
-            raise QueryError(self._absence())
-        return found
+        return self._found or stored_commit(self.reader, self.index, self.info)
 
     def circuit(
         self,
@@ -97,12 +104,12 @@ class Unit:
             QueryError: the unit has no circuit (dead, failed, not built), no such criterion, not
                 that many kernels, or no scores of those images; `force` has the ladder only.
         """
-        header = self.layer.atlas.header
+        header = self.reader.header
         commit = self.commit
         chosen = header.criteria[0] if criterion is None else criterion
         if chosen not in header.criteria:
             raise QueryError(
-                f"{self.layer.atlas.place} has no criterion {chosen!r}: "
+                f"{self.reader.objects.place} has no criterion {chosen!r}: "
                 + nearest(chosen, header.criteria, what="criteria")
             )
         if commit.state == "dead":
@@ -110,42 +117,40 @@ class Unit:
                 f"unit {self.name} is dead: its response is the same on every image, so it has "
                 "responses and no circuit"
             )
-        picked = select(self._reader, commit, chosen, keep=keep, kernels=kernels, images=images)
-        ids = self.layer.index.index.full_ids(self.info.rows)
+        picked = select(self.reader, commit, chosen, keep=keep, kernels=kernels, images=images)
+        ids = self.index.index.full_ids(self.info.rows)
         return Circuit(
             title=f"{self.name} {chosen}"
             + ("" if images is None else f" of images {listed(picked.images)}"),
             model=header.model,
             weights_sha256=header.weights_sha256,
-            index=self.layer.index.index,
+            index=self.index.index,
             ids=ids[picked.positions],
             reachable=ids[picked.reachable],
             scores=picked.scores,
             positions=picked.positions,
-            origins=(
-                Origin(self._reader, self.layer.index, self.info, commit, chosen, picked.images),
-            ),
+            origins=(Origin(self.reader, self.index, self.info, commit, chosen, picked.images),),
         )
 
     def faithfulness(self) -> pa.Table:
         """How well its circuits preserve its response: a row a criterion, ablation, split
         and sparsity level.
         Without rows for a dead unit."""
-        return self._reader.faithfulness(self.commit)
+        return self.reader.faithfulness(self.commit)
 
     def responses(self) -> pa.Table:
         """What each image does to the unit, one row an image."""
-        return self._reader.responses(self.commit)
+        return self.reader.responses(self.commit)
 
     def subfeatures(self) -> pa.Table:
         """How well the circuits of its single top images do, each on its image."""
-        return self._reader.subfeatures(self.commit)
+        return self.reader.subfeatures(self.commit)
 
     def feature_visualizations(self) -> tuple[FeatureVisualization, ...]:
         """Pictures made to drive it, and those made to do the opposite: in the whole network, then
         through its circuits. Empty where `circuit-atlas features` has made none."""
-        records = self._reader.feature_visualizations(self.layer.name, self.number)
-        return tuple(FeatureVisualization(record, self._reader) for record in records)
+        records = self.reader.feature_visualizations(self.layer, self.number)
+        return tuple(FeatureVisualization(record, self.reader) for record in records)
 
     def top_images(self) -> pa.Table:
         """Its top images: the scoring images with the largest response, best first.
@@ -154,24 +159,10 @@ class Unit:
         the maximum in the layer's output; box_top, box_left, box_bottom and box_right of its
         receptive field, in pixels of the network's input, half-open.
         """
-        responses = self.responses()
-        top = responses.filter(pc.is_valid(responses["rank"])).sort_by("rank")
-        named = self._reader.images(columns=["id", "name", "label"])
-        names = {row["id"]: row for row in named.to_pylist()}
-        rows = [names[number] for number in top["image"].to_pylist()]
-        measured = top.drop_columns(["rank", "image", "split"])
-        return pa.table(
-            {
-                "rank": top["rank"],
-                "image": top["image"],
-                "name": pa.array([row["name"] for row in rows], pa.string()),
-                "label": pa.array([row["label"] for row in rows], pa.string()),
-                **dict(zip(measured.column_names, measured.columns, strict=True)),
-            }
-        )
+        return top_images(self.reader, self.commit)
 
     def similar(
-        self, *, keep: float = 0.1, criterion: str | None = None, limit: int = 10
+        self, *, keep: float = KEEP, criterion: str | None = None, limit: int = 10
     ) -> pa.Table:
         """The units of its layer whose circuits share most with its own, most first, ties by
         number.
@@ -183,7 +174,7 @@ class Unit:
         Raises:
             QueryError: the unit has no circuit, or no such criterion, fraction or limit.
         """
-        one = Masks(self.layer, keep=keep, criterion=criterion)
+        one = Masks(self.reader, self.index, keep=keep, criterion=criterion)
         one.add(self.number)  # what is wrong is said before the layer is read
         return one.add_all().similar(self.number, limit=limit)
 
@@ -206,8 +197,11 @@ class Unit:
                 have groups, or scipy is not installed, which finding them anew needs.
         """
         if groups is None:
-            return stored_groups(self, criterion=criterion)
-        return new_groups(self, criterion=criterion, groups=None if groups == "auto" else groups)
+            return Groups.of(self, stored_groups(self.reader, self.commit, criterion=criterion))
+        number = None if groups == "auto" else groups
+        return Groups.of(
+            self, new_groups(self.reader, self.commit, criterion=criterion, groups=number)
+        )
 
     def polysemanticity(
         self,
@@ -230,7 +224,7 @@ class Unit:
             QueryError: as of `groups`, or no such fraction.
         """
         found = self.groups(criterion=criterion, groups=groups)
-        return polysemanticity_of_unit(self, found, keep=keep)
+        return of_groups(self.reader, self.commit, found.found, keep=keep)
 
     def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
         """How much of the responses to its own images each group's circuit preserves, and how much
@@ -253,7 +247,7 @@ class Unit:
             QueryError: no such criterion or ablation, the unit is not stored, or the atlas is too
                 old to have the comparison.
         """
-        return selectivity(self, criterion=criterion, ablation=ablation)
+        return selectivity(self.reader, self.commit, criterion=criterion, ablation=ablation)
 
     def projection(self, *, criterion: str | None = None, method: str = "pca") -> pa.Table:
         """A map of its top images: near each other where it computes them by the same kernels.
@@ -270,40 +264,131 @@ class Unit:
             QueryError: the unit has no circuit, no such criterion or method, or scikit-learn is not
                 installed.
         """
-        return projection(self, criterion=criterion, method=method)
+        return projection(self.reader, self.commit, criterion=criterion, method=method)
 
     @cached_property
     def _found(self) -> Commit | None:
-        return self._reader.commit(self.layer.name, self.number)
+        return self.reader.commit(self.layer, self.number)
 
     @cached_property
     def _failure(self) -> FailureRecord | None:
-        return self._reader.failures(self.layer.name).get(self.number)
-
-    @property
-    def _reader(self) -> Reader:
-        return self.layer.atlas.reader
-
-    def _absence(self) -> str:
-        """Why the unit is not stored, and what to do."""
-        if self._failure is not None:
-            return (
-                f"unit {self.name} failed ({self._failure.kind}: {self._failure.message}); "
-                "run the same build again to retry it"
-            )
-        if self.state == "planned":
-            return f"unit {self.name} is not computed yet: run the same build again to go on"
-        return (
-            f"unit {self.name} is not in this atlas: name it under `units` of its layer in the "
-            "spec and run `circuit-atlas build` again, which adds to the atlas"
-        )
+        return self.reader.failures(self.layer).get(self.number)
 
     def __repr__(self) -> str:
         reach = (
             f", {self.reachable_kernels:,} kernels can reach it" if self._found is not None else ""
         )
-        return f"<Unit {self.name} of {self.layer.atlas.header.model}: {self.state}{reach}>"
+        return f"<Unit {self.name} of {self.reader.header.model}: {self.state}{reach}>"
 
     def _repr_html_(self) -> str:
         table = self.top_images() if self._found is not None else pa.table({"state": [self.state]})
         return html_table(table, caption=repr(self)[1:-1])
+
+
+@dataclass(frozen=True)
+class Group:
+    """One sub-feature group.
+
+    Attributes:
+        unit: whose images they are.
+        criterion: whose scores they were grouped by.
+        number: from 0, the largest group first.
+        images: ids of its images, the largest response first.
+    """
+
+    unit: Unit = field(repr=False)
+    criterion: str
+    number: int
+    images: tuple[int, ...]
+
+    def circuit(self, *, keep: float | None = None, kernels: int | None = None) -> Circuit:
+        """The circuit of the mean score of its images; see `Unit.circuit`."""
+        return self.unit.circuit(
+            keep=keep, kernels=kernels, criterion=self.criterion, images=self.images
+        )
+
+    def __len__(self) -> int:
+        """Images in the group."""
+        return len(self.images)
+
+
+@dataclass(frozen=True, repr=False)
+class Groups:
+    """The sub-feature groups of a unit, a sequence of `Group`.
+
+    Attributes:
+        unit: whose images they are.
+        found: how its images are grouped, and how well they part.
+        groups: one after the other, the largest first.
+    """
+
+    unit: Unit
+    found: ImageGroups
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def of(cls, unit: Unit, found: ImageGroups) -> Groups:
+        """The groups of a unit's images."""
+        members = found.members().items()
+        groups = (Group(unit, found.criterion, number, images) for number, images in members)
+        return cls(unit, found, tuple(groups))
+
+    @property
+    def criterion(self) -> str:
+        """Whose scores they were grouped by."""
+        return self.found.criterion
+
+    @property
+    def stored(self) -> bool:
+        """Whether they are those of the atlas, and not found anew."""
+        return self.found.stored
+
+    @property
+    def silhouette(self) -> float | None:
+        """How far apart they are, -1 to 1, the mean over the images; None for one group."""
+        return self.found.silhouette
+
+    @property
+    def chance(self) -> float | None:
+        """Share of samples of one group that are split as well as these images; None where it was
+        not asked: of stored groups, and of a given number."""
+        return self.found.chance
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """The group of each top image, by rank."""
+        return self.found.labels
+
+    def __len__(self) -> int:
+        """How many groups."""
+        return len(self.groups)
+
+    def __getitem__(self, number: int) -> Group:
+        return self.groups[number]
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self.groups)
+
+    def table(self) -> pa.Table:
+        """One row an image, by rank: image, name, label, rank, response and group. `label` is null
+        where none is known."""
+        top = self.unit.top_images().select(["image", "name", "label", "rank", "response"])
+        return top.append_column("group", pa.array(self.labels, pa.int16()))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(str(len(group)) for group in self.groups)
+        apart = "" if self.silhouette is None else f", silhouette {self.silhouette:.2f}"
+        return (
+            f"<Groups of {self.unit.name} by {self.criterion}: {len(self)} of {sizes} images"
+            f"{apart}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table(self.table(), caption=repr(self)[1:-1])
+
+
+def known_groups(unit: Unit) -> Groups | None:
+    """The stored groups of a unit by the first criterion that has such; None where there are none:
+    it is not done, or the atlas has no groups."""
+    commit = unit.reader.commit(unit.layer, unit.number)
+    return unit.groups() if has_groups(unit.reader, commit) else None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import pyarrow as pa
 
+from circuit_atlas.service.analysis.query import KEEP, CircuitQuery, nearest_fraction
 from circuit_atlas.service.circuit.display import size, text_table
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.commands import demo as bundled
@@ -21,7 +22,6 @@ from circuit_atlas.service.commands.build_commands import (
     run_features,
 )
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
-from circuit_atlas.service.commands.ranking import protocol
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.verify import verify as find
@@ -184,9 +184,9 @@ def status(atlas: str, as_json: bool) -> None:
 @click.option(
     "--keep",
     type=float,
-    default=0.1,
+    default=KEEP,
     show_default=True,
-    help="Which circuits: the stored kept fraction that is nearest to this.",
+    help="Which circuits: the stored kept fraction that is nearest to this, in ratio.",
 )
 @click.option(
     "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
@@ -207,7 +207,9 @@ def show(
     shows the images it responds to most, how faithful its circuits are, and where one of them lies.
     """
     opened = Atlas.open(atlas)
-    chosen = protocol(opened, keep=keep, criterion=criterion)
+    query = CircuitQuery.of(
+        opened.reader, criterion=criterion, fraction=nearest_fraction(opened.reader, keep)
+    )
     if layer is None:
         text = (
             json_output.to_json(json_output.atlas_facts(opened))
@@ -219,14 +221,14 @@ def show(
         text = (
             json_output.to_json(json_output.layer_facts(one))
             if as_json
-            else report.layer_text(one, chosen)
+            else report.layer_text(one, query)
         )
     else:
         asked = opened.layer(layer).unit(unit)
         text = (
-            json_output.to_json(json_output.unit_facts(asked, chosen))
+            json_output.to_json(json_output.unit_facts(asked, query))
             if as_json
-            else report.unit_text(asked, chosen)
+            else report.unit_text(asked, query)
         )
     click.echo(text)
 

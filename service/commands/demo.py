@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.analysis.unit_scores import unit_scores
 from circuit_atlas.service.client.atlas import Atlas
-from circuit_atlas.service.commands.ranking import protocol, standings
-from circuit_atlas.service.commands.report import standing_text
+from circuit_atlas.service.commands.report import score_text
 from circuit_atlas.service.compute.spec import here
 from circuit_atlas.storage_schema.errors import SpecError
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 LAYER = "features.7.expand3x3"
 CHANNELS = 128
 STORE = "circuit-atlas-demo"
-KEEP = 0.1
 
 
 def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
@@ -58,22 +58,22 @@ def spread(units: str) -> str | list[int]:
 def demo_text(atlas: Atlas) -> str:
     """The most and the least faithful unit, and the lines to type next."""
     layer = atlas.layer(LAYER)
-    chosen = protocol(atlas, keep=KEEP)
-    ranked = standings(layer, chosen)
+    query = CircuitQuery.of(atlas.reader)
+    ranked = unit_scores(layer.reader, layer.name, query)
     if not ranked:
         return f"No unit of {LAYER} has a circuit; see: circuit-atlas status {atlas.place}"
     best, worst = ranked[0], ranked[-1]
     return "\n".join(
         [
             f"{len(ranked)} units of {LAYER} of SqueezeNet 1.1. Of each unit, the circuit that "
-            f"keeps {chosen.fraction:.0%} of",
+            f"keeps {query.fraction:.0%} of",
             "its kernels, held against the whole network on photos that took no part in choosing "
             "it",
             "(r = 1: the unit responds the same; r = 0: nothing of its response is left).",
             "",
-            standing_text(layer, best, title="Most faithful"),
+            score_text(layer, best, title="Most faithful"),
             "",
-            standing_text(layer, worst, title="Least faithful"),
+            score_text(layer, worst, title="Least faithful"),
             "",
             "Next, in a browser:",
             f"  circuit-atlas serve {atlas.place} --open",
@@ -83,6 +83,6 @@ def demo_text(atlas: Atlas) -> str:
             "or in Python:",
             "  from circuit_atlas.service import Atlas",
             f'  unit = Atlas.open("{atlas.place}").layer("{LAYER}").unit({best.unit})',
-            f"  unit.circuit(keep={chosen.fraction:g}).kernels()",
+            f"  unit.circuit(keep={query.fraction:g}).kernels()",
         ]
     )

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from circuit_atlas.service.analysis.groups import known_groups
+from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.client import visualization_status
-from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.next_steps import all_left
-from circuit_atlas.service.client.unit import Unit
-from circuit_atlas.service.commands.ranking import Protocol
+from circuit_atlas.service.client.unit import Unit, known_groups
 
 
 def to_json(value: object) -> str:
@@ -65,11 +65,11 @@ def layer_facts(layer: Layer) -> dict[str, object]:
     }
 
 
-def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
+def unit_facts(unit: Unit, query: CircuitQuery) -> dict[str, object]:
     """A unit: its images, faithfulness, one of its circuits with its counts and kernels, and its
     sub-feature groups."""
     facts: dict[str, object] = {
-        "layer": unit.layer.name,
+        "layer": unit.layer,
         "unit": unit.number,
         "name": unit.info.name,
         "state": unit.state,
@@ -78,10 +78,10 @@ def unit_facts(unit: Unit, chosen: Protocol) -> dict[str, object]:
         "faithfulness": unit.faithfulness(),
     }
     if unit.state != "dead":
-        circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
+        circuit = unit.circuit(keep=query.fraction, criterion=query.criterion)
         facts["circuit"] = {
-            "criterion": chosen.criterion,
-            "keep": chosen.fraction,
+            "criterion": query.criterion,
+            "keep": query.fraction,
             "layers": circuit.by_convolution(),
             "kernels": circuit.kernels(),
         }

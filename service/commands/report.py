@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from circuit_atlas.service.analysis.groups import Groups, known_groups
+from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.analysis.unit_scores import UnitScore, unit_scores
 from circuit_atlas.service.circuit.display import size, text_table
 from circuit_atlas.service.client import visualization_status
-from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.next_steps import all_left
-from circuit_atlas.service.client.unit import Unit
-from circuit_atlas.service.commands.ranking import Protocol, UnitScore, standings
+from circuit_atlas.service.client.unit import Groups, Unit, known_groups
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
@@ -70,22 +71,22 @@ def status_text(atlas: Atlas) -> str:
     return "\n".join(lines)
 
 
-def layer_text(layer: Layer, chosen: Protocol) -> str:
+def layer_text(layer: Layer, query: CircuitQuery) -> str:
     """A layer's units, the most faithful first."""
-    ranked = standings(layer, chosen)
+    ranked = unit_scores(layer.reader, layer.name, query)
     lines = [repr(layer)[1:-1]]
     if ranked:
-        median = statistics.median(standing.r for standing in ranked)
+        median = statistics.median(score.r for score in ranked)
         lines += [
-            f"  r: between the response of the {chosen.criterion} circuit that keeps "
-            f"{chosen.fraction:g} of the kernels",
-            f"  and the full response, on {_SPLIT[chosen.split]} images; median {median:.3f}",
+            f"  r: between the response of the {query.criterion} circuit that keeps "
+            f"{query.fraction:g} of the kernels",
+            f"  and the full response, on {_SPLIT[query.split]} images; median {median:.3f}",
             "",
         ]
-    places = {standing.unit: place for place, standing in enumerate(ranked)}
+    places = {score.unit: place for place, score in enumerate(ranked)}
     units = layer.units().to_pylist()
     units.sort(key=lambda row: (places.get(row["unit"], len(places)), row["unit"]))
-    kept = {standing.unit: standing for standing in ranked}
+    kept = {score.unit: score for score in ranked}
     columns = {
         "unit": [row["name"] for row in units],
         "state": [row["state"] for row in units],
@@ -98,7 +99,7 @@ def layer_text(layer: Layer, chosen: Protocol) -> str:
     return "\n".join([*lines, text_table(pa.table(columns))])
 
 
-def unit_text(unit: Unit, chosen: Protocol) -> str:
+def unit_text(unit: Unit, query: CircuitQuery) -> str:
     """A unit's top images, how faithful its circuits are, and where one of them lies.
 
     QueryError where the unit is not stored.
@@ -111,9 +112,9 @@ def unit_text(unit: Unit, chosen: Protocol) -> str:
         lines += ["", "largest responses", text_table(top)]
     if unit.state == "dead":
         return "\n".join([*lines, "", "its response is the same on every image: it has no circuit"])
-    lines += ["", f"faithfulness of the {chosen.criterion} circuits, {chosen.ablation} ablation"]
-    circuit = unit.circuit(keep=chosen.fraction, criterion=chosen.criterion)
-    lines += [text_table(_ladder(unit, chosen)), "", repr(circuit)[1:-1]]
+    lines += ["", f"faithfulness of the {query.criterion} circuits, {query.ablation} ablation"]
+    circuit = unit.circuit(keep=query.fraction, criterion=query.criterion)
+    lines += [text_table(_ladder(unit, query)), "", repr(circuit)[1:-1]]
     lines += [text_table(circuit.by_convolution())]
     groups = known_groups(unit)
     if groups is not None:
@@ -135,14 +136,14 @@ def _groups(groups: Groups) -> pa.Table:
     )
 
 
-def standing_text(layer: Layer, standing: UnitScore, *, title: str, pictures: int = 3) -> str:
+def score_text(layer: Layer, score: UnitScore, *, title: str, pictures: int = 3) -> str:
     """One unit's faithfulness and its top pictures, in a few lines under a title."""
-    unit = layer.unit(standing.unit)
+    unit = layer.unit(score.unit)
     top = unit.top_images().slice(0, pictures).to_pylist()
-    r = "undefined (a constant response)" if standing.pearson is None else f"{standing.r:.3f}"
+    r = "undefined (a constant response)" if score.pearson is None else f"{score.r:.3f}"
     lines = [
         f"{title}: unit {unit.info.name}",
-        f"  r = {r} with {standing.kernels:,} of {unit.reachable_kernels:,} kernels",
+        f"  r = {r} with {score.kernels:,} of {unit.reachable_kernels:,} kernels",
         "  responds most to",
     ]
     lines += [
@@ -152,13 +153,13 @@ def standing_text(layer: Layer, standing: UnitScore, *, title: str, pictures: in
     return "\n".join(lines)
 
 
-def _ladder(unit: Unit, chosen: Protocol) -> pa.Table:
+def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
     """A row a level: fraction, kernels, and r on each split."""
     r: dict[tuple[int, str], float | None] = {}
     levels: dict[int, tuple[float, int]] = {}
     splits = []
     for row in unit.faithfulness().to_pylist():
-        if (row["criterion"], row["ablation"]) == (chosen.criterion, chosen.ablation):
+        if (row["criterion"], row["ablation"]) == (query.criterion, query.ablation):
             r[row["level"], row["split"]] = row["pearson"]
             levels[row["level"]] = (row["fraction"], row["kernels"])
             splits += [row["split"]] if row["split"] not in splits else []

@@ -60,30 +60,3 @@ export const groupName = (group) =>
  * @param {{name: string, label?: string|null}} image
  */
 export const imageText = (image) => (image.label ? `${image.label} (${image.name})` : image.name);
-
-/** Gives what stands for a column's machine name. */
-export function columnTitle(name) {
-  if (name.startsWith("r.")) return `r at ${percent(Number(name.slice(2)))}`;
-  return TITLES[name] ?? name.replaceAll("_", " ").replace(/^./, (letter) => letter.toUpperCase());
-}
-const TITLES = {
-  keep: "Smallest kept fraction",
-  circuit_kernels: "Smallest circuit",
-  kernels: "Kernels in reach",
-  groups: "Sub-features",
-  unit: "Unit",
-  maximum: "Largest output",
-  response: "Largest response",
-  image: "Top image",
-  image_name: "Top image’s name",
-  label: "Top image’s label",
-  box_top: "Box, top",
-  box_left: "Box, left",
-  box_bottom: "Box, bottom",
-  box_right: "Box, right",
-  position_y: "Largest output, row",
-  position_x: "Largest output, column",
-  feature: "Feature visualization",
-  spearman: "Spearman’s r",
-  relative_l1: "Relative L1 distance",
-};

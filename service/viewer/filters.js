@@ -2,7 +2,6 @@
 
 import { change } from "./address.js";
 import { fresh, h, put } from "./dom.js";
-import { columnTitle } from "./figures.js";
 import { menu } from "./menu.js";
 import { typedBox } from "./typed_box.js";
 
@@ -63,7 +62,7 @@ export function filterBar(layer) {
             h(
               "button",
               { type: "button", title: column.sentence, onclick: () => filterBy(column.name, column.type) },
-              columnTitle(column.name),
+              column.title,
             ),
           ),
         ),
@@ -101,7 +100,7 @@ export function filterBar(layer) {
   }
 
   function putUp(column, type) {
-    const made = filter(layer, column, type, () => {
+    const made = filter(layer, column, titleOf(column), type, () => {
       const next = made.element.nextElementSibling ?? made.element.previousElementSibling ?? add;
       next.querySelector("button").focus();
       drop(column);
@@ -117,6 +116,9 @@ export function filterBar(layer) {
     added.delete(column);
   }
 
+  /** Gives what heads a column; its name until the server has told. */
+  const titleOf = (column) => known.find((one) => one.name === column)?.title ?? column;
+
   /** Tells whether anything is filtered, or about to be. */
   const filters = (now) => added.size > 0 || Object.keys(cleared(now)).length > 0;
 
@@ -125,7 +127,9 @@ export function filterBar(layer) {
     columns(list) {
       if (JSON.stringify(list) === JSON.stringify(known)) return;
       known = list;
-      put(sort, known.map((c) => option(c.name)));
+      put(sort, known.map((c) => option(c.name, c.title)));
+      // Those of the address were put up before their titles were known.
+      [...added.keys()].forEach(drop);
       this.update(state);
     },
     update(now) {
@@ -133,7 +137,7 @@ export function filterBar(layer) {
       name.show(now);
       states.value = now.state ?? "";
       const by = now.sort ?? "unit";
-      if (![...sort.options].some((o) => o.value === by)) sort.append(option(by));
+      if (![...sort.options].some((o) => o.value === by)) sort.append(option(by, titleOf(by)));
       sort.value = by;
       const down = now.order === "desc";
       order.textContent = down ? "↓" : "↑";
@@ -158,8 +162,7 @@ function cleared(now) {
 }
 
 /** Makes a filter: what it is by, its boxes, and what takes it away. */
-function filter(layer, column, type, away) {
-  const title = columnTitle(column);
+function filter(layer, column, title, type, away) {
   const sides =
     type === "text"
       ? [["has", "contains", { type: "search", size: 14 }]]
@@ -193,7 +196,7 @@ function filter(layer, column, type, away) {
   return { element, boxes };
 }
 
-const option = (name) => h("option", { value: name }, columnTitle(name));
+const option = (name, title) => h("option", { value: name }, title);
 
 function select(id, options, then) {
   const element = h(

@@ -32,9 +32,10 @@ export const THRESHOLD = 0.9;
 export function reading(state, atlas) {
   const one = (value, known) => (known.includes(value) ? value : known[0]);
   const wanted = Number(state.keep) > 0 ? Math.min(1, Number(state.keep)) : DEFAULT_KEEP;
-  const far = (fraction) => Math.abs(Math.log(fraction / wanted));
+  // As the server finds it: nearest in ratio, ties to the smaller, which comes later.
+  const far = (fraction) => Number(Math.abs(Math.log(fraction / wanted)).toFixed(9));
   const level = atlas.fractions.reduce(
-    (best, fraction, at) => (far(fraction) < far(atlas.fractions[best]) ? at : best),
+    (best, fraction, at) => (far(fraction) <= far(atlas.fractions[best]) ? at : best),
     0,
   );
   return {

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from circuit_atlas.service.analysis.polysemanticity import KEEP
-from circuit_atlas.service.analysis.polysemanticity import of_unit as polysemanticity
+from circuit_atlas.service.analysis.polysemanticity import of_groups
+from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.layer_masks import LayerMasks
@@ -195,9 +195,9 @@ def groups(
         labels = one.groups(criterion=query.criterion, groups=query.number)
         table = labels.table()
         if query.form != "json":
-            return to_file(table, query.form, name=f"{one.layer.name}-{one.info.name}-groups")
+            return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-groups")
         server.check_scores(one)
-        measure = polysemanticity(one, labels, keep=KEEP)
+        measure = of_groups(one.reader, one.commit, labels.found, keep=KEEP)
         return GroupsAnswer(
             criterion=labels.criterion,
             groups=len(labels),
@@ -221,7 +221,7 @@ def selectivity(
     of those to the others'; there are no rows for one group. `selectivity-by-image` has what it is
     made of."""
     one = server.unit(layer, unit)
-    name = f"{one.layer.name}-{one.info.name}-selectivity"
+    name = f"{one.layer}-{one.info.name}-selectivity"
 
     def render() -> Rows | Body:
         table = one.selectivity(criterion=query.criterion, ablation=query.ablation)
@@ -242,7 +242,7 @@ def image_map(
         server.check_scores(one)
         table = one.projection(criterion=query.criterion, method=query.method)
         if query.form != "json":
-            return to_file(table, query.form, name=f"{one.layer.name}-{one.info.name}-map")
+            return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-map")
         facts = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
         explained = json.loads(facts["explained_variance"])
         return MapAnswer(
@@ -276,7 +276,7 @@ def similar(
         progress.check(query.form)
         table = masks.masks.similar(one.number, limit=max(1, masks.of))
         if query.form != "json":
-            name = f"{one.layer.name}-{one.info.name}-similar"
+            name = f"{one.layer}-{one.info.name}-similar"
             return page_or_file(table, SimilarRows, query, name=name)
         limit = min(query.rows or limits.DETAILED, limits.DETAILED)
         part = table.slice(query.offset, limit)

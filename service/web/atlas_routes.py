@@ -181,15 +181,10 @@ def _version(server: ServerState, snapshots: list[LayerSnapshot]) -> str:
 
 def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
     """Describe a layer and how far it is built."""
-    states = [commit.state for commit in snapshot.commits.values()]
-    index = snapshot.layer.index
+    index = snapshot.index
     return LayerFacts(
-        layer=snapshot.layer.name,
-        planned=len(snapshot.planned),
-        done=states.count("done"),
-        dead=states.count("dead"),
-        failed=len(snapshot.failures),
-        missing=snapshot.missing,
+        layer=index.layer,
+        **snapshot.counts(),
         channels=index.channels,
         height=index.height,
         width=index.width,

@@ -81,7 +81,7 @@ def circuit(
             table,
             CircuitAnswer,
             query,
-            name=f"{one.layer.name}-{one.info.name}-circuit",
+            name=f"{one.layer}-{one.info.name}-circuit",
             title=chosen.title,
             kernels=len(chosen),
             reachable=len(chosen.reachable),

@@ -175,7 +175,7 @@ def _compared(one: Unit, left: Circuit, two: Unit, right: Circuit) -> Comparison
 def _side(unit: Unit, circuit: Circuit) -> Side:
     return Side(
         title=circuit.title,
-        layer=unit.layer.name,
+        layer=unit.layer,
         unit=unit.number,
         name=unit.info.name,
         kernels=len(circuit),

@@ -88,7 +88,7 @@ def _of_unit(
 
     def render() -> Body:
         drawn = query.circuit(server, one).diagram(edges=query.edges)
-        return form(drawn, f"{one.layer.name}-{one.info.name}")
+        return form(drawn, f"{one.layer}-{one.info.name}")
 
     # Which channels have feature visualizations may change while the unit does not.
     version = digest(server.unit_version(one), server.features.version)

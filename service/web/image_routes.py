@@ -8,14 +8,16 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 
+from circuit_atlas.service.analysis.responding import measured
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.errors import body_of
+from circuit_atlas.service.web.image_set import box_of
 from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
-from circuit_atlas.service.web.responding import detailed, responding
+from circuit_atlas.service.web.responding import responding
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
 from circuit_atlas.service.web.rows import Progress, Rows, page, page_or_file, row_model, rows_of
-from circuit_atlas.service.web.unit_facts import box_of
+from circuit_atlas.storage_schema.layer_columns import RESPONDING
 from circuit_atlas.storage_schema.tables import IMAGES
 
 router = APIRouter(tags=["images"], route_class=AnswerRoute)
@@ -28,23 +30,10 @@ ImageRow = row_model(
 ImageRows = rows_of(ImageRow)
 
 
-class ImageUnit(BaseModel):
-    """Says how a unit responds to an image."""
+class ImageUnitParts(BaseModel):
+    """Holds what is a list in the row of a unit, and columns of their own in a file."""
 
-    layer: str = Field(description="The unit's layer.")
-    unit: int = Field(description="Its number.")
-    name: str = Field(description="Its number as text, or its direction's name.")
-    place: int = Field(description="How many of the unit's images have a larger response.")
-    rank: int | None = Field(
-        description="Place among its top images. Null: it is none of them, so its circuit for this "
-        "image cannot be had."
-    )
-    response: float = Field(description="The unit's response to the image.")
-    share: float | None = Field(
-        description="Of the unit's largest response. Null: that is not above zero."
-    )
-    maximum: float = Field(description="Largest output on the image.")
-    position: tuple[int, int] = Field(description="Row and column of that maximum.")
+    position: tuple[int, int] = Field(description="Row and column of the largest output.")
     box: tuple[int, int, int, int] = Field(
         description="Its receptive field: top, left, bottom, right, half-open, in pixels of the "
         "network's input."
@@ -54,6 +43,12 @@ class ImageUnit(BaseModel):
     )
 
 
+ImageUnit = row_model(
+    "ImageUnit",
+    "Says how a unit responds to an image.",
+    tuple(column for column in RESPONDING if not column.name.startswith(("box_", "position_"))),
+    base=ImageUnitParts,
+)
 ImageUnits = rows_of(
     ImageUnit, progress=(Progress, Field(description="How many units were looked at."))
 )
@@ -130,11 +125,12 @@ def image_units(
 
     def render() -> Rows | Body:
         units.progress.check(query.form)
+        reader = server.atlas.reader
         if query.form != "json":
-            table = detailed(server, units, offset=query.offset, rows=query.rows)
+            table = measured(reader, units.rows.slice(query.offset, query.rows), image)
             return to_file(table, query.form, name=f"image-{image}-units")
         limit = min(query.rows or limits.DETAILED, limits.DETAILED)
-        table = detailed(server, units, offset=query.offset, rows=limit)
+        table = measured(reader, units.rows.slice(query.offset, limit), image)
         rows = [
             {
                 **row,
@@ -147,7 +143,7 @@ def image_units(
         return page(
             ImageUnits,
             rows,
-            total=len(units.rows),
+            total=units.rows.num_rows,
             offset=query.offset,
             limit=limit,
             note=units.note,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,14 @@ import pyarrow as pa
 
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web.errors import NotFoundError
+
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right: pixels of the network's input, half-open."""
+
+
+def box_of(row: Mapping[str, Any]) -> Box:
+    """The receptive field of a row of responses."""
+    return row["box_top"], row["box_left"], row["box_bottom"], row["box_right"]
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Hashable
 
 import pyarrow as pa
 
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.service.analysis.query import stored_fraction
 from circuit_atlas.service.analysis.uses import Sought, Use, to_table, use_of
-from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.errors import BusyError, TooLargeError
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.service.web.limits import Limits
-from circuit_atlas.storage_schema.errors import CorruptError, QueryError
+from circuit_atlas.storage_schema.errors import CorruptError
 
 _STEP = 4
 
@@ -33,7 +33,7 @@ class LayerMasks:
     """
 
     def __init__(self, layer: Layer, *, keep: float, criterion: str) -> None:
-        self.masks = Masks(layer, keep=keep, criterion=criterion)
+        self.masks = Masks(layer.reader, layer.index, keep=keep, criterion=criterion)
         self.problems: dict[int, str] = {}
         self._wanted: frozenset[int] = frozenset()
 
@@ -143,8 +143,8 @@ class LayerMaskCache:
                 the whole layer.
             TooLargeError: the circuits take more memory than is allowed.
         """
-        chosen = arguments.criterion(self._atlas, criterion)
-        fraction = stored_fraction(self._atlas, keep)
+        chosen = arguments.criterion(self._atlas.reader, criterion)
+        fraction = stored_fraction(self._atlas.reader, keep)
         key = (view.layer.name, chosen, fraction)
         size_bytes = _size_bytes(view.layer)
         if size_bytes > self._limits.mask_bytes:
@@ -199,24 +199,6 @@ class LayerMaskCache:
                 raise BusyError("other layers are being read: come back in a second")
         elif missing:
             chore.add(missing)
-
-
-def stored_fraction(atlas: Atlas, keep: float | None, *, what: str = "keep") -> float:
-    """The fraction of the ladder that is asked for, the nearest to a tenth where none is.
-
-    QueryError where it is not stored.
-    """
-    fractions = atlas.header.fractions
-    if keep is None:
-        return min(fractions, key=lambda fraction: abs(fraction - 0.1))
-    for fraction in fractions:
-        if math.isclose(fraction, keep, rel_tol=1e-9):
-            return fraction
-    ladder: Sequence[Any] = [f"{fraction:g}" for fraction in fractions]
-    raise QueryError(
-        f"{what}={keep:g} is no stored fraction, and over a whole layer only these can be asked: "
-        + ", ".join(ladder)
-    )
 
 
 def _size_bytes(layer: Layer) -> int:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import pyarrow.compute as pc
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.analysis.summary import distribution as layer_distribution
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.atlas_routes import LayerFacts, layer_facts
@@ -24,18 +27,23 @@ from circuit_atlas.service.web.parameters import (
 )
 from circuit_atlas.service.web.responding import note
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
-from circuit_atlas.service.web.rows import Progress, Rows, page, rows_of
+from circuit_atlas.service.web.rows import Progress, Rows, page, row_model, rows_of
 from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.service.web.unit_rows import (
-    Chosen,
-    choose,
+    BOX,
+    LISTED,
+    POSITION,
+    circuit_query,
     columns,
     filtered,
     in_order,
-    to_table,
-    unit_row,
+    kind,
+    listed_units,
+    to_rows,
 )
+from circuit_atlas.storage_schema.columns import Column
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.layer_columns import DISTRIBUTION
 
 router = APIRouter(tags=["layers"], route_class=AnswerRoute)
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
@@ -82,49 +90,43 @@ class ColumnFacts(BaseModel):
     type: Literal["number", "text", "state"] = Field(
         description="How it is filtered: by `min.` and `max.`, by `has.`, or by `state`."
     )
-    sentence: str
+    title: str = Field(description="What heads it on a page.")
+    sentence: str = Field(description="What it means.")
     unit: str = Field(description="Of its values.")
 
+    @classmethod
+    def of(cls, column: Column) -> ColumnFacts:
+        """Take what is declared of a column."""
+        return cls(
+            name=column.name,
+            type=kind(column),
+            title=column.title,
+            sentence=column.sentence,
+            unit=column.unit,
+        )
 
-class UnitRow(BaseModel):
-    """Describes a unit in a list."""
 
-    unit: int = Field(description="Its number.")
-    name: str = Field(description="Its number as text, or its direction's name.")
+class UnitParts(BaseModel):
+    """Holds what is a list in a unit's row, and columns of their own in a file."""
+
     state: Literal["done", "dead", "failed", "planned"]
-    error: str | None = Field(description="Why it failed or cannot be read.")
-    kernels: int | None = Field(description="Kernels that can reach it. Null: not stored.")
-    keep: float | None = Field(
-        description="Kept fraction of the smallest circuit that reaches the threshold. Null: none "
-        "does, or its facts are not read yet."
-    )
-    circuit_kernels: int | None = Field(description="Kernels of that circuit.")
     r: list[float | None] = Field(
-        description="Pearson r of each level's circuit, null where undefined; empty for a unit "
-        "without circuits or whose facts are not read yet."
+        description="Pearson r of each sparsity level's circuit, null where undefined; empty for a "
+        "unit without circuits or whose facts are not read yet."
     )
-    groups: int | None = Field(description="Sub-feature groups. Null: not known.")
-    silhouette: float | None = Field(description="Of the groups. Null: one group, or not known.")
-    polysemanticity: float | None = Field(
-        description="0 for one feature, 1 where images of different groups share no more kernels "
-        "than chance. Null: undefined, or not known yet."
-    )
-    feature: str | None = Field(
-        description="Name of its visualization, `positive` where there is that. Null: it has none."
-    )
-    spearman: float | None = Field(description="Of the circuit of the fraction `at`.")
-    relative_l1: float | None = Field(description="The same.")
-    change_at_maximum: float | None = Field(description="The same.")
-    image: int | None = Field(description="The image with the largest response.")
-    image_name: str | None = Field(description="Its name.")
-    label: str | None = Field(description="Its label. Null: none is known.")
     box: tuple[int, int, int, int] | None = Field(
-        description="Receptive field of the maximum on it: top, left, bottom, right, half-open, in "
-        "pixels of the network's input."
+        description="Receptive field of the largest output on its top image: top, left, bottom, "
+        "right, half-open, in pixels of the network's input."
     )
-    position: tuple[int, int] | None = Field(description="Row and column of that maximum.")
-    response: float | None = Field(description="Response to that image.")
-    maximum: float | None = Field(description="Largest output on that image.")
+    position: tuple[int, int] | None = Field(description="Row and column of that output.")
+
+
+UnitRow = row_model(
+    "UnitRow",
+    "Describes a unit in a list.",
+    tuple(c for c in LISTED if c.name not in ("state", *BOX, *POSITION)),
+    base=UnitParts,
+)
 
 
 class UnitProgress(Progress):
@@ -150,17 +152,9 @@ UnitRows = rows_of(
 )
 
 
-class DistributionRow(BaseModel):
-    """Says how large a unit's faithful circuit is."""
-
-    unit: int
-    name: str
-    kernels: int = Field(description="Kernels that can reach it.")
-    keep: float | None = Field(description="Of the smallest circuit that reaches the threshold.")
-    circuit_kernels: int | None = Field(description="Its kernels. Null: none reaches it.")
-    r: list[float | None] = Field(description="Pearson r of each level's circuit.")
-
-
+DistributionRow = row_model(
+    "DistributionRow", "Tells how r is spread at one sparsity level.", DISTRIBUTION
+)
 Distribution = rows_of(
     DistributionRow,
     protocol=(ProtocolFacts, Field(description="By which measure they are compared.")),
@@ -258,7 +252,7 @@ def layer_answer(server: Server, layer: LayerName) -> AnswerSource:
 
 
 def _facts(server: ServerState, snapshot: LayerSnapshot) -> LayerAnswer:
-    index = snapshot.layer.index
+    index = snapshot.index
     done = [unit for unit, commit in snapshot.commits.items() if commit.state == "done"]
     return LayerAnswer(
         **layer_facts(snapshot, features=server.features.has(snapshot.layer.name)).model_dump(),
@@ -282,53 +276,46 @@ def units(
     """
     bounds, texts = query.bounds(), query.texts()
     snapshot = server.snapshot(layer)
-    name = snapshot.layer.name
-    chosen = _choose(server, query, query.at)
-    digests = server.digests(snapshot)
-    fractions = digests.fractions
-    features = server.features
-
-    def row_of(unit: int) -> dict[str, Any]:
-        feature = features.first(name, unit)
-        return unit_row(snapshot, digests, unit, chosen, feature=feature, images=server.images)
+    circuits = _circuits(server, query, query.at)
+    reading = server.reading(snapshot)
 
     def render() -> Rows | Body:
         known = columns(server)
         # Before the rows are made: more may be read meanwhile, and less must not be told to be all.
         progress = UnitProgress(
-            read=digests.read, measured=digests.measured, of=len(snapshot.commits)
+            read=reading.read, measured=reading.measured, of=len(snapshot.commits)
         )
         progress.check(query.form)
-        rows = filtered(
-            [row_of(info.number) for info in snapshot.units],
+        table = filtered(
+            listed_units(server, snapshot, reading, circuits),
             known,
-            fractions=fractions,
             states=() if query.state is None else query.state.split(","),
             texts=texts,
             bounds=bounds,
         )
-        descending = query.order == "desc"
-        rows = in_order(rows, known, fractions=fractions, by=query.sort, descending=descending)
-        end = None if query.rows is None else query.offset + query.rows
-        part = rows[query.offset : end]
-        # A page comes with its images and circuits, though others are still being read.
-        digests.read_some(row["unit"] for row in part[: server.limits.on_a_page])
-        part = [row_of(row["unit"]) for row in part]
+        table = in_order(table, known, by=query.sort, descending=query.order == "desc")
+        part = table.slice(query.offset, query.rows)
         if query.form != "json":
-            return to_file(to_table(part, fractions), query.form, name=f"{name}-units")
+            return to_file(part, query.form, name=f"{snapshot.index.layer}-units")
+        # A page comes with its images and circuits, though others are still being read.
+        numbers = part["unit"].to_pylist()
+        reading.read_some(numbers[: server.limits.on_a_page])
+        fresh = listed_units(server, snapshot, reading, circuits, units=tuple(sorted(numbers)))
+        part = fresh.take(pc.index_in(part["unit"], fresh["unit"].combine_chunks()))
         return page(
             UnitRows,
-            part,
-            total=len(rows),
+            to_rows(part, server.atlas.header.fractions),
+            total=table.num_rows,
             offset=query.offset,
             limit=query.rows,
             note=note(progress, snapshot.missing),
-            columns=[vars(column) for column in known],
-            protocol=protocol_facts(server, chosen),
+            columns=[ColumnFacts.of(column) for column in known],
+            protocol=protocol_facts(server, circuits),
             progress=progress,
         )
 
-    version = digest(server.version, snapshot.version, digests.version, features.version)
+    features = server.features.version
+    version = digest(server.version, snapshot.version, reading.version, features)
     return AnswerSource(version, render)
 
 
@@ -336,48 +323,44 @@ def units(
 def distribution(
     server: Server, layer: LayerName, query: Annotated[DistributionParameters, Query()]
 ) -> AnswerSource:
-    """Tell for every unit with circuits the smallest that reaches the threshold, and r at each
-    level: what histograms are made of."""
+    """Tell how r is spread over the units that are done, and for how many each stored circuit is
+    the smallest that reaches the threshold: what the charts of a layer are made of."""
     snapshot = server.snapshot(layer)
-    chosen = _choose(server, query)
-    digests = server.digests(snapshot)
+    circuits = _circuits(server, query)
+    reading = server.reading(snapshot)
 
     def render() -> Rows | Body:
-        progress = Progress(read=digests.read, of=len(snapshot.commits))
+        progress = Progress(read=reading.read, of=len(snapshot.commits))
         progress.check(query.form)
-        every = (unit_row(snapshot, digests, unit, chosen) for unit in sorted(snapshot.commits))
-        rows = [row for row in every if row["r"]]
+        table = layer_distribution(reading.facts, snapshot, circuits)
         if query.form != "json":
-            table = to_table(rows, digests.fractions, only=DistributionRow.model_fields)
-            return to_file(table, query.form, name=f"{snapshot.layer.name}-distribution")
-        why = note(progress, snapshot.missing)
-        if why is None and len(rows) > limits.LISTED:
-            why = f"the first {limits.LISTED:,} of {len(rows):,} units: a file has all of them"
+            return to_file(table, query.form, name=f"{snapshot.index.layer}-distribution")
         return page(
             Distribution,
-            [
-                {name: row[name] for name in DistributionRow.model_fields}
-                for row in rows[: limits.LISTED]
-            ],
-            total=len(rows),
-            limit=limits.LISTED,
-            note=why,
-            protocol=protocol_facts(server, chosen),
+            table.to_pylist(),
+            total=table.num_rows,
+            limit=table.num_rows,
+            note=note(progress, snapshot.missing),
+            protocol=protocol_facts(server, circuits),
             progress=progress,
         )
 
-    return AnswerSource(digest(server.version, snapshot.version, digests.version), render)
+    return AnswerSource(digest(server.version, snapshot.version, reading.version), render)
 
 
-def _choose(server: ServerState, query: MeasureParameters, at: float | None = None) -> Chosen:
-    return choose(server, query.criterion, query.ablation, query.split, query.threshold, at)
+def _circuits(
+    server: ServerState, query: MeasureParameters, at: float | None = None
+) -> CircuitQuery:
+    return circuit_query(server, query.criterion, query.ablation, query.split, query.threshold, at)
 
 
-def protocol_facts(server: ServerState, chosen: Chosen) -> ProtocolFacts:
+def protocol_facts(server: ServerState, query: CircuitQuery) -> ProtocolFacts:
     """Tell what units were compared by."""
     return ProtocolFacts(
-        **vars(chosen.protocol),
-        threshold=chosen.threshold,
-        at=server.atlas.header.fractions[chosen.level],
+        criterion=query.criterion,
+        ablation=query.ablation,
+        split=query.split,
+        threshold=query.threshold,
+        at=query.fraction,
         fractions=list(server.atlas.header.fractions),
     )

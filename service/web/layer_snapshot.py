@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from circuit_atlas.service.client.atlas import Atlas, Layer
+from circuit_atlas.service.analysis.units import LayerStates
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.web.cache import FreshValue
 from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import MismatchError, NotAnAtlasError
-from circuit_atlas.storage_schema.header import AtlasHeader, UnitInfo
-from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.header import AtlasHeader
 
 
 def commit_version(commit: Commit) -> str:
@@ -21,13 +22,10 @@ def commit_version(commit: Commit) -> str:
 
 
 @dataclass(frozen=True)
-class LayerSnapshot:
+class LayerSnapshot(LayerStates):
     """Holds a layer as it was when it was looked at."""
 
     layer: Layer
-    commits: dict[int, Commit]
-    failures: dict[int, FailureRecord]
-    planned: frozenset[int]
 
     @cached_property
     def version(self) -> str:
@@ -38,26 +36,6 @@ class LayerSnapshot:
             *(f"{unit} {f.kind} {f.message}" for unit, f in sorted(self.failures.items())),
             repr(sorted(self.planned)),
         )
-
-    @cached_property
-    def units(self) -> tuple[UnitInfo, ...]:
-        """List every unit that was asked for or is stored, by number."""
-        numbers = sorted({*self.planned, *self.commits, *self.failures})
-        return tuple(self.layer.index.unit(number) for number in numbers)
-
-    @cached_property
-    def missing(self) -> int:
-        """Count the units that were asked for and are neither stored nor failed."""
-        return len(self.planned - self.commits.keys() - self.failures.keys())
-
-    def state(self, unit: int) -> str:
-        """Return done, dead, failed, planned, or not built."""
-        commit = self.commits.get(unit)
-        if commit is not None:
-            return commit.state
-        if unit in self.failures:
-            return "failed"
-        return "planned" if unit in self.planned else "not built"
 
 
 class LayerSnapshots:
@@ -78,7 +56,7 @@ class LayerSnapshots:
     def layer(self, name: str) -> Layer:
         """Return a layer by name; QueryError where there is none."""
         if name in self.names():
-            return Layer(self.atlas, self.atlas.reader.layer(name))
+            return Layer(self.atlas.reader, self.atlas.reader.layer(name))
         return self.atlas.layer(name)
 
     def of(self, name: str) -> LayerSnapshot:
@@ -110,9 +88,10 @@ class LayerSnapshots:
         """Look at a layer: the last snapshot where nothing changed, with what it has worked out."""
         reader = self.atlas.reader
         snapshot = LayerSnapshot(
-            layer,
+            layer.index,
             reader.commits(layer.name),
             reader.failures(layer.name),
             frozenset(self._planned.get().get(layer.name, ())),
+            layer,
         )
         return snapshot if last is None or last.version != snapshot.version else last

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from circuit_atlas.service.analysis.query import nearest_fraction
 from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
@@ -17,7 +18,6 @@ from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.ranking import kernels_kept
 
 _IDS = r"^[0-9]{1,9}(,[0-9]{1,9})*$"
-_KEEP = 0.1
 
 
 async def _server(request: Request) -> ServerState:
@@ -156,7 +156,7 @@ class CircuitParameters(FractionParameters):
         """
         keep = self.keep
         if keep is None and self.kernels is None:
-            keep = min(unit.layer.atlas.header.fractions, key=lambda f: abs(f - _KEEP))
+            keep = nearest_fraction(unit.reader)
         images = None
         if self.images is not None:
             images = tuple(int(image) for image in self.images.split(","))

@@ -1,24 +1,18 @@
-"""Which units respond to one image most, compared with what they do to the others."""
+"""Which units respond to one image most, as far as they are read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from circuit_atlas.service.analysis.responding import SCHEMA
+from circuit_atlas.service.analysis.responding import compared, in_order
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.service.web.rows import Progress
 from circuit_atlas.service.web.server_state import ServerState
 
-_THREADS = 8
-"""Files read at once: object stores answer late."""
 _NONE: Mapping[int, str] = MappingProxyType({})
 
 
@@ -28,59 +22,32 @@ class Responding:
 
     Attributes:
         image: its id.
-        rows: layer, unit, name, place, response and share of each.
+        rows: as of `analysis.responding.in_order`.
         progress: how many units were looked at.
         note: why these are not all, or None.
     """
 
     image: int
-    rows: list[dict[str, Any]]
+    rows: pa.Table
     progress: Progress
     note: str | None
 
 
-def responding(server: ServerState, views: Sequence[LayerSnapshot], image: int) -> Responding:
+def responding(server: ServerState, snapshots: Sequence[LayerSnapshot], image: int) -> Responding:
     """The units of some layers, those for which fewest images have a larger response first."""
-    rows: list[dict[str, Any]] = []
+    parts = []
     read = of = missing = 0
-    for view in views:
-        digests = server.digests(view)
-        units = [unit for unit in sorted(view.commits) if unit in digests.units]
-        read, of, missing = read + len(units), of + len(view.commits), missing + view.missing
-        if not units:
-            continue
-        responses = np.stack([digests.units[unit].responses for unit in units])
-        own = responses[:, image]
-        largest = np.fmax.reduce(responses, axis=1)
-        place = (responses > own[:, None]).sum(axis=1)
-        share = np.divide(own, largest, out=np.full(len(own), np.nan), where=largest > 0)
-        rows.extend(
-            {
-                "layer": view.layer.name,
-                "unit": units[at],
-                "name": view.layer.index.unit(units[at]).name,
-                "place": int(place[at]),
-                "response": float(own[at]),
-                "share": None if np.isnan(share[at]) else float(share[at]),
-            }
-            for at in np.flatnonzero(~np.isnan(own))
+    for snapshot in snapshots:
+        facts = server.reading(snapshot).facts
+        known = snapshot.commits.keys() & facts.units
+        read, of, missing = (
+            read + len(known),
+            of + len(snapshot.commits),
+            missing + snapshot.missing,
         )
-    rows.sort(key=lambda row: (row["place"], -(-np.inf if row["share"] is None else row["share"])))
+        parts.append(compared(snapshot.index, *facts.responses(sorted(known)), image))
     progress = Progress(read=read, of=of)
-    return Responding(image, rows, progress, note(progress, missing))
-
-
-def detailed(server: ServerState, units: Responding, *, offset: int, rows: int | None) -> pa.Table:
-    """Some of the rows with what the unit's own table says of the image; the columns are those of
-    `Atlas.responding`. `rows`: how many, or all where None."""
-    part = units.rows[offset:] if rows is None else units.rows[offset : offset + rows]
-
-    def whole(row: dict[str, Any]) -> dict[str, Any]:
-        table = server.snapshots.layer(row["layer"]).unit(row["unit"]).responses()
-        return table.filter(pc.equal(table["image"], units.image)).to_pylist()[0] | row
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return pa.Table.from_pylist(list(pool.map(whole, part)), SCHEMA)
+    return Responding(image, in_order(parts), progress, note(progress, missing))
 
 
 def note(progress: Progress, missing: int, problems: Mapping[int, str] = _NONE) -> str | None:

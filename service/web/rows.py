@@ -47,10 +47,17 @@ class Rows(BaseModel):
     note: str | None = Field(default=None, description="Why it is not complete.")
 
 
-def row_model(name: str, sentence: str, columns: tuple[Column, ...]) -> type[BaseModel]:
-    """Make the model of a row of a stored table: its columns with their sentences and units."""
+def row_model(
+    name: str,
+    sentence: str,
+    columns: tuple[Column, ...],
+    *,
+    base: type[BaseModel] = BaseModel,
+) -> type[BaseModel]:
+    """Make the model of a row of a table: its columns with their sentences and units, and what
+    `base` has."""
     fields: dict[str, Any] = {column.name: _field(column) for column in columns}
-    return create_model(name, __doc__=sentence, **fields)
+    return create_model(name, __base__=base, __doc__=sentence, **fields)
 
 
 def rows_of(row: type[BaseModel], *, base: type[Rows] = Rows, **more: Any) -> type[Rows]:

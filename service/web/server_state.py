@@ -8,21 +8,25 @@ from contextlib import suppress
 from copy import copy
 from importlib import import_module
 
-from circuit_atlas.service.client.atlas import Atlas, Layer
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.errors import TooLargeError, named_in_path
-from circuit_atlas.service.web.image_set import ImageSet, ImageSetReader
+from circuit_atlas.service.web.image_set import Box, ImageSet, ImageSetReader, box_of
 from circuit_atlas.service.web.layer_masks import LayerMaskCache
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot, LayerSnapshots, commit_version
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import segment
 from circuit_atlas.service.web.raw import Raw
+from circuit_atlas.service.web.reading import LayerReading, Readings
 from circuit_atlas.service.web.responses import Answerer, digest
-from circuit_atlas.service.web.unit_facts import Box, Digests, LayerDigests, box_of, first_of
 from circuit_atlas.service.web.visualization_index import FeatureIndex, feature_index
 from circuit_atlas.service.web.work import Work
-from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.reader import Reader
 
 # Loaded when they are first needed, which takes a second or two; in steps, lest a request waits.
@@ -60,7 +64,7 @@ class ServerState:
         self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
         self.masks = LayerMaskCache(atlas, self.background, limits)
         self._features = feature_index(atlas.reader.objects, fresh_s=limits.fresh_s)
-        self._digests: Digests | None = None
+        self._readings: Readings | None = None
 
     @property
     def name(self) -> str:
@@ -95,42 +99,38 @@ class ServerState:
         none."""
         return named_in_path(lambda: self.layer(layer).unit(segment(unit)))
 
-    def digests(self, snapshot: LayerSnapshot) -> LayerDigests:
+    def reading(self, snapshot: LayerSnapshot) -> LayerReading:
         """Return facts of a layer's units: of all of them where few are missing, and their scores
         not many, else as far as they are read, while the background reads on."""
-        if self._digests is None:
-            self._digests = Digests(
+        if self._readings is None:
+            self._readings = Readings(
+                self.atlas.header,
                 images=len(self.images),
                 size_bytes=self.limits.digest_bytes,
                 score_bytes=self.limits.score_bytes,
             )
-        digests = self._digests.of(snapshot)
-        missing = digests.want(snapshot)
-        size_bytes = missing * self._score_bytes(snapshot.layer, self.atlas.header.top_images)
+        reading = self._readings.of(snapshot)
+        missing = reading.want(snapshot)
+        size_bytes = missing * self._score_bytes(snapshot.index, self.atlas.header.top_images)
         if missing > self.limits.at_once or size_bytes > self.limits.score_bytes:
-            self.background.ask(digests)
+            self.background.ask(reading)
         elif missing:
-            digests.read_all()
-        return digests
+            reading.read_all()
+        return reading
 
     def tops(self, snapshot: LayerSnapshot, units: Sequence[int]) -> list[tuple[int, Box] | None]:
         """Return the image that each unit responds to most, and the box of the maximum on it; None
-        where it has none. A file is read for each unit that is not read yet: for a page of them."""
-        known = self.digests(snapshot).units
-        tops: list[tuple[int, Box] | None] = []
-        for unit in units:
-            top = None
-            if unit in known:
-                top = known[unit].top
-            else:
-                with suppress(CorruptError):  # told where that unit is asked for
-                    top = first_of(self.atlas.reader.responses(snapshot.commits[unit]))
-            tops.append(None if top is None else (top["image"], box_of(top)))
-        return tops
+        where it has none. Those that are not read yet are read now: for a page of them."""
+        reading = self.reading(snapshot)
+        reading.read_some(units)
+        top = reading.facts.top
+        rows = top.filter(pc.is_in(top["unit"], pa.array(units, pa.int32()))).to_pylist()
+        tops = {row["unit"]: (row["image"], box_of(row)) for row in rows}
+        return [tops.get(unit) for unit in units]
 
     def check_scores(self, unit: Unit) -> None:
         """Raise TooLargeError where the scores of a unit's top images take more than is allowed."""
-        size_bytes = self._score_bytes(unit.layer, unit.commit.top_images)
+        size_bytes = self._score_bytes(unit.index, unit.commit.top_images)
         if size_bytes > self.limits.score_bytes:
             raise TooLargeError(
                 f"the scores of {unit.name}'s images take {size_bytes / 2**20:,.0f} MiB, more than "
@@ -139,13 +139,13 @@ class ServerState:
             )
 
     @staticmethod
-    def _score_bytes(layer: Layer, images: int) -> int:
+    def _score_bytes(index: LayerIndex, images: int) -> int:
         """Return what a unit's scores of single images take at most."""
-        return 8 * images * layer.index.index.size
+        return 8 * images * index.index.size
 
     def unit_version(self, unit: Unit) -> str:
         """Digest what is stored of a unit; QueryError where nothing is."""
-        return digest(self.version, unit.layer.name, str(unit.number), commit_version(unit.commit))
+        return digest(self.version, unit.layer, str(unit.number), commit_version(unit.commit))
 
     def warm_up(self) -> None:
         """Read in the background what every page needs first."""
@@ -180,5 +180,5 @@ class _WarmUp:
             with suppress(ImportError):  # said where it is needed
                 import_module(self._modules.pop(0))
         elif self._snapshots:
-            server.digests(self._snapshots.pop())
+            server.reading(self._snapshots.pop())
         return bool(self._layers or self._modules or self._snapshots)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
+from circuit_atlas.service.web.image_set import box_of
 from circuit_atlas.service.web.parameters import (
     ImageId,
     LayerName,
@@ -26,7 +27,6 @@ from circuit_atlas.service.web.parameters import (
 from circuit_atlas.service.web.responses import AnswerSource, digest
 from circuit_atlas.service.web.rows import Rows, page_or_file, table_model
 from circuit_atlas.service.web.server_state import ServerState
-from circuit_atlas.service.web.unit_facts import box_of
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.tables import (
     FAITHFULNESS,
@@ -218,14 +218,14 @@ def _table(
     query: PageParameters,
 ) -> AnswerSource:
     """Answer with one of a unit's stored tables."""
-    name = f"{one.layer.name}-{one.info.name}-{name}"
+    name = f"{one.layer}-{one.info.name}-{name}"
     return AnswerSource(
         server.unit_version(one), lambda: page_or_file(table(), model, query, name=name)
     )
 
 
 def _facts(server: ServerState, one: Unit) -> UnitAnswer:
-    snapshot = server.snapshots.of(one.layer.name)
+    snapshot = server.snapshots.of(one.layer)
     stored = sorted(snapshot.commits)
     commit, failure = snapshot.commits.get(one.number), snapshot.failures.get(one.number)
     done = commit is not None and commit.state == "done"
@@ -234,7 +234,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
     top: list[dict[str, Any]] = [] if commit is None else one.top_images().to_pylist()
     return UnitAnswer.model_validate(
         {
-            "layer": one.layer.name,
+            "layer": one.layer,
             "unit": one.number,
             "name": one.info.name,
             "state": snapshot.state(one.number),
@@ -260,7 +260,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
                 selectivity=new,
                 response_maps=new,
                 contribution=new,
-                features=list(server.features.of(one.layer.name, one.number)),
+                features=list(server.features.of(one.layer, one.number)),
             ),
         }
     )

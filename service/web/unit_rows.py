@@ -1,226 +1,113 @@
-"""The units of a layer as rows: facts, the smallest faithful circuit, filters, sorting."""
+"""The units of a layer as the API lists them: their table, filters, sorting, rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from circuit_atlas.service.analysis import arguments
-from circuit_atlas.service.web.image_set import ImageSet
-from circuit_atlas.service.web.layer_masks import stored_fraction
+from circuit_atlas.service.analysis.query import CircuitQuery, stored_fraction
+from circuit_atlas.service.analysis.summary import unit_table
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
-from circuit_atlas.service.web.responses import plain
+from circuit_atlas.service.web.reading import LayerReading
 from circuit_atlas.service.web.server_state import ServerState
-from circuit_atlas.service.web.unit_facts import (
-    MEASURES,
-    LayerDigests,
-    Protocol,
-    UnitDigest,
-    box_of,
-)
+from circuit_atlas.storage_schema.columns import Column, schema_of
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.layer_columns import (
+    FEATURE,
+    IMAGE_NAMES,
+    OTHER_MEASURES,
+    UNIT_FACTS,
+    r_columns,
+)
 from circuit_atlas.storage_schema.wording import nearest
 
-_PARTS = {
-    **{f"box_{side}": ("box", at) for at, side in enumerate(("top", "left", "bottom", "right"))},
-    **{f"position_{axis}": ("position", at) for at, axis in enumerate("yx")},
-}
-"""Columns of the box and the position: where a row has them."""
-_FILE = (
-    pa.field("unit", pa.int32(), nullable=False),
-    pa.field("name", pa.string(), nullable=False),
-    pa.field("state", pa.string(), nullable=False),
-    pa.field("error", pa.string()),
-    pa.field("kernels", pa.int64()),
-    pa.field("keep", pa.float64()),
-    pa.field("circuit_kernels", pa.int64()),
-    pa.field("groups", pa.int32()),
-    pa.field("silhouette", pa.float64()),
-    pa.field("polysemanticity", pa.float64()),
-    pa.field("feature", pa.string()),
-    *(pa.field(name, pa.float64()) for name in MEASURES[1:]),
-    pa.field("image", pa.int32()),
-    pa.field("image_name", pa.string()),
-    pa.field("label", pa.string()),
-    pa.field("response", pa.float64()),
-    pa.field("maximum", pa.float64()),
-    *(pa.field(name, pa.int32()) for name in _PARTS),
-)
+BOX = ("box_top", "box_left", "box_bottom", "box_right")
+POSITION = ("position_y", "position_x")
+LISTED: tuple[Column, ...] = (*UNIT_FACTS, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE)
+"""What is told of each unit besides r."""
 
 
-@dataclass(frozen=True)
-class Sortable:
-    """A column that units can be sorted and filtered by."""
-
-    name: str
-    type: str
-    sentence: str
-    unit: str
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """By which measure units are compared.
-
-    Attributes:
-        protocol: which faithfulness rows.
-        threshold: the Pearson r that a circuit has to reach.
-        level: of the circuits whose other measures are columns.
-    """
-
-    protocol: Protocol
-    threshold: float
-    level: int
-
-
-def choose(
+def circuit_query(
     server: ServerState,
     criterion: str | None,
     ablation: str | None,
     split: str | None,
     threshold: float,
     at: float | None = None,
-) -> Chosen:
+) -> CircuitQuery:
     """What a question means by its words; QueryError, with the nearest names, for unknown ones.
 
-    `at`: a stored fraction, the nearest to a tenth where not given.
+    `at`: a stored fraction. Default: the nearest to a tenth.
     """
-    atlas = server.atlas
-    protocol = Protocol(
-        arguments.criterion(atlas, criterion),
-        arguments.ablation(atlas, ablation),
-        arguments.split(atlas, split),
+    reader = server.atlas.reader
+    return CircuitQuery.of(
+        reader,
+        criterion=criterion,
+        ablation=ablation,
+        split=split,
+        threshold=threshold,
+        fraction=stored_fraction(reader, at, what="at"),
     )
-    level = atlas.header.fractions.index(stored_fraction(atlas, at, what="at"))
-    return Chosen(protocol, threshold, level)
 
 
-def smallest(unit: UnitDigest, place: int, threshold: float) -> int | None:
-    """The level of the smallest stored circuit whose r reaches the threshold, or None."""
-    reached = np.flatnonzero(unit.r[place] >= threshold)
-    return int(reached[-1]) if len(reached) else None
-
-
-def columns(server: ServerState) -> tuple[Sortable, ...]:
+def columns(server: ServerState) -> tuple[Column, ...]:
     """The columns that units can be sorted and filtered by."""
-    fixed = (
-        Sortable("unit", "number", "Number of the unit.", ""),
-        Sortable("name", "text", "Number as text, or the direction's name.", ""),
-        Sortable("state", "state", "done, dead, failed or planned.", ""),
-        Sortable("error", "text", "Why it failed or cannot be read.", ""),
-        Sortable("kernels", "number", "Kernels that can reach the unit.", "kernels"),
-        Sortable("keep", "number", "Kept fraction of the smallest faithful circuit.", "1"),
-        Sortable("circuit_kernels", "number", "Kernels of that circuit.", "kernels"),
-        Sortable("groups", "number", "Sub-feature groups of its top images.", "groups"),
-        Sortable("silhouette", "number", "How well the groups part, -1 to 1.", "1"),
-        Sortable("polysemanticity", "number", "How far its groups are features apart.", "0 to 1"),
-        Sortable("feature", "text", "Name of its feature visualization.", ""),
-        Sortable("image", "number", "The image with the largest response.", "image id"),
-        Sortable("image_name", "text", "Name of that image.", ""),
-        Sortable("label", "text", "Label of that image.", ""),
-        Sortable("response", "number", "That response.", "of the layer's output"),
-        Sortable("maximum", "number", "Largest output on that image.", "of the layer's output"),
-    )
-    box = (
-        Sortable(f"box_{side}", "number", f"{side.capitalize()} of the box on it.", "input pixels")
-        for side in ("top", "left", "bottom", "right")
-    )
-    position = (
-        Sortable("position_y", "number", "Row of that largest output.", "of the layer's output"),
-        Sortable("position_x", "number", "Column of it.", "of the layer's output"),
-    )
-    fractions = server.atlas.header.fractions
-    r = (
-        Sortable(name, "number", f"Pearson r where {name[2:]} is kept.", "1")
-        for name in _rs(fractions)
-    )
-    others = (
-        Sortable(name, "number", f"{name} of the circuit of the fraction `at`.", "1")
-        for name in MEASURES[1:]
-    )
-    return (*fixed, *r, *others, *box, *position)
+    return (*LISTED, *r_columns(server.atlas.header.fractions))
 
 
-def unit_row(
-    view: LayerSnapshot,
-    digests: LayerDigests,
-    number: int,
-    chosen: Chosen,
+def kind(column: Column) -> Literal["number", "text", "state"]:
+    """How a column is filtered: by bounds, by what its text holds, or by states."""
+    if column.name == "state":
+        return "state"
+    return "text" if pa.types.is_string(column.type) else "number"
+
+
+def listed_units(
+    server: ServerState,
+    snapshot: LayerSnapshot,
+    reading: LayerReading,
+    query: CircuitQuery,
     *,
-    feature: str | None = None,
-    images: ImageSet | None = None,
-) -> dict[str, Any]:
-    """One unit: what is known of it so far."""
-    commit, failure = view.commits.get(number), view.failures.get(number)
-    unit = digests.units.get(number) if commit is not None else None
-    row: dict[str, Any] = {
-        "unit": number,
-        "name": view.layer.index.unit(number).name,
-        "state": view.state(number),
-        "error": None if failure is None else f"{failure.kind}: {failure.message}",
-        "kernels": None if commit is None else commit.kernels,
-        "keep": None,
-        "circuit_kernels": None,
-        "r": [],
-        "groups": None,
-        "silhouette": None,
-        "polysemanticity": None,
-        "feature": feature,
-        **dict.fromkeys(MEASURES[1:]),
-        "image": None,
-        "image_name": None,
-        "label": None,
-        "box": None,
-        "position": None,
-        "response": None,
-        "maximum": None,
+    units: tuple[int, ...] | None = None,
+) -> pa.Table:
+    """Units of a layer, ascending, with all `columns`; what is not read yet is null.
+
+    `units`: only these. Default: all that were asked for or are stored.
+    """
+    facts = reading.facts
+    table = unit_table(
+        facts, snapshot, query, units=units, polysemanticity=facts.measured(query.criterion)
+    )
+    images = server.images.table
+    row = pc.index_in(table["image"], images["id"].combine_chunks())
+    index = server.features
+    features = [index.first(snapshot.index.layer, unit) for unit in table["unit"].to_pylist()]
+    more = {
+        "image_name": images["name"].take(row),
+        "label": images["label"].take(row),
+        FEATURE.name: pa.array(features, pa.string()),
     }
-    if unit is None:
-        return row
-    row["error"] = unit.problem
-    place = digests.protocols.index(chosen.protocol)
-    if commit is not None and commit.state == "done" and unit.problem is None:
-        row["r"] = [plain(float(r)) for r in unit.r[place]]
-        level = smallest(unit, place, chosen.threshold)
-        if level is not None:
-            row["keep"] = digests.fractions[level]
-            row["circuit_kernels"] = int(unit.kernels[level])
-        criterion = chosen.protocol.criterion
-        row["groups"], row["silhouette"] = unit.groups.get(criterion, (None, None))
-        row["polysemanticity"] = digests.polysemanticity.get(number, {}).get(criterion)
-        for name, value in zip(MEASURES[1:], unit.measures[1:, place, chosen.level], strict=True):
-            row[name] = plain(float(value))
-    if unit.top is not None:
-        top = unit.top
-        row["image"] = top["image"]
-        if images is not None:
-            named = images.facts(top["image"])
-            row["image_name"], row["label"] = named["name"], named["label"]
-        row["response"], row["maximum"] = top["response"], top["maximum"]
-        row["position"] = [top["position_y"], top["position_x"]]
-        row["box"] = list(box_of(top))
-    return row
+    schema = schema_of(columns(server))
+    arrays = [more[name] if name in more else table[name] for name in schema.names]
+    return pa.table(arrays, schema=schema)
 
 
 def filtered(
-    rows: list[dict[str, Any]],
-    known: Sequence[Sortable],
+    table: pa.Table,
+    known: Sequence[Column],
     *,
-    fractions: Sequence[float],
     states: Sequence[str],
     texts: Sequence[tuple[str, str]],
     bounds: Sequence[tuple[str, str, float]],
-) -> list[dict[str, Any]]:
+) -> pa.Table:
     """The rows that pass all filters.
 
     Args:
-        rows: all rows.
-        known: columns.
-        fractions: of the ladder, for the columns of r.
+        table: all rows.
+        known: its columns.
         states: only these, or all where empty.
         texts: the column, and what its text has to hold, in capitals or not.
         bounds: `min` or `max`, the column, and the value.
@@ -230,79 +117,55 @@ def filtered(
             that is no text.
     """
     if states:
-        rows = [row for row in rows if row["state"] in states]
+        table = table.filter(pc.is_in(table["state"], pa.array(states)))
     for name, text in texts:
         column = _column(known, name)
-        if column.type != "text":
-            raise QueryError(f"has.{name}: only texts are searched, and this is {column.type}")
-        wanted = text.casefold()
-        rows = [row for row in rows if wanted in (row[name] or "").casefold()]
+        if kind(column) != "text":
+            raise QueryError(f"has.{name}: only texts are searched, and this is {kind(column)}")
+        table = table.filter(pc.match_substring(table[name], text, ignore_case=True))
     for side, name, bound in bounds:
         column = _column(known, name)
-        if column.type != "number":
-            raise QueryError(f"{side}.{name}: only numbers have bounds, and this is {column.type}")
-        value = _value(name, fractions)
-        rows = [
-            row
-            for row in rows
-            if (found := value(row)) is not None
-            and (found >= bound if side == "min" else found <= bound)
-        ]
-    return rows
+        if kind(column) != "number":
+            raise QueryError(f"{side}.{name}: only numbers have bounds, and this is {kind(column)}")
+        within = pc.greater_equal if side == "min" else pc.less_equal
+        table = table.filter(within(pc.cast(table[name], pa.float64()), bound))
+    return table
 
 
-def in_order(
-    rows: list[dict[str, Any]],
-    known: Sequence[Sortable],
-    *,
-    fractions: Sequence[float],
-    by: str,
-    descending: bool,
-) -> list[dict[str, Any]]:
+def in_order(table: pa.Table, known: Sequence[Column], *, by: str, descending: bool) -> pa.Table:
     """Rows by a column, ties by number, those without a value last in both orders.
 
     QueryError where there is no such column.
     """
     _column(known, by)
-    value = _value(by, fractions)
-    with_value = [row for row in rows if value(row) is not None]
-    without = [row for row in rows if value(row) is None]
-    with_value.sort(key=lambda row: row["unit"])
-    with_value.sort(key=value, reverse=descending)
-    return with_value + sorted(without, key=lambda row: row["unit"])
+    keys = [(by, "descending" if descending else "ascending")]
+    if by != "unit":
+        keys.append(("unit", "ascending"))
+    return table.take(pc.sort_indices(table, sort_keys=keys))
 
 
-def to_table(
-    rows: Sequence[dict[str, Any]],
-    fractions: Sequence[float],
-    *,
-    only: Collection[str] | None = None,
-) -> pa.Table:
-    """Rows as a table for files: a column a number. `only`: these parts of a row, or all."""
-    parts = {name: _value(name, fractions) for name in (*_PARTS, *_rs(fractions))}
-    flat = [row | {name: value(row) for name, value in parts.items()} for row in rows]
-    # Stated, not found from the rows: files have the same columns whatever is in them.
-    r = [pa.field(name, pa.float64()) for name in _rs(fractions)]
-    fixed = [field for field in _FILE if only is None or field.name in only]
-    return pa.Table.from_pylist(flat, pa.schema([*fixed, *r]))
+def to_rows(table: pa.Table, fractions: Sequence[float]) -> list[dict[str, Any]]:
+    """Rows as JSON has them: r a list, empty where there is none; box and position a list each."""
+    rs = [column.name for column in r_columns(fractions)]
+    rows = []
+    for row in table.to_pylist():
+        r = [row.pop(name) for name in rs]
+        box, position = ([row.pop(name) for name in names] for names in (BOX, POSITION))
+        known = row["state"] == "done" and row["error"] is None and row["image"] is not None
+        rows.append(
+            {
+                **row,
+                "r": r if known else [],
+                "box": None if None in box else box,
+                "position": None if None in position else position,
+            }
+        )
+    return rows
 
 
-def _column(known: Sequence[Sortable], name: str) -> Sortable:
+def _column(known: Sequence[Column], name: str) -> Column:
     for column in known:
         if column.name == name:
             return column
     names = [column.name for column in known]
     raise QueryError(f"units have no column {name!r}: {nearest(name, names, what='columns')}")
-
-
-def _rs(fractions: Sequence[float]) -> list[str]:
-    """Names of the columns of r."""
-    return [f"r.{fraction:g}" for fraction in fractions]
-
-
-def _value(name: str, fractions: Sequence[float]) -> Callable[[dict[str, Any]], Any]:
-    known = _rs(fractions)
-    if name not in known and name not in _PARTS:
-        return lambda row: row[name]
-    whole, place = ("r", known.index(name)) if name in known else _PARTS[name]
-    return lambda row: row[whole][place] if row[whole] else None

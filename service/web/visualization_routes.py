@@ -79,8 +79,8 @@ def unit_features(server: Server, layer: LayerName, unit: UnitName) -> AnswerSou
     """List the unit's feature visualizations: of the whole network first, then through its
     circuits."""
     one = server.unit(layer, unit)
-    base = f"layers/{_escaped(one.layer.name)}/units/{_escaped(one.info.name)}/features"
-    return _listing(server, one.layer.name, one.number, base)
+    base = f"layers/{_escaped(one.layer)}/units/{_escaped(one.info.name)}/features"
+    return _listing(server, one.layer, one.number, base)
 
 
 @router.get(
@@ -91,7 +91,7 @@ def unit_feature(
 ) -> AnswerSource:
     """Send one feature visualization of the unit. `v`: its version."""
     one = server.unit(layer, unit)
-    return _visualization(server, one.layer.name, one.number, segment(variant))
+    return _visualization(server, one.layer, one.number, segment(variant))
 
 
 @router.get("/channels/{convolution}/{channel}/features", response_model=FeatureRows)

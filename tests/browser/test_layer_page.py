@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from circuit_atlas.service.web.unit_facts import LayerDigests
+from circuit_atlas.service.web.reading import LayerReading
 from tests.browser.atlases import LAYER, UNITS, write_many
 from tests.browser.test_atlas_page import smallest
 
@@ -296,13 +296,13 @@ def test_a_growing_layer_says_that_it_is_not_complete(invented, tab):
 def test_while_units_are_read_nothing_is_said_to_be_all(tab, serve, tmp_path, monkeypatch):
     """Not that there is none, and no file is offered; all of it comes by itself."""
     go_on = threading.Event()
-    step = LayerDigests.step
+    step = LayerReading.step
 
     def waiting(self):
         go_on.wait(60)
         return step(self)
 
-    monkeypatch.setattr(LayerDigests, "step", waiting)
+    monkeypatch.setattr(LayerReading, "step", waiting)
     try:
         many = serve(write_many(tmp_path / "growing"))
         tab.open(many.link("layer", layer="wide", has_label="dog", **{"min_r.0.5": 0}))

@@ -115,7 +115,7 @@ def test_response_maps_lie_over_the_pictures(tab, unit, link):
     tab.page.get_by_label("Response map").check()
     tab.settled()
     canvases = panel(tab, "Top images").locator("canvas")
-    maps = unit.layer.atlas.reader.response_maps(unit.commit)
+    maps = unit.reader.response_maps(unit.commit)
     assert canvases.count() == len(maps)
     colours = canvases.first.evaluate(
         """canvas => [canvas.height, canvas.width,

@@ -8,7 +8,7 @@
 
 import { to } from "../address.js";
 import { get, isPart } from "../api.js";
-import { quantiles, smallestCounts } from "../distribution.js";
+import { smallestCounts } from "../distribution.js";
 import { tableFiles } from "../menu.js";
 import { h, put, whenNear } from "../dom.js";
 import { count, percent, ratio, responseText, whole } from "../figures.js";
@@ -107,6 +107,12 @@ function facts(atlas) {
 }
 
 /** A chart and the line under it. */
+/**
+ * Quantiles of r in the rows of a distribution.
+ *
+ * @type {("low"|"quarter"|"median"|"three_quarters"|"high")[]}
+ */
+const QUANTILES = ["low", "quarter", "median", "three_quarters", "high"];
 const CHART = 64;
 const ROW = `calc(${CHART}px + 1.5 * var(--small))`;
 
@@ -148,7 +154,7 @@ function row(layer, chosen, atlas) {
     try {
       const found = await get(["layers", layer.layer, "distribution"], query);
       const growing = isPart(found);
-      put(size, sizeChart(found.rows, layer, atlas), growing && h("p", { class: "note" }, found.note));
+      put(size, sizeChart(found.rows, layer), growing && h("p", { class: "note" }, found.note));
       put(faithful, faithfulChart(found.rows, layer, chosen, atlas));
       if (growing && element.isConnected) setTimeout(load, 700);
     } catch (error) {
@@ -200,10 +206,9 @@ function progress(layer) {
 /**
  * @param {DistributionRow[]} rows
  * @param {LayerFacts} layer
- * @param {AtlasFacts} atlas
  */
-function sizeChart(rows, layer, atlas) {
-  const { bins, none, units } = smallestCounts(rows, atlas.fractions);
+function sizeChart(rows, layer) {
+  const { bins, none, units } = smallestCounts(rows);
   const most = bins.reduce((best, bin) => (bin.count > best.count ? bin : best), bins[0]);
   return [
     histogram({
@@ -230,7 +235,9 @@ function sizeChart(rows, layer, atlas) {
  * @param {AtlasFacts} atlas
  */
 function faithfulChart(rows, layer, chosen, atlas) {
-  const [low, quarter, median, threeQuarters, high] = quantiles(rows, atlas.fractions);
+  const [low, quarter, median, threeQuarters, high] = QUANTILES.map((name) =>
+    rows.map((row) => row[name]),
+  );
   const { level } = reading({}, atlas);
   const color = "var(--series-actgrad)";
   const at = percent(atlas.fractions[level]);

@@ -53,8 +53,8 @@ export async function page(state, atlas) {
     key: (now) => protocol(now),
     look: (now) => [now["min.keep"], now["max.keep"]],
     load: (now) => get(["layers", layer, "distribution"], protocol(now)),
-    empty: (found) => (found.rows.length ? null : "No unit of this layer has a circuit yet."),
-    draw: (found, now) => sizeHistogram(found.rows, now, atlas),
+    empty: (found) => (found.rows[0]?.units ? null : "No unit of this layer has a circuit yet."),
+    draw: (found, now) => sizeHistogram(found.rows, now),
     files: (_, now) => [
       ...tableFiles(["layers", layer, "distribution"], protocol(now)),
       {
@@ -151,10 +151,9 @@ function progressText(facts) {
 /**
  * @param {DistributionRow[]} rows
  * @param {State} now
- * @param {AtlasFacts} atlas
  */
-function sizeHistogram(rows, now, atlas) {
-  const { bins, none, units } = smallestCounts(rows, atlas.fractions);
+function sizeHistogram(rows, now) {
+  const { bins, none, units } = smallestCounts(rows);
   const low = now["min.keep"];
   const high = now["max.keep"];
   return histogram({

@@ -7,7 +7,7 @@
 
 import { change, to } from "../address.js";
 import { h } from "../dom.js";
-import { columnTitle, measure, percent, ratio, whole } from "../figures.js";
+import { measure, percent, ratio, whole } from "../figures.js";
 import { badge } from "../heading.js";
 import { reading, THRESHOLD } from "../reading.js";
 import { sparkline } from "../sparkline.js";
@@ -49,11 +49,11 @@ export function unitTable(found, now, layer, atlas) {
   return table({
     caption: "Units, a row each. The heads sort.",
     columns: [
-      ...columns.slice(0, 1).map((c) => ({ name: c.name, title: columnTitle(c.name), hint: c.sentence })),
+      ...columns.slice(0, 1).map((c) => ({ name: c.name, title: c.title, hint: c.sentence })),
       { name: "shot", title: h("span", { class: "unseen" }, "Image") },
       ...columns.slice(1).map((c) => ({
         name: c.name,
-        title: columnTitle(c.name),
+        title: c.title,
         number: c.type === "number",
         hint: c.sentence,
       })),

@@ -95,7 +95,7 @@ def test_the_table_has_each_pair_once(planted):
 
 def test_masks_answer_for_what_was_added_so_far(planted):
     layer = planted.layer("top")
-    masks = Masks(layer, keep=0.5)
+    masks = Masks(layer.reader, layer.index, keep=0.5)
     assert masks.missing() == (0, 1, 3, 4, 5)
     masks.add(4)
     assert masks.similar(4).num_rows == 0
@@ -111,7 +111,8 @@ def test_masks_answer_for_what_was_added_so_far(planted):
 
 
 def test_many_threads_add_each_unit_once(planted):
-    masks = Masks(planted.layer("top"), keep=0.5)
+    layer = planted.layer("top")
+    masks = Masks(layer.reader, layer.index, keep=0.5)
     threads = [threading.Thread(target=masks.add_all) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -41,10 +41,10 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
     rows = planted.layer("top").summary()
     assert rows["unit"].to_pylist() == [0, 1, 2, 3, 4, 5]
     assert rows["state"].to_pylist() == ["done", "done", "dead", "done", "done", "planned"]
-    assert rows["smallest_level"].to_pylist() == [1, 2, None, 2, None, None]
-    assert rows["smallest_fraction"].to_pylist() == [0.5, 0.2, None, 0.2, None, None]
+    assert rows["level"].to_pylist() == [1, 2, None, 2, None, None]
+    assert rows["keep"].to_pylist() == [0.5, 0.2, None, 0.2, None, None]
     half, fifth = round(0.5 * SIZE), round(0.2 * SIZE)
-    assert rows["smallest_kernels"].to_pylist() == [half, fifth, None, fifth, None, None]
+    assert rows["circuit_kernels"].to_pylist() == [half, fifth, None, fifth, None, None]
     expected = [None if n not in R else list(R[n]) for n in range(6)]
     assert rows["r"].to_pylist() == expected
     assert rows["groups"].to_pylist() == [1, 1, None, 2, 1, None]
@@ -56,9 +56,9 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
             "name": "3",
             "state": "done",
             "kernels": SIZE,
-            "smallest_level": 2,
-            "smallest_fraction": 0.2,
-            "smallest_kernels": fifth,
+            "level": 2,
+            "keep": 0.2,
+            "circuit_kernels": fifth,
             "groups": 2,
             "image": 0,
             "response": 12.0,
@@ -77,12 +77,12 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
 
 def test_criterion_ablation_split_and_threshold_choose_the_rows(planted):
     layer = planted.layer("top")
-    assert layer.summary(threshold=0.95)["smallest_level"].to_pylist()[:2] == [1, 0]
+    assert layer.summary(threshold=0.95)["level"].to_pylist()[:2] == [1, 0]
     scoring = layer.summary(split="scoring")["r"].to_pylist()[0]
     assert scoring == pytest.approx([0.875, 0.825, 0.575, 0.075])
     assert layer.summary(ablation="mean")["r"].to_pylist()[0][0] == 0.75
     other = layer.summary(criterion="random")
-    assert other["smallest_level"].to_pylist() == [0, 0, None, 0, 0, None]
+    assert other["level"].to_pylist() == [0, 0, None, 0, 0, None]
     assert other["groups"].to_pylist() == [None] * 6  # it has no scores of single images
 
 
@@ -95,7 +95,7 @@ def test_a_polysemanticity_that_was_computed_is_joined_by_unit(planted):
 def test_failed_units_say_why(atlas):
     rows = atlas.layer("conv3").summary()
     assert rows["error"].to_pylist() == [None] * 4 + ["non_finite: NaN in its response to image 1"]
-    assert rows["smallest_fraction"].to_pylist() == [0.1, None, None, None, None]
+    assert rows["keep"].to_pylist() == [0.1, None, None, None, None]
     assert rows["image"].to_pylist() == [2, 2, 2, 2, None]
 
 
@@ -103,7 +103,7 @@ def test_an_old_atlas_has_no_groups(tmp_path):
     units = {n: _planted(n) for n in (0, 3)}
     layer = plant(tmp_path / "atlas", units, schema=1).layer("top")
     assert layer.summary()["groups"].to_pylist() == [None] * 6
-    assert layer.summary()["smallest_level"].to_pylist()[:4] == [1, None, None, 2]
+    assert layer.summary()["level"].to_pylist()[:4] == [1, None, None, 2]
 
 
 def test_a_layer_of_which_nothing_is_stored(tmp_path):

@@ -161,7 +161,7 @@ def test_scores_shares_signs_and_weights_are_those_of_the_client(tmp_path):
     circuit = unit.circuit(keep=0.5)
     content = circuit.diagram().content
     scored = kernels(circuit)
-    reader, commit = unit.layer.atlas.reader, unit.commit
+    reader, commit = unit.reader, unit.commit
     contribution = dict(
         zip(scored, reader.contribution(commit)[circuit.positions].tolist(), strict=True)
     )
@@ -347,7 +347,7 @@ def test_pictures_are_where_channels_are_largest(tmp_path):
     unit = unit_of(tmp_path / "atlas", planted, UNIT)
     circuit = unit.circuit(keep=1)
     content = circuit.diagram().content
-    table = unit.layer.atlas.reader.channels("target").to_pylist()
+    table = unit.reader.channels("target").to_pylist()
     boxes = ("image", "box_top", "box_left", "box_bottom", "box_right")
     for node, band in enumerate(content.nodes.band):
         name, channel = content.bands[band].name, content.nodes.channel[node]

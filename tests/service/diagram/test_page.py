@@ -169,7 +169,7 @@ def test_the_card_of_a_kernel_tells_the_clients_figures(show, fire, diagram):
     page = show(diagram)
     content = diagram.content
     circuit = fire.circuit(keep=1)
-    reader = fire.layer.atlas.reader
+    reader = fire.reader
     contribution = dict(
         zip(
             [tuple(r.values())[:3] for r in circuit.kernels().to_pylist()],

@@ -9,7 +9,8 @@ import httpx
 import pytest
 
 from circuit_atlas.service import Atlas
-from circuit_atlas.service.web import layer_masks, unit_facts
+from circuit_atlas.service.web import layer_masks
+from circuit_atlas.service.web import reading as reading_module
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.limits import Limits
@@ -32,7 +33,7 @@ def slow(place, monkeypatch):
     """A server that reads one unit a step, and each step only when it is let."""
     step = threading.Semaphore(0)
     for module, owner in (
-        (unit_facts, unit_facts.LayerDigests),
+        (reading_module, reading_module.LayerReading),
         (layer_masks, layer_masks.LayerMasks),
         (layer_masks, layer_masks.LayerUses),
     ):
@@ -91,14 +92,14 @@ def test_no_file_is_made_of_a_part(slow, api, path):
 def test_facts_come_before_polysemanticity(place, monkeypatch):
     """A chart of circuit sizes is whole, while a list of units is not."""
     go_on = threading.Event()
-    measure = unit_facts.LayerDigests._measure
+    measure = reading_module.LayerReading._measure
 
-    def waiting(self, unit):
-        if self.layer.name == "conv3":
+    def waiting(self, most):
+        if self.facts.index.layer == "conv3":
             go_on.wait(PATIENCE_S)
-        measure(self, unit)
+        measure(self, most)
 
-    monkeypatch.setattr(unit_facts.LayerDigests, "_measure", waiting)
+    monkeypatch.setattr(reading_module.LayerReading, "_measure", waiting)
     with (
         served(create_app(place, limits=Limits(at_once=0))) as address,
         httpx.Client(base_url=f"{address}/api/v1/layers/conv3/") as api,
@@ -136,7 +137,7 @@ def test_a_page_comes_with_its_own_units(place, monkeypatch):
         assert rows[0]["r"]
         all_of_them = httpx.get(f"{address}/api/v1/layers/conv3/distribution").json()
     assert not all_of_them["complete"]
-    assert [row["unit"] for row in all_of_them["rows"]] == [1]
+    assert {row["units"] for row in all_of_them["rows"]} == {1}
 
 
 class Count:
@@ -188,7 +189,7 @@ def test_what_is_kept_of_units_is_bounded(place):
             found = api.get(f"layers/{layer}/units").json()
             assert found["progress"]["read"] == found["progress"]["of"]
         assert app.state.server.answers.bodies.used_bytes == 0
-        assert len(app.state.server._digests._layers) == 1
+        assert len(app.state.server._readings._layers) == 1
 
 
 def test_reading_a_unit_fails_for_that_unit_alone(tmp_path, write):

@@ -11,6 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from circuit_atlas.service import Atlas
+from circuit_atlas.storage_schema.columns import schema_of
+from circuit_atlas.storage_schema.layer_columns import (
+    FEATURE,
+    IMAGE_NAMES,
+    OTHER_MEASURES,
+    UNIT_FACTS,
+    r_columns,
+)
 
 
 @pytest.fixture
@@ -57,38 +65,47 @@ def test_a_layer(api, local):
     assert facts["first_unit"] == 0
 
 
-@pytest.mark.parametrize(
-    "question",
-    [
-        {},
-        {"criterion": "force", "split": "scoring", "threshold": 0.3},
-        {"criterion": "magnitude", "threshold": -1},
-    ],
-)
-def test_the_units_of_a_layer_are_those_of_its_summary(api, local, question):
+def test_the_units_of_a_layer_have_their_lists(api, local):
     layer = local.layer("conv3")
     measured = layer.polysemanticity()
-    summary = layer.summary(**question, polysemanticity=measured)
-    found = ask(api, "layers/conv3/units", **question)
+    summary = layer.summary(threshold=0.3, polysemanticity=measured)
+    found = ask(api, "layers/conv3/units", threshold=0.3)
     assert found["complete"]
     assert found["progress"] == {"read": 4, "measured": 4, "of": 4}
     rows = found["rows"]
     assert len(rows) == found["total"] == summary.num_rows
     for row, other in zip(rows, plain(summary.to_pylist()), strict=True):
-        for name in ("unit", "name", "state", "kernels", "groups", "silhouette", "image", "error"):
-            assert row[name] == other[name], name
-        assert row["keep"] == other["smallest_fraction"]
-        assert row["circuit_kernels"] == other["smallest_kernels"]
-        assert row["r"] == (other["r"] or [])
-        assert row["response"] == other["response"]
-        assert (row["image_name"] is None) == (other["image"] is None)
+        assert {*other} - {*row} == {
+            *("box_top", "box_left", "box_bottom", "box_right", "position_y", "position_x")
+        }
+        assert row["r"] == (other.pop("r") or [])
         assert row["box"] == (None if other["image"] is None else boxes(other))
-        if row["groups"] is not None:
-            assert row["polysemanticity"] == other["polysemanticity"]
-    shown = ask(api, "layers/conv3/distribution", **question)
-    assert [(row["unit"], row["keep"], row["r"]) for row in shown["rows"]] == [
-        (row["unit"], row["keep"], row["r"]) for row in rows if row["state"] == "done"
+        assert {name: row[name] for name in other if name in row} == {
+            name: value for name, value in other.items() if name in row
+        }
+        assert (row["image_name"] is None) == (other["image"] is None)
+
+
+def test_the_columns_of_units_are_those_that_are_declared(api, local):
+    declared = [*UNIT_FACTS, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE]
+    declared += r_columns(local.header.fractions)
+    shown = ask(api, "layers/conv3/units")["columns"]
+    assert [(c["name"], c["title"], c["sentence"], c["unit"]) for c in shown] == [
+        (c.name, c.title, c.sentence, c.unit) for c in declared
     ]
+    file = api.get("layers/conv3/units", params={"format": "parquet"}).content
+    assert pq.read_schema(io.BytesIO(file)).equals(schema_of(declared))
+
+
+@pytest.mark.parametrize(
+    "question",
+    [{}, {"criterion": "force", "split": "scoring", "threshold": 0.3}, {"threshold": -1}],
+)
+def test_a_distribution_has_the_rows_that_python_gives(api, local, question):
+    table = local.layer("conv3").distribution(**question)
+    assert ask(api, "layers/conv3/distribution", **question)["rows"] == plain(table.to_pylist())
+    file = api.get("layers/conv3/distribution", params={**question, "format": "parquet"})
+    assert pq.read_table(io.BytesIO(file.content)).equals(table)
 
 
 def test_other_measures_are_those_of_one_level(api, local):
@@ -145,13 +162,6 @@ def test_boxes_and_positions_are_columns_each(api):
         assert ask(api, "layers/conv3/units", **here)["rows"][0] == first, name
         beyond = {f"min.{name}": value + 0.5, f"max.{name}": value + 0.5}
         assert ask(api, "layers/conv3/units", **beyond)["rows"] == [], name
-
-
-def test_the_file_of_a_distribution_has_its_columns_alone(api, local):
-    file = api.get("layers/conv3/distribution", params={"format": "csv"}).text
-    levels = [f"r.{fraction:g}" for fraction in local.header.fractions]
-    first = ["unit", "name", "kernels", "keep", "circuit_kernels"]
-    assert file.splitlines()[0].replace('"', "").split(",") == first + levels
 
 
 @pytest.mark.parametrize("unit", ["0", "1", "2", "3", "4"])

@@ -1,0 +1,246 @@
+"""What is stored of a layer's units, read once and kept as tables that grow unit after unit.
+
+All that is told over a layer is worked out of these: the summary of its units, the smallest
+faithful circuits, how r is spread, and which units respond to an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from circuit_atlas.service.analysis.groups import stored_groups
+from circuit_atlas.service.analysis.polysemanticity import of_groups
+from circuit_atlas.service.analysis.query import KEEP
+from circuit_atlas.storage_schema import tables
+from circuit_atlas.storage_schema.columns import UNIT, schema_of
+from circuit_atlas.storage_schema.errors import AtlasError, CorruptError
+from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.tables import MEASURES
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
+
+_BLOCK = 256
+_TOP = tuple(column.name for column in TOP_IMAGE)
+_FAITHFULNESS = (
+    "criterion",
+    "ablation",
+    "split",
+    "level",
+    "kernels",
+    *(column.name for column in MEASURES),
+)
+_GROUPS = ("criterion", "groups", "silhouette")
+_EMPTY = {
+    "faithfulness": schema_of([UNIT, *tables.FAITHFULNESS.columns]).empty_table(),
+    "groups": schema_of([UNIT, *tables.GROUPS.columns]).empty_table(),
+    "responses": schema_of([UNIT, *tables.RESPONSES.columns]).empty_table(),
+}
+
+
+@dataclass(frozen=True)
+class UnitBlock:
+    """The facts of some units.
+
+    Attributes:
+        faithfulness: unit, criterion, ablation, split, level, kernels and the four measures.
+        top: unit and `TOP_IMAGE`, a row for each unit that has a top image.
+        groups: unit, criterion, groups and silhouette, a row for each unit and criterion; without
+            rows in an atlas that is too old to have groups.
+        responses: response to each image, NaN where there is none, by unit; empty where responses
+            are not kept. Shape of each: (images,).
+    """
+
+    faithfulness: pa.Table
+    top: pa.Table
+    groups: pa.Table
+    responses: dict[int, NDArray[np.float64]]
+
+
+class LayerFacts:
+    """The facts of a layer's units, as far as they are read.
+
+    One thread may read while others ask.
+
+    Attributes:
+        index: the layer's units and kernel axis.
+        problems: why a unit could not be read, by unit; it has no facts then.
+        polysemanticity: by unit, and by criterion; None where it is undefined. It is worked out
+            when `measure` is called, as it takes longer than all the rest.
+    """
+
+    def __init__(self, reader: Reader, index: LayerIndex, *, images: int | None = None) -> None:
+        """Nothing is read yet.
+
+        Args:
+            reader: of the atlas.
+            index: of the layer.
+            images: of the atlas, where responses to all of them are to be kept. Default: only those
+                to each unit's top image are.
+        """
+        self.reader = reader
+        self.index = index
+        self.problems: dict[int, str] = {}
+        self.polysemanticity: dict[int, dict[str, float | None]] = {}
+        self._images = images
+        self._units: set[int] = set()
+        self._responses: dict[int, NDArray[np.float64]] = {}
+        self._tables = UnitBlock(
+            _EMPTY["faithfulness"].select(["unit", *_FAITHFULNESS]),
+            _EMPTY["responses"].select(["unit", *_TOP]),
+            _EMPTY["groups"].select(["unit", *_GROUPS]),
+            self._responses,
+        )
+
+    @property
+    def units(self) -> frozenset[int]:
+        """Numbers of the units that are read, or cannot be."""
+        return frozenset(self._units)
+
+    @property
+    def faithfulness(self) -> pa.Table:
+        """As of `UnitBlock`, of all units that are read."""
+        return self._tables.faithfulness
+
+    @property
+    def top(self) -> pa.Table:
+        """As of `UnitBlock`, of all units that are read."""
+        return self._tables.top
+
+    @property
+    def groups(self) -> pa.Table:
+        """As of `UnitBlock`, of all units that are read."""
+        return self._tables.groups
+
+    def responses(self, units: Iterable[int]) -> tuple[list[int], NDArray[np.float64]]:
+        """Those of some units that are read, and their responses. Shape: (units, images)."""
+        known = [unit for unit in units if unit in self._responses]
+        rows = [self._responses[unit] for unit in known]
+        return known, np.stack(rows) if rows else np.empty((0, self._images or 0))
+
+    def read(self, units: Collection[int]) -> None:
+        """Read those of some stored units that are not read yet; CorruptError for an altered one.
+
+        A few hundred at a time: there are as many responses as units times images.
+        """
+        new = sorted(set(units) - self._units)
+        for at in range(0, len(new), _BLOCK):
+            block = new[at : at + _BLOCK]
+            self._add(block, [self._block(block)])
+
+    def read_each(self, units: Collection[int]) -> None:
+        """The same, where one that cannot be read goes into `problems` and keeps none of the others
+        from being read."""
+        new = sorted(set(units) - self._units)
+        try:
+            self.read(new)
+        except AtlasError:
+            for unit in sorted(set(new) - self._units):
+                try:
+                    self.read([unit])
+                except AtlasError as error:
+                    self.problems[unit] = " ".join(str(error).split())
+                    self._units.add(unit)
+
+    def measure(self, unit: int, *, most_bytes: int | None = None) -> None:
+        """Work out how polysemantic a unit is, by its stored groups, for each criterion.
+
+        `most_bytes`: None instead for a unit whose scores take more than these.
+        """
+        commit = self.reader.commit(self.index.layer, unit)
+        known = self.groups.filter(pc.equal(self.groups["unit"], unit)).to_pylist()
+        found: dict[str, float | None] = {}
+        for row in known:
+            criterion = row["criterion"]
+            if row["groups"] == 1:
+                found[criterion] = 0.0
+                continue
+            found[criterion] = None
+            if commit is None:
+                continue
+            size_bytes = 8 * commit.top_images * self.index.index.size
+            if most_bytes is not None and size_bytes > most_bytes:
+                continue
+            try:
+                groups = stored_groups(self.reader, commit, criterion=criterion)
+                found[criterion] = of_groups(self.reader, commit, groups, keep=KEEP).value
+            except AtlasError:
+                pass  # told where the unit itself is asked for
+        self.polysemanticity[unit] = found
+
+    def measured(self, criterion: str) -> pa.Table:
+        """Unit and polysemanticity by a criterion, of the units it was worked out of."""
+        known = [
+            (unit, values[criterion])
+            for unit, values in sorted(self.polysemanticity.copy().items())
+            if criterion in values
+        ]
+        return pa.table(
+            {
+                "unit": pa.array([unit for unit, _ in known], pa.int32()),
+                "polysemanticity": pa.array([value for _, value in known], pa.float64()),
+            }
+        )
+
+    def _block(self, units: list[int]) -> UnitBlock:
+        """Read some units, a few requests for all of them together."""
+        name, some = self.index.layer, set(units)
+        table = self.reader.table
+        columns = [*_TOP, "rank"]
+        measured = table(name, "responses", units=some, columns=columns)
+        stored = set(pc.unique(measured["unit"]).to_pylist())
+        if stored != some:
+            missing = min(some - stored)
+            raise CorruptError(f"unit {missing} of {name} has no responses any more")
+        first = measured.filter(pc.equal(measured["rank"], 0))
+        groups = _EMPTY["groups"].select(["unit", *_GROUPS])
+        if self.reader.header.schema >= NETWORK_SINCE:
+            groups = _a_row_a_criterion(table(name, "groups", units=some, columns=_GROUPS))
+        return UnitBlock(
+            table(name, "faithfulness", units=some, columns=_FAITHFULNESS),
+            first.drop_columns(["rank"]),
+            groups,
+            {} if self._images is None else _by_unit(measured, self._images),
+        )
+
+    def _add(self, units: list[int], new: list[UnitBlock]) -> None:
+        blocks = [self._tables, *new]
+        for block in new:
+            self._responses.update(block.responses)
+        self._tables = UnitBlock(
+            pa.concat_tables([block.faithfulness for block in blocks]).combine_chunks(),
+            pa.concat_tables([block.top for block in blocks]).combine_chunks(),
+            pa.concat_tables([block.groups for block in blocks]).combine_chunks(),
+            self._responses,
+        )
+        self._units.update(units)  # last: only now do they count
+
+
+def response_matrix(responses: pa.Table, images: int) -> tuple[list[int], NDArray[np.float64]]:
+    """Units of some rows of responses, ascending, and their response to each image, NaN where there
+    is none. Shape: (units, images)."""
+    units, row = np.unique(responses["unit"].to_numpy(), return_inverse=True)
+    found = np.full((len(units), images), np.nan)
+    found[row, responses["image"].to_numpy()] = responses["response"].to_numpy()
+    return [int(unit) for unit in units], found
+
+
+def _by_unit(responses: pa.Table, images: int) -> dict[int, NDArray[np.float64]]:
+    units, found = response_matrix(responses, images)
+    return dict(zip(units, found, strict=True))
+
+
+def _a_row_a_criterion(groups: pa.Table) -> pa.Table:
+    """How many groups each unit has and their silhouette, by criterion: the same in all rows."""
+    found = groups.group_by(["unit", "criterion"], use_threads=False).aggregate(
+        [(name, "max") for name in _GROUPS[1:]]
+    )
+    return found.rename_columns(["unit", *_GROUPS]).cast(
+        _EMPTY["groups"].select(["unit", *_GROUPS]).schema
+    )

@@ -1,0 +1,155 @@
+"""The units of a layer: which there are, how far each is, and the one that a name means."""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from circuit_atlas.storage_schema.columns import schema_of
+from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.layer_columns import LAYERS, UNITS
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.wording import nearest
+
+
+@dataclass(frozen=True)
+class LayerStates:
+    """How far each unit of a layer was when it was looked at.
+
+    Attributes:
+        index: the layer's units and kernel axis.
+        commits: of the units that are done or dead, by unit.
+        failures: of those that failed, by unit.
+        planned: numbers of the units that were asked for.
+    """
+
+    index: LayerIndex
+    commits: dict[int, Commit]
+    failures: dict[int, FailureRecord]
+    planned: frozenset[int]
+
+    @classmethod
+    def read(cls, reader: Reader, index: LayerIndex) -> LayerStates:
+        """Look at a layer now."""
+        return cls(
+            index,
+            reader.commits(index.layer),
+            reader.failures(index.layer),
+            frozenset(dict(reader.plan().units).get(index.layer, ())),
+        )
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """Every unit that was asked for or is stored, ascending."""
+        return tuple(sorted({*self.planned, *self.commits, *self.failures}))
+
+    @cached_property
+    def missing(self) -> int:
+        """How many units were asked for and are neither stored nor failed."""
+        return len(self.planned - self.commits.keys() - self.failures.keys())
+
+    def state(self, unit: int) -> str:
+        """The unit's state: done, dead, failed, planned, or not built."""
+        commit = self.commits.get(unit)
+        if commit is not None:
+            return commit.state
+        if unit in self.failures:
+            return "failed"
+        return "planned" if unit in self.planned else "not built"
+
+    def counts(self) -> dict[str, int]:
+        """How many units were planned, are done, dead, failed and missing."""
+        states = [commit.state for commit in self.commits.values()]
+        return {
+            "planned": len(self.planned),
+            "done": states.count("done"),
+            "dead": states.count("dead"),
+            "failed": len(self.failures),
+            "missing": self.missing,
+        }
+
+    def table(self) -> pa.Table:
+        """One row a unit that was asked for or is stored, see `Layer.units`."""
+        rows = []
+        for number in self.numbers:
+            commit, failure = self.commits.get(number), self.failures.get(number)
+            rows.append(
+                {
+                    "unit": number,
+                    "name": self.index.unit(number).name,
+                    "state": self.state(number),
+                    "kernels": commit.kernels if commit else None,
+                    "error": None if failure is None else f"{failure.kind}: {failure.message}",
+                }
+            )
+        return pa.Table.from_pylist(rows, schema_of(UNITS))
+
+
+def layer_counts(reader: Reader) -> pa.Table:
+    """One row a layer and how far it is, see `Atlas.status`."""
+    planned = dict(reader.plan().units)
+    rows = []
+    for name in reader.layers():
+        states = LayerStates(
+            reader.layer(name),
+            reader.commits(name),
+            reader.failures(name),
+            frozenset(planned.get(name, ())),
+        )
+        rows.append({"layer": name, **states.counts()})
+    return pa.Table.from_pylist(rows, schema_of(LAYERS))
+
+
+def find_unit(index: LayerIndex, which: int | str) -> UnitInfo:
+    """A unit by its number, also as text, or a direction by its name.
+
+    QueryError where the layer has no such unit, with the range or the nearest names.
+    """
+    span = f"0 to {len(index.units) - 1}"
+    if isinstance(which, str):
+        for info in index.units:
+            if info.name == which:
+                return info
+        if not re.fullmatch(r"[+-]?\d{1,18}", which):
+            directions = [info.name for info in index.units if info.direction is not None]
+            raise QueryError(
+                f"layer {index.layer!r} has units {span} and no direction {which!r}: "
+                + nearest(which, directions, what="directions")
+            )
+        which = int(which)
+    try:
+        number = operator.index(which)
+    except TypeError:
+        raise QueryError(
+            f"a unit is named by its number or its direction's name, not by {which!r}"
+        ) from None
+    if not 0 <= number < len(index.units):
+        raise QueryError(f"layer {index.layer!r} has no unit {number}; units go from {span}")
+    return index.unit(number)
+
+
+def stored_commit(reader: Reader, index: LayerIndex, info: UnitInfo) -> Commit:
+    """A unit's commit record; QueryError, saying why and what to do, where it is not stored."""
+    commit = reader.commit(index.layer, info.number)
+    if commit is not None:
+        return commit
+    name = f"{index.layer}/{info.name}"
+    failure = reader.failures(index.layer).get(info.number)
+    if failure is not None:
+        raise QueryError(
+            f"unit {name} failed ({failure.kind}: {failure.message}); "
+            "run the same build again to retry it"
+        )
+    if info.number in dict(reader.plan().units).get(index.layer, ()):
+        raise QueryError(f"unit {name} is not computed yet: run the same build again to go on")
+    raise QueryError(
+        f"unit {name} is not in this atlas: name it under `units` of its layer in the spec and run "
+        "`circuit-atlas build` again, which adds to the atlas"
+    )
