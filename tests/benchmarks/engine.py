@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run
+from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.conv_gradients import site_passes
 from circuit_atlas.jobs.engine.forward import Forward
@@ -170,7 +170,7 @@ def faithfulness(subject: BenchmarkSubject, *, units: int, images: int, slow: in
 
     # A few units at a time, as the tasks of a build: they share the first convolution.
     groups = [trials[n : n + _UNITS_TOGETHER] for n in range(0, units, _UNITS_TOGETHER)]
-    ours_s = once_s(lambda: [run(layer, some, batches, means=None) for some in groups])
+    ours_s = once_s(lambda: [run_circuits(layer, some, batches, means=None) for some in groups])
 
     # A circuit of all kernels is the network itself, and need not run.
     multiplied = sum(circuit_multiplications(layer, 0, mask) for mask in trials[0].masks[1:])
