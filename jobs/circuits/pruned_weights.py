@@ -27,24 +27,24 @@ def pruned_weights(
     unit_rows = iter(layer.upstream.rows[number])
     replaced = {}
     for piece, convolution, site in layer.pieces():
-        kept = mask[piece].reshape(convolution.rows, convolution.in_channels)
+        kernels = mask[piece].reshape(convolution.rows, convolution.in_channels)
         if convolution.one_row:
-            row = kept
-            kept = np.zeros(site.weight.shape[:2], dtype=np.bool_)
-            kept[next(unit_rows)] = row[0]
-        on_device = torch.from_numpy(kept).to(site.weight.device)
+            (row,) = kernels
+            kernels = np.zeros(site.weight.shape[:2], dtype=np.bool_)
+            kernels[next(unit_rows)] = row
+        on_device = torch.from_numpy(kernels).to(site.weight.device)
         weight = site.weight * on_device[:, :, None, None]
         for name in site.steps:
             bias = layer.network.by_name[name].args[2:3]
-            replaced[name] = ConvWeights(weight, _bias(bias, name, on_device, means), kept)
+            replaced[name] = ConvWeights(weight, _bias(bias, name, on_device, means), kernels)
     return replaced
 
 
 def _bias(
-    stored: tuple[Tensor | None, ...], name: str, kept: Tensor, means: KernelMeans | None
+    stored: tuple[Tensor | None, ...], name: str, mask: Tensor, means: KernelMeans | None
 ) -> Tensor | None:
     bias = stored[0] if stored else None
     if means is None:
         return bias
-    shift = (means.by_step[name] * ~kept).sum(1)
+    shift = (means.by_step[name] * ~mask).sum(1)
     return shift if bias is None else bias + shift

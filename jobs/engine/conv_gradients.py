@@ -193,14 +193,14 @@ def _walk(
         start = {target.inputs[0]: by_input}
     else:
         start = {target.name: targets.spread(gradient)}
-    for found in backward(forward, start, live=live, at_maxima=live is None):
-        unit_rows = one_row.get(found.step.convolution or 0)
+    for each in backward(forward, start, live=live, at_maxima=live is None):
+        unit_rows = one_row.get(each.step.convolution or 0)
         if unit_rows is None:
-            yield found
+            yield each
         else:
             units = torch.arange(len(unit_rows), device=unit_rows.device)
-            in_rows = found.output_gradient.flatten(2)[units, unit_rows]
-            yield ConvGradient(found.step, in_rows, found.maxima)
+            in_rows = each.output_gradient.flatten(2)[units, unit_rows]
+            yield ConvGradient(each.step, in_rows, each.maxima)
 
 
 def _call(forward: Forward, gradients: list[ConvGradient], rows: Tensor | None) -> ConvCall:

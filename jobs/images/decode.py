@@ -1,6 +1,6 @@
-"""One encoded picture -> the pixels that the network sees.
+"""From one encoded image to the pixels that the network sees.
 
-Every kind of picture becomes 8-bit RGB, turned upright as its EXIF data says: grey in all three
+Every kind of image becomes 8-bit RGB, turned upright as its EXIF data says: grey in all three
 colours, a palette looked up, 16 bits scaled to 8 and rounded, and anything transparent laid over
 white, as a page would show it. Of an animation the first frame counts.
 """
@@ -28,12 +28,18 @@ _JPEG_QUALITY = 85
 
 
 class UnreadableImageError(Exception):
-    """Why a picture is left out, in one line."""
+    """An image that is left out; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded picture: its size in pixels and Pillow mode as found, and upright RGB."""
+    """A decoded image.
+
+    Attributes:
+        width, height: as in the file, in pixels.
+        mode: Pillow's, as in the file.
+        rgb: the image upright, in RGB.
+    """
 
     width: int
     height: int
@@ -42,12 +48,12 @@ class DecodedImage:
 
 
 def decode(data: bytes) -> DecodedImage:
-    """Decode a whole picture; UnreadableImageError where that can't be done."""
+    """Decodes a whole image; UnreadableImageError where that can't be done."""
     if not data:
         raise UnreadableImageError("the file is empty")
     try:
         with warnings.catch_warnings():
-            # Pillow's remarks on odd metadata, and on pictures that are large but allowed.
+            # Pillow's remarks on odd metadata, and on images that are large but allowed.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 upright = ImageOps.exif_transpose(image)
@@ -55,15 +61,15 @@ def decode(data: bytes) -> DecodedImage:
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not a picture of a known format") from error
+        raise UnreadableImageError("not an image of a known format") from error
     except Exception as error:  # decoders of broken data raise whatever they stumble over
         raise UnreadableImageError(one_line(error)) from error
 
 
 def preprocess(rgb: Image.Image, preprocessing: PreprocessingSpec) -> NDArray[np.uint8]:
-    """Resize and crop. Shape: (height, width, 3), 0..255, as shown to the network.
+    """Resizes and crops an image for the network: (height, width, 3), 0..255.
 
-    Raises UnreadableImageError for a picture so long and thin that resizing its shorter side
+    Raises UnreadableImageError for an image so long and thin that resizing its shorter side
     would fill memory.
     """
     target = preprocessing.resize
@@ -77,7 +83,7 @@ def preprocess(rgb: Image.Image, preprocessing: PreprocessingSpec) -> NDArray[np
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Pixels (height, width, 3) as a small JPEG to look at."""
+    """Encodes pixels (height, width, 3) as a small JPEG to look at."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=_JPEG_QUALITY)
     return stream.getvalue()
@@ -99,7 +105,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     if image.mode not in _PLAIN_MODES:
-        raise UnreadableImageError(f"pictures of mode {image.mode!r} have no fixed range of values")
+        raise UnreadableImageError(f"images of mode {image.mode!r} have no fixed range of values")
     return image.convert("RGB")
 
 

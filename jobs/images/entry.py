@@ -1,4 +1,4 @@
-"""One picture of a source, before it is read."""
+"""One image of a source, before it is read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """A picture by its name in the source.
+    """An image by its name in the source.
 
     Attributes:
         name: unlike any other in the source.
         label: its class, where known.
-        place: where it lies in the source; reading in this order is fastest.
+        row: its row in the source; reading in the order of rows is fastest.
         read: gives the encoded bytes, each time anew; OSError where it can't.
     """
 
     name: str
     label: str | None
-    place: int
+    row: int
     read: Callable[[], bytes]

@@ -1,4 +1,4 @@
-"""The pictures of a build: stable ids, a split, a fingerprint, and batches for the network."""
+"""The images of a build: stable ids, a split, a fingerprint, and batches for the network."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from circuit_atlas.storage_schema.wording import one_line
 
 ImageSplit = Literal["scoring", "held_out", "left_out"]
 
-# Some 1,780 pictures of 224 x 224: most sets are decoded once. A larger set is decoded again.
+# Some 1,780 images of 224 x 224: most sets are decoded once. A larger set is decoded again.
 _PIXELS_LIMIT_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of one picture; its id is its place by name, from 0.
+    """What is known about one image; its id is its rank by name, from 0.
 
-    Width and height in pixels and Pillow's mode are as found, before it is turned upright;
-    they are None, and `problem` says why, where the picture is left out as unreadable.
+    Width and height in pixels and Pillow's mode are as in the file, before the image is turned
+    upright. They are None where the image is left out as unreadable; `problem` then says why.
     """
 
     id: int
@@ -52,12 +52,12 @@ class ImageInfo:
 
 
 class ImageSet(ABC):
-    """The pictures of a build, those that can't be read included.
+    """The images of a build, those that can't be read included.
 
     Attributes:
-        infos: every picture, by id.
-        scoring: ids of the pictures that kernels are scored on, ascending.
-        held_out: ids of the pictures that circuits are tested on, ascending.
+        infos: every image, by id.
+        scoring: ids of the images that kernels are scored on, ascending.
+        held_out: ids of the images that circuits are tested on, ascending.
         size: height and width of the network's input, in pixels.
         channels: channels of the network's input.
     """
@@ -71,24 +71,24 @@ class ImageSet(ABC):
 
     @property
     def sha256(self) -> str:
-        """Fingerprint of the set: name, bytes, label and split of every picture, in hexadecimal."""
+        """Fingerprint of the set, in hexadecimal: name, bytes, label and split of every image."""
         rows = [[info.name, info.sha256, info.label, info.split] for info in self.infos]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
     @abstractmethod
     def batch(self, ids: Sequence[int]) -> Tensor:
-        """The network's input for some pictures. Shape: (ids, channels, height, width), float32.
+        """Gives the network's input for some images: (ids, channels, height, width), float32.
 
-        Each picture's values are the same in whatever company it comes. Raises ImageError for a
-        picture that is left out, or that has changed since the set was loaded.
+        An image's values do not depend on the others. Raises ImageError for an image that is left
+        out, or that has changed since the set was loaded.
         """
 
     @abstractmethod
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """What the network sees of a picture before normalisation. Shape: (height, width, 3)."""
+        """Gives what the network sees of an image before normalisation: (height, width, 3)."""
 
     def table(self) -> pa.Table:
-        """One row a picture, as the store keeps it, with a JPEG of what the network sees."""
+        """Makes the stored table, a row an image, with a JPEG of what the network sees."""
         columns: dict[str, list[object]] = {
             name: [getattr(info, name) for info in self.infos] for name in ImageInfo.__annotations__
         }
@@ -99,24 +99,27 @@ class ImageSet(ABC):
 
 
 class EncodedImages(ImageSet):
-    """The pictures of a source of encoded files. Decoded pixels of the pictures used last are kept,
-    up to 256 MiB; the others are read again when they are asked for."""
+    """The images of a source of encoded files.
+
+    The decoded pixels of the images used last stay in memory, up to 256 MiB; the others are read
+    again when they are asked for.
+    """
 
     def __init__(
         self,
         infos: Sequence[ImageInfo],
-        found: Sequence[Entry],
+        entries: Sequence[Entry],
         preprocessing: PreprocessingSpec,
         *,
         pixels: _Pixels,
     ) -> None:
         super().__init__(infos, size=preprocessing.size, channels=3)
-        self._entries = tuple(found)
+        self._entries = tuple(entries)
         self._preprocessing = preprocessing
         self._pixels = pixels
 
     def batch(self, ids: Sequence[int]) -> Tensor:
-        """See `ImageSet.batch`."""
+        """Gives the network's input for some images, as `ImageSet.batch` says."""
         height, width = self.size
         out = torch.empty(len(ids), 3, height, width)
         mean = torch.tensor(self._preprocessing.mean).view(3, 1, 1)
@@ -127,59 +130,59 @@ class EncodedImages(ImageSet):
         return out
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """See `ImageSet.pixels`."""
+        """Gives what the network sees of an image, as `ImageSet.pixels` says."""
         if not 0 <= image < len(self.infos):
             raise ImageError(f"no image {image}: ids go from 0 to {len(self.infos) - 1}")
         info = self.infos[image]
         if info.problem is not None:
             raise ImageError(f"image {image} ({info.name!r}) is left out: {info.problem}")
-        kept = self._pixels.get(image)
-        if kept is not None:
-            return kept
+        pixels = self._pixels.get(image)
+        if pixels is not None:
+            return pixels
         changed = f"image {image} ({info.name!r}) changed after the set was loaded: run again"
         try:
             data = self._entries[image].read()
             if hashlib.sha256(data).hexdigest() != info.sha256:
                 raise ImageError(changed)
-            again = preprocess(decode(data).rgb, self._preprocessing)
+            pixels = preprocess(decode(data).rgb, self._preprocessing)
         except (OSError, UnreadableImageError) as error:
             raise ImageError(f"{changed} ({one_line(error)})") from error
-        self._pixels.put(image, again)
-        return again
+        self._pixels.put(image, pixels)
+        return pixels
 
 
 class _Pixels:
-    """Decoded pictures by id, the least recently used ones dropped above a limit of bytes."""
+    """Decoded images by id, the least recently used ones dropped above a limit of bytes."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._size_bytes = 0
-        self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._by_image: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
     def get(self, image: int) -> NDArray[np.uint8] | None:
-        if image in self._kept:
-            self._kept.move_to_end(image)
-        return self._kept.get(image)
+        if image in self._by_image:
+            self._by_image.move_to_end(image)
+        return self._by_image.get(image)
 
     def put(self, image: int, pixels: NDArray[np.uint8]) -> None:
-        self._kept[image] = pixels
+        self._by_image[image] = pixels
         self._size_bytes += pixels.nbytes
         while self._size_bytes > self._limit_bytes:
-            self._size_bytes -= self._kept.popitem(last=False)[1].nbytes
+            self._size_bytes -= self._by_image.popitem(last=False)[1].nbytes
 
 
 def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
-    """Read and decode every picture of the spec's source once, and split them.
+    """Reads and decodes every image of the spec's source once, and splits them.
 
-    A picture that can't be read is left out, with its problem on record. Raises ImageError where
-    there are no pictures, none can be read, or none is left for scoring.
+    An image that can't be read is left out, with its problem on record. Raises ImageError where
+    there are no images, none can be read, or none is left for scoring.
     """
-    found = entries(spec.images)
+    listed = entries(spec.images)
     pixels = _Pixels(_PIXELS_LIMIT_BYTES)
     read: dict[int, ImageInfo] = {}
-    for image, entry in sorted(enumerate(found), key=lambda pair: pair[1].place):
+    for image, entry in sorted(enumerate(listed), key=lambda pair: pair[1].row):
         read[image] = _read(image, entry, preprocessing, pixels)
-    infos = [read[image] for image in range(len(found))]
+    infos = [read[image] for image in range(len(listed))]
     _require_some(infos, spec)
     held = held_out(
         [Candidate(info.name, info.sha256, info.problem is None) for info in infos],
@@ -196,15 +199,15 @@ def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
             f"{sum(info.problem is None for info in infos)} readable ones are held out; "
             "hold out fewer, with images.held_out"
         )
-    return EncodedImages(infos, found, preprocessing, pixels=pixels)
+    return EncodedImages(infos, listed, preprocessing, pixels=pixels)
 
 
 def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _Pixels) -> ImageInfo:
     data = b""
     try:
         data = entry.read()
-        picture = decode(data)
-        pixels.put(image, preprocess(picture.rgb, preprocessing))
+        decoded = decode(data)
+        pixels.put(image, preprocess(decoded.rgb, preprocessing))
     except (OSError, UnreadableImageError) as error:
         sha256 = hashlib.sha256(data).hexdigest()
         return ImageInfo(
@@ -216,9 +219,9 @@ def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _P
         entry.label,
         "scoring",
         hashlib.sha256(data).hexdigest(),
-        picture.width,
-        picture.height,
-        picture.mode,
+        decoded.width,
+        decoded.height,
+        decoded.mode,
         None,
     )
 
@@ -228,5 +231,5 @@ def _require_some(infos: Sequence[ImageInfo], spec: BuildSpec) -> None:
         first = infos[0]
         raise ImageError(
             f"none of the {len(infos)} images in {spec.images.source!r} can be read "
-            f"(the first, {first.name!r}: {first.problem}): give at least one picture"
+            f"(the first, {first.name!r}: {first.problem}): give at least one image"
         )

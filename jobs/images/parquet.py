@@ -1,4 +1,4 @@
-"""Pictures in a Parquet file: a column of encoded bytes, or of `{bytes, path}` as datasets of
+"""Images in a Parquet file: a column of encoded bytes, or of `{bytes, path}` as datasets of
 Hugging Face have it, perhaps with a name and a label column beside it."""
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ _GROUPS_LIMIT_BYTES = 256 << 20
 
 
 def read_parquet(path: Path, *, column: str | None) -> list[Entry]:
-    """One entry a row, in the file's order.
+    """Lists one entry a row, in the file's order.
 
-    A picture is named by its own path or the file's name column, else by its row; a name that
-    comes again gets `#2`, `#3` ... behind it. Raises ImageError where the file can't be read or no
-    column holds pictures.
+    An image is named by its path in the file or the file's name column, else by its row; a name
+    that comes again gets `#2`, `#3` ... behind it. Raises ImageError where the file can't be read
+    or no column holds images.
+
+    Args:
+        path: the file.
+        column: the column with the images; None to find it by name or by type.
     """
     try:
         with pq.ParquetFile(path) as file:
@@ -52,21 +56,21 @@ def read_parquet(path: Path, *, column: str | None) -> list[Entry]:
 
 
 class _Rows:
-    """Reads single pictures; keeps the row groups used last, up to 256 MiB and at least one."""
+    """Reads single images; keeps the row groups used last, up to 256 MiB and at least one."""
 
     def __init__(self, path: Path, leaf: str, groups: list[int]) -> None:
         self._path, self._leaf = path, leaf
         self._starts = [sum(groups[:g]) for g in range(len(groups))]
-        self._kept: OrderedDict[int, pa.ChunkedArray[Any]] = OrderedDict()
+        self._groups: OrderedDict[int, pa.ChunkedArray[Any]] = OrderedDict()
 
     def read(self, row: int) -> bytes:
-        """The bytes of a row, empty where it has none."""
+        """Reads the bytes of a row, empty where it has none."""
         group = max(g for g, start in enumerate(self._starts) if start <= row)
         value = self._group(group)[row - self._starts[group]].as_py()
         return value if isinstance(value, bytes) else b""
 
     def _group(self, group: int) -> pa.ChunkedArray[Any]:
-        if group not in self._kept:
+        if group not in self._groups:
             try:
                 with pq.ParquetFile(self._path) as file:
                     column = file.read_row_group(
@@ -76,14 +80,14 @@ class _Rows:
                 raise OSError(one_line(error)) from error
             if pa.types.is_struct(column.type):
                 column = pc.struct_field(column, "bytes")
-            self._kept[group] = column
-            while len(self._kept) > 1 and self._size_bytes() > _GROUPS_LIMIT_BYTES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(group)
-        return self._kept[group]
+            self._groups[group] = column
+            while len(self._groups) > 1 and self._size_bytes() > _GROUPS_LIMIT_BYTES:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(group)
+        return self._groups[group]
 
     def _size_bytes(self) -> int:
-        return sum(int(column.nbytes) for column in self._kept.values())
+        return sum(int(column.nbytes) for column in self._groups.values())
 
 
 def _image_column(schema: pa.Schema, column: str | None, path: Path) -> str:
@@ -106,7 +110,7 @@ def _image_column(schema: pa.Schema, column: str | None, path: Path) -> str:
     which = nearest(
         "", holders or schema.names, what="columns with bytes" if holders else "columns"
     )
-    raise ImageError(f"{path.name!r} has no single column of pictures ({which}): set images.column")
+    raise ImageError(f"{path.name!r} has no single column of images ({which}): set images.column")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -175,10 +179,10 @@ def _distinct(names: Iterable[str]) -> list[str]:
     seen: set[str] = set()
     distinct = []
     for name in names:
-        found, again = name, 1
-        while found in seen or (again > 1 and found in taken):
+        unlike, again = name, 1
+        while unlike in seen or (again > 1 and unlike in taken):
             again += 1
-            found = f"{name}#{again}"
-        seen.add(found)
-        distinct.append(found)
+            unlike = f"{name}#{again}"
+        seen.add(unlike)
+        distinct.append(unlike)
     return distinct

@@ -1,6 +1,6 @@
-"""Where the encoded pictures come from: a folder, a Parquet file, or the demo's photos.
+"""The sources of encoded images: a folder, a Parquet file, or the demo's photos.
 
-A source lists its pictures once, by name in order, and reads any of them again later.
+A source lists its images once, by name in order, and reads any of them again later.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ SUFFIXES = frozenset(
 
 
 def entries(spec: ImagesSpec) -> tuple[Entry, ...]:
-    """All pictures of the source by name, no more than the limit.
+    """Lists the images of the source by name, no more than the limit.
 
-    Raises ImageError where there is no such source, or no picture in it.
+    Raises ImageError where there is no such source, or no image in it.
     """
     if spec.source.startswith(DEMO):
-        found = _demo(spec.source.removeprefix(DEMO))
+        listed = _demo(spec.source.removeprefix(DEMO))
     else:
         path = Path(spec.source)
         if path.is_dir():
-            found = _folder(path)
+            listed = _folder(path)
         elif path.is_file() and path.suffix in PARQUET_SUFFIXES:
-            found = read_parquet(path, column=spec.column)
+            listed = read_parquet(path, column=spec.column)
         elif path.exists():
             raise ImageError(
                 f"images.source {spec.source!r} is neither a folder nor a .parquet file: give one"
             )
         else:
             raise ImageError(
-                f"no images at {spec.source!r}: give a folder of pictures, a .parquet file "
+                f"no images at {spec.source!r}: give a folder of images, a .parquet file "
                 'or "demo:photos"'
             )
-    if not found:
-        kinds = "rows" if spec.source.endswith(PARQUET_SUFFIXES) else "pictures (.jpg, .png ...)"
+    if not listed:
+        kinds = "rows" if spec.source.endswith(PARQUET_SUFFIXES) else "images (.jpg, .png ...)"
         raise ImageError(f"no {kinds} in {spec.source!r}: give at least one")
-    return tuple(sorted(found, key=lambda entry: entry.name)[: spec.limit])
+    return tuple(sorted(listed, key=lambda entry: entry.name)[: spec.limit])
 
 
 def _demo(name: str) -> list[Entry]:
@@ -54,13 +54,13 @@ def _demo(name: str) -> list[Entry]:
         known = nearest(name, demo.IMAGES, what="demo images")
         raise ImageError(f"the demo has no images {name!r}: {known}")
     return [
-        Entry(photo.name, photo.label, place, photo.path.read_bytes)
-        for place, photo in enumerate(demo.photos())
+        Entry(photo.name, photo.label, row, photo.path.read_bytes)
+        for row, photo in enumerate(demo.photos())
     ]
 
 
 def _folder(root: Path) -> list[Entry]:
-    """Every picture below a folder; the first folder on the way names the class."""
+    """Every image below a folder; the first folder on the way names the class."""
     try:
         names = list(_walk(root))
     except OSError as error:
@@ -68,8 +68,8 @@ def _folder(root: Path) -> list[Entry]:
             f"the images in {str(root)!r} cannot be listed: {one_line(error)}"
         ) from error
     return [
-        Entry(_shown(name), _label(name), place, (root / name).read_bytes)
-        for place, name in enumerate(names)
+        Entry(_shown(name), _label(name), row, (root / name).read_bytes)
+        for row, name in enumerate(names)
     ]
 
 
@@ -83,8 +83,8 @@ def _shown(name: str) -> str:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Names of picture files relative to the root, with forward slashes; hidden files are not
-    pictures. Linked folders are followed, each real folder once."""
+    """Names of image files relative to the root, with forward slashes; hidden files are not
+    images. Linked folders are followed, each real folder once."""
 
     def refuse(error: OSError) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""Which pictures score kernels and which test the circuits."""
+"""The split of an image set: images that score kernels, and held-out images that test circuits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from circuit_atlas.storage_schema.wording import nearest
 
 @dataclass(frozen=True)
 class Candidate:
-    """A picture to be assigned: its name, the SHA-256 of its bytes, and whether it is readable."""
+    """An image to be assigned to a split: its name, the SHA-256 of its bytes, and whether it is
+    readable."""
 
     name: str
     sha256: str
@@ -21,13 +22,21 @@ class Candidate:
 
 
 def held_out(candidates: Sequence[Candidate], spec: ImagesSpec, *, seed: int) -> frozenset[str]:
-    """Names of the held-out pictures, given all pictures in the order of their names.
+    """Chooses the held-out images; returns their names.
 
-    A fraction holds out round(fraction x usable) pictures, at least one where there are two (but
+    A fraction holds out round(fraction x usable) images, at least one where there are two (but
     for the fraction 0) and never all of them: those with the lowest hash of the seed and their
-    bytes. So another picture in the set moves at most one other, renaming moves none, and copies
-    of a picture mostly stay together. `odd` takes every second one of all, readable or not, so
-    that a picture that gets torn moves no other. Raises ImageError for a name that isn't there.
+    bytes. So another image in the set moves at most one other, renaming moves none, and copies
+    of an image mostly stay together. `odd` takes every second image, readable or not, so that a
+    file that gets damaged moves no other.
+
+    Args:
+        candidates: all images, in the order of their names.
+        spec: its `held_out` is the rule.
+        seed: decides which images a fraction takes.
+
+    Raises:
+        ImageError: the rule names an image that isn't there.
     """
     if isinstance(spec.held_out, tuple):
         return _by_name(candidates, spec.held_out)
@@ -45,9 +54,9 @@ def _by_name(candidates: Sequence[Candidate], names: Sequence[str]) -> frozenset
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ImageError(
-            f"images.held_out names {unknown[0]!r}, which is not among the {len(known)} pictures "
+            f"images.held_out names {unknown[0]!r}, which is not among the {len(known)} images "
             f"({len(unknown)} of {len(names)} names are not): "
-            f"{nearest(unknown[0], sorted(known), what='pictures')}"
+            f"{nearest(unknown[0], sorted(known), what='images')}"
         )
     return frozenset(names)
 

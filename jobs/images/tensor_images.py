@@ -1,4 +1,4 @@
-"""Images that are in memory, preprocessed: one tensor to score on, perhaps one to test on."""
+"""Images in memory, preprocessed: a tensor to score on, and perhaps one to test on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.errors import ImageError
 
 
 class TensorImages(ImageSet):
-    """Images of a tensor, ids in its order, the held-out ones after the others. They are called
+    """The images of a tensor, ids in its order, the held-out ones after the others; their names are
     `image 0`, `image 1`, ..., and `held out 0`, ..."""
 
     def __init__(
@@ -31,11 +31,11 @@ class TensorImages(ImageSet):
 
         Args:
             scoring: (images, channels, height, width), floating, as the network takes them.
-            held_out: more of them, of the same channels, height and width.
+            held_out: more images of the same channels, height and width. Default: none.
             mean: what was subtracted from each channel, where colours lie in 0..1. Given with
-                `std`, it says how a picture is shown. Default: the smallest value of each channel
+                `std`, it says how an image is shown. Default: the smallest value of each channel
                 is shown as 0 and the largest as 255.
-            std: what each channel was divided by after that.
+            std: what each channel was divided by after that. Default: as for `mean`.
 
         Raises:
             ImageError: a tensor is of another type or shape, empty, or not finite; or `mean` and
@@ -61,23 +61,23 @@ class TensorImages(ImageSet):
         super().__init__(infos, size=(height, width), channels=channels)
 
     def batch(self, ids: Sequence[int]) -> Tensor:
-        """See `ImageSet.batch`."""
+        """Gives the network's input for some images, as `ImageSet.batch` says."""
         return self._values[list(ids)]
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """See `ImageSet.pixels`. One channel is shown as grey, three as red, green and blue, any
-        other number as the grey of their mean."""
+        """Shows an image, (height, width, 3): one channel as grey, three as red, green and blue,
+        any other number as the grey of their mean."""
         shown = (self._values[image] - self._low) / self._range
         if len(shown) != 3:
             shown = shown.mean(0, keepdim=True).expand(3, -1, -1)
         levels = (shown * 255).round().clamp(0, 255).to(torch.uint8)
         return levels.permute(1, 2, 0).contiguous().numpy()
 
-    def _info(self, image: int, place: int, split: Literal["scoring", "held_out"]) -> ImageInfo:
+    def _info(self, image: int, number: int, split: Literal["scoring", "held_out"]) -> ImageInfo:
         _, channels, height, width = self._values.shape
         return ImageInfo(
             id=image,
-            name=f"{'image' if split == 'scoring' else 'held out'} {place}",
+            name=f"{'image' if split == 'scoring' else 'held out'} {number}",
             label=None,
             split=split,
             sha256=hashlib.sha256(self._values[image].numpy().tobytes()).hexdigest(),
@@ -108,14 +108,14 @@ def _checked(images: Tensor, what: str) -> Tensor:
             f"{what} is of {images.dtype}: give floating numbers, preprocessed as the model wants "
             "them"
         )
-    own = images.detach().to("cpu", torch.float32)
-    bad = (~own.isfinite()).flatten(1).any(1)
+    values = images.detach().to("cpu", torch.float32)
+    bad = (~values.isfinite()).flatten(1).any(1)
     if bad.any():
         raise ImageError(
-            f"{what} holds NaN or infinity ({int(bad.sum())} of {len(own)} images, the first at "
+            f"{what} holds NaN or infinity ({int(bad.sum())} of {len(values)} images, the first at "
             f"{int(bad.int().argmax())}): give finite values"
         )
-    return own
+    return values
 
 
 def _scale(

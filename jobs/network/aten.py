@@ -1,8 +1,8 @@
-"""What is known of ATen operations, by name: which move data, and which mix it how far."""
+"""What is known about ATen operations, by name: which move data, and which mix it how far."""
 
 from __future__ import annotations
 
-# One tensor in, one out, each element from the element at its place.
+# One tensor in, one out, each element from the element at its position.
 UNARY = frozenset(
     """
     relu silu sigmoid tanh hardswish hardsigmoid hardtanh relu6 gelu elu leaky_relu softplus mish
@@ -10,7 +10,7 @@ UNARY = frozenset(
     """.split()
 )
 BATCH_NORM = "_native_batch_norm_legit_no_training"
-# Each element of the result from the elements at its place, broadcast where a tensor is smaller.
+# Each element of the result from the elements at its position, broadcast where a tensor is smaller.
 POINTWISE = UNARY | {BATCH_NORM, "add", "sub", "mul", "div", "clone", "dropout", "prelu"}
 # Channel c from channel c alone.
 CHANNELWISE = POINTWISE | frozenset(

@@ -19,18 +19,18 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ConvWeights:
-    """What one call of a convolution runs with.
+    """The weights that one call of a convolution runs with.
 
     Attributes:
         weight: (out, in / groups, height, width).
-        bias: (out,).
-        kept: (out, in / groups) bool, kernels that are not pruned, known without a look at the
-            device; None for all.
+        bias: (out,), or None.
+        mask: (out, in / groups) bool, the kernels that are not pruned, in main memory. Default:
+            None, for all.
     """
 
     weight: Tensor
     bias: Tensor | None
-    kept: NDArray[np.bool_] | None = None
+    mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ConvGeometry:
     groups: int
 
     def pads(self, kernel: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Zeros added (top, bottom, left, right)."""
+        """Counts the zeros added around the input: top, bottom, left, right."""
         if self.padding == "valid":
             return 0, 0, 0, 0
         if isinstance(self.padding, str):
@@ -67,7 +67,7 @@ def conv_geometry(args: tuple[Any, ...]) -> ConvGeometry:
 
 
 def pair(value: Any, default: int) -> tuple[int, int]:
-    """An ATen size argument (missing, empty, one number or two) as (vertical, horizontal)."""
+    """Reads an ATen size argument (missing, empty, one number or two) as (vertical, horizontal)."""
     if value is None or (isinstance(value, (list, tuple)) and not value):
         return default, default
     if isinstance(value, int):
@@ -76,13 +76,13 @@ def pair(value: Any, default: int) -> tuple[int, int]:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Images laid out so that pooling and convolutions run fast: on a processor, pooling and the
-    first convolution of SqueezeNet take a tenth of the time that they take channels-first."""
+    """Orders images' memory so that pooling and convolutions run fast: on a processor, pooling and
+    the first convolution of SqueezeNet take a tenth of the time that they take channels-first."""
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def convolve(value: Tensor, kernels: ConvWeights, geometry: ConvGeometry) -> Tensor:
-    """A convolution of (batch, channels, height, width)."""
+    """Convolves (batch, channels, height, width)."""
     stride, dilation = list(geometry.stride), list(geometry.dilation)
     if isinstance(geometry.padding, str) or not _one_dnn(value):
         padding: Any = geometry.padding

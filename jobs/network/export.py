@@ -1,4 +1,4 @@
-"""A model's code -> torch's exported program, whatever that code and torch print on the way."""
+"""From a model's code to torch's exported program, whatever that code and torch print meanwhile."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> ExportedProgram:
     example = torch.zeros((2, *image_shape), dtype=first.dtype, device=first.device)
     told = io.StringIO()
     try:
-        with torch.no_grad(), _kept_back(told):
+        with torch.no_grad(), _captured(told):
             program = torch.export.export(
                 model,
                 (example,),
@@ -47,8 +47,8 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> ExportedProgram:
 
 
 @contextlib.contextmanager
-def _kept_back(told: io.StringIO) -> Iterator[None]:
-    """Collect what is printed: where torch gives up, it prints whole graphs. Its loggers hold on
+def _captured(told: io.StringIO) -> Iterator[None]:
+    """Collects what is printed: where torch gives up, it prints whole graphs. Its loggers hold on
     to the real stderr, so they are silent meanwhile."""
     before = logging.root.manager.disable
     logging.disable()

@@ -28,10 +28,10 @@ from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest
 
 Replaced = Mapping[str, ConvWeights]
-"""What to use in place of the model's own weights, by the name of the step."""
+"""What convolutions run with in place of the model's weights, by the name of the step."""
 
-# Of the largest output: a GPU may compute with ten bits of mantissa, and choose other ways for a
-# batch of another size.
+# Rounding as a share of the largest output: a GPU may compute with ten bits of mantissa, and choose
+# other ways for a batch of another size.
 _ROUNDING = 1e-2
 # A trace has a view wherever one was possible. Here maps lie with their channels last, and one that
 # folds channels into positions is not.
@@ -57,8 +57,8 @@ class Step:
         args, kwargs: its arguments, earlier values as `Ref`, parameters as tensors.
         inputs: names of the steps (or the image) whose tensors it reads.
         part: which element of a tuple result this step stands for, or None.
-        shape: of the result for one image, batch axis left out.
-        convolution: ordinal of the convolution that it applies, or None.
+        shape: the shape of the result for one image, batch axis left out.
+        convolution: the site that it applies, by ordinal; None for any other operation.
     """
 
     name: str
@@ -72,18 +72,32 @@ class Step:
     convolution: int | None = None
 
     def run(self, values: Mapping[str, Any], kernels: ConvWeights | None = None) -> Tensor:
-        """The step's result from earlier values; `kernels` replaces a convolution's own."""
+        """Computes the step's result from earlier values.
+
+        Args:
+            values: at least the step's inputs, by name.
+            kernels: what a convolution runs with. Default: the model's weights.
+        """
         args = _fill(self.args, values)
         if self.convolution is not None:
-            own = ConvWeights(args[1], args[2] if len(args) > 2 else None)
-            return convolve(args[0], kernels or own, conv_geometry(args))
+            stored = ConvWeights(args[1], args[2] if len(args) > 2 else None)
+            return convolve(args[0], kernels or stored, conv_geometry(args))
         result = self.call(*args, **_fill(self.kwargs, values))
         return result if self.part is None else result[self.part]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A convolution of the graph: `weight` (out, in / groups, height, width)."""
+    """A convolution of the graph.
+
+    Attributes:
+        name: the module's path; the parameter's where one module holds two convolutions.
+        parameter: the path of its weight among the model's parameters, or None.
+        weight: (out, in / groups, height, width).
+        groups: how many groups its channels fall into.
+        steps: names of the steps that apply it, in the order in which they run.
+        depth: its number along the longest path of convolutions from the image, from 1.
+    """
 
     name: str
     parameter: str | None
@@ -101,7 +115,7 @@ class Sizes:
     image_shape: tuple[int, ...]
 
     def at(self, batch: int, image: str) -> dict[str, Any]:
-        """Every integer of the graph, for a batch of that many images."""
+        """Computes every integer of the graph for a batch of that many images."""
         values: dict[str, Any] = {image: torch.empty((batch, *self.image_shape), device="meta")}
         for name, call, args in self.nodes:
             values[name] = call(*_fill(args, values))
@@ -115,11 +129,12 @@ class Network:
 
     Attributes:
         layer: the layer's module path.
-        image: name of the image among the values; shape (batch, 3, height, width).
-        steps: in an order in which they can run, the layer's output last.
+        image: name of the image among the values; its shape is (batch, *image_shape).
+        steps: the operations in an order in which they can run, the layer's output last.
         sites: the convolutions, in the order in which they first run.
         sizes: batch-dependent integers.
-        image_shape: (3, height, width).
+        image_shape: (channels, height, width).
+        by_name: the steps by name.
     """
 
     layer: str
@@ -145,11 +160,11 @@ class Network:
         return counts
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a step's result, or of the image, batch axis left out."""
+        """Gives the shape of a step's result, or of the image, batch axis left out."""
         return self.image_shape if name == self.image else self.by_name[name].shape
 
     def up_to(self, name: str) -> Network:
-        """The part of it that computes one of its steps, with the convolutions of the whole."""
+        """Cuts out the part that computes one of the steps; its sites are those of the whole."""
         needed = {name}
         for step in reversed(self.steps):
             if step.name in needed:
@@ -162,19 +177,23 @@ class Network:
         images: Tensor,
         *,
         replaced: Replaced | None = None,
-        given: tuple[str, Tensor] | None = None,
+        computed: tuple[str, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Every step's result for a batch of images (batch, 3, height, width).
+        """Computes every step's result for a batch of images.
 
-        With `given`, the name of a step and its result, without all that only that step needs: it
-        must be all that reads the image, directly or not.
+        Args:
+            images: (batch, channels, height, width).
+            replaced: what convolutions run with. Default: the model's weights.
+            computed: the name of a step and its result, known already; the steps before it are
+                left out. Everything that reads the image must go through that step. Default: none.
         """
         sizes = self.sizes.at(len(images), self.image)
         values: dict[str, Any] = {self.image: channels_last(images), **sizes}
         steps = self.steps
-        if given is not None:
-            values[given[0]] = given[1]
-            steps = steps[steps.index(self.by_name[given[0]]) + 1 :]
+        if computed is not None:
+            name, result = computed
+            values[name] = result
+            steps = steps[steps.index(self.by_name[name]) + 1 :]
         for step in steps:
             values[step.name] = step.run(values, (replaced or {}).get(step.name))
         for name in sizes:
@@ -182,8 +201,13 @@ class Network:
         return values
 
     def output(self, images: Tensor, seen: Callable[[Step, Tensor], None] | None = None) -> Tensor:
-        """The layer's output for a batch of images, (batch, channels, height, width); every other
-        value goes once it has been read. `seen` is shown each step's result as it comes."""
+        """Computes the layer's output, (batch, channels, height, width), and frees every other
+        value once it has been read.
+
+        Args:
+            images: (batch, channels, height, width).
+            seen: is shown each step's result as it comes. Default: nothing is shown.
+        """
         sizes = self.sizes.at(len(images), self.image)
         values: dict[str, Any] = {self.image: channels_last(images), **sizes}
         left = dict(self.reads)
@@ -203,7 +227,7 @@ class ModelGraph:
     """A whole traced model, from which networks are cut layer by layer."""
 
     def __init__(self, model: nn.Module, image_shape: tuple[int, ...]) -> None:
-        """Traces `model` for images of `image_shape` (3, height, width); it must be in eval mode.
+        """Traces `model` for images of `image_shape` (channels, height, width), in eval mode.
 
         Raises:
             ModelError: the model cannot be traced.
@@ -288,7 +312,7 @@ class ModelGraph:
 
 
 class _Cutter:
-    """Turns traced nodes into steps, folding all that does not depend on the image."""
+    """Turns traced nodes into steps, and folds into constants what does not depend on the image."""
 
     def __init__(self, graph: ModelGraph, layer: str, nodes: list[Any], target: Any) -> None:
         self._graph = graph
@@ -386,12 +410,8 @@ class _Cutter:
 
 
 def _refuse_mixing(network: Network, like: Tensor) -> None:
-    """Raise ModelError where an image gives another output beside a second one than alone.
-
-    Args:
-        network: the traced network.
-        like: of the dtype and device of its weights.
-    """
+    """Raises ModelError where an image gives another output beside a second one than alone; `like`
+    has the dtype and device of the network's weights."""
     noise = torch.randn((2, *network.image_shape), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         both = network.output(noise.to(like))
@@ -425,14 +445,14 @@ def _module_paths(node: Any) -> tuple[str, ...]:
 
 
 def _ancestors(target: Any) -> set[Any]:
-    found = {target}
+    ancestors = {target}
     queue = [target]
     while queue:
         for node in queue.pop().all_input_nodes:
-            if node not in found:
-                found.add(node)
+            if node not in ancestors:
+                ancestors.add(node)
                 queue.append(node)
-    return found
+    return ancestors
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:

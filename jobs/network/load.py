@@ -1,4 +1,4 @@
-"""A model reference -> a network with weights, ready to run, and the weights' fingerprint."""
+"""From a model reference to a network with weights, ready to run, and the weights' fingerprint."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 
 _FORMS = "write torchvision:NAME, demo:squeezenet1_1 or package.module:function"
-_PLACE = "install it, or set PYTHONPATH to the folder that holds it"
+_WHERE = "install it, or set PYTHONPATH to the folder that holds it"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LoadedModel:
         reference: as in the spec.
         module: in evaluation mode, float32.
         sha256: fingerprint of all its weights and buffers.
-        preprocessing: what the weights were published with, or None where nobody said.
+        preprocessing: the one that the weights were published with; None where it is not known.
     """
 
     reference: str
@@ -54,12 +54,12 @@ class LoadedModel:
 
 
 def load_model(spec: ModelSpec) -> LoadedModel:
-    """The network that a spec names, with its weights, checked to be finite.
+    """Loads the network that a spec names, with its weights, checked to be finite.
 
-    Weights that nobody gives are drawn with the same seed each time, so that every process that
-    loads the model has the same ones. What the user's code prints goes to stderr. Raises
-    ModelError, in one line, for a reference that means nothing, code of the user's that fails, and
-    weights that don't fit or aren't finite.
+    Where the spec gives no weights, they are drawn with the same seed each time, so that every
+    process that loads the model has the same ones. What the user's code prints goes to stderr.
+    Raises ModelError, in one line, for a reference that means nothing, code of the user's that
+    fails, and weights that don't fit or aren't finite.
     """
     with contextlib.redirect_stdout(sys.stderr):
         module, preprocessing = _find(spec)
@@ -72,12 +72,12 @@ def load_model(spec: ModelSpec) -> LoadedModel:
 def as_loaded(
     module: nn.Module, *, reference: str, preprocessing: PreprocessingSpec | None = None
 ) -> LoadedModel:
-    """A network made ready to run where it lies; ModelError where its weights aren't finite.
+    """Makes a network ready to run on its device; ModelError where its weights aren't finite.
 
     Args:
         module: turned to evaluation mode and float32 in place.
         reference: what it is called.
-        preprocessing: what its weights were published with.
+        preprocessing: the one that its weights were published with. Default: not known.
     """
     module = module.float().eval()
     check_finite(module, model=reference)
@@ -102,13 +102,13 @@ def _find(spec: ModelSpec) -> tuple[nn.Module, PreprocessingSpec | None]:
 
 def _torchvision(name: str, spec: ModelSpec) -> tuple[nn.Module, PreprocessingSpec | None]:
     if name not in list_models():
-        known = nearest(name, list_models(), what="models")
-        raise ModelError(f"torchvision has no model {name!r}: {known}")
+        offer = nearest(name, list_models(), what="models")
+        raise ModelError(f"torchvision has no model {name!r}: {offer}")
     published = get_model_weights(name)
     if spec.weights is not None:
-        own = _published_as(published, Path(spec.weights))
-        preprocessing = _published_preprocessing(own.transforms()) if own is not None else None
-        return _empty(name, published=own is not None), preprocessing
+        known = _published_as(published, Path(spec.weights))
+        preprocessing = None if known is None else _published_preprocessing(known.transforms())
+        return _empty(name, published=known is not None), preprocessing
     if not spec.pretrained:
         return _empty(name, published=False), None
     if not list(published):
@@ -143,10 +143,10 @@ def _published_as(published: Iterable[WeightsEnum], path: Path) -> WeightsEnum |
     """Which of torchvision's own weights a file is, by the hash in the published name."""
     if not path.is_file():
         return None  # `load_weights` refuses it
-    found = file_sha256(path)
+    digest = file_sha256(path)
     for weights in published:
         beginning = weights.url.rsplit("-", 1)[-1].split(".")[0]
-        if len(beginning) >= 8 and found.startswith(beginning):
+        if len(beginning) >= 8 and digest.startswith(beginning):
             return weights
     return None
 
@@ -198,18 +198,18 @@ def _import(package: str, name: str) -> Callable[[], object]:
         if absent:
             raise ModelError(f"model reference {reference!r} names no {what}: {_FORMS}")
     try:
-        found = importlib.import_module(package)
+        module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         if f"{package}.".startswith(f"{error.name}."):
             raise ModelError(f"model reference {reference!r}: {_remedy(package)}") from error
-        raise ModelError(f"importing {package!r} failed: {one_line(error)}; {_PLACE}") from error
+        raise ModelError(f"importing {package!r} failed: {one_line(error)}; {_WHERE}") from error
     except (Exception, SystemExit) as error:  # importing runs the user's code
         raise ModelError(
             f"importing {package!r} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
-    function = getattr(found, name, None)
+    function = getattr(module, name, None)
     if function is None:
-        offered = [other for other, value in vars(found).items() if callable(value)]
+        offered = [other for other, value in vars(module).items() if callable(value)]
         known = nearest(name, offered, what=f"functions of {package}")
         raise ModelError(f"module {package!r} has no {name!r}: {known}")
     if not callable(function):
@@ -222,14 +222,14 @@ def _import(package: str, name: str) -> Callable[[], object]:
 
 
 def _remedy(kind: str) -> str:
-    """What a reference may look like, guessing from what stands before its colon, or is all."""
+    """What a reference may look like, guessed from the part before its colon, or the whole."""
     if kind in list_models():
         return f'write "torchvision:{kind}"'
     if close := difflib.get_close_matches(kind, ("torchvision", "demo")):
         return f"did you mean {close[0]}:NAME?"
     if _importable(kind):
         return f"name a function of it: '{kind}:FUNCTION'"
-    return f"no module {kind!r} can be imported: {_PLACE}; or {_FORMS}"
+    return f"no module {kind!r} can be imported: {_WHERE}; or {_FORMS}"
 
 
 def _importable(name: str) -> bool:
@@ -240,7 +240,7 @@ def _importable(name: str) -> bool:
 
 
 def refuse_unfinished(module: nn.Module, reference: str) -> None:
-    """Raise ModelError where a tensor of the network is lazy or on the meta device."""
+    """Raises ModelError where a tensor of the network is lazy or on the meta device."""
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         if nn.parameter.is_lazy(tensor) or tensor.is_meta:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""A network given in Python -> a copy of it, ready to run; what was given stays as it is."""
+"""A copy of a network in memory, ready to run; the network itself stays as it is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from circuit_atlas.storage_schema.wording import listed, one_line
 
 
 def copy_model(module: nn.Module) -> LoadedModel:
-    """A copy of a network in float32, where the network lies, named by its class.
+    """Copies a network, in float32 and on its device, and names the copy by its class.
 
     Raises:
         ModelError: it is no module, is in training mode, has tensors without values, with NaN or
@@ -33,17 +33,18 @@ def copy_model(module: nn.Module) -> LoadedModel:
     refuse_unfinished(module, name)
     model_device(module)
     try:
-        own = copy.deepcopy(module)
+        duplicate = copy.deepcopy(module)
     except Exception as error:  # modules copy themselves as they like
         raise ModelError(
             f"the model {name!r} cannot be copied ({type(error).__name__}: {one_line(error)}), and "
             "only a copy is computed with: give one that copy.deepcopy takes"
         ) from error
-    return as_loaded(own, reference=name)
+    return as_loaded(duplicate, reference=name)
 
 
 def model_device(module: nn.Module) -> torch.device:
-    """The device of all tensors of a network, the CPU for one without; ModelError for several."""
+    """Finds the device of all tensors of a network, the CPU for a network without any; ModelError
+    for several."""
     devices = {str(t.device) for t in itertools.chain(module.parameters(), module.buffers())}
     if len(devices) > 1:
         raise ModelError(

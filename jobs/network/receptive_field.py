@@ -18,10 +18,14 @@ Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def receptive_fields(network: Network, of: Step | None = None) -> tuple[Interval, Interval]:
-    """For each row of a map, and for each column, the first and last pixel of the image that it
-    can see: ((height,), (height,)) and ((width,), (width,)), both ends included.
+    """Finds the first and last pixel of the image that each row of a map, and each column, can see.
 
-    The map is the layer's, or the result of another step.
+    Args:
+        network: the traced network.
+        of: the step whose result is the map. Default: the layer's output.
+
+    Returns:
+        ((height,), (height,)) by row and ((width,), (width,)) by column, both ends included.
     """
     step = of or network.target
     return _along(network, step, 0), _along(network, step, 1)
@@ -59,12 +63,12 @@ def _before(network: Network, step: Step, name: str, window: Interval, axis: int
     elif step.op in ("constant_pad_nd", "pad") and len(step.args[1]) <= 4:
         shift = ([*step.args[1], 0, 0])[2 - 2 * axis]
         low, high = low - shift, high - shift
-    elif not _keeps_place(step, shape, axis):
+    elif not _keeps_position(step, shape, axis):
         return whole
     return np.clip(low, 0, last), np.clip(high, 0, last)
 
 
-def _keeps_place(step: Step, shape: tuple[int, ...], axis: int) -> bool:
+def _keeps_position(step: Step, shape: tuple[int, ...], axis: int) -> bool:
     """Whether a position of the step's result comes from the same position of that input."""
     if step.op in POINTWISE:
         return len(shape) == len(step.shape) and shape[axis - 2] == step.shape[axis - 2]

@@ -1,4 +1,4 @@
-"""Weights from a file, whether they fit a network and are finite, and their fingerprint."""
+"""Weights: read from a file, checked to fit a network and to be finite, and fingerprinted."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _TORCHS = (b"PK", b"\x80")
 
 
 def load_weights(module: nn.Module, path: Path, *, model: str) -> None:
-    """Put a file's weights into the network; every key must fit.
+    """Puts a file's weights into the network; every key must fit.
 
     Raises ModelError naming the file, and the keys that are missing, unexpected or of another
     shape. `model` is the reference to name in it.
     """
-    given = read_weights(path)
+    stored = read_weights(path)
     needed = {key: value for key, value in module.state_dict().items() if _is_tensor(value)}
-    missing = sorted(needed.keys() - given.keys())
-    unexpected = sorted(given.keys() - needed.keys())
+    missing = sorted(needed.keys() - stored.keys())
+    unexpected = sorted(stored.keys() - needed.keys())
     reshaped = [
-        f"{key!r} is {list(given[key].shape)} and should be {list(needed[key].shape)}"
-        for key in sorted(needed.keys() & given.keys())
-        if given[key].shape != needed[key].shape
+        f"{key!r} is {list(stored[key].shape)} and should be {list(needed[key].shape)}"
+        for key in sorted(needed.keys() & stored.keys())
+        if stored[key].shape != needed[key].shape
     ]
     faults = [f"missing {listed(missing, most=3)}"] if missing else []
     if unexpected:
@@ -46,11 +46,11 @@ def load_weights(module: nn.Module, path: Path, *, model: str) -> None:
             f"the weights {path.name!r} don't fit {model!r}: {'; '.join(faults)}; "
             "give the state_dict() of that same network"
         )
-    module.load_state_dict(dict(given), strict=False)
+    module.load_state_dict(dict(stored), strict=False)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A state dict from `.safetensors`, or from what `torch.load(weights_only=True)` reads.
+    """Reads a state dict from `.safetensors`, or from what `torch.load(weights_only=True)` takes.
 
     A checkpoint that holds the state dict under `state_dict` is taken as that state dict. Raises
     ModelError, in one line, where the file is missing, broken or holds something else.
@@ -73,7 +73,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             # torch warns of pickles by others, which it then either reads or refuses.
             warnings.simplefilter("ignore", category=UserWarning)
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{what} are not plain tensors, and nothing else is read from a pickle: {_FILES}"
@@ -83,17 +83,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{what} are cut or altered, or of another kind of file "
             f"({type(error).__name__}: {one_line(error)}): {_FILES}"
         ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
-    if not isinstance(found, Mapping) or not all(
-        isinstance(name, str) and _is_tensor(value) for name, value in found.items()
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and _is_tensor(value) for name, value in state.items()
     ):
         raise ModelError(f"{what} are not a state dict (name -> tensor): {_FILES}")
-    return dict(found)
+    return dict(state)
 
 
 def check_finite(module: nn.Module, *, model: str) -> None:
-    """Raise ModelError naming the first tensor of the network with a NaN or an infinity in it."""
+    """Raises ModelError naming the first tensor of the network with a NaN or an infinity in it."""
     for name, tensor in _tensors(module):
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
@@ -105,8 +105,8 @@ def check_finite(module: nn.Module, *, model: str) -> None:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256, in hexadecimal, over every tensor of the state dict by name: name, dtype, shape
-    and the values' bytes."""
+    """Computes the SHA-256, in hexadecimal, over every tensor of the state dict by name: name,
+    dtype, shape and the values' bytes."""
     digest = hashlib.sha256()
     for name, tensor in _tensors(module):
         values = tensor.detach().cpu().contiguous()
@@ -116,13 +116,13 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Computes the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    # A module may keep extra state of its own there, which is no weight.
+    # A module may keep extra state there, which is no weight.
     state = module.state_dict()
     return [(name, state[name]) for name in sorted(state) if _is_tensor(state[name])]
 

@@ -1,15 +1,16 @@
-"""Which output channels of which convolutions feed each input channel: read off the graph.
+"""The output channels of convolutions that feed each input channel, read off the graph.
 
-Forward through the graph, every value carries labels in place of numbers: of each channel, which
-output channels of earlier convolutions it is made of, with no convolution in between. What is known
-of an operation is the same as in `upstream`: it keeps channels apart, moves elements, or mixes.
+Forward through the graph, every value carries labels in place of numbers: for each channel, the
+output channels of earlier convolutions that it is made of, with no convolution in between. What is
+known about an operation is the same as in `kernel_axis`: it keeps channels apart, moves elements,
+or mixes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ _KINDS: tuple[Joined, ...] = ("alone", "sum", "product")
 class _Term:
     """One source of every element of a value: its label, and how it is joined with the others.
 
-    Both arrays are (channels, 1, 1) for a map and of the tensor's own shape for any other. An
+    Both arrays are (channels, 1, 1) for a map and have the tensor's shape for any other value. An
     element has as many sources as terms have a label there.
     """
 
@@ -42,7 +43,7 @@ class _Term:
 
 
 def wiring(network: Network, upstream: Upstream) -> Wiring:
-    """The wiring of the convolutions on a layer's kernel axis.
+    """Reads the wiring of the convolutions on a layer's kernel axis.
 
     Where channels are joined more than once on their way, the first joint counts. A set of mixed
     channels is given as all from its first channel on.
@@ -85,7 +86,7 @@ class _Walk:
     def sources(self, terms: Sequence[_Term]) -> list[tuple[int, int, int, Joined]]:
         """(channel, site, source channel, joined) for everything that feeds a map; the source
         channel of a mixed set is its first."""
-        found: list[tuple[int, int, int, Joined]] = []
+        sources: list[tuple[int, int, int, Joined]] = []
         for channel in range(len(terms[0].labels)):
             seen: dict[int, int] = {}
             for term in terms:
@@ -94,24 +95,24 @@ class _Walk:
                     seen.setdefault(label, int(term.kinds[channel, 0, 0]))
             for label, kind in seen.items():
                 if label < _NONE:
-                    found += [(channel, *first, "mixed") for first in self._firsts(label)]
+                    sources += [(channel, *first, "mixed") for first in self._firsts(label)]
                 else:
                     joined = "alone" if len(seen) == 1 else _KINDS[max(kind, 1)]
-                    found.append((channel, *self._place(label), joined))
-        return found
+                    sources.append((channel, *self._locate(label), joined))
+        return sources
 
     def _fresh(self, site: int) -> tuple[_Term, ...]:
         labels = np.arange(self._starts[site + 1], self._starts[site + 2], dtype=np.int64)
         return (_Term(labels[:, None, None], np.zeros((len(labels), 1, 1), dtype=np.int64)),)
 
-    def _place(self, label: int) -> tuple[int, int]:
+    def _locate(self, label: int) -> tuple[int, int]:
         site = int(np.searchsorted(self._starts, label, side="right")) - 2
         return site, label - int(self._starts[site + 1])
 
     def _firsts(self, label: int) -> list[tuple[int, int]]:
-        """Of each site in a mixed set, its first channel there."""
-        places = sorted(self._place(member) for member in self._members[-2 - label])
-        return [next(group) for _, group in groupby(places, key=lambda place: place[0])]
+        """The first channel of each site in a mixed set."""
+        located = sorted(self._locate(member) for member in self._members[-2 - label])
+        return [next(group) for _, group in groupby(located, key=lambda pair: pair[0])]
 
     def _through(self, step: Step) -> tuple[_Term, ...]:
         """The terms of a step's result, from those of its inputs."""
@@ -172,8 +173,8 @@ class _Walk:
                 array = np.broadcast_to(getattr(terms[n], part), shape)
             # Exact up to 2 ** 53, and every operation takes it.
             values[name] = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))[None]
-        held = _without_numbers(step, _NONE if part == "labels" else 0)
-        moved: NDArray[np.int64] = held.run(values)[0].long().numpy()
+        labelled = _without_numbers(step, _NONE if part == "labels" else 0)
+        moved: NDArray[np.int64] = labelled.run(values)[0].long().numpy()
         return moved
 
     def _by_channel(self, terms: Sequence[_Term]) -> tuple[_Term, ...]:
@@ -181,39 +182,40 @@ class _Walk:
         if all((t.labels == t.labels[:, :1, :1]).all() for t in terms):
             return tuple(_Term(t.labels[:, :1, :1], t.kinds[:, :1, :1]) for t in terms)
         channels = len(terms[0].labels)
-        found: list[dict[int, int]] = []
+        kinds_of: list[dict[int, int]] = []
         for channel in range(channels):
-            own: dict[int, int] = {}
+            by_label: dict[int, int] = {}
             for term in terms:
                 labels, first = np.unique(term.labels[channel], return_index=True)
                 kinds = term.kinds[channel].ravel()[first]
-                own |= {int(a): int(b) for a, b in zip(labels, kinds, strict=True) if a != _NONE}
-            if len(own) > _MOST:
-                own = {self._set_of(own): 0}
-            found.append(own)
-        most = max(1, *(len(own) for own in found))
-        made = []
-        for n in range(most):
-            pairs = [(list(own.items())[n] if n < len(own) else (_NONE, 0)) for own in found]
-            labels, kinds = (np.array(side, dtype=np.int64) for side in zip(*pairs, strict=True))
-            made.append(_Term(labels[:, None, None], kinds[:, None, None]))
-        return tuple(made)
+                pairs = zip(labels, kinds, strict=True)
+                by_label |= {int(label): int(kind) for label, kind in pairs if label != _NONE}
+            if len(by_label) > _MOST:
+                by_label = {self._set_of(by_label): 0}
+            kinds_of.append(by_label)
+        nothing = (_NONE, 0)
+        rows = zip_longest(*(by_label.items() for by_label in kinds_of), fillvalue=nothing)
+        by_channel = []
+        for entries in list(rows) or [(nothing,) * channels]:
+            labels, kinds = (np.array(side, dtype=np.int64) for side in zip(*entries, strict=True))
+            by_channel.append(_Term(labels[:, None, None], kinds[:, None, None]))
+        return tuple(by_channel)
 
 
 def _joined(parts: Sequence[tuple[_Term, ...]], kind: int) -> tuple[_Term, ...]:
     """All terms of some values of one shape, each once; those that stood alone are joined in this
     way."""
-    found: dict[bytes, _Term] = {}
+    distinct: dict[bytes, _Term] = {}
     for terms in parts:
         for term in terms:
             joined = _Term(term.labels, np.where(term.kinds == 0, kind, term.kinds))
             # Else a value that gates itself would have twice as many after every block.
-            found.setdefault(term.labels.tobytes(), joined)
-    return tuple(found.values())
+            distinct.setdefault(term.labels.tobytes(), joined)
+    return tuple(distinct.values())
 
 
 def _broadcast(terms: Sequence[_Term], shape: tuple[int, ...], *, maps: bool) -> tuple[_Term, ...]:
-    """Terms of an operand, of the shape of the result."""
+    """Terms of an operand, broadcast to the shape of the result."""
     shape = (shape[0], 1, 1) if maps else shape
     return tuple(
         _Term(np.broadcast_to(term.labels, shape), np.broadcast_to(term.kinds, shape))
@@ -243,16 +245,16 @@ def _without_numbers(step: Step, value: int) -> Step:
     """The step where constants that would be moved beside values, as in a concatenation with a
     table of positions, are of no channel."""
 
-    def held(argument: Any) -> Any:
+    def labelled(argument: Any) -> Any:
         if isinstance(argument, Tensor) and argument.is_floating_point():
             return torch.full_like(argument, value, dtype=torch.float64, device="cpu")
         if isinstance(argument, Tensor):
             return argument.cpu()
         if isinstance(argument, (tuple, list)):
-            return type(argument)(held(item) for item in argument)
+            return type(argument)(labelled(item) for item in argument)
         return argument
 
-    return replace(step, args=held(step.args))
+    return replace(step, args=labelled(step.args))
 
 
 def _stretches(
@@ -266,18 +268,18 @@ def _stretches(
         channel, site, start, joined = source
         return site, joined, start if joined == "mixed" else start - channel
 
-    found = []
+    stretches = []
     for (site, _, _), group in groupby(
         sorted(sources, key=lambda source: (together(source), source[0])), key=together
     ):
         if site not in ordinal_of:
-            continue  # of no kernel that can reach a unit
+            continue  # no kernel of it can reach a unit
         run: list[tuple[int, int, int, Joined]] = []
         for source in [*group, None]:
             if run and (source is None or source[0] != run[-1][0] + 1):
                 channel, _, start, joined = run[0]
-                found.append(Stretch(into, channel, len(run), ordinal_of[site], start, joined))
+                stretches.append(Stretch(into, channel, len(run), ordinal_of[site], start, joined))
                 run = []
             if source is not None:
                 run.append(source)
-    return found
+    return stretches

@@ -1,4 +1,4 @@
-"""What each kernel is worth to a unit on one image: one function for each published score.
+"""The scores of kernels: what each is worth to a unit on one image, a function a published score.
 
 Hamblin, Konkle and Alvarez, "Pruning for Feature-Preserving Circuits in CNNs", 2022
 (arXiv 2206.01627). Every function takes the calls of one convolution on one image (see
@@ -44,21 +44,21 @@ def contribution(calls: Sequence[ConvCall]) -> Tensor:
     kernel's weights of w * dr/dw, over the positions.
 
     Where it is positive the kernel adds to the response (excitation), where negative it takes from
-    it (inhibition). Of `sum_abs` and of a position that is the response |y|: where y is below zero,
-    what pushes it further down adds. Its magnitude is at most `actgrad`. A convolution that runs
-    several times sums its calls.
+    it (inhibition). For `sum_abs` and for a position the response is |y|, so that where y is below
+    zero, what pushes it further down adds. Its magnitude is at most `actgrad`. A convolution that
+    runs several times sums its calls.
     """
     return actgrad_and_contribution(calls)[1]
 
 
 def actgrad_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]:
-    """Both in one: the maps A and the gradients G serve for |A| |G| and for A G."""
-    found = [_activation_gradient(call, signed=True) for call in calls]
-    return _sum([pair[0] for pair in found]), _sum([pair[1] for pair in found])
+    """Computes both at once: the maps A and the gradients G serve for |A| |G| and for A G."""
+    pairs = [_activation_gradient(call, signed=True) for call in calls]
+    return _sum([pair[0] for pair in pairs]), _sum([pair[1] for pair in pairs])
 
 
 def _activation_gradient(call: ConvCall, *, signed: bool) -> tuple[Tensor, Tensor]:
-    """Means over positions of |A| |G|, and where asked for of A G (else the same again)."""
+    """Means over positions of |A| |G|, and of A G where `signed` (else the same again)."""
     groups, rows, inputs, weights = call.weight.shape
     unfolded = call.unfolded()
     if weights == 1 and call.maxima is None:
@@ -97,7 +97,7 @@ def snip(calls: Sequence[ConvCall]) -> Tensor:
 
 
 def snip_and_contribution(calls: Sequence[ConvCall]) -> tuple[Tensor, Tensor]:
-    """`snip`, and `contribution` from the same gradients of the weights."""
+    """Computes `snip`, and `contribution` from the same gradients of the weights."""
     weights = calls[0].weight.shape[-1]
     # Weights of a kernel before its input channels, so that the mean adds up whole rows.
     weight = calls[0].weight.transpose(2, 3).contiguous()
@@ -180,13 +180,13 @@ def _stacked(call: ConvCall) -> Tensor:
 
 
 def magnitude(weight: Tensor) -> Tensor:
-    """Mean over a kernel's weights of |w|: (out, in, height, width) -> (out, in)."""
+    """Magnitude: mean over a kernel's weights of |w|; (out, in, height, width) -> (out, in)."""
     return weight.abs().flatten(2).mean(-1)
 
 
 def random(kernels: int, *, seed: int, unit: Sequence[int]) -> NDArray[np.float32]:
-    """Uniform in [0, 1), the floor that any score must beat: (kernels,), the same for the same
-    seed and unit wherever it is computed."""
+    """Draws uniform scores in [0, 1), the floor that any score must beat: (kernels,), the same for
+    the same seed and unit wherever they are drawn."""
     generator = np.random.default_rng([seed, *unit])
     return generator.random(kernels, dtype=np.float32)
 

@@ -167,6 +167,6 @@ def _run(
         return Forward(network, network.forward(images, replaced=replaced), replaced)
     kernels = replaced[first.convolution.name]
     every = np.ones(first.last.shape[0], dtype=np.bool_)
-    given = (first.last.name, first.channels(kernels, every))
-    values = network.forward(images, replaced=replaced, given=given)
+    computed = (first.last.name, first.channels(kernels, every))
+    values = network.forward(images, replaced=replaced, computed=computed)
     return Forward(network, values, replaced, {first.last.name: first.argmax_in(kernels)})

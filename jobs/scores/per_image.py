@@ -1,8 +1,8 @@
 """The criteria that score one image at a time, by name, and several of them in one call.
 
 `actgrad` and `snip` share their work with the signed contribution, and stand in `criteria`. Every
-other criterion of this kind is a file of its own here, `NAME.py` with a function `NAME` of the same
-form; that its name is among `spec.sections.Criterion` is all that makes it one.
+other criterion of this kind has a file here, `NAME.py` with a function `NAME` of the same form; its
+name among `spec.sections.Criterion` is all that makes it one.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ PER_IMAGE = {name: score_of(name) for name in get_args(Criterion) if name not in
 
 
 def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:
-    """Several of `PER_IMAGE` and `contribution` of one convolution, (units, g, o, i) each, with as
-    little work as they need together."""
-    found: dict[str, Tensor] = {}
+    """Computes several of `PER_IMAGE` and `contribution` for one convolution, (units, g, o, i)
+    each, with as little work as they need together."""
+    scores: dict[str, Tensor] = {}
     if "snip" in names:
-        found["snip"], found[CONTRIBUTION] = snip_and_contribution(calls)
+        scores["snip"], scores[CONTRIBUTION] = snip_and_contribution(calls)
     elif CONTRIBUTION in names:
-        found["actgrad"], found[CONTRIBUTION] = actgrad_and_contribution(calls)
-    return {name: found[name] if name in found else PER_IMAGE[name](calls) for name in names}
+        scores["actgrad"], scores[CONTRIBUTION] = actgrad_and_contribution(calls)
+    return {name: scores[name] if name in scores else PER_IMAGE[name](calls) for name in names}

@@ -1,8 +1,8 @@
-"""What to build: a TOML file, read once into frozen objects, every value checked.
+"""The spec of a build: a TOML file, read once into frozen objects, every value checked.
 
 Unknown keys are refused with the nearest valid one. The science of a build (`BuildSpec.science`)
-is what decides an atlas' numbers; which layers and units are built, which pictures are made of
-them, where files lie and how the work is spread may change from run to run of the same atlas.
+is what decides an atlas' numbers. Which layers and units are built, which feature visualizations
+are made, where files lie and how the work is spread may change from run to run of one atlas.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class BuildSpec(Section):
 
     @classmethod
     def load(cls, path: str | Path) -> BuildSpec:
-        """Read a TOML file; relative paths in it start at the file's folder.
+        """Reads a TOML file; relative paths in it start at the file's folder.
 
         Raises SpecError, in one line, for a file that can't be read or isn't a valid spec.
         """
@@ -95,7 +95,7 @@ class BuildSpec(Section):
 
     @classmethod
     def from_toml(cls, text: str, *, folder: str | Path | None = None) -> BuildSpec:
-        """Read a spec's text; relative paths in it start at `folder` where one is given."""
+        """Reads a spec's text; relative paths in it start at `folder`. Default: stay relative."""
         try:
             values = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -104,21 +104,21 @@ class BuildSpec(Section):
 
     @classmethod
     def from_values(cls, values: dict[str, Any], *, folder: str | Path | None = None) -> BuildSpec:
-        """Check a spec given as nested dictionaries, as TOML reads it."""
+        """Checks a spec of nested dictionaries, as TOML reads it; `folder` as in `from_toml`."""
         try:
             spec = cls.model_validate(values)
         except ValidationError as error:
             raise SpecError(describe(error, cls)) from error
-        return spec if folder is None else spec._placed(Path(folder))
+        return spec if folder is None else spec._with_absolute_paths(Path(folder))
 
     def resolved(self, preprocessing: PreprocessingSpec) -> BuildSpec:
-        """The same spec with the preprocessing written out that the model's weights brought."""
+        """Writes out the preprocessing that the model's weights brought; returns the new spec."""
         return self.model_copy(update={"preprocessing": preprocessing})
 
     def science(self) -> dict[str, Any]:
-        """All that decides the atlas' numbers, JSON-able and canonical.
+        """Picks all that decides the atlas' numbers, as JSON has it.
 
-        The files' places are left out: the weights and the pictures have fingerprints of their own.
+        Where files lie is left out: weights and images have fingerprints.
         """
         values = self.model_dump(mode="json")
         return {
@@ -129,27 +129,27 @@ class BuildSpec(Section):
         }
 
     def canonical(self) -> str:
-        """`science` as the one JSON text that `sha256` is taken of."""
+        """Writes `science` as the one JSON text that `sha256` is taken of."""
         return json.dumps(self.science(), sort_keys=True, separators=(",", ":"))
 
     def sha256(self) -> str:
-        """Fingerprint of `science`, in hexadecimal."""
+        """Computes the fingerprint of `science`, in hexadecimal."""
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
     def to_toml(self) -> str:
-        """The spec as TOML; `from_toml` gives the same spec back."""
+        """Writes the spec as TOML; `from_toml` gives the same spec back."""
         return to_toml(self.model_dump(mode="json", exclude_none=True))
 
-    def _placed(self, folder: Path) -> BuildSpec:
+    def _with_absolute_paths(self, folder: Path) -> BuildSpec:
         """Relative paths made absolute; names that aren't paths stay as they are."""
 
-        def place(path: str) -> str:
+        def absolute(path: str) -> str:
             return path if "://" in path else str(folder / Path(path).expanduser())
 
         model, images, run = self.model, self.images, self.run
         if model.weights is not None:
-            model = model.model_copy(update={"weights": place(model.weights)})
+            model = model.model_copy(update={"weights": absolute(model.weights)})
         if not images.source.startswith(DEMO):
-            images = images.model_copy(update={"source": place(images.source)})
-        run = run.model_copy(update={"store": place(run.store)})
+            images = images.model_copy(update={"source": absolute(images.source)})
+        run = run.model_copy(update={"store": absolute(run.store)})
         return self.model_copy(update={"model": model, "images": images, "run": run})

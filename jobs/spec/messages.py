@@ -13,17 +13,17 @@ _Details = Mapping[str, Any]
 
 
 def describe(error: ValidationError, root: type[BaseModel]) -> str:
-    """The most telling of the problems that pydantic found, and how many more there are."""
-    # A misspelt key also leaves the right one missing: the misspelling says more.
-    found = error.errors(include_url=False)
-    places = [problem["loc"] for problem in found]
+    """Describes the most telling of the problems that pydantic found, and counts the others."""
+    every = error.errors(include_url=False)
+    locations = [problem["loc"] for problem in every]
     # A list with a bad item is also reported as too short: the item says more.
     problems: list[_Details] = [
         problem
-        for problem, here in zip(found, places, strict=True)
-        if not any(len(here) < len(place) and place[: len(here)] == here for place in places)
+        for problem, here in zip(every, locations, strict=True)
+        if not any(len(here) < len(other) and other[: len(here)] == here for other in locations)
     ]
-    problems.sort(key=lambda one: one["type"] != "extra_forbidden")
+    # A misspelt key also leaves the right one missing: the misspelling says more.
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     further = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return _line(problems[0], root) + further
 
@@ -100,11 +100,11 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
     """The section that a field holds: itself, optional, or in a tuple."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next((found for part in get_args(annotation) if (found := _model_in(part))), None)
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
 
 
 def _dotted(where: tuple[str | int, ...]) -> str:
-    """`layers[0].units`: the list's places count from 0, as in the file's order."""
+    """A key's location, such as `layers[0].units`; items count from 0, in the file's order."""
     text = ""
     for step in where:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)

@@ -1,4 +1,4 @@
-"""The tables of a build spec, each a frozen object whose every value is checked."""
+"""The tables of a build spec: frozen objects, every value checked."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ _Colour = Annotated[tuple[_Finite, _Finite, _Finite], Listed]
 
 
 class Section(BaseModel):
-    """A table of the spec: frozen, no unknown keys, no value turned into another type."""
+    """A table of the spec: frozen, without unknown keys, and no value turned into another type."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ModelSpec(Section):
-    """`[model]`: which network, and whose weights.
+    """`[model]`: the network and its weights.
 
     Attributes:
         reference: `torchvision:NAME`, `demo:NAME` or `package.module:function`; the function is
             called without arguments and returns a `torch.nn.Module`.
-        weights: a `.safetensors` file, or one that `torch.load(weights_only=True)` reads.
-        pretrained: take torchvision's default weights where no file is given.
+        weights: a `.safetensors` file, or one that `torch.load(weights_only=True)` reads. Default:
+            none.
+        pretrained: take torchvision's default weights where no file is given. Default: true.
     """
 
     reference: Annotated[str, Field(min_length=1)]
@@ -50,14 +51,15 @@ class ModelSpec(Section):
 
 
 class PreprocessingSpec(Section):
-    """`[preprocessing]`: from an 8-bit RGB picture to the network's input.
+    """`[preprocessing]`: how an 8-bit RGB image becomes the network's input.
 
     Attributes:
-        resize: height and width in pixels, exactly; or the shorter side, keeping the shape.
-        crop: the centre's height and width in pixels, after resizing.
-        mean: subtracted from each colour, where colours lie in 0..1.
-        std: what each colour is divided by after that.
-        interpolation: how resizing reads between pixels; always antialiased.
+        resize: height and width in pixels, or the shorter side alone, keeping the proportions.
+            Default: no resizing.
+        crop: the centre's height and width in pixels, after resizing. Default: no cropping.
+        mean: subtracted from each colour, where colours lie in 0..1. Default: ImageNet's.
+        std: what each colour is divided by after that. Default: ImageNet's.
+        interpolation: how resizing reads between pixels, always antialiased. Default: "bilinear".
     """
 
     resize: _Positive | _Pair | None = None
@@ -88,7 +90,7 @@ class PreprocessingSpec(Section):
     def _fixed_size(self) -> Self:
         if self.crop is None and not isinstance(self.resize, tuple):
             raise ValueError(
-                "must give every picture the same size: set resize = [height, width], or crop"
+                "must give every image the same size: set resize = [height, width], or crop"
             )
         return self
 
@@ -121,14 +123,14 @@ class PreprocessingSpec(Section):
 
 
 class ImagesSpec(Section):
-    """`[images]`: the pictures, and which of them are kept for testing.
+    """`[images]`: the images, and which of them are held out for testing.
 
     Attributes:
         source: a folder, a `.parquet` file, or `demo:photos`.
-        column: the Parquet column with the pictures' bytes; found by name where not given.
-        held_out: a fraction (drawn by the seed), the names of the held-out pictures, or `odd`:
-            every second one of all, sorted by name.
-        limit: use the first so many pictures only, sorted by name.
+        column: the Parquet column with the images' bytes. Default: found by its name.
+        held_out: a fraction (drawn by the seed), the names of the held-out images, or `odd`:
+            every second image, sorted by name. Default: 0.2.
+        limit: use only so many images, the first by name. Default: all.
     """
 
     source: Annotated[str, Field(min_length=1)]
@@ -145,17 +147,17 @@ class ImagesSpec(Section):
             return float(str(value))
         if value == "odd":
             return value
-        raise ValueError('should be a fraction in [0, 1), a list of picture names, or "odd"')
+        raise ValueError('should be a fraction in [0, 1), a list of image names, or "odd"')
 
 
 class LayerSpec(Section):
-    """`[[layers]]`: a layer and which of its units to build.
+    """`[[layers]]`: a layer and the units of it to build.
 
     Attributes:
         name: the module's path in the model, as in `named_modules()`.
-        units: `"all"`, a list of channels, or a range such as `"0:64:2"`.
-        directions: name -> one number a channel; each is one more unit, numbered after the
-            channels in the order given here.
+        units: `"all"`, a list of channels, or a range such as `"0:64:2"`. Default: "all".
+        directions: named directions, each a number a channel; each is one more unit, numbered after
+            the channels in the order given here. Default: none.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -181,7 +183,7 @@ class LayerSpec(Section):
         return self
 
     def resolve(self, channels: int) -> tuple[int, ...]:
-        """The units to build of a layer with so many channels, ascending, directions last.
+        """Lists the units to build in a layer with so many channels, ascending, directions last.
 
         Raises ModelError for a unit that the layer doesn't have, or a direction of another length.
         """
@@ -221,16 +223,18 @@ class CircuitsSpec(Section):
     """`[circuits]`: what is explained, how kernels are scored and how many are kept.
 
     Attributes:
-        response: the number explained of a unit's output y: `sum_abs`, `max`, or `[y, x]`, the
-            value at one position.
-        criteria: the scores to compute.
-        fractions: parts of the kernels to keep, each in (0, 1]; kept in descending order.
+        response: the number that explains a unit's output y: `sum_abs`, `max`, or `[y, x]`, the
+            value at one position. Default: "sum_abs".
+        criteria: the scores to compute. Default: "actgrad" alone.
+        fractions: the fractions of the kernels to keep, each in (0, 1], sorted in descending order.
+            Default: `FRACTIONS`.
         ablation: what a dropped kernel becomes: `zero`, or its `mean` over the scoring images.
-        top_images: pictures a unit keeps scores of its own for.
-        force_steps: steps of the iterative score.
+            Default: "zero" alone.
+        top_images: how many images a unit gets scores for single images on. Default: 10.
+        force_steps: steps of the iterative score. Default: 10.
         precision: of multiplications on a GPU: `float32`, or `tf32`, which keeps 10 bits of what is
-            multiplied. Other devices always compute in float32.
-        seed: decides whatever is drawn.
+            multiplied. Other devices always compute in float32. Default: "float32".
+        seed: decides whatever is drawn. Default: 0.
     """
 
     response: Literal["sum_abs", "max"] | Annotated[tuple[int, int], Listed] = "sum_abs"
@@ -254,7 +258,7 @@ class CircuitsSpec(Section):
 
     @field_validator("fractions")
     @classmethod
-    def _ladder(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+    def _kept_fractions(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         for fraction in value:
             if not (math.isfinite(fraction) and 0 < fraction <= 1):
                 raise ValueError(f"{fraction} is outside (0, 1]: a fraction of kernels to keep")
@@ -270,15 +274,16 @@ class RunSpec(Section):
     """`[run]`: where the atlas goes and how the work is spread; never changes a number.
 
     Attributes:
-        store: a folder, or a URL such as `s3://bucket/atlas`.
-        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-        workers: processes; 0 is one a core.
-        threads: threads of each worker.
-        batch_size: images a forward pass, at most.
-        memory_bytes: budget of each worker, see `memory`; 0 is its share of half of what is free.
-        units_per_task: 0 lets the planner choose.
-        deadline_s: seconds after which a task is given up.
-        retries: further tries of a task whose worker was lost.
+        store: a folder, or a URL such as `s3://bucket/atlas`. Default: "atlas".
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Default: "auto".
+        workers: processes. Default: 0, one a core.
+        threads: threads of each worker. Default: 1.
+        batch_size: images a forward pass, at most. Default: 16.
+        memory_bytes: budget of each worker, see `memory`. Default: 0, its share of half of what is
+            free.
+        units_per_task: units of one task. Default: 0, the planner's choice.
+        deadline_s: seconds after which a task is given up. Default: 3600.
+        retries: further tries of a task whose worker was lost. Default: 2.
     """
 
     store: Annotated[str, Field(min_length=1)] = "atlas"

@@ -11,11 +11,11 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(values: Mapping[str, Any]) -> str:
-    """Tables of scalars and of lists, and lists of tables, as in a spec; `tomllib` reads it back.
+    """Writes tables of scalars and of lists, and lists of tables, as in a spec; `tomllib` reads it
+    back.
 
-    A table within a table has a name of ours; the keys of the innermost may be any text.
-
-    Values are strings, numbers, booleans, lists of those, and tables; nothing is None.
+    Values are strings, numbers, booleans, lists of those, and tables; nothing is None. A table
+    within a table has a name of ours; the keys of the innermost may be any text.
     """
     lines: list[str] = []
     for name, value in values.items():

@@ -1,4 +1,4 @@
-"""The `[features]` table of a spec: which feature visualizations to make, and how."""
+"""The `[features]` table of a spec: the feature visualizations to make, and how."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ _Positive = Annotated[int, Field(ge=1)]
 
 
 class FeaturesSpec(Section):
-    """`[features]`: pictures made to drive units. None of it changes a circuit or its numbers.
+    """`[features]`: images made to drive units. None of it changes a circuit or its numbers.
 
     Attributes:
-        criterion: whose circuits pictures are made through; the first of `circuits.criteria` where
-            not given.
+        criterion: the one whose circuits visualizations are made through. Default: the first of
+            `circuits.criteria`.
         fractions: kept fractions of those circuits, each in (0, 1]; none for the whole network
-            alone.
+            alone. Default: 0.3 alone.
         groups: make one through the circuit of each sub-feature group too, where there are two or
-            more.
-        negative: make pictures of the smallest response too.
-        nodes: make one of each channel that lies in the circuits of `node_fraction`.
-        node_fraction: kept fraction of the circuits whose channels get pictures.
-        size: height and width in pixels; by default twice what the unit sees, at least 64 and at
-            most the network's input.
-        steps: of gradient ascent.
-        node_steps: the same, for channels.
-        learning_rate: Adam's, on Fourier coefficients.
-        tries: how often a picture is begun, with other noise and twice the steps each time, until
-            it shows something and drives the unit more than any photo.
-        seed: decides whatever is drawn.
+            more. Default: true.
+        negative: make visualizations of the smallest response too. Default: true.
+        nodes: make one of each channel that lies in the circuits of `node_fraction`. Default: true.
+        node_fraction: kept fraction of the circuits whose channels get visualizations. Default:
+            0.1.
+        size: height and width in pixels. Default: twice what the unit sees, at least 64 and at most
+            the network's input.
+        steps: steps of gradient ascent. Default: 96.
+        node_steps: the same, for channels. Default: 48.
+        learning_rate: Adam's, on Fourier coefficients. Default: 0.1.
+        tries: how often a visualization is begun, with other noise and twice the steps each time,
+            until it shows something and drives the unit more than any image does. Default: 3.
+        seed: decides whatever is drawn. Default: 0.
     """
 
     criterion: Criterion | None = None

@@ -58,7 +58,7 @@ class OpenedSpec:
 
     @property
     def preprocessing(self) -> PreprocessingSpec:
-        """From a picture to the network's input; SpecError where images came preprocessed."""
+        """From an image to the network's input; SpecError where images came preprocessed."""
         if self.spec.preprocessing is None:
             raise SpecError("[preprocessing] is missing: these images came preprocessed")
         return self.spec.preprocessing
@@ -69,8 +69,8 @@ class OpenedSpec:
         if self.spec.run.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         device = torch.device(self.spec.run.device)
-        found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-        if not found.get(device.type, True):
+        available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not available.get(device.type, True):
             raise SpecError(
                 f"run.device: {self.spec.run.device!r} was asked for, but torch finds no such GPU; "
                 'use device = "auto" or "cpu"'

@@ -60,8 +60,8 @@ class Attempt:
     def fault(self, variant: Variant, of: Whose, *, tries: int) -> UnitError | None:
         """Says why the best of all attempts cannot be stored; None where it can."""
         what = (
-            f"picture {variant.name!r} of {of} {variant.key.unit} of {variant.key.layer!r}, the "
-            f"best of {tries} tries"
+            f"visualization {variant.name!r} of {of} {variant.key.unit} of "
+            f"{variant.key.layer!r}, the best of {tries} tries"
         )
         if not (self.made.finite and math.isfinite(self.response)):
             return NonFiniteError(f"{what}, is or gives NaN or infinity: look at the weights")

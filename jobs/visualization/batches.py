@@ -183,7 +183,7 @@ class BatchOpener:
             reason = one_line(error)
         if self._opened.spec.features.size is not None:
             raise SpecError(
-                f"features.size: the model does not take pictures of {size[0]} x {size[1]} "
+                f"features.size: the model does not take images of {size[0]} x {size[1]} "
                 f"({reason}); leave size out"
             )
         return full, self._opened.images.size

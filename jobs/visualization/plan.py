@@ -100,7 +100,7 @@ def plan_visualizations(build: Build, spec: BuildSpec, reader: Reader) -> Visual
         skipped += len(named) - len(missing)
         if missing:
             lacking_nodes.append((name, missing))
-    remarks = (f"{absent} units of the spec are not built yet: they get no pictures",)
+    remarks = (f"{absent} units of the spec are not built yet: they get no visualizations",)
     return VisualizationWork(
         units=tuple(units),
         nodes=tuple(lacking_nodes),

@@ -87,7 +87,7 @@ class VisualizationWorker:
         del keys
         if not self._batches.halve():
             raise InfrastructureError(
-                f"memory ran out with one picture at a time ({one_line(error)}); use "
+                f"memory ran out with one visualization at a time ({one_line(error)}); use "
                 "fewer workers, or a machine with more memory"
             ) from error
 

@@ -60,7 +60,7 @@ def test_the_slow_reference_scores_as_the_engine(criterion):
         criteria=[criterion],
         response="sum_abs",
         block=1,
-    )[criterion].kept[0]
+    )[criterion].single[0]
     slow = getattr(DEMO.slow, criterion)
     for row, image in zip(found, images(), strict=True):
         assert_close(row, on_axis(slow(UNIT, image[None])))

@@ -245,7 +245,9 @@ def test_units_that_are_not_built_are_told_of(built: Path) -> None:
     more = spec(built, SPEC.replace("units = [0, 1, 2]", "units = [0, 1, 2, 5]"))
     with pytest.raises(KeyboardInterrupt):
         build_visualizations(more, executor=LocalExecutor(), on_event=stop)
-    assert events[0].remarks == ("1 units of the spec are not built yet: they get no pictures",)
+    assert events[0].remarks == (
+        "1 units of the spec are not built yet: they get no visualizations",
+    )
 
 
 @pytest.mark.ray

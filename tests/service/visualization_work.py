@@ -12,7 +12,7 @@ from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from tests.storage_schema.visualization_records import picture_record
 
 BOTH = ("negative", "positive")
-GREY = "picture 'positive' of channel 3 of 'conv1' is all but grey"
+GREY = "visualization 'positive' of channel 3 of 'conv1' is all but grey"
 
 
 def make(place: Path, layer: str, unit: int, *variants: str) -> None:

@@ -147,5 +147,5 @@ def test_a_picture_too_thin_to_resize_is_left_out() -> None:
 def test_a_format_that_would_start_a_program_is_unknown() -> None:
     stream = io.BytesIO()
     Image.fromarray(coloured()).save(stream, "EPS")
-    with pytest.raises(UnreadableImageError, match="not a picture of a known format"):
+    with pytest.raises(UnreadableImageError, match="not an image of a known format"):
         decode(stream.getvalue())

@@ -103,7 +103,7 @@ def test_unreadable_pictures_are_left_out_and_recorded(tmp_path: Path) -> None:
     assert [info.split == "left_out" for info in found.infos] == [False, True, True, True, False]
     problems = [info.problem or "" for info in found.infos]
     assert "truncated" in problems[1]
-    assert problems[2:4] == ["not a picture of a known format", "the file is empty"]
+    assert problems[2:4] == ["not an image of a known format", "the file is empty"]
     assert sorted(found.scoring + found.held_out) == [0, 4]
     with pytest.raises(ImageError, match=r"image 1 \('b.png'\) is left out: .*truncated"):
         found.batch([1])
@@ -205,7 +205,7 @@ def test_named_pictures_are_held_out(tmp_path: Path) -> None:
     found = load(tmp_path, held_out=["dog/a.png", "cat/b.png"])
     assert (found.scoring, found.held_out) == ((0,), (1, 2))
     line = refusal(tmp_path, held_out=["dog/a.png", "cat/c.png"])
-    assert "images.held_out names 'cat/c.png', which is not among the 3 pictures" in line
+    assert "images.held_out names 'cat/c.png', which is not among the 3 images" in line
     assert "did you mean 'cat/" in line
     everything = ["cat/a.png", "cat/b.png", "dog/a.png"]
     assert "all 3 readable ones are held out" in refusal(tmp_path, held_out=everything)
@@ -228,7 +228,7 @@ def test_the_fingerprint_covers_names_bytes_labels_and_splits(tmp_path: Path) ->
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    assert "no pictures (.jpg, .png ...) in" in refusal(tmp_path)
+    assert "no images (.jpg, .png ...) in" in refusal(tmp_path)
     assert "no images at" in refusal(tmp_path / "gone")
     (tmp_path / "a.png").write_bytes(b"x")
     assert "neither a folder nor a .parquet file" in refusal(tmp_path / "a.png")

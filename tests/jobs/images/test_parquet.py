@@ -140,7 +140,7 @@ def test_parquet_columns_that_are_not_there(tmp_path: Path) -> None:
     assert "'number' of 's.parquet' holds int64, no bytes" in refusal(path, column="number")
     assert load(path, column="right").scoring == (0,)
     bare = parquet(tmp_path / "bare.parquet", {"number": pa.array([1])})
-    assert "has no single column of pictures (there is only 'number')" in refusal(bare)
+    assert "has no single column of images (there is only 'number')" in refusal(bare)
     empty = parquet(tmp_path / "empty.parquet", {"image": pa.array([], pa.binary())})
     assert "no rows in" in refusal(empty)
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")

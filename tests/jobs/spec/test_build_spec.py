@@ -144,7 +144,7 @@ def test_resolved_preprocessing_is_part_of_the_science() -> None:
         ("[circuits]\ntop_images = 0", "circuits.top_images = 0: should be greater than or"),
         ("[run]\nworkers = '2'", "run.workers = '2': should be a valid integer"),
         ("[run]\ndevice = 'gpu'", "run.device = 'gpu': should be \"auto\""),
-        ("[preprocessing]\nresize = 64", "preprocessing must give every picture the same size"),
+        ("[preprocessing]\nresize = 64", "preprocessing must give every image the same size"),
         ("[preprocessing]\nresize = [8]", "preprocessing.resize = [8]: should be a number of"),
         ("[preprocessing]\nresize = [8, 8]\nstd = [1, 0, 1]", "should be three numbers above 0"),
         ("[preprocessing]\nresize = [8, 8]\nstd = [1, 2]", "preprocessing.std is too short"),

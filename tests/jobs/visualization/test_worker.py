@@ -321,8 +321,9 @@ def test_a_grey_picture_is_an_error_of_its_unit_alone(odd):
     assert edge.state == "done"
     assert dead.state == "failed"
     assert dead.kind == "unit"
-    assert "picture 'positive' of channel 2 of 'first', the best of 2 tries, is all but grey" in (
-        dead.message
+    assert (
+        "visualization 'positive' of channel 2 of 'first', the best of 2 tries, is all but grey"
+        in (dead.message)
     )
     assert dead.message.endswith("raise features.node_steps")
     assert reader.feature_visualizations("first", 2) == ()
@@ -386,7 +387,7 @@ def test_a_picture_that_leads_to_nan_is_an_error_of_its_unit_alone(odd, tmp_path
     assert reader.failures("last") == {}
     root, edge = made(spec, "last", 0, 1)
     assert (root.state, root.kind) == ("failed", "non_finite")
-    assert "picture 'negative' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
+    assert "visualization 'negative' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
         root.message
     )
     assert (edge.state, edge.message) == ("done", None)
@@ -435,8 +436,9 @@ def test_a_unit_that_grey_does_not_reach_has_a_picture(odd, tmp_path):
     assert record.response > 0.5
     # Louder noise that nothing was made of is no picture: it would not be grey.
     assert never.state == "failed"
-    assert "picture 'positive' of channel 1 of 'last', the best of 3 tries, is all but grey" in (
-        never.message
+    assert (
+        "visualization 'positive' of channel 1 of 'last', the best of 3 tries, is all but grey"
+        in (never.message)
     )
 
 
@@ -472,7 +474,7 @@ def test_a_model_of_one_size_and_a_size_that_it_does_not_take(odd):
     # All kernels are the network: the same picture, but for rounding.
     assert records[0].response == pytest.approx(records[1].response, rel=0.02)
     sized = odd(fractions=[], size=32)
-    with pytest.raises(SpecError, match=r"features.size: the model does not take pictures of 32 x"):
+    with pytest.raises(SpecError, match=r"features.size: the model does not take images of 32 x"):
         made(sized, "last", 0, 4)
 
 

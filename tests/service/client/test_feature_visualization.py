@@ -85,12 +85,14 @@ def test_a_picture_that_shows_nothing_ends_with_exit_code_1(spec, capsys, tmp_pa
     assert main(["features", str(spec), "--executor", "local"]) == exits.UNIT_FAILED
     out = capsys.readouterr().out
     assert "units: 1 failed" in out
-    assert "picture 'positive' of unit 3 of 'features.3.squeeze'" in out
+    assert "visualization 'positive' of unit 3 of 'features.3.squeeze'" in out
     assert "all but grey" in out
     assert main(["status", str(tmp_path / "atlas")]) == exits.UNIT_FAILED
     told = capsys.readouterr().out.partition("feature visualizations\n")[2].splitlines()
     assert told[1].split() == [LAYER, "unit", "1", "0", "1", "0", "0", "4"]
-    assert told[2].startswith(f"  failed: {LAYER} unit 3: unit: picture 'positive' of unit 3 of")
+    assert told[2].startswith(
+        f"  failed: {LAYER} unit 3: unit: visualization 'positive' of unit 3 of"
+    )
     assert told[4].startswith(
         "feature visualizations: 1 failed; run the command that asked for them again"
     )
