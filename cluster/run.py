@@ -92,7 +92,7 @@ def executor_for(
 
 
 def _seal(objects: Objects, layers: Sequence[LayerIndex]) -> None:
-    """Write the layers that have all units that any build asked for once more, in few files."""
+    """Writes each layer that has every unit any build asked for once more, in few files."""
     reader = Reader(objects)
     planned = dict(reader.plan().units)
     for index in layers:

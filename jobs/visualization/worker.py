@@ -11,7 +11,7 @@ import torch
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import failure
-from circuit_atlas.jobs.tasks.worker_job import WorkerJob
+from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob
 from circuit_atlas.jobs.visualization.ascent import (
     START,
     Recipe,
@@ -44,8 +44,13 @@ class VisualizationJob(WorkerJob):
     """What a worker that makes feature visualizations is made from."""
 
     def open(self) -> VisualizationWorker:
-        """Opens the worker, in the process that calls."""
-        return VisualizationWorker(self)
+        """Opens the worker, in the process that calls.
+
+        Raises:
+            InputError: the spec cannot be used here.
+            StoreError: there is no atlas, or one of other weights, images or settings.
+        """
+        return VisualizationWorker(self.prepare())
 
 
 class VisualizationWorker:
@@ -53,14 +58,8 @@ class VisualizationWorker:
 
     fatal: tuple[type[Exception], ...] = (StoreError, InfrastructureError, InputError)
 
-    def __init__(self, job: VisualizationJob) -> None:
-        """Loads the model and the images and opens the atlas.
-
-        Raises:
-            InputError: the spec cannot be used here.
-            StoreError: there is no atlas, or one of other weights, images or settings.
-        """
-        prepared = job.prepare()
+    def __init__(self, prepared: PreparedWorker) -> None:
+        """Opens the atlas; MismatchError where it is of other weights, images or settings."""
         self._opened = prepared.opened
         self._reader = Reader(prepared.objects)
         header = self._reader.header
