@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
-from circuit_atlas.jobs.circuits.groups import GroupLabels, group_images
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.targets import Response, respond
+from circuit_atlas.storage_schema.grouping import GroupLabels, group_images
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.quantise import dequantise, quantise
 from circuit_atlas.storage_schema.records import ContrastRow, GroupRow

@@ -16,10 +16,10 @@ import psutil
 import torch
 
 from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
-from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network
 from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader
 
 _FLOAT, _DOUBLE, _INDEX = 4, 8, 8

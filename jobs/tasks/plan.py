@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from circuit_atlas.jobs.circuits.groups import MOST_GROUPS
 from circuit_atlas.jobs.engine.backward import generic_operations
 from circuit_atlas.jobs.engine.targets import check_position, response_text
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
@@ -17,6 +16,7 @@ from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.network import TOP_CROPS

@@ -10,6 +10,7 @@ from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.grouping import group_images
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
@@ -74,8 +75,6 @@ def new_groups(
     reader: Reader, commit: Commit, *, criterion: str | None, groups: int | None
 ) -> ImageGroups:
     """Groups found anew from the stored scores, see `Unit.groups`."""
-    from circuit_atlas.jobs.circuits.groups import group_images
-
     chosen = arguments.image_criterion(reader, criterion)
     number = None if groups is None else arguments.whole(groups, what="groups")
     scores = reader.image_scores(commit, chosen)

@@ -58,7 +58,7 @@ def gram(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     Shares, since the size of all scores together says how strongly the unit responds to an image
     and not by which kernels. Their roots, since a few kernels of the first convolutions hold most
     of the score on every image, and would decide alone where the images lie. Sub-feature groups are
-    found by the same distance, see `jobs.groups`.
+    found by the same distance, see `storage_schema.grouping`.
 
     Works through 8,192 kernels at a time. Shape: (images, images), from (images, kernels) with NaN
     for kernels out of reach.

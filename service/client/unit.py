@@ -185,7 +185,7 @@ class Unit:
 
         A sequence of groups, each with its images and its circuit: `unit.groups()[0].circuit(
         keep=0.1)`. How images are compared and the number of groups is chosen is said in
-        `jobs.groups`.
+        `storage_schema.grouping`.
 
         Args:
             criterion: whose scores of single images; the atlas' first that has such.

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
-from circuit_atlas.jobs.circuits.groups import GroupLabels, group_images
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.worker import CircuitJob
+from circuit_atlas.storage_schema.grouping import GroupLabels, group_images
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.quantise import dequantise, quantise
 from circuit_atlas.storage_schema.reader import Reader

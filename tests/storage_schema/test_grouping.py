@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.metrics import silhouette_score
 
-from circuit_atlas.jobs.circuits.groups import distances, group_images, silhouette
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.grouping import distances, group_images, silhouette
 
 
 def planted(
@@ -208,7 +208,7 @@ def test_the_silhouette_is_the_published_one(labels):
 def test_grouping_loads_no_torch():
     code = (
         "import sys; import numpy as np\n"
-        "from circuit_atlas.jobs.circuits.groups import group_images\n"
+        "from circuit_atlas.storage_schema.grouping import group_images\n"
         "assert 'scipy' not in sys.modules\n"
         "group_images(np.eye(8)); sys.exit('torch' in sys.modules)"
     )
