@@ -50,8 +50,9 @@ class FeatureVisualization:
         one = self.record
         photos = "beyond every photo" if one.beats_photos else "not beyond every photo"
         return (
-            f"<FeatureVisualization {one.variant} of {one.layer}/{one.unit}: {one.height} x "
-            f"pixels, response {one.response:.4g}, {photos} ({one.photo_response:.4g})>"
+            f"<FeatureVisualization {one.variant} of {one.layer}/{one.unit}: "
+            f"{one.height} x {one.width} pixels, response {one.response:.4g}, {photos} "
+            f"({one.photo_response:.4g})>"
         )
 
     def _repr_png_(self) -> bytes:

@@ -9,11 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.engine.backward import generic_operations
 from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.storage_schema.errors import ModelError
-from tests.jobs.axis import open_double
 from tests.oracles.convolutions import double, layer_output
 from tests.oracles.networks import NAMED
 
@@ -193,11 +191,3 @@ def test_a_convolution_that_runs_twice_is_one_convolution():
         ("last", 3),
     ]
     assert len(layer.network.sites[0].steps) == 2
-
-
-def test_operations_without_a_rule_are_named():
-    """Their numbers are held against the oracles with all others'."""
-    assert generic_operations(open_double(NAMED["attended"](), "last").network) == ("softmax",)
-    for name in ("branched", "residual", "gated", "shuffled"):
-        network = NAMED[name]()
-        assert generic_operations(open_double(network, network.targets[-1]).network) == ()
