@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from circuit_atlas.service.analysis import arguments, bits
 from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.analysis.units import find_unit, stored_commit
-from circuit_atlas.service.circuit.selection import kept
+from circuit_atlas.service.circuit.selection import kept, stored_level
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.reader import Reader
 
@@ -94,26 +94,37 @@ class Masks:
             return one.number
         commit = stored_commit(self.reader, self.index, one)
         mask = kept(self.reader, commit, self.criterion, keep=self.keep)
-        packed = np.concatenate([bits.pack(mask[piece]) for piece in self._slices])
-        with self._lock:
-            place = len(self._place)
-            if one.number not in self._place:
-                self._bits[place] = packed
-                self._rows[place] = one.rows
-                self._kernels[place] = [int(mask[piece].sum()) for piece in self._slices]
-                self._place[one.number] = place  # last: only now does the unit count
+        self._keep(one.number, mask)
         return one.number
 
     def add_all(self) -> Masks:
-        """Add all units that have circuits, four at a time: object stores answer late. Itself."""
+        """Add all units that have circuits. Itself."""
         missing = self.missing()
         if len(missing) < 2:
             for unit in missing:
                 self.add(unit)
-        else:
-            with ThreadPoolExecutor(min(_THREADS, len(missing))) as pool:
+            return self
+        level = stored_level(self.reader, keep=self.keep)
+        if level is None:  # from scores, four at a time: object stores answer late
+            with ThreadPoolExecutor(_THREADS) as pool:
                 list(pool.map(self.add, missing))
+            return self
+        for unit, mask in self.reader.masks(
+            self.index.layer, self.criterion, level, units=set(missing)
+        ):
+            self._keep(unit, mask)
         return self
+
+    def _keep(self, unit: int, mask: NDArray[np.bool_]) -> None:
+        """Keep the circuit of a unit, unless it was added before."""
+        packed = np.concatenate([bits.pack(mask[piece]) for piece in self._slices])
+        with self._lock:
+            place = len(self._place)
+            if unit not in self._place:
+                self._bits[place] = packed
+                self._rows[place] = self.index.unit(unit).rows
+                self._kernels[place] = [int(mask[piece].sum()) for piece in self._slices]
+                self._place[unit] = place  # last: only now does the unit count
 
     def mask(self, unit: int | str) -> NDArray[np.bool_]:
         """A unit's circuit on its kernel axis, added if need be. Shape: (kernels,)."""

@@ -83,6 +83,14 @@ def kept(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDAr
     return mask
 
 
+def stored_level(reader: Reader, *, keep: float) -> int | None:
+    """The sparsity level whose circuits `kept` reads, or None where it makes them from scores.
+
+    QueryError where `keep` is no kept fraction.
+    """
+    return _level(reader.header.fractions, 1, 1, _fraction(keep))
+
+
 def run_scores(
     reader: Reader, commit: Commit, criterion: str, *, keep: float
 ) -> NDArray[np.float32]:
