@@ -25,8 +25,9 @@ from circuit_atlas.storage_schema.unit_arrays import Circuits, UnitArrays
 
 _UNITS_AT_ONCE = 32
 _THREADS = 8
-# Of a row group: large enough to be read at the speed of the disk, small enough to be held.
-_ROWS = 2**16
+# Of a row group: large enough to be read at the speed of the disk, small enough that who asks for a
+# few hundred units does not read a thousand.
+_ROWS = 2**14
 _CHUNK_BYTES = 16 * 2**20
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -328,6 +328,7 @@ class Reader:
         *,
         units: Collection[int] | None = None,
         columns: Sequence[str] | None = None,
+        commits: Mapping[int, Commit] | None = None,
     ) -> pa.Table:
         """One table over all units of a layer, with a `unit` column first.
 
@@ -336,6 +337,7 @@ class Reader:
             name: of one of `tables.FRAGMENTS`.
             units: only of these, where they are stored.
             columns: only these, after `unit`.
+            commits: of the layer, as `commits` gave them just now, which saves a listing.
 
         Raises:
             QueryError: there is no such layer or table, or none in an old atlas.
@@ -346,7 +348,8 @@ class Reader:
             raise QueryError(f"there is no table {name!r}: choose from {known}")
         if table in (tables.GROUPS, tables.SELECTIVITY):
             self._require(name)
-        commits = self.commits(layer)
+        if commits is None:
+            commits = self.commits(layer)
         if units is not None:
             commits = {unit: commit for unit, commit in commits.items() if unit in units}
         names = None if columns is None else table.stored_names(columns)

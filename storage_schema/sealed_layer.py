@@ -57,7 +57,8 @@ class SealedLayer:
 
     def holds(self, commit: Commit) -> bool:
         """Whether the unit was sealed as this commit has it."""
-        return self.commits.get(commit.unit) == commit
+        own = self.commits.get(commit.unit)
+        return own is commit or own == commit
 
     def table(
         self, table: Table, units: Collection[int], *, columns: Sequence[str] | None = None

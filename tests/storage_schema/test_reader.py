@@ -183,6 +183,19 @@ def test_a_table_of_some_units_reads_those_alone(objects, header, layer, record,
     assert none.schema.equals(some.schema)
 
 
+def test_a_table_of_known_commits_needs_no_listing(objects, header, layer, record, counted):
+    for unit in (4, 0, 1):
+        Writer(objects, header, layer).commit(record(unit))
+    reader = Reader(objects)
+    commits = reader.commits("features.3")
+    whole = reader.table("features.3", "groups")
+    counted["list"].clear()
+    assert reader.table("features.3", "groups", commits=commits).equals(whole)
+    some = reader.table("features.3", "groups", units=[4], commits=commits)
+    assert some.equals(whole.filter(pc.equal(whole["unit"], 4)))
+    assert counted["list"] == []
+
+
 def test_a_table_of_nothing_has_the_same_columns(objects, header, layer, record):
     before = Reader(objects).table("features.3", "responses")
     Writer(objects, header, layer).commit(record(1))
