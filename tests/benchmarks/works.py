@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.benchmarks import builds, engine
+from tests.benchmarks import builds, engine, layers
 from tests.benchmarks.measured import Row
 from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET
 
@@ -59,6 +59,9 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
         ),
         lambda: engine.places(ALEXNET, layers=("features.3", "features.6"), units=2),
     ),
+    "summary-layer": (lambda: layers.summary(units=1000), lambda: layers.summary(units=8)),
+    "tables-layer": (lambda: layers.tables(units=400), lambda: layers.tables(units=8)),
+    "masks-layer": (lambda: layers.masks(units=1000), lambda: layers.masks(units=8)),
     "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2)),
     "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1")),
 }
