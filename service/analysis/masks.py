@@ -94,7 +94,7 @@ class Masks:
             return one.number
         commit = stored_commit(self.reader, self.index, one)
         mask = kept(self.reader, commit, self.criterion, keep=self.keep)
-        self._keep(one.number, mask)
+        self._hold(one.number, mask)
         return one.number
 
     def add_all(self) -> Masks:
@@ -112,10 +112,10 @@ class Masks:
         for unit, mask in self.reader.masks(
             self.index.layer, self.criterion, level, units=set(missing)
         ):
-            self._keep(unit, mask)
+            self._hold(unit, mask)
         return self
 
-    def _keep(self, unit: int, mask: NDArray[np.bool_]) -> None:
+    def _hold(self, unit: int, mask: NDArray[np.bool_]) -> None:
         """Keep the circuit of a unit, unless it was added before."""
         packed = np.concatenate([bits.pack(mask[piece]) for piece in self._slices])
         with self._lock:
