@@ -106,13 +106,13 @@ function facts(atlas) {
   ];
 }
 
-/** A chart and the line under it. */
 /**
  * Quantiles of r in the rows of a distribution.
  *
  * @type {("low"|"quarter"|"median"|"three_quarters"|"high")[]}
  */
 const QUANTILES = ["low", "quarter", "median", "three_quarters", "high"];
+/** A chart and the line under it. */
 const CHART = 64;
 const ROW = `calc(${CHART}px + 1.5 * var(--small))`;
 
