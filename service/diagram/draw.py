@@ -59,21 +59,8 @@ def draw(
         aligned(circuit, against)
     goals = _goals((circuit, *(() if against is None else (against,))))
     kernels = gather(circuit, against)
-    graph = topology(
-        kernels.index,
-        [Goal(o.layer, o.reader.wiring(o.layer.layer), o.unit) for o in goals],
-    )
-    start, end = graph.ends(kernels.ordinal, kernels.out, kernels.channel)
-    paths = Paths(graph, start, end)
-    levels, bits, wire_bits = _levels(paths, kernels, most)
-    drawn = np.flatnonzero(bits)
-    wires = np.flatnonzero(wire_bits)
-    layout = lay_out(
-        graph,
-        np.concatenate([start[drawn], graph.link_from[wires]]),
-        np.concatenate([end[drawn], graph.link_to[wires]]),
-    )
-    scene = Scene(goals, kernels, graph, layout, start, end, drawn, bits[drawn], wire_bits[wires])
+    scene, levels = _scene(goals, kernels, most)
+    graph, layout = scene.graph, scene.layout
     stored = features_of(goals, graph, layout.nodes) if features else {}
     bands, band_of = bands_of(scene)
     nodes = nodes_of(scene, band_of, stored, pictures=pictures)
@@ -89,7 +76,7 @@ def draw(
         units=tuple(origin.unit.name for origin in goals),
         sides=titles if against is not None else (),
         chosen_for=tuple(images_of(one) for one in circuits),
-        note="" if len(drawn) else _TOO_FEW if levels[0].on_path else _NO_PATH,
+        note="" if len(scene.drawn) else _TOO_FEW if levels[0].on_path else _NO_PATH,
         width=(float(layout.x.max(initial=0.0)) + 1.2) * ROW,
         height=(float(layout.y.max(initial=0.0)) + 1.0) * ROW,
         input_height=header.input_height,
@@ -98,7 +85,7 @@ def draw(
             reachable=kernels.reachable,
             circuit=levels[0].kernels,
             on_path=levels[0].on_path,
-            drawn=len(drawn),
+            drawn=len(scene.drawn),
             crossings_before=layout.before,
             crossings_after=layout.after,
         ),
@@ -111,8 +98,29 @@ def draw(
         weights=weights_of(scene),
         images=_image_names(goals[0], nodes),
     )
-    places = {node: place for place, node in enumerate(layout.nodes.tolist())}
-    return content, {places[n]: found for n, found in stored.items() if n in places}
+    rows = {node: row for row, node in enumerate(layout.nodes.tolist())}
+    return content, {rows[node]: feature for node, feature in stored.items() if node in rows}
+
+
+def _scene(
+    goals: tuple[Origin, ...], kernels: DrawnKernels, most: int
+) -> tuple[Scene, tuple[SparsityLevel, ...]]:
+    """Where the drawn kernels stand, and the slider's steps."""
+    graph = topology(
+        kernels.index,
+        [Goal(o.layer, o.reader.wiring(o.layer.layer), o.unit) for o in goals],
+    )
+    start, end = graph.ends(kernels.ordinal, kernels.out, kernels.channel)
+    levels, bits, wire_bits = _levels(Paths(graph, start, end), kernels, most)
+    drawn = np.flatnonzero(bits)
+    wires = np.flatnonzero(wire_bits)
+    layout = lay_out(
+        graph,
+        np.concatenate([start[drawn], graph.link_from[wires]]),
+        np.concatenate([end[drawn], graph.link_to[wires]]),
+    )
+    scene = Scene(goals, kernels, graph, layout, start, end, drawn, bits[drawn], wire_bits[wires])
+    return scene, levels
 
 
 def _most(edges: int) -> int:
