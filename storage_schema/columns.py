@@ -10,7 +10,7 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table.
+    """Declares one column of a table.
 
     Attributes:
         name: what readers, SQL, HTTP and files call it.
@@ -32,11 +32,11 @@ class Column:
 
     @property
     def stored_name(self) -> str:
-        """The name of the column in the stored file, and of the record's field."""
+        """Return the name of the column in the stored file, and of the record's field."""
         return self.stored_as or self.name
 
     def field(self, name: str | None = None) -> pa.Field:
-        """The Arrow field, under the public name unless another is given.
+        """Return the Arrow field, under the public name unless another is given.
 
         Its metadata carries sentence and unit.
         """
@@ -49,7 +49,7 @@ class Column:
 
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:
-    """The Arrow schema of some columns under their public names."""
+    """Return the Arrow schema of some columns under their public names."""
     return pa.schema([column.field() for column in columns])
 
 

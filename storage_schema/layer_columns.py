@@ -140,7 +140,7 @@ OTHER_MEASURES: tuple[Column, ...] = tuple(
 
 
 def r_columns(fractions: Sequence[float]) -> tuple[Column, ...]:
-    """Pearson r at each of the stored fractions, a column each."""
+    """Declare Pearson r at each of the stored fractions, a column each."""
     return tuple(
         Column(
             f"r.{fraction:g}",

@@ -19,7 +19,7 @@ from circuit_atlas.storage_schema.errors import CorruptError
 
 @dataclass(frozen=True)
 class Table:
-    """One kind of table: a Parquet file of these columns, in this order.
+    """Declares one kind of table: a Parquet file of these columns, in this order.
 
     Attributes:
         name: what readers, SQL and HTTP call it.
@@ -35,21 +35,21 @@ class Table:
 
     @property
     def stored_name(self) -> str:
-        """The stored file's name without its ending."""
+        """Return the stored file's name without its ending."""
         return self.stored_as or self.name
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema that readers see."""
+        """Return the Arrow schema that readers see."""
         return schema_of(self.columns)
 
     @property
     def stored_schema(self) -> pa.Schema:
-        """The Arrow schema of the stored file."""
+        """Return the Arrow schema of the stored file."""
         return pa.schema([column.field(column.stored_name) for column in self.columns])
 
     def table(self, rows: Sequence[object]) -> pa.Table:
-        """Rows whose attributes are the stored columns -> a table to store.
+        """Make a table to store of rows whose attributes are the stored columns.
 
         Raises:
             ValueError: a null where the column has none, or a value of another type.
@@ -58,8 +58,8 @@ class Table:
         return self.from_columns({name: [getattr(row, name) for row in rows] for name in names})
 
     def from_columns(self, columns: Mapping[str, Sequence[object]]) -> pa.Table:
-        """Columns by stored name -> a table to store; ValueError as in `table`, KeyError where one
-        is missing."""
+        """Make a table to store of columns by stored name; ValueError as in `table`, KeyError where
+        one is missing."""
         arrays = []
         for column in self.columns:
             values = columns[column.stored_name]
@@ -73,7 +73,7 @@ class Table:
         return pa.Table.from_arrays(arrays, schema=self.stored_schema)
 
     def to_parquet(self, table: pa.Table) -> bytes:
-        """The Parquet file of a table to store; ValueError where its schema is another."""
+        """Write the Parquet file of a table to store; ValueError where its schema is another."""
         if not table.schema.equals(self.stored_schema):
             raise ValueError(f"{self.name}: not this table's columns, but {table.schema.names}")
         sink = pa.BufferOutputStream()
@@ -83,7 +83,8 @@ class Table:
     def from_parquet(
         self, data: bytes, *, place: str, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """A stored file's columns, all or some, under the names that it has; `public` renames them.
+        """Read a stored file's columns, all or some, under the names that it has; `public` renames
+        them.
 
         CorruptError where it can't be read.
         """
@@ -104,7 +105,7 @@ class Table:
         return table if names is None else table.select(names)
 
     def public(self, table: pa.Table) -> pa.Table:
-        """A stored table under the names that readers know; other columns stay as they are."""
+        """Rename a stored table's columns as readers know them; other columns stay as they are."""
         public = {column.stored_name: column for column in self.columns}
         fields = [
             field if field.name not in public else public[field.name].field()
@@ -113,7 +114,7 @@ class Table:
         return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
 
     def stored_names(self, columns: Sequence[str]) -> list[str]:
-        """The stored names of public ones; KeyError where there is none."""
+        """Return the stored names of public ones; KeyError where there is none."""
         stored = {column.name: column.stored_name for column in self.columns}
         return [stored[name] for name in columns]
 

@@ -13,12 +13,13 @@ from circuit_atlas.storage_schema.wording import nearest
 
 
 def criterion(reader: Reader, given: str | None) -> str:
-    """The criterion of that name, or the atlas' first; QueryError, with the nearest names."""
+    """Return the criterion of that name, or the atlas' first; QueryError, with the nearest
+    names."""
     return _of(reader, given, reader.header.criteria, "criterion", "criteria")
 
 
 def image_criterion(reader: Reader, given: str | None) -> str:
-    """The same among the criteria with scores of single images."""
+    """Do the same among the criteria with scores of single images."""
     known = reader.header.image_criteria
     if not known:
         raise QueryError(
@@ -29,20 +30,20 @@ def image_criterion(reader: Reader, given: str | None) -> str:
 
 
 def ablation(reader: Reader, given: str | None) -> str:
-    """The ablation of that name, or the atlas' first; QueryError, with the nearest names."""
+    """Return the ablation of that name, or the atlas' first; QueryError, with the nearest names."""
     return _of(reader, given, reader.header.ablations, "ablation", "ablations")
 
 
 def split(reader: Reader, given: str | None) -> str:
-    """The split of that name, or the held-out images where there are any, else the scoring ones;
-    QueryError, with those there are."""
+    """Return the split of that name, or the held-out images where there are any, else the scoring
+    ones; QueryError, with those there are."""
     found = set(reader.images(columns=["split"])["split"].to_pylist())
     known = [name for name in ("held_out", "scoring") if name in found] or ["scoring"]
     return _of(reader, given, known, "split", "splits")
 
 
 def whole(value: object, *, what: str) -> int:
-    """A whole number; QueryError where it is none."""
+    """Return a whole number; QueryError where it is none."""
     try:
         return operator.index(cast("SupportsIndex", value))
     except TypeError:
@@ -50,7 +51,7 @@ def whole(value: object, *, what: str) -> int:
 
 
 def at_least(value: object, smallest: int, *, what: str) -> int:
-    """A whole number from `smallest` up; QueryError where it is none."""
+    """Return a whole number from `smallest` up; QueryError where it is none."""
     number = whole(value, what=what)
     if number < smallest:
         raise QueryError(f"{what}={number} is too small: give {smallest} or more")
@@ -58,7 +59,7 @@ def at_least(value: object, smallest: int, *, what: str) -> int:
 
 
 def module(name: str, *, package: str, what: str) -> Any:
-    """A module of the extra `analysis`; QueryError where it is not installed."""
+    """Return a module of the extra `analysis`; QueryError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError:

@@ -12,7 +12,7 @@ WORD = 64
 
 
 def words(count: int) -> int:
-    """How many words hold `count` bits.
+    """Tell how many words hold `count` bits.
 
     >>> [words(count) for count in (0, 1, 64, 65)]
     [0, 1, 1, 2]
@@ -21,13 +21,13 @@ def words(count: int) -> int:
 
 
 def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """A mask (kernels,) as whole words, the first kernel in the lowest bit."""
+    """Pack a mask (kernels,) into whole words, the first kernel in the lowest bit."""
     padded = np.pad(mask, (0, -len(mask) % WORD))
     return np.packbits(padded, bitorder="little").view("<u8").astype(np.uint64)
 
 
 def unpack(packed: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
-    """The inverse of `pack` for `count` kernels."""
+    """Invert `pack` for `count` kernels."""
     octets = packed.astype("<u8").view(np.uint8)
     return np.unpackbits(octets, count=count, bitorder="little").astype(np.bool_)
 
@@ -40,7 +40,7 @@ def shared(
     starts: Sequence[int],
     owned: Sequence[int],
 ) -> NDArray[np.int32]:
-    """Kernels that one set shares with each of many.
+    """Count the kernels that one set shares with each of many.
 
     Args:
         bits: (sets, words), each set's convolutions one after the other.
@@ -62,14 +62,15 @@ def shared(
 
 
 def popcount(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Set bits of each word."""
+    """Count the set bits of each word."""
     if hasattr(np, "bitwise_count"):
         return np.bitwise_count(values)
     return popcount_by_table(values)
 
 
 def popcount_by_table(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """The same for numpy before 2.0, which cannot count: 16 bits at a time, five times slower."""
+    """Do the same for numpy before 2.0, which cannot count: 16 bits at a time, five times
+    slower."""
     quarters = _COUNTS[np.ascontiguousarray(values).view(np.uint16)]
     return quarters.reshape(*values.shape, 4).sum(axis=-1, dtype=np.uint8)
 

@@ -46,7 +46,7 @@ _EMPTY = {
 
 @dataclass(frozen=True)
 class UnitBlock:
-    """The facts of some units.
+    """Holds the facts of some units.
 
     Attributes:
         faithfulness: unit, criterion, ablation, split, level, kernels and the four measures.
@@ -64,7 +64,7 @@ class UnitBlock:
 
 
 class LayerFacts:
-    """The facts of a layer's units, as far as they are read.
+    """Holds the facts of a layer's units, as far as they are read.
 
     One thread may read while others ask.
 
@@ -100,26 +100,26 @@ class LayerFacts:
 
     @property
     def units(self) -> frozenset[int]:
-        """Numbers of the units that are read, or cannot be."""
+        """Give the numbers of the units that are read, or cannot be."""
         return frozenset(self._units)
 
     @property
     def faithfulness(self) -> pa.Table:
-        """As of `UnitBlock`, of all units that are read."""
+        """Give those rows of all units that are read, as of `UnitBlock`."""
         return self._tables.faithfulness
 
     @property
     def top(self) -> pa.Table:
-        """As of `UnitBlock`, of all units that are read."""
+        """Give those rows of all units that are read, as of `UnitBlock`."""
         return self._tables.top
 
     @property
     def groups(self) -> pa.Table:
-        """As of `UnitBlock`, of all units that are read."""
+        """Give those rows of all units that are read, as of `UnitBlock`."""
         return self._tables.groups
 
     def responses(self, units: Iterable[int]) -> tuple[list[int], NDArray[np.float64]]:
-        """Those of some units that are read, and their responses. Shape: (units, images)."""
+        """Return those of some units that are read, and their responses. Shape: (units, images)."""
         known = [unit for unit in units if unit in self._responses]
         rows = [self._responses[unit] for unit in known]
         return known, np.stack(rows) if rows else np.empty((0, self._images or 0))
@@ -135,8 +135,8 @@ class LayerFacts:
             self._add(block, [self._block(block)])
 
     def read_each(self, units: Collection[int]) -> None:
-        """The same, where one that cannot be read goes into `problems` and keeps none of the others
-        from being read."""
+        """Do the same, but put a unit that cannot be read into `problems`, so that it keeps none of
+        the others from being read."""
         new = sorted(set(units) - self._units)
         try:
             self.read(new)
@@ -175,7 +175,7 @@ class LayerFacts:
         self.polysemanticity[unit] = found
 
     def measured(self, criterion: str) -> pa.Table:
-        """Unit and polysemanticity by a criterion, of the units it was worked out of."""
+        """Return unit and polysemanticity by a criterion, of the units that were measured."""
         known = [
             (unit, values[criterion])
             for unit, values in sorted(self.polysemanticity.copy().items())
@@ -223,8 +223,8 @@ class LayerFacts:
 
 
 def response_matrix(responses: pa.Table, images: int) -> tuple[list[int], NDArray[np.float64]]:
-    """Units of some rows of responses, ascending, and their response to each image, NaN where there
-    is none. Shape: (units, images)."""
+    """Return the units of some rows of responses, ascending, and their response to each image, NaN
+    where there is none. Shape: (units, images)."""
     units, row = np.unique(responses["unit"].to_numpy(), return_inverse=True)
     found = np.full((len(units), images), np.nan)
     found[row, responses["image"].to_numpy()] = responses["response"].to_numpy()

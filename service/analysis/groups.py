@@ -17,7 +17,7 @@ from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 @dataclass(frozen=True)
 class ImageGroups:
-    """The groups of a unit's top images.
+    """Says how a unit's top images are grouped.
 
     Attributes:
         criterion: whose scores they were grouped by.
@@ -38,7 +38,7 @@ class ImageGroups:
     labels: tuple[int, ...]
 
     def members(self) -> dict[int, tuple[int, ...]]:
-        """Ids of each group's images, by group, the largest response first."""
+        """Return the ids of each group's images, by group, the largest response first."""
         found: dict[int, list[int]] = {number: [] for number in sorted(set(self.labels))}
         for image, label in zip(self.images, self.labels, strict=True):
             found[label].append(image)
@@ -46,7 +46,7 @@ class ImageGroups:
 
 
 def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> ImageGroups:
-    """The groups that the build found, see `Unit.groups`."""
+    """Return the groups that the build found, see `Unit.groups`."""
     chosen = arguments.image_criterion(reader, criterion)
     commit.form(chosen)  # a dead unit says so
     rows = reader.groups(commit)
@@ -64,8 +64,8 @@ def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> I
 
 
 def has_groups(reader: Reader, commit: Commit | None) -> bool:
-    """Whether groups are stored of a unit: it is done, and the atlas has a criterion with scores of
-    single images and is new enough."""
+    """Tell whether groups are stored of a unit: it is done, and the atlas has a criterion with
+    scores of single images and is new enough."""
     header = reader.header
     new = bool(header.image_criteria) and header.schema >= NETWORK_SINCE
     return new and commit is not None and commit.state == "done"
@@ -74,7 +74,7 @@ def has_groups(reader: Reader, commit: Commit | None) -> bool:
 def new_groups(
     reader: Reader, commit: Commit, *, criterion: str | None, groups: int | None
 ) -> ImageGroups:
-    """Groups found anew from the stored scores, see `Unit.groups`."""
+    """Find groups anew from the stored scores, see `Unit.groups`."""
     chosen = arguments.image_criterion(reader, criterion)
     number = None if groups is None else arguments.whole(groups, what="groups")
     scores = reader.image_scores(commit, chosen)

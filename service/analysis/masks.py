@@ -27,7 +27,7 @@ _THREADS = 4
 
 
 class Masks:
-    """Circuits of one criterion and kept fraction, unit after unit as they are added.
+    """Holds circuits of one criterion and kept fraction, unit after unit as they are added.
 
     `add` reads one unit, in a few milliseconds from a local disk; everything else asks what was
     added so far. One thread may add while others ask. Takes a bit a kernel and unit (each
@@ -48,7 +48,7 @@ class Masks:
             reader: of the atlas.
             index: of the layer whose units can be added.
             keep: the kept fraction of all circuits, as in `Unit.circuit`.
-            criterion: one of the atlas' criteria; its first where not given.
+            criterion: one of the atlas' criteria. Default: its first.
 
         Raises:
             QueryError: there is no such criterion.
@@ -72,11 +72,11 @@ class Masks:
 
     @property
     def units(self) -> tuple[int, ...]:
-        """Numbers of the units that were added, in that order."""
+        """Return the numbers of the units that were added, in that order."""
         return tuple(self._place)
 
     def missing(self) -> tuple[int, ...]:
-        """Units of the layer that have circuits and were not added, ascending."""
+        """Return the units of the layer that have circuits and were not added, ascending."""
         commits = self.reader.commits(self.index.layer)
         return tuple(
             unit
@@ -85,7 +85,7 @@ class Masks:
         )
 
     def add(self, unit: int | str) -> int:
-        """Read a unit's circuit, unless it was added before; the unit's number.
+        """Read a unit's circuit, unless it was added before, and return the unit's number.
 
         QueryError where it has none.
         """
@@ -98,7 +98,7 @@ class Masks:
         return one.number
 
     def add_all(self) -> Masks:
-        """Add all units that have circuits. Itself."""
+        """Add all units that have circuits, and return itself."""
         missing = self.missing()
         if len(missing) < 2:
             for unit in missing:
@@ -127,7 +127,7 @@ class Masks:
                 self._place[unit] = place  # last: only now does the unit count
 
     def mask(self, unit: int | str) -> NDArray[np.bool_]:
-        """A unit's circuit on its kernel axis, added if need be. Shape: (kernels,)."""
+        """Return a unit's circuit on its kernel axis, added if need be. Shape: (kernels,)."""
         packed = self._bits[self._place[self.add(unit)]]
         return np.concatenate(
             [
@@ -141,14 +141,14 @@ class Masks:
     def packed(
         self, units: Sequence[int]
     ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
-        """Of units that were added, copied: bits (units, words), the unit's row of each one-row
-        convolution (units, owned), and kernels (units, convolutions); see `bits.shared`."""
+        """Copy what is held of units that were added: bits (units, words), the unit's row of each
+        one-row convolution (units, owned), and kernels (units, convolutions); see `bits.shared`."""
         places = [self._place[unit] for unit in units]
         return self._bits[places], self._rows[places], self._kernels[places]
 
     def similar(self, unit: int | str, *, limit: int = 10) -> pa.Table:
-        """The units whose circuits share most with a unit's, among those that were added, most
-        first, ties by number; the unit itself is added if need be, and left out of the answer.
+        """Return the units whose circuits share most with a unit's, among those that were added,
+        most first, ties by number; the unit itself is added if need be, and left out of the answer.
 
         Columns: unit; name; iou, kernels of both circuits over kernels of either, 0 to 1; shared,
         kernels of both; kernels, of the other circuit. Without nulls.

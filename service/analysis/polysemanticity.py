@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Polysemanticity:
-    """How much the circuits of a unit's groups differ, see the module.
+    """Says how much the circuits of a unit's groups differ, see the module.
 
     Attributes:
         value: P in [0, 1], or None where it is undefined.
@@ -77,7 +77,7 @@ class Polysemanticity:
 def polysemanticity(
     scores: NDArray[np.float32], groups: Sequence[int], *, criterion: str, keep: float
 ) -> Polysemanticity:
-    """P of one unit.
+    """Work out P of one unit.
 
     Args:
         scores: (images, kernels), NaN where a kernel cannot reach the unit.
@@ -107,7 +107,7 @@ def polysemanticity(
 def of_groups(
     reader: Reader, commit: Commit, groups: ImageGroups, *, keep: float
 ) -> Polysemanticity:
-    """P of a unit and groups of its top images; QueryError unless 0 < keep < 1."""
+    """Work out P of a unit and groups of its top images; QueryError unless 0 < keep < 1."""
     if not isinstance(keep, Real) or not 0 < float(keep) < 1:
         raise QueryError(
             f"keep={keep!r} leaves nothing to compare: give a fraction between 0 and 1, such as 0.1"
@@ -117,7 +117,7 @@ def of_groups(
 
 
 def of_layer(reader: Reader, index: LayerIndex, *, criterion: str | None, keep: float) -> pa.Table:
-    """P of a layer's units by their stored groups, see `Layer.polysemanticity`."""
+    """Work out P of a layer's units by their stored groups, see `Layer.polysemanticity`."""
     chosen = arguments.image_criterion(reader, criterion)
     rows = []
     for number, commit in reader.commits(index.layer).items():
@@ -136,7 +136,8 @@ def of_layer(reader: Reader, index: LayerIndex, *, criterion: str | None, keep: 
 
 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
-    """In each row the `count` largest scores above 0, ties by position. Shape: (rows, kernels)."""
+    """Mark in each row the `count` largest scores above 0, ties by position. Shape: (rows,
+    kernels)."""
     found = np.zeros(scores.shape, np.bool_)
     for row, mask in zip(scores, found, strict=True):
         # A partition and one look at the ties: a tenth of the time of a full sort.
@@ -149,7 +150,7 @@ def best(scores: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
 
 
 def agreement(circuits: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Cohen's kappa of each pair of circuits (rows), NaN where both hold no kernel or all.
+    """Work out Cohen's kappa of each pair of circuits (rows), NaN where both hold no kernel or all.
 
     Shape: (rows, rows).
     """

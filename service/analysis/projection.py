@@ -22,7 +22,7 @@ _BLOCK = 8192
 
 
 def projection(reader: Reader, commit: Commit, *, criterion: str | None, method: str) -> pa.Table:
-    """A map of a unit's top images, see `Unit.projection`."""
+    """Map a unit's top images, see `Unit.projection`."""
     if method not in METHODS:
         raise QueryError(
             f"there is no projection {method!r}: {nearest(method, METHODS, what='methods')}"
@@ -52,8 +52,9 @@ def projection(reader: Reader, commit: Commit, *, criterion: str | None, method:
 
 
 def gram(scores: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Products of the images' vectors, each the square root of every kernel's share of the image's
-    scores (so of length 1): their distance is the Hellinger distance of the shares times sqrt 2.
+    """Return the products of the images' vectors, each the square root of every kernel's share of
+    the image's scores (so of length 1): their distance is the Hellinger distance of the shares
+    times sqrt 2.
 
     Shares, since the size of all scores together says how strongly the unit responds to an image
     and not by which kernels. Their roots, since a few kernels of the first convolutions hold most
@@ -75,8 +76,8 @@ def gram(scores: NDArray[np.float32]) -> NDArray[np.float64]:
 def principal(
     products: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], tuple[float | None, float | None]]:
-    """Principal components 1 and 2 of vectors of which the products are known: (images, 2), and
-    each one's share of the variance, None where there is none.
+    """Return the principal components 1 and 2 of vectors of which the products are known: (images,
+    2), and each one's share of the variance, None where there is none.
 
     That is PCA in its dual form (scikit-learn's `KernelPCA` with a linear kernel): exact, and the
     size of the images' number rather than the kernels'. Of the two directions that an axis can

@@ -21,7 +21,7 @@ THRESHOLD = 0.9
 
 @dataclass(frozen=True)
 class CircuitQuery:
-    """Which faithfulness rows are meant, and which r is enough.
+    """Says which faithfulness rows are meant, and which r is enough.
 
     Attributes:
         criterion: the score that chose the circuits.
@@ -50,7 +50,7 @@ class CircuitQuery:
         threshold: float = THRESHOLD,
         fraction: float | None = None,
     ) -> CircuitQuery:
-        """A question checked against the atlas.
+        """Check a question against the atlas.
 
         Args:
             reader: of the atlas.
@@ -77,7 +77,7 @@ class CircuitQuery:
         )
 
     def rows(self, faithfulness: pa.Table) -> pa.Table:
-        """The rows of a faithfulness table that are of this criterion, ablation and split."""
+        """Take the rows of a faithfulness table that are of this criterion, ablation and split."""
         # Masks and no expression: Arrow would answer that with threads of its own.
         wanted = pc.and_(
             pc.equal(faithfulness["criterion"], self.criterion),
@@ -90,7 +90,8 @@ class CircuitQuery:
 
 
 def nearest_level(fractions: Sequence[float], keep: float) -> int:
-    """The sparsity level whose kept fraction is nearest to `keep` in ratio, ties to the smaller.
+    """Return the sparsity level whose kept fraction is nearest to `keep` in ratio, ties to the
+    smaller.
 
     In ratio, since fractions span orders of magnitude and are drawn on a logarithmic axis: of .3
     and .02, .3 is nearer to a tenth, being three times as much where .02 is a fifth.
@@ -111,13 +112,13 @@ def nearest_level(fractions: Sequence[float], keep: float) -> int:
 
 
 def nearest_fraction(reader: Reader, keep: float = KEEP) -> float:
-    """The stored fraction that is nearest to `keep`, see `nearest_level`."""
+    """Return the stored fraction that is nearest to `keep`, see `nearest_level`."""
     fractions = reader.header.fractions
     return fractions[nearest_level(fractions, keep)]
 
 
 def stored_fraction(reader: Reader, keep: float | None, *, what: str = "keep") -> float:
-    """The stored fraction that is asked for, the nearest to a tenth where none is.
+    """Return the stored fraction that is asked for, the nearest to a tenth where none is.
 
     QueryError, with those there are, where it is not stored.
     """

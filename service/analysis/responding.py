@@ -24,7 +24,7 @@ SCHEMA = schema_of(RESPONDING)
 
 
 def responding(reader: Reader, image: int, *, layers: Sequence[str], limit: int) -> pa.Table:
-    """The units of some layers that respond to an image most, see `Atlas.responding`."""
+    """Find the units of some layers that respond to an image most, see `Atlas.responding`."""
     limit = arguments.at_least(limit, 1, what="limit")
     number = known_image(reader, image)
     images = reader.images(columns=["id"]).num_rows
@@ -39,7 +39,8 @@ def responding(reader: Reader, image: int, *, layers: Sequence[str], limit: int)
 
 
 def known_image(reader: Reader, image: int) -> int:
-    """The id of an image that units were measured on; QueryError, saying why, where it is none."""
+    """Check the id of an image that units were measured on; QueryError, saying why, where it is
+    none."""
     number = arguments.whole(image, what="image")
     table = reader.images(columns=["id", "name", "problem"])
     if not 0 <= number < table.num_rows:
@@ -56,7 +57,7 @@ def known_image(reader: Reader, image: int) -> int:
 def compared(
     index: LayerIndex, units: Sequence[int], responses: NDArray[np.float64], image: int
 ) -> pa.Table:
-    """Units of a layer by their response to an image, those without one left out.
+    """Compare units of a layer by their response to an image, those without one left out.
 
     Args:
         index: of the layer.
@@ -85,8 +86,8 @@ def compared(
 
 
 def in_order(rows: Sequence[pa.Table]) -> pa.Table:
-    """Units of several layers together: first those for which fewest images have a larger response,
-    then by share; ties stay as they stand."""
+    """Put units of several layers in order: first those for which fewest images have a larger
+    response, then by share; ties stay as they stand."""
     empty = pa.schema([SCHEMA.field(name) for name in _COMPARED]).empty_table()
     whole = pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)]).combine_chunks()
     keys = [("place", "ascending"), ("share", "descending")]
@@ -94,7 +95,7 @@ def in_order(rows: Sequence[pa.Table]) -> pa.Table:
 
 
 def measured(reader: Reader, rows: pa.Table, image: int) -> pa.Table:
-    """Rows of `in_order` with what the units' own tables say of the image: `RESPONDING`."""
+    """Add to rows of `in_order` what the units' own tables say of the image: `RESPONDING`."""
     wanted: dict[str, list[int]] = {}
     for layer, unit in zip(rows["layer"].to_pylist(), rows["unit"].to_pylist(), strict=True):
         wanted.setdefault(layer, []).append(unit)

@@ -41,7 +41,7 @@ class _Match:
 
 
 def search(reader: Reader, text: str, *, limit: int) -> pa.Table:
-    """What has a name like a text, see `Atlas.search`."""
+    """Find what has a name like a text, see `Atlas.search`."""
     limit = arguments.at_least(limit, 1, what="limit")
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise QueryError(f"search for a text of at most {_LONGEST} characters")

@@ -15,7 +15,7 @@ _KEYS = ["group", "level", "fraction", "kernels"]
 def selectivity(
     reader: Reader, commit: Commit, *, criterion: str | None, ablation: str | None
 ) -> pa.Table:
-    """What each group's circuit preserves and leaks, see `Unit.selectivity`."""
+    """Compare what each group's circuit preserves and leaks, see `Unit.selectivity`."""
     chosen = arguments.image_criterion(reader, criterion)
     dropped = arguments.ablation(reader, ablation)
     rows = reader.selectivity(commit)

@@ -18,7 +18,7 @@ _MOST_BYTES = 2**30
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Similarity:
-    """Intersection over union (IoU) of the circuits of all pairs of units of a layer.
+    """Holds the intersection over union (IoU) of the circuits of all pairs of units of a layer.
 
     Attributes:
         layer: its name.
@@ -43,12 +43,12 @@ class Similarity:
 
     @property
     def iou(self) -> NDArray[np.float64]:
-        """Kernels of both circuits over kernels of either, as `Circuit.iou`: symmetric, 1 on the
-        diagonal. Shape: (units, units), in the order of `units`."""
+        """Divide the kernels of both circuits by the kernels of either, as `Circuit.iou`:
+        symmetric, 1 on the diagonal. Shape: (units, units), in the order of `units`."""
         return _iou(self.shared, self.kernels.sum(axis=1, dtype=np.int64))
 
     def iou_of(self, convolution: str) -> NDArray[np.float64]:
-        """The same in one convolution, as `Circuit.iou_by_convolution`; NaN where neither has a
+        """Do the same in one convolution, as `Circuit.iou_by_convolution`; NaN where neither has a
         kernel there.
 
         Raises:
@@ -58,7 +58,8 @@ class Similarity:
         return _iou(self._by_convolution()[ordinal], self.kernels[:, ordinal].astype(np.int64))
 
     def nearest(self, unit: int, *, limit: int = 10) -> pa.Table:
-        """The units whose circuits share most with that of `unit`, most first, ties by number.
+        """Return the units whose circuits share most with that of `unit`, most first, ties by
+        number.
 
         Columns: unit; iou; shared, kernels of both. QueryError where `unit` has no circuit.
         """
@@ -79,7 +80,7 @@ class Similarity:
         )
 
     def table(self, *, convolution: str | None = None) -> pa.Table:
-        """One row a pair of units, `unit` < `other`, overall or in one convolution.
+        """Return one row for each pair of units, `unit` < `other`, overall or in one convolution.
 
         Columns: unit; other; shared, kernels of both circuits; either, kernels of either; iou, null
         where neither has a kernel in the convolution. 500,000 rows for 1,000 units.
@@ -126,7 +127,7 @@ class Similarity:
 
 
 def of_masks(masks: Masks, *, by_convolution: bool = False) -> Similarity:
-    """All pairs of the units that were added to `masks`.
+    """Compare all pairs of the units that were added to `masks`.
 
     Takes, beside a copy of the masks, 4 bytes a pair, or 4 bytes a pair and convolution: 80 MB for
     1,000 units and 20 convolutions. QueryError above 1 GiB, before anything is taken.

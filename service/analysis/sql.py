@@ -41,7 +41,7 @@ _NO_TABLE = re.compile(r"Table with name (\S+) does not exist")
 
 
 def sql(reader: Reader, query: str) -> pa.Table:
-    """The answer to one SELECT over an atlas' tables, see `Atlas.sql`."""
+    """Answer one SELECT over an atlas' tables, see `Atlas.sql`."""
     duckdb = arguments.module("duckdb", package="duckdb", what="SQL")
     if not isinstance(query, str):
         raise QueryError(f"a query is a text, not a {type(query).__name__}")

@@ -26,7 +26,7 @@ _QUANTILES = {"low": 0.1, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75
 
 @dataclass(frozen=True)
 class LevelMeasures:
-    """How faithful some units' circuits are at each sparsity level, the largest circuit first.
+    """Says how faithful some units' circuits are at each sparsity level, the largest circuit first.
 
     Attributes:
         r: Pearson r, NaN where it is undefined or there is no circuit. Shape: (units, levels).
@@ -39,8 +39,8 @@ class LevelMeasures:
     others: dict[str, NDArray[np.float64]]
 
     def smallest(self, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The sparsity level of each unit's smallest circuit whose r reaches the threshold, and
-        whether it has one. Shapes: (units,)."""
+        """Find the sparsity level of each unit's smallest circuit whose r reaches the threshold,
+        and whether it has one. Shapes: (units,)."""
         reached = self.r >= threshold
         # The last that reaches is the smallest.
         level = np.asarray(reached.shape[1] - 1 - np.argmax(reached[:, ::-1], axis=1), np.int64)
@@ -50,7 +50,7 @@ class LevelMeasures:
 def level_measures(
     facts: LayerFacts, query: CircuitQuery, units: NDArray[np.int32]
 ) -> LevelMeasures:
-    """What is read of some units, ascending, by a criterion, ablation and split."""
+    """Take what is read of some units, ascending, by a criterion, ablation and split."""
     rows = query.rows(facts.faithfulness)
     rows = rows.filter(pc.is_in(rows["unit"], pa.array(units, pa.int32())))
     shape = (len(units), len(facts.reader.header.fractions))
@@ -75,7 +75,7 @@ def unit_table(
     units: tuple[int, ...] | None = None,
     polysemanticity: pa.Table | None = None,
 ) -> pa.Table:
-    """The units of a layer at a glance, what is not read yet being null.
+    """Tell the units of a layer at a glance, what is not read yet being null.
 
     Args:
         facts: of the layer, as far as they are read.
@@ -125,7 +125,7 @@ def unit_table(
 
 
 def summary(table: pa.Table, fractions: tuple[float, ...]) -> pa.Table:
-    """What `Layer.summary` gives of a table of units: r is one list, null unless done."""
+    """Make what `Layer.summary` gives out of a table of units: r is one list, null unless done."""
     names = [column.name for column in r_columns(fractions)]
     values = np.stack([table[name].to_numpy() for name in names], axis=1)
     lists = pa.FixedSizeListArray.from_arrays(
@@ -138,7 +138,7 @@ def summary(table: pa.Table, fractions: tuple[float, ...]) -> pa.Table:
 
 
 def distribution(facts: LayerFacts, states: LayerStates, query: CircuitQuery) -> pa.Table:
-    """How r is spread over the units that are done and read, see `Layer.distribution`."""
+    """Tell how r is spread over the units that are done and read, see `Layer.distribution`."""
     done = [unit for unit, commit in states.commits.items() if commit.state == "done"]
     known = sorted(facts.units.intersection(done) - facts.problems.keys())
     measures = level_measures(facts, query, np.asarray(known, np.int32))

@@ -10,7 +10,7 @@ from circuit_atlas.storage_schema.reader import Reader
 
 
 def top_images(reader: Reader, commit: Commit) -> pa.Table:
-    """A unit's top images by rank, with their names and labels, see `Unit.top_images`."""
+    """List a unit's top images by rank, with their names and labels, see `Unit.top_images`."""
     responses = reader.responses(commit)
     top = responses.filter(pc.is_valid(responses["rank"])).sort_by("rank")
     images = reader.images(columns=["id", "name", "label"])

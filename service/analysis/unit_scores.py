@@ -14,8 +14,8 @@ _COLUMNS = ("criterion", "ablation", "split", "level", "kernels", "pearson")
 
 @dataclass(frozen=True)
 class UnitScore:
-    """One unit's faithfulness: the kernels its circuit keeps, and Pearson r or None where that
-    is undefined."""
+    """Holds one unit's faithfulness: the kernels its circuit keeps, and Pearson r or None where
+    that is undefined."""
 
     unit: int
     kernels: int
@@ -23,12 +23,12 @@ class UnitScore:
 
     @property
     def r(self) -> float:
-        """Pearson r, undefined counted as 0."""
+        """Return Pearson r, undefined counted as 0."""
         return self.pearson or 0.0
 
 
 def unit_scores(reader: Reader, layer: str, query: CircuitQuery) -> tuple[UnitScore, ...]:
-    """The layer's units that are done, the most faithful first, ties by number."""
+    """List the layer's units that are done, the most faithful first, ties by number."""
     rows = query.rows(reader.table(layer, "faithfulness", columns=_COLUMNS))
     rows = rows.filter(pc.equal(rows["level"], query.level))
     rows = rows.append_column("r", pc.fill_null(rows["pearson"], 0.0))

@@ -21,7 +21,7 @@ from circuit_atlas.storage_schema.wording import nearest
 
 @dataclass(frozen=True)
 class LayerStates:
-    """How far each unit of a layer was when it was looked at.
+    """Says how far each unit of a layer was when it was looked at.
 
     Attributes:
         index: the layer's units and kernel axis.
@@ -47,16 +47,16 @@ class LayerStates:
 
     @cached_property
     def numbers(self) -> tuple[int, ...]:
-        """Every unit that was asked for or is stored, ascending."""
+        """Return every unit that was asked for or is stored, ascending."""
         return tuple(sorted({*self.planned, *self.commits, *self.failures}))
 
     @cached_property
     def missing(self) -> int:
-        """How many units were asked for and are neither stored nor failed."""
+        """Count the units that were asked for and are neither stored nor failed."""
         return len(self.planned - self.commits.keys() - self.failures.keys())
 
     def state(self, unit: int) -> str:
-        """The unit's state: done, dead, failed, planned, or not built."""
+        """Return the unit's state: done, dead, failed, planned, or not built."""
         commit = self.commits.get(unit)
         if commit is not None:
             return commit.state
@@ -65,7 +65,7 @@ class LayerStates:
         return "planned" if unit in self.planned else "not built"
 
     def counts(self) -> dict[str, int]:
-        """How many units were planned, are done, dead, failed and missing."""
+        """Count the units that were planned, are done, dead, failed and missing."""
         states = [commit.state for commit in self.commits.values()]
         return {
             "planned": len(self.planned),
@@ -76,7 +76,7 @@ class LayerStates:
         }
 
     def table(self) -> pa.Table:
-        """One row a unit that was asked for or is stored, see `Layer.units`."""
+        """Return one row for each unit that was asked for or is stored, see `Layer.units`."""
         rows = []
         for number in self.numbers:
             commit, failure = self.commits.get(number), self.failures.get(number)
@@ -93,7 +93,7 @@ class LayerStates:
 
 
 def layer_counts(reader: Reader) -> pa.Table:
-    """One row a layer and how far it is, see `Atlas.status`."""
+    """Return one row for each layer and how far it is, see `Atlas.status`."""
     planned = dict(reader.plan().units)
     rows = []
     for name in reader.layers():
@@ -108,7 +108,7 @@ def layer_counts(reader: Reader) -> pa.Table:
 
 
 def find_unit(index: LayerIndex, which: int | str) -> UnitInfo:
-    """A unit by its number, also as text, or a direction by its name.
+    """Find a unit by its number, also as text, or a direction by its name.
 
     QueryError where the layer has no such unit, with the range or the nearest names.
     """
@@ -136,7 +136,8 @@ def find_unit(index: LayerIndex, which: int | str) -> UnitInfo:
 
 
 def stored_commit(reader: Reader, index: LayerIndex, info: UnitInfo) -> Commit:
-    """A unit's commit record; QueryError, saying why and what to do, where it is not stored."""
+    """Return a unit's commit record; QueryError, saying why and what to do, where it is not
+    stored."""
     commit = reader.commit(index.layer, info.number)
     if commit is not None:
         return commit

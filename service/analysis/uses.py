@@ -21,8 +21,8 @@ from circuit_atlas.storage_schema.wording import nearest
 
 @dataclass(frozen=True)
 class Sought:
-    """Kernels of one convolution: all, those of an output channel, those of an input channel, or
-    the single one of both.
+    """Names kernels of one convolution: all, those of an output channel, those of an input channel,
+    or the single one of both.
 
     Attributes:
         ordinal: of the convolution on the kernel axis.
@@ -44,8 +44,8 @@ class Sought:
         out: int | None,
         channel: int | None,
     ) -> Sought:
-        """Checked against a layer's axis; QueryError, with the nearest names or the range, where
-        there are no such kernels."""
+        """Check names against a layer's axis; QueryError, with the nearest names or the range,
+        where there are no such kernels."""
         names = [c.name for c in index.convolutions]
         if convolution not in names:
             raise QueryError(
@@ -69,7 +69,8 @@ class Sought:
         return cls(ordinal, out, channel)
 
     def mask(self, index: KernelIndex, rows: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Which kernels of the convolution's stretch of a unit's axis. Shape: (its kernels,)."""
+        """Tell which kernels of the convolution's stretch of a unit's axis. Shape: (its
+        kernels,)."""
         piece = index.slices()[self.ordinal]
         _, out, channel = index.locate(np.arange(piece.start, piece.stop), rows)
         found = np.ones(piece.stop - piece.start, np.bool_)
@@ -83,7 +84,7 @@ class Sought:
 def uses(
     masks: Masks, *, convolution: str, out: int | None = None, channel: int | None = None
 ) -> pa.Table:
-    """Which of the circuits that were added to `masks` hold those kernels; see `Layer.uses`.
+    """Tell which of the circuits that were added to `masks` hold those kernels; see `Layer.uses`.
 
     Reads the scores of the units that do.
     """
@@ -97,7 +98,7 @@ def uses(
 
 @dataclass(frozen=True)
 class Use:
-    """A row of the answer, see `Layer.uses`."""
+    """Holds a row of the answer, see `Layer.uses`."""
 
     unit: int
     name: str
@@ -107,7 +108,8 @@ class Use:
 
 
 def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
-    """What a unit's circuit, which was added to `masks`, holds of the kernels; None for nothing."""
+    """Tell what a unit's circuit, which was added to `masks`, holds of the kernels; None for
+    nothing."""
     layer = masks.index
     index, info = layer.index, layer.unit(unit)
     own_row = index.convolutions[sought.ordinal].one_row
@@ -130,7 +132,7 @@ def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
 
 
 def to_table(found: Sequence[Use]) -> pa.Table:
-    """Uses in their order: the largest share first, then most kernels, then by number."""
+    """Put uses in their order: the largest share first, then most kernels, then by number."""
     ordered = sorted(found, key=lambda use: (-(use.share or 0.0), -use.kernels, use.unit))
     return pa.Table.from_pylist([asdict(use) for use in ordered], _SCHEMA)
 

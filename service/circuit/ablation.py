@@ -22,7 +22,7 @@ def keep_only(
     convolutions: Sequence[Convolution],
     kept: Sequence[NDArray[np.bool_]],
 ) -> nn.Module:
-    """A copy of `model` where, of each convolution, the kernels outside `kept` are zero.
+    """Copy `model` so that, of each convolution, the kernels outside `kept` are zero.
 
     Args:
         model: left as it is.

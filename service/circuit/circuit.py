@@ -32,7 +32,7 @@ _TITLE = 72
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Circuit:
-    """A set of convolution kernels, each named by convolution, output channel and input channel.
+    """Is a set of convolution kernels, each named by convolution, output channel and input channel.
 
     Circuits of one model combine with `|`, `&` and `-` whichever units and layers they are of. A
     combined circuit keeps the scores and positions of its left side.
@@ -110,7 +110,7 @@ class Circuit:
         return self.difference(other)
 
     def union(self, other: Circuit) -> Circuit:
-        """Kernels of either. QueryError where the other is of another model."""
+        """Take the kernels of either. QueryError where the other is of another model."""
         left, right = aligned(self, other)
         more = np.setdiff1d(right.ids, left.ids, assume_unique=True)
         ids = np.concatenate([left.ids, more])
@@ -125,31 +125,32 @@ class Circuit:
         )
 
     def intersection(self, other: Circuit) -> Circuit:
-        """Kernels of both. QueryError where the other is of another model."""
+        """Take the kernels of both. QueryError where the other is of another model."""
         left, right = aligned(self, other)
         keep = np.isin(left.ids, right.ids, assume_unique=True)
         return left._combined(right, "&", left.ids[keep], left.scores[keep], left.positions[keep])
 
     def difference(self, other: Circuit) -> Circuit:
-        """Kernels of this one that the other lacks. QueryError where it is of another model."""
+        """Take the kernels of this one that the other lacks. QueryError where it is of another
+        model."""
         left, right = aligned(self, other)
         keep = ~np.isin(left.ids, right.ids, assume_unique=True)
         return left._combined(right, "-", left.ids[keep], left.scores[keep], left.positions[keep])
 
     def contains(self, other: Circuit) -> bool:
-        """Whether every kernel of the other is in this one."""
+        """Tell whether every kernel of the other is in this one."""
         left, right = aligned(self, other)
         return bool(np.isin(right.ids, left.ids, assume_unique=True).all())
 
     def iou(self, other: Circuit) -> float:
-        """Kernels of both over kernels of either, 0 to 1; NaN where both are empty."""
+        """Divide the kernels of both by the kernels of either, 0 to 1; NaN where both are empty."""
         left, right = aligned(self, other)
         both = len(np.intersect1d(left.ids, right.ids, assume_unique=True))
         either = len(left) + len(right) - both
         return both / either if either else float("nan")
 
     def iou_by_convolution(self, other: Circuit) -> pa.Table:
-        """The same for each convolution: convolution, intersection, union, iou (null where
+        """Do the same for each convolution: convolution, intersection, union, iou (null where
         neither circuit has a kernel there)."""
         left, right = aligned(self, other)
         both = left._counts(np.intersect1d(left.ids, right.ids, assume_unique=True))
@@ -167,7 +168,7 @@ class Circuit:
         )
 
     def kernels(self) -> pa.Table:
-        """One row a kernel, in the order of the kernel axis.
+        """Return one row for each kernel, in the order of the kernel axis.
 
         Columns: convolution; out_channel; in_channel, over all channels of the convolution's input;
         score and position on the unit's kernel axis, null where a union took the kernel from its
@@ -189,8 +190,8 @@ class Circuit:
         )
 
     def by_convolution(self) -> pa.Table:
-        """One row a convolution: convolution, depth, kernels in the circuit, and the total of
-        those that can reach the unit."""
+        """Return one row for each convolution: convolution, depth, kernels in the circuit, and the
+        total of those that can reach the unit."""
         return pa.table(
             {
                 "convolution": [c.name for c in self.index.convolutions],
@@ -208,7 +209,7 @@ class Circuit:
         pictures: bool = True,
         features: bool = True,
     ) -> Diagram:
-        """The circuit as a drawing: channels in columns by depth, kernels as lines between them.
+        """Draw the circuit: channels in columns by depth, kernels as lines between them.
 
         Only kernels on a path from the image to the unit are drawn. It shows by itself in a
         notebook; `.save("x.svg")`, `.html` or `.png` writes a file.
@@ -230,7 +231,7 @@ class Circuit:
         return diagram(self, against=against, edges=edges, pictures=pictures, features=features)
 
     def apply_to(self, model: nn.Module) -> nn.Module:
-        """A copy of a torch model that computes with this circuit alone.
+        """Copy a torch model so that it computes with this circuit alone.
 
         In the copy, every kernel of every convolution of `index` that is not in the circuit is
         zero; biases and all other modules stay. `model` is left as it is.
@@ -244,7 +245,7 @@ class Circuit:
         return keep_only(model, self.index.convolutions, self._grids())
 
     def faithfulness(self) -> pa.Table:
-        """How well this circuit preserves the unit's response, one row an ablation and split.
+        """Tell how well this circuit preserves the unit's response, one row an ablation and split.
 
         Columns as of `Unit.faithfulness`, among them split (scoring: the images that the kernels
         were scored on; held_out: the others) and pearson, the correlation of the circuit's response
@@ -257,7 +258,8 @@ class Circuit:
         return measured.faithfulness(self._origin(), self.positions)
 
     def image_scores(self) -> pa.Table:
-        """The scores of the circuit's kernels for each of the unit's top images, one row an image.
+        """Return the scores of the circuit's kernels for each of the unit's top images, one row an
+        image.
 
         Columns: rank, image (its id), response, and scores, a list with one number a kernel in the
         order of `kernels()`.
@@ -269,7 +271,7 @@ class Circuit:
         return measured.image_scores(self._origin(), self.positions)
 
     def for_images(self, images: Sequence[int]) -> Circuit:
-        """The circuit of as many kernels that the mean of some images' scores ranks best.
+        """Return the circuit of as many kernels that the mean of some images' scores ranks best.
 
         Args:
             images: ids of some of the unit's top images, see `image_scores`; each counts once.
@@ -371,7 +373,7 @@ class Circuit:
 
 
 def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
-    """Both circuits counted over one index; QueryError where they are of different models."""
+    """Count both circuits over one index; QueryError where they are of different models."""
     if not isinstance(right, Circuit):
         raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
     if left.weights_sha256 != right.weights_sha256:

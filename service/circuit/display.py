@@ -11,7 +11,7 @@ _ROWS = 20
 
 
 def html_table(table: pa.Table, *, caption: str) -> str:
-    """A table as HTML under a caption: the first rows, and how many more there are."""
+    """Show a table as HTML under a caption: the first rows, and how many more there are."""
     head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
     body = "".join(
         "<tr>" + "".join(f"<td>{escape(cell(value))}</td>" for value in row.values()) + "</tr>"
@@ -26,7 +26,7 @@ def html_table(table: pa.Table, *, caption: str) -> str:
 
 
 def text_table(table: pa.Table, *, indent: str = "  ") -> str:
-    """A table as lines of aligned columns under their names, numbers to the right.
+    """Show a table as lines of aligned columns under their names, numbers to the right.
 
     >>> print(text_table(pa.table({"layer": ["a", "bc"], "units": [5, 1234]}), indent=""))
     layer  units
@@ -51,7 +51,7 @@ def _line(text: str) -> str:
 
 
 def cell(value: object) -> str:
-    """One value: three decimals or digits, nothing for null, bytes by their number.
+    """Show one value: three decimals or digits, nothing for null, bytes by their number.
 
     >>> [cell(v) for v in (None, 0.25, 1e-5, 1234.5, 20000, "a", b"jpeg")]
     ['', '0.250', '1e-05', '1,234', '20,000', 'a', '4 bytes']
@@ -70,7 +70,7 @@ def cell(value: object) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people.
+    """Show bytes for people.
 
     >>> size(512), size(20_000), size(3_400_000), size(5_000_000_000)
     ('512 B', '20 kB', '3.4 MB', '5.0 GB')

@@ -15,7 +15,7 @@ _LEVEL = ("level", "fraction", "kernels")
 
 
 def faithfulness(origin: Origin, positions: NDArray[np.int64]) -> pa.Table:
-    """See `Circuit.faithfulness`; `positions` are the circuit's, on the unit's kernel axis."""
+    """Look up `Circuit.faithfulness`; `positions` are the circuit's, on the unit's kernel axis."""
     reader, commit = origin.reader, origin.commit
     rows = reader.faithfulness(commit)
     rows = rows.filter(pc.equal(rows["criterion"], origin.criterion))
@@ -34,7 +34,7 @@ def faithfulness(origin: Origin, positions: NDArray[np.int64]) -> pa.Table:
 
 
 def image_scores(origin: Origin, positions: NDArray[np.int64]) -> pa.Table:
-    """See `Circuit.image_scores`; `positions` are the circuit's, on the unit's kernel axis."""
+    """Look up `Circuit.image_scores`; `positions` are the circuit's, on the unit's kernel axis."""
     reader, commit = origin.reader, origin.commit
     known = reader.header.image_criteria
     if origin.criterion not in known:

@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.reader import Reader
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """One unit that a circuit was chosen for.
+    """Names one unit that a circuit was chosen for, and how.
 
     Attributes:
         reader: the atlas.
@@ -38,18 +38,18 @@ class Origin:
 
     @property
     def choice(self) -> tuple[str, int, str, tuple[int, ...]]:
-        """What tells two origins of one model apart."""
+        """Return what tells two origins of one model apart."""
         return self.layer.layer, self.unit.number, self.criterion, self.images
 
     @property
     def name(self) -> str:
-        """`layer/unit`."""
+        """Return `layer/unit`."""
         return f"{self.layer.layer}/{self.unit.name}"
 
     def positions(
         self, index: KernelIndex, ordinal: NDArray[np.int64], local: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Kernels named by another index of the same model -> places on this unit's kernel axis.
+        """Find on this unit's kernel axis the kernels that another index of the same model names.
 
         Args:
             index: the index that `ordinal` counts over.
@@ -77,7 +77,7 @@ class Origin:
 
 
 def merged(left: Sequence[Origin], right: Sequence[Origin]) -> tuple[Origin, ...]:
-    """The origins of both, each once, the left ones first; none of them alone any more."""
+    """Return the origins of both, each once, the left ones first; none of them alone any more."""
     by_choice: dict[object, Origin] = {}
     for origin in (*left, *right):
         by_choice.setdefault(origin.choice, origin)

@@ -11,7 +11,7 @@ from circuit_atlas.storage_schema.errors import QueryError, WriteError
 
 
 def path_of(given: str | Path) -> Path:
-    """A path, `~` put in full; QueryError where it is none."""
+    """Return a path, `~` put in full; QueryError where it is none."""
     try:
         return Path(given).expanduser()
     except (TypeError, RuntimeError) as error:

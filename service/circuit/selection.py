@@ -21,7 +21,7 @@ from circuit_atlas.storage_schema.wording import nearest
 
 @dataclass(frozen=True)
 class Selection:
-    """Kernels of one unit, by ascending position on its axis.
+    """Holds kernels of one unit, by ascending position on its axis.
 
     Attributes:
         positions: the chosen kernels, int64.
@@ -45,7 +45,8 @@ def select(
     kernels: int | None,
     images: Sequence[int] | None,
 ) -> Selection:
-    """See `Unit.circuit`, whose arguments these are; `commit` is of a unit that is done."""
+    """Select the kernels that `Unit.circuit` gives, whose arguments these are; `commit` is of a
+    unit that is done."""
     count = _count(commit, keep, kernels)
     if images is not None:
         chosen = _ids(images)
@@ -69,7 +70,7 @@ def select(
 
 
 def kept(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDArray[np.bool_]:
-    """The circuit that `select` gives for a kept fraction, as a mask of the unit's axis.
+    """Return the circuit that `select` gives for a kept fraction, as a mask of the unit's axis.
 
     Reads the circuit alone where the fraction is of the ladder: scores are what takes long to read
     of a thousand units. Shape: (kernels,). Errors as of `select`.
@@ -94,7 +95,7 @@ def stored_level(reader: Reader, *, keep: float) -> int | None:
 def run_scores(
     reader: Reader, commit: Commit, criterion: str, *, keep: float
 ) -> NDArray[np.float32]:
-    """The scores that the circuit of a kept fraction was chosen by. Shape: (kernels,)."""
+    """Return the scores that the circuit of a kept fraction was chosen by. Shape: (kernels,)."""
     stored = reader.scores(commit, criterion)
     level = _level(reader.header.fractions, commit.kernels, 0, keep)
     return stored[0 if level is None or len(stored) == 1 else level]
@@ -147,7 +148,7 @@ def _level(
 def mean_of_images(
     reader: Reader, commit: Commit, criterion: str, images: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """The score of a set of the unit's top images: the mean of theirs. Shape: (kernels,).
+    """Return the score of a set of the unit's top images: the mean of theirs. Shape: (kernels,).
 
     QueryError where the criterion has no scores of single images, or an image is none of the top.
     """

@@ -30,7 +30,7 @@ from circuit_atlas.storage_schema.wording import nearest
 
 
 class Atlas:
-    """An atlas, opened for reading. Nothing here loads a model or writes."""
+    """Is an atlas, opened for reading. Nothing here loads a model or writes."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -43,21 +43,22 @@ class Atlas:
 
     @property
     def place(self) -> str:
-        """The folder or URL."""
+        """Return the folder or URL."""
         return self.reader.objects.place
 
     @property
     def header(self) -> AtlasHeader:
-        """What the atlas was built from."""
+        """Tell what the atlas was built from."""
         return self.reader.header
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers, sorted."""
+        """Return the names of the layers, sorted."""
         return self.reader.layers()
 
     def layer(self, name: str) -> Layer:
-        """A layer by name; QueryError, with the nearest names, where the atlas has none such."""
+        """Return a layer by name; QueryError, with the nearest names, where the atlas has none
+        such."""
         known = self.layers
         if name not in known:
             raise QueryError(
@@ -66,7 +67,7 @@ class Atlas:
         return Layer(self.reader, self.reader.layer(name))
 
     def images(self, *, pictures: bool = False) -> pa.Table:
-        """The image set, one row an image, those left out included.
+        """Return the image set, one row an image, those left out included.
 
         Args:
             pictures: with a column of JPEG bytes, each picture as the network sees it.
@@ -75,8 +76,8 @@ class Atlas:
         return table if pictures else table.drop_columns(["picture"])
 
     def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> pa.Table:
-        """The units that respond to a picture most: first those for which fewest other images have
-        a larger response, then those for which it comes nearest to the largest.
+        """Return the units that respond to an image most: first those for which fewest other
+        images have a larger response, then those for which it comes nearest to the largest.
 
         Columns: layer; unit; name; place, how many of the unit's images, scoring and held out,
         have a larger response; rank among its top images, null where it is none of them; response;
@@ -85,7 +86,7 @@ class Atlas:
 
         Args:
             image: its id in `images()`.
-            layer: of this layer alone; of all where not given.
+            layer: of this layer alone. Default: of all.
             limit: rows, at most.
 
         Raises:
@@ -95,9 +96,9 @@ class Atlas:
         return responding(self.reader, image, layers=layers, limit=limit)
 
     def search(self, text: str, *, limit: int = 20) -> pa.Table:
-        """What has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`),
-        directions, labels, and pictures by file name. The same text first, then its start, then
-        the start of a word, then any part.
+        """Find what has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`),
+        directions, labels, and pictures by file name. The same text first, then its start, then the
+        start of a word, then any part.
 
         Columns: kind (layer, unit, direction, label, picture); text, its name; layer, null for
         labels and pictures; unit, null but for units and directions; image, null but for pictures;
@@ -130,8 +131,8 @@ class Atlas:
     def feature_visualizations(
         self, convolution: str, channel: int
     ) -> tuple[FeatureVisualization, ...]:
-        """Pictures made to drive an output channel of a convolution upstream of a layer; empty
-        where `circuit-atlas features` has made none. Those of a unit:
+        """Return images made to drive an output channel of a convolution upstream of a layer;
+        empty where `circuit-atlas features` has made none. Those of a unit:
         `Unit.feature_visualizations`.
 
         QueryError where no layer of the atlas has such a convolution or channel upstream.
@@ -155,12 +156,12 @@ class Atlas:
         return tuple(FeatureVisualization(record, self.reader) for record in records)
 
     def status(self) -> pa.Table:
-        """One row a layer: its name and how many units were asked for, are done, dead (their
-        response never changes), failed, and neither of these yet (missing)."""
+        """Return one row for each layer: its name and how many units were asked for, are done, dead
+        (their response never changes), failed, and neither of these yet (missing)."""
         return layer_counts(self.reader)
 
     def visualization_status(self) -> pa.Table:
-        """How far visualizations are, one row a layer and one a convolution whose channels get
+        """Tell how far visualizations are, one row a layer and one a convolution whose channels get
         some; no row where `circuit-atlas features` never ran.
 
         Columns: layer, or the convolution's name; of, unit or channel; how many were planned, by
@@ -170,8 +171,9 @@ class Atlas:
         return visualization_status.by_layer(self.reader.visualization_states())
 
     def visualization_failures(self) -> pa.Table:
-        """Why visualizations failed, one row a unit or channel: layer, or the convolution's name;
-        of, unit or channel; unit, its number; name; kind of the error, and its message in a line.
+        """Tell why visualizations failed, one row a unit or channel: layer, or the convolution's
+        name; of, unit or channel; unit, its number; name; kind of the error, and its message in a
+        line.
 
         The latest attempt counts; what was made since is not listed.
         """

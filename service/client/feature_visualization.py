@@ -13,7 +13,7 @@ from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 @dataclass(frozen=True, repr=False)
 class FeatureVisualization:
-    """One feature visualization; in a notebook it shows by itself.
+    """Is one feature visualization; in a notebook it shows by itself.
 
     Attributes:
         record: what it was made for and how, and how it compares with photos.
@@ -24,12 +24,12 @@ class FeatureVisualization:
 
     @property
     def variant(self) -> str:
-        """Its name, such as `positive` or `negative.actgrad.0.3`."""
+        """Return its name, such as `positive` or `negative.actgrad.0.3`."""
         return self.record.variant
 
     @cached_property
     def png(self) -> bytes:
-        """The picture; CorruptError where it is missing or altered."""
+        """Return the picture; CorruptError where it is missing or altered."""
         return self._reader.visualization_image(self.record)
 
     def save(self, path: str | Path) -> Path:

@@ -20,7 +20,7 @@ from circuit_atlas.storage_schema.reader import Reader
 
 
 class Layer:
-    """One layer of an atlas. It sees the units that are stored when it is asked."""
+    """Is one layer of an atlas. It sees the units that are stored when it is asked."""
 
     def __init__(self, reader: Reader, index: LayerIndex) -> None:
         self.reader = reader
@@ -28,26 +28,27 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """The module's path in the model."""
+        """Return the module's path in the model."""
         return self.index.layer
 
     def unit(self, which: int | str) -> Unit:
-        """A unit by its number, also as text, or a direction by its name, whatever its state.
+        """Return a unit by its number, also as text, or a direction by its name, whatever its
+        state.
 
         QueryError where the layer has no such unit, with the range or the nearest names.
         """
         return Unit(self.reader, self.index, find_unit(self.index, which))
 
     def units(self) -> pa.Table:
-        """One row a unit that was asked for or is stored: unit, name, state (done, dead, failed or
-        planned), kernels that can reach it (null unless done or dead), error (null unless
-        failed)."""
+        """Return one row for each unit that was asked for or is stored: unit, name, state (done,
+        dead, failed or planned), kernels that can reach it (null unless done or dead), error (null
+        unless failed)."""
         return LayerStates.read(self.reader, self.index).table()
 
     def features(self) -> pa.Table:
-        """How far its units' visualizations are, one row a unit that was to get some: unit, name,
-        state (done, with all that was asked for; failed; or missing, some are still to be made),
-        pictures that are there, pictures_planned, error (null unless failed).
+        """Tell how far its units' visualizations are, one row a unit that was to get some: unit,
+        name, state (done, with all that was asked for; failed; or missing, some are still to be
+        made), pictures that are there, pictures_planned, error (null unless failed).
 
         The pictures: `Unit.feature_visualizations`. Of channels of convolutions:
         `Atlas.visualization_status`.
@@ -56,15 +57,16 @@ class Layer:
         return visualization_status.of_layer(states, self.name, self.reader)
 
     def faithfulness(self) -> pa.Table:
-        """How well the circuits of all units preserve their responses; a `unit` column first."""
+        """Tell how well the circuits of all units preserve their responses; a `unit` column
+        first."""
         return self.reader.table(self.name, "faithfulness")
 
     def responses(self) -> pa.Table:
-        """What each image does to each unit; a `unit` column first."""
+        """Tell what each image does to each unit; a `unit` column first."""
         return self.reader.table(self.name, "responses")
 
     def subfeatures(self) -> pa.Table:
-        """How well the circuits of single images do; a `unit` column first."""
+        """Tell how well the circuits of single images do; a `unit` column first."""
         return self.reader.table(self.name, "subfeatures")
 
     def summary(
@@ -76,7 +78,7 @@ class Layer:
         threshold: float = THRESHOLD,
         polysemanticity: pa.Table | None = None,
     ) -> pa.Table:
-        """One row a unit that was asked for or is stored, ascending.
+        """Return one row for each unit that was asked for or is stored, ascending.
 
         Columns: unit; name; state; kernels that can reach it, null unless done or dead; level, keep
         and circuit_kernels, the sparsity level, kept fraction and kernels of the smallest circuit
@@ -111,7 +113,7 @@ class Layer:
         split: str | None = None,
         threshold: float = THRESHOLD,
     ) -> pa.Table:
-        """How r is spread over the layer's units that are done, one row a sparsity level.
+        """Tell how r is spread over the layer's units that are done, one row a sparsity level.
 
         Columns: level; fraction; units; undefined, those whose r is undefined there, which counts
         as 0; reached, those whose r reaches the threshold; smallest, those for which this is the
@@ -125,7 +127,7 @@ class Layer:
         return distribution(*self._facts(), query)
 
     def polysemanticity(self, *, criterion: str | None = None, keep: float = KEEP) -> pa.Table:
-        """How polysemantic its units are, see `Unit.polysemanticity`, by their stored groups.
+        """Tell how polysemantic its units are, see `Unit.polysemanticity`, by their stored groups.
 
         One row a unit that is done. Columns: unit; name; groups; silhouette of the groups, null for
         one; polysemanticity, null where it is undefined. Reads and ranks the scores of every top
@@ -134,13 +136,14 @@ class Layer:
         return polysemanticity(self.reader, self.index, criterion=criterion, keep=keep)
 
     def masks(self, *, keep: float = KEEP, criterion: str | None = None) -> Masks:
-        """The circuits of all its units, read once, to ask several things of; see `Masks`."""
+        """Return the circuits of all its units, read once, to ask several things of; see
+        `Masks`."""
         return Masks(self.reader, self.index, keep=keep, criterion=criterion).add_all()
 
     def similarity(
         self, *, keep: float = KEEP, criterion: str | None = None, by_convolution: bool = False
     ) -> Similarity:
-        """Intersection over union of the circuits of all pairs of its units.
+        """Return the intersection over union of the circuits of all pairs of its units.
 
         Args:
             keep: the fraction that all circuits keep, as in `Unit.circuit`.
@@ -161,9 +164,9 @@ class Layer:
         keep: float = KEEP,
         criterion: str | None = None,
     ) -> pa.Table:
-        """Which units' circuits hold kernels of a convolution: any of its kernels where neither
-        `out` nor `channel` is given, of those that make output channel `out`, of those that read
-        input channel `channel`, or the one of both.
+        """Tell which units' circuits hold kernels of a convolution: any of its kernels where
+        neither `out` nor `channel` is given, of those that make output channel `out`, of those that
+        read input channel `channel`, or the one of both.
 
         One row a unit whose circuit holds any, the largest share first, then most kernels, then by
         number. Columns: unit; name; kernels, how many of these it holds; share, of the sum of the

@@ -14,13 +14,13 @@ _PICTURES = "`circuit-atlas features SPEC`", "`circuit-atlas demo --features`"
 
 
 def all_left(status: pa.Table, states: Sequence[VisualizationState], *, model: str) -> list[str]:
-    """What is left, as of both functions below: a line each, none where an atlas is whole."""
+    """Tell what is left, as of both functions below: a line each, none where an atlas is whole."""
     lines = units_left(status, model=model), pictures_left(states, model=model)
     return [line for line in lines if line]
 
 
 def units_left(status: pa.Table, *, model: str) -> str | None:
-    """What is left of an atlas' units, in a line with what to run; None where nothing is.
+    """Tell what is left of an atlas' units, in a line with what to run; None where nothing is.
 
     Args:
         status: as of `Atlas.status`.
@@ -31,7 +31,7 @@ def units_left(status: pa.Table, *, model: str) -> str | None:
 
 
 def pictures_left(states: Sequence[VisualizationState], *, model: str) -> str | None:
-    """The same of the units and channels whose feature visualizations were asked for."""
+    """Return the same of the units and channels whose feature visualizations were asked for."""
     found = [one.state for one in states]
     counts = {"missing": found.count("missing"), "failed": found.count("failed")}
     return _line("feature visualizations", counts, _PICTURES, model=model)

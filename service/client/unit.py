@@ -38,7 +38,7 @@ State = Literal["done", "dead", "failed", "planned", "not built"]
 
 
 class Unit:
-    """One unit of a layer: a channel, or a named direction over the channels."""
+    """Is one unit of a layer: a channel, or a named direction over the channels."""
 
     def __init__(self, reader: Reader, index: LayerIndex, info: UnitInfo) -> None:
         self.reader = reader
@@ -47,22 +47,22 @@ class Unit:
 
     @property
     def layer(self) -> str:
-        """The name of its layer."""
+        """Return the name of its layer."""
         return self.index.layer
 
     @property
     def number(self) -> int:
-        """Channels count from 0, directions follow them."""
+        """Give its number: channels count from 0, directions follow them."""
         return self.info.number
 
     @property
     def name(self) -> str:
-        """`layer/number`, or `layer/direction`."""
+        """Return `layer/number`, or `layer/direction`."""
         return f"{self.layer}/{self.info.name}"
 
     @property
     def state(self) -> State:
-        """done; dead: its response never changes; failed; planned; or not built."""
+        """Tell its state: done; dead, its response never changes; failed; planned; or not built."""
         if self._found is not None:
             return self._found.state
         if self._failure is not None:
@@ -72,12 +72,12 @@ class Unit:
 
     @property
     def reachable_kernels(self) -> int:
-        """How many kernels can reach the unit. QueryError where it is not stored."""
+        """Count the kernels that can reach the unit. QueryError where it is not stored."""
         return self.commit.kernels
 
     @property
     def commit(self) -> Commit:
-        """The unit's commit record; QueryError, saying why, where the unit is not stored."""
+        """Return the unit's commit record; QueryError, saying why, where the unit is not stored."""
         return self._found or stored_commit(self.reader, self.index, self.info)
 
     def circuit(
@@ -88,7 +88,7 @@ class Unit:
         criterion: str | None = None,
         images: Sequence[int] | None = None,
     ) -> Circuit:
-        """The best kernels of the unit, exactly as many as asked for.
+        """Choose the best kernels of the unit, exactly as many as asked for.
 
         A kept fraction of the stored ladder gives the stored circuit, any other the best kernels
         of the stored score, ties by position on the kernel axis. With `images`, the score is the
@@ -97,7 +97,7 @@ class Unit:
         Args:
             keep: fraction of the kernels that can reach the unit, in (0, 1].
             kernels: or their number.
-            criterion: one of the atlas' criteria; its first where not given.
+            criterion: one of the atlas' criteria. Default: its first.
             images: ids of some of the unit's top images, see `top_images()`; each counts once.
 
         Raises:
@@ -133,27 +133,26 @@ class Unit:
         )
 
     def faithfulness(self) -> pa.Table:
-        """How well its circuits preserve its response: a row a criterion, ablation, split
-        and sparsity level.
-        Without rows for a dead unit."""
+        """Tell how well its circuits preserve its response: a row for each criterion, ablation,
+        split and sparsity level. Without rows for a dead unit."""
         return self.reader.faithfulness(self.commit)
 
     def responses(self) -> pa.Table:
-        """What each image does to the unit, one row an image."""
+        """Tell what each image does to the unit, one row an image."""
         return self.reader.responses(self.commit)
 
     def subfeatures(self) -> pa.Table:
-        """How well the circuits of its single top images do, each on its image."""
+        """Tell how well the circuits of its single top images do, each on its image."""
         return self.reader.subfeatures(self.commit)
 
     def feature_visualizations(self) -> tuple[FeatureVisualization, ...]:
-        """Pictures made to drive it, and those made to do the opposite: in the whole network, then
-        through its circuits. Empty where `circuit-atlas features` has made none."""
+        """List the images made to drive it, and those made to do the opposite: in the whole
+        network, then through its circuits. Empty where `circuit-atlas features` has made none."""
         records = self.reader.feature_visualizations(self.layer, self.number)
         return tuple(FeatureVisualization(record, self.reader) for record in records)
 
     def top_images(self) -> pa.Table:
-        """Its top images: the scoring images with the largest response, best first.
+        """List its top images: the scoring images with the largest response, best first.
 
         Columns: rank, image (its id), name, label, response, maximum; position_y and position_x of
         the maximum in the layer's output; box_top, box_left, box_bottom and box_right of its
@@ -164,7 +163,7 @@ class Unit:
     def similar(
         self, *, keep: float = KEEP, criterion: str | None = None, limit: int = 10
     ) -> pa.Table:
-        """The units of its layer whose circuits share most with its own, most first, ties by
+        """List the units of its layer whose circuits share most with its own, most first, ties by
         number.
 
         Columns: unit; name; iou, kernels of both circuits over kernels of either, 0 to 1; shared,
@@ -181,16 +180,16 @@ class Unit:
     def groups(
         self, *, criterion: str | None = None, groups: int | Literal["auto"] | None = None
     ) -> Groups:
-        """Its sub-feature groups: top images that it computes by the same kernels.
+        """Group its top images by the kernels that it computes them by: its sub-features.
 
         A sequence of groups, each with its images and its circuit: `unit.groups()[0].circuit(
         keep=0.1)`. How images are compared and the number of groups is chosen is said in
         `storage_schema.grouping`.
 
         Args:
-            criterion: whose scores of single images; the atlas' first that has such.
+            criterion: whose scores of single images. Default: the atlas' first that has such.
             groups: how many, found anew from the stored scores; "auto" for as many as there seem
-                to be, found anew; the stored groups where not given.
+                to be, found anew. Default: the stored groups.
 
         Raises:
             QueryError: a dead unit, no such criterion, not that many images, an atlas too old to
@@ -210,13 +209,13 @@ class Unit:
         keep: float = KEEP,
         groups: int | Literal["auto"] | None = None,
     ) -> Polysemanticity:
-        """How much less the circuits of images of different groups share than those of one group,
-        corrected for what circuits of that size share by chance: `value` is 0 for one feature, and
-        1 for features that have no more in common than any two sets of kernels. The definition
-        stands at the top of `service.analysis.polysemanticity`.
+        """Tell how much less the circuits of images of different groups share than those of one
+        group, corrected for what circuits of that size share by chance: `value` is 0 for one
+        feature, and 1 for features that have no more in common than any two sets of kernels. The
+        definition stands at the top of `service.analysis.polysemanticity`.
 
         Args:
-            criterion: whose scores of single images; the atlas' first that has such.
+            criterion: whose scores of single images. Default: the atlas' first that has such.
             keep: the fraction that the images' circuits keep, above 0 and below 1.
             groups: as in `groups`.
 
@@ -227,8 +226,8 @@ class Unit:
         return of_groups(self.reader, self.commit, found.found, keep=keep)
 
     def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
-        """How much of the responses to its own images each group's circuit preserves, and how much
-        of the responses to the others', on every level: the paper's own comparison.
+        """Tell how much of the responses to its own images each group's circuit preserves, and how
+        much of the responses to the others', on every level: the paper's own comparison.
 
         One row a group and level, empty where there is one group. Columns: group; level; fraction;
         kernels of the group's circuit; images of the group; others, the unit's other top images;
@@ -240,8 +239,8 @@ class Unit:
         sums to 0 or there are no such images.
 
         Args:
-            criterion: whose scores of single images; the atlas' first that has such.
-            ablation: what stood for dropped kernels; the atlas' first.
+            criterion: whose scores of single images. Default: the atlas' first that has such.
+            ablation: what stood for dropped kernels. Default: the atlas' first.
 
         Raises:
             QueryError: no such criterion or ablation, the unit is not stored, or the atlas is too
@@ -250,7 +249,7 @@ class Unit:
         return selectivity(self.reader, self.commit, criterion=criterion, ablation=ablation)
 
     def projection(self, *, criterion: str | None = None, method: str = "pca") -> pa.Table:
-        """A map of its top images: near each other where it computes them by the same kernels.
+        """Map its top images: near each other where it computes them by the same kernels.
 
         One row an image, by rank. Columns: image; x and y, the first two principal components of
         the images' vectors, each the square root of every kernel's share of the image's scores, so
@@ -287,7 +286,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Group:
-    """One sub-feature group.
+    """Is one sub-feature group.
 
     Attributes:
         unit: whose images they are.
@@ -302,7 +301,7 @@ class Group:
     images: tuple[int, ...]
 
     def circuit(self, *, keep: float | None = None, kernels: int | None = None) -> Circuit:
-        """The circuit of the mean score of its images; see `Unit.circuit`."""
+        """Return the circuit of the mean score of its images; see `Unit.circuit`."""
         return self.unit.circuit(
             keep=keep, kernels=kernels, criterion=self.criterion, images=self.images
         )
@@ -314,7 +313,7 @@ class Group:
 
 @dataclass(frozen=True, repr=False)
 class Groups:
-    """The sub-feature groups of a unit, a sequence of `Group`.
+    """Holds the sub-feature groups of a unit, a sequence of `Group`.
 
     Attributes:
         unit: whose images they are.
@@ -328,35 +327,35 @@ class Groups:
 
     @classmethod
     def of(cls, unit: Unit, found: ImageGroups) -> Groups:
-        """The groups of a unit's images."""
+        """Make the groups of a unit's images."""
         members = found.members().items()
         groups = (Group(unit, found.criterion, number, images) for number, images in members)
         return cls(unit, found, tuple(groups))
 
     @property
     def criterion(self) -> str:
-        """Whose scores they were grouped by."""
+        """Name the criterion whose scores they were grouped by."""
         return self.found.criterion
 
     @property
     def stored(self) -> bool:
-        """Whether they are those of the atlas, and not found anew."""
+        """Tell whether they are those of the atlas, and not found anew."""
         return self.found.stored
 
     @property
     def silhouette(self) -> float | None:
-        """How far apart they are, -1 to 1, the mean over the images; None for one group."""
+        """Tell how far apart they are, -1 to 1, the mean over the images; None for one group."""
         return self.found.silhouette
 
     @property
     def chance(self) -> float | None:
-        """Share of samples of one group that are split as well as these images; None where it was
-        not asked: of stored groups, and of a given number."""
+        """Return the share of samples of one group that are split as well as these images; None
+        where it was not asked: of stored groups, and of a given number."""
         return self.found.chance
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """The group of each top image, by rank."""
+        """Return the group of each top image, by rank."""
         return self.found.labels
 
     def __len__(self) -> int:
@@ -370,8 +369,8 @@ class Groups:
         return iter(self.groups)
 
     def table(self) -> pa.Table:
-        """One row an image, by rank: image, name, label, rank, response and group. `label` is null
-        where none is known."""
+        """Return one row for each image, by rank: image, name, label, rank, response and group.
+        `label` is null where none is known."""
         top = self.unit.top_images().select(["image", "name", "label", "rank", "response"])
         return top.append_column("group", pa.array(self.labels, pa.int16()))
 
@@ -388,7 +387,7 @@ class Groups:
 
 
 def known_groups(unit: Unit) -> Groups | None:
-    """The stored groups of a unit by the first criterion that has such; None where there are none:
-    it is not done, or the atlas has no groups."""
+    """Return the stored groups of a unit by the first criterion that has such; None where there are
+    none: it is not done, or the atlas has no groups."""
     commit = unit.reader.commit(unit.layer, unit.number)
     return unit.groups() if has_groups(unit.reader, commit) else None

@@ -39,7 +39,7 @@ FAILURES: dict[str, pa.DataType] = {
 
 
 def by_layer(states: Sequence[VisualizationState]) -> pa.Table:
-    """See `Atlas.visualization_status`; `states` in their order."""
+    """Count by layer and convolution, see `Atlas.visualization_status`; `states` in their order."""
     rows = []
     for (of, layer), group in groupby(states, key=lambda one: (one.of, one.layer)):
         own = list(group)
@@ -60,7 +60,7 @@ def by_layer(states: Sequence[VisualizationState]) -> pa.Table:
 
 
 def of_layer(states: Sequence[VisualizationState], layer: str, reader: Reader) -> pa.Table:
-    """See `Layer.features`."""
+    """List the units of a layer, see `Layer.features`."""
     rows = [
         {
             "unit": one.number,
@@ -79,7 +79,7 @@ def of_layer(states: Sequence[VisualizationState], layer: str, reader: Reader) -
 
 
 def failures(states: Sequence[VisualizationState], reader: Reader) -> pa.Table:
-    """See `Atlas.visualization_failures`."""
+    """List what failed, see `Atlas.visualization_failures`."""
     rows = [
         {
             "layer": one.layer,

@@ -21,8 +21,8 @@ ExecutorKind = Literal["ray", "local"]
 
 
 def plan_build(spec: BuildSpec) -> Estimate:
-    """The work that a build of `spec` has left to do. Loads the model and the images, computes and
-    writes nothing.
+    """Return the work that a build of `spec` has left to do. Loads the model and the images,
+    computes and writes nothing.
 
     Raises:
         InputError: the spec, the model or the images cannot be used.

@@ -478,7 +478,7 @@ def _exit(summary: Summary) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The entry point; the exit code."""
+    """Run the command line, and return its exit code."""
     return exits.run(cli, sys.argv[1:] if arguments is None else arguments, name="circuit-atlas")
 
 

@@ -20,7 +20,7 @@ STORE = "circuit-atlas-demo"
 
 
 def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
-    """SqueezeNet 1.1 on twenty ImageNet photos, every second one held out.
+    """Make the demo's spec: SqueezeNet 1.1 on twenty ImageNet photos, every second one held out.
 
     Args:
         store: where the atlas goes.
@@ -43,7 +43,7 @@ def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
 
 
 def spread(units: str) -> str | list[int]:
-    """So many of the layer's channels, evenly spread.
+    """Spread so many units evenly over the layer's channels.
 
     >>> spread("4"), spread("all")
     ([0, 32, 64, 96], 'all')
@@ -56,7 +56,7 @@ def spread(units: str) -> str | list[int]:
 
 
 def demo_text(atlas: Atlas) -> str:
-    """The most and the least faithful unit, and the lines to type next."""
+    """Return the most and the least faithful unit, and the lines to type next."""
     layer = atlas.layer(LAYER)
     query = CircuitQuery.of(atlas.reader)
     ranked = unit_scores(layer.reader, layer.name, query)

@@ -60,19 +60,19 @@ _RESUMABLE = "circuit_atlas.resumable"
 
 
 def show_traceback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Callback of `--debug`, for `run`."""
+    """Remember, as the callback of `--debug`, that `run` is to show where an error arose."""
     del parameter
     if value:
         context.meta[_DEBUG] = True
 
 
 def resumable() -> None:
-    """Called by a command that goes on where it stopped when it is run again, for `run`."""
+    """Tell `run` that the command goes on where it stopped when it is run again."""
     click.get_current_context().meta[_RESUMABLE] = True
 
 
 def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
-    """Run a command line; its exit code. Errors become one line on stderr.
+    """Run a command line, and return its exit code. Errors become one line on stderr.
 
     After Ctrl-C the process is expected to end: it hears no other.
     """

@@ -17,7 +17,8 @@ _HOUR_S = 3600.0
 
 @dataclass(frozen=True)
 class LayerCompacted:
-    """What became of a layer; `generation` is None where its newest one has all of its units."""
+    """Says what became of a layer; `generation` is None where its newest one has all of its
+    units."""
 
     layer: str
     generation: str | None

@@ -18,18 +18,18 @@ from circuit_atlas.service.client.unit import Unit, known_groups
 
 
 def to_json(value: object) -> str:
-    """Tables as lists of rows, dataclasses as objects, NaN as null; an indented document."""
+    """Write tables as lists of rows, dataclasses as objects, NaN as null; an indented document."""
     return json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def atlas_facts(atlas: Atlas) -> dict[str, object]:
-    """An atlas: where it is, its header with the spec as an object, and its layers."""
+    """Describe an atlas: where it is, its header with the spec as an object, and its layers."""
     header = {**dataclasses.asdict(atlas.header), "spec": json.loads(atlas.header.spec)}
     return {"place": atlas.place, "header": header, "layers": atlas.status()}
 
 
 def status_facts(atlas: Atlas) -> dict[str, object]:
-    """How far each layer is, every failure, the same of visualizations, and what goes on."""
+    """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
     failures = [
         {
             "layer": name,
@@ -53,7 +53,7 @@ def status_facts(atlas: Atlas) -> dict[str, object]:
 
 
 def layer_facts(layer: Layer) -> dict[str, object]:
-    """A layer: its shape, its units, and all their faithfulness rows."""
+    """Describe a layer: its shape, its units, and all their faithfulness rows."""
     return {
         "layer": layer.name,
         "channels": layer.index.channels,
@@ -66,8 +66,8 @@ def layer_facts(layer: Layer) -> dict[str, object]:
 
 
 def unit_facts(unit: Unit, query: CircuitQuery) -> dict[str, object]:
-    """A unit: its images, faithfulness, one of its circuits with its counts and kernels, and its
-    sub-feature groups."""
+    """Describe a unit: its images, faithfulness, one of its circuits with its counts and kernels,
+    and its sub-feature groups."""
     facts: dict[str, object] = {
         "layer": unit.layer,
         "unit": unit.number,

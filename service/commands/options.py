@@ -43,7 +43,7 @@ PLAIN = click.option(
 
 
 def debug(command: Command) -> Command:
-    """`--debug`, which every command has."""
+    """Add `--debug`, which every command has."""
     return click.option(
         "--debug",
         is_flag=True,
@@ -54,7 +54,7 @@ def debug(command: Command) -> Command:
 
 
 def work(command: Command) -> Command:
-    """All that a command takes which has tasks of a spec run: how, where, and what of it."""
+    """Add all that a command takes which has tasks of a spec run: how, where, and what of it."""
     for option in (debug, JSON, PLAIN, UNITS, STORE, EXECUTOR, ADDRESS, SPEC):
         command = option(command)
     return command

@@ -25,7 +25,7 @@ _SPLIT = {"held_out": "held-out", "scoring": "scoring"}
 
 
 def atlas_text(atlas: Atlas) -> str:
-    """What an atlas was built from, and how far each layer is."""
+    """Tell what an atlas was built from, and how far each layer is."""
     header = atlas.header
     splits = atlas.images()["split"].to_pylist()
     counts = ", ".join(
@@ -53,7 +53,7 @@ def atlas_text(atlas: Atlas) -> str:
 
 
 def status_text(atlas: Atlas) -> str:
-    """How far each layer is, every failure, the same of visualizations, and what goes on."""
+    """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
     status, states = atlas.status(), atlas.reader.visualization_states()
     lines = [text_table(status)]
     for name in atlas.layers:
@@ -72,7 +72,7 @@ def status_text(atlas: Atlas) -> str:
 
 
 def layer_text(layer: Layer, query: CircuitQuery) -> str:
-    """A layer's units, the most faithful first."""
+    """List a layer's units, the most faithful first."""
     ranked = unit_scores(layer.reader, layer.name, query)
     lines = [repr(layer)[1:-1]]
     if ranked:
@@ -100,7 +100,7 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
 
 
 def unit_text(unit: Unit, query: CircuitQuery) -> str:
-    """A unit's top images, how faithful its circuits are, and where one of them lies.
+    """Show a unit's top images, how faithful its circuits are, and where one of them lies.
 
     QueryError where the unit is not stored.
     """
@@ -137,7 +137,7 @@ def _groups(groups: Groups) -> pa.Table:
 
 
 def score_text(layer: Layer, score: UnitScore, *, title: str, pictures: int = 3) -> str:
-    """One unit's faithfulness and its top pictures, in a few lines under a title."""
+    """Tell one unit's faithfulness and its top images, in a few lines under a title."""
     unit = layer.unit(score.unit)
     top = unit.top_images().slice(0, pictures).to_pylist()
     r = "undefined (a constant response)" if score.pearson is None else f"{score.r:.3f}"
@@ -173,7 +173,7 @@ def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
 
 
 def summary_text(summary: Summary, *, place: str) -> str:
-    """What a build did, in a line, and a line a failure."""
+    """Tell what a build did, in a line, and a line a failure."""
     counts = {
         "done": summary.done,
         "dead (the response never changes)": summary.dead,

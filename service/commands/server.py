@@ -68,7 +68,7 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; InputError where the port is taken or there is no such host."""
+    """Open a socket that listens; InputError where the port is taken or there is no such host."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

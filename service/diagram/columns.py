@@ -22,7 +22,7 @@ _LABELS = {"image": "image", "sum": "sum", "product": "gate", "mix": "mixed"}
 
 @dataclass(frozen=True)
 class Scene:
-    """What is drawn and where.
+    """Says what is drawn and where.
 
     Attributes:
         goals: the units that it ends at.
@@ -47,7 +47,7 @@ class Scene:
 
 
 def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
-    """The bands, and the band of each drawn node."""
+    """Return the bands, and the band of each drawn node."""
     graph, layout = scene.graph, scene.layout
     nodes = layout.nodes
     kinds, owners = graph.kind[nodes].astype(np.int64), graph.owner[nodes]
@@ -83,7 +83,7 @@ def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
 
 
 def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, pictures: bool) -> Nodes:
-    """One entry a drawn node; `stored` has the feature visualizations by node."""
+    """Make one entry for each drawn node; `stored` has the feature visualizations by node."""
     graph, layout, kernels = scene.graph, scene.layout, scene.kernels
     start, end = scene.start, scene.end
     known = np.nan_to_num(kernels.score)
@@ -120,7 +120,7 @@ def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, picture
 
 
 def bends_of(layout: Layout) -> Bends:
-    """One entry a bend."""
+    """Make one entry for each bend."""
     first = len(layout.nodes)
     return Bends(
         node=layout.bend_of.tolist(), x=_points(layout.x[first:]), y=_points(layout.y[first:])
@@ -128,7 +128,7 @@ def bends_of(layout: Layout) -> Bends:
 
 
 def edges_of(scene: Scene) -> Edges:
-    """One entry a drawn kernel."""
+    """Make one entry for each drawn kernel."""
     kernels, layout, drawn = scene.kernels, scene.layout, scene.drawn
     lines = slice(0, len(drawn))
     return Edges(
@@ -147,7 +147,7 @@ def edges_of(scene: Scene) -> Edges:
 
 
 def wires_of(scene: Scene) -> Wires:
-    """Links, then the lines from nodes to their bends, which are there while a line that
+    """Return the links, then the lines from nodes to their bends, which are there while a line that
     starts from them is."""
     layout, lines = scene.layout, len(scene.drawn)
     links = len(scene.wire_bits)
@@ -168,7 +168,7 @@ def wires_of(scene: Scene) -> Wires:
 
 
 def weights_of(scene: Scene) -> Weights:
-    """The weights of each drawn kernel; those of one convolution follow one another."""
+    """Return the weights of each drawn kernel; those of one convolution follow one another."""
     kernels = scene.kernels
     found: dict[str, NDArray[np.float32]] = {}
     for origin in scene.goals:

@@ -20,7 +20,8 @@ _COLUMNS = ("image", "box_top", "box_left", "box_bottom", "box_right")
 
 @dataclass(frozen=True)
 class Feature:
-    """Where a visualization lies: the layer's or convolution's name, the channel, the variant."""
+    """Says where a visualization lies: the layer's or convolution's name, the channel, the
+    variant."""
 
     layer: str
     unit: int
@@ -30,7 +31,7 @@ class Feature:
 def crops_of(
     goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]
 ) -> dict[int, list[Crop]]:
-    """The best crops of each node that has any, the best first.
+    """Return the best crops of each node that has any, the best first.
 
     A unit's are those of its top images; another channel's are where it is largest over the
     scoring images. Of a goal whose atlas has other images than the first one's there are none: a
@@ -72,8 +73,8 @@ def _of_unit(origin: Origin) -> list[Crop]:
 def features_of(
     goals: Sequence[Origin], graph: Topology, nodes: NDArray[np.int64]
 ) -> dict[int, Feature]:
-    """The visualization of each node that has any in the first goal's atlas: `positive`, or else
-    its first."""
+    """Return the visualization of each node that has any in the first goal's atlas: `positive`, or
+    else its first."""
     reader = goals[0].reader
     found: dict[int, Feature] = {}
     for number, (convolution, base) in enumerate(

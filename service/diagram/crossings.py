@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 
 def crossings(gap: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
-    """Pairs of lines of one gap that cross: the left ends in one order, the right in the other.
+    """Count pairs of lines of one gap that cross: the left ends in one order, the right in the
+    other.
 
     Args:
         gap: which pair of neighbouring columns each line runs between.
@@ -25,7 +26,7 @@ def crossings(gap: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np
 
 
 def inversions(values: NDArray[np.int64]) -> int:
-    """Pairs (i, j) with i < j and values[i] > values[j]; values are not negative.
+    """Count pairs (i, j) with i < j and values[i] > values[j]; values are not negative.
 
     Bit by bit from the highest: among values that agree in all higher bits, a value with the bit
     unset is below every earlier one that has it set. Then they part, stably, by that bit.

@@ -24,7 +24,7 @@ Crop = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True)
 class Counts:
-    """Kernels, or crossings of lines.
+    """Counts kernels, or crossings of lines.
 
     Attributes:
         reachable: kernels that can reach the unit.
@@ -44,7 +44,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class SparsityLevel:
-    """One step of the slider: the kept fraction, and its kernels counted as in `Counts`."""
+    """Is one step of the slider: the kept fraction, and its kernels counted as in `Counts`."""
 
     fraction: float
     kernels: int
@@ -54,7 +54,7 @@ class SparsityLevel:
 
 @dataclass(frozen=True)
 class Band:
-    """Nodes that belong together: a convolution's channels, the image, joints, or the unit.
+    """Holds nodes that belong together: a convolution's channels, the image, joints, or the unit.
 
     Attributes:
         kind: image, channel, sum, product, mix or unit.
@@ -82,7 +82,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Nodes:
-    """Columns of equal length, one entry a node.
+    """Holds columns of equal length, one entry a node.
 
     Attributes:
         band: its band.
@@ -110,7 +110,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Bends:
-    """One entry a bend: the node whose line passes, and where."""
+    """Holds one entry a bend: the node whose line passes, and where."""
 
     node: list[int]
     x: list[float]
@@ -119,7 +119,7 @@ class Bends:
 
 @dataclass(frozen=True)
 class Edges:
-    """One entry a kernel.
+    """Holds one entry a kernel.
 
     Attributes:
         source: the node that feeds it.
@@ -148,7 +148,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class Wires:
-    """One entry a line without a kernel: to a joint, to the unit, or on to a bend."""
+    """Holds one entry a line without a kernel: to a joint, to the unit, or on to a bend."""
 
     start: list[int]
     end: list[int]
@@ -157,7 +157,7 @@ class Wires:
 
 @dataclass(frozen=True)
 class Weights:
-    """The kernels' weights, edge after edge, row by row.
+    """Holds the kernels' weights, edge after edge, row by row.
 
     Attributes:
         scale: the largest abs(weight) of each kernel; null where the weights are unknown.
@@ -170,7 +170,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Content:
-    """A whole drawing.
+    """Holds a whole drawing.
 
     Attributes:
         version: of this form, `VERSION`.
@@ -233,12 +233,12 @@ class Content:
             raise ValueError(f"{len(self.edges.end)} edges, and {self.counts.drawn} are told of")
 
     def to_json(self) -> str:
-        """One line of JSON; NaN as null."""
+        """Write one line of JSON; NaN as null."""
         return json.dumps(_plain(self), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Content:
-        """The inverse of `to_json`; CorruptError where it is something else."""
+        """Invert `to_json`; CorruptError where it is something else."""
         try:
             raw = json.loads(text)
             if raw["version"] != VERSION:
@@ -286,7 +286,7 @@ def _plain(value: Any) -> Any:
 
 
 def rounded(value: float) -> float | None:
-    """Five digits; None for what is no finite number.
+    """Round to five digits; None for what is no finite number.
 
     >>> rounded(0.123456789), rounded(float("nan"))
     (0.12346, None)

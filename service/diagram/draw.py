@@ -42,7 +42,7 @@ _TOO_FEW = "Every path from the image to the unit needs more kernels than may be
 def diagram(
     circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
 ) -> Diagram:
-    """See `Circuit.diagram`."""
+    """Draw a circuit, see `Circuit.diagram`."""
     content, stored = draw(
         circuit, against=against, edges=edges, pictures=pictures, features=features
     )
@@ -52,8 +52,8 @@ def diagram(
 def draw(
     circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
 ) -> tuple[Content, dict[int, Feature]]:
-    """What a diagram holds, and where the visualizations of its nodes lie; the arguments are those
-    of `Circuit.diagram`."""
+    """Work out what a diagram holds, and where the visualizations of its nodes lie; the arguments
+    are those of `Circuit.diagram`."""
     most = _most(edges)
     if against is not None:
         aligned(circuit, against)

@@ -17,7 +17,7 @@ _NOTEBOOK_HEIGHT = 680  # CSS pixels: controls, drawing and the lines under it
 
 
 class Diagram:
-    """A circuit, laid out. In a notebook it shows by itself.
+    """Is a circuit, laid out. In a notebook it shows by itself.
 
     Attributes:
         content: all that is drawn, and the counts.
@@ -56,7 +56,7 @@ class Diagram:
         return target
 
     def svg(self, *, features: bool = False) -> str:
-        """A vector file of at most 180 x 225 mm: text as text, no scripts, light background.
+        """Return a vector file of at most 180 x 225 mm: text as text, no scripts, light background.
 
         Args:
             features: show feature visualizations, and crops only of channels that have none.
@@ -66,7 +66,7 @@ class Diagram:
         return svg(self.content, self._pictures, featured=features)
 
     def png(self, *, width: int = 2400, features: bool = False) -> bytes:
-        """The vector file as a PNG of some width in pixels.
+        """Return the vector file as a PNG of some width in pixels.
 
         QueryError where `circuit-atlas[diagram]` is not installed, or the machine has none
         of the fonts that text is set in.
@@ -76,13 +76,14 @@ class Diagram:
         return png(self.svg(features=features), width=width)
 
     def html(self) -> str:
-        """One page that holds all it needs: it makes no request."""
+        """Return one page that holds all it needs: it makes no request."""
         from circuit_atlas.service.diagram.page import page
 
         return page(self.content, self._pictures)
 
     def to_json(self) -> str:
-        """What the renderer draws from, see `data.py`; pictures are named by image, not held."""
+        """Tell what the renderer draws from, see `data.py`; pictures are named by image, not
+        held."""
         return self.content.to_json()
 
     def __repr__(self) -> str:

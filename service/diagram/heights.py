@@ -13,7 +13,7 @@ _SWEEPS = 8
 
 
 def heights(columns: Columns, room: Floats, margin: Floats) -> Floats:
-    """The vertical middle of each point; the topmost edge lies at 0.
+    """Find the vertical middle of each point; the topmost edge lies at 0.
 
     Each column is as tight as the room of its points and the margins of groups allow, or looser
     where that brings points nearer to the mean height of their neighbours (least squares with a

@@ -23,7 +23,7 @@ _MOST_LEVELS = 30  # a kernel's levels are the bits of one JavaScript integer
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the slider: a kept fraction, and the kernels of its circuit (or circuits)."""
+    """Is one step of the slider: a kept fraction, and the kernels of its circuit (or circuits)."""
 
     fraction: float
     member: NDArray[np.bool_]
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True)
 class DrawnKernels:
-    """Every kernel that may be drawn, ascending by id.
+    """Holds every kernel that may be drawn, ascending by id.
 
     Attributes:
         index: the convolutions.
@@ -64,7 +64,7 @@ class DrawnKernels:
 
 
 def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
-    """The kernels of one circuit, or of two of one model, with what is stored of them.
+    """Gather the kernels of one circuit, or of two of one model, with what is stored of them.
 
     QueryError where the two are of different models, or the atlas has no contributions.
     """

@@ -23,7 +23,7 @@ _NARROW = 0.45  # of a column's width, where a column holds joints alone
 
 @dataclass(frozen=True)
 class Layout:
-    """Points of a drawing, in rows: a row is 1 high.
+    """Holds the points of a drawing, in rows: a row is 1 high.
 
     Attributes:
         nodes: the drawn nodes of the topology, ascending; they are the first points.
@@ -44,7 +44,7 @@ class Layout:
 
 
 def lay_out(topology: Topology, start: Ints, end: Ints) -> Layout:
-    """Lines between nodes of a topology, each from a lower to a higher rank."""
+    """Lay out lines between nodes of a topology, each from a lower to a higher rank."""
     nodes = np.unique(np.concatenate([start, end]))
     if not len(nodes):
         none = np.zeros(0, np.int64)

@@ -33,7 +33,7 @@ class _Module:
 
 
 def join(folder: Traversable, entry: str, *, names: tuple[str, ...]) -> str:
-    """One script that has `names` of the module `entry` in `folder`, and needs no other file.
+    """Make one script that has `names` of the module `entry` in `folder`, and needs no other file.
 
     ValueError, at once, where a module holds what is not known here, is not there, or is part of a
     circle.

@@ -27,7 +27,8 @@ _WIDTHS = (
 
 @dataclass(frozen=True)
 class Name:
-    """A band's name, or the end of it; in points its middle `x`, and `y`, what it stands on."""
+    """Holds a band's name, or the end of it; in points its middle `x`, and `y`, what it stands
+    on."""
 
     band: Band
     text: str
@@ -36,7 +37,7 @@ class Name:
 
 
 def names(content: Content, scale: Scale, *, side: float) -> Iterator[Name]:
-    """The names for which there is room, with `side` points beside the drawing.
+    """Return the names for which there is room, with `side` points beside the drawing.
 
     Paths lose their first parts where the columns are close. What would still touch another name
     is left out: below a column's first name sooner than that, and the unit's and both ends' last.

@@ -24,7 +24,7 @@ _DENSE = 4_000_000  # entries of a column pair's matrix, at most: 32 MB
 
 @dataclass(frozen=True)
 class Columns:
-    """Points in columns, and lines that each lead to the next column.
+    """Holds points in columns, and lines that each lead to the next column.
 
     Attributes:
         column: of each point, from 0.
@@ -40,12 +40,12 @@ class Columns:
     end: Ints
 
     def crossings(self) -> int:
-        """Pairs of lines that cross."""
+        """Count pairs of lines that cross."""
         return crossings(self.column[self.start], self.place[self.start], self.place[self.end])
 
 
 def ordered(columns: Columns) -> Columns:
-    """The same with rows in an order of few crossings, never more than were given."""
+    """Order rows so that few lines cross, never more than did before."""
     best, fewest = columns, columns.crossings()
     for median in (False, True):
         found = columns

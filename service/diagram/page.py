@@ -41,7 +41,7 @@ h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: 
 
 
 def page(content: Content, pictures: NodeImages) -> str:
-    """The whole document.
+    """Return the whole document.
 
     Only the pictures of drawn nodes are in it, each once; visualizations of the nodes with the
     largest shares, the others show their crops there.

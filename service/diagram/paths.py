@@ -16,7 +16,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Paths:
-    """Kernels and links of a topology as one graph.
+    """Holds kernels and links of a topology as one graph.
 
     Attributes:
         topology: the nodes.
@@ -36,7 +36,7 @@ class Paths:
         return order, start[order], end[order], self.topology.rank[end[order]]
 
     def on_path(self, kernels: Mask) -> tuple[Mask, Mask]:
-        """Which kernels and links lie on a path from the image to a unit.
+        """Tell which kernels and links lie on a path from the image to a unit.
 
         Args:
             kernels: those that the paths may use.
@@ -64,7 +64,8 @@ class Paths:
         return found[: len(kernels)], found[len(kernels) :]
 
     def best(self, kernels: Mask, strength: NDArray[np.float64], most: int) -> Mask:
-        """The kernels to draw: on a path through drawn kernels alone, `most` of them at most.
+        """Choose the kernels to draw: on a path through drawn kernels alone, `most` of them at
+        most.
 
         All that lie on a path, if those are not too many. Else the strongest are taken, as many as
         leave no more than `most` on a path; where the strongest make no path of that size at all,

@@ -17,7 +17,7 @@ from circuit_atlas.storage_schema.reader import Reader
 
 @dataclass
 class NodeImages:
-    """Images by image, and feature visualizations by node.
+    """Holds images by image, and feature visualizations by node.
 
     Attributes:
         reader: the atlas.
@@ -28,7 +28,7 @@ class NodeImages:
     features: Mapping[int, Feature]
 
     def jpegs(self, images: Iterable[int]) -> dict[int, bytes]:
-        """Each picture as the network sees it, JPEG."""
+        """Return each image as the network sees it, JPEG."""
         wanted = pa.array(sorted(set(images)), pa.int32())
         if not len(wanted):
             return {}
@@ -37,7 +37,7 @@ class NodeImages:
         return dict(zip(table["id"].to_pylist(), table["picture"].to_pylist(), strict=True))
 
     def png(self, node: int) -> bytes:
-        """The visualization of one node of the content; CorruptError where it is missing."""
+        """Return the visualization of one node of the content; CorruptError where it is missing."""
         feature = self.features[node]
         record = self.reader.feature_visualization(feature.layer, feature.unit, feature.variant)
         if record is None:
@@ -49,10 +49,10 @@ class NodeImages:
 
 
 def used_images(content: Content, *, most: int | None = None) -> set[int]:
-    """Images that the nodes' crops are of, of each node the best `most`."""
+    """List the images that the nodes' crops are of, for each node the best `most`."""
     return {crop[0] for some in content.nodes.crops for crop in some[:most]}
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """A picture as an address that holds it."""
+    """Write an image as an address that holds it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -13,7 +13,7 @@ MOST_PIXELS = 12_000
 
 
 def png(svg: str, *, width: int) -> bytes:
-    """The picture on white, `width` pixels wide.
+    """Draw the file on white, `width` pixels wide.
 
     QueryError where resvg_py is not installed, the width is no number in range, or the machine has
     none of the fonts that text is set in: it would be missing without a word.

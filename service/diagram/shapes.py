@@ -32,7 +32,7 @@ _LEVELS = 8
 
 @dataclass(frozen=True)
 class Scale:
-    """How many points a millimetre of the page is, and what is as large on every page."""
+    """Says how many points a millimetre of the page is, and what is as large on every page."""
 
     mm: float
     kernels: int
@@ -46,18 +46,19 @@ class Scale:
         return 3.3 * self.mm
 
     def line(self, strength: float) -> float:
-        """Width of a kernel's line; thinner where there are many."""
+        """Return the width of a kernel's line; thinner where there are many."""
         crowd = min(1.0, (250 / max(1, self.kernels)) ** 0.36)
         return (0.08 + 0.52 * strength) * crowd * self.mm
 
 
 def pictured(content: Content) -> bool:
-    """Whether a node is large enough on the page for its picture to be seen: half a millimetre."""
+    """Tell whether a node is large enough on the page for its image to be seen: half a
+    millimetre."""
     return _NODE / max(content.width / WIDTH_MM, content.height / HEIGHT_MM) >= 0.5
 
 
 def bands(content: Content, scale: Scale) -> Iterator[str]:
-    """What lies under everything: a strip a band, and the brackets of concatenations."""
+    """Draw what lies under everything: a strip a band, and the brackets of concatenations."""
     yield '<g class="bands">'
     for band in content.bands:
         if band.kind in JOINTS:
@@ -117,7 +118,7 @@ def _curve(content: Content, start: int, end: int) -> str:
 
 
 def wires(content: Content, scale: Scale) -> Iterator[str]:
-    """Lines without a kernel."""
+    """Draw lines without a kernel."""
     width = 0.18 * scale.mm
     yield f'<g class="wires" fill="none" stroke="{FAINT}" stroke-width="{width:.2f}">'
     for start, end in zip(content.wires.start, content.wires.end, strict=True):
@@ -135,7 +136,7 @@ def _colour(content: Content, edge: int) -> str:
 
 
 def kernels(content: Content, scale: Scale) -> Iterator[str]:
-    """The weakest first, so that the strongest lie on top."""
+    """Draw the weakest first, so that the strongest lie on top."""
     edges = content.edges
     looks: dict[tuple[int, str], list[int]] = {}
     for edge, strength in enumerate(edges.strength):
@@ -158,7 +159,7 @@ def kernels(content: Content, scale: Scale) -> Iterator[str]:
 
 
 def weights(content: Content, scale: Scale) -> Iterator[str]:
-    """Images of weights on the lines, where those are few and there is room for each."""
+    """Draw images of weights on the lines, where those are few and there is room for each."""
     edges, weights = content.edges, content.weights
     if not 0 < len(edges.end) <= _WEIGHTS:
         return
@@ -230,7 +231,7 @@ def _shade(value: float) -> str:
 
 
 def nodes(content: Content, pictures: NodeImages, *, featured: bool) -> Iterator[str]:
-    """Nodes with their crops, or with their feature visualizations where they have one."""
+    """Draw nodes with their crops, or with their feature visualizations where they have one."""
     nodes = content.nodes
     shown = pictured(content)
     yield '<g class="nodes">'

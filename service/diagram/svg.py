@@ -37,7 +37,8 @@ _TITLE_MM, _TEXT_MM = 1.9, 1.18  # a letter of a title and of the lines below, o
 
 
 def svg(content: Content, pictures: NodeImages, *, featured: bool) -> str:
-    """The whole file; `featured`: with visualizations, and crops of the nodes that have none."""
+    """Write the whole file; `featured`: with visualizations, and crops of the nodes that have
+    none."""
     # Lines for the narrowest page first: how wide it becomes depends on how many they are.
     mm, wide = _SMALLEST, _NARROWEST_MM
     for _ in range(2):

@@ -6,7 +6,7 @@ from circuit_atlas.service.circuit.circuit import Circuit
 
 
 def titled(circuit: Circuit) -> str:
-    """The circuit's title, and how many of the kernels that can reach the unit it keeps.
+    """Return the circuit's title, and how many of the kernels that can reach the unit it keeps.
 
     `features.0/3 actgrad of images 1 and 8: 124 of 1,240 kernels, 10 %`
     """
@@ -15,7 +15,8 @@ def titled(circuit: Circuit) -> str:
 
 
 def share(kept: int, whole: int) -> str:
-    """The shortest percentage of `whole` that is so many kernels, as a kept fraction counts them.
+    """Return the shortest percentage of `whole` that is so many kernels, as a kept fraction counts
+    them.
 
     >>> share(56, 27872), share(13936, 27872), share(0, 5), share(7, 7)
     ('0.2 %', '50 %', '0 %', '100 %')
@@ -29,12 +30,13 @@ def share(kept: int, whole: int) -> str:
 
 
 def images_of(circuit: Circuit) -> tuple[int, ...]:
-    """Ids of the images whose scores chose it, in their order; none where it was the whole set."""
+    """Return the ids of the images whose scores chose it, in their order; none where it was the
+    whole set."""
     return tuple(dict.fromkeys(image for origin in circuit.origins for image in origin.images))
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """Lines of less than `width` letters, as far as its words are shorter.
+    """Break a text into lines of less than `width` letters, as far as its words are shorter.
 
     >>> wrapped("as many words as fit", 10)
     ['as many', 'words as', 'fit']

@@ -31,7 +31,7 @@ _NEST = 64  # ranks within one depth: a convolution's channels, then joints of j
 
 @dataclass(frozen=True)
 class Goal:
-    """A unit that the drawing ends at: its layer, the layer's wiring, and which unit."""
+    """Names a unit that the drawing ends at: its layer, the layer's wiring, and which unit."""
 
     layer: LayerIndex
     wiring: Wiring
@@ -40,7 +40,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Topology:
-    """Every node there can be, and every link that is no kernel.
+    """Holds every node there can be, and every link that is no kernel.
 
     Attributes:
         index: the convolutions.
@@ -70,13 +70,13 @@ class Topology:
 
     @property
     def size(self) -> int:
-        """How many nodes."""
+        """Count the nodes."""
         return len(self.kind)
 
     def ends(
         self, ordinal: NDArray[np.int64], out: NDArray[np.int64], channel: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The nodes that kernels lead from (-1 where unknown) and to."""
+        """Return the nodes that kernels lead from (-1 where unknown) and to."""
         start = np.full(len(ordinal), -1, np.int64)
         for number, feeds in enumerate(self.feeds):
             here = ordinal == number
@@ -103,7 +103,7 @@ class _Segment:
 
 
 def topology(index: KernelIndex, goals: Sequence[Goal]) -> Topology:
-    """The nodes and links of an index that holds the convolutions of every goal's layer."""
+    """Return the nodes and links of an index that holds the convolutions of every goal's layer."""
     return _Builder(index, goals).build()
 
 
