@@ -89,7 +89,7 @@ class Tally:
         rate = self.rate(now_s)
         parts = []
         if rate is not None:
-            # Of both it would be long, and the count beside it says what of.
+            # Both nouns would be long, and the count beside it names them.
             each = "" if " " in self.noun else f" {self.noun}"
             parts.append(f"{rate * 60:.1f}{each}/min" if rate < 1 else f"{rate:.1f}{each}/s")
             parts.append(f"{_duration((self.total - self.ended) / rate)} left")
@@ -116,6 +116,7 @@ class Lines:
         return None
 
     def show(self, event: Event) -> None:
+        """Writes the lines that are due after an event."""
         tally, now_s = self._tally, time.monotonic()
         for line in tally.note(event, now_s):
             self._write(line)
@@ -159,6 +160,7 @@ class Bar:
         self._progress.stop()
 
     def show(self, event: Event) -> None:
+        """Moves the bar, and prints above it the lines that an event is worth."""
         now_s = time.monotonic()
         for line in self._tally.note(event, now_s):
             self._progress.console.print(line, markup=False, highlight=False)

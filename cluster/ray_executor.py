@@ -178,7 +178,7 @@ class RayExecutor:
                 "include_dashboard": False,
                 "_temp_dir": None if self._temp_dir is None else str(self._temp_dir),
             }
-        # Of a Ray that is half started, nobody knows the processes; joining one starts none.
+        # Nobody knows the processes of a Ray that is half started; joining one starts none.
         local = interrupts_deferred() if self._address == "local" else contextlib.nullcontext()
         try:
             _knock(self._address)

@@ -78,8 +78,8 @@ def backward(
 
 
 def generic_operations(network: Network) -> tuple[str, ...]:
-    """Operations between the layer and its convolutions that nothing is known of, so that autograd
-    takes them as they are: right, and slower than a rule."""
+    """Lists the operations between the layer and its convolutions that have no rule, so that
+    autograd takes them back: right, and slower."""
     needed = _leads_to_convolution(network)
     known = CHANNELWISE | MOVES | RULES.keys()
     generic = (

@@ -18,7 +18,7 @@ from circuit_atlas.jobs.network.graph import Network, Step
 def conv_input_gradient(
     network: Network, step: Step, output_gradient: Tensor, weight: Tensor, channels: slice
 ) -> Tensor:
-    """Gradient by some channels of a convolution's input, (N, channels, height, width).
+    """Computes the gradient by some channels of a convolution's input, (N, channels, h, w).
 
     With stride 1 it is a convolution with the flipped, transposed kernels, which in channels-last
     runs several times faster than the transposed convolution that autograd calls.
@@ -64,8 +64,8 @@ def conv_input_gradient(
 def one_row_input_gradient(
     network: Network, step: Step, output_gradient: Tensor, rows: Tensor, weight: Tensor
 ) -> Tensor:
-    """As `conv_input_gradient` for an ungrouped convolution, where gradient n is of output channel
-    `rows[n]` alone: (N, height, width) in, one n-th of the arithmetic.
+    """Computes what `conv_input_gradient` does, for an ungrouped convolution where gradient n is of
+    output channel `rows[n]` only, (N, height, width); this takes one n-th of the arithmetic.
 
     All N become one grouped transposed convolution.
     """
@@ -87,7 +87,7 @@ def one_row_input_gradient(
 
 
 def is_matrix(step: Step, weight: Tensor) -> bool:
-    """Whether a convolution is one matrix for every position."""
+    """Says whether a convolution is one matrix for every position."""
     geometry = conv_geometry(step.args)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     return (

@@ -58,12 +58,11 @@ class BackwardWalk:
         return self.forward.network
 
     def scaled(self, step: Step, gradient: Tensor, factor: Tensor) -> Tensor:
-        """The product of a step's gradient with a factor, written over the gradient where it may
-        be."""
+        """Multiplies a step's gradient by a factor, in place where nobody else holds it."""
         return gradient.mul_(factor) if step.name in self.writable else gradient * factor
 
     def parts(self, name: str) -> list[tuple[str, slice]]:
-        """A value by the parts that it is concatenated from, where nothing else reads it: each
+        """Lists the parts that a value is concatenated from, where nothing else reads it: each
         part's name and channels. So its gradient comes in parts, and is not copied when it is
         split."""
         step = self.network.by_name.get(name)
@@ -85,12 +84,12 @@ Rule = Callable[[BackwardWalk, Step, Tensor], Iterable[InputGradient]]
 
 
 def rule_of(step: Step) -> Rule:
-    """The backward rule of a step; autograd for an operation without one of its own."""
+    """Finds the backward rule of a step; autograd for an operation without one."""
     return _convolution if step.convolution is not None else RULES.get(step.op, _autograd)
 
 
 def is_rectified(network: Network, name: str) -> bool:
-    """Whether a value comes out of ReLUs alone."""
+    """Says whether a value is the result of ReLUs only."""
     step = network.by_name.get(name)
     if step is None or step.op not in ("relu", "cat"):
         return False
@@ -208,4 +207,4 @@ RULES: dict[str, Rule] = {
     "clone": _same,
     "dropout": _same,
 }
-"""Operations with a backward rule of their own, besides convolutions."""
+"""The operations that have a backward rule, besides convolutions."""

@@ -2,7 +2,7 @@
 
 Every kind of image becomes 8-bit RGB, turned upright as its EXIF data says: grey in all three
 colours, a palette looked up, 16 bits scaled to 8 and rounded, and anything transparent laid over
-white, as a page would show it. Of an animation the first frame counts.
+white, as a page would show it. The first frame of an animation counts.
 """
 
 from __future__ import annotations

@@ -63,6 +63,7 @@ class ImageSet(ABC):
     """
 
     def __init__(self, infos: Sequence[ImageInfo], *, size: tuple[int, int], channels: int) -> None:
+        """Takes every image by id; size and channels are those of the network's input."""
         self.infos = tuple(infos)
         self.scoring = tuple(info.id for info in infos if info.split == "scoring")
         self.held_out = tuple(info.id for info in infos if info.split == "held_out")
@@ -113,6 +114,7 @@ class EncodedImages(ImageSet):
         *,
         pixels: _Pixels,
     ) -> None:
+        """Takes every image by id, with its entry in the source, and pixels decoded so far."""
         super().__init__(infos, size=preprocessing.size, channels=3)
         self._entries = tuple(entries)
         self._preprocessing = preprocessing

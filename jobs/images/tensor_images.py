@@ -124,7 +124,7 @@ def _scale(
     """What is shown as black, and what lies between it and white, (channels, 1, 1) each."""
     if mean is None and std is None:
         low, high = values.amin((0, 2, 3)), values.amax((0, 2, 3))
-        # Of an even channel, grey would be as true as black.
+        # An even channel could be shown as grey just as well as black.
         extent = torch.where(high > low, high - low, 1)
         return low.view(-1, 1, 1), extent.view(-1, 1, 1)
     channels = values.shape[1]

@@ -78,7 +78,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise ModelError(
             f"{what} are not plain tensors, and nothing else is read from a pickle: {_FILES}"
         ) from error
-    except Exception as error:  # of a damaged file, the readers raise whatever they stumble over
+    except Exception as error:  # readers raise whatever they stumble over in a damaged file
         raise ModelError(
             f"{what} are cut or altered, or of another kind of file "
             f"({type(error).__name__}: {one_line(error)}): {_FILES}"

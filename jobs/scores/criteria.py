@@ -31,7 +31,7 @@ CONTRIBUTION = "contribution"
 
 
 def actgrad(calls: Sequence[ConvCall]) -> Tensor:
-    """Activation x gradient: mean over positions of |A_oi * dr/dY_o|.
+    """Computes activation x gradient: the mean over positions of |A_oi * dr/dY_o|.
 
     Since |A G| = |A| |G|, it is for each output channel a matrix product of |A| (in, positions)
     with |G| (positions, units). A convolution that runs several times sums its calls.
@@ -40,8 +40,9 @@ def actgrad(calls: Sequence[ConvCall]) -> Tensor:
 
 
 def contribution(calls: Sequence[ConvCall]) -> Tensor:
-    """Signed contribution: mean over positions of A_oi * dr/dY_o, which is the sum over the
-    kernel's weights of w * dr/dw, over the positions.
+    """Computes the signed contribution: the mean over positions of A_oi * dr/dY_o.
+
+    It is the sum over the kernel's weights of w * dr/dw, divided by the number of positions.
 
     Where it is positive the kernel adds to the response (excitation), where negative it takes from
     it (inhibition). For `sum_abs` and for a position the response is |y|, so that where y is below
@@ -88,7 +89,7 @@ def _activation_gradient(call: ConvCall, *, signed: bool) -> tuple[Tensor, Tenso
 
 
 def snip(calls: Sequence[ConvCall]) -> Tensor:
-    """SNIP: mean over a kernel's weights of |w * dr/dw|.
+    """Computes SNIP: the mean over a kernel's weights of |w * dr/dw|.
 
     In a masked network, whose calls carry the unmasked w and the masked network's gradient, it is
     |dr/dm| averaged over the kernel for a mask entry m on each weight: the score of FORCE.
@@ -180,7 +181,7 @@ def _stacked(call: ConvCall) -> Tensor:
 
 
 def magnitude(weight: Tensor) -> Tensor:
-    """Magnitude: mean over a kernel's weights of |w|; (out, in, height, width) -> (out, in)."""
+    """Computes the mean over a kernel's weights of |w|: (out, in, height, width) -> (out, in)."""
     return weight.abs().flatten(2).mean(-1)
 
 

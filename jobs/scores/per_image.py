@@ -31,7 +31,7 @@ _SHARED: dict[str, Score] = {"actgrad": actgrad, "snip": snip}
 
 
 def score_of(name: str) -> Score:
-    """Find the function that a criterion's name stands for."""
+    """Finds the function that a criterion's name stands for."""
     if name in _SHARED:
         return _SHARED[name]
     score: Score = getattr(import_module(f"circuit_atlas.jobs.scores.{name}"), name)

@@ -98,7 +98,7 @@ class PreprocessingSpec(Section):
     def _crop_within(self) -> Self:
         if self.crop is not None and self.resize is not None:
             crop = self.crop if isinstance(self.crop, tuple) else (self.crop, self.crop)
-            # Of one number, the longer side is not known.
+            # Where one number is given, the longer side is not known.
             sides = (
                 zip(crop, self.resize, strict=True)
                 if isinstance(self.resize, tuple)

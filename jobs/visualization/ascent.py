@@ -73,6 +73,7 @@ class Canvas:
     """
 
     def __init__(self, seeds: Sequence[int], recipe: Recipe, device: torch.device) -> None:
+        """Draws the noise that each image starts as, from its seed."""
         height, width = recipe.size
         # Drawn on the processor, so that every device starts from the same.
         noise = [_noise(seed, (3, height, width // 2 + 1, 2)) for seed in seeds]
@@ -94,6 +95,7 @@ class Normalisation:
     """Turns colours in 0..1 into what the network takes."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
+        """Takes mean and standard deviation from the recipe."""
         self._mean = torch.tensor(recipe.mean, device=device).view(3, 1, 1)
         self._std = torch.tensor(recipe.std, device=device).view(3, 1, 1)
 

@@ -92,6 +92,7 @@ class BatchOpener:
     """Opens batches; keeps traced networks and how images do between tasks."""
 
     def __init__(self, opened: OpenedSpec, header: AtlasHeader, *, budget_bytes: int) -> None:
+        """Takes the model and images, what the atlas was built with, and the memory to use."""
         self._opened = opened
         self._header = header
         self._budget_bytes = budget_bytes

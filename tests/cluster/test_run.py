@@ -104,10 +104,10 @@ def spec(folder: Path, text: str = SPEC) -> BuildSpec:
 def masks(place: Path) -> dict[tuple[int, str, int], bytes]:
     reader = Reader(place)
     return {
-        (unit, criterion, rung): np.packbits(reader.mask(commit, criterion, rung)).tobytes()
+        (unit, criterion, level): np.packbits(reader.mask(commit, criterion, level)).tobytes()
         for unit, commit in reader.commits(LAYER).items()
         for criterion in reader.header.criteria
-        for rung in range(len(reader.header.fractions))
+        for level in range(len(reader.header.fractions))
     }
 
 

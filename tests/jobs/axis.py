@@ -1,4 +1,4 @@
-"""Oracle results, laid on the engine's kernel axis."""
+"""Oracle results on the engine's kernel axis."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def on_axis(
         if convolution.one_row:
             array = array[..., [next(unit_rows)], :]
         pieces.append(array.reshape(*array.shape[:-2], -1))
-    laid = np.concatenate(pieces, axis=-1)
-    laid[..., ~layer.reachable(unit)] = np.nan
-    return laid
+    values = np.concatenate(pieces, axis=-1)
+    values[..., ~layer.reachable(unit)] = np.nan
+    return values
 
 
 def off_axis(layer: TracedLayer, unit: int, mask: NDArray[np.bool_], like: Masks) -> Masks:
@@ -47,8 +47,8 @@ def off_axis(layer: TracedLayer, unit: int, mask: NDArray[np.bool_], like: Masks
     masks = {name: torch.zeros_like(kept) for name, kept in like.items()}
     ordinal, out, _ = layer.upstream.index.locate(np.flatnonzero(mask), layer.upstream.rows[unit])
     positions = np.flatnonzero(mask)
-    for place, position in enumerate(positions):
-        convolution = layer.upstream.index.convolutions[ordinal[place]]
-        within = (position - layer.upstream.index.offsets[ordinal[place]]) % convolution.in_channels
-        masks[convolution.name][out[place], within] = True
+    for n, position in enumerate(positions):
+        convolution = layer.upstream.index.convolutions[ordinal[n]]
+        within = (position - layer.upstream.index.offsets[ordinal[n]]) % convolution.in_channels
+        masks[convolution.name][out[n], within] = True
     return masks

@@ -50,16 +50,16 @@ class ConvCall:
     dilation: Any
     groups: int
 
-    def input_channel(self, out: int, place: int) -> int:
-        """The channel of the whole input that kernel (out, place) reads."""
-        return (out // (len(self.weight) // self.groups)) * self.weight.shape[1] + place
+    def input_channel(self, out: int, column: int) -> int:
+        """The channel of the whole input that kernel (out, column) reads."""
+        return (out // (len(self.weight) // self.groups)) * self.weight.shape[1] + column
 
-    def kernel_map(self, out: int, place: int) -> Tensor:
+    def kernel_map(self, out: int, column: int) -> Tensor:
         """A_oi (H, W): a convolution of a single channel with a single kernel."""
-        channel = self.input_channel(out, place)
+        channel = self.input_channel(out, column)
         return functional.conv2d(
             self.inputs[:, channel : channel + 1],
-            self.weight[out : out + 1, place : place + 1],
+            self.weight[out : out + 1, column : column + 1],
             None,
             self.stride,
             self.padding,

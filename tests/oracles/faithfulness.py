@@ -72,8 +72,8 @@ def spearman(circuit: Maps, full: Maps) -> float | None:
 def average_ranks(values: Sequence[float]) -> list[float]:
     """1-based ranks from the smallest up; equal values share the mean of the ranks they take up."""
     ordered = sorted(values)
-    first = {value: place for place, value in reversed(list(enumerate(ordered)))}
-    last = {value: place for place, value in enumerate(ordered)}
+    first = {value: rank for rank, value in reversed(list(enumerate(ordered)))}
+    last = {value: rank for rank, value in enumerate(ordered)}
     return [(first[value] + last[value]) / 2 + 1 for value in values]
 
 
@@ -88,7 +88,7 @@ def relative_l1(circuit: Maps, full: Maps) -> float | None:
 
 def change_at_maximum(circuit: Maps, full: Maps) -> float | None:
     """(c - y) / abs(y) at the image and position where y is largest; None where y is zero there."""
-    best = max(range(full.size), key=lambda place: float(full.flat[place]))
+    best = max(range(full.size), key=lambda position: float(full.flat[position]))
     c, y = float(circuit.flat[best]), float(full.flat[best])
     return None if y == 0 else (c - y) / abs(y)
 
@@ -124,8 +124,8 @@ def _constants(
 
     def add_means(call: ConvCall) -> Tensor:
         if call.name in masks:
-            for out, place in (~masks[call.name]).nonzero().tolist():
-                totals[call.name][out] += call.kernel_map(out, place).mean() / len(scoring)
+            for out, column in (~masks[call.name]).nonzero().tolist():
+                totals[call.name][out] += call.kernel_map(out, column).mean() / len(scoring)
         return call.run(call.weight)
 
     with torch.no_grad():

@@ -38,10 +38,10 @@ def reach(model: nn.Module, image: Tensor, layer: str, unit: int | tuple[float, 
         picture = torch.rand(image.shape, generator=generator, dtype=torch.float64)
         before = _unit_map(redrawn, picture, layer, unit, None)
         for name, reached in found.items():
-            for out, place in (~reached).nonzero().tolist():
-                after = _unit_map(redrawn, picture, layer, unit, (name, out, place))
+            for out, column in (~reached).nonzero().tolist():
+                after = _unit_map(redrawn, picture, layer, unit, (name, out, column))
                 moved = (after - before).abs().max() > _MOVED * before.abs().max()
-                reached[out, place] = bool(moved)
+                reached[out, column] = bool(moved)
     return found
 
 

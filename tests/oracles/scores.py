@@ -117,13 +117,13 @@ def keep_top(scores: Scores, reach: Masks, count: int) -> Masks:
     """Masks of exactly `count` kernels: largest score first, then the earlier convolution, then the
     smaller (out, in)."""
     ranked = sorted(
-        (-float(scores[name][out, place]), ordinal, out, place, name)
+        (-float(scores[name][out, column]), ordinal, out, column, name)
         for ordinal, name in enumerate(reach)
-        for out, place in reach[name].nonzero().tolist()
+        for out, column in reach[name].nonzero().tolist()
     )
     masks = {name: torch.zeros_like(kept) for name, kept in reach.items()}
-    for _, _, out, place, name in ranked[:count]:
-        masks[name][out, place] = True
+    for _, _, out, column, name in ranked[:count]:
+        masks[name][out, column] = True
     return masks
 
 
@@ -180,17 +180,17 @@ def _averages(
 ) -> Scores:
     scores: Scores = {}
     for (name, call), gradient in zip(calls.items(), gradients, strict=True):
-        out_channels, places = call.weight.shape[:2]
-        scores[name] = np.zeros((out_channels, places))
+        out_channels, columns = call.weight.shape[:2]
+        scores[name] = np.zeros((out_channels, columns))
         if gradient is None:
             continue  # The convolution runs, but nothing of it leads to the target.
         for out in range(out_channels):
-            for place in range(places):
+            for column in range(columns):
                 if kind == "snip":
-                    product = call.weight[out, place] * gradient[out, place]
+                    product = call.weight[out, column] * gradient[out, column]
                 else:
-                    product = call.kernel_map(out, place) * gradient[0, out]
+                    product = call.kernel_map(out, column) * gradient[0, out]
                 if kind != "contribution":
                     product = product.abs()
-                scores[name][out, place] = float(product.mean())
+                scores[name][out, column] = float(product.mean())
     return scores

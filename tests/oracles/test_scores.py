@@ -131,7 +131,7 @@ def test_kernel_maps_add_up_in_every_kind_of_network(name: str) -> None:
     def check(call: ConvCall) -> torch.Tensor:
         output = call.run(call.weight)
         for out in range(len(call.weight)):
-            parts = [call.kernel_map(out, place) for place in range(call.weight.shape[1])]
+            parts = [call.kernel_map(out, column) for column in range(call.weight.shape[1])]
             bias = 0.0 if call.bias is None else call.bias[out]
             torch.testing.assert_close(torch.stack(parts).sum(0) + bias, output[0, out])
         checked.append(call.name)
@@ -168,9 +168,9 @@ def test_the_planted_circuit_is_what_gradient_scores_find_and_magnitude_does_not
     def found(scores: Scores) -> set[tuple[str, int, int]]:
         masks = keep_top(scores, reached, count)
         return {
-            (name, out, place)
+            (name, out, column)
             for name, kept in masks.items()
-            for out, place in kept.nonzero().tolist()
+            for out, column in kept.nonzero().tolist()
         }
 
     module = network.module

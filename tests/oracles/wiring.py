@@ -36,10 +36,10 @@ def fed(model: nn.Module, image: Tensor, layer: str) -> Fed:
                 given = {**outputs, source: changed}
                 moved, _ = _pass(redrawn, given.pop("", picture[None])[0], layer, given)
                 found |= {
-                    (into, place, source, channel)
+                    (into, column, source, channel)
                     for into, before in inputs.items()
-                    for place in range(before.shape[1])
-                    if (moved[into][0, place] - before[0, place]).abs().max()
+                    for column in range(before.shape[1])
+                    if (moved[into][0, column] - before[0, column]).abs().max()
                     > _MOVED * before.abs().max()
                 }
     return found

@@ -112,7 +112,7 @@ def test_a_groups_circuit_keeps_its_own_pictures_and_drops_the_others(reader, cr
         for row in reader.selectivity(reader.commits("4")[0]).to_pylist()
         if (row["criterion"], row["ablation"]) == (criterion, ablation)
     ]
-    assert len(rows) == 2 * 3 * 12, "groups x rungs x pictures"
+    assert len(rows) == 2 * 3 * 12, "groups x levels x images"
     responses = {
         row["image"]: row["response"]
         for row in reader.responses(reader.commits("4")[0]).to_pylist()
@@ -131,7 +131,7 @@ def test_a_groups_circuit_keeps_its_own_pictures_and_drops_the_others(reader, cr
 
 
 def test_rows_name_images_by_their_ids_and_not_by_their_places(reader):
-    """Ids 10 to 15 stand at places 0 to 5; places 3 and 1 are one group, 5 the other."""
+    """Ids 10 to 15 have indices 0 to 5; indices 3 and 1 are one group, 5 the other."""
     header = reader.header
     groups = GroupLabels(np.array([0, 0, 1]), 2, 0.5, 0.01)
     masks = np.ones((len(header.fractions), 4), dtype=np.bool_)

@@ -19,10 +19,10 @@ def assert_reach(network: Network, layer: TracedLayer, unit: int) -> None:
     positions = np.flatnonzero(layer.reachable(unit))
     ordinal, out, _ = layer.upstream.index.locate(positions, layer.upstream.rows[unit])
     index = layer.upstream.index
-    for place, position in enumerate(positions):
-        convolution = index.convolutions[ordinal[place]]
-        within = (position - index.offsets[ordinal[place]]) % convolution.in_channels
-        found.add((convolution.name, int(out[place]), int(within)))
+    for n, position in enumerate(positions):
+        convolution = index.convolutions[ordinal[n]]
+        within = (position - index.offsets[ordinal[n]]) % convolution.in_channels
+        found.add((convolution.name, int(out[n]), int(within)))
     wanted = {
         (name, row, column)
         for name, mask in reach(

@@ -163,8 +163,9 @@ def test_a_direction_is_the_unit_of_its_weighted_channels():
     for row, named in enumerate((0, vector)):
         wanted = oracle.over_set(oracle.actgrad(network.module, images, Target(target, named)))
         number = (0, unit)[row]
-        laid = on_axis(layer, number, wanted)
-        np.testing.assert_allclose(found.mean[row], laid, rtol=0, atol=TOLERANCE * np.nanmax(laid))
+        values = on_axis(layer, number, wanted)
+        largest = np.nanmax(values)
+        np.testing.assert_allclose(found.mean[row], values, rtol=0, atol=TOLERANCE * largest)
 
 
 @pytest.mark.parametrize(("name", "target"), CASES)

@@ -28,7 +28,7 @@ def layer() -> TracedLayer:
 
 
 def on_axis(kind: str, unit: int) -> np.ndarray:
-    """The file's arrays of one kind, laid on the unit's kernel axis."""
+    """The file's arrays of one kind, on the unit's kernel axis."""
     arrays = reference.expected(kind, unit)
     pieces = []
     for _, convolution, _ in layer().pieces():

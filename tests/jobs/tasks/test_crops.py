@@ -46,11 +46,11 @@ def test_the_four_largest_of_each_channel(name, batch):
     assert len(table) == sum(4 * maps[name].shape[1] for name in names)
     for (convolution, channel, rank), row in rows.items():
         own = maps[convolution][:, channel].flatten(1)
-        place = int(own.amax(1).argsort(descending=True)[rank])
-        assert row["image"] == IDS[place]
-        assert row["maximum"] == pytest.approx(float(own[place].max()), rel=1e-12)
+        index = int(own.amax(1).argsort(descending=True)[rank])
+        assert row["image"] == IDS[index]
+        assert row["maximum"] == pytest.approx(float(own[index].max()), rel=1e-12)
         position = row["position_y"], row["position_x"]
-        assert maps[convolution][(place, channel, *position)] == own[place].max()
+        assert maps[convolution][(index, channel, *position)] == own[index].max()
         if channel == 0 and rank == 0:
             box = tuple(row[f"box_{side}"] for side in ("top", "left", "bottom", "right"))
             whole = receptive_box(network.module, network.size, convolution, position)

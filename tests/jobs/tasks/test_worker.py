@@ -168,10 +168,10 @@ def test_alone_or_together_gives_the_same_masks(spec, tmp_path):
     assert sorted(one.commits("2")) == [0, 3, 4, 5]
     for unit, commit in one.commits("2").items():
         for criterion in ALL:
-            for rung in range(3):
-                left = one.mask(commit, criterion, rung)
+            for level in range(3):
+                left = one.mask(commit, criterion, level)
                 np.testing.assert_array_equal(
-                    left, other.mask(other.commits("2")[unit], criterion, rung)
+                    left, other.mask(other.commits("2")[unit], criterion, level)
                 )
 
 

@@ -69,8 +69,8 @@ def layer() -> TracedLayer:
 def of_whole(layer: TracedLayer, units: list[int], signs: list[float]) -> Objective:
     factors = torch.tensor(signs)
     weights = layer.targets(units).directions
-    places = list(range(len(units)))
-    return Objective([(places, measure_in_network(layer.network, weights, factors))], factors)
+    rows = list(range(len(units)))
+    return Objective([(rows, measure_in_network(layer.network, weights, factors))], factors)
 
 
 def make(

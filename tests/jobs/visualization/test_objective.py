@@ -97,9 +97,9 @@ def test_a_circuit_and_its_gradient(made, ablation):
     up, down = objective.values(pictures + step), objective.values(pictures - step)
     slope = (up - down) / 2e-3 * torch.tensor([1.0, 0.0, -1.0])
     along = (gradient * direction).flatten(1).sum(1)
-    for place in (0, 2):
+    for row in (0, 2):
         # A ReLU or a rank may switch between the two: a hundredth of the slope.
-        assert float(slope[place]) == pytest.approx(float(along[place]), rel=0.05, abs=1e-3)
+        assert float(slope[row]) == pytest.approx(float(along[row]), rel=0.05, abs=1e-3)
 
 
 def test_peaks_of_a_small_map_are_at_least_one_position():
