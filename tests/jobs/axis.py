@@ -21,7 +21,7 @@ def open_double(
     return open_layer(ModelGraph(module, (3, *network.size)), name, directions)
 
 
-def pictures(network: Network, count: int) -> Tensor:
+def double_images(network: Network, count: int) -> Tensor:
     """Random images, float64."""
     return network.images(count).double()
 

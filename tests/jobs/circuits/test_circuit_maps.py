@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from tests.jobs.axis import off_axis, open_double, pictures
+from tests.jobs.axis import double_images, off_axis, open_double
 from tests.oracles.convolutions import Target, convolutions
 from tests.oracles.faithfulness import circuit_response, full_response
 from tests.oracles.networks import NAMED, Network, networks
@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 def assert_maps(
     network: Network, layer: TracedLayer, unit: int, kept: float, ablation: str
 ) -> None:
-    images = pictures(network, 2)
+    images = double_images(network, 2)
     scoring = network.images(3, seed=5).double()
     generator = np.random.default_rng(7)
     mask = layer.reachable(unit) & (generator.random(layer.upstream.index.size) < kept)
@@ -76,7 +76,7 @@ def test_a_direction():
     vector = tuple(1.0 if n % 2 else 0.0 for n in range(network.channels(target)))
     layer = open_double(network, target, (("odd", vector),))
     unit = layer.index.channels
-    images = pictures(network, 2)
+    images = double_images(network, 2)
     found = circuit_maps(layer, unit, layer.reachable(unit)[None], images)[0].numpy()
     wanted = full_response(network.module, images, Target(target, vector))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
@@ -88,7 +88,7 @@ def test_which_networks_share_their_first_convolution():
     for name in ("sequential", "branched", "depthwise", "gated"):
         network = NAMED[name]()
         layer = open_double(network, network.targets[-1])
-        first = open_first_convolution(layer, pictures(network, 1), None)
+        first = open_first_convolution(layer, double_images(network, 1), None)
         ends[name] = None if first is None else layer.network.by_name[first.last.name].op
     assert ends == {
         "sequential": "max_pool2d",

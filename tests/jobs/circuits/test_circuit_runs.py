@@ -11,7 +11,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
-from tests.jobs.axis import open_double, pictures
+from tests.jobs.axis import double_images, open_double
 from tests.oracles.networks import NAMED
 
 UNIT = 1
@@ -22,7 +22,7 @@ UNIT = 1
 def test_maps_are_of_the_images_in_their_order(indices, together):
     network = NAMED["branched"]()
     layer = open_double(network, network.targets[-1])
-    images = pictures(network, 6)
+    images = double_images(network, 6)
     generator = np.random.default_rng(0)
     mask = layer.reachable(UNIT) & (generator.random(layer.upstream.index.size) < 0.5)
     masks = np.stack([mask, layer.reachable(UNIT)])

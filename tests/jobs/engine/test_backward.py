@@ -9,7 +9,7 @@ from torch import Tensor
 from circuit_atlas.jobs.engine.backward import backward, generic_operations
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.network.graph import Network
-from tests.jobs.axis import open_double, pictures
+from tests.jobs.axis import double_images, open_double
 from tests.oracles.networks import NAMED
 
 UNITS = 3
@@ -41,7 +41,7 @@ def by_autograd(network: Network, image: Tensor, start: Tensor) -> dict[str, Ten
 def test_the_gradients_of_every_kind_of_network(name):
     kind = NAMED[name]()
     network = open_double(kind, kind.targets[-1]).network
-    image = pictures(kind, 1)
+    image = double_images(kind, 1)
     generator = torch.Generator().manual_seed(0)
     start = torch.randn((UNITS, *network.target.shape), generator=generator, dtype=torch.float64)
     wanted = by_autograd(network, image.clone(), start)

@@ -17,7 +17,7 @@ from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores, score_images
-from tests.jobs.axis import on_axis, open_double, pictures
+from tests.jobs.axis import double_images, on_axis, open_double
 from tests.oracles import scores as oracle
 from tests.oracles.convolutions import Masks, Target
 from tests.oracles.networks import NAMED, Network, networks, planted
@@ -40,7 +40,7 @@ def opened(name: str, target: str) -> tuple[Network, TracedLayer]:
 def assert_scores(network: Network, layer: TracedLayer, target: Target, *, count: int = 2) -> None:
     """Both per-image scores of one unit, of single images and of the set."""
     assert isinstance(target.unit, int)
-    images = pictures(network, count)
+    images = double_images(network, count)
     for criterion, formula in CRITERIA.items():
         found = score_images(
             layer,
@@ -119,7 +119,7 @@ def test_random_networks(data):
 @pytest.mark.parametrize("name", ["residual", "grouped", "depthwise", "gated", "shuffled"])
 def test_batches_and_blocks_change_nothing(name):
     network, layer = opened(name, NAMED[name]().targets[-1])
-    images = pictures(network, 16)
+    images = double_images(network, 16)
     units = list(range(layer.index.channels))
     criteria = [*CRITERIA, CONTRIBUTION]
 
@@ -149,7 +149,7 @@ def test_a_direction_is_the_unit_of_its_weighted_channels():
     target = network.targets[-1]
     vector = tuple(float(n - 1) for n in range(network.channels(target)))
     layer = open_double(network, target, (("mixed", vector),))
-    images = pictures(network, 2)
+    images = double_images(network, 2)
     unit = layer.index.channels
     found = score_images(
         layer,
@@ -191,7 +191,7 @@ def test_random_is_seeded_by_layer_and_unit():
 @pytest.mark.parametrize("name", NAMED)
 def test_force(name, batch):
     network, layer = opened(name, NAMED[name]().targets[-1])
-    images = pictures(network, 2)
+    images = double_images(network, 2)
     target = Target(layer.index.layer, 1)
     reached: Masks = reach(network.module, images[0], target.layer, 1)
     counts = schedule(9, int(layer.reachable(1).sum()), 4)
@@ -211,7 +211,7 @@ def test_force(name, batch):
 def test_a_planted_circuit_is_found(criterion):
     case = planted()
     layer = open_double(case.network, case.layer)
-    images = pictures(case.network, 4)
+    images = double_images(case.network, 4)
     count = len(case.kernels)
     if criterion == "force":
         counts = schedule(count, int(layer.reachable(case.unit).sum()), 10)

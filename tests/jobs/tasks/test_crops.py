@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.tasks.crops import channel_crops
-from tests.jobs.axis import open_double, pictures
+from tests.jobs.axis import double_images, open_double
 from tests.oracles.convolutions import ConvCall, double, layer_output
 from tests.oracles.networks import NAMED, Network
 from tests.oracles.receptive import receptive_box
@@ -38,7 +38,7 @@ def test_the_four_largest_of_each_channel(name, batch):
     network = NAMED[name]()
     target = network.targets[-1]
     layer = open_double(network, target)
-    images = pictures(network, len(IDS))
+    images = double_images(network, len(IDS))
     table = channel_crops(layer, IDS, images.split(batch)).to_pylist()
     rows = {(row["convolution"], row["channel"], row["rank"]): row for row in table}
     maps = outputs(network, images, target)
