@@ -110,6 +110,6 @@ def describe(task: Task) -> str:
 
 
 def one_line(text: str, *, limit: int = 300) -> str:
-    """Shortens a library's error text to one line of our messages."""
+    """Shortens a library's error text to one line of at most `limit` characters. Default: 300."""
     words = " ".join(text.split())
     return words if len(words) <= limit else words[: limit - 1] + "…"

@@ -37,7 +37,12 @@ __all__ = ["Summary", "build", "executor_for"]
 def build(
     spec: BuildSpec, *, executor: Executor, on_event: Callable[[Event], None] | None = None
 ) -> Summary:
-    """Builds what `spec` asks for and its atlas lacks. `on_event` sees every event as it comes.
+    """Builds what `spec` asks for and its atlas lacks.
+
+    Args:
+        spec: what to build, and where.
+        executor: how tasks reach workers.
+        on_event: sees every event as it comes. Default: nothing does.
 
     Raises:
         InputError: the spec, the model or the images cannot be used; nothing was written.

@@ -31,6 +31,11 @@ def build_visualizations(
     """Makes the feature visualizations that `spec` asks for and its atlas lacks, of the units that
     are built. In the summary a unit, or a channel of a convolution, counts once.
 
+    Args:
+        spec: what to make, and where the atlas is.
+        executor: how tasks reach workers.
+        on_event: sees every event as it comes. Default: nothing does.
+
     Raises:
         NotAnAtlasError: there is no atlas at the spec's store.
         InputError: the spec, the model or the images cannot be used, or nothing is built yet.
