@@ -143,17 +143,18 @@ class Reader:
     def failures(self, layer: str) -> dict[int, FailureRecord]:
         """The latest failure of every unit that has one and no commit, by unit."""
         self.layer(layer)
-        done = set(self._listed(layer))
-        paths = [
-            entry.path
+        failed = {
+            entry.path: unit
             for entry in self.objects.list(layout.failures(layer))
-            if layout.failed_unit(entry.path) not in {None, *done}
-        ]
-        found = [
+            if (unit := layout.failed_unit(entry.path)) is not None
+        }
+        done = self._listed(layer) if failed else {}
+        paths = [path for path, unit in failed.items() if unit not in done]
+        records = [
             Failure.from_json(data, place=self.objects.at(path))
             for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
         ]
-        latest = {f.record.key.unit: f.record for f in sorted(found, key=lambda f: f.time_s)}
+        latest = {f.record.key.unit: f.record for f in sorted(records, key=lambda f: f.time_s)}
         return dict(sorted(latest.items()))
 
     def scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ faithful circuits, how r is spread, and which units respond to an image.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.storage_schema import tables
 from circuit_atlas.storage_schema.columns import UNIT, schema_of
+from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import AtlasError, CorruptError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
@@ -130,9 +132,10 @@ class LayerFacts:
         A few hundred at a time: there are as many responses as units times images.
         """
         new = sorted(set(units) - self._units)
+        commits = self.reader.commits(self.index.layer) if new else {}
         for at in range(0, len(new), _BLOCK):
             block = new[at : at + _BLOCK]
-            self._add(block, [self._block(block)])
+            self._add(block, [self._block(block, commits)])
 
     def read_each(self, units: Collection[int]) -> None:
         """Do the same, but put a unit that cannot be read into `problems`, so that it keeps none of
@@ -188,10 +191,10 @@ class LayerFacts:
             }
         )
 
-    def _block(self, units: list[int]) -> UnitBlock:
+    def _block(self, units: list[int], commits: Mapping[int, Commit]) -> UnitBlock:
         """Read some units, a few requests for all of them together."""
         name, some = self.index.layer, set(units)
-        table = self.reader.table
+        table = partial(self.reader.table, commits=commits)
         columns = [*_TOP, "rank"]
         measured = table(name, "responses", units=some, columns=columns)
         stored = set(pc.unique(measured["unit"]).to_pylist())
