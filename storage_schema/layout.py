@@ -13,6 +13,7 @@ IMAGES = "images.parquet"
 IMAGES_RECORD = "images.json"
 LAYERS = "layers"
 PLANS = "plans"
+VISUALIZATIONS = "features"
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
@@ -42,6 +43,22 @@ PATHS: tuple[tuple[str, str], ...] = (
         f"{LAYERS}/<layer>/sealed/<generation>/manifest.json",
         "The generation is whole: names its files, and is put last, and only if absent.",
     ),
+    (
+        f"{VISUALIZATIONS}/<layer>/<unit>/<variant>.<attempt>.png",
+        "An image made to drive a unit, or a channel of the convolution of that name.",
+    ),
+    (
+        f"{VISUALIZATIONS}/<layer>/<unit>/<variant>.json",
+        "The feature visualization is done: put last, and only if absent.",
+    ),
+    (
+        f"{VISUALIZATIONS}/<layer>/failures/<unit>.<attempt>.json",
+        "Why one attempt at feature visualizations failed.",
+    ),
+    (
+        f"{VISUALIZATIONS}/plans/<sha256>.json",
+        "Which feature visualizations one run asked for; put before any of them.",
+    ),
 )
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -50,6 +67,9 @@ _LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
 _NETWORK = re.compile(r"layers/[^/]+/network\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
+_VISUALIZATION = re.compile(rf"{VISUALIZATIONS}/([^/]+)/(\d+)/([^/]+)\.json")
+_VISUALIZATION_PLAN = re.compile(rf"{VISUALIZATIONS}/plans/[0-9a-f]{{64}}\.json")
+_VISUALIZATION_FAILURE = re.compile(rf"{VISUALIZATIONS}/[^/]+/failures/(\d+)\.(\d+)\.json")
 _SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
 _MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 
@@ -220,3 +240,54 @@ def network_of_commit(path: str) -> str:
 def index_of_commit(path: str) -> str:
     """The index document of the layer whose commit record lies at `path`."""
     return path.rsplit("/", 2)[0] + "/layer.json"
+
+
+def visualizations(layer_name: str, unit: int | None = None) -> str:
+    """The folder of the visualizations of a layer or convolution, or of one of its units or
+    channels."""
+    folder = f"{VISUALIZATIONS}/{escape(layer_name)}"
+    return folder if unit is None else f"{folder}/{unit}"
+
+
+def visualization(layer_name: str, unit: int, variant: str) -> str:
+    """The record of one visualization."""
+    return f"{visualizations(layer_name, unit)}/{escape(variant)}.json"
+
+
+def visualization_image(layer_name: str, unit: int, variant: str, attempt: int) -> str:
+    """The image itself."""
+    return f"{visualizations(layer_name, unit)}/{escape(variant)}.{attempt}.png"
+
+
+def visualization_failure(layer_name: str, unit: int, attempt: int) -> str:
+    """One record of a failure at a unit's visualizations."""
+    return f"{visualizations(layer_name)}/failures/{unit}.{attempt}.json"
+
+
+def visualization_plan(sha256: str) -> str:
+    """One plan of visualizations."""
+    return f"{VISUALIZATIONS}/plans/{sha256}.json"
+
+
+def visualized(path: str) -> tuple[str, int, str] | None:
+    """Layer, unit and variant of the visualization whose record lies at `path`.
+
+    None where it is no such record, nor where an atlas would have it at another path: systems leave
+    files of their own in folders.
+    """
+    match = _VISUALIZATION.fullmatch(path)
+    if match is None:
+        return None
+    layer_name, unit, variant = unescape(match[1]), int(match[2]), unescape(match[3])
+    return (layer_name, unit, variant) if visualization(layer_name, unit, variant) == path else None
+
+
+def failed_visualization(path: str) -> int | None:
+    """The unit whose failure lies at `path`, or None where it is no failure at visualizations."""
+    match = _VISUALIZATION_FAILURE.fullmatch(path)
+    return int(match[1]) if match else None
+
+
+def is_visualization_plan(path: str) -> bool:
+    """Whether a plan of visualizations lies at `path`."""
+    return _VISUALIZATION_PLAN.fullmatch(path) is not None

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import get_type_hints
 
-from circuit_atlas.storage_schema import layout, quantise, sealed, visualizations
+from circuit_atlas.storage_schema import layout, quantise, sealed
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
@@ -46,7 +46,6 @@ _DOCUMENTS: tuple[tuple[str, type], ...] = (
 )
 
 
-_PATHS = (*layout.PATHS, *visualizations.PATHS)
 _PER = {
     "criterion": "each criterion",
     "image criterion": "each criterion with per-image scores",
@@ -69,7 +68,7 @@ def page() -> str:
             "",
             "## Paths",
             "",
-            *_rows(("path", "what"), ((f"`{path}`", what) for path, what in _PATHS)),
+            *_rows(("path", "what"), ((f"`{path}`", what) for path, what in layout.PATHS)),
             "Names of layers and criteria are escaped in paths: letters, digits, `_`, `-` and "
             "inner dots stay, every other byte is `=XX`.",
             "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from circuit_atlas.storage_schema import layout, visualizations
+from circuit_atlas.storage_schema import layout
 
 # As `layout.escape` writes names: no separator, no dot at the start, nothing to be escaped.
 _SEGMENT = r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*"
@@ -41,7 +41,7 @@ def is_folder(path: str) -> bool:
 
 
 def _templates() -> list[str]:
-    return [template for template, _ in (*layout.PATHS, *visualizations.PATHS)]
+    return [template for template, _ in layout.PATHS]
 
 
 @cache

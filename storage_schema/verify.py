@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from circuit_atlas.storage_schema import layout, verify_sealed, visualizations
+from circuit_atlas.storage_schema import layout, verify_sealed
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.documents import sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
@@ -104,12 +104,13 @@ class _Check:
                 asked = plan.units if plan else ()
                 indices.update(layout.layer_index(layer) for layer, _ in asked)
             elif (
-                layout.failed_unit(path) is not None or visualizations.failed_unit(path) is not None
+                layout.failed_unit(path) is not None
+                or layout.failed_visualization(path) is not None
             ):
                 self._document(path, Failure.from_json)
-            elif visualizations.is_plan(path):
+            elif layout.is_visualization_plan(path):
                 self._document(path, VisualizationPlan.from_json)
-            elif visualizations.recorded(path) is not None:
+            elif layout.visualized(path) is not None:
                 self._read_feature(path)
             elif layout.committed_unit(path) is not None:
                 indices.add(layout.index_of_commit(path))
@@ -137,7 +138,7 @@ class _Check:
 
     def _read_feature(self, path: str) -> None:
         record = self._document(path, FeatureRecord.from_json)
-        if record and visualizations.record_path(record.layer, record.unit, record.variant) != path:
+        if record and layout.visualization(record.layer, record.unit, record.variant) != path:
             self._find("altered", path, f"is the record of {record.key}, moved here")
         elif record:
             self._name(record.objects)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Literal
 
-from circuit_atlas.storage_schema import layout, visualizations
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import Failure
 from circuit_atlas.storage_schema.keys import Whose
 from circuit_atlas.storage_schema.objects import Objects
@@ -67,13 +67,13 @@ def listed(objects: Objects) -> Listing:
     variants: dict[Bearer, list[str]] = {}
     failures: dict[Bearer, list[str]] = {}
     plans = []
-    for entry in objects.list(visualizations.FEATURES):
+    for entry in objects.list(layout.VISUALIZATIONS):
         path = entry.path
-        if visualizations.is_plan(path):
+        if layout.is_visualization_plan(path):
             plans.append(path)
-        elif (named := visualizations.recorded(path)) is not None:
-            variants.setdefault((_layer(path), named[0]), []).append(named[1])
-        elif (failed := visualizations.failed_unit(path)) is not None:
+        elif (named := layout.visualized(path)) is not None:
+            variants.setdefault(named[:2], []).append(named[2])
+        elif (failed := layout.failed_visualization(path)) is not None:
             failures.setdefault((_layer(path), failed), []).append(path)
     return Listing(
         {bearer: tuple(sorted(names)) for bearer, names in sorted(variants.items())},

@@ -8,7 +8,6 @@ layer, the key's layer is the convolution's name.
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from dataclasses import asdict, dataclass, replace
@@ -25,30 +24,9 @@ from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 
 Sign = Literal["positive", "negative"]
 
-FEATURES = "features"
 OBJECTIVE = "peaks"
 """The mean of y, the unit's output as the layer gives it, over the fifth of the positions where it
 is largest, or smallest for a negative picture."""
-
-PATHS: tuple[tuple[str, str], ...] = (
-    (
-        f"{FEATURES}/<layer>/<unit>/<variant>.<attempt>.png",
-        "A picture made to drive a unit, or a channel of the convolution of that name.",
-    ),
-    (
-        f"{FEATURES}/<layer>/<unit>/<variant>.json",
-        "The feature visualization is done: put last, and only if absent.",
-    ),
-    (f"{FEATURES}/<layer>/failures/<unit>.<attempt>.json", "Why one attempt at pictures failed."),
-    (
-        f"{FEATURES}/plans/<sha256>.json",
-        "Which pictures one run asked for; put before any of them.",
-    ),
-)
-
-_RECORD = re.compile(rf"{FEATURES}/([^/]+)/(\d+)/([^/]+)\.json")
-_PLAN = re.compile(rf"{FEATURES}/plans/[0-9a-f]{{64}}\.json")
-_FAILURE = re.compile(rf"{FEATURES}/[^/]+/failures/(\d+)\.(\d+)\.json")
 
 
 @dataclass(frozen=True)
@@ -153,55 +131,23 @@ def variant_name(
     return f"{sign}.{criterion}.{fraction:g}" + ("" if group is None else f".group{group}")
 
 
-def folder(layer: str, unit: int | None = None) -> str:
-    """Where the pictures of a layer lie, or those of one unit."""
-    whole = f"{FEATURES}/{layout.escape(layer)}"
-    return whole if unit is None else f"{whole}/{unit}"
-
-
-def record_path(layer: str, unit: int, variant: str) -> str:
-    """The record of one picture."""
-    return f"{folder(layer, unit)}/{layout.escape(variant)}.json"
-
-
-def picture_path(layer: str, unit: int, variant: str, attempt: int) -> str:
-    """The picture itself."""
-    return f"{folder(layer, unit)}/{layout.escape(variant)}.{attempt}.png"
-
-
-def recorded(path: str) -> tuple[int, str] | None:
-    """Unit and variant of the record at `path`, or None where it is no record of a picture, nor
-    where an atlas would have it at another path: systems leave files of their own in folders."""
-    found = _RECORD.fullmatch(path)
-    if found is None:
-        return None
-    layer, unit, variant = layout.unescape(found[1]), int(found[2]), layout.unescape(found[3])
-    return (unit, variant) if record_path(layer, unit, variant) == path else None
-
-
-def failed_unit(path: str) -> int | None:
-    """The unit whose failure lies at `path`, or None where it is no failure at pictures."""
-    found = _FAILURE.fullmatch(path)
-    return int(found[1]) if found else None
-
-
-def is_plan(path: str) -> bool:
-    """Whether a plan of pictures lies at `path`."""
-    return _PLAN.fullmatch(path) is not None
-
-
 def variants(objects: Objects, layer: str) -> dict[int, tuple[str, ...]]:
     """See `Reader.feature_variants`."""
-    found: dict[int, list[str]] = {}
-    for entry in objects.list(folder(layer)):
-        if (named := recorded(entry.path)) is not None:
-            found.setdefault(named[0], []).append(named[1])
-    return {unit: tuple(sorted(names)) for unit, names in sorted(found.items())}
+    by_unit: dict[int, list[str]] = {}
+    for entry in objects.list(layout.visualizations(layer)):
+        if (named := layout.visualized(entry.path)) is not None:
+            _, unit, variant = named
+            by_unit.setdefault(unit, []).append(variant)
+    return {unit: tuple(sorted(names)) for unit, names in sorted(by_unit.items())}
 
 
 def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
     """See `Reader.feature_visualizations`."""
-    paths = [entry.path for entry in objects.list(folder(layer, unit)) if recorded(entry.path)]
+    paths = [
+        entry.path
+        for entry in objects.list(layout.visualizations(layer, unit))
+        if layout.visualized(entry.path)
+    ]
     found = [
         FeatureRecord.from_json(data, place=objects.at(path))
         for path, data in zip(paths, objects.get_listed(paths), strict=True)
@@ -211,7 +157,7 @@ def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...
 
 def record(objects: Objects, layer: str, unit: int, variant: str) -> FeatureRecord | None:
     """See `Reader.feature_visualization`."""
-    path = record_path(layer, unit, variant)
+    path = layout.visualization(layer, unit, variant)
     try:
         data = objects.get(path)
     except FileNotFoundError:
@@ -253,7 +199,7 @@ class FeatureWriter:
             WriteError: the store refused.
         """
         data = plan.to_json().encode()
-        self._objects.put_if_absent(f"{FEATURES}/plans/{sha256(data)}.json", data)
+        self._objects.put_if_absent(layout.visualization_plan(sha256(data)), data)
 
     def commit(self, record: FeatureRecord, png: bytes) -> FeatureRecord:
         """Store a picture; its record, or that of whoever stored the variant before.
@@ -266,7 +212,7 @@ class FeatureWriter:
             WriteError: the store refused; nothing stored was altered.
         """
         attempt = secrets.randbelow(arrays.ATTEMPTS)
-        path = picture_path(record.layer, record.unit, record.variant, attempt)
+        path = layout.visualization_image(record.layer, record.unit, record.variant, attempt)
         if not self._objects.put_if_absent(path, png):
             raise WriteError(
                 f"{self._objects.at(path)} is there already: two attempts drew the same number; "
@@ -274,7 +220,7 @@ class FeatureWriter:
             )
         stored = StoredObject(path, len(png), sha256(png))
         whole = replace(record, attempt=attempt, objects=(stored,))
-        path = record_path(record.layer, record.unit, record.variant)
+        path = layout.visualization(record.layer, record.unit, record.variant)
         if self._objects.put_if_absent(path, whole.to_json().encode()):
             return whole
         return FeatureRecord.from_json(self._objects.get(path), place=self._objects.at(path))
@@ -287,7 +233,7 @@ class FeatureWriter:
         """
         attempt = secrets.randbelow(arrays.ATTEMPTS)
         data = Failure(time.time(), record).to_json().encode()
-        path = f"{folder(record.key.layer)}/failures/{record.key.unit}.{attempt}.json"
+        path = layout.visualization_failure(record.key.layer, record.key.unit, attempt)
         self._objects.put_if_absent(path, data)
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message

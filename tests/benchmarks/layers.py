@@ -25,7 +25,7 @@ def tables(*, units: int) -> Row:
     return _measured(
         "all tables of a layer",
         units,
-        lambda layer: [layer.atlas.reader.table(layer.name, table.name) for table in FRAGMENTS],
+        lambda layer: [layer.reader.table(layer.name, table.name) for table in FRAGMENTS],
     )
 
 

@@ -42,6 +42,12 @@ def test_paths_are_recognised():
     assert layout.generation_of(layout.manifest("a/b", "3-0a1b2c3d")) == "3-0a1b2c3d"
     assert layout.generation_of(layout.sealed_file("a/b", "3-0a1b2c3d", "masks")) == "3-0a1b2c3d"
     assert layout.generation_of(layout.commit("a/b", 12)) is None
+    assert layout.visualized(layout.visualization("a/b", 3, "x.0.1")) == ("a/b", 3, "x.0.1")
+    assert layout.visualized(layout.visualization_image("a/b", 3, "x", 7)) is None
+    assert layout.visualized("features/a b/3/x.json") is None
+    assert layout.failed_visualization(layout.visualization_failure("a/b", 12, 7)) == 12
+    assert layout.failed_visualization(layout.failure("a/b", 12, 7)) is None
+    assert layout.is_visualization_plan(layout.visualization_plan("0" * 64))
     assert not layout.is_manifest(layout.sealed_file("a/b", "3-0a1b2c3d", "masks"))
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from circuit_atlas.storage_schema import layout, visualizations
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.paths import is_folder, is_object
 from circuit_atlas.storage_schema.writer import Writer
 
@@ -21,7 +21,7 @@ def test_every_documented_path_is_one():
         "generation": "12-0a1b2c3d",
         "variant": "positive.actgrad.0=2E1",
     }
-    for template, _ in (*layout.PATHS, *visualizations.PATHS):
+    for template, _ in layout.PATHS:
         path = re.sub(r"<(\w+)>", lambda found: values[found[1]], template)
         assert is_object(f"{path}score/actgrad/c.3.0.0" if path.endswith("/") else path), path
         folder = path.rstrip("/").rpartition("/")[0]
@@ -43,7 +43,7 @@ def test_everything_in_a_store_is_one(objects, header, layer, record):
 def test_names_that_users_choose_are_no_way_out(name):
     assert is_object(layout.commit(name, 3))
     assert is_object(layout.layer_index(name))
-    assert is_object(visualizations.record_path(name, 0, name))
+    assert is_object(layout.visualization(name, 0, name))
     assert is_folder(layout.layer(name))
     path = f"layers/{name}/layer.json"
     assert is_object(path) == (layout.layer_index(name) == path or "=" in name)

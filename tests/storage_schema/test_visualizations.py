@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_atlas.storage_schema import visualizations
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
@@ -22,7 +22,6 @@ from circuit_atlas.storage_schema.visualizations import (
     FeatureRecord,
     FeatureWriter,
     Sign,
-    folder,
     variant_name,
 )
 from tests.storage_schema.visualization_records import picture_record
@@ -108,7 +107,7 @@ def test_what_is_stored_is_read_and_whole(reader):
 )
 def test_what_others_left_beside_pictures_is_no_picture(reader, stray):
     one = FeatureWriter(reader.objects).commit(made(), b"png")
-    reader.objects.put(f"{folder(LAYER)}/{stray}", b"{}")
+    reader.objects.put(f"{layout.visualizations(LAYER)}/{stray}", b"{}")
     assert reader.feature_visualizations(LAYER, 3) == (one,)
     assert reader.feature_variants(LAYER) == {3: ("positive",)}
 
@@ -157,7 +156,7 @@ def test_a_failure_is_kept_apart(reader):
 
 def test_verify_finds_what_is_spoiled(reader):
     stored = FeatureWriter(reader.objects).commit(made(), b"a picture")
-    path = visualizations.record_path(LAYER, 3, "positive")
+    path = layout.visualization(LAYER, 3, "positive")
     folder = Path(reader.objects.place)
     record = (folder / path).read_bytes()
 
@@ -178,7 +177,7 @@ def test_verify_finds_what_is_spoiled(reader):
     (folder / path).write_bytes(record.replace(b'"seed": 0', b'"seed": 1'))
     assert kinds() == [("altered", path), ("unreferenced", stored.picture.path)]
     (folder / path).write_bytes(record)
-    moved = visualizations.record_path(LAYER, 4, "positive")
+    moved = layout.visualization(LAYER, 4, "positive")
     (folder / moved).parent.mkdir()
     (folder / moved).write_bytes(record)
     assert kinds() == [("altered", moved)]
