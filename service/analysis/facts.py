@@ -28,7 +28,7 @@ from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.tables import MEASURES
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
-_BLOCK = 256
+_ROWS = 2**20  # of responses, which are read together
 _TOP = tuple(column.name for column in TOP_IMAGE)
 _FAITHFULNESS = (
     "criterion",
@@ -129,12 +129,14 @@ class LayerFacts:
     def read(self, units: Collection[int]) -> None:
         """Read those of some stored units that are not read yet; CorruptError for an altered one.
 
-        A few hundred at a time: there are as many responses as units times images.
+        A million responses at a time, of which there are as many as units times images.
         """
         new = sorted(set(units) - self._units)
         commits = self.reader.commits(self.index.layer) if new else {}
-        for at in range(0, len(new), _BLOCK):
-            block = new[at : at + _BLOCK]
+        images = self.reader.images(columns=["id"]).num_rows
+        size = max(1, _ROWS // max(1, images))
+        for at in range(0, len(new), size):
+            block = new[at : at + size]
             self._add(block, [self._block(block, commits)])
 
     def read_each(self, units: Collection[int]) -> None:
@@ -143,13 +145,14 @@ class LayerFacts:
         new = sorted(set(units) - self._units)
         try:
             self.read(new)
-        except AtlasError:
-            for unit in sorted(set(new) - self._units):
-                try:
-                    self.read([unit])
-                except AtlasError as error:
-                    self.problems[unit] = " ".join(str(error).split())
-                    self._units.add(unit)
+        except AtlasError as error:
+            if len(new) == 1:
+                self.problems[new[0]] = " ".join(str(error).split())
+                self._units.add(new[0])
+                return
+            # Halved again and again, a thousand units with an altered one take twenty reads.
+            for half in (new[: len(new) // 2], new[len(new) // 2 :]):
+                self.read_each(half)
 
     def measure(self, unit: int, *, most_bytes: int | None = None) -> None:
         """Work out how polysemantic a unit is, by its stored groups, for each criterion.
