@@ -35,7 +35,7 @@ def unpack(packed: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
 def shared(
     bits: NDArray[np.uint64],
     rows: NDArray[np.int64],
-    place: int,
+    which: int,
     *,
     starts: Sequence[int],
     owned: Sequence[int],
@@ -45,7 +45,7 @@ def shared(
     Args:
         bits: (sets, words), each set's convolutions one after the other.
         rows: (sets, owned), the row that a set holds of each one-row convolution.
-        place: which set.
+        which: which set.
         starts: the word at which each convolution starts, and the number of words last.
         owned: which convolutions are one row; sets of different rows share nothing there.
 
@@ -54,10 +54,10 @@ def shared(
     """
     counts = np.empty((len(bits), len(starts) - 1), np.int32)
     for ordinal, (start, stop) in enumerate(pairwise(starts)):
-        both = bits[:, start:stop] & bits[place, start:stop]
+        both = bits[:, start:stop] & bits[which, start:stop]
         counts[:, ordinal] = popcount(both).sum(axis=1, dtype=np.int32)
     for column, ordinal in enumerate(owned):
-        counts[rows[:, column] != rows[place, column], ordinal] = 0
+        counts[rows[:, column] != rows[which, column], ordinal] = 0
     return counts
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from circuit_atlas.service.analysis import arguments, bits
 from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.analysis.units import find_unit, stored_commit
-from circuit_atlas.service.circuit.selection import kept, stored_level
+from circuit_atlas.service.circuit.selection import kept_mask, stored_level
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.reader import Reader
 
@@ -67,13 +67,13 @@ class Masks:
         self._bits = np.zeros((most, self.starts[-1]), np.uint64)
         self._rows = np.zeros((most, len(self.owned)), np.int64)
         self._kernels = np.zeros((most, len(words)), np.int32)
-        self._place: dict[int, int] = {}
+        self._row_of: dict[int, int] = {}
         self._lock = threading.Lock()
 
     @property
     def units(self) -> tuple[int, ...]:
         """Return the numbers of the units that were added, in that order."""
-        return tuple(self._place)
+        return tuple(self._row_of)
 
     def missing(self) -> tuple[int, ...]:
         """Return the units of the layer that have circuits and were not added, ascending."""
@@ -81,7 +81,7 @@ class Masks:
         return tuple(
             unit
             for unit, commit in commits.items()
-            if commit.state == "done" and unit not in self._place
+            if commit.state == "done" and unit not in self._row_of
         )
 
     def add(self, unit: int | str) -> int:
@@ -90,10 +90,10 @@ class Masks:
         QueryError where it has none.
         """
         one = find_unit(self.index, unit)
-        if one.number in self._place:
+        if one.number in self._row_of:
             return one.number
         commit = stored_commit(self.reader, self.index, one)
-        mask = kept(self.reader, commit, self.criterion, keep=self.keep)
+        mask = kept_mask(self.reader, commit, self.criterion, keep=self.keep)
         self._hold(one.number, mask)
         return one.number
 
@@ -119,16 +119,16 @@ class Masks:
         """Keep the circuit of a unit, unless it was added before."""
         packed = np.concatenate([bits.pack(mask[piece]) for piece in self._slices])
         with self._lock:
-            place = len(self._place)
-            if unit not in self._place:
-                self._bits[place] = packed
-                self._rows[place] = self.index.unit(unit).rows
-                self._kernels[place] = [int(mask[piece].sum()) for piece in self._slices]
-                self._place[unit] = place  # last: only now does the unit count
+            row = len(self._row_of)
+            if unit not in self._row_of:
+                self._bits[row] = packed
+                self._rows[row] = self.index.unit(unit).rows
+                self._kernels[row] = [int(mask[piece].sum()) for piece in self._slices]
+                self._row_of[unit] = row  # last: only now does the unit count
 
     def mask(self, unit: int | str) -> NDArray[np.bool_]:
         """Return a unit's circuit on its kernel axis, added if need be. Shape: (kernels,)."""
-        packed = self._bits[self._place[self.add(unit)]]
+        packed = self._bits[self._row_of[self.add(unit)]]
         return np.concatenate(
             [
                 bits.unpack(packed[start:stop], piece.stop - piece.start)
@@ -143,8 +143,8 @@ class Masks:
     ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
         """Copy what is held of units that were added: bits (units, words), the unit's row of each
         one-row convolution (units, owned), and kernels (units, convolutions); see `bits.shared`."""
-        places = [self._place[unit] for unit in units]
-        return self._bits[places], self._rows[places], self._kernels[places]
+        at = [self._row_of[unit] for unit in units]
+        return self._bits[at], self._rows[at], self._kernels[at]
 
     def similar(self, unit: int | str, *, limit: int = 10) -> pa.Table:
         """Return the units whose circuits share most with a unit's, among those that were added,
@@ -160,12 +160,12 @@ class Masks:
         number = self.add(unit)
         units = sorted(self.units)
         packed, rows, counts = self.packed(units)
-        place = units.index(number)
-        both = bits.shared(packed, rows, place, starts=self.starts, owned=self.owned)
+        row = units.index(number)
+        both = bits.shared(packed, rows, row, starts=self.starts, owned=self.owned)
         shared = both.sum(axis=1, dtype=np.int64)
         sizes = counts.sum(axis=1, dtype=np.int64)
-        iou = shared / (sizes + sizes[place] - shared)
-        iou[place] = -1.0
+        iou = shared / (sizes + sizes[row] - shared)
+        iou[row] = -1.0
         best = np.argsort(-iou, kind="stable")[: min(limit, len(units) - 1)]
         numbers = np.asarray(units, np.int32)[best]
         names = [self.index.unit(int(other)).name for other in numbers]
@@ -181,6 +181,6 @@ class Masks:
 
     def __repr__(self) -> str:
         return (
-            f"<Masks of {self.index.layer}: {len(self._place)} circuits that keep {self.keep!r} by "
-            f"{self.criterion}>"
+            f"<Masks of {self.index.layer}: {len(self._row_of)} circuits that keep {self.keep!r} "
+            f"by {self.criterion}>"
         )

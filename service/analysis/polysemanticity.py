@@ -91,9 +91,9 @@ def polysemanticity(
     np.fill_diagonal(kappa, np.nan)
     of = np.asarray(groups)
     number = int(of.max()) + 1
-    own = [_mean(kappa[np.ix_(of == g, of == g)]) for g in range(number)]
+    within_each = [_mean(kappa[np.ix_(of == g, of == g)]) for g in range(number)]
     pairs = [
-        _pair(g, h, _mean(kappa[np.ix_(of == g, of == h)]), own)
+        _pair(g, h, _mean(kappa[np.ix_(of == g, of == h)]), within_each)
         for g, h in combinations(range(number), 2)
     ]
     differences = [pair["difference"] for pair in pairs if pair["difference"] is not None]
@@ -101,7 +101,9 @@ def polysemanticity(
         value: float | None = 0.0
     else:
         value = float(np.mean(differences)) if differences else None
-    return Polysemanticity(value, criterion, keep, tuple(own), pa.Table.from_pylist(pairs, _PAIRS))
+    return Polysemanticity(
+        value, criterion, keep, tuple(within_each), pa.Table.from_pylist(pairs, _PAIRS)
+    )
 
 
 def of_groups(
@@ -168,9 +170,9 @@ def _mean(kappa: NDArray[np.float64]) -> float | None:
 
 
 def _pair(
-    group: int, other: int, between: float | None, own: Sequence[float | None]
+    group: int, other: int, between: float | None, within_each: Sequence[float | None]
 ) -> dict[str, float | None]:
-    known = [value for value in (own[group], own[other]) if value is not None]
+    known = [value for value in (within_each[group], within_each[other]) if value is not None]
     within = None
     if known and min(known) > 0:
         within = float(np.sqrt(known[0] * known[-1]))

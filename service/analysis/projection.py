@@ -29,13 +29,13 @@ def projection(reader: Reader, commit: Commit, *, criterion: str | None, method:
         )
     chosen = arguments.image_criterion(reader, criterion)
     scores = reader.image_scores(commit, chosen)
-    places, explained = principal(gram(scores))
+    points, explained = principal(gram(scores))
     top = top_images(reader, commit)
     return pa.table(
         {
             "image": top["image"],
-            "x": pa.array(places[:, 0], pa.float64()),
-            "y": pa.array(places[:, 1], pa.float64()),
+            "x": pa.array(points[:, 0], pa.float64()),
+            "y": pa.array(points[:, 1], pa.float64()),
             "name": top["name"],
             "label": top["label"],
             "rank": top["rank"],
@@ -97,11 +97,11 @@ def principal(
     model = decomposition.KernelPCA(
         n_components=2, kernel="precomputed", eigen_solver="auto", random_state=0
     )
-    places = np.zeros((count, 2))
+    points = np.zeros((count, 2))
     found = model.fit_transform(products)
-    places[:, : found.shape[1]] = found
-    first, second = (float(value) for value in np.square(places).sum(axis=0) / variance)
-    return places, (first, second)
+    points[:, : found.shape[1]] = found
+    first, second = (float(value) for value in np.square(points).sum(axis=0) / variance)
+    return points, (first, second)
 
 
 def _groups(reader: Reader, commit: Commit, criterion: str, images: pa.ChunkedArray) -> pa.Array:

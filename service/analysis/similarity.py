@@ -65,17 +65,17 @@ class Similarity:
         """
         limit = arguments.at_least(limit, 1, what="limit")
         number = arguments.whole(unit, what="unit")
-        place = int(np.searchsorted(self.units, number))
-        if place == len(self.units) or self.units[place] != number:
+        row = int(np.searchsorted(self.units, number))
+        if row == len(self.units) or self.units[row] != number:
             raise QueryError(f"unit {number} of {self.layer} has no circuit among these")
-        iou = self.iou[place]
+        iou = self.iou[row]
         order = np.argsort(-iou, kind="stable")
-        best = order[order != place][:limit]
+        best = order[order != row][:limit]
         return pa.table(
             {
                 "unit": pa.array(self.units[best], pa.int32()),
                 "iou": pa.array(iou[best], pa.float64()),
-                "shared": pa.array(self.shared[place, best], pa.int32()),
+                "shared": pa.array(self.shared[row, best], pa.int32()),
             }
         )
 
@@ -143,14 +143,12 @@ def of_masks(masks: Masks, *, by_convolution: bool = False) -> Similarity:
     packed, rows, kernels = masks.packed(units)
     shared = np.zeros((len(units), len(units)), np.int32)
     each = np.zeros((len(names), *shared.shape), np.int32) if by_convolution else None
-    for place in range(len(units)):
+    for row in range(len(units)):
         # A row from the diagonal on: IoU is symmetric, so this halves the work.
-        counts = bits.shared(
-            packed[place:], rows[place:], 0, starts=masks.starts, owned=masks.owned
-        )
-        shared[place, place:] = shared[place:, place] = counts.sum(axis=1)
+        counts = bits.shared(packed[row:], rows[row:], 0, starts=masks.starts, owned=masks.owned)
+        shared[row, row:] = shared[row:, row] = counts.sum(axis=1)
         if each is not None:
-            each[:, place, place:] = each[:, place:, place] = counts.T
+            each[:, row, row:] = each[:, row:, row] = counts.T
     return Similarity(
         layer=masks.index.layer,
         criterion=masks.criterion,

@@ -121,11 +121,11 @@ def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
         return None
     commit = stored_commit(masks.reader, layer, info)
     scores = run_scores(masks.reader, commit, masks.criterion, keep=masks.keep)
-    own = scores[circuit].astype(np.float64)
-    total = float(own.sum())
+    circuit_scores = scores[circuit].astype(np.float64)
+    total = float(circuit_scores.sum())
     best = held[np.argmax(scores[held])]
     # Ties by position, as circuits are chosen.
-    before = int((own > scores[best]).sum())
+    before = int((circuit_scores > scores[best]).sum())
     before += int((scores[:best][circuit[:best]] == scores[best]).sum())
     share = float(scores[held].sum(dtype=np.float64)) / total if total else None
     return Use(unit, info.name, len(held), share, before)

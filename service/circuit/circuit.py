@@ -96,8 +96,8 @@ class Circuit:
                 if 0 <= out < convolution.out_channels and 0 <= within < convolution.in_channels:
                     start = self.index.full_offsets[ordinal]
                     sought = start + out * convolution.in_channels + within
-                    place = np.searchsorted(self.ids, sought)
-                    return bool(place < len(self) and self.ids[place] == sought)
+                    at = np.searchsorted(self.ids, sought)
+                    return bool(at < len(self) and self.ids[at] == sought)
         return False
 
     def __or__(self, other: Circuit) -> Circuit:
@@ -314,9 +314,9 @@ class Circuit:
 
     def _grids(self) -> tuple[NDArray[np.bool_], ...]:
         """What is kept of each convolution: (out channels, in channels of a group)."""
-        kept = np.zeros(self.index.full_offsets[-1], dtype=np.bool_)
-        kept[self.ids] = True
-        pieces = np.split(kept, self.index.full_offsets[1:-1])
+        mask = np.zeros(self.index.full_offsets[-1], dtype=np.bool_)
+        mask[self.ids] = True
+        pieces = np.split(mask, self.index.full_offsets[1:-1])
         return tuple(
             piece.reshape(c.out_channels, c.in_channels)
             for piece, c in zip(pieces, self.index.convolutions, strict=True)
@@ -351,11 +351,11 @@ class Circuit:
         if index == self.index:
             return self
         start = {c.name: s for c, s in zip(index.convolutions, index.full_offsets, strict=False)}
-        own = np.asarray(self.index.full_offsets[:-1], np.int64)
-        shift = np.asarray([start[c.name] for c in self.index.convolutions], np.int64) - own
+        offsets = np.asarray(self.index.full_offsets[:-1], np.int64)
+        shift = np.asarray([start[c.name] for c in self.index.convolutions], np.int64) - offsets
 
         def moved(ids: Ids) -> Ids:
-            return ids + shift[np.searchsorted(own, ids, side="right") - 1]
+            return ids + shift[np.searchsorted(offsets, ids, side="right") - 1]
 
         ids = moved(self.ids)
         order = np.argsort(ids)

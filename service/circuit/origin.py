@@ -54,25 +54,25 @@ class Origin:
         Args:
             index: the index that `ordinal` counts over.
             ordinal: convolution of each kernel.
-            local: its place among all kernels of that convolution, row-major.
+            local: its position among all kernels of that convolution, row-major.
 
         Returns:
             Places on the axis, -1 for kernels that the axis does not hold.
         """
-        own = self.layer.index
-        names = {c.name: place for place, c in enumerate(own.convolutions)}
+        axis = self.layer.index
+        names = {c.name: at for at, c in enumerate(axis.convolutions)}
         rows = iter(self.unit.rows)
-        first = [next(rows) if c.one_row else 0 for c in own.convolutions]
+        first = [next(rows) if c.one_row else 0 for c in axis.convolutions]
         found = np.full(len(ordinal), -1, np.int64)
         for number, convolution in enumerate(index.convolutions):
-            place = names.get(convolution.name)
-            if place is None:
+            at = names.get(convolution.name)
+            if at is None:
                 continue
             here = np.flatnonzero(ordinal == number)
-            held = own.convolutions[place]
-            moved = local[here] - first[place] * held.in_channels
+            held = axis.convolutions[at]
+            moved = local[here] - first[at] * held.in_channels
             inside = (moved >= 0) & (moved < held.size)
-            found[here[inside]] = own.offsets[place] + moved[inside]
+            found[here[inside]] = axis.offsets[at] + moved[inside]
         return found
 
 

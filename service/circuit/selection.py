@@ -56,10 +56,10 @@ def select(
     level = _level(fractions, commit.kernels, count, keep)
     stored = reader.scores(commit, criterion)
     if level is None and len(stored) > 1:
-        ladder = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
+        known = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
         raise QueryError(
             f"{criterion!r} ranks the kernels anew for each fraction, so only its stored circuits "
-            f"can be had; keep (and kernels) are {ladder}"
+            f"can be had; keep (and kernels) are {known}"
         )
     if level is None:
         return _best(stored[0], count)
@@ -69,10 +69,10 @@ def select(
     return Selection(positions, run[positions], np.flatnonzero(~np.isnan(run)))
 
 
-def kept(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDArray[np.bool_]:
+def kept_mask(reader: Reader, commit: Commit, criterion: str, *, keep: float) -> NDArray[np.bool_]:
     """Return the circuit that `select` gives for a kept fraction, as a mask of the unit's axis.
 
-    Reads the circuit alone where the fraction is of the ladder: scores are what takes long to read
+    Reads the circuit alone where the fraction is a stored one: scores are what takes long to read
     of a thousand units. Shape: (kernels,). Errors as of `select`.
     """
     count = _count(commit, keep, None)

@@ -36,10 +36,10 @@ class Atlas:
         self.reader = reader
 
     @classmethod
-    def open(cls, place: str | Path) -> Atlas:
+    def open(cls, location: str | Path) -> Atlas:
         """Open a folder, a URL such as `s3://bucket/atlas`, or the address that
         `circuit-atlas serve` printed; StoreError where there is none."""
-        return cls(Reader(place))
+        return cls(Reader(location))
 
     @property
     def place(self) -> str:

@@ -90,7 +90,7 @@ class Unit:
     ) -> Circuit:
         """Choose the best kernels of the unit, exactly as many as asked for.
 
-        A kept fraction of the stored ladder gives the stored circuit, any other the best kernels
+        A stored fraction gives the stored circuit, any other the best kernels
         of the stored score, ties by position on the kernel axis. With `images`, the score is the
         mean of the stored scores of those images, and no model is needed.
 
@@ -102,7 +102,8 @@ class Unit:
 
         Raises:
             QueryError: the unit has no circuit (dead, failed, not built), no such criterion, not
-                that many kernels, or no scores of those images; `force` has the ladder only.
+                that many kernels, or no scores of those images; `force` has the stored
+                fractions only.
         """
         header = self.reader.header
         commit = self.commit

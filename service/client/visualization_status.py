@@ -42,18 +42,18 @@ def by_layer(states: Sequence[VisualizationState]) -> pa.Table:
     """Count by layer and convolution, see `Atlas.visualization_status`; `states` in their order."""
     rows = []
     for (of, layer), group in groupby(states, key=lambda one: (one.of, one.layer)):
-        own = list(group)
-        counts = [one.state for one in own]
+        of_layer_states = list(group)
+        counts = [one.state for one in of_layer_states]
         rows.append(
             {
                 "layer": layer,
                 "of": of,
-                "planned": len(own),
+                "planned": len(of_layer_states),
                 "done": counts.count("done"),
                 "failed": counts.count("failed"),
                 "missing": counts.count("missing"),
-                "pictures": sum(len(one.made) for one in own),
-                "pictures_planned": sum(len(one.planned) for one in own),
+                "pictures": sum(len(one.made) for one in of_layer_states),
+                "pictures_planned": sum(len(one.planned) for one in of_layer_states),
             }
         )
     return pa.Table.from_pylist(rows, pa.schema(BY_LAYER))

@@ -94,7 +94,7 @@ def build(
     summary = run_build(
         wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
     )
-    click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
+    click.echo(_told(summary, location=wanted.run.store, as_json=as_json))
     _exit(summary)
 
 
@@ -121,7 +121,7 @@ def features(
     summary = run_features(
         wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
     )
-    click.echo(_told(summary, place=wanted.run.store, as_json=as_json))
+    click.echo(_told(summary, location=wanted.run.store, as_json=as_json))
     _exit(summary)
 
 
@@ -460,15 +460,17 @@ def demo(
         click.echo(json_output.to_json(summaries if with_features else summaries["build"]))
     else:
         for summary in summaries.values():
-            click.echo(_told(summary, place=store, as_json=False))
+            click.echo(_told(summary, location=store, as_json=False))
         click.echo(f"\n{bundled.demo_text(Atlas.open(store))}")
     for summary in summaries.values():
         _exit(summary)
 
 
-def _told(summary: Summary, *, place: str, as_json: bool) -> str:
+def _told(summary: Summary, *, location: str, as_json: bool) -> str:
     """What a build did."""
-    return json_output.to_json(summary) if as_json else report.summary_text(summary, place=place)
+    if as_json:
+        return json_output.to_json(summary)
+    return report.summary_text(summary, location=location)
 
 
 def _exit(summary: Summary) -> None:

@@ -83,16 +83,16 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
             f"  and the full response, on {_SPLIT[query.split]} images; median {median:.3f}",
             "",
         ]
-    places = {score.unit: place for place, score in enumerate(ranked)}
+    ranks = {score.unit: rank for rank, score in enumerate(ranked)}
     units = layer.units().to_pylist()
-    units.sort(key=lambda row: (places.get(row["unit"], len(places)), row["unit"]))
-    kept = {score.unit: score for score in ranked}
+    units.sort(key=lambda row: (ranks.get(row["unit"], len(ranks)), row["unit"]))
+    scores = {score.unit: score for score in ranked}
     columns = {
         "unit": [row["name"] for row in units],
         "state": [row["state"] for row in units],
         "kernels": [row["kernels"] for row in units],
-        "kept": [kept[row["unit"]].kernels if row["unit"] in kept else None for row in units],
-        "r": [kept[row["unit"]].pearson if row["unit"] in kept else None for row in units],
+        "kept": [scores[row["unit"]].kernels if row["unit"] in scores else None for row in units],
+        "r": [scores[row["unit"]].pearson if row["unit"] in scores else None for row in units],
     }
     if any(row["error"] for row in units):
         columns["error"] = [row["error"] for row in units]
@@ -136,10 +136,10 @@ def _groups(groups: Groups) -> pa.Table:
     )
 
 
-def score_text(layer: Layer, score: UnitScore, *, title: str, pictures: int = 3) -> str:
+def score_text(layer: Layer, score: UnitScore, *, title: str, images: int = 3) -> str:
     """Tell one unit's faithfulness and its top images, in a few lines under a title."""
     unit = layer.unit(score.unit)
-    top = unit.top_images().slice(0, pictures).to_pylist()
+    top = unit.top_images().slice(0, images).to_pylist()
     r = "undefined (a constant response)" if score.pearson is None else f"{score.r:.3f}"
     lines = [
         f"{title}: unit {unit.info.name}",
@@ -172,7 +172,7 @@ def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
     return pa.table(columns)
 
 
-def summary_text(summary: Summary, *, place: str) -> str:
+def summary_text(summary: Summary, *, location: str) -> str:
     """Tell what a build did, in a line, and a line a failure."""
     counts = {
         "done": summary.done,
@@ -184,7 +184,7 @@ def summary_text(summary: Summary, *, place: str) -> str:
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
     lines = [
         f"{_counted(summary)}: {told}; {size(summary.size_bytes)} written in "
-        f"{summary.wall_s:.0f} s to {place}"
+        f"{summary.wall_s:.0f} s to {location}"
     ]
     lines += [
         f"  failed: {r.key.layer} {r.of} {r.key.unit}: {r.kind}: {r.message}"

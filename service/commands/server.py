@@ -70,10 +70,10 @@ def serve(
 def listen(host: str, port: int) -> socket.socket:
     """Open a socket that listens; InputError where the port is taken or there is no such host."""
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
+        family, kind, protocol, _, bound_to = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        found = socket.socket(family, kind, protocol)
+        listening = socket.socket(family, kind, protocol)
     except (OSError, OverflowError) as error:
         raise InputError(
             f"cannot listen at {host!r}, port {port}: {_reason(error)}; give a name or address "
@@ -81,16 +81,16 @@ def listen(host: str, port: int) -> socket.socket:
         ) from error
     try:
         if os.name == "posix":
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(place)
-        found.listen()
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(bound_to)
+        listening.listen()
     except OSError as error:
-        found.close()
+        listening.close()
         raise InputError(
             f"cannot listen at {host}, port {port}: {_reason(error)}; choose another with "
             "--port, or --port 0 for a free one"
         ) from error
-    return found
+    return listening
 
 
 def _reason(error: Exception) -> str:

@@ -12,17 +12,17 @@ def crossings(gap: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np
 
     Args:
         gap: which pair of neighbouring columns each line runs between.
-        left, right: places of its ends in their columns, from 0.
+        left, right: rows of its ends in their columns, from 0.
 
-    Lines that share an end do not cross. O(lines x log(places)): the inversions of the right ends
+    Lines that share an end do not cross. O(lines x log(rows)): the inversions of the right ends
     of all lines sorted by their left ones.
     """
     if not len(gap):
         return 0
     order = np.lexsort((right, left, gap))
-    places = int(right.max()) + 1
+    rows = int(right.max()) + 1
     # The gaps' numbers ascend, so no two lines of different gaps are an inversion.
-    return inversions(gap[order].astype(np.int64) * places + right[order])
+    return inversions(gap[order].astype(np.int64) * rows + right[order])
 
 
 def inversions(values: NDArray[np.int64]) -> int:

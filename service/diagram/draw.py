@@ -24,8 +24,8 @@ from circuit_atlas.service.diagram.data import ROW, VERSION, Content, Counts, No
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.kernels import DrawnKernels, gather
 from circuit_atlas.service.diagram.layout import lay_out
+from circuit_atlas.service.diagram.node_images import NodeImages
 from circuit_atlas.service.diagram.paths import Mask, Paths
-from circuit_atlas.service.diagram.pictures import NodeImages
 from circuit_atlas.service.diagram.titles import images_of, titled
 from circuit_atlas.service.diagram.topology import Goal, topology
 from circuit_atlas.storage_schema.errors import QueryError

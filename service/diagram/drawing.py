@@ -8,7 +8,7 @@ from pathlib import Path
 
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.diagram.data import Content
-from circuit_atlas.service.diagram.pictures import NodeImages
+from circuit_atlas.service.diagram.node_images import NodeImages
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import listed
 
@@ -23,9 +23,9 @@ class Diagram:
         content: all that is drawn, and the counts.
     """
 
-    def __init__(self, content: Content, pictures: NodeImages) -> None:
+    def __init__(self, content: Content, node_images: NodeImages) -> None:
         self.content = content
-        self._pictures = pictures
+        self._images = node_images
 
     def save(self, path: str | Path) -> Path:
         """Write a file, whole or not at all; what it is follows from its ending.
@@ -63,7 +63,7 @@ class Diagram:
         """
         from circuit_atlas.service.diagram.svg import svg
 
-        return svg(self.content, self._pictures, featured=features)
+        return svg(self.content, self._images, featured=features)
 
     def png(self, *, width: int = 2400, features: bool = False) -> bytes:
         """Return the vector file as a PNG of some width in pixels.
@@ -79,7 +79,7 @@ class Diagram:
         """Return one page that holds all it needs: it makes no request."""
         from circuit_atlas.service.diagram.page import page
 
-        return page(self.content, self._pictures)
+        return page(self.content, self._images)
 
     def to_json(self) -> str:
         """Tell what the renderer draws from, see `data.py`; pictures are named by image, not

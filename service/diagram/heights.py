@@ -28,7 +28,7 @@ def heights(columns: Columns, room: Floats, margin: Floats) -> Floats:
     stacks = []
     for number in range(int(columns.column.max()) + 1):
         points = np.flatnonzero(columns.column == number)
-        points = points[np.argsort(columns.place[points])]
+        points = points[np.argsort(columns.rank[points])]
         group = columns.group[points]
         apart = (room[points][1:] + room[points][:-1]) / 2
         edge = group[1:] != group[:-1]

@@ -100,10 +100,10 @@ def lay_out(topology: Topology, start: Ints, end: Ints) -> Layout:
 def _places(column: Ints, group: Ints) -> Ints:
     """Rows as they are numbered: group after group in each column."""
     order = np.lexsort((np.arange(len(column)), group, column))
-    place = np.empty(len(order), np.int64)
+    rank = np.empty(len(order), np.int64)
     cuts = np.searchsorted(column[order], np.arange(column.max() + 1))
-    place[order] = np.arange(len(order)) - cuts[column[order]]
-    return place
+    rank[order] = np.arange(len(order)) - cuts[column[order]]
+    return rank
 
 
 def _across(wide: NDArray[np.bool_], height: float) -> NDArray[np.float64]:

@@ -64,18 +64,18 @@ def _module(folder: Traversable, path: str, *, of: str) -> _Module:
         raise ValueError(f"{of} imports {path}, and there is no such file among the modules")
     text = file.read_text(encoding="utf-8")
     imports = []
-    place = 0
+    at = 0
     while True:
-        if (comment := _COMMENT.match(text, place)) is not None:
-            place = comment.end()
-        elif (imported := _IMPORT.match(text, place)) is not None:
+        if (comment := _COMMENT.match(text, at)) is not None:
+            at = comment.end()
+        elif (imported := _IMPORT.match(text, at)) is not None:
             names = tuple(name.strip() for name in imported[1].rstrip(", \n").split(","))
             _only_names(names, path, imported[0])
             imports.append((names, posixpath.normpath(posixpath.join(path, "..", imported[2]))))
-            place = imported.end()
+            at = imported.end()
         else:
             break
-    rest = text[place:]
+    rest = text[at:]
     body = _EXPORT.sub("", rest)
     if (unknown := _UNKNOWN.search(body)) is not None:
         raise ValueError(f"{path} has {unknown[0].strip()!r}, and it is not known how to join that")

@@ -1,7 +1,7 @@
 """The order of rows: columns of points, the lines between neighbouring ones with few crossings.
 
 Sugiyama's way (Sugiyama, Tagawa, Toda, "Methods for visual understanding of hierarchical system
-structures", 1981): sweep right and left, sorting each column by the mean place of its neighbours
+structures", 1981): sweep right and left, sorting each column by the mean rank of its neighbours
 in the column before; then exchange neighbours while that helps. Points of one convolution stay
 together, so groups are sorted first and points within them.
 """
@@ -29,19 +29,19 @@ class Columns:
     Attributes:
         column: of each point, from 0.
         group: of each point: what stays together; a group lies in one column.
-        place: of each point: its row within its column, from 0, none twice.
+        rank: of each point: its row within its column, from 0, none twice.
         start, end: points of each line, in neighbouring columns.
     """
 
     column: Ints
     group: Ints
-    place: Ints
+    rank: Ints
     start: Ints
     end: Ints
 
     def crossings(self) -> int:
         """Count pairs of lines that cross."""
-        return crossings(self.column[self.start], self.place[self.start], self.place[self.end])
+        return crossings(self.column[self.start], self.rank[self.start], self.rank[self.end])
 
 
 def ordered(columns: Columns) -> Columns:
@@ -61,7 +61,7 @@ def ordered(columns: Columns) -> Columns:
 
 
 def _swept(columns: Columns, *, rightwards: bool, median: bool) -> Columns:
-    place = columns.place.copy()
+    rank = columns.rank.copy()
     here, there = (columns.end, columns.start) if rightwards else (columns.start, columns.end)
     by_column = np.argsort(columns.column[here], kind="stable")
     cuts = np.searchsorted(columns.column[here[by_column]], np.arange(columns.column.max() + 2))
@@ -71,9 +71,9 @@ def _swept(columns: Columns, *, rightwards: bool, median: bool) -> Columns:
         lines = by_column[cuts[number] : cuts[number + 1]]
         if len(lines):
             points = members[number]
-            wanted = _wanted(points, here[lines], place[there[lines]], place, median=median)
-            place[points] = _arranged(columns.group[points], wanted, place[points])
-    return replace(columns, place=place)
+            wanted = _wanted(points, here[lines], rank[there[lines]], rank, median=median)
+            rank[points] = _arranged(columns.group[points], wanted, rank[points])
+    return replace(columns, rank=rank)
 
 
 def _members(column: Ints) -> list[Ints]:
@@ -84,37 +84,37 @@ def _members(column: Ints) -> list[Ints]:
 
 
 def _wanted(
-    points: Ints, ends: Ints, places: Ints, place: Ints, *, median: bool
+    points: Ints, ends: Ints, ranks: Ints, rank: Ints, *, median: bool
 ) -> NDArray[np.float64]:
     """Where each point of a column would lie by its neighbours; where it lies, without any."""
     local = np.searchsorted(points, ends)
     count = np.bincount(local, minlength=len(points))
     if median:
-        order = np.lexsort((places, local))
+        order = np.lexsort((ranks, local))
         first = np.cumsum(count) - count
         low, high = first + np.maximum(count - 1, 0) // 2, first + count // 2
         last = len(order) - 1
-        found = (places[order[np.minimum(low, last)]] + places[order[np.minimum(high, last)]]) / 2
+        found = (ranks[order[np.minimum(low, last)]] + ranks[order[np.minimum(high, last)]]) / 2
     else:
-        found = np.bincount(local, places, len(points)) / np.maximum(count, 1)
+        found = np.bincount(local, ranks, len(points)) / np.maximum(count, 1)
     # Scaled to the neighbours' column: a point without any keeps its share of the height.
-    span = (places.max(initial=0) + 1) / len(points)
-    return np.where(count > 0, found, (place[points] + 0.5) * span - 0.5)
+    span = (ranks.max(initial=0) + 1) / len(points)
+    return np.where(count > 0, found, (rank[points] + 0.5) * span - 0.5)
 
 
-def _arranged(group: Ints, wanted: NDArray[np.float64], place: Ints) -> Ints:
-    """New places: groups by their mean, points by what they want, ties as they lie."""
+def _arranged(group: Ints, wanted: NDArray[np.float64], rank: Ints) -> Ints:
+    """New ranks: groups by their mean, points by what they want, ties as they lie."""
     _, local = np.unique(group, return_inverse=True)
     mean = np.bincount(local, wanted) / np.bincount(local)
-    order = np.lexsort((place, wanted, local, mean[local]))
+    order = np.lexsort((rank, wanted, local, mean[local]))
     found = np.empty(len(order), np.int64)
     found[order] = np.arange(len(order))
     return found
 
 
 def _exchanged(columns: Columns) -> Columns:
-    """Neighbouring points, and neighbouring groups, change places where that cuts crossings."""
-    place = columns.place.copy()
+    """Neighbouring points, and neighbouring groups, change ranks where that cuts crossings."""
+    rank = columns.rank.copy()
     members = _members(columns.column)
     lines = [
         np.flatnonzero(columns.column[columns.start] == number) for number in range(len(members))
@@ -125,28 +125,28 @@ def _exchanged(columns: Columns) -> Columns:
             sides = []
             if number and len(lines[number - 1]):
                 cut = lines[number - 1]
-                sides.append((columns.end[cut], place[columns.start[cut]]))
+                sides.append((columns.end[cut], rank[columns.start[cut]]))
             if len(lines[number]):
                 cut = lines[number]
-                sides.append((columns.start[cut], place[columns.end[cut]]))
+                sides.append((columns.start[cut], rank[columns.end[cut]]))
             if sides and len(points) > 1:
-                gained += _exchange(points, columns.group, place, sides)
+                gained += _exchange(points, columns.group, rank, sides)
         if not gained:
             break
-    return replace(columns, place=place)
+    return replace(columns, rank=rank)
 
 
-def _exchange(points: Ints, group: Ints, place: Ints, sides: list[tuple[Ints, Ints]]) -> float:
-    """Changes `place` of one column's points; how many crossings that saves."""
-    points = points[np.argsort(place[points])]
+def _exchange(points: Ints, group: Ints, rank: Ints, sides: list[tuple[Ints, Ints]]) -> float:
+    """Changes `rank` of one column's points; how many crossings that saves."""
+    points = points[np.argsort(rank[points])]
     weights = []
-    for ends, places in sides:
-        width = int(places.max()) + 1
+    for ends, ranks in sides:
+        width = int(ranks.max()) + 1
         if len(points) * width > _DENSE:
             return 0.0
         row = np.empty(int(points.max()) + 1, np.int64)
         row[points] = np.arange(len(points))
-        flat = np.bincount(row[ends] * width + places, minlength=len(points) * width)
+        flat = np.bincount(row[ends] * width + ranks, minlength=len(points) * width)
         weights.append(flat.reshape(len(points), width).astype(np.float64))
     blocks = group[points]
     gained, order = _switch(weights, blocks[1:] == blocks[:-1])
@@ -159,7 +159,7 @@ def _exchange(points: Ints, group: Ints, place: Ints, sides: list[tuple[Ints, In
         gained += more
         pieces = np.split(points, starts[1:])
         points = np.concatenate([pieces[block] for block in blocks_order])
-    place[points] = np.arange(len(points))
+    rank[points] = np.arange(len(points))
     return gained
 
 
@@ -167,7 +167,7 @@ def _switch(weights: list[NDArray[np.float64]], allowed: NDArray[np.bool_]) -> t
     """Odd and even pairs of rows in turn: what the exchanges save, and the new order.
 
     Args:
-        weights: of each side, the lines from each row to each place there.
+        weights: of each side, the lines from each row to each rank there.
         allowed: of each row but the last, whether it may change with the next.
     """
     order = np.arange(len(weights[0]))

@@ -10,7 +10,7 @@ from importlib.resources import files
 from circuit_atlas.service.circuit.display import size
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.modules import join
-from circuit_atlas.service.diagram.pictures import NodeImages, data_url, used_images
+from circuit_atlas.service.diagram.node_images import NodeImages, data_url, used_images
 
 MOST_FEATURES = 300
 """Feature visualizations in one page, at most: some 5 MB."""
@@ -40,7 +40,7 @@ h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: 
 """
 
 
-def page(content: Content, pictures: NodeImages) -> str:
+def page(content: Content, node_images: NodeImages) -> str:
     """Return the whole document.
 
     Only the pictures of drawn nodes are in it, each once; visualizations of the nodes with the
@@ -48,12 +48,12 @@ def page(content: Content, pictures: NodeImages) -> str:
     """
     images = {
         str(image): data_url(data, "jpeg")
-        for image, data in pictures.jpegs(used_images(content)).items()
+        for image, data in node_images.jpegs(used_images(content)).items()
     }
     share = content.nodes.share
-    shown = sorted(pictures.features, key=lambda node: -share[node])[:MOST_FEATURES]
+    shown = sorted(node_images.features, key=lambda node: -share[node])[:MOST_FEATURES]
     with ThreadPoolExecutor(_THREADS) as pool:  # object stores and servers answer late
-        pngs = list(pool.map(pictures.png, shown))
+        pngs = list(pool.map(node_images.png, shown))
     features = {
         _name(content, node): data_url(png, "png") for node, png in zip(shown, pngs, strict=True)
     }

@@ -48,9 +48,9 @@ class Paths:
         order, start, end, rank = self._sorted
         usable = np.concatenate([kernels, np.ones(len(topology.link_from), np.bool_)])[order]
         usable &= start >= 0
-        places = np.flatnonzero(usable)
-        source, target = start[places], end[places]
-        cuts = [0, *(np.flatnonzero(np.diff(rank[places])) + 1).tolist(), len(places)]
+        positions = np.flatnonzero(usable)
+        source, target = start[positions], end[positions]
+        cuts = [0, *(np.flatnonzero(np.diff(rank[positions])) + 1).tolist(), len(positions)]
         runs = [slice(a, b) for a, b in pairwise(cuts)]
         fed = topology.kind == IMAGE_NODE
         for run in runs:
@@ -60,7 +60,7 @@ class Paths:
         for run in reversed(runs):
             used[source[run][used[target[run]]]] = True
         found = np.zeros(len(order), np.bool_)
-        found[order[places[fed[source] & used[target]]]] = True
+        found[order[positions[fed[source] & used[target]]]] = True
         return found[: len(kernels)], found[len(kernels) :]
 
     def best(self, kernels: Mask, strength: NDArray[np.float64], most: int) -> Mask:
@@ -100,31 +100,31 @@ class Paths:
             return chosen
         return self._thinned(self._of(order[:many]), strength, most)
 
-    def _of(self, places: NDArray[np.int64]) -> Mask:
+    def _of(self, positions: NDArray[np.int64]) -> Mask:
         mask = np.zeros(len(self.start), np.bool_)
-        mask[places] = True
+        mask[positions] = True
         return self.on_path(mask)[0]
 
-    def _count(self, places: NDArray[np.int64]) -> int:
-        return int(self._of(places).sum())
+    def _count(self, positions: NDArray[np.int64]) -> int:
+        return int(self._of(positions).sum())
 
     def _thinned(self, kernels: Mask, strength: NDArray[np.float64], most: int) -> Mask:
         """The weakest kernels dropped while a path is left; nothing where a path needs more than
         `most`."""
-        kept = 0  # of the weakest, those that every path needs
+        needed = 0  # of the weakest, those that every path needs
         step = max(1, int(kernels.sum()) // 2)
         while int(kernels.sum()) > most:
-            places = np.flatnonzero(kernels)
-            places = places[np.argsort(strength[places], kind="stable")]
-            if kept >= len(places):
+            positions = np.flatnonzero(kernels)
+            positions = positions[np.argsort(strength[positions], kind="stable")]
+            if needed >= len(positions):
                 return np.zeros_like(kernels)
             trial = kernels.copy()
-            trial[places[kept : kept + step]] = False
+            trial[positions[needed : needed + step]] = False
             left = self.on_path(trial)[0]
             if left.any():
-                kernels, kept = left, min(kept, int(left.sum()))
+                kernels, needed = left, min(needed, int(left.sum()))
             elif step > 1:
                 step //= 2
             else:
-                kept += 1
+                needed += 1
         return kernels

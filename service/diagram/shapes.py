@@ -10,7 +10,7 @@ from html import escape
 import numpy as np
 
 from circuit_atlas.service.diagram.data import ROW, Band, Content, Crop
-from circuit_atlas.service.diagram.pictures import NodeImages, data_url
+from circuit_atlas.service.diagram.node_images import NodeImages, data_url
 
 WIDTH_MM, HEIGHT_MM = 180.0, 225.0
 """At most: the text width of a page, and its height with room for a caption."""
@@ -166,12 +166,12 @@ def weights(content: Content, scale: Scale) -> Iterator[str]:
     values = np.frombuffer(base64.b64decode(weights.values), np.int8)
     cell = max(3.2, 0.42 * scale.mm)
     starts: dict[int, int] = {}
-    place = 0
+    offset = 0
     for edge, largest in enumerate(weights.scale):
         kernel = _kernel(content, edge)
         if largest is not None:
-            starts[edge] = place
-            place += kernel[0] * kernel[1]
+            starts[edge] = offset
+            offset += kernel[0] * kernel[1]
     taken: list[tuple[float, float, float, float]] = []
     yield '<g class="weights">'
     for edge in sorted(starts, key=lambda e: -edges.strength[e]):
@@ -230,7 +230,7 @@ def _shade(value: float) -> str:
     return "#" + "".join(f"{round(255 + (part - 255) * abs(value)):02x}" for part in parts)
 
 
-def nodes(content: Content, pictures: NodeImages, *, featured: bool) -> Iterator[str]:
+def nodes(content: Content, node_images: NodeImages, *, featured: bool) -> Iterator[str]:
     """Draw nodes with their crops, or with their feature visualizations where they have one."""
     nodes = content.nodes
     shown = pictured(content)
@@ -250,8 +250,8 @@ def nodes(content: Content, pictures: NodeImages, *, featured: bool) -> Iterator
             )
             yield f'<rect {box} fill="{fill}"/>'
             crops = nodes.crops[node]
-            if featured and node in pictures.features:
-                yield f'<image {box} href="{data_url(pictures.png(node), "png")}"/>'
+            if featured and node in node_images.features:
+                yield f'<image {box} href="{data_url(node_images.png(node), "png")}"/>'
             elif crops and shown:
                 # A pattern and not a clipped picture, which resvg gives a layer of the page's size.
                 yield (

@@ -8,7 +8,7 @@ from html import escape
 
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.names import names
-from circuit_atlas.service.diagram.pictures import NodeImages, data_url, used_images
+from circuit_atlas.service.diagram.node_images import NodeImages, data_url, used_images
 from circuit_atlas.service.diagram.shapes import (
     EXCITE,
     FONT_FAMILY,
@@ -36,7 +36,7 @@ _NARROWEST_MM = 104.0  # that the legend fits into
 _TITLE_MM, _TEXT_MM = 1.9, 1.18  # a letter of a title and of the lines below, on average
 
 
-def svg(content: Content, pictures: NodeImages, *, featured: bool) -> str:
+def svg(content: Content, node_images: NodeImages, *, featured: bool) -> str:
     """Write the whole file; `featured`: with visualizations, and crops of the nodes that have
     none."""
     # Lines for the narrowest page first: how wide it becomes depends on how many they are.
@@ -64,7 +64,7 @@ def svg(content: Content, pictures: NodeImages, *, featured: bool) -> str:
         f"<title>{escape(content.title)}</title>",
         f"<desc>{escape(' '.join((*_foot(content), *_images(content))))}</desc>",
         f'<rect width="{width:.1f}" height="{height:.1f}" fill="#ffffff"/>',
-        *_defs(content, pictures),
+        *_defs(content, node_images),
         *(
             _text(2 * mm, (5 + 4.2 * n) * mm, line, scale.title, "start", INK, weight="bold")
             for n, line in enumerate(title)
@@ -75,7 +75,7 @@ def svg(content: Content, pictures: NodeImages, *, featured: bool) -> str:
         *wires(content, scale),
         *kernels(content, scale),
         *weights(content, scale),
-        *nodes(content, pictures, featured=featured),
+        *nodes(content, node_images, featured=featured),
         *_names(content, scale),
         "</g>",
         *_legend(content, scale, content.height + (top + 5) * mm, foot),
@@ -132,11 +132,11 @@ def _text(
     )
 
 
-def _defs(content: Content, pictures: NodeImages) -> Iterator[str]:
+def _defs(content: Content, node_images: NodeImages) -> Iterator[str]:
     wide, high = content.input_width, content.input_height
     yield "<defs>"
     shown = pictured(content)
-    for image, data in pictures.jpegs(used_images(content, most=1) if shown else ()).items():
+    for image, data in node_images.jpegs(used_images(content, most=1) if shown else ()).items():
         yield (
             f'<image id="picture-{image}" width="{wide}" height="{high}" '
             f'preserveAspectRatio="none" href="{data_url(data, "jpeg")}"/>'

@@ -168,8 +168,8 @@ class _Builder:
 
     def _renumbered(self, goal: Goal) -> list[Stretch]:
         """A goal's stretches over the common index; those into the layer's output as into -1."""
-        own = goal.layer.index.convolutions
-        number = {IMAGE: IMAGE, **{n: self._numbers[c.name] for n, c in enumerate(own)}}
+        convolutions = goal.layer.index.convolutions
+        number = {IMAGE: IMAGE, **{n: self._numbers[c.name] for n, c in enumerate(convolutions)}}
         return [
             replace(s, into=number.get(s.into, -1), source=number[s.source])
             for s in goal.wiring.stretches
@@ -262,33 +262,33 @@ class _Builder:
                 for term in terms:
                     self.links.append((np.asarray([term.base]), np.asarray([node])))
             return _Term(self.families[key], False, "sum")
-        block, place = self._block(moving[0].base)
+        block, offset = self._block(moving[0].base)
         key = self._key(kind, terms, moving[0].base)
         if key not in self.families:
             for fewer in range(len(terms) - 1, 1, -1):
                 known = self.families.get(self._key(kind, terms[:fewer], moving[0].base))
                 if kind == SUM and known is not None and any(t.moves for t in terms[:fewer]):
-                    built = _Term(known + place, True, "sum")
+                    built = _Term(known + offset, True, "sum")
                     terms = [built, *terms[fewer:]]
                     break
             first = self._nodes(
                 kind, len(self.families), np.arange(len(self.kind[block])), self._after(terms)
             )
             self.families[key] = first
-            self._link(first, place, terms, len(self.kind[block]))
-        return _Term(self.families[key] + place, True, "sum")
+            self._link(first, offset, terms, len(self.kind[block]))
+        return _Term(self.families[key] + offset, True, "sum")
 
-    def _link(self, first: int, place: int, terms: Sequence[_Term], count: int) -> None:
+    def _link(self, first: int, offset: int, terms: Sequence[_Term], count: int) -> None:
         """Links from the terms to a family's joints, wherever all terms have that channel."""
         for term in terms:
             if not term.moves:
                 self.links.append((np.full(count, term.base), np.arange(first, first + count)))
                 continue
             block, there = self._block(term.base)
-            shift = there - place
-            places = np.arange(max(0, -shift), min(count, len(self.kind[block]) - shift))
+            shift = there - offset
+            channels = np.arange(max(0, -shift), min(count, len(self.kind[block]) - shift))
             start = term.base - there
-            self.links.append((start + places + shift, first + places))
+            self.links.append((start + channels + shift, first + channels))
 
     def _block(self, node: int) -> tuple[int, int]:
         """Which run of nodes, made together, a node lies in, and where in it."""

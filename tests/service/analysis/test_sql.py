@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.analysis import sql as sql_module
+from circuit_atlas.service.commands.cli import cli
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.reader import Reader
 from tests.patience import START_S
@@ -179,3 +181,9 @@ def test_an_atlas_without_layers_says_so(tmp_path, write):
     with pytest.raises(QueryError, match="has no layers yet"):
         opened.sql("FROM units")
     assert opened.sql("FROM layers").num_rows == 0
+
+
+def test_every_table_is_named_where_people_read_of_them():
+    for text in (Atlas.sql.__doc__, cli.commands["sql"].help):
+        words = set(re.findall(r"\w+", text))
+        assert sql_module.VIEWS.keys() <= words

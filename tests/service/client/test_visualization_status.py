@@ -184,14 +184,16 @@ def test_a_run_says_how_many_of_what_it_did():
     summary = Summary(
         done=3, skipped=2, failures=(lost,), compute_s=1.0, wall_s=2.0, channels=5, **counts
     )
-    assert summary_text(summary, place="here").splitlines() == [
+    assert summary_text(summary, location="here").splitlines() == [
         "1 unit and 5 channels: 3 done, 1 lost with their workers, 2 stored before; 10 B written "
         "in 2 s to here",
         "  failed: conv1 channel 3: deadline: late",
     ]
     alone = replace(summary, channels=0, failures=())
-    assert summary_text(alone, place="here").startswith("units: 3 done, ")
-    assert summary_text(replace(summary, channels=6), place="here").startswith("6 channels: 3 done")
+    assert summary_text(alone, location="here").startswith("units: 3 done, ")
+    assert summary_text(replace(summary, channels=6), location="here").startswith(
+        "6 channels: 3 done"
+    )
 
 
 def test_over_http(at):

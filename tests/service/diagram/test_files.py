@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.commands.cli import main
 from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
@@ -102,7 +103,7 @@ def test_signs_and_sides_have_colours_of_their_own(tmp_path):
         shapes.EXCITE: signs[1.0],
         shapes.INHIBIT: signs[-1.0],
     }
-    other = unit.layer.unit(0).circuit(keep=0.5)
+    other = Layer(unit.reader, unit.index).unit(0).circuit(keep=0.5)
     overlay = unit.circuit(keep=0.75).diagram(against=other)
     sides = Counter(shapes.SIDES[side] for side in overlay.content.edges.side)
     assert len(sides) == 3

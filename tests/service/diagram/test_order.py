@@ -28,22 +28,22 @@ def random_columns(seed: int, *, points: int = 40, lines: int = 90, columns: int
     rng = np.random.default_rng(seed)
     column = np.sort(np.concatenate([np.arange(columns), rng.integers(0, columns, points)]))
     group = column * 10 + rng.integers(0, 3, len(column))
-    place = np.zeros(len(column), np.int64)
+    rank = np.zeros(len(column), np.int64)
     for number in range(columns):
         here = np.flatnonzero(column == number)
         # As a layout is numbered: group after group.
-        place[here[np.argsort(group[here], kind="stable")]] = np.arange(len(here))
+        rank[here[np.argsort(group[here], kind="stable")]] = np.arange(len(here))
     start = rng.choice(np.flatnonzero(column < columns - 1), lines)
     end = [rng.choice(np.flatnonzero(column == column[s] + 1)) for s in start]
-    return Columns(column, group, place, start, np.asarray(end))
+    return Columns(column, group, rank, start, np.asarray(end))
 
 
 def whole(columns: Columns) -> None:
-    """No place twice, and groups stay together."""
+    """No rank twice, and groups stay together."""
     for number in range(int(columns.column.max()) + 1):
         here = np.flatnonzero(columns.column == number)
-        assert sorted(columns.place[here]) == list(range(len(here)))
-        groups = columns.group[here[np.argsort(columns.place[here])]]
+        assert sorted(columns.rank[here]) == list(range(len(here)))
+        groups = columns.group[here[np.argsort(columns.rank[here])]]
         runs = 1 + int((groups[1:] != groups[:-1]).sum())
         assert runs == len(set(groups.tolist()))
 
@@ -75,8 +75,8 @@ def test_ordering_never_adds_a_crossing_nor_parts_a_group(seed):
     assert found.crossings() <= columns.crossings()
     assert found.crossings() == brute(
         found.column[found.start].tolist(),
-        found.place[found.start].tolist(),
-        found.place[found.end].tolist(),
+        found.rank[found.start].tolist(),
+        found.rank[found.end].tolist(),
     )
 
 
@@ -86,12 +86,12 @@ def test_no_exchange_of_two_neighbours_would_help(seed):
     found = ordered(random_columns(seed, points=25, lines=50))
     for number in range(int(found.column.max()) + 1):
         here = np.flatnonzero(found.column == number)
-        here = here[np.argsort(found.place[here])]
+        here = here[np.argsort(found.rank[here])]
         for above, below in itertools.pairwise(here):
             if found.group[above] == found.group[below]:
-                place = found.place.copy()
-                place[[above, below]] = place[[below, above]]
-                assert replace(found, place=place).crossings() >= found.crossings()
+                rank = found.rank.copy()
+                rank[[above, below]] = rank[[below, above]]
+                assert replace(found, rank=rank).crossings() >= found.crossings()
 
 
 def test_what_can_be_drawn_without_crossings_is():
@@ -99,9 +99,9 @@ def test_what_can_be_drawn_without_crossings_is():
     rng = np.random.default_rng(3)
     rows, columns = 30, 4
     column = np.repeat(np.arange(columns), rows)
-    place = np.concatenate([rng.permutation(rows) for _ in range(columns)])
+    rank = np.concatenate([rng.permutation(rows) for _ in range(columns)])
     start = np.arange(rows * (columns - 1))
-    tangled = Columns(column, column, place, start, start + rows)
+    tangled = Columns(column, column, rank, start, start + rows)
     assert tangled.crossings() > 500
     assert ordered(tangled).crossings() == 0
 
@@ -140,7 +140,7 @@ def test_points_keep_their_order_and_their_room(seed):
     assert (y - room / 2).min() == pytest.approx(0)
     for number in range(int(columns.column.max()) + 1):
         here = np.flatnonzero(columns.column == number)
-        here = here[np.argsort(columns.place[here])]
+        here = here[np.argsort(columns.rank[here])]
         for above, below in itertools.pairwise(here):
             apart = (room[above] + room[below]) / 2
             if columns.group[above] != columns.group[below]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.diagram.drawing import Diagram
 from tests.chromium import IN_CHROMIUM, chromium, new_context
 from tests.service.diagram import wirings
@@ -278,7 +279,9 @@ def test_what_is_hidden_is_not_counted(show, diagram):
 
 
 def test_two_circuits_are_told_apart(show, fire):
-    overlay = fire.circuit(keep=0.5).diagram(against=fire.layer.unit(0).circuit(keep=0.5))
+    overlay = fire.circuit(keep=0.5).diagram(
+        against=Layer(fire.reader, fire.index).unit(0).circuit(keep=0.5)
+    )
     page = show(overlay)
     sides = np.asarray(overlay.content.edges.side)
     for side, label in enumerate(("Shared", "Only left", "Only right")):
