@@ -38,7 +38,7 @@ AXES: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One kind of array.
+    """Declares one kind of array.
 
     Attributes:
         name: folder in the layer's group; the criterion's name follows where there is one for each.
@@ -62,7 +62,7 @@ class ArraySpec:
     per: Per = "criterion"
 
     def criteria(self, header: AtlasHeader) -> tuple[str | None, ...]:
-        """The criteria that have this array; None alone where it is the unit's."""
+        """Return the criteria that have this array; None alone where it is the unit's."""
         if self.per == "unit":
             return (None,)
         return header.image_criteria if self.per == "image criterion" else header.criteria
@@ -70,7 +70,7 @@ class ArraySpec:
     def shape(
         self, header: AtlasHeader, layer: LayerIndex, criterion: str | None
     ) -> tuple[int, ...]:
-        """Length of each axis."""
+        """Return the length of each axis."""
         lengths = {
             "units": len(layer.units),
             "attempts": ATTEMPTS,
@@ -172,7 +172,7 @@ ARRAYS: tuple[ArraySpec, ...] = (
 
 
 def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
-    """The metadata of the layer's Zarr group: path from the atlas' root -> bytes.
+    """Return the metadata of the layer's Zarr group: path from the atlas' root -> bytes.
 
     Compressed with zstd, checked with CRC-32C, and with one file name a chunk rather than a tree
     of folders, so that a unit of an array is one file in one folder.

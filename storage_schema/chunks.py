@@ -28,7 +28,7 @@ _METADATA = "zarr.json"
 
 
 class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
-    """A Zarr store that creates chunks and never replaces one; `written` lists what it wrote."""
+    """Creates chunks and never replaces one; `written` lists what it wrote."""
 
     def __init__(
         self, store: ObjectStore, *, read_only: bool = False, at: Callable[[str], str] = str
@@ -41,21 +41,21 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """As Zarr's, but CorruptError where a chunk is missing.
+        """Do as Zarr's, but CorruptError where a chunk is missing.
 
         Whatever its key: by altered metadata Zarr would look for chunks under other names, and take
         their absence for the fill value.
         """
         try:
-            found = await super().get(key, prototype, byte_range)
+            chunk = await super().get(key, prototype, byte_range)
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot read {self._at(key)}: {in_words(error)}") from error
-        if found is None and not key.endswith(_METADATA):
+        if chunk is None and not key.endswith(_METADATA):
             raise CorruptError(
                 f"{self._at(key)} is committed and missing: restore it from a copy, or delete the "
                 "unit's commit record and build again"
             )
-        return found
+        return chunk
 
     async def set(self, key: str, value: Buffer) -> None:
         """Create an object; WriteError where there is one or the store refuses."""
@@ -72,7 +72,7 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
 
 
 class ChunkArray:
-    """One array of a layer, read and written a unit at a time."""
+    """Reads and writes one array of a layer, a unit at a time."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class ChunkArray:
         return stored
 
     def read(self, unit: int, attempt: int) -> NDArray[Any]:
-        """One unit's chunk; CorruptError where it is missing, cut or altered."""
+        """Return one unit's chunk; CorruptError where it is missing, cut or altered."""
         try:
             values = self._array[unit, attempt]
         except (ValueError, RuntimeError, IndexError) as error:

@@ -15,7 +15,7 @@ Form = Literal["level", "packed"]
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An immutable object of the store."""
+    """Names an immutable object of the store."""
 
     path: Annotated[str, "Path from the atlas' root."]
     size_bytes: Annotated[int, "Size in bytes."]
@@ -23,13 +23,13 @@ class StoredObject:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> StoredObject:
-        """From a document's keys; KeyError where one is missing."""
+        """Make one from a document's keys; KeyError where one is missing."""
         return cls(content["path"], content["size_bytes"], content["sha256"])
 
 
 @dataclass(frozen=True)
 class Commit:
-    """A unit that is done or dead."""
+    """Makes a unit done, or dead, and names what holds it."""
 
     model: Annotated[str, "Model reference, as in the header."]
     layer: Annotated[str, "Layer."]
@@ -50,16 +50,16 @@ class Commit:
 
     @property
     def key(self) -> UnitKey:
-        """The unit's key."""
+        """Return the unit's key."""
         return UnitKey(self.model, self.layer, self.unit)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the unit's objects, the commit record aside."""
+        """Return the size in bytes of the unit's objects, the commit record aside."""
         return sum(stored.size_bytes for stored in self.objects)
 
     def form(self, criterion: str) -> Form:
-        """Which array holds the criterion's circuits; QueryError where the unit has none."""
+        """Tell which array holds the criterion's circuits; QueryError where the unit has none."""
         for name, form in self.forms:
             if name == criterion:
                 return form
@@ -70,7 +70,7 @@ class Commit:
         )
 
     def require_circuit(self) -> None:
-        """QueryError where the unit is dead."""
+        """Raise QueryError where the unit is dead."""
         if self.state == "dead":
             raise QueryError(
                 f"unit {self.unit} of {self.layer} is dead (its response never changes): it has "
@@ -78,21 +78,21 @@ class Commit:
             )
 
     def receipt(self) -> Receipt:
-        """What a worker sends back for this unit."""
+        """Tell what a worker sends back for this unit."""
         return Receipt(self.key, self.state, self.attempt, self.size_bytes, self.compute_s)
 
     def to_json(self) -> str:
-        """The text of the record."""
+        """Return the text of the record."""
         return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Commit:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         return cls.of(unseal(text, place=place), place=place)
 
     @classmethod
     def of(cls, content: dict[str, Any], *, place: str) -> Commit:
-        """From a record's keys; CorruptError where they are those of no commit."""
+        """Make one from a record's keys; CorruptError where they are those of no commit."""
         try:
             return cls(
                 model=content["model"],
@@ -112,18 +112,18 @@ class Commit:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure record with the time it was written."""
+    """Holds a failure record with the time it was written."""
 
     time_s: Annotated[float, "When it was written, in seconds since 1970 UTC."]
     record: Annotated[FailureRecord, "The unit's key, and kind, message and trace of its error."]
 
     def to_json(self) -> str:
-        """The text of the record."""
+        """Return the text of the record."""
         return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Failure:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place)
         try:
             record = content["record"]

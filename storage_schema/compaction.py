@@ -138,8 +138,8 @@ def _mask_blocks(
             waiting: list[tuple[int, Circuits]] = []
             for at in range(0, len(done), _UNITS_AT_ONCE):
                 some = done[at : at + _UNITS_AT_ONCE]
-                found = pool.map(lambda c, name=criterion: stored.circuits(index, c, name), some)
-                waiting += zip((commit.unit for commit in some), found, strict=True)
+                circuits = pool.map(lambda c, name=criterion: stored.circuits(index, c, name), some)
+                waiting += zip((commit.unit for commit in some), circuits, strict=True)
                 if sum(circuits.chunk.nbytes for _, circuits in waiting) >= _CHUNK_BYTES:
                     yield _mask_block(criterion, waiting)
                     waiting = []

@@ -18,19 +18,19 @@ _REMEDY = "restore it from a copy, or delete it and build again"
 
 
 def canonical(content: object) -> str:
-    """One text for one value: sorted keys, no spaces, no NaN (ValueError)."""
+    """Write one text for one value: sorted keys, no spaces, no NaN (ValueError)."""
     return json.dumps(
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
 def sha256(data: bytes | memoryview) -> str:
-    """SHA-256 of `data` in hex."""
+    """Return the SHA-256 of `data` in hex."""
     return hashlib.sha256(data).hexdigest()
 
 
 def seal(content: dict[str, Any]) -> str:
-    """The document's text: `content`, the schema version and the checksum, a key a line."""
+    """Return the document's text: `content`, the schema version and the checksum, a key a line."""
     whole = {"schema": version.SCHEMA_VERSION, **content}
     whole["sha256"] = sha256(canonical(whole).encode())
     lines = (f"  {json.dumps(key)}: {canonical(value)}" for key, value in whole.items())
@@ -38,7 +38,7 @@ def seal(content: dict[str, Any]) -> str:
 
 
 def unseal(text: str | bytes, *, place: str, remedy: str = _REMEDY) -> dict[str, Any]:
-    """The content of a document, without its checksum.
+    """Return the content of a document, without its checksum.
 
     Args:
         text: the document.

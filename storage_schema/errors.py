@@ -51,7 +51,7 @@ class ModelError(InputError):
 
 
 class ImageError(InputError):
-    """The image set as a whole; one bad picture among many is recorded instead."""
+    """The image set as a whole; one bad image among many is recorded instead."""
 
     kind = "images"
 

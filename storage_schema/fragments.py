@@ -21,8 +21,8 @@ def read(
     *,
     columns: Sequence[str] | None = None,
 ) -> list[pa.Table]:
-    """The table of each unit under its stored names, all columns or some; empty where a dead unit
-    has none.
+    """Return the table of each unit under its stored names, all columns or some; empty where a dead
+    unit has none.
 
     CorruptError where a fragment is missing, cut or altered.
     """
@@ -47,6 +47,6 @@ def read(
 
 
 def with_unit(rows: pa.Table, unit: int) -> pa.Table:
-    """The rows of a unit with the unit's number as first column."""
+    """Return the rows of a unit with the unit's number as first column."""
     numbers = pa.array([unit] * len(rows), UNIT.type)
     return rows.add_column(0, UNIT.field(), numbers)

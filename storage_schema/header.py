@@ -13,7 +13,7 @@ from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 
 @dataclass(frozen=True)
 class UnitInfo:
-    """One unit of a layer: a channel, or a direction over the layer's channels."""
+    """Describes one unit of a layer: a channel, or a direction over the layer's channels."""
 
     number: Annotated[int, "0.. over the channels, then over the directions of the spec."]
     name: Annotated[str, "The number as text for a channel, the direction's name otherwise."]
@@ -27,7 +27,7 @@ class UnitInfo:
 
 @dataclass(frozen=True)
 class LayerIndex:
-    """The units of a layer and the kernel axis that they share."""
+    """Describes the units of a layer and the kernel axis that they share."""
 
     layer: Annotated[str, "The module's path in the model, as in `named_modules()`."]
     channels: Annotated[int, "Channels of the layer's output."]
@@ -41,7 +41,7 @@ class LayerIndex:
         return {unit.number: unit for unit in self.units}
 
     def unit(self, number: int) -> UnitInfo:
-        """The unit of that number; QueryError where the layer has none."""
+        """Return the unit of that number; QueryError where the layer has none."""
         try:
             return self._by_number[number]
         except KeyError:
@@ -51,16 +51,16 @@ class LayerIndex:
             ) from None
 
     def content(self) -> dict[str, Any]:
-        """The document's keys, before it is sealed."""
+        """Return the document's keys, before it is sealed."""
         return {**asdict(self), "index": [asdict(c) for c in self.index.convolutions]}
 
     def to_json(self) -> str:
-        """The text of `layer.json`, without the record of the layer's arrays."""
+        """Return the text of `layer.json`, without the record of the layer's arrays."""
         return seal(self.content())
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str = "layer.json") -> LayerIndex:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place)
         try:
             convolutions = tuple(
@@ -90,8 +90,8 @@ class LayerIndex:
 
 @dataclass(frozen=True)
 class AtlasHeader:
-    """What the atlas was built from. The three fingerprints decide whether a build may go on with
-    a stored atlas; the rest says it in words."""
+    """Says what the atlas was built from. The three fingerprints decide whether a build may go on
+    with a stored atlas; the rest says it in words."""
 
     schema: Annotated[int, "Schema version, see version.py."]
     model: Annotated[str, "The model's reference in the spec."]
@@ -113,16 +113,17 @@ class AtlasHeader:
     input_width: Annotated[int, "Width of the network's input, in pixels."]
 
     def runs(self, criterion: str) -> int:
-        """Score vectors a unit has for `criterion`: a fraction each for `force`, else one."""
+        """Tell how many score vectors a unit has for `criterion`: a fraction each for `force`, else
+        one."""
         return len(self.fractions) if criterion == "force" else 1
 
     def to_json(self) -> str:
-        """The text of `atlas.json`."""
+        """Return the text of `atlas.json`."""
         return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str = "atlas.json") -> AtlasHeader:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         # No build goes into a place that holds an atlas without its header.
         content = unseal(text, place=place, remedy="restore it from a copy")
         try:

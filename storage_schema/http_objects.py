@@ -29,7 +29,7 @@ _RETRY_S = 10
 
 
 class HttpObjects(Objects):
-    """The objects of a served atlas. Read-only."""
+    """Reads the objects of a served atlas. Read-only."""
 
     def __init__(self, place: str) -> None:
         """Nothing is asked yet; see `open_served`.
@@ -45,36 +45,37 @@ class HttpObjects(Objects):
         return HttpObjects, (self.place,)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
-        """WriteError: a served atlas cannot be written."""
+        """Refuse: a served atlas cannot be written (WriteError)."""
         del data
         raise _read_only(self.at(path))
 
     def put(self, path: str, data: bytes) -> None:
-        """WriteError: a served atlas cannot be written."""
+        """Refuse: a served atlas cannot be written (WriteError)."""
         del data
         raise _read_only(self.at(path))
 
     def delete(self, paths: Sequence[str]) -> None:
-        """WriteError: a served atlas cannot be written."""
+        """Refuse: a served atlas cannot be written (WriteError)."""
         raise _read_only(self.at(paths[0] if paths else ""))
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """As of any store; the server sends the whole object."""
+        """Do as any store; the server sends the whole object."""
         data = self.get(path)
         return [data[start : start + size] for start, size in ranges]
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
-        """Every object below a folder, by path; StoreError where the server does not answer."""
+        """Return every object below a folder, by path; StoreError where the server does not
+        answer."""
         entries: list[Entry] = []
         waiting = [prefix]
         while waiting:
-            found = self.below(waiting.pop(), most=0)
-            entries += found.objects
-            waiting += found.folders
+            below = self.below(waiting.pop(), most=0)
+            entries += below.objects
+            waiting += below.folders
         return tuple(sorted(entries, key=lambda entry: entry.path))
 
     def below(self, folder: str = "", *, most: int) -> Below:
-        """As of any store, but that the server says how many are too many; StoreError as of
+        """Do as any store, but that the server says how many are too many; StoreError as of
         `list`."""
         del most
         answer = self._ask("listing", folder)
@@ -92,7 +93,7 @@ class HttpObjects(Objects):
         return Below(objects, folders)
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """Names of the objects and folders in a folder; StoreError as of `list`."""
+        """Return the names of the objects and folders in a folder; StoreError as of `list`."""
         answer = self._ask("names", folder)
         try:
             return tuple(sorted(_texts(answer["names"])))
@@ -100,7 +101,7 @@ class HttpObjects(Objects):
             raise self._foreign(folder, error) from error
 
     def get(self, path: str) -> bytes:
-        """As of any store; StoreError where what answers now is no server of ours."""
+        """Do as any store; StoreError where what answers now is no server of ours."""
         try:
             return super().get(path)
         except FileNotFoundError as error:

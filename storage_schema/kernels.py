@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Convolution:
-    """One convolution upstream of the layer.
+    """Describes one convolution upstream of the layer.
 
     Attributes:
         name: the module's path in the model, as in `named_modules()`.
@@ -42,12 +42,12 @@ class Convolution:
 
     @property
     def rows(self) -> int:
-        """Rows of this convolution on the axis."""
+        """Return how many rows this convolution has on the axis."""
         return 1 if self.one_row else self.out_channels
 
     @property
     def size(self) -> int:
-        """Kernels of this convolution on the axis."""
+        """Return how many kernels this convolution has on the axis."""
         return self.rows * self.in_channels
 
 
@@ -60,7 +60,7 @@ class KernelIndex:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Start of each convolution on the axis, and the axis' length last."""
+        """Return the start of each convolution on the axis, and the axis' length last."""
         starts = [0]
         for convolution in self.convolutions:
             starts.append(starts[-1] + convolution.size)
@@ -68,30 +68,31 @@ class KernelIndex:
 
     @property
     def size(self) -> int:
-        """Length of the axis, in kernels."""
+        """Return the length of the axis, in kernels."""
         return self.offsets[-1]
 
     @property
     def owned(self) -> int:
-        """How many convolutions hold a single row that belongs to the unit."""
+        """Tell how many convolutions hold a single row that belongs to the unit."""
         return sum(convolution.one_row for convolution in self.convolutions)
 
     @cached_property
     def full_offsets(self) -> tuple[int, ...]:
-        """As `offsets`, where every convolution holds all its rows: the numbering of `full_ids`."""
+        """Return `offsets` as they were if every convolution held all its rows: the numbering of
+        `full_ids`."""
         starts = [0]
         for convolution in self.convolutions:
             starts.append(starts[-1] + convolution.out_channels * convolution.in_channels)
         return tuple(starts)
 
     def slices(self) -> tuple[slice, ...]:
-        """Each convolution's stretch of the axis."""
+        """Return each convolution's stretch of the axis."""
         return tuple(slice(a, b) for a, b in zip(self.offsets[:-1], self.offsets[1:], strict=True))
 
     def locate(
         self, positions: NDArray[np.integer], rows: tuple[int, ...]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Positions on a unit's axis -> (convolution ordinal, output channel, input channel).
+        """Locate positions on a unit's axis: (convolution ordinal, output channel, input channel).
 
         The input channel counts over all channels of the convolution's input, groups included.
         """
@@ -106,8 +107,8 @@ class KernelIndex:
         return ordinal, out, within % per_row + (out // per_group) * per_row
 
     def full_ids(self, rows: tuple[int, ...]) -> NDArray[np.int64]:
-        """A name for each position that means the same kernel for every unit of the layer: its
-        place on an axis where every convolution holds all its rows. Shape: (size,)."""
+        """Return a name for each position that means the same kernel for every unit of the layer:
+        its position on an axis where every convolution holds all its rows. Shape: (size,)."""
         ids = np.arange(self.size, dtype=np.int64)
         first = self._first_row(rows)
         for ordinal, (piece, convolution) in enumerate(

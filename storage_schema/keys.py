@@ -12,7 +12,7 @@ a circuit. A key names either: of a channel, its `layer` is the convolution."""
 
 @dataclass(frozen=True, order=True, slots=True)
 class UnitKey:
-    """A unit: one channel of one layer, or a direction over its channels.
+    """Names a unit: one channel of one layer, or a direction over its channels.
 
     `unit` counts from 0; channels come first, and the directions of a layer with C channels are
     numbered from C on in the order of the spec.
@@ -32,6 +32,6 @@ class UnitKey:
 
     @classmethod
     def parse(cls, text: str) -> UnitKey:
-        """The inverse of `str`; ValueError when the text is not of that form."""
+        """Invert `str`; ValueError when the text is not of that form."""
         model, layer, unit = text.rsplit("/", 2)
         return cls(model, layer, int(unit))

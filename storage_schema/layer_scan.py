@@ -35,22 +35,22 @@ class LayerScan:
         self._held: dict[str, SealedLayer] = {}
 
     def commits(self, layer: str, listed: Mapping[int, Entry]) -> dict[int, Commit]:
-        """The commits of units by what a listing shows of their commit records.
+        """Return the commits of units by what a listing shows of their commit records.
 
         StoreError where a record is gone since, CorruptError where one is altered.
         """
         generation = self._newest(layer) if len(listed) > _FEW else None
-        found = {}
+        commits = {}
         for unit, entry in listed.items():
             commit = None if generation is None else generation.listed_commit(unit, entry)
             if commit is not None:
-                found[unit] = commit
-        rest = [unit for unit in listed if unit not in found]
+                commits[unit] = commit
+        rest = [unit for unit in listed if unit not in commits]
         paths = [listed[unit].path for unit in rest]
         for unit, path, record in zip(rest, paths, self._objects.get_listed(paths), strict=True):
             commit = None if generation is None else generation.recorded_commit(unit, record)
-            found[unit] = commit or Commit.from_json(record, place=self._objects.at(path))
-        return found
+            commits[unit] = commit or Commit.from_json(record, place=self._objects.at(path))
+        return commits
 
     def rows(
         self,
@@ -60,8 +60,8 @@ class LayerScan:
         *,
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
-        """The rows of one table of some units, by ascending unit, which is the first column; under
-        stored names, all columns of the table or some."""
+        """Return the rows of one table of some units, by ascending unit, which is the first column;
+        under stored names, all columns of the table or some."""
         generation = self._of(layer, commits)
         while generation is not None:
             try:
@@ -74,7 +74,8 @@ class LayerScan:
     def circuits(
         self, index: LayerIndex, commits: Mapping[int, Commit], criterion: str
     ) -> Iterator[tuple[int, Circuits]]:
-        """The circuits of some units that are done, in no order; held a few megabytes at a time."""
+        """Return the circuits of some units that are done, in no order; held a few megabytes at a
+        time."""
         rest = dict(commits)
         generation = self._of(index.layer, commits)
         if generation is not None:

@@ -75,7 +75,7 @@ _MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 
 
 def escape(name: str) -> str:
-    """A name as one path segment.
+    """Write a name as one path segment.
 
     >>> escape("features.7.expand3x3"), escape("a/../b"), escape(".."), escape("")
     ('features.7.expand3x3', 'a=2F=2E=2E=2Fb', '=2E=2E', '=')
@@ -94,8 +94,8 @@ def escape(name: str) -> str:
 
 
 def unescape(segment: str) -> str:
-    """The inverse of `escape`. Of a segment that `escape` does not write, such as a folder that
-    someone else made, some text: nothing of an atlas lies at that name's path.
+    """Invert `escape`. A segment that `escape` does not write, such as a folder that someone else
+    made, becomes some text: nothing of an atlas lies at that name's path.
 
     >>> unescape("a=2Fb"), escape(unescape("=FF")) == "=FF"
     ('a/b', False)
@@ -109,168 +109,168 @@ def unescape(segment: str) -> str:
 
 
 def layer(layer: str) -> str:
-    """The layer's folder."""
+    """Return the path of the layer's folder."""
     return f"{LAYERS}/{escape(layer)}"
 
 
 def layer_index(layer_name: str) -> str:
-    """The layer's index document."""
+    """Return the path of the layer's index document."""
     return f"{layer(layer_name)}/layer.json"
 
 
 def network(layer_name: str) -> str:
-    """The record of what is stored of the layer's network."""
+    """Return the path of the record of what is stored of the layer's network."""
     return f"{layer(layer_name)}/network.json"
 
 
 def wiring(layer_name: str) -> str:
-    """How the layer's convolutions are joined."""
+    """Return the path of the document that joins the layer's convolutions."""
     return f"{layer(layer_name)}/wiring.json"
 
 
 def weights(layer_name: str) -> str:
-    """The weights of the layer's convolutions."""
+    """Return the path of the weights of the layer's convolutions."""
     return f"{layer(layer_name)}/weights.parquet"
 
 
 def channels(layer_name: str) -> str:
-    """Top crops of the channels of the layer's convolutions."""
+    """Return the path of the top crops of the channels of the layer's convolutions."""
     return f"{layer(layer_name)}/channels.parquet"
 
 
 def arrays(layer_name: str) -> str:
-    """The layer's Zarr group."""
+    """Return the path of the layer's Zarr group."""
     return f"{layer(layer_name)}/arrays.zarr"
 
 
 def array(layer_name: str, name: str, criterion: str | None = None) -> str:
-    """One array of the layer's group: a criterion's, or one that a unit has once."""
+    """Return the path of one array of the group: a criterion's, or one that a unit has once."""
     path = f"{arrays(layer_name)}/{name}"
     return path if criterion is None else f"{path}/{escape(criterion)}"
 
 
 def fragment(layer_name: str, unit: int, attempt: int, table: str) -> str:
-    """One unit's rows of one table."""
+    """Return the path of one unit's rows of one table."""
     return f"{layer(layer_name)}/units/{unit}/{attempt}/{table}.parquet"
 
 
 def commits(layer_name: str) -> str:
-    """The folder of the layer's commit records."""
+    """Return the path of the folder of the layer's commit records."""
     return f"{layer(layer_name)}/commits"
 
 
 def commit(layer_name: str, unit: int) -> str:
-    """The unit's commit record."""
+    """Return the path of the unit's commit record."""
     return f"{commits(layer_name)}/{unit}.json"
 
 
 def failures(layer_name: str) -> str:
-    """The folder of the layer's failure records."""
+    """Return the path of the folder of the layer's failure records."""
     return f"{layer(layer_name)}/failures"
 
 
 def failure(layer_name: str, unit: int, attempt: int) -> str:
-    """One failure record."""
+    """Return the path of one failure record."""
     return f"{failures(layer_name)}/{unit}.{attempt}.json"
 
 
 def sealed(layer_name: str) -> str:
-    """The folder of the layer's sealed generations."""
+    """Return the path of the folder of the layer's sealed generations."""
     return f"{layer(layer_name)}/sealed"
 
 
 def sealed_file(layer_name: str, generation: str, name: str) -> str:
-    """One Parquet file of a sealed generation."""
+    """Return the path of one Parquet file of a sealed generation."""
     return f"{sealed(layer_name)}/{generation}/{name}.parquet"
 
 
 def manifest(layer_name: str, generation: str) -> str:
-    """The document that makes a sealed generation whole."""
+    """Return the path of the document that makes a sealed generation whole."""
     return f"{sealed(layer_name)}/{generation}/manifest.json"
 
 
 def plan(sha256: str) -> str:
-    """One plan."""
+    """Return the path of one plan."""
     return f"{PLANS}/{sha256}.json"
 
 
 def committed_unit(path: str) -> int | None:
-    """The unit whose commit record lies at `path`, or None where it is no commit record."""
-    found = _COMMIT.fullmatch(path)
-    return int(found.group(1)) if found else None
+    """Return the unit whose commit record lies at `path`, or None where it is no commit record."""
+    match = _COMMIT.fullmatch(path)
+    return int(match.group(1)) if match else None
 
 
 def failed_unit(path: str) -> int | None:
-    """The unit whose failure lies at `path`, or None where it is no failure record."""
-    found = _FAILURE.fullmatch(path)
-    return int(found.group(1)) if found else None
+    """Return the unit whose failure lies at `path`, or None where it is no failure record."""
+    match = _FAILURE.fullmatch(path)
+    return int(match.group(1)) if match else None
 
 
 def generation_of(path: str) -> str | None:
-    """The sealed generation that the file at `path` is of, or None where it is of none."""
-    found = _SEALED.fullmatch(path)
-    return found.group(1) if found else None
+    """Return the sealed generation that the file at `path` is of, or None where it is of none."""
+    match = _SEALED.fullmatch(path)
+    return match.group(1) if match else None
 
 
 def is_manifest(path: str) -> bool:
-    """Whether the manifest of a sealed generation lies at `path`."""
+    """Tell whether the manifest of a sealed generation lies at `path`."""
     return _MANIFEST.fullmatch(path) is not None
 
 
 def is_plan(path: str) -> bool:
-    """Whether a plan lies at `path`."""
+    """Tell whether a plan lies at `path`."""
     return _PLAN.fullmatch(path) is not None
 
 
 def is_layer_index(path: str) -> bool:
-    """Whether a layer's index document lies at `path`."""
+    """Tell whether a layer's index document lies at `path`."""
     return _LAYER_INDEX.fullmatch(path) is not None
 
 
 def is_network(path: str) -> bool:
-    """Whether the record of a layer's network lies at `path`."""
+    """Tell whether the record of a layer's network lies at `path`."""
     return _NETWORK.fullmatch(path) is not None
 
 
 def network_of_commit(path: str) -> str:
-    """The record of the network of the layer whose commit record lies at `path`."""
+    """Return the path of the network's record, for the layer whose commit record lies at `path`."""
     return path.rsplit("/", 2)[0] + "/network.json"
 
 
 def index_of_commit(path: str) -> str:
-    """The index document of the layer whose commit record lies at `path`."""
+    """Return the path of the index document, for the layer whose commit record lies at `path`."""
     return path.rsplit("/", 2)[0] + "/layer.json"
 
 
 def visualizations(layer_name: str, unit: int | None = None) -> str:
-    """The folder of the visualizations of a layer or convolution, or of one of its units or
+    """Return the path of the visualizations of a layer or convolution, or of one of its units or
     channels."""
     folder = f"{VISUALIZATIONS}/{escape(layer_name)}"
     return folder if unit is None else f"{folder}/{unit}"
 
 
 def visualization(layer_name: str, unit: int, variant: str) -> str:
-    """The record of one visualization."""
+    """Return the path of the record of one visualization."""
     return f"{visualizations(layer_name, unit)}/{escape(variant)}.json"
 
 
 def visualization_image(layer_name: str, unit: int, variant: str, attempt: int) -> str:
-    """The image itself."""
+    """Return the path of the image itself."""
     return f"{visualizations(layer_name, unit)}/{escape(variant)}.{attempt}.png"
 
 
 def visualization_failure(layer_name: str, unit: int, attempt: int) -> str:
-    """One record of a failure at a unit's visualizations."""
+    """Return the path of one record of a failure at a unit's visualizations."""
     return f"{visualizations(layer_name)}/failures/{unit}.{attempt}.json"
 
 
 def visualization_plan(sha256: str) -> str:
-    """One plan of visualizations."""
+    """Return the path of one plan of visualizations."""
     return f"{VISUALIZATIONS}/plans/{sha256}.json"
 
 
 def visualized(path: str) -> tuple[str, int, str] | None:
-    """Layer, unit and variant of the visualization whose record lies at `path`.
+    """Return the layer, unit and variant of the visualization whose record lies at `path`.
 
     None where it is no such record, nor where an atlas would have it at another path: systems leave
     files of their own in folders.
@@ -283,11 +283,12 @@ def visualized(path: str) -> tuple[str, int, str] | None:
 
 
 def failed_visualization(path: str) -> int | None:
-    """The unit whose failure lies at `path`, or None where it is no failure at visualizations."""
+    """Return the unit whose failure lies at `path`, or None where it is no failure at
+    visualizations."""
     match = _VISUALIZATION_FAILURE.fullmatch(path)
     return int(match[1]) if match else None
 
 
 def is_visualization_plan(path: str) -> bool:
-    """Whether a plan of visualizations lies at `path`."""
+    """Tell whether a plan of visualizations lies at `path`."""
     return _VISUALIZATION_PLAN.fullmatch(path) is not None

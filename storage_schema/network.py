@@ -45,7 +45,7 @@ class NetworkRecord:
 
 
 def is_stored(objects: Objects, layer: LayerIndex) -> bool:
-    """Whether the layer's network is there."""
+    """Tell whether the layer's network is there."""
     return objects.exists(layout.network(layer.layer))
 
 
@@ -74,7 +74,7 @@ def store(objects: Objects, layer: LayerIndex, compute: Callable[[], NetworkReco
 
 
 def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
-    """One object of the layer's network, held against its record.
+    """Return one object of the layer's network, held against its record.
 
     Raises:
         QueryError: no worker has begun with the layer.
@@ -99,12 +99,13 @@ def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
 
 
 def weights_of(table: pa.Table, layer: LayerIndex) -> tuple[NDArray[np.float32] | None, ...]:
-    """`tables.WEIGHTS` -> the weights of each convolution of the axis, None where unknown."""
-    found: list[NDArray[np.float32] | None] = []
+    """Read the weights of each convolution of the axis from `tables.WEIGHTS`, None where they are
+    unknown."""
+    weights: list[NDArray[np.float32] | None] = []
     for convolution, row in zip(layer.index.convolutions, table["values"], strict=True):
         flat = row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
-        found.append(None if flat is None else flat.reshape(_shape(convolution)))
-    return tuple(found)
+        weights.append(None if flat is None else flat.reshape(_shape(convolution)))
+    return tuple(weights)
 
 
 def _weights(record: NetworkRecord, layer: LayerIndex) -> bytes:

@@ -39,7 +39,7 @@ _REMEDIES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """An object as a listing shows it.
+    """Describes an object as a listing shows it.
 
     Attributes:
         path: from the store's root.
@@ -57,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Below:
-    """What lies below a folder.
+    """Holds what lies below a folder.
 
     Attributes:
         objects: every object, by path; where there are too many, those in the folder itself.
@@ -69,15 +69,15 @@ class Below:
 
 
 def write_error(place: str, error: Exception) -> WriteError:
-    """A refused write as one line: the place, the reason, the remedy."""
+    """Tell of a refused write in one line: the place, the reason, the remedy."""
     remedy = _REMEDIES.get(_number(error))
     reason = remedy or f"{in_words(error)}: see that the store can be written, and run again"
     return WriteError(f"cannot write {place}: {reason}")
 
 
 def in_words(error: Exception) -> str:
-    """What an error says: the system's words, without the path that our messages begin with, or a
-    first line, without those of debugging that obstore adds."""
+    """Tell what an error says: the system's words, without the path that our messages begin with,
+    or a first line, without those of debugging that obstore adds."""
     number = _number(error)
     if number:
         return os.strerror(number)
@@ -91,8 +91,8 @@ def _number(error: Exception) -> int:
     """The system's number of an error, 0 where it has none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    found = _OS_ERROR.search(str(error))
-    return int(found.group(1)) if found else 0
+    match = _OS_ERROR.search(str(error))
+    return int(match.group(1)) if match else 0
 
 
 class Objects:
@@ -104,7 +104,7 @@ class Objects:
         self.place = place
 
     def at(self, path: str) -> str:
-        """A path as messages name it."""
+        """Return a path as messages name it."""
         return f"{self.place.rstrip('/')}/{path}"
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
@@ -134,7 +134,7 @@ class Objects:
             raise write_error(self.at(path), error) from error
 
     def get(self, path: str) -> bytes:
-        """An object's bytes.
+        """Return an object's bytes.
 
         Raises:
             FileNotFoundError: there is none.
@@ -148,18 +148,19 @@ class Objects:
             raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Some stretches of an object's bytes, each (start, size in bytes); errors as in `get`.
+        """Return some stretches of an object's bytes, each (start, size in bytes); errors as in
+        `get`.
 
         Those that lie close together are asked for at once.
         """
         starts, sizes = zip(*ranges, strict=True)
         try:
-            found = obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
+            pieces = obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{self.at(path)} is missing") from error
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
-        return [bytes(piece) for piece in found]
+        return [bytes(piece) for piece in pieces]
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects, in this order; one that is not there counts as deleted.
@@ -176,21 +177,21 @@ class Objects:
                 raise write_error(self.at(path), error) from error
 
     def get_many(self, paths: Sequence[str]) -> list[bytes]:
-        """Several objects' bytes, in the order asked; errors as in `get`."""
+        """Return several objects' bytes, in the order asked; errors as in `get`."""
         if len(paths) < 2:
             return [self.get(path) for path in paths]
         with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
             return list(pool.map(self.get, paths))
 
     def get_listed(self, paths: Sequence[str]) -> list[bytes]:
-        """The same of objects that were listed just now; StoreError where one is gone since."""
+        """Do the same of objects that were listed just now; StoreError where one is gone since."""
         try:
             return self.get_many(paths)
         except FileNotFoundError as error:
             raise StoreError(f"{error}, and was there when it was listed: ask again") from error
 
     def exists(self, path: str) -> bool:
-        """Whether there is an object; StoreError where the store cannot say."""
+        """Tell whether there is an object; StoreError where the store cannot say."""
         try:
             obstore.head(self.store, path)
         except FileNotFoundError:
@@ -200,43 +201,44 @@ class Objects:
         return True
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
-        """Every object below a folder (not: with that start of a name), by path."""
+        """Return every object below a folder (not: with that start of a name), by path."""
         try:
-            found = obstore.list(self.store, prefix or None).collect()
+            listed = obstore.list(self.store, prefix or None).collect()
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(prefix)}: {in_words(error)}") from error
-        return _by_path(found)
+        return _by_path(listed)
 
     def below(self, folder: str = "", *, most: int) -> Below:
-        """Every object below a folder, unless there are more than `most`: then what is in it, to be
-        asked for folder by folder. Takes no longer for a larger store, but for its larger folders.
+        """Return every object below a folder, unless there are more than `most`: then what is in
+        it, to be asked for folder by folder. Takes no longer for a larger store, but for its larger
+        folders.
 
         StoreError where the store cannot say.
         """
-        found: list[ObjectMeta] = []
+        listed: list[ObjectMeta] = []
         try:
             for some in obstore.list(self.store, folder or None):
-                found += some
-                if len(found) > most:
+                listed += some
+                if len(listed) > most:
                     inside = obstore.list_with_delimiter(self.store, folder or None)
                     folders = (path.rstrip("/") for path in inside["common_prefixes"])
                     return Below(_by_path(inside["objects"]), tuple(sorted(folders)))
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
-        return Below(_by_path(found))
+        return Below(_by_path(listed))
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        """Names of the objects and folders in a folder, not below it."""
+        """Return the names of the objects and folders in a folder, not below it."""
         try:
-            found = obstore.list_with_delimiter(self.store, folder or None)
+            listed = obstore.list_with_delimiter(self.store, folder or None)
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
-        paths = [*found["common_prefixes"], *(o["path"] for o in found["objects"])]
+        paths = [*listed["common_prefixes"], *(o["path"] for o in listed["objects"])]
         return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
 
 
-def _by_path(found: Sequence[ObjectMeta]) -> tuple[Entry, ...]:
+def _by_path(listed: Sequence[ObjectMeta]) -> tuple[Entry, ...]:
     entries = (
-        Entry(o["path"], o["size"], o["e_tag"], o["last_modified"].timestamp()) for o in found
+        Entry(o["path"], o["size"], o["e_tag"], o["last_modified"].timestamp()) for o in listed
     )
     return tuple(sorted(entries, key=lambda entry: entry.path))

@@ -20,7 +20,7 @@ YOUNG_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class OldGeneration:
-    """A generation that is not the newest whole one of its layer.
+    """Describes a generation that is not the newest whole one of its layer.
 
     Attributes:
         layer: its layer.
@@ -43,7 +43,7 @@ class OldGeneration:
 def old_generations(
     objects: Objects, layer: str, *, now_s: float | None = None
 ) -> tuple[OldGeneration, ...]:
-    """All old generations of a layer, and remains, the oldest first.
+    """Return all old generations of a layer, and remains, the oldest first.
 
     Args:
         objects: the store.

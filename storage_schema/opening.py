@@ -63,7 +63,7 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
 
 
 def find_store(place: str | Path) -> Objects | None:
-    """The store that a build would use, or None where it would make the folder.
+    """Return the store that a build would use, or None where it would make the folder.
 
     Makes nothing, and raises as `open_store` would that makes it.
     """

@@ -54,7 +54,7 @@ _PER = {
 
 
 def page() -> str:
-    """The whole page as Markdown."""
+    """Return the whole page as Markdown."""
     return "\n".join(
         [
             "# What is stored",
@@ -113,7 +113,7 @@ def _arrays() -> list[str]:
         "the whole of the other axes; zstd, then CRC-32C.",
         "",
         *_rows(("axis", "what"), ((f"`{name}`", what) for name, what in AXES)),
-        f"The `attempts` axis has {ATTEMPTS:,} places, so that every attempt draws one of its own.",
+        f"The `attempts` axis has {ATTEMPTS:,} positions, so that every attempt draws one.",
         "",
     ]
     for spec in ARRAYS:

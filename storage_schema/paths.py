@@ -13,7 +13,7 @@ from circuit_atlas.storage_schema import layout
 # As `layout.escape` writes names: no separator, no dot at the start, nothing to be escaped.
 _SEGMENT = r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*"
 _LONGEST = 1024
-_PLACES = {
+_PARTS = {
     "sha256": "[0-9a-f]{64}",
     "unit": r"\d{1,10}",
     "attempt": r"\d{1,10}",
@@ -23,7 +23,7 @@ _PLACES = {
 
 
 def is_object(path: str) -> bool:
-    """Whether an object of an atlas may lie at `path`.
+    """Tell whether an object of an atlas may lie at `path`.
 
     >>> is_object("layers/visualizations.7/commits/3.json"), is_object("layers/../atlas.json")
     (True, False)
@@ -32,7 +32,7 @@ def is_object(path: str) -> bool:
 
 
 def is_folder(path: str) -> bool:
-    """Whether objects of an atlas may lie below `path`; the root is the empty text.
+    """Tell whether objects of an atlas may lie below `path`; the root is the empty text.
 
     >>> is_folder(""), is_folder("layers/visualizations.7/commits"), is_folder("/etc")
     (True, True, False)
@@ -64,7 +64,7 @@ def _pattern(template: str) -> str:
     """A documented path as a regular expression: `<layer>` is any name, `x/` all below x."""
     parts = re.split(r"<(\w+)>", template.rstrip("/"))
     text = "".join(
-        _PLACES.get(part, _SEGMENT) if place % 2 else re.escape(part)
-        for place, part in enumerate(parts)
+        _PARTS.get(part, _SEGMENT) if index % 2 else re.escape(part)
+        for index, part in enumerate(parts)
     )
     return f"{text}(?:/{_SEGMENT})+" if template.endswith("/") else text

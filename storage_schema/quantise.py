@@ -28,7 +28,7 @@ RELATIVE_ERROR = 2.0 ** (_STEP / 2) - 1  # 2.1e-4
 
 
 def quantise(scores: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
-    """Scores (images, kernels) -> codes (images, kernels) and scales (images,).
+    """Turn scores (images, kernels) into codes (images, kernels) and scales (images,).
 
     Raises:
         ValueError: a negative or infinite score.
@@ -48,7 +48,7 @@ def quantise(scores: NDArray[np.float32]) -> tuple[NDArray[np.uint16], NDArray[n
 
 
 def dequantise(codes: NDArray[np.uint16], scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inverse: codes (images, kernels) and scales (images,) -> scores (images, kernels)."""
+    """Turn codes (images, kernels) and scales (images,) back into scores (images, kernels)."""
     # What each code means is worked out once, not for each of millions of kernels.
     meaning = np.exp2((np.arange(2**16) - _TOP) * _STEP)
     meaning[0] = 0

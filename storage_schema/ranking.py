@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def kernels_kept(fraction: float, kernels: int) -> int:
-    """k = max(1, round(f N)) of the N kernels that can reach the unit.
+    """Return k = max(1, round(f N)) of the N kernels that can reach the unit.
 
     >>> [kernels_kept(f, 328) for f in (1, 0.1, 0.001)]
     [328, 33, 1]
@@ -16,7 +16,7 @@ def kernels_kept(fraction: float, kernels: int) -> int:
 
 
 def ranking(scores: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Positions of the kernels that can reach the unit, best first, ties by position.
+    """Rank the kernels that can reach the unit: their positions, best first, ties by position.
 
     `scores` is (kernels,), NaN where a kernel cannot reach the unit.
     """

@@ -34,7 +34,7 @@ from circuit_atlas.storage_schema.wiring import Wiring
 
 
 class Reader:
-    """An atlas, finished or still being built.
+    """Reads an atlas, finished or still being built.
 
     Commits, layers and images never change once stored and are kept, a commit until a listing lacks
     it; what is listed (layers, commits, failures, plans) is listed anew at each call. Of a whole
@@ -69,14 +69,15 @@ class Reader:
         self._channels: dict[str, pa.Table] = {}
 
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """The images table, all columns or some; CorruptError where it is missing or altered."""
+        """Return the images table, all columns or some; CorruptError where it is missing or
+        altered."""
         if self._images is None:
             self._images = self._get(layout.IMAGES)
         place = self.objects.at(layout.IMAGES)
         return tables.IMAGES.from_parquet(self._images, place=place, columns=columns)
 
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that are laid out, sorted."""
+        """Return the names of the layers that are laid out, sorted."""
         names = (layout.unescape(name) for name in self.objects.names(layout.LAYERS))
         return tuple(
             sorted(
@@ -87,7 +88,7 @@ class Reader:
         )
 
     def layer(self, name: str) -> LayerIndex:
-        """A layer's units and kernel axis; QueryError where the atlas has no such layer."""
+        """Return a layer's units and kernel axis; QueryError where the atlas has no such layer."""
         if name not in self._layers:
             path = layout.layer_index(name)
             try:
@@ -101,7 +102,7 @@ class Reader:
         return self._layers[name]
 
     def plan(self) -> Plan:
-        """All layers and units that any build asked for."""
+        """Return all layers and units that any build asked for."""
         paths = [entry.path for entry in self.objects.list(layout.PLANS)]
         return Plan.union(
             [
@@ -111,7 +112,7 @@ class Reader:
         )
 
     def commit(self, layer: str, unit: int) -> Commit | None:
-        """One unit's commit record by its known path, or None where the unit is not done.
+        """Return one unit's commit record by its known path, or None where the unit is not done.
 
         QueryError where the atlas has no such layer or unit.
         """
@@ -126,8 +127,8 @@ class Reader:
         return self._commits[layer, unit]
 
     def commits(self, layer: str) -> dict[int, Commit]:
-        """The commit record of every unit that is done or dead, by unit: one listing, and the
-        records not seen before. QueryError where the atlas has no such layer."""
+        """Return the commit record of every unit that is done or dead, by unit: one listing, and
+        the records not seen before. QueryError where the atlas has no such layer."""
         self.layer(layer)
         listed = self._listed(layer)
         known = self._commits.copy()
@@ -141,7 +142,7 @@ class Reader:
         return {unit: kept[unit] for unit in listed}
 
     def failures(self, layer: str) -> dict[int, FailureRecord]:
-        """The latest failure of every unit that has one and no commit, by unit."""
+        """Return the latest failure of every unit that has one and no commit, by unit."""
         self.layer(layer)
         failed = {
             entry.path: unit
@@ -158,19 +159,19 @@ class Reader:
         return dict(sorted(latest.items()))
 
     def scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
-        """Scores, NaN where a kernel cannot reach the unit. Shape: (runs, kernels)."""
+        """Return the scores, NaN where a kernel cannot reach the unit. Shape: (runs, kernels)."""
         commit.form(criterion)
         return self._arrays.chunk(self.layer(commit.layer), commit, arrays.SCORE, criterion)
 
     def levels(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
-        """How many sparsity levels' circuits hold each kernel. Shape: (kernels,).
+        """Tell how many sparsity levels' circuits hold each kernel. Shape: (kernels,).
 
         Where the circuits are not nested a level does not tell which they are; use `mask`.
         """
         return self._arrays.circuits(self.layer(commit.layer), commit, criterion).levels()
 
     def mask(self, commit: Commit, criterion: str, level: int) -> NDArray[np.bool_]:
-        """The circuit of one sparsity level, an index of the header's `fractions`.
+        """Return the circuit of one sparsity level, an index of the header's `fractions`.
 
         Shape: (kernels,). QueryError where there is no such level.
         """
@@ -180,8 +181,9 @@ class Reader:
     def masks(
         self, layer: str, criterion: str, level: int, *, units: Collection[int] | None = None
     ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-        """Unit and circuit of one sparsity level, as of `mask`, of all units of a layer that are
-        done, in no order. Takes a fraction of the time of a `mask` each where the layer is sealed.
+        """Give unit and circuit of one sparsity level, as of `mask`, of all units of a layer that
+        are done, in no order. Takes a fraction of the time of a `mask` each where the layer is
+        sealed.
 
         Args:
             layer: its name.
@@ -205,7 +207,7 @@ class Reader:
         return ((unit, of_unit.mask(level)) for unit, of_unit in circuits)
 
     def image_scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
-        """Scores on each top image, by rank. Shape: (top images, kernels).
+        """Return the scores on each top image, by rank. Shape: (top images, kernels).
 
         To within `quantise.RELATIVE_ERROR`. QueryError where the criterion has none.
         """
@@ -222,37 +224,38 @@ class Reader:
         return dequantise(codes, scale)
 
     def responses(self, commit: Commit) -> pa.Table:
-        """What each image does to the unit: `tables.RESPONSES`."""
+        """Tell what each image does to the unit: `tables.RESPONSES`."""
         return self._rows(commit, tables.RESPONSES)
 
     def faithfulness(self, commit: Commit) -> pa.Table:
-        """How well its circuits preserve the response: `tables.FAITHFULNESS`."""
+        """Tell how well its circuits preserve the response: `tables.FAITHFULNESS`."""
         return self._rows(commit, tables.FAITHFULNESS)
 
     def subfeatures(self, commit: Commit) -> pa.Table:
-        """The same for the circuits of single images: `tables.SUBFEATURES`."""
+        """Tell the same of the circuits of single images: `tables.SUBFEATURES`."""
         return self._rows(commit, tables.SUBFEATURES)
 
     def groups(self, commit: Commit) -> pa.Table:
-        """Sub-feature groups of its top images: `tables.GROUPS`; QueryError for an old atlas."""
+        """Return the sub-feature groups of its top images: `tables.GROUPS`; QueryError for an old
+        atlas."""
         self._require(tables.GROUPS.name)
         return self._rows(commit, tables.GROUPS)
 
     def selectivity(self, commit: Commit) -> pa.Table:
-        """What the groups' circuits preserve of its top images: `tables.SELECTIVITY`, empty where
-        there is one group. QueryError for an old atlas."""
+        """Tell what the groups' circuits preserve of its top images: `tables.SELECTIVITY`, empty
+        where there is one group. QueryError for an old atlas."""
         self._require(tables.SELECTIVITY.name)
         return self._rows(commit, tables.SELECTIVITY)
 
     def contribution(self, commit: Commit) -> NDArray[np.float32]:
-        """Signed contribution of each kernel to the response, NaN where a kernel cannot reach the
-        unit. Shape: (kernels,). QueryError for a dead unit or an old atlas."""
+        """Return the signed contribution of each kernel to the response, NaN where a kernel cannot
+        reach the unit. Shape: (kernels,). QueryError for a dead unit or an old atlas."""
         self._require("contributions")
         commit.require_circuit()
         return self._arrays.chunk(self.layer(commit.layer), commit, arrays.CONTRIBUTION)
 
     def response_maps(self, commit: Commit) -> NDArray[np.float32]:
-        """The unit's output on each of its top images, by rank. Shape: (top images, height,
+        """Return the unit's output on each of its top images, by rank. Shape: (top images, height,
         width). QueryError for a dead unit or an old atlas."""
         self._require("response maps")
         commit.require_circuit()
@@ -260,7 +263,7 @@ class Reader:
         return maps[: commit.top_images]
 
     def wiring(self, layer: str) -> Wiring:
-        """Which channels of the layer's network feed which.
+        """Tell which channels of the layer's network feed which.
 
         QueryError for an old atlas, or while no worker has begun with the layer; as of the two
         that follow.
@@ -272,8 +275,8 @@ class Reader:
         return self._wirings[layer]
 
     def weights(self, layer: str) -> tuple[NDArray[np.float32] | None, ...]:
-        """The weights of each convolution of the axis, each (out_channels, in_channels per group,
-        height, width), None where unknown. Read-only."""
+        """Return the weights of each convolution of the axis, each (out_channels, in_channels per
+        group, height, width), None where unknown. Read-only."""
         if layer not in self._weights:
             path = layout.weights(layer)
             data = self._network(layer, path)
@@ -283,7 +286,7 @@ class Reader:
         return self._weights[layer]
 
     def channels(self, layer: str) -> pa.Table:
-        """Where each output channel of each convolution is largest: `tables.CHANNELS`."""
+        """Tell where each output channel of each convolution is largest: `tables.CHANNELS`."""
         if layer not in self._channels:
             path = layout.channels(layer)
             data = self._network(layer, path)
@@ -292,22 +295,22 @@ class Reader:
         return self._channels[layer]
 
     def feature_variants(self, layer: str) -> dict[int, tuple[str, ...]]:
-        """Names of the visualizations that units of a layer have, or channels of a convolution of
-        that name, by unit: one listing."""
+        """Return the names of the visualizations that units of a layer have, or channels of a
+        convolution of that name, by unit: one listing."""
         return visualizations.variants(self.objects, layer)
 
     def feature_visualizations(self, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
-        """Every visualization of a unit, or of a channel where `layer` names a convolution: those
-        of the whole network first. Empty where there is none."""
+        """Return every visualization of a unit, or of a channel where `layer` names a convolution:
+        those of the whole network first. Empty where there is none."""
         return visualizations.records(self.objects, layer, unit)
 
     def feature_visualization(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
-        """One of them by its name, such as `positive`, or None."""
+        """Return one visualization by its name, such as `positive`, or None."""
         return visualizations.record(self.objects, layer, unit, variant)
 
     def visualization_states(self, found: Listing | None = None) -> tuple[VisualizationState, ...]:
-        """Of every unit and channel that a run was asked to make visualizations of, or that has
-        some: which were asked for, which are there, and why the others failed.
+        """Tell of every unit and channel that a run was asked to make visualizations of, or that
+        has some: which were asked for, which are there, and why the others failed.
 
         `found`: what the store has, where it was listed just now.
         """
@@ -319,8 +322,8 @@ class Reader:
         )
 
     def visualization_image(self, record: FeatureRecord) -> bytes:
-        """The picture, a PNG; CorruptError where it is missing or altered."""
-        return visualizations.picture(self.objects, record)
+        """Return the image, a PNG; CorruptError where it is missing or altered."""
+        return visualizations.image(self.objects, record)
 
     def table(
         self,
@@ -331,7 +334,7 @@ class Reader:
         columns: Sequence[str] | None = None,
         commits: Mapping[int, Commit] | None = None,
     ) -> pa.Table:
-        """One table over all units of a layer, with a `unit` column first.
+        """Return one table over all units of a layer, with a `unit` column first.
 
         Args:
             layer: its name.

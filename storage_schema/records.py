@@ -16,7 +16,7 @@ State = Literal["done", "dead", "failed"]
 
 @dataclass(frozen=True)
 class ResponseRow:
-    """What one image does to the unit. Boxes are pixels of the network's input, half-open."""
+    """Says what one image does to the unit. Boxes are pixels of the network's input, half-open."""
 
     image: int
     split: Split
@@ -33,7 +33,7 @@ class ResponseRow:
 
 @dataclass(frozen=True)
 class FaithfulnessRow:
-    """How well the unit's circuit of one kept fraction preserves its response on one split."""
+    """Says how well the unit's circuit of one kept fraction preserves its response on one split."""
 
     criterion: str
     ablation: str
@@ -51,7 +51,7 @@ class FaithfulnessRow:
 
 @dataclass(frozen=True)
 class SubfeatureRow:
-    """The same for the circuit of one top image, on that image."""
+    """Says the same for the circuit of one top image, on that image."""
 
     criterion: str
     ablation: str
@@ -68,7 +68,7 @@ class SubfeatureRow:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Which sub-feature group a top image is of; groups count from 0, the largest first."""
+    """Says which sub-feature group a top image is of; groups count from 0, the largest first."""
 
     criterion: str
     image: int
@@ -96,7 +96,7 @@ class ContrastRow:
 
 @dataclass(frozen=True)
 class CriterionRecord:
-    """One criterion's result for one unit.
+    """Holds one criterion's result for one unit.
 
     Attributes:
         name: the criterion.
@@ -115,7 +115,7 @@ class CriterionRecord:
 
 @dataclass(frozen=True)
 class CircuitRecord:
-    """All that is stored of one unit. A dead unit (its response is the same constant on every
+    """Holds all that is stored of one unit. A dead unit (its response is the same constant on every
     image) has responses and nothing else.
 
     Attributes:
@@ -142,7 +142,7 @@ class CircuitRecord:
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """A unit that could not be computed."""
+    """Says why a unit could not be computed."""
 
     key: UnitKey
     kind: str

@@ -32,13 +32,13 @@ class Stretch:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> Stretch:
-        """From a document's keys; KeyError where one is missing."""
+        """Make one from a document's keys; KeyError where one is missing."""
         return cls(content["start"], content["size_bytes"], content["sha256"])
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group, by what its rows are of."""
+    """Describes a row group by what its rows are of."""
 
     stretch: Annotated[Stretch, "Where it lies."]
     first: Annotated[int, "The smallest unit with rows in it."]
@@ -47,7 +47,7 @@ class RowGroup:
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> RowGroup:
-        """From a document's keys; KeyError where one is missing."""
+        """Make one from a document's keys; KeyError where one is missing."""
         return cls(
             Stretch.of(content["stretch"]), content["first"], content["last"], content["criterion"]
         )
@@ -55,7 +55,7 @@ class RowGroup:
 
 @dataclass(frozen=True)
 class SealedFile:
-    """A Parquet file of a sealed generation."""
+    """Describes a Parquet file of a sealed generation."""
 
     path: Annotated[str, "Path from the atlas' root."]
     size_bytes: Annotated[int, "Size in bytes."]
@@ -65,16 +65,16 @@ class SealedFile:
 
     @property
     def stored(self) -> StoredObject:
-        """The file as a whole."""
+        """Return the file as a whole."""
         return StoredObject(self.path, self.size_bytes, self.sha256)
 
     def content(self) -> dict[str, Any]:
-        """The document's keys."""
+        """Return the document's keys."""
         return asdict(self)
 
     @classmethod
     def of(cls, content: dict[str, Any]) -> SealedFile:
-        """From a document's keys; KeyError where one is missing."""
+        """Make one from a document's keys; KeyError where one is missing."""
         return cls(
             path=content["path"],
             size_bytes=content["size_bytes"],
@@ -86,7 +86,7 @@ class SealedFile:
 
 @dataclass(frozen=True)
 class Block:
-    """Rows that are to be one row group; `first`, `last` and `criterion` as of `RowGroup`."""
+    """Holds rows that are to be one row group; `first`, `last` and `criterion` as of `RowGroup`."""
 
     rows: pa.Table
     first: int
@@ -97,7 +97,7 @@ class Block:
 def write(
     blocks: Iterable[Block], schema: pa.Schema, *, path: str, plain: Sequence[str] = ()
 ) -> tuple[bytes, SealedFile]:
-    """The file of some blocks, of which it takes one at a time, and its record.
+    """Return the file of some blocks, of which it takes one at a time, and its record.
 
     Args:
         blocks: the row groups.
@@ -133,7 +133,7 @@ def read(
     groups: Sequence[int],
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """The rows of some row groups of a file, all columns or some.
+    """Return the rows of some row groups of a file, all columns or some.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -173,7 +173,7 @@ def read(
 
 
 def altered(place: str) -> str:
-    """What to say of a sealed file that is not what was written."""
+    """Tell of a sealed file that is not what was written."""
     return (
         f"{place} is cut or altered: run `circuit-atlas compact --anew`, which writes it again "
         "from what it was made of"

@@ -63,12 +63,13 @@ MASKS = Table(
 
 
 def of_layer(table: Table) -> Table:
-    """A table of single units as a generation holds it: of all its units, which stand ascending."""
+    """Return a table of single units as a generation holds it: of all its units, which stand
+    ascending."""
     return replace(table, columns=(UNIT, *table.columns))
 
 
 def tables_of(schema: int) -> tuple[Table, ...]:
-    """The tables that units of an atlas have, by its schema version."""
+    """Return the tables that units of an atlas have, by its schema version."""
     return tuple(
         table
         for table in FRAGMENTS
@@ -78,7 +79,7 @@ def tables_of(schema: int) -> tuple[Table, ...]:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What makes a generation whole."""
+    """Makes a generation whole."""
 
     layer: Annotated[str, "Layer."]
     generation: Annotated[str, "Its name: a number that goes up, and eight hex digits by chance."]
@@ -86,7 +87,8 @@ class Manifest:
     objects: Annotated[tuple[SealedFile, ...], "Its files."]
 
     def file(self, name: str) -> SealedFile:
-        """The file of a table, of `commits` or of `masks`; CorruptError where it names none."""
+        """Return the file of a table, of `commits` or of `masks`; CorruptError where it names
+        none."""
         path = layout.sealed_file(self.layer, self.generation, name)
         for file in self.objects:
             if file.path == path:
@@ -98,11 +100,11 @@ class Manifest:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its files, the manifest aside."""
+        """Return the size in bytes of its files, the manifest aside."""
         return sum(file.size_bytes for file in self.objects)
 
     def to_json(self) -> str:
-        """The text of the manifest."""
+        """Return the text of the manifest."""
         return seal(
             {
                 "layer": self.layer,
@@ -114,7 +116,7 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Manifest:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place, remedy="delete it: what it was made of is stored too")
         try:
             return cls(
@@ -129,7 +131,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Generation:
-    """What a listing shows of one generation of a layer.
+    """Says what a listing shows of one generation of a layer.
 
     Attributes:
         name: its name.
@@ -143,17 +145,17 @@ class Generation:
 
     @property
     def number(self) -> int:
-        """The number that its name begins with."""
+        """Return the number that its name begins with."""
         return int(self.name.partition("-")[0])
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its objects."""
+        """Return the size in bytes of its objects."""
         return sum(file.size_bytes for file in self.files)
 
 
 def generations(objects: Objects, layer: str) -> tuple[Generation, ...]:
-    """Every generation of a layer, the oldest first, by one listing; whole or not."""
+    """Return every generation of a layer, the oldest first, by one listing; whole or not."""
     files: dict[str, list[Entry]] = {}
     for entry in objects.list(layout.sealed(layer)):
         name = layout.generation_of(entry.path)
@@ -167,6 +169,6 @@ def generations(objects: Objects, layer: str) -> tuple[Generation, ...]:
 
 
 def next_name(existing: tuple[Generation, ...]) -> str:
-    """A name that sorts after those of all others. Two that are drawn at once differ."""
+    """Return a name that sorts after those of all others. Two that are drawn at once differ."""
     number = max((generation.number for generation in existing), default=0) + 1
     return f"{number}-{secrets.token_hex(4)}"

@@ -39,8 +39,8 @@ class SealedLayer:
             self.commits[unit] = Commit.of(json.loads(record), place=place)
 
     def listed_commit(self, unit: int, entry: Entry) -> Commit | None:
-        """The commit of a unit whose commit record a listing shows, or None where it may be another
-        than the one that was sealed."""
+        """Return the commit of a unit whose commit record a listing shows, or None where it may be
+        another than the one that was sealed."""
         record = self._records.get(unit)
         same = (
             record is not None
@@ -51,19 +51,19 @@ class SealedLayer:
         return self.commits[unit] if same else None
 
     def recorded_commit(self, unit: int, record: bytes) -> Commit | None:
-        """The commit of a unit whose commit record was read, or None where it is another than the
-        one that was sealed."""
+        """Return the commit of a unit whose commit record was read, or None where it is another
+        than the one that was sealed."""
         return self.commits[unit] if self._records.get(unit) == record else None
 
     def holds(self, commit: Commit) -> bool:
-        """Whether the unit was sealed as this commit has it."""
+        """Tell whether the unit was sealed as this commit has it."""
         own = self.commits.get(commit.unit)
         return own is commit or own == commit
 
     def table(
         self, table: Table, units: Collection[int], *, columns: Sequence[str] | None = None
     ) -> pa.Table:
-        """The rows of some of its units, ascending, all columns or some after `unit`."""
+        """Return the rows of some of its units, ascending, all columns or some after `unit`."""
         whole = sealed.of_layer(table)
         names = whole.stored_schema.names if columns is None else ["unit", *columns]
         groups = self._groups(table.stored_name, units)
@@ -74,8 +74,8 @@ class SealedLayer:
     def masks(
         self, criterion: str, units: Collection[int]
     ) -> Iterator[tuple[int, Form, NDArray[np.uint8]]]:
-        """Unit, form and chunk of some of its units that are done, ascending; a row group, some
-        megabytes, is held at a time. Chunks are flat."""
+        """Give unit, form and chunk of some of its units that are done, ascending; a row group,
+        some megabytes, is held at a time. Chunks are flat."""
         for group in self._groups(sealed.MASKS.stored_name, units, criterion=criterion):
             rows = self._rows(sealed.MASKS, groups=[group], columns=["unit", "form", "chunk"])
             for batch in rows.to_batches():
@@ -131,7 +131,7 @@ def open_newest(
 
     CorruptError where the generation cannot be read.
     """
-    whole = [found for found in sealed.generations(objects, layer) if found.whole]
+    whole = [listed for listed in sealed.generations(objects, layer) if listed.whole]
     # The newest may be deleted as it is read, by another that is newer than the listing.
     for generation in reversed(whole):
         if held is not None and held.manifest.generation == generation.name:

@@ -30,17 +30,17 @@ _WIDTH = 60
 
 @dataclass(frozen=True)
 class Plan:
-    """Which layers and units a build asks for."""
+    """Says which layers and units a build asks for."""
 
     units: Annotated[tuple[tuple[str, tuple[int, ...]], ...], "Layers, and unit numbers of each."]
 
     def to_json(self) -> str:
-        """The text of the plan."""
+        """Return the text of the plan."""
         return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Plan:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place)
         try:
             return cls(tuple((layer, tuple(units)) for layer, units in content["units"]))
@@ -49,7 +49,7 @@ class Plan:
 
     @classmethod
     def union(cls, plans: Sequence[Plan]) -> Plan:
-        """What any of the plans asks for, layers in order of appearance, units ascending."""
+        """Tell what any of the plans asks for, layers in order of appearance, units ascending."""
         units: dict[str, set[int]] = {}
         for plan in plans:
             for layer, numbers in plan.units:
@@ -77,8 +77,8 @@ def create(
         place = objects.at(layout.HEADER)
         stored = AtlasHeader.from_json(objects.get(layout.HEADER), place=place)
         same = stored.images_sha256 == header.images_sha256
-        pictures = "" if same else _image_differences(objects, images)
-        check_same(stored, header, place=objects.place, pictures=pictures)
+        image_changes = "" if same else _image_differences(objects, images)
+        check_same(stored, header, place=objects.place, image_changes=image_changes)
     # All of them before any is laid out: a build that is refused alters nothing.
     new = [layer for layer in layers if not is_laid_out(objects, layer)]
     objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
@@ -116,7 +116,7 @@ def _lay_out(objects: Objects, header: AtlasHeader, layer: LayerIndex) -> None:
 
 
 def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
-    """Whether the layer is there; MismatchError where it is there and another."""
+    """Tell whether the layer is there; MismatchError where it is there and another."""
     path = layout.layer_index(layer.layer)
     if not objects.exists(path):
         return False
@@ -155,7 +155,7 @@ def _names(names: Collection[str]) -> str:
 
 
 def check_same(
-    stored: AtlasHeader, given: AtlasHeader, *, place: str = "the store", pictures: str = ""
+    stored: AtlasHeader, given: AtlasHeader, *, place: str = "the store", image_changes: str = ""
 ) -> None:
     """Raise MismatchError, with the difference, where a build may not go on with a stored atlas.
 
@@ -163,7 +163,7 @@ def check_same(
         stored: the atlas' header.
         given: the build's. Package versions may differ.
         place: names the store in the message.
-        pictures: which images differ, where that is known.
+        image_changes: which images differ, where that is known.
     """
     if stored.schema < given.schema:
         raise MismatchError(
@@ -176,7 +176,7 @@ def check_same(
         causes.append(f"other weights ({_hashes(stored.weights_sha256, given.weights_sha256)})")
     if stored.images_sha256 != given.images_sha256:
         hashes = _hashes(stored.images_sha256, given.images_sha256)
-        causes.append(f"other images ({hashes}{pictures and f': {pictures}'})")
+        causes.append(f"other images ({hashes}{image_changes and f': {image_changes}'})")
     if stored.spec_sha256 != given.spec_sha256:
         differences = _differences(json.loads(stored.spec), json.loads(given.spec))
         hashes = _hashes(stored.spec_sha256, given.spec_sha256)

@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.objects import Objects
 
 
 class UnitArrays:
-    """The arrays of an atlas' layers; each is opened once."""
+    """Reads the arrays of an atlas' layers; each is opened once."""
 
     def __init__(self, objects: Objects, header: AtlasHeader) -> None:
         self._objects = objects
@@ -26,7 +26,7 @@ class UnitArrays:
     def chunk(
         self, index: LayerIndex, commit: Commit, spec: ArraySpec, criterion: str | None = None
     ) -> NDArray[Any]:
-        """A unit's chunk of an array; CorruptError where it is missing, cut or altered."""
+        """Return a unit's chunk of an array; CorruptError where it is missing, cut or altered."""
         path = layout.array(commit.layer, spec.name, criterion)
         if path not in self._arrays:
             shape = spec.shape(self._header, index, criterion)
@@ -34,14 +34,14 @@ class UnitArrays:
         return self._arrays[path].read(commit.unit, commit.attempt)
 
     def circuits(self, index: LayerIndex, commit: Commit, criterion: str) -> Circuits:
-        """A unit's circuits; QueryError where it has none by the criterion."""
+        """Return a unit's circuits; QueryError where it has none by the criterion."""
         form = commit.form(criterion)
         spec = arrays.LEVEL if form == "level" else arrays.PACKED
         return Circuits(form, self.chunk(index, commit, spec, criterion), index.index.size)
 
 
 class Circuits:
-    """The circuits of a unit and criterion, one a kept fraction."""
+    """Holds the circuits of a unit and criterion, one for each kept fraction."""
 
     def __init__(self, form: Form, chunk: NDArray[np.uint8], kernels: int) -> None:
         """`chunk`: as stored by that form, or the same flat."""
@@ -50,14 +50,14 @@ class Circuits:
         self._kernels = kernels
 
     def mask(self, level: int) -> NDArray[np.bool_]:
-        """The circuit of one kept fraction. Shape: (kernels,)."""
+        """Return the circuit of one kept fraction. Shape: (kernels,)."""
         if self.form == "level":
             return self.chunk > level
         bits = self.chunk.reshape(-1, -(-self._kernels // 8))[level]
         return np.unpackbits(bits, count=self._kernels, bitorder="little").astype(np.bool_)
 
     def levels(self) -> NDArray[np.uint8]:
-        """How many of the circuits hold each kernel. Shape: (kernels,)."""
+        """Tell how many of the circuits hold each kernel. Shape: (kernels,)."""
         if self.form == "level":
             return self.chunk
         bits = self.chunk.reshape(-1, -(-self._kernels // 8))

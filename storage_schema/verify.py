@@ -1,7 +1,7 @@
 """Finds what is missing, torn or altered in an atlas, and what nothing names.
 
 Every byte is read and held against the checksum recorded for it: chunks and fragments against the
-unit's commit record, a layer's array metadata against its index, its network and the pictures
+unit's commit record, a layer's array metadata against its index, its network and the visualizations
 against their records, and each JSON document against the checksum it carries. The files of a sealed
 generation are held against its manifest, and what they say against what the units stored. What a
 local writer
@@ -34,7 +34,7 @@ _THREADS = 8
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One object that is not as it must be.
+    """Names one object that is not as it must be.
 
     Attributes:
         kind: `missing`; `torn`, shorter than recorded; `altered`; or `unreferenced`, which no
@@ -50,7 +50,7 @@ class Finding:
 
     @property
     def harmful(self) -> bool:
-        """Whether something committed cannot be trusted."""
+        """Tell whether something committed cannot be trusted."""
         return self.kind != "unreferenced"
 
 
@@ -61,7 +61,7 @@ class Parse(Protocol[T]):
 
 
 def verify(objects: Objects) -> tuple[Finding, ...]:
-    """Every finding, by kind and path; empty where the atlas is whole.
+    """Return every finding, by kind and path; empty where the atlas is whole.
 
     Raises:
         NotAnAtlasError: there is no atlas.

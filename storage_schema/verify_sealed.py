@@ -27,7 +27,7 @@ def differences(
     manifest: Manifest,
     commits: Mapping[int, tuple[Entry, Commit]],
 ) -> Iterator[tuple[str, str]]:
-    """Path and message of each file of a generation that differs from what its units stored.
+    """Give path and message of each file of a generation that differs from what its units stored.
 
     Args:
         objects: the store.

@@ -1,6 +1,6 @@
 """Which feature visualizations a run was asked for: what there is to be, beside what there is.
 
-A plan is put before any picture is made, under the checksum of its text, so that the same run
+A plan is put before any image is made, under the checksum of its text, so that the same run
 leaves one plan however often it is begun. What several runs asked for is the union of their plans.
 """
 
@@ -17,26 +17,32 @@ from circuit_atlas.storage_schema.keys import Whose
 
 @dataclass(frozen=True, order=True)
 class PlannedVisualizations:
-    """Units of one layer, or channels of one convolution, that are to have the same pictures."""
+    """Names units of one layer, or channels of one convolution, that are to have the same
+    visualizations."""
 
     layer: Annotated[str, "Layer of the units, or name of the convolution."]
     of: Annotated[Whose, "`unit`; `channel`: an output channel of a convolution inside a circuit."]
-    variants: Annotated[tuple[str, ...], "Names of the pictures that each of them is to have."]
+    variants: Annotated[
+        tuple[str, ...], "Names of the visualizations that each of them is to have."
+    ]
     numbers: Annotated[tuple[int, ...], "The units or channels, ascending."]
 
 
 @dataclass(frozen=True)
 class VisualizationPlan:
-    """All pictures that one run asks for, those that were there before it included."""
+    """Names all visualizations that one run asks for, those that were there before it included."""
 
     pictures: Annotated[
         tuple[PlannedVisualizations, ...],
-        "Who is to have which pictures; each unit or channel once.",
+        "Who is to have which visualizations; each unit or channel once.",
     ]
 
     @classmethod
     def of(cls, asked: Iterable[tuple[str, Whose, int, tuple[str, ...]]]) -> VisualizationPlan:
-        """From layer (or convolution), of what, number and picture names, in any order."""
+        """Make one from layer (or convolution), of what, number and names of visualizations.
+
+        They may come in any order.
+        """
         alike: dict[tuple[str, Whose, tuple[str, ...]], set[int]] = {}
         for layer, of, number, variants in asked:
             alike.setdefault((layer, of, tuple(sorted(variants))), set()).add(number)
@@ -50,15 +56,15 @@ class VisualizationPlan:
         )
 
     def to_json(self) -> str:
-        """The text of the plan."""
+        """Return the text of the plan."""
         return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> VisualizationPlan:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place)
         try:
-            found = tuple(
+            planned = tuple(
                 PlannedVisualizations(
                     one["layer"], one["of"], tuple(one["variants"]), tuple(one["numbers"])
                 )
@@ -68,9 +74,9 @@ class VisualizationPlan:
             raise CorruptError(
                 f"{place} is no plan of feature visualizations: {error!r}"
             ) from error
-        for one in found:
+        for one in planned:
             if one.of not in get_args(Whose):
                 raise CorruptError(
                     f"{place} is no plan of feature visualizations: `of` is {one.of!r}"
                 )
-        return cls(found)
+        return cls(planned)

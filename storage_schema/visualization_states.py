@@ -19,10 +19,10 @@ Bearer = tuple[str, int]
 
 @dataclass(frozen=True)
 class Listing:
-    """What is stored of feature visualizations, by one listing and without a look inside.
+    """Holds what is stored of feature visualizations, by one listing and without a look inside.
 
     Attributes:
-        variants: of each unit or channel, the names of the pictures that it has.
+        variants: of each unit or channel, the names of the visualizations that it has.
         failures: of each, the paths of the records of failed attempts.
         plans: paths of the plans.
     """
@@ -34,13 +34,13 @@ class Listing:
 
 @dataclass(frozen=True)
 class VisualizationState:
-    """How far the pictures of one unit or channel are.
+    """Says how far the visualizations of one unit or channel are.
 
     Attributes:
         layer: its layer, or the convolution.
         of: whether it is a unit of the layer or a channel of the convolution.
         number: its number.
-        planned: names of the pictures that some run asked for, and of those that are there.
+        planned: names of the visualizations that some run asked for, and of those that are there.
         made: those of them that are there.
         failure: why the latest attempt at the others failed; None where none did, or where all
             are there by now.
@@ -55,15 +55,15 @@ class VisualizationState:
 
     @property
     def state(self) -> Literal["done", "failed", "missing"]:
-        """`done`: all are there; `failed`: an attempt at the others failed; `missing`: some have
-        not been tried yet."""
+        """Tell how far it is: `done`, all are there; `failed`, an attempt at the others failed;
+        `missing`, some have not been tried yet."""
         if self.failure is not None:
             return "failed"
         return "done" if self.made == self.planned else "missing"
 
 
 def listed(objects: Objects) -> Listing:
-    """What is stored of feature visualizations."""
+    """Tell what is stored of feature visualizations."""
     variants: dict[Bearer, list[str]] = {}
     failures: dict[Bearer, list[str]] = {}
     plans = []
@@ -85,7 +85,7 @@ def listed(objects: Objects) -> Listing:
 def states(
     objects: Objects, found: Listing, *, stored: Callable[[str], Container[int]]
 ) -> tuple[VisualizationState, ...]:
-    """How far all of them are: units before channels, by layer and number.
+    """Tell how far all of them are: units before channels, by layer and number.
 
     Args:
         objects: the store.

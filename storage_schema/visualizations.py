@@ -1,7 +1,7 @@
-"""Visualizations: a picture that drives one unit or channel, and the record that it is made by.
+"""Visualizations: an image that drives one unit or channel, and the record that it is made by.
 
 A visualization lies apart from the unit's commit and comes after it, or never. It is there when its
-record is, which is put last and only if absent; the picture lies beside it under a name that holds
+record is, which is put last and only if absent; the image lies beside it under a name that holds
 the attempt's number. Keys are as those of units; for a channel of a convolution upstream of a
 layer, the key's layer is the convolution's name.
 """
@@ -26,12 +26,12 @@ Sign = Literal["positive", "negative"]
 
 OBJECTIVE = "peaks"
 """The mean of y, the unit's output as the layer gives it, over the fifth of the positions where it
-is largest, or smallest for a negative picture."""
+is largest, or smallest for a negative one."""
 
 
 @dataclass(frozen=True)
 class FeatureCircuit:
-    """The circuit that a picture is made through."""
+    """Describes the circuit that a visualization is made through."""
 
     criterion: Annotated[str, "Which score chose its kernels."]
     ablation: Annotated[str, "What stands for a dropped kernel: `zero` or `mean`."]
@@ -46,7 +46,7 @@ class FeatureCircuit:
 
 @dataclass(frozen=True)
 class FeatureRecord:
-    """A picture, what it was made for, and how well it does that."""
+    """Describes a visualization: what it was made for, and how well it does that."""
 
     model: Annotated[str, "Model reference, as in the header."]
     layer: Annotated[str, "Layer of the unit, or name of the convolution."]
@@ -62,13 +62,13 @@ class FeatureRecord:
         "What is made large or small. `peaks`: the mean of y over the fifth of the positions where "
         "it is largest, or smallest for `negative`.",
     ]
-    seed: Annotated[int, "With layer and unit, the seed of the noise that the picture starts as."]
+    seed: Annotated[int, "With layer and unit, the seed of the noise that the image starts as."]
     steps: Annotated[int, "Steps of gradient ascent."]
-    learning_rate: Annotated[float, "Adam's, on the picture's Fourier coefficients."]
-    height: Annotated[int, "Height of the picture, in pixels."]
-    width: Annotated[int, "Width of the picture, in pixels."]
+    learning_rate: Annotated[float, "Adam's, on the image's Fourier coefficients."]
+    height: Annotated[int, "Height of the image, in pixels."]
+    width: Annotated[int, "Width of the image, in pixels."]
     tries: Annotated[int, "Which try it is of: each starts from other noise, and takes longer."]
-    response: Annotated[float, "The objective at the picture as stored, with 8 bits a colour."]
+    response: Annotated[float, "The objective at the image as stored, with 8 bits a colour."]
     photo_response: Annotated[
         float,
         "The largest objective of any image of the set, or the smallest for `negative`.",
@@ -76,27 +76,27 @@ class FeatureRecord:
     photo: Annotated[int, "Id of that image."]
     beats_photos: Annotated[bool, "Whether `response` is beyond `photo_response`."]
     contrast: Annotated[float, "Root mean square distance from mid-grey; 0.5 at most."]
-    attempt: Annotated[int, "Number in the picture's name."]
-    objects: Annotated[tuple[StoredObject, ...], "The picture."]
-    compute_s: Annotated[float, "Time the picture took its worker, in seconds."]
+    attempt: Annotated[int, "Number in the image's name."]
+    objects: Annotated[tuple[StoredObject, ...], "The image."]
+    compute_s: Annotated[float, "Time the image took its worker, in seconds."]
 
     @property
     def key(self) -> UnitKey:
-        """The key of the unit or channel."""
+        """Return the key of the unit or channel."""
         return UnitKey(self.model, self.layer, self.unit)
 
     @property
-    def picture(self) -> StoredObject:
-        """The PNG."""
+    def image(self) -> StoredObject:
+        """Return the PNG."""
         return self.objects[0]
 
     def to_json(self) -> str:
-        """The text of the record."""
+        """Return the text of the record."""
         return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> FeatureRecord:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place)
         content.pop("schema", None)
         try:
@@ -119,7 +119,7 @@ class FeatureRecord:
 def variant_name(
     sign: Sign, criterion: str | None = None, fraction: float = 1.0, group: int | None = None
 ) -> str:
-    """The short name of a kind of picture.
+    """Return the short name of a kind of visualization.
 
     >>> variant_name("positive"), variant_name("negative", "actgrad", 0.1)
     ('positive', 'negative.actgrad.0.1')
@@ -165,14 +165,14 @@ def record(objects: Objects, layer: str, unit: int, variant: str) -> FeatureReco
     return FeatureRecord.from_json(data, place=objects.at(path))
 
 
-def picture(objects: Objects, record: FeatureRecord) -> bytes:
+def image(objects: Objects, record: FeatureRecord) -> bytes:
     """See `Reader.visualization_image`."""
-    place = objects.at(record.picture.path)
+    place = objects.at(record.image.path)
     try:
-        data = objects.get(record.picture.path)
+        data = objects.get(record.image.path)
     except FileNotFoundError as error:
         raise CorruptError(f"{error}, and it is recorded: restore it from a copy") from error
-    if sha256(data) != record.picture.sha256:
+    if sha256(data) != record.image.sha256:
         raise CorruptError(f"{place} is cut or altered: restore it from a copy")
     return data
 
@@ -202,11 +202,11 @@ class FeatureWriter:
         self._objects.put_if_absent(layout.visualization_plan(sha256(data)), data)
 
     def commit(self, record: FeatureRecord, png: bytes) -> FeatureRecord:
-        """Store a picture; its record, or that of whoever stored the variant before.
+        """Store an image; its record, or that of whoever stored the variant before.
 
         Args:
             record: all but `attempt` and `objects`, which are found here.
-            png: the picture.
+            png: the image.
 
         Raises:
             WriteError: the store refused; nothing stored was altered.
@@ -226,7 +226,7 @@ class FeatureWriter:
         return FeatureRecord.from_json(self._objects.get(path), place=self._objects.at(path))
 
     def fail(self, record: FailureRecord) -> Receipt:
-        """Record that an attempt at a unit's pictures failed.
+        """Record that an attempt at a unit's visualizations failed.
 
         Raises:
             WriteError: the store refused.

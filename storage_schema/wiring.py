@@ -49,29 +49,29 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Wiring:
-    """All stretches of a layer, ordered by `into`, `start` and `source`."""
+    """Holds all stretches of a layer, ordered by `into`, `start` and `source`."""
 
     stretches: Annotated[
         tuple[Stretch, ...],
         "Each as [into, start, channels, source, source_start, joined]: channels [start, start + "
         "channels) of the input of convolution `into` are fed by channels from `source_start` on "
-        "of the output of convolution `source`. Convolutions by their place in `index`; `into` = "
-        "their number is the layer's output, `source` = -1 the image. `joined`: `alone`; `sum` or "
+        "of the output of convolution `source`. Convolutions by their number in `index`; `into` = "
+        "their count is the layer's output, `source` = -1 the image. `joined`: `alone`; `sum` or "
         "`product` with others on the same channels; `mixed`, every source channel from "
         "`source_start` on feeds every input channel.",
     ]
 
     def of(self, into: int) -> tuple[Stretch, ...]:
-        """What feeds one convolution, or the layer's output."""
+        """Tell what feeds one convolution, or the layer's output."""
         return tuple(stretch for stretch in self.stretches if stretch.into == into)
 
     def to_json(self) -> str:
-        """The text of `wiring.json`."""
+        """Return the text of `wiring.json`."""
         return seal({"stretches": [astuple(stretch) for stretch in self.stretches]})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, place: str) -> Wiring:
-        """The inverse of `to_json`; CorruptError or SchemaError where it cannot be read."""
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         content = unseal(text, place=place)
         try:
             return cls(tuple(_stretch(row) for row in content["stretches"]))

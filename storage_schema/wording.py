@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 
 def one_line(error: BaseException) -> str:
-    """The error's text without line breaks, or its type's name where it has no text."""
+    """Return the error's text without line breaks, or its type's name where it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def nearest(name: object, known: Iterable[str], *, what: str) -> str:
-    """A clause to end a message with: the nearest of the known names, or all of them if few.
+    """Return a clause to end a message with: the nearest of the known names, or all of them if few.
 
     `name` is what was given, text or not.
 
@@ -37,7 +37,7 @@ def nearest(name: object, known: Iterable[str], *, what: str) -> str:
 
 
 def listed(names: Sequence[object], *, last: str = "and", most: int = 12) -> str:
-    """Names for a sentence, no more than `most` of them.
+    """List names for a sentence, no more than `most` of them.
 
     >>> listed(["a", "b", "c"], most=2)
     "'a', 'b' and 1 more"

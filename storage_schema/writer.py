@@ -174,5 +174,5 @@ class Writer:
 
 
 def form_of(masks: NDArray[np.bool_]) -> Form:
-    """`level` where each circuit (a row, largest first) holds the next, else `packed`."""
+    """Return `level` where each circuit (a row, largest first) holds the next, else `packed`."""
     return "level" if bool((masks[1:] <= masks[:-1]).all()) else "packed"

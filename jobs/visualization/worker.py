@@ -242,6 +242,6 @@ def _receipt(key: UnitKey, records: Sequence[FeatureRecord]) -> Receipt:
         key=key,
         state="done",
         attempt=records[0].attempt if records else 0,
-        size_bytes=sum(record.picture.size_bytes for record in records),
+        size_bytes=sum(record.image.size_bytes for record in records),
         compute_s=sum(record.compute_s for record in records),
     )

@@ -161,7 +161,7 @@ def _escaped(name: str) -> str:
 
 def _listing(server: ServerState, layer: str, unit: int, base: str) -> AnswerSource:
     records = server.atlas.reader.feature_visualizations(layer, unit)
-    version = digest(server.version, *(record.picture.sha256 for record in records))
+    version = digest(server.version, *(record.image.sha256 for record in records))
 
     def render() -> Rows:
         rows = [_row(record, base) for record in records]
@@ -184,7 +184,7 @@ def _visualization(server: ServerState, layer: str, unit: int, variant: str) -> 
 
 
 def _version(record: FeatureRecord) -> str:
-    return digest(record.picture.sha256)
+    return digest(record.image.sha256)
 
 
 def _row(record: FeatureRecord, base: str) -> FeatureRow:

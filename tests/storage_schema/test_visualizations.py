@@ -164,18 +164,18 @@ def test_verify_finds_what_is_spoiled(reader):
         return [(found.kind, found.path) for found in verify(reader.objects)]
 
     for data, kind in ((b"b picture", "altered"), (b"a pic", "torn")):
-        (folder / stored.picture.path).write_bytes(data)
-        assert kinds() == [(kind, stored.picture.path)]
+        (folder / stored.image.path).write_bytes(data)
+        assert kinds() == [(kind, stored.image.path)]
         with pytest.raises(CorruptError, match="is cut or altered: restore it from a copy"):
             reader.visualization_image(stored)
-    (folder / stored.picture.path).unlink()
-    assert kinds() == [("missing", stored.picture.path)]
+    (folder / stored.image.path).unlink()
+    assert kinds() == [("missing", stored.image.path)]
     with pytest.raises(CorruptError, match="missing, and it is recorded"):
         reader.visualization_image(stored)
-    (folder / stored.picture.path).write_bytes(b"a picture")
+    (folder / stored.image.path).write_bytes(b"a picture")
     assert kinds() == []
     (folder / path).write_bytes(record.replace(b'"seed": 0', b'"seed": 1'))
-    assert kinds() == [("altered", path), ("unreferenced", stored.picture.path)]
+    assert kinds() == [("altered", path), ("unreferenced", stored.image.path)]
     (folder / path).write_bytes(record)
     moved = layout.visualization(LAYER, 4, "positive")
     (folder / moved).parent.mkdir()

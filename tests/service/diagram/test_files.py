@@ -304,7 +304,7 @@ def test_feature_visualizations_are_shown_where_there_are_any(tmp_path):
     assert "data:image/png" not in diagram.svg()
     assert not any(circuit.diagram(features=False).content.nodes.feature)
     record = atlas.reader.feature_visualization("one", 2, "positive")
-    (tmp_path / "atlas" / record.picture.path).unlink()
+    (tmp_path / "atlas" / record.image.path).unlink()
     with pytest.raises(CorruptError):
         diagram.html()
 
