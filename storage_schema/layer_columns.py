@@ -28,7 +28,7 @@ _LEVEL = Column(
     "",
     "Sparsity level",
     "Sparsity level of the smallest circuit whose Pearson r reaches the threshold.",
-    null="None reaches it, or it is not read yet.",
+    null="None reaches it, or it cannot be read.",
 )
 _KEEP = Column(
     "keep",
@@ -36,7 +36,7 @@ _KEEP = Column(
     "1",
     "Smallest kept fraction",
     "Kept fraction of the smallest circuit whose Pearson r reaches the threshold.",
-    null="None reaches it, or it is not read yet.",
+    null="None reaches it, or it cannot be read.",
 )
 _CIRCUIT_KERNELS = Column(
     "circuit_kernels",
@@ -44,7 +44,7 @@ _CIRCUIT_KERNELS = Column(
     "kernels",
     "Smallest circuit",
     "Kernels of that circuit.",
-    null="None reaches the threshold, or it is not read yet.",
+    null="None reaches the threshold, or it cannot be read.",
 )
 _GROUPS = Column(
     "groups",
@@ -68,9 +68,9 @@ _POLYSEMANTICITY = Column(
     "0 to 1",
     "Polysemanticity",
     "0 for one feature, 1 where images of different groups share no more kernels than chance.",
-    null="It is undefined, or not known yet.",
+    null="It is undefined, or was not asked for.",
 )
-_TOP = "It has no top image, or is not read yet."
+_TOP = "It has no top image, or cannot be read."
 _IMAGE = Column(
     "image", pa.int32(), "image id", "Top image", "The image with the largest response.", null=_TOP
 )
@@ -132,7 +132,7 @@ OTHER_MEASURES: tuple[Column, ...] = tuple(
         column.unit,
         column.title,
         f"{column.sentence} Told of the circuit of the fraction asked for.",
-        null=f"{column.null} Or it is not read yet.",
+        null=f"{column.null} Or it cannot be read.",
     )
     for column in MEASURES[1:]
 )
@@ -148,7 +148,7 @@ def r_columns(fractions: Sequence[float]) -> tuple[Column, ...]:
             "1",
             f"r at {100 * fraction:.3g} %",
             f"Pearson r where {fraction:g} is kept.",
-            null="It is undefined, the unit has no circuit, or it is not read yet.",
+            null="It is undefined, the unit has no circuit, or it cannot be read.",
         )
         for fraction in fractions
     )

@@ -6,7 +6,7 @@ faithful circuits, how r is spread, and which units respond to an image.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,13 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from circuit_atlas.service.analysis.groups import stored_groups
-from circuit_atlas.service.analysis.polysemanticity import of_groups
-from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.storage_schema import tables
 from circuit_atlas.storage_schema.columns import UNIT, schema_of
 from circuit_atlas.storage_schema.commit import Commit
-from circuit_atlas.storage_schema.errors import AtlasError, CorruptError
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
 from circuit_atlas.storage_schema.reader import Reader
@@ -72,9 +69,8 @@ class LayerFacts:
 
     Attributes:
         index: the layer's units and kernel axis.
+        commits: of the units that are read, or cannot be.
         problems: why a unit could not be read, by unit; it has no facts then.
-        polysemanticity: by unit, and by criterion; None where it is undefined. It is worked out
-            when `measure` is called, as it takes longer than all the rest.
     """
 
     def __init__(self, reader: Reader, index: LayerIndex, *, images: int | None = None) -> None:
@@ -88,10 +84,9 @@ class LayerFacts:
         """
         self.reader = reader
         self.index = index
+        self.commits: dict[int, Commit] = {}
         self.problems: dict[int, str] = {}
-        self.polysemanticity: dict[int, dict[str, float | None]] = {}
         self._images = images
-        self._units: set[int] = set()
         self._responses: dict[int, NDArray[np.float64]] = {}
         self._tables = UnitBlock(
             _EMPTY["faithfulness"].select(["unit", *_FAITHFULNESS]),
@@ -103,7 +98,7 @@ class LayerFacts:
     @property
     def units(self) -> frozenset[int]:
         """Give the numbers of the units that are read, or cannot be."""
-        return frozenset(self._units)
+        return frozenset(self.commits)
 
     @property
     def faithfulness(self) -> pa.Table:
@@ -126,80 +121,37 @@ class LayerFacts:
         rows = [self._responses[unit] for unit in known]
         return known, np.stack(rows) if rows else np.empty((0, self._images or 0))
 
-    def read(self, units: Collection[int]) -> None:
+    def read(self, commits: Mapping[int, Commit]) -> None:
         """Read those of some stored units that are not read yet; CorruptError for an altered one.
 
         A million responses at a time, of which there are as many as units times images.
         """
-        new = sorted(set(units) - self._units)
-        commits = self.reader.commits(self.index.layer) if new else {}
+        new = sorted(commits.keys() - self.commits.keys())
         images = self.reader.images(columns=["id"]).num_rows
         size = max(1, _ROWS // max(1, images))
         for at in range(0, len(new), size):
-            block = new[at : at + size]
-            self._add(block, [self._block(block, commits)])
+            self._add({unit: commits[unit] for unit in new[at : at + size]})
 
-    def read_each(self, units: Collection[int]) -> None:
-        """Do the same, but put a unit that cannot be read into `problems`, so that it keeps none of
-        the others from being read."""
-        new = sorted(set(units) - self._units)
+    def read_each(self, commits: Mapping[int, Commit]) -> None:
+        """Do the same, but put an altered unit into `problems`, so that it keeps none of the others
+        from being read."""
+        new = sorted(commits.keys() - self.commits.keys())
         try:
-            self.read(new)
-        except AtlasError as error:
+            self.read(commits)
+        except CorruptError as error:
             if len(new) == 1:
                 self.problems[new[0]] = " ".join(str(error).split())
-                self._units.add(new[0])
+                self.commits = {**self.commits, new[0]: commits[new[0]]}
                 return
             # Halved again and again, a thousand units with an altered one take twenty reads.
             for half in (new[: len(new) // 2], new[len(new) // 2 :]):
-                self.read_each(half)
+                self.read_each({unit: commits[unit] for unit in half})
 
-    def measure(self, unit: int, *, most_bytes: int | None = None) -> None:
-        """Work out how polysemantic a unit is, by its stored groups, for each criterion.
-
-        `most_bytes`: None instead for a unit whose scores take more than these.
-        """
-        commit = self.reader.commit(self.index.layer, unit)
-        known = self.groups.filter(pc.equal(self.groups["unit"], unit)).to_pylist()
-        found: dict[str, float | None] = {}
-        for row in known:
-            criterion = row["criterion"]
-            if row["groups"] == 1:
-                found[criterion] = 0.0
-                continue
-            found[criterion] = None
-            if commit is None:
-                continue
-            size_bytes = 8 * commit.top_images * self.index.index.size
-            if most_bytes is not None and size_bytes > most_bytes:
-                continue
-            try:
-                groups = stored_groups(self.reader, commit, criterion=criterion)
-                found[criterion] = of_groups(self.reader, commit, groups, keep=KEEP).value
-            except AtlasError:
-                pass  # told where the unit itself is asked for
-        self.polysemanticity[unit] = found
-
-    def measured(self, criterion: str) -> pa.Table:
-        """Return unit and polysemanticity by a criterion, of the units that were measured."""
-        known = [
-            (unit, values[criterion])
-            for unit, values in sorted(self.polysemanticity.copy().items())
-            if criterion in values
-        ]
-        return pa.table(
-            {
-                "unit": pa.array([unit for unit, _ in known], pa.int32()),
-                "polysemanticity": pa.array([value for _, value in known], pa.float64()),
-            }
-        )
-
-    def _block(self, units: list[int], commits: Mapping[int, Commit]) -> UnitBlock:
+    def _block(self, commits: Mapping[int, Commit]) -> UnitBlock:
         """Read some units, a few requests for all of them together."""
-        name, some = self.index.layer, set(units)
-        table = partial(self.reader.table, commits=commits)
-        columns = [*_TOP, "rank"]
-        measured = table(name, "responses", units=some, columns=columns)
+        name, some = self.index.layer, set(commits)
+        table = partial(self.reader.table, name, commits=commits)
+        measured = table("responses", columns=[*_TOP, "rank"])
         stored = set(pc.unique(measured["unit"]).to_pylist())
         if stored != some:
             missing = min(some - stored)
@@ -207,25 +159,25 @@ class LayerFacts:
         first = measured.filter(pc.equal(measured["rank"], 0))
         groups = _EMPTY["groups"].select(["unit", *_GROUPS])
         if self.reader.header.schema >= NETWORK_SINCE:
-            groups = _a_row_a_criterion(table(name, "groups", units=some, columns=_GROUPS))
+            groups = _a_row_a_criterion(table("groups", columns=_GROUPS))
         return UnitBlock(
-            table(name, "faithfulness", units=some, columns=_FAITHFULNESS),
+            table("faithfulness", columns=_FAITHFULNESS),
             first.drop_columns(["rank"]),
             groups,
             {} if self._images is None else _by_unit(measured, self._images),
         )
 
-    def _add(self, units: list[int], new: list[UnitBlock]) -> None:
-        blocks = [self._tables, *new]
-        for block in new:
-            self._responses.update(block.responses)
+    def _add(self, commits: Mapping[int, Commit]) -> None:
+        new = self._block(commits)
+        blocks = [self._tables, new]
+        self._responses.update(new.responses)
         self._tables = UnitBlock(
             pa.concat_tables([block.faithfulness for block in blocks]).combine_chunks(),
             pa.concat_tables([block.top for block in blocks]).combine_chunks(),
             pa.concat_tables([block.groups for block in blocks]).combine_chunks(),
             self._responses,
         )
-        self._units.update(units)  # last: only now do they count
+        self.commits = {**self.commits, **commits}  # last: only now do they count
 
 
 def response_matrix(responses: pa.Table, images: int) -> tuple[list[int], NDArray[np.float64]]:

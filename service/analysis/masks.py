@@ -8,7 +8,7 @@ share kernels only where their rows are the same, as `KernelIndex.full_ids` coun
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
@@ -97,9 +97,9 @@ class Masks:
         self._hold(one.number, mask)
         return one.number
 
-    def add_all(self) -> Masks:
-        """Add all units that have circuits, and return itself."""
-        missing = self.missing()
+    def add_all(self, units: Collection[int] | None = None) -> Masks:
+        """Add all units that have circuits, or some that have, and return itself."""
+        missing = self.missing() if units is None else tuple(sorted(set(units) - set(self.units)))
         if len(missing) < 2:
             for unit in missing:
                 self.add(unit)

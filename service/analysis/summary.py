@@ -72,24 +72,20 @@ def unit_table(
     states: LayerStates,
     query: CircuitQuery,
     *,
-    units: tuple[int, ...] | None = None,
     polysemanticity: pa.Table | None = None,
 ) -> pa.Table:
-    """Tell the units of a layer at a glance, what is not read yet being null.
+    """Tell the units of a layer at a glance, what is not read being null.
 
     Args:
         facts: of the layer, as far as they are read.
         states: of its units.
         query: by which circuits they are compared.
-        units: only these, ascending. Default: all that were asked for or are stored.
         polysemanticity: a table with columns unit and polysemanticity.
 
     Returns:
         `UNIT_FACTS`, `OTHER_MEASURES` and a column of `r_columns` for each stored fraction.
     """
     table = states.table()
-    if units is not None:
-        table = table.filter(pc.is_in(table["unit"], pa.array(units, pa.int32())))
     numbers = table["unit"].to_numpy()
     measures = level_measures(facts, query, numbers)
     level, some = measures.smallest(query.threshold)

@@ -6,7 +6,6 @@ import { parseCsv } from "./csv.js";
 
 const BASE = new URL("../api/v1/", import.meta.url);
 const KEPT = 400;
-const PATIENCE = 240;
 const ROWS = 1000;
 const answers = new Map();
 
@@ -54,11 +53,7 @@ export function get(path, query = {}) {
   if (known) return known;
   const answer = request(address);
   answers.set(address, answer);
-  answer.then(
-    // What is still being read is asked for again, see `panel`.
-    (body) => isPart(body) && answers.delete(address),
-    () => answers.delete(address),
-  );
+  answer.catch(() => answers.delete(address));
   if (answers.size > KEPT) answers.delete(answers.keys().next().value);
   return answer;
 }
@@ -120,16 +115,10 @@ export async function needed(module) {
   }
 }
 
-/** Asks again, after a while, for an answer that is still being worked out (202). */
 async function request(address) {
-  let response = await send(address);
-  for (let turn = 0; response.status === 202 && turn < PATIENCE; turn += 1) {
-    const seconds = Number(response.headers.get("Retry-After")) || 1;
-    await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-    response = await send(address);
-  }
+  const response = await send(address);
   const body = await response.json().catch(() => null);
-  if (response.ok && response.status !== 202 && body !== null) return body;
+  if (response.ok && body !== null) return body;
   throw refusal(response, body);
 }
 
@@ -151,14 +140,6 @@ async function send(address) {
     );
   }
 }
-
-/**
- * Tells whether the server has not read all units yet that an answer is made of.
- *
- * @param {{progress?: {read: number, of: number, measured?: number}}} answer
- */
-export const isPart = ({ progress }) =>
-  progress ? progress.read < progress.of || progress.measured < progress.of : false;
 
 /** Gets the atlas' own facts, which every page needs, once. */
 export async function atlas() {

@@ -2,11 +2,8 @@
 
 /** @import { Child } from "./dom.js" */
 
-import { isPart } from "./api.js";
 import { downloads } from "./menu.js";
 import { fresh, h, prose, put, style } from "./dom.js";
-
-const AGAIN_MS = 700;
 
 /**
  * Makes a part of a page.
@@ -19,8 +16,7 @@ const AGAIN_MS = 700;
  * @param {(state) => Promise<D>} part.load
  * @param {(data: D, state) => Child} part.draw
  * @param {(data: D, state) => void} [part.after] called once the drawing stands in the page.
- * @param {(data: D, state) => string|Node|null} [part.empty] what to say where there is nothing, once
- *   all of it is there.
+ * @param {(data: D, state) => string|Node|null} [part.empty] what to say where there is nothing.
  * @param {(data: D, state) => string|null} [part.partial] what to say where it is not all yet.
  * @param {(data: D, state) => Array} [part.files] what can be saved, see `downloads`.
  * @param {Node[]} [part.controls] stand beside the heading.
@@ -73,7 +69,6 @@ export function panel(part) {
       if (mine !== asked) return;
       loaded = { key, look, data, state };
       show(state);
-      if (data && isPart(data)) again(mine);
     } catch (error) {
       if (mine !== asked) return;
       loaded = { key, look, data: null, state };
@@ -96,39 +91,21 @@ export function panel(part) {
     asked += 1;
     body.removeAttribute("aria-busy");
     body.querySelector(".old")?.classList.remove("old");
-    if (isPart(loaded.data ?? {})) again(asked);
-  }
-
-  /** Asks once more for the rest, unless something else was asked for by then. */
-  function again(mine) {
-    setTimeout(() => {
-      if (mine !== asked || !element.isConnected) return;
-      loaded = { ...loaded, key: undefined };
-      update(loaded.state);
-    }, AGAIN_MS);
   }
 
   function show(state) {
     const focused = document.activeElement;
     const held = body.contains(focused) ? focused.getAttribute("data-key") : null;
-    const growing = isPart(loaded.data ?? {});
     const empty = part.empty?.(loaded.data, state);
     const partial = part.partial?.(loaded.data, state) ?? notes(loaded.data);
-    const said = growing ? `${partial}; the rest comes by itself.` : partial;
     put(
       body,
-      said && h("p", { class: "message partial" }, prose(said)),
+      partial && h("p", { class: "message partial" }, prose(partial)),
       empty
-        ? !growing && h("p", { class: "message" }, typeof empty === "string" ? prose(empty) : empty)
+        ? h("p", { class: "message" }, typeof empty === "string" ? prose(empty) : empty)
         : h("div", { class: "drawn" }, part.draw(loaded.data, state)),
     );
-    if (saved) {
-      saved.hidden = files().length === 0;
-      // A file would hold a part, and could not say so.
-      const button = saved.querySelector("button");
-      button.disabled = growing;
-      button.title = growing ? "Once all of it is read" : "";
-    }
+    if (saved) saved.hidden = files().length === 0;
     if (!empty) part.after?.(loaded.data, state);
     if (held) {
       /** @type {HTMLElement|null} */

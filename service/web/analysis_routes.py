@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
-from circuit_atlas.service.web.layer_masks import LayerMasks
 from circuit_atlas.service.web.parameters import (
     AblationParameters,
     CriterionParameters,
@@ -25,7 +25,7 @@ from circuit_atlas.service.web.parameters import (
 )
 from circuit_atlas.service.web.responding import note
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, plain, to_file
-from circuit_atlas.service.web.rows import Progress, Rows, page, page_or_file, rows_of
+from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of
 
 router = APIRouter(prefix="/layers/{layer}", tags=["analysis"], route_class=AnswerRoute)
 
@@ -134,7 +134,6 @@ class UseRow(BaseModel):
 _Chosen: dict[str, Any] = {
     "criterion": (str, Field(description="The score that chose the circuits.")),
     "keep": (float, Field(description="The fraction that they keep.")),
-    "progress": (Progress, Field(description="How many circuits are read.")),
 }
 SelectivityRows = rows_of(SelectivityRow)
 SimilarRows = rows_of(SimilarRow, **_Chosen)
@@ -268,13 +267,9 @@ def similar(
     snapshot = server.snapshot(layer)
     one = server.unit(layer, unit)
     masks = server.masks.masks(snapshot, keep=query.keep, criterion=query.criterion)
-    # Counted before the answer is made: more may be read meanwhile, and less must not be told to be
-    # the whole.
-    progress = Progress(read=masks.read, of=masks.of)
 
     def render() -> Rows | Body:
-        progress.check(query.form)
-        table = masks.masks.similar(one.number, limit=max(1, masks.of))
+        table = masks.masks.similar(one.number, limit=max(1, len(masks.commits)))
         if query.form != "json":
             name = f"{one.layer}-{one.info.name}-similar"
             return page_or_file(table, SimilarRows, query, name=name)
@@ -295,13 +290,13 @@ def similar(
             total=table.num_rows,
             offset=query.offset,
             limit=limit,
-            note=note(progress, snapshot.missing, masks.problems),
-            **_chosen(masks, progress),
+            note=note(snapshot.missing, masks.problems.values()),
+            **_chosen(masks.masks),
         )
 
     # Of an atlas that was mended meanwhile more can be told.
     problems = repr(sorted(masks.problems))
-    version = digest(server.unit_version(one), snapshot.version, str(progress.read), problems)
+    version = digest(server.unit_version(one), snapshot.version, problems)
     return AnswerSource(version, render)
 
 
@@ -312,7 +307,7 @@ def uses(
     """List the units whose circuits hold kernels of a convolution: all of them, those of an output
     channel, those of an input channel, or the one of both; of a stored fraction."""
     snapshot = server.snapshot(layer)
-    users, masks = server.masks.uses(
+    users = server.masks.uses(
         snapshot,
         keep=query.keep,
         criterion=query.criterion,
@@ -320,27 +315,21 @@ def uses(
         out=query.out,
         channel=query.channel,
     )
-    progress = Progress(read=users.read, of=masks.of)
 
     def render() -> Rows | Body:
-        progress.check(query.form)
         return page_or_file(
             users.table,
             UseRows,
             query,
             name=f"{snapshot.layer.name}-uses",
-            note=note(progress, snapshot.missing, users.problems),
-            **_chosen(masks, progress),
+            note=note(snapshot.missing, users.problems.values()),
+            **_chosen(users.masks),
         )
 
     problems = repr(sorted(users.problems))
-    version = digest(server.version, snapshot.version, str(progress.read), problems)
+    version = digest(server.version, snapshot.version, problems)
     return AnswerSource(version, render)
 
 
-def _chosen(masks: LayerMasks, progress: Progress) -> dict[str, object]:
-    return {
-        "criterion": masks.masks.criterion,
-        "keep": masks.masks.keep,
-        "progress": progress,
-    }
+def _chosen(masks: Masks) -> dict[str, object]:
+    return {"criterion": masks.criterion, "keep": masks.keep}

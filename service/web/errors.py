@@ -41,8 +41,7 @@ class NotFoundError(QueryError):
 
 
 class BusyError(AtlasError):
-    """Says that it cannot be answered yet: other requests come first, or units are still being
-    read."""
+    """Says that it cannot be answered yet, as other requests come first or the store is slow."""
 
     kind = "busy"
 
@@ -78,8 +77,8 @@ def responses(*, files: bool = False) -> dict[int | str, dict[str, Any]]:
         414: "The address is too long.",
         422: "A value cannot be read, is out of bounds, or has no meaning here.",
         500: "The atlas is altered, or a fault of ours.",
-        503: "The store cannot be reached, too many requests wait, or a file is of units that are "
-        "still being read: come back a little later.",
+        503: "The store cannot be reached or is slow, or too many requests wait: come back a "
+        "little later.",
     }
     answers: dict[int | str, dict[str, Any]] = {
         304: {"description": "The client has the answer: its ETag is the same."}

@@ -16,7 +16,7 @@ from circuit_atlas.service.web.image_set import box_of
 from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
 from circuit_atlas.service.web.responding import responding
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
-from circuit_atlas.service.web.rows import Progress, Rows, page, page_or_file, row_model, rows_of
+from circuit_atlas.service.web.rows import Rows, page, page_or_file, row_model, rows_of
 from circuit_atlas.storage_schema.layer_columns import RESPONDING
 from circuit_atlas.storage_schema.tables import IMAGES
 
@@ -49,9 +49,7 @@ ImageUnit = row_model(
     tuple(column for column in RESPONDING if not column.name.startswith(("box_", "position_"))),
     base=ImageUnitParts,
 )
-ImageUnits = rows_of(
-    ImageUnit, progress=(Progress, Field(description="How many units were looked at."))
-)
+ImageUnits = rows_of(ImageUnit)
 
 
 class ImagesParameters(PageParameters):
@@ -124,7 +122,6 @@ def image_units(
     features = server.features
 
     def render() -> Rows | Body:
-        units.progress.check(query.form)
         reader = server.atlas.reader
         if query.form != "json":
             table = measured(reader, units.rows.slice(query.offset, query.rows), image)
@@ -147,13 +144,12 @@ def image_units(
             offset=query.offset,
             limit=limit,
             note=units.note,
-            progress=units.progress,
         )
 
     version = digest(
         server.version,
         *(snapshot.version for snapshot in snapshots),
-        str(units.progress.read),
+        units.note or "",
         features.version,
     )
     return AnswerSource(version, render)

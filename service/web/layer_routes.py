@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-import pyarrow.compute as pc
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -27,7 +26,7 @@ from circuit_atlas.service.web.parameters import (
 )
 from circuit_atlas.service.web.responding import note
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
-from circuit_atlas.service.web.rows import Progress, Rows, page, row_model, rows_of
+from circuit_atlas.service.web.rows import Rows, page, row_model, rows_of
 from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.service.web.unit_rows import (
     BOX,
@@ -112,7 +111,7 @@ class UnitParts(BaseModel):
     state: Literal["done", "dead", "failed", "planned"]
     r: list[float | None] = Field(
         description="Pearson r of each sparsity level's circuit, null where undefined; empty for a "
-        "unit without circuits or whose facts are not read yet."
+        "unit without circuits, or that cannot be read."
     )
     box: tuple[int, int, int, int] | None = Field(
         description="Receptive field of the largest output on its top image: top, left, bottom, "
@@ -129,26 +128,10 @@ UnitRow = row_model(
 )
 
 
-class UnitProgress(Progress):
-    """Says how far a list of units is."""
-
-    measured: int = Field(
-        description="Units whose polysemanticity is known, which comes after the facts of all. "
-        "While fewer are than are stored, ask again."
-    )
-
-    def why(self) -> str | None:
-        """Say why the list is not whole yet; None where it is."""
-        if (why := super().why()) is not None or self.measured == self.of:
-            return why
-        return f"the polysemanticity of {self.measured:,} of {self.of:,} units is known so far"
-
-
 UnitRows = rows_of(
     UnitRow,
     columns=(list[ColumnFacts], Field(description="What units can be sorted and filtered by.")),
     protocol=(ProtocolFacts, Field(description="By which measure they are compared.")),
-    progress=(UnitProgress, Field(description="How many units' facts are read.")),
 )
 
 
@@ -158,7 +141,6 @@ DistributionRow = row_model(
 Distribution = rows_of(
     DistributionRow,
     protocol=(ProtocolFacts, Field(description="By which measure they are compared.")),
-    progress=(Progress, Field(description="How many units' facts are read.")),
 )
 
 
@@ -277,17 +259,12 @@ def units(
     bounds, texts = query.bounds(), query.texts()
     snapshot = server.snapshot(layer)
     circuits = _circuits(server, query, query.at)
-    reading = server.reading(snapshot)
+    facts = server.facts(snapshot)
 
     def render() -> Rows | Body:
         known = columns(server)
-        # Before the rows are made: more may be read meanwhile, and less must not be told to be all.
-        progress = UnitProgress(
-            read=reading.read, measured=reading.measured, of=len(snapshot.commits)
-        )
-        progress.check(query.form)
         table = filtered(
-            listed_units(server, snapshot, reading, circuits),
+            listed_units(server, snapshot, facts, circuits),
             known,
             states=() if query.state is None else query.state.split(","),
             texts=texts,
@@ -297,25 +274,20 @@ def units(
         part = table.slice(query.offset, query.rows)
         if query.form != "json":
             return to_file(part, query.form, name=f"{snapshot.index.layer}-units")
-        # A page comes with its images and circuits, though others are still being read.
-        numbers = part["unit"].to_pylist()
-        reading.read_some(numbers[: server.limits.on_a_page])
-        fresh = listed_units(server, snapshot, reading, circuits, units=tuple(sorted(numbers)))
-        part = fresh.take(pc.index_in(part["unit"], fresh["unit"].combine_chunks()))
         return page(
             UnitRows,
             to_rows(part, server.atlas.header.fractions),
             total=table.num_rows,
             offset=query.offset,
             limit=query.rows,
-            note=note(progress, snapshot.missing),
+            note=note(snapshot.missing, ()),
             columns=[ColumnFacts.of(column) for column in known],
             protocol=protocol_facts(server, circuits),
-            progress=progress,
         )
 
     features = server.features.version
-    version = digest(server.version, snapshot.version, reading.version, features)
+    problems = repr(sorted(facts.problems))
+    version = digest(server.version, snapshot.version, problems, features)
     return AnswerSource(version, render)
 
 
@@ -327,12 +299,10 @@ def distribution(
     the smallest that reaches the threshold: what the charts of a layer are made of."""
     snapshot = server.snapshot(layer)
     circuits = _circuits(server, query)
-    reading = server.reading(snapshot)
+    facts = server.facts(snapshot)
 
     def render() -> Rows | Body:
-        progress = Progress(read=reading.read, of=len(snapshot.commits))
-        progress.check(query.form)
-        table = layer_distribution(reading.facts, snapshot, circuits)
+        table = layer_distribution(facts, snapshot, circuits)
         if query.form != "json":
             return to_file(table, query.form, name=f"{snapshot.index.layer}-distribution")
         return page(
@@ -340,12 +310,12 @@ def distribution(
             table.to_pylist(),
             total=table.num_rows,
             limit=table.num_rows,
-            note=note(progress, snapshot.missing),
+            note=note(snapshot.missing, facts.problems.values()),
             protocol=protocol_facts(server, circuits),
-            progress=progress,
         )
 
-    return AnswerSource(digest(server.version, snapshot.version, reading.version), render)
+    problems = repr(sorted(facts.problems))
+    return AnswerSource(digest(server.version, snapshot.version, problems), render)
 
 
 def _circuits(

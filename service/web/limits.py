@@ -42,9 +42,6 @@ class Limits:
         score_bytes: scores of a unit's images that one question may read; with the next, what
             keeps an answer within about a second of one core.
         kernels: of a circuit that is listed, drawn or compared.
-        chores: questions over whole layers that may wait in the background.
-        at_once: units whose facts a request reads itself; more are read in the background.
-        on_a_page: the same, of those on the page that is asked for.
         patience_s: how long a client waits for an answer; then it is told to come back.
         fresh_s: for how long a look at which units are stored is good.
     """
@@ -61,9 +58,6 @@ class Limits:
     use_bytes: int = 16 * 2**20
     score_bytes: int = 128 * 2**20
     kernels: int = 800_000
-    chores: int = 32
-    at_once: int = 32
-    on_a_page: int = 64
     patience_s: float = 30.0
     fresh_s: float = 2.0
 

@@ -9,30 +9,10 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, Field, create_model
 
-from circuit_atlas.service.web.errors import BusyError
 from circuit_atlas.service.web.parameters import PageParameters
 from circuit_atlas.service.web.responses import Body, plain, to_file
 from circuit_atlas.storage_schema.columns import Column
 from circuit_atlas.storage_schema.tables import Table
-
-
-class Progress(BaseModel):
-    """Says how far a list is that is made of the facts of many units."""
-
-    read: int = Field(description="Units whose facts are read.")
-    of: int = Field(description="Units that are stored. While fewer are read, ask again.")
-
-    def why(self) -> str | None:
-        """Say why the list is not whole yet; None where it is."""
-        if self.read < self.of:
-            return f"{self.read:,} of {self.of:,} units are read so far"
-        return None
-
-    def check(self, form: str) -> None:
-        """Raise BusyError for a file of what is not whole yet: nothing in a file could say so."""
-        why = self.why()
-        if form != "json" and why is not None:
-            raise BusyError(f"{why}, and a file is of all of them: come back in a few seconds")
 
 
 class Rows(BaseModel):
@@ -42,7 +22,7 @@ class Rows(BaseModel):
     offset: int = Field(description="Rows left out before these.")
     limit: int = Field(description="Rows that this page may have.")
     complete: bool = Field(
-        description="Whether everything that was asked for is stored, read and within the limits."
+        description="Whether everything that was asked for is stored, sound and within the limits."
     )
     note: str | None = Field(default=None, description="Why it is not complete.")
 

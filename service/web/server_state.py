@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
@@ -11,25 +13,27 @@ from importlib import import_module
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from circuit_atlas.service.analysis.facts import LayerFacts
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.unit import Unit
-from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.errors import TooLargeError, named_in_path
 from circuit_atlas.service.web.image_set import Box, ImageSet, ImageSetReader, box_of
+from circuit_atlas.service.web.layer_facts import LayerFactCache
 from circuit_atlas.service.web.layer_masks import LayerMaskCache
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot, LayerSnapshots, commit_version
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import segment
 from circuit_atlas.service.web.raw import Raw
-from circuit_atlas.service.web.reading import LayerReading, Readings
 from circuit_atlas.service.web.responses import Answerer, digest
 from circuit_atlas.service.web.visualization_index import FeatureIndex, feature_index
 from circuit_atlas.service.web.work import Work
+from circuit_atlas.storage_schema.errors import AtlasError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.reader import Reader
 
-# Loaded when they are first needed, which takes a second or two; in steps, lest a request waits.
+_LOG = logging.getLogger(__name__)
+# Loaded when they are first needed, which takes a second or two.
 _LATE = (
     "pandas",  # which pyarrow looks for
     "circuit_atlas.service.diagram.draw",
@@ -58,13 +62,16 @@ class ServerState:
             threads=limits.threads, waiting=limits.waiting, patience_s=limits.patience_s
         )
         self.answers = Answerer(self.work, limits)
-        self.background = Background(self.work)
         self.snapshots = LayerSnapshots(atlas, fresh_s=limits.fresh_s)
         self.image_reader = ImageSetReader(atlas)
         self.raw = Raw(atlas.reader.objects, streams=limits.streams, listed=limits.listed)
-        self.masks = LayerMaskCache(atlas, self.background, limits)
+        self.masks = LayerMaskCache(atlas, limits)
         self._features = feature_index(atlas.reader.objects, fresh_s=limits.fresh_s)
-        self._readings: Readings | None = None
+        self._facts = LayerFactCache(atlas.header, size_bytes=limits.digest_bytes)
+        self._closed = threading.Event()
+        self._warming = threading.Thread(
+            target=self._load, name="circuit-atlas-warm-up", daemon=True
+        )
 
     @property
     def name(self) -> str:
@@ -99,31 +106,14 @@ class ServerState:
         none."""
         return named_in_path(lambda: self.layer(layer).unit(segment(unit)))
 
-    def reading(self, snapshot: LayerSnapshot) -> LayerReading:
-        """Return facts of a layer's units: of all of them where few are missing, and their scores
-        not many, else as far as they are read, while the background reads on."""
-        if self._readings is None:
-            self._readings = Readings(
-                self.atlas.header,
-                images=len(self.images),
-                size_bytes=self.limits.digest_bytes,
-                score_bytes=self.limits.score_bytes,
-            )
-        reading = self._readings.of(snapshot)
-        missing = reading.want(snapshot)
-        size_bytes = missing * self._score_bytes(snapshot.index, self.atlas.header.top_images)
-        if missing > self.limits.at_once or size_bytes > self.limits.score_bytes:
-            self.background.ask(reading)
-        elif missing:
-            reading.read_all()
-        return reading
+    def facts(self, snapshot: LayerSnapshot) -> LayerFacts:
+        """Return the facts of all stored units of a layer, read now where they are new."""
+        return self._facts.of(snapshot, images=len(self.images))
 
     def tops(self, snapshot: LayerSnapshot, units: Sequence[int]) -> list[tuple[int, Box] | None]:
         """Return the image that each unit responds to most, and the box of the maximum on it; None
-        where it has none. Those that are not read yet are read now: for a page of them."""
-        reading = self.reading(snapshot)
-        reading.read_some(units)
-        top = reading.facts.top
+        where it has none."""
+        top = self.facts(snapshot).top
         rows = top.filter(pc.is_in(top["unit"], pa.array(units, pa.int32()))).to_pylist()
         tops = {row["unit"]: (row["image"], box_of(row)) for row in rows}
         return [tops.get(unit) for unit in units]
@@ -148,37 +138,29 @@ class ServerState:
         return digest(self.version, unit.layer, str(unit.number), commit_version(unit.commit))
 
     def warm_up(self) -> None:
-        """Read in the background what every page needs first."""
-        self.background.ask(_WarmUp(self))
+        """Load in a thread of its own what the first pages need."""
+        self._warming.start()
 
     def close(self) -> None:
         """Stop the threads."""
-        self.background.close()
+        self._closed.set()
+        if self._warming.is_alive():
+            self._warming.join()
         self.work.close()
 
-
-class _WarmUp:
-    """Looks at each layer, and then at its units, and loads what the first drawing needs: a
-    chore."""
-
-    def __init__(self, server: ServerState) -> None:
-        self._server = server
-        self._layers: list[str] | None = None
-        self._snapshots: list[LayerSnapshot] = []
-        self._modules = list(_LATE)
-
-    def step(self) -> bool:
-        """Look at the image set, then at which units each layer has, load modules, then read
-        facts."""
-        server = self._server
-        if self._layers is None:
-            self._layers = list(server.snapshots.names())
-            server.image_reader.images()
-        elif self._layers:
-            self._snapshots.append(server.snapshots.of(self._layers.pop()))
-        elif self._modules:
+    def _load(self) -> None:
+        """Look at the image set, then at which units each layer has, then load modules."""
+        try:
+            self.image_reader.images()
+            for name in self.snapshots.names():
+                if self._closed.is_set():
+                    return
+                self.snapshots.of(name)
+        except AtlasError as error:
+            # The request that needs it says so; here nobody listens.
+            _LOG.warning("at the start: %s", error)
+        for module in _LATE:
+            if self._closed.is_set():
+                return
             with suppress(ImportError):  # said where it is needed
-                import_module(self._modules.pop(0))
-        elif self._snapshots:
-            server.reading(self._snapshots.pop())
-        return bool(self._layers or self._modules or self._snapshots)
+                import_module(module)

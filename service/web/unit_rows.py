@@ -8,10 +8,10 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from circuit_atlas.service.analysis.facts import LayerFacts
 from circuit_atlas.service.analysis.query import CircuitQuery, stored_fraction
 from circuit_atlas.service.analysis.summary import unit_table
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
-from circuit_atlas.service.web.reading import LayerReading
 from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.columns import Column, schema_of
 from circuit_atlas.storage_schema.errors import QueryError
@@ -26,7 +26,9 @@ from circuit_atlas.storage_schema.wording import nearest
 
 BOX = ("box_top", "box_left", "box_bottom", "box_right")
 POSITION = ("position_y", "position_x")
-LISTED: tuple[Column, ...] = (*UNIT_FACTS, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE)
+# It takes a look at the scores of every top image: ten seconds for a thousand units.
+_STORED = tuple(column for column in UNIT_FACTS if column.name != "polysemanticity")
+LISTED: tuple[Column, ...] = (*_STORED, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE)
 """What is told of each unit besides r."""
 
 
@@ -68,19 +70,11 @@ def kind(column: Column) -> Literal["number", "text", "state"]:
 def listed_units(
     server: ServerState,
     snapshot: LayerSnapshot,
-    reading: LayerReading,
+    facts: LayerFacts,
     query: CircuitQuery,
-    *,
-    units: tuple[int, ...] | None = None,
 ) -> pa.Table:
-    """Units of a layer, ascending, with all `columns`; what is not read yet is null.
-
-    `units`: only these. Default: all that were asked for or are stored.
-    """
-    facts = reading.facts
-    table = unit_table(
-        facts, snapshot, query, units=units, polysemanticity=facts.measured(query.criterion)
-    )
+    """Units of a layer that were asked for or are stored, ascending, with all `columns`."""
+    table = unit_table(facts, snapshot, query)
     images = server.images.table
     row = pc.index_in(table["image"], images["id"].combine_chunks())
     index = server.features
@@ -151,7 +145,7 @@ def to_rows(table: pa.Table, fractions: Sequence[float]) -> list[dict[str, Any]]
     for row in table.to_pylist():
         r = [row.pop(name) for name in rs]
         box, position = ([row.pop(name) for name in names] for names in (BOX, POSITION))
-        known = row["state"] == "done" and row["error"] is None and row["image"] is not None
+        known = row["state"] == "done" and row["error"] is None
         rows.append(
             {
                 **row,

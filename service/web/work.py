@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -24,8 +23,6 @@ class Work:
         self._patience_s = patience_s
         self._taken = 0
         self._running: dict[Hashable, asyncio.Future[Any]] = {}
-        self._idle = threading.Event()
-        self._idle.set()
 
     async def run(self, key: Hashable, function: Callable[[], T]) -> T:
         """Return what the function gives; those who ask the same while it runs get the same.
@@ -48,10 +45,6 @@ class Work:
                 "back a little later"
             ) from None
 
-    def wait_idle(self, timeout_s: float) -> bool:
-        """Wait until no request computes, for background work that lets these go first."""
-        return self._idle.wait(timeout_s)
-
     def close(self) -> None:
         """Take no more; what runs is left to end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -60,7 +53,6 @@ class Work:
         if self._taken >= self._most:
             raise BusyError(f"{self._taken} requests wait already: come back in a second")
         self._taken += 1
-        self._idle.clear()
         future = asyncio.get_running_loop().run_in_executor(self._threads, function)
         self._running[key] = future
 
@@ -68,8 +60,6 @@ class Work:
             self._taken -= 1
             if self._running.get(key) is done:
                 del self._running[key]
-            if not self._taken:
-                self._idle.set()
             # Looked at even where nobody waits any more, lest asyncio complains of an unseen error.
             if not done.cancelled():
                 done.exception()

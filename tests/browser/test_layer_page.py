@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
-from circuit_atlas.service.web.reading import LayerReading
 from tests.browser.atlases import LAYER, UNITS, write_many
 from tests.browser.test_atlas_page import smallest
 
@@ -291,29 +288,6 @@ def test_a_growing_layer_says_that_it_is_not_complete(invented, tab):
     tab.open(invented.link("layer", layer="conv2"))
     assert "not computed yet" in tab.page.locator(".message.partial").last.inner_text()
     assert names(tab) == ["0", "1", "2", "edge"]
-
-
-def test_while_units_are_read_nothing_is_said_to_be_all(tab, serve, tmp_path, monkeypatch):
-    """Not that there is none, and no file is offered; all of it comes by itself."""
-    go_on = threading.Event()
-    step = LayerReading.step
-
-    def waiting(self):
-        go_on.wait(60)
-        return step(self)
-
-    monkeypatch.setattr(LayerReading, "step", waiting)
-    try:
-        many = serve(write_many(tmp_path / "growing"))
-        tab.open(many.link("layer", layer="wide", has_label="dog", **{"min_r.0.5": 0}))
-        said = tab.page.locator(".message").all_inner_texts()
-        assert set(said) == {"0 of 130 units are read so far; the rest comes by itself."}
-        save = tab.page.get_by_role("button", name="Save units")
-        assert save.is_disabled()
-    finally:
-        go_on.set()
-    tab.page.locator(".message.partial").first.wait_for(state="detached")
-    tab.page.locator('button[aria-label="Save units"]:enabled').wait_for()
 
 
 def test_pages_of_units(tab, serve, tmp_path):

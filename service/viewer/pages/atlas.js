@@ -7,7 +7,7 @@
  */
 
 import { to } from "../address.js";
-import { get, isPart } from "../api.js";
+import { get } from "../api.js";
 import { smallestCounts } from "../distribution.js";
 import { tableFiles } from "../menu.js";
 import { h, put, whenNear } from "../dom.js";
@@ -153,10 +153,8 @@ function row(layer, chosen, atlas) {
     const query = { criterion, ablation, split, threshold: THRESHOLD };
     try {
       const found = await get(["layers", layer.layer, "distribution"], query);
-      const growing = isPart(found);
-      put(size, sizeChart(found.rows, layer), growing && h("p", { class: "note" }, found.note));
+      put(size, sizeChart(found.rows, layer));
       put(faithful, faithfulChart(found.rows, layer, chosen, atlas));
-      if (growing && element.isConnected) setTimeout(load, 700);
     } catch (error) {
       put(size, failure(error));
       put(faithful);

@@ -6,7 +6,7 @@
  */
 
 import { changed, to } from "../address.js";
-import { get, isPart } from "../api.js";
+import { get } from "../api.js";
 import { smallestCounts } from "../distribution.js";
 import { h } from "../dom.js";
 import { count, percent, whole } from "../figures.js";
@@ -86,7 +86,7 @@ export async function page(state, atlas) {
         limit: PAGE,
       }),
     empty: (found) => {
-      if (!isPart(found)) announce(count(found.total, "unit"));
+      announce(count(found.total, "unit"));
       if (found.rows.length) return null;
       return behind(found, "unit") ?? "No unit matches: take a filter away.";
     },

@@ -32,7 +32,7 @@ def test_unit_after_unit_they_are_those_of_all_at_once(built):
     for unit in (2, 0, 3, 1):
         before = unit_table(grown, states, query)
         assert before["image"].to_pylist()[unit] is None
-        grown.read_each([unit])
+        grown.read_each({unit: states.commits[unit]})
     assert grown.units == whole.units == {0, 1, 2, 3}
     assert unit_table(grown, states, query).equals(unit_table(whole, states, query))
     assert distribution(grown, states, query).equals(distribution(whole, states, query))
@@ -40,14 +40,6 @@ def test_unit_after_unit_they_are_those_of_all_at_once(built):
         grown.responses(range(4))[1], whole.responses(range(4))[1], strict=True
     ):
         assert ours.tolist() == pytest.approx(theirs.tolist(), nan_ok=True)
-
-
-def test_some_units_are_a_part_of_the_table(built):
-    facts, states = facts_of(built)
-    facts.read(states.commits)
-    query = CircuitQuery.of(facts.reader, threshold=0.3)
-    whole = unit_table(facts, states, query)
-    assert unit_table(facts, states, query, units=(1, 3)).equals(whole.take([1, 3]))
 
 
 @pytest.mark.parametrize("table", ["faithfulness", "responses", "groups"])
@@ -58,6 +50,7 @@ def test_an_altered_unit_keeps_none_of_the_others_from_being_read(built, table):
     with pytest.raises(CorruptError):
         facts.read(states.commits)
     facts.read_each(states.commits)
+    assert facts.commits == states.commits
     assert facts.units == {0, 1, 2, 3}
     assert facts.problems.keys() == {1}
     query = CircuitQuery.of(facts.reader)

@@ -6,16 +6,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.service.web.background_thread import Background
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.server_state import ServerState
-from tests.patience import until
+from circuit_atlas.storage_schema.errors import StoreError
+from circuit_atlas.storage_schema.reader import Reader
 from tests.service.stores import served
 
 SIMILAR = "layers/conv3/units/1/similar?keep=0.5"
@@ -37,35 +38,25 @@ def alter(tmp_path: Path, place: Path) -> Callable[..., Path]:
     return made
 
 
-def whole(address: str, path: str) -> dict[str, Any]:
-    """An answer once everything that can be read is."""
-
-    def answer() -> dict[str, Any]:
-        found = httpx.get(f"{address}/api/v1/{path}")
-        assert found.status_code == 200, found.text
-        body: dict[str, Any] = found.json()
-        return body
-
-    def read() -> bool:
-        progress = answer()["progress"]
-        return bool(progress["read"] == progress["of"])
-
-    until(read, "all units to be read")
-    return answer()
+def answer(address: str, path: str) -> dict[str, Any]:
+    """An answer."""
+    found = httpx.get(f"{address}/api/v1/{path}")
+    assert found.status_code == 200, found.text
+    body: dict[str, Any] = found.json()
+    return body
 
 
-@pytest.mark.parametrize("limits", [Limits(), Limits(at_once=0)], ids=["at once", "background"])
 @pytest.mark.parametrize(
     ("part", "path"),
     [("/level/actgrad/", SIMILAR), ("/level/actgrad/", USES), ("/score/actgrad/", USES)],
 )
-def test_the_other_units_of_the_layer_are_compared(alter, place, limits, part, path):
+def test_the_other_units_of_the_layer_are_compared(alter, place, part, path):
     with served(create_app(place)) as address:
-        sound = whole(address, path)
+        sound = answer(address, path)
     assert sound["note"] is None
     assert 0 in [row["unit"] for row in sound["rows"]]
-    with served(create_app(alter(part), limits=limits)) as address:
-        found = whole(address, path)
+    with served(create_app(alter(part))) as address:
+        found = answer(address, path)
     assert found["rows"] == [row for row in sound["rows"] if row["unit"] != 0]
     assert not found["complete"]
     assert found["note"].startswith("1 unit cannot be read: unit 0 of atlas/layers/conv3/arrays")
@@ -81,16 +72,60 @@ def test_the_altered_one_says_so(alter):
     assert "is cut or altered: restore it from a copy" in error["message"]
 
 
-def _ask_nothing(*given: object, **more: object) -> bool:
-    """Of a background in which nothing goes on."""
-    del given, more
-    return True
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [("/faithfulness.", "layers/conv3/distribution"), ("/responses.", "images/2/units")],
+)
+def test_a_list_says_which_unit_it_lacks(alter, place, part, path):
+    with served(create_app(place)) as address:
+        sound = answer(address, path)
+    assert sound["complete"] == ("layers" in path)  # two units of conv2 are not computed
+    with served(create_app(alter(part))) as address:
+        found = answer(address, path)
+    assert not found["complete"]
+    assert found["note"].startswith("1 unit cannot be read: atlas/layers/conv3/units/0/")
+    if "layers" in path:
+        assert {row["units"] for row in sound["rows"]} == {3}
+        assert {row["units"] for row in found["rows"]} == {2}
+    else:
+        assert found["rows"] == [
+            row for row in sound["rows"] if (row["layer"], row["unit"]) != ("conv3", 0)
+        ]
 
 
-def test_a_unit_without_its_responses_is_similar_without_a_picture(alter, monkeypatch):
-    # Its facts are read for this answer alone, as those of a large layer are at first.
-    monkeypatch.setattr(Background, "ask", _ask_nothing)
-    served_atlas = ServerState(Atlas.open(alter("/responses.")), Limits(at_once=0))
+def test_an_altered_unit_has_a_row_that_says_so(alter):
+    with served(create_app(alter("/faithfulness."))) as address:
+        altered, sound = answer(address, "layers/conv3/units")["rows"][:2]
+    assert "is cut or altered" in altered["error"]
+    assert (altered["state"], altered["kernels"], altered["r"]) == ("done", 44, [])
+    assert sound["r"]
+
+
+def test_a_unit_that_was_built_again_is_read_again(alter, place):
+    folder = alter("/faithfulness.")
+    record = folder / "layers" / "conv3" / "commits" / "0.json"
+    with served(create_app(folder, limits=Limits(fresh_s=0))) as address:
+        assert answer(address, "layers/conv3/units")["rows"][0]["error"] is not None
+        shutil.copytree(place, folder, dirs_exist_ok=True)
+        kept = record.read_bytes()
+        record.unlink()
+        assert answer(address, "layers/conv3/units")["rows"][0]["state"] == "planned"
+        assert 0 not in [row["unit"] for row in answer(address, USES)["rows"]]
+        record.write_bytes(kept)
+        assert answer(address, "layers/conv3/units")["rows"][0]["r"]
+        assert 0 in [row["unit"] for row in answer(address, USES)["rows"]]
+
+
+def test_a_store_that_fails_once_harms_no_unit(place, monkeypatch):
+    with served(create_app(place)) as address:
+        with monkeypatch.context() as patch:
+            patch.setattr(Reader, "table", Mock(side_effect=StoreError("no answer")))
+            assert httpx.get(f"{address}/api/v1/layers/conv3/units").status_code == 503
+        assert answer(address, "layers/conv3/units")["rows"][0]["r"]
+
+
+def test_a_unit_without_its_responses_is_similar_without_a_picture(alter):
+    served_atlas = ServerState(Atlas.open(alter("/responses.")), Limits())
     altered, sound = served_atlas.tops(served_atlas.snapshot("conv3"), [0, 2])
     assert altered is None
     assert sound == (2, (0, 3, 7, 9))
