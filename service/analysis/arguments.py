@@ -37,8 +37,8 @@ def ablation(reader: Reader, given: str | None) -> str:
 def split(reader: Reader, given: str | None) -> str:
     """Return the split of that name, or the held-out images where there are any, else the scoring
     ones; QueryError, with those there are."""
-    found = set(reader.images(columns=["split"])["split"].to_pylist())
-    known = [name for name in ("held_out", "scoring") if name in found] or ["scoring"]
+    splits = set(reader.images(columns=["split"])["split"].to_pylist())
+    known = [name for name in ("held_out", "scoring") if name in splits] or ["scoring"]
     return _of(reader, given, known, "split", "splits")
 
 

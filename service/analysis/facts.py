@@ -184,21 +184,21 @@ def response_matrix(responses: pa.Table, images: int) -> tuple[list[int], NDArra
     """Return the units of some rows of responses, ascending, and their response to each image, NaN
     where there is none. Shape: (units, images)."""
     units, row = np.unique(responses["unit"].to_numpy(), return_inverse=True)
-    found = np.full((len(units), images), np.nan)
-    found[row, responses["image"].to_numpy()] = responses["response"].to_numpy()
-    return [int(unit) for unit in units], found
+    matrix = np.full((len(units), images), np.nan)
+    matrix[row, responses["image"].to_numpy()] = responses["response"].to_numpy()
+    return [int(unit) for unit in units], matrix
 
 
 def _by_unit(responses: pa.Table, images: int) -> dict[int, NDArray[np.float64]]:
-    units, found = response_matrix(responses, images)
-    return dict(zip(units, found, strict=True))
+    units, matrix = response_matrix(responses, images)
+    return dict(zip(units, matrix, strict=True))
 
 
 def _a_row_a_criterion(groups: pa.Table) -> pa.Table:
     """How many groups each unit has and their silhouette, by criterion: the same in all rows."""
-    found = groups.group_by(["unit", "criterion"], use_threads=False).aggregate(
+    counts = groups.group_by(["unit", "criterion"], use_threads=False).aggregate(
         [(name, "max") for name in _GROUPS[1:]]
     )
-    return found.rename_columns(["unit", *_GROUPS]).cast(
+    return counts.rename_columns(["unit", *_GROUPS]).cast(
         _EMPTY["groups"].select(["unit", *_GROUPS]).schema
     )

@@ -39,10 +39,10 @@ class ImageGroups:
 
     def members(self) -> dict[int, tuple[int, ...]]:
         """Return the ids of each group's images, by group, the largest response first."""
-        found: dict[int, list[int]] = {number: [] for number in sorted(set(self.labels))}
+        members: dict[int, list[int]] = {number: [] for number in sorted(set(self.labels))}
         for image, label in zip(self.images, self.labels, strict=True):
-            found[label].append(image)
-        return {number: tuple(images) for number, images in found.items()}
+            members[label].append(image)
+        return {number: tuple(images) for number, images in members.items()}
 
 
 def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> ImageGroups:
@@ -80,15 +80,15 @@ def new_groups(
     scores = reader.image_scores(commit, chosen)
     arguments.module("scipy.cluster.hierarchy", package="scipy", what="grouping images anew")
     try:
-        found = group_images(scores, groups=number)
+        grouping = group_images(scores, groups=number)
     except QueryError as error:
         name = reader.layer(commit.layer).unit(commit.unit).name
         raise QueryError(f"unit {commit.layer}/{name}: {error}") from None
     return ImageGroups(
         chosen,
         stored=False,
-        silhouette=found.silhouette,
-        chance=found.chance,
+        silhouette=grouping.silhouette,
+        chance=grouping.chance,
         images=tuple(top_images(reader, commit)["image"].to_pylist()),
-        labels=tuple(found.labels.tolist()),
+        labels=tuple(grouping.labels.tolist()),
     )

@@ -140,15 +140,15 @@ def of_layer(reader: Reader, index: LayerIndex, *, criterion: str | None, keep: 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.bool_]:
     """Mark in each row the `count` largest scores above 0, ties by position. Shape: (rows,
     kernels)."""
-    found = np.zeros(scores.shape, np.bool_)
-    for row, mask in zip(scores, found, strict=True):
+    circuits = np.zeros(scores.shape, np.bool_)
+    for row, mask in zip(scores, circuits, strict=True):
         # A partition and one look at the ties: a tenth of the time of a full sort.
         least = np.partition(row, len(row) - count)[len(row) - count]
         np.greater(row, least, out=mask)
         if least > 0:
             ties = np.flatnonzero(row == least)
             mask[ties[: count - int(mask.sum())]] = True
-    return found
+    return circuits
 
 
 def agreement(circuits: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -98,8 +98,8 @@ def principal(
         n_components=2, kernel="precomputed", eigen_solver="auto", random_state=0
     )
     points = np.zeros((count, 2))
-    found = model.fit_transform(products)
-    points[:, : found.shape[1]] = found
+    components = model.fit_transform(products)
+    points[:, : components.shape[1]] = components
     first, second = (float(value) for value in np.square(points).sum(axis=0) / variance)
     return points, (first, second)
 

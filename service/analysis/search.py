@@ -46,7 +46,7 @@ def search(reader: Reader, text: str, *, limit: int) -> pa.Table:
     if not isinstance(text, str) or len(text) > _LONGEST:
         raise QueryError(f"search for a text of at most {_LONGEST} characters")
     wanted = " ".join(text.casefold().split())
-    found = sorted(_matches(reader, wanted), key=lambda match: match.order) if wanted else []
+    matches = sorted(_matches(reader, wanted), key=lambda match: match.order) if wanted else []
     rows = [
         {
             "kind": match.kind,
@@ -56,7 +56,7 @@ def search(reader: Reader, text: str, *, limit: int) -> pa.Table:
             "image": match.image,
             "count": match.count,
         }
-        for match in found[:limit]
+        for match in matches[:limit]
     ]
     return pa.Table.from_pylist(rows, _SCHEMA)
 

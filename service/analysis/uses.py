@@ -73,12 +73,12 @@ class Sought:
         kernels,)."""
         piece = index.slices()[self.ordinal]
         _, out, channel = index.locate(np.arange(piece.start, piece.stop), rows)
-        found = np.ones(piece.stop - piece.start, np.bool_)
+        mask = np.ones(piece.stop - piece.start, np.bool_)
         if self.out is not None:
-            found &= out == self.out
+            mask &= out == self.out
         if self.channel is not None:
-            found &= channel == self.channel
-        return found
+            mask &= channel == self.channel
+        return mask
 
 
 def uses(
@@ -92,8 +92,8 @@ def uses(
     sought = Sought.of(
         layer.index, layer=layer.layer, convolution=convolution, out=out, channel=channel
     )
-    found = (use_of(masks, sought, unit) for unit in sorted(masks.units))
-    return to_table([use for use in found if use is not None])
+    each = (use_of(masks, sought, unit) for unit in sorted(masks.units))
+    return to_table([use for use in each if use is not None])
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def use_of(masks: Masks, sought: Sought, unit: int) -> Use | None:
     return Use(unit, info.name, len(held), share, before)
 
 
-def to_table(found: Sequence[Use]) -> pa.Table:
+def to_table(rows: Sequence[Use]) -> pa.Table:
     """Put uses in their order: the largest share first, then most kernels, then by number."""
-    ordered = sorted(found, key=lambda use: (-(use.share or 0.0), -use.kernels, use.unit))
+    ordered = sorted(rows, key=lambda use: (-(use.share or 0.0), -use.kernels, use.unit))
     return pa.Table.from_pylist([asdict(use) for use in ordered], _SCHEMA)
 
 

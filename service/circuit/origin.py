@@ -63,7 +63,7 @@ class Origin:
         names = {c.name: at for at, c in enumerate(axis.convolutions)}
         rows = iter(self.unit.rows)
         first = [next(rows) if c.one_row else 0 for c in axis.convolutions]
-        found = np.full(len(ordinal), -1, np.int64)
+        positions = np.full(len(ordinal), -1, np.int64)
         for number, convolution in enumerate(index.convolutions):
             at = names.get(convolution.name)
             if at is None:
@@ -72,8 +72,8 @@ class Origin:
             held = axis.convolutions[at]
             moved = local[here] - first[at] * held.in_channels
             inside = (moved >= 0) & (moved < held.size)
-            found[here[inside]] = axis.offsets[at] + moved[inside]
-        return found
+            positions[here[inside]] = axis.offsets[at] + moved[inside]
+        return positions
 
 
 def merged(left: Sequence[Origin], right: Sequence[Origin]) -> tuple[Origin, ...]:

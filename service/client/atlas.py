@@ -138,9 +138,9 @@ class Atlas:
         QueryError where no layer of the atlas has such a convolution or channel upstream.
         """
         upstream = {
-            found.name: found.out_channels
+            c.name: c.out_channels
             for name in self.layers
-            for found in self.reader.layer(name).index.convolutions
+            for c in self.reader.layer(name).index.convolutions
         }
         if convolution not in upstream:
             raise QueryError(

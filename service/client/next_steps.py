@@ -32,8 +32,8 @@ def units_left(status: pa.Table, *, model: str) -> str | None:
 
 def pictures_left(states: Sequence[VisualizationState], *, model: str) -> str | None:
     """Return the same of the units and channels whose feature visualizations were asked for."""
-    found = [one.state for one in states]
-    counts = {"missing": found.count("missing"), "failed": found.count("failed")}
+    kinds = [one.state for one in states]
+    counts = {"missing": kinds.count("missing"), "failed": kinds.count("failed")}
     return _line("feature visualizations", counts, _PICTURES, model=model)
 
 

@@ -223,8 +223,8 @@ class Unit:
         Raises:
             QueryError: as of `groups`, or no such fraction.
         """
-        found = self.groups(criterion=criterion, groups=groups)
-        return of_groups(self.reader, self.commit, found.found, keep=keep)
+        chosen = self.groups(criterion=criterion, groups=groups)
+        return of_groups(self.reader, self.commit, chosen.grouping, keep=keep)
 
     def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
         """Tell how much of the responses to its own images each group's circuit preserves, and how
@@ -318,46 +318,46 @@ class Groups:
 
     Attributes:
         unit: whose images they are.
-        found: how its images are grouped, and how well they part.
+        grouping: how its images are grouped, and how well they part.
         groups: one after the other, the largest first.
     """
 
     unit: Unit
-    found: ImageGroups
+    grouping: ImageGroups
     groups: tuple[Group, ...]
 
     @classmethod
-    def of(cls, unit: Unit, found: ImageGroups) -> Groups:
+    def of(cls, unit: Unit, grouping: ImageGroups) -> Groups:
         """Make the groups of a unit's images."""
-        members = found.members().items()
-        groups = (Group(unit, found.criterion, number, images) for number, images in members)
-        return cls(unit, found, tuple(groups))
+        members = grouping.members().items()
+        groups = (Group(unit, grouping.criterion, number, images) for number, images in members)
+        return cls(unit, grouping, tuple(groups))
 
     @property
     def criterion(self) -> str:
         """Name the criterion whose scores they were grouped by."""
-        return self.found.criterion
+        return self.grouping.criterion
 
     @property
     def stored(self) -> bool:
         """Tell whether they are those of the atlas, and not found anew."""
-        return self.found.stored
+        return self.grouping.stored
 
     @property
     def silhouette(self) -> float | None:
         """Tell how far apart they are, -1 to 1, the mean over the images; None for one group."""
-        return self.found.silhouette
+        return self.grouping.silhouette
 
     @property
     def chance(self) -> float | None:
         """Return the share of samples of one group that are split as well as these images; None
         where it was not asked: of stored groups, and of a given number."""
-        return self.found.chance
+        return self.grouping.chance
 
     @property
     def labels(self) -> tuple[int, ...]:
         """Return the group of each top image, by rank."""
-        return self.found.labels
+        return self.grouping.labels
 
     def __len__(self) -> int:
         """How many groups."""

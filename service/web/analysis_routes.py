@@ -196,7 +196,7 @@ def groups(
         if query.form != "json":
             return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-groups")
         server.check_scores(one)
-        measure = of_groups(one.reader, one.commit, labels.found, keep=KEEP)
+        measure = of_groups(one.reader, one.commit, labels.grouping, keep=KEEP)
         return GroupsAnswer(
             criterion=labels.criterion,
             groups=len(labels),
