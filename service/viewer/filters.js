@@ -129,7 +129,7 @@ export function filterBar(layer) {
       known = list;
       put(sort, known.map((c) => option(c.name, c.title)));
       // Those of the address were put up before their titles were known.
-      [...added.keys()].forEach(drop);
+      for (const [column, { call }] of added) call(titleOf(column));
       this.update(state);
     },
     update(now) {
@@ -171,29 +171,25 @@ function filter(layer, column, title, type, away) {
           ["max", "to", { type: "number", step: "any", size: 6 }],
         ];
   const boxes = sides.map(([side, word, props]) =>
-    typedBox(layer, `${side}.${column}`, {
-      ...props,
-      placeholder: word,
-      "aria-label": `${title}: ${word}`,
-    }),
+    typedBox(layer, `${side}.${column}`, { ...props, placeholder: word }),
   );
+  const head = h("span");
+  const remove = h("button", { class: "button plain", type: "button", onclick: away }, "×");
   const element = h(
     "div",
-    { class: "field added", role: "group", "aria-label": `Filter by ${title}` },
-    h("span", null, title),
+    { class: "field added", role: "group" },
+    head,
     boxes.map(({ input }) => input),
-    h(
-      "button",
-      {
-        class: "button plain",
-        type: "button",
-        "aria-label": `Take away the filter by ${title}`,
-        onclick: away,
-      },
-      "×",
-    ),
+    remove,
   );
-  return { element, boxes };
+  const call = (text) => {
+    head.textContent = text;
+    element.setAttribute("aria-label", `Filter by ${text}`);
+    boxes.forEach(({ input }, at) => input.setAttribute("aria-label", `${text}: ${sides[at][1]}`));
+    remove.setAttribute("aria-label", `Take away the filter by ${text}`);
+  };
+  call(title);
+  return { element, boxes, call };
 }
 
 const option = (name, title) => h("option", { value: name }, title);

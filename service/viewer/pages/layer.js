@@ -86,12 +86,12 @@ export async function page(state, atlas) {
         limit: PAGE,
       }),
     empty: (found) => {
+      filters.columns(found.columns);
       announce(count(found.total, "unit"));
       if (found.rows.length) return null;
       return behind(found, "unit") ?? "No unit matches: take a filter away.";
     },
     draw: (found, now) => {
-      filters.columns(found.columns);
       return [
         h(
           "p",
