@@ -62,6 +62,14 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
     "summary-layer": (lambda: layers.summary(units=1000), lambda: layers.summary(units=8)),
     "tables-layer": (lambda: layers.tables(units=400), lambda: layers.tables(units=8)),
     "masks-layer": (lambda: layers.masks(units=1000), lambda: layers.masks(units=8)),
+    "units-layer": (
+        lambda: layers.answer("units", units=1000),
+        lambda: layers.answer("units", units=8),
+    ),
+    "distribution-layer": (
+        lambda: layers.answer("distribution", units=1000),
+        lambda: layers.answer("distribution", units=8),
+    ),
     "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2)),
     "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1")),
 }
