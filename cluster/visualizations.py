@@ -49,7 +49,7 @@ def build_visualizations(
         reader = Reader(objects)
         spec = with_stored_directions(spec)
         build = resolve(spec)
-        check_same(reader.header, build.header, place=objects.place)
+        check_same(reader.header, build.header, location=objects.location)
         missing = plan_visualizations(build, spec, reader)
         writer = FeatureWriter(objects)
         # Before anything else: who looks on sees how much there is to come.

@@ -85,7 +85,7 @@ class ChunkArray:
     ) -> None:
         """Open the array whose metadata lies at `path`; CorruptError where there is none, or one of
         another shape or type."""
-        self._place = objects.at(path)
+        self._location = objects.at(path)
         self._store = ChunkStore(objects.store, read_only=not write, at=objects.at)
         try:
             array = zarr.open_array(
@@ -116,7 +116,7 @@ class ChunkArray:
             values = self._array[unit, attempt]
         except (ValueError, RuntimeError, IndexError) as error:
             raise CorruptError(
-                f"unit {unit} of {self._place} is cut or altered: restore it from a copy, or "
+                f"unit {unit} of {self._location} is cut or altered: restore it from a copy, or "
                 "delete the unit's commit record and build again"
             ) from error
         return np.asarray(values)

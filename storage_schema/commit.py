@@ -86,12 +86,12 @@ class Commit:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> Commit:
+    def from_json(cls, text: str | bytes, *, location: str) -> Commit:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        return cls.of(unseal(text, place=place), place=place)
+        return cls.of(unseal(text, location=location), location=location)
 
     @classmethod
-    def of(cls, content: dict[str, Any], *, place: str) -> Commit:
+    def of(cls, content: dict[str, Any], *, location: str) -> Commit:
         """Make one from a record's keys; CorruptError where they are those of no commit."""
         try:
             return cls(
@@ -107,7 +107,7 @@ class Commit:
                 compute_s=content["compute_s"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{place} is no commit record: {error!r}") from error
+            raise CorruptError(f"{location} is no commit record: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -122,9 +122,9 @@ class Failure:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> Failure:
+    def from_json(cls, text: str | bytes, *, location: str) -> Failure:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place)
+        content = unseal(text, location=location)
         try:
             record = content["record"]
             key = UnitKey(**record["key"])
@@ -133,4 +133,4 @@ class Failure:
                 FailureRecord(key, record["kind"], record["message"], record["trace"]),
             )
         except (KeyError, TypeError) as error:
-            raise CorruptError(f"{place} is no failure record: {error!r}") from error
+            raise CorruptError(f"{location} is no failure record: {error!r}") from error

@@ -98,11 +98,11 @@ def _read(objects: Objects, layer: str, entries: dict[int, Entry]) -> list[_Comm
     units = sorted(entries)
     records = objects.get_listed([entries[unit].path for unit in units])
     for unit, record in zip(units, records, strict=True):
-        place = objects.at(entries[unit].path)
-        commit = Commit.from_json(record, place=place)
+        location = objects.at(entries[unit].path)
+        commit = Commit.from_json(record, location=location)
         if (commit.layer, commit.unit) != (layer, unit):
             raise CorruptError(
-                f"{place} is the record of {commit.key}, moved here: delete it and build again"
+                f"{location} is the record of {commit.key}, moved here: delete it and build again"
             )
         committed.append(_Committed(unit, entries[unit], record, commit))
     return committed

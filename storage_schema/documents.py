@@ -37,12 +37,12 @@ def seal(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def unseal(text: str | bytes, *, place: str, remedy: str = _REMEDY) -> dict[str, Any]:
+def unseal(text: str | bytes, *, location: str, remedy: str = _REMEDY) -> dict[str, Any]:
     """Return the content of a document, without its checksum.
 
     Args:
         text: the document.
-        place: names it in messages.
+        location: names it in messages.
         remedy: what to do where it is cut or altered.
 
     Raises:
@@ -53,16 +53,16 @@ def unseal(text: str | bytes, *, place: str, remedy: str = _REMEDY) -> dict[str,
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CorruptError(
-            f"{place} is cut or altered: it is no JSON ({error}); {remedy}"
+            f"{location} is cut or altered: it is no JSON ({error}); {remedy}"
         ) from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         raise CorruptError(
-            f"{place} is no document of an atlas: it names no schema version; {remedy}"
+            f"{location} is no document of an atlas: it names no schema version; {remedy}"
         )
-    version.check(content["schema"], place=place)
+    version.check(content["schema"], location=location)
     recorded = content.pop("sha256", None)
     if recorded != sha256(canonical(content).encode()):
         raise CorruptError(
-            f"{place} is altered: its content does not match the checksum it carries; {remedy}"
+            f"{location} is altered: its content does not match the checksum it carries; {remedy}"
         )
     return content

@@ -8,7 +8,7 @@ AtlasError
 │   ├── ImageError        the images
 │   └── QueryError        a question that the atlas cannot answer
 ├── StoreError            look at the store
-│   ├── NotAnAtlasError   nothing to read at that place
+│   ├── NotAnAtlasError   nothing to read at that location
 │   ├── SchemaError       written by a newer version
 │   ├── MismatchError     built from another spec, other weights or other images
 │   ├── CorruptError      missing, torn or altered
@@ -69,7 +69,7 @@ class StoreError(AtlasError):
 
 
 class NotAnAtlasError(StoreError):
-    """There is no atlas at that place."""
+    """There is no atlas at that location."""
 
     kind = "not_an_atlas"
 

@@ -39,10 +39,10 @@ def read(
     except FileNotFoundError as error:
         raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
     for (index, stored), fragment in zip(named, data, strict=True):
-        place = objects.at(stored.path)
+        location = objects.at(stored.path)
         if sha256(fragment) != stored.sha256:
-            raise CorruptError(f"{place} is cut or altered: restore it from a copy")
-        rows[index] = table.from_parquet(fragment, place=place, columns=columns)
+            raise CorruptError(f"{location} is cut or altered: restore it from a copy")
+        rows[index] = table.from_parquet(fragment, location=location, columns=columns)
     return rows
 
 

@@ -59,9 +59,9 @@ class LayerIndex:
         return seal(self.content())
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str = "layer.json") -> LayerIndex:
+    def from_json(cls, text: str | bytes, *, location: str = "layer.json") -> LayerIndex:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place)
+        content = unseal(text, location=location)
         try:
             convolutions = tuple(
                 Convolution(**{**c, "kernel_size": tuple(c["kernel_size"])})
@@ -85,7 +85,7 @@ class LayerIndex:
                 units=units,
             )
         except (KeyError, TypeError) as error:
-            raise CorruptError(f"{place} is no layer index: {error!r}") from error
+            raise CorruptError(f"{location} is no layer index: {error!r}") from error
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class AtlasHeader:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str = "atlas.json") -> AtlasHeader:
+    def from_json(cls, text: str | bytes, *, location: str = "atlas.json") -> AtlasHeader:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        # No build goes into a place that holds an atlas without its header.
-        content = unseal(text, place=place, remedy="restore it from a copy")
+        # No build goes into a location that holds an atlas without its header.
+        content = unseal(text, location=location, remedy="restore it from a copy")
         try:
             return cls(
                 schema=content["schema"],
@@ -146,4 +146,4 @@ class AtlasHeader:
                 input_width=content["input_width"],
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{place} is no atlas header: {error!r}") from error
+            raise CorruptError(f"{location} is no atlas header: {error!r}") from error

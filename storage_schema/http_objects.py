@@ -31,18 +31,18 @@ _RETRY_S = 10
 class HttpObjects(Objects):
     """Reads the objects of a served atlas. Read-only."""
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, location: str) -> None:
         """Nothing is asked yet; see `open_served`.
 
         Args:
-            place: address of the server, `http://HOST:PORT`, with the path of a proxy if need be.
+            location: address of the server, `http://HOST:PORT`, with a proxy's path if need be.
         """
-        self._root = place.rstrip("/")
-        super().__init__(_store(f"{self._root}/api/v{API_VERSION}/objects"), place=place)
+        self._root = location.rstrip("/")
+        super().__init__(_store(f"{self._root}/api/v{API_VERSION}/objects"), location=location)
         self._api = _store(f"{self._root}/api/v{API_VERSION}")
 
     def __reduce__(self) -> tuple[type[HttpObjects], tuple[str]]:
-        return HttpObjects, (self.place,)
+        return HttpObjects, (self.location,)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Refuse: a served atlas cannot be written (WriteError)."""
@@ -127,7 +127,7 @@ class HttpObjects(Objects):
         return StoreError(f"cannot list {self.at(folder)}: {_FOREIGN} ({type(error).__name__})")
 
 
-def open_served(place: str) -> HttpObjects:
+def open_served(location: str) -> HttpObjects:
     """Open an atlas by the address of its server, or of one of its pages.
 
     Raises:
@@ -135,27 +135,27 @@ def open_served(place: str) -> HttpObjects:
         StoreError: nothing answers, or a version that this one cannot talk to.
     """
     # The address of a page of it will do.
-    place = re.split("[?#]", place, maxsplit=1)[0]
-    root = place.rstrip("/")
+    location = re.split("[?#]", location, maxsplit=1)[0]
+    root = location.rstrip("/")
     remedy = "give the address that `circuit-atlas serve` printed"
     try:
         text = bytes(obstore.get(_store(f"{root}/api"), "server").bytes())
     except FileNotFoundError:
-        raise NotAnAtlasError(f"{place} is no server of circuit-atlas: {remedy}") from None
+        raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}") from None
     except (BaseError, OSError) as error:
-        raise StoreError(f"cannot open {place}: {in_words(error)}; {remedy}") from error
+        raise StoreError(f"cannot open {location}: {in_words(error)}; {remedy}") from error
     except ValueError as error:  # no host, or a port that is none
-        raise NotAnAtlasError(f"{place} is no address: {error}; {remedy}") from None
+        raise NotAnAtlasError(f"{location} is no address: {error}; {remedy}") from None
     facts = _facts(text)
     if facts is None:
-        raise NotAnAtlasError(f"{place} is no server of circuit-atlas: {remedy}")
+        raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}")
     if facts["api"] != API_VERSION:
         older = facts["api"] < API_VERSION
         raise StoreError(
-            f"{place} answers by version {facts['api']} of the API and this circuit-atlas by "
+            f"{location} answers by version {facts['api']} of the API and this circuit-atlas by "
             f"{API_VERSION}: install a newer circuit-atlas {'there' if older else 'here'}"
         )
-    return HttpObjects(place)
+    return HttpObjects(location)
 
 
 def _facts(text: bytes) -> dict[str, Any] | None:
@@ -191,9 +191,9 @@ def _store(url: str) -> HTTPStore:
     )
 
 
-def _read_only(place: str) -> WriteError:
+def _read_only(location: str) -> WriteError:
     return WriteError(
-        f"cannot write {place}: a served atlas is read-only; give its folder or its store's URL"
+        f"cannot write {location}: a served atlas is read-only; give its folder or its store's URL"
     )
 
 

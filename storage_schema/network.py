@@ -82,10 +82,10 @@ def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
     """
     record = layout.network(layer.layer)
     try:
-        content = unseal(objects.get(record), place=objects.at(record))
+        content = unseal(objects.get(record), location=objects.at(record))
     except FileNotFoundError:
         raise QueryError(
-            f"{objects.place} has nothing of the network of layer {layer.layer!r} yet, as no "
+            f"{objects.location} has nothing of the network of layer {layer.layer!r} yet, as no "
             "worker has begun with it: run the build"
         ) from None
     checksums = {stored["path"]: stored["sha256"] for stored in content["objects"]}

@@ -68,11 +68,11 @@ class Below:
     folders: tuple[str, ...] = ()
 
 
-def write_error(place: str, error: Exception) -> WriteError:
-    """Tell of a refused write in one line: the place, the reason, the remedy."""
+def write_error(location: str, error: Exception) -> WriteError:
+    """Tell of a refused write in one line: the location, the reason, the remedy."""
     remedy = _REMEDIES.get(_number(error))
     reason = remedy or f"{in_words(error)}: see that the store can be written, and run again"
-    return WriteError(f"cannot write {place}: {reason}")
+    return WriteError(f"cannot write {location}: {reason}")
 
 
 def in_words(error: Exception) -> str:
@@ -98,14 +98,14 @@ def _number(error: Exception) -> int:
 class Objects:
     """The objects of one store, by path from its root. Safe to share between threads."""
 
-    def __init__(self, store: ObjectStore, *, place: str) -> None:
-        """`place` names the store in messages."""
+    def __init__(self, store: ObjectStore, *, location: str) -> None:
+        """`location` names the store in messages."""
         self.store = store
-        self.place = place
+        self.location = location
 
     def at(self, path: str) -> str:
         """Return a path as messages name it."""
-        return f"{self.place.rstrip('/')}/{path}"
+        return f"{self.location.rstrip('/')}/{path}"
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one; whether this call wrote it.

@@ -17,14 +17,14 @@ _GIVE = "give the folder or URL of an atlas"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 
-def open_store(place: str | Path, *, create: bool = False) -> Objects:
+def open_store(location: str | Path, *, create: bool = False) -> Objects:
     """Open a folder, a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...), or what
     `circuit-atlas serve` serves at an `http://` address.
 
     Credentials of a URL come from where obstore looks for them.
 
     Args:
-        place: the folder or URL.
+        location: the folder or URL.
         create: make the folder where there is none.
 
     Raises:
@@ -32,7 +32,7 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
         WriteError: the folder could not be made, or an address of a server was to be written.
         StoreError: no server answers at the address.
     """
-    text = str(place)
+    text = str(location)
     if text[:8].lower().startswith(("http://", "https://")):
         if create:
             raise WriteError(
@@ -42,7 +42,7 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
         return open_served(text)
     if _is_url(text):
         try:
-            return Objects(from_url(text), place=text)
+            return Objects(from_url(text), location=text)
         except (BaseError, OSError, ValueError) as error:
             raise NotAnAtlasError(
                 f"cannot open {text}: {in_words(error)}; give a folder or a URL such as "
@@ -59,15 +59,15 @@ def open_store(place: str | Path, *, create: bool = False) -> Objects:
         raise NotAnAtlasError(f"cannot open {folder}: {in_words(error)}; {_GIVE}") from error
     if not is_folder:
         raise NotAnAtlasError(f"{folder} {'is a file' if is_there else 'does not exist'}: {_GIVE}")
-    return Objects(LocalStore(folder, automatic_cleanup=True), place=str(folder))
+    return Objects(LocalStore(folder, automatic_cleanup=True), location=str(folder))
 
 
-def find_store(place: str | Path) -> Objects | None:
+def find_store(location: str | Path) -> Objects | None:
     """Return the store that a build would use, or None where it would make the folder.
 
     Makes nothing, and raises as `open_store` would that makes it.
     """
-    text = str(place)
+    text = str(location)
     if not _is_url(text):
         folder = _folder(text)
         try:
@@ -78,7 +78,7 @@ def find_store(place: str | Path) -> Objects | None:
                 raise NotADirectoryError(errno.ENOTDIR, str(base))
         except OSError as error:
             raise write_error(str(folder), error) from error
-    return open_store(place)
+    return open_store(location)
 
 
 def _is_url(text: str) -> bool:

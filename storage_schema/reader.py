@@ -42,7 +42,7 @@ class Reader:
     stored: the answers are the same as without it.
     """
 
-    def __init__(self, place: str | Path | Objects) -> None:
+    def __init__(self, location: str | Path | Objects) -> None:
         """Open a folder, a URL or an opened store.
 
         Raises:
@@ -50,15 +50,15 @@ class Reader:
             SchemaError: the atlas is of a newer schema.
             CorruptError: its header is altered.
         """
-        self.objects = place if isinstance(place, Objects) else open_store(place)
+        self.objects = location if isinstance(location, Objects) else open_store(location)
         try:
             data = self.objects.get(layout.HEADER)
         except FileNotFoundError:
             raise NotAnAtlasError(
-                f"{self.objects.place} holds no atlas (there is no {layout.HEADER}): give the "
+                f"{self.objects.location} holds no atlas (there is no {layout.HEADER}): give the "
                 "store that `circuit-atlas build` wrote"
             ) from None
-        self.header = AtlasHeader.from_json(data, place=self.objects.at(layout.HEADER))
+        self.header = AtlasHeader.from_json(data, location=self.objects.at(layout.HEADER))
         self._layers: dict[str, LayerIndex] = {}
         self._commits: dict[tuple[str, int], Commit] = {}
         self._arrays = UnitArrays(self.objects, self.header)
@@ -73,8 +73,8 @@ class Reader:
         altered."""
         if self._images is None:
             self._images = self._get(layout.IMAGES)
-        place = self.objects.at(layout.IMAGES)
-        return tables.IMAGES.from_parquet(self._images, place=place, columns=columns)
+        location = self.objects.at(layout.IMAGES)
+        return tables.IMAGES.from_parquet(self._images, location=location, columns=columns)
 
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers that are laid out, sorted."""
@@ -96,9 +96,9 @@ class Reader:
             except FileNotFoundError:
                 known = ", ".join(self.layers()) or "none"
                 raise QueryError(
-                    f"{self.objects.place} has no layer {name!r}: it has {known}"
+                    f"{self.objects.location} has no layer {name!r}: it has {known}"
                 ) from None
-            self._layers[name] = LayerIndex.from_json(data, place=self.objects.at(path))
+            self._layers[name] = LayerIndex.from_json(data, location=self.objects.at(path))
         return self._layers[name]
 
     def plan(self) -> Plan:
@@ -106,7 +106,7 @@ class Reader:
         paths = [entry.path for entry in self.objects.list(layout.PLANS)]
         return Plan.union(
             [
-                Plan.from_json(data, place=self.objects.at(path))
+                Plan.from_json(data, location=self.objects.at(path))
                 for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
             ]
         )
@@ -123,7 +123,7 @@ class Reader:
                 data = self.objects.get(path)
             except FileNotFoundError:
                 return None
-            self._commits[layer, unit] = Commit.from_json(data, place=self.objects.at(path))
+            self._commits[layer, unit] = Commit.from_json(data, location=self.objects.at(path))
         return self._commits[layer, unit]
 
     def commits(self, layer: str) -> dict[int, Commit]:
@@ -152,7 +152,7 @@ class Reader:
         done = self._listed(layer) if failed else {}
         paths = [path for path, unit in failed.items() if unit not in done]
         records = [
-            Failure.from_json(data, place=self.objects.at(path))
+            Failure.from_json(data, location=self.objects.at(path))
             for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
         ]
         latest = {f.record.key.unit: f.record for f in sorted(records, key=lambda f: f.time_s)}
@@ -271,7 +271,7 @@ class Reader:
         if layer not in self._wirings:
             path = layout.wiring(layer)
             data = self._network(layer, path)
-            self._wirings[layer] = Wiring.from_json(data, place=self.objects.at(path))
+            self._wirings[layer] = Wiring.from_json(data, location=self.objects.at(path))
         return self._wirings[layer]
 
     def weights(self, layer: str) -> tuple[NDArray[np.float32] | None, ...]:
@@ -280,7 +280,7 @@ class Reader:
         if layer not in self._weights:
             path = layout.weights(layer)
             data = self._network(layer, path)
-            table = tables.WEIGHTS.from_parquet(data, place=self.objects.at(path))
+            table = tables.WEIGHTS.from_parquet(data, location=self.objects.at(path))
             # Those of one layer at a time: of a large network they are many.
             self._weights = {layer: weights_of(table, self.layer(layer))}
         return self._weights[layer]
@@ -290,7 +290,7 @@ class Reader:
         if layer not in self._channels:
             path = layout.channels(layer)
             data = self._network(layer, path)
-            table = tables.CHANNELS.from_parquet(data, place=self.objects.at(path))
+            table = tables.CHANNELS.from_parquet(data, location=self.objects.at(path))
             self._channels[layer] = table
         return self._channels[layer]
 
@@ -382,7 +382,7 @@ class Reader:
         """QueryError where the atlas is older than some things are."""
         if self.header.schema < NETWORK_SINCE:
             raise QueryError(
-                f"{self.objects.place} was built by an older circuit-atlas and has no {what}: "
+                f"{self.objects.location} was built by an older circuit-atlas and has no {what}: "
                 "build it again into another store"
             )
 

@@ -142,7 +142,7 @@ def read(
     names = schema.names if columns is None else list(columns)
     if not groups:
         return schema.empty_table().select(names)
-    place = objects.at(file.path)
+    location = objects.at(file.path)
     stretches = [*(file.row_groups[n].stretch for n in groups), file.metadata]
     if len(groups) == len(file.row_groups):
         data = objects.get(file.path)
@@ -161,21 +161,21 @@ def read(
         buffer = pa.py_buffer(whole)
     for stretch, piece in zip(stretches, pieces, strict=True):
         if sha256(piece) != stretch.sha256:
-            raise CorruptError(altered(place))
+            raise CorruptError(altered(location))
     try:
         with pq.ParquetFile(pa.BufferReader(buffer)) as opened:
             if not opened.schema_arrow.equals(schema):
-                raise CorruptError(f"{place} has other columns: {opened.schema_arrow.names}")
+                raise CorruptError(f"{location} has other columns: {opened.schema_arrow.names}")
             rows = opened.read_row_groups(list(groups), names, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{altered(place)} ({' '.join(str(error).split())})") from error
+        raise CorruptError(f"{altered(location)} ({' '.join(str(error).split())})") from error
     return rows.select(names)
 
 
-def altered(place: str) -> str:
+def altered(location: str) -> str:
     """Tell of a sealed file that is not what was written."""
     return (
-        f"{place} is cut or altered: run `circuit-atlas compact --anew`, which writes it again "
+        f"{location} is cut or altered: run `circuit-atlas compact --anew`, which writes it again "
         "from what it was made of"
     )
 

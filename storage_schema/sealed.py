@@ -115,9 +115,11 @@ class Manifest:
         )
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> Manifest:
+    def from_json(cls, text: str | bytes, *, location: str) -> Manifest:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place, remedy="delete it: what it was made of is stored too")
+        content = unseal(
+            text, location=location, remedy="delete it: what it was made of is stored too"
+        )
         try:
             return cls(
                 layer=content["layer"],
@@ -126,7 +128,7 @@ class Manifest:
                 objects=tuple(SealedFile.of(file) for file in content["objects"]),
             )
         except (KeyError, TypeError) as error:
-            raise CorruptError(f"{place} is no manifest of a sealed layer: {error!r}") from error
+            raise CorruptError(f"{location} is no manifest of a sealed layer: {error!r}") from error
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ class SealedLayer:
         self._etags: dict[int, str | None] = {}
         self._records: dict[int, bytes] = {}
         self.commits: dict[int, Commit] = {}
-        place = objects.at(manifest.file(sealed.COMMITS.stored_name).path)
+        location = objects.at(manifest.file(sealed.COMMITS.stored_name).path)
         columns = (rows[name].to_pylist() for name in ("unit", "etag", "record"))
         for unit, etag, record in zip(*columns, strict=True):
             self._etags[unit] = etag
             self._records[unit] = record
             # The file's checksum holds for the record too: what `unseal` would look at again.
-            self.commits[unit] = Commit.of(json.loads(record), place=place)
+            self.commits[unit] = Commit.of(json.loads(record), location=location)
 
     def listed_commit(self, unit: int, entry: Entry) -> Commit | None:
         """Return the commit of a unit whose commit record a listing shows, or None where it may be
@@ -137,12 +137,12 @@ def open_newest(
         if held is not None and held.manifest.generation == generation.name:
             return held
         path = layout.manifest(layer, generation.name)
-        place = objects.at(path)
+        location = objects.at(path)
         try:
-            manifest = Manifest.from_json(objects.get(path), place=place)
+            manifest = Manifest.from_json(objects.get(path), location=location)
             if (manifest.layer, manifest.generation) != (layer, generation.name):
                 raise CorruptError(
-                    f"{place} is the manifest of {manifest.layer} {manifest.generation}, moved "
+                    f"{location} is the manifest of {manifest.layer} {manifest.generation}, moved "
                     "here: delete it"
                 )
             return SealedLayer(objects, manifest)

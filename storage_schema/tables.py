@@ -81,7 +81,7 @@ class Table:
         return bytes(sink.getvalue())
 
     def from_parquet(
-        self, data: bytes, *, place: str, columns: Sequence[str] | None = None
+        self, data: bytes, *, location: str, columns: Sequence[str] | None = None
     ) -> pa.Table:
         """Read a stored file's columns, all or some, under the names that it has; `public` renames
         them.
@@ -94,13 +94,13 @@ class Table:
             with pq.ParquetFile(pa.BufferReader(data)) as file:
                 if not file.schema_arrow.equals(self.stored_schema):
                     raise CorruptError(
-                        f"{place} has other columns than {self.name}: {file.schema_arrow.names}"
+                        f"{location} has other columns than {self.name}: {file.schema_arrow.names}"
                     )
                 names = None if columns is None else list(columns)
                 table = file.read(names, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(
-                f"{place} is cut or altered: {' '.join(str(error).split())}"
+                f"{location} is cut or altered: {' '.join(str(error).split())}"
             ) from error
         return table if names is None else table.select(names)
 

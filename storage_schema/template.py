@@ -1,7 +1,7 @@
 """A build's layers and units -> a store laid out for them, metadata only, before any work starts.
 
 Everything is put if absent, in an order that leaves a started layout recognisable: the header
-first (it claims the place), each layer's arrays before the layer's index, the plan last. So a
+first (it claims the location), each layer's arrays before the layer's index, the plan last. So a
 layout that was cut off is completed by running it again, and one that is there is left as it is.
 """
 
@@ -39,13 +39,13 @@ class Plan:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> Plan:
+    def from_json(cls, text: str | bytes, *, location: str) -> Plan:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place)
+        content = unseal(text, location=location)
         try:
             return cls(tuple((layer, tuple(units)) for layer, units in content["units"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{place} is no plan: {error!r}") from error
+            raise CorruptError(f"{location} is no plan: {error!r}") from error
 
     @classmethod
     def union(cls, plans: Sequence[Plan]) -> Plan:
@@ -67,18 +67,18 @@ def create(
     """Lay out what is not there yet, and compare with what is.
 
     Raises:
-        NotAnAtlasError: the place holds other things and no atlas.
+        NotAnAtlasError: the location holds other things and no atlas.
         MismatchError: another spec, weights, images or layer; the message shows the difference.
         SchemaError: the atlas there is of a newer schema.
         WriteError: the store refused; what was stored is as it was.
     """
-    check_place(objects)
+    check_location(objects)
     if not objects.put_if_absent(layout.HEADER, header.to_json().encode()):
-        place = objects.at(layout.HEADER)
-        stored = AtlasHeader.from_json(objects.get(layout.HEADER), place=place)
+        location = objects.at(layout.HEADER)
+        stored = AtlasHeader.from_json(objects.get(layout.HEADER), location=location)
         same = stored.images_sha256 == header.images_sha256
         image_changes = "" if same else _image_differences(objects, images)
-        check_same(stored, header, place=objects.place, image_changes=image_changes)
+        check_same(stored, header, location=objects.location, image_changes=image_changes)
     # All of them before any is laid out: a build that is refused alters nothing.
     new = [layer for layer in layers if not is_laid_out(objects, layer)]
     objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
@@ -92,13 +92,13 @@ def create(
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
 
 
-def check_place(objects: Objects) -> None:
+def check_location(objects: Objects) -> None:
     """Raise NotAnAtlasError where a store holds other things and no atlas."""
     names = objects.names()
     if names and layout.HEADER not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise NotAnAtlasError(
-            f"{objects.place} holds other things ({shown}) and no atlas: choose a new or empty "
+            f"{objects.location} holds other things ({shown}) and no atlas: choose a new or empty "
             "folder"
         )
 
@@ -120,8 +120,8 @@ def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
     path = layout.layer_index(layer.layer)
     if not objects.exists(path):
         return False
-    stored = LayerIndex.from_json(objects.get(path), place=objects.at(path))
-    what = f"layer {layer.layer!r} of {objects.place}"
+    stored = LayerIndex.from_json(objects.get(path), location=objects.at(path))
+    what = f"layer {layer.layer!r} of {objects.location}"
     if stored.channels == layer.channels and _directions(stored) != _directions(layer):
         raise MismatchError(f"{what} {_other_directions(stored, layer)}")
     if stored != layer:
@@ -155,19 +155,19 @@ def _names(names: Collection[str]) -> str:
 
 
 def check_same(
-    stored: AtlasHeader, given: AtlasHeader, *, place: str = "the store", image_changes: str = ""
+    stored: AtlasHeader, given: AtlasHeader, *, location: str = "the store", image_changes: str = ""
 ) -> None:
     """Raise MismatchError, with the difference, where a build may not go on with a stored atlas.
 
     Args:
         stored: the atlas' header.
         given: the build's. Package versions may differ.
-        place: names the store in the message.
+        location: names the store in the message.
         image_changes: which images differ, where that is known.
     """
     if stored.schema < given.schema:
         raise MismatchError(
-            f"the atlas at {place} was built by an older circuit-atlas (schema version "
+            f"the atlas at {location} was built by an older circuit-atlas (schema version "
             f"{stored.schema}, not {given.schema}): it can be read and not added to; build into "
             "another store"
         )
@@ -186,7 +186,7 @@ def check_same(
         causes.append(f"the same in another way ({_shown(derived)})")
     if causes:
         raise MismatchError(
-            f"the atlas at {place} was built from {' and '.join(causes)}, stored -> given; "
+            f"the atlas at {location} was built from {' and '.join(causes)}, stored -> given; "
             f"{_REMEDY}"
         )
 
@@ -206,7 +206,7 @@ def _image_differences(objects: Objects, images: pa.Table) -> str:
         data = objects.get(layout.IMAGES)
     except FileNotFoundError:
         return ""
-    table = IMAGES.from_parquet(data, place=objects.at(layout.IMAGES), columns=columns)
+    table = IMAGES.from_parquet(data, location=objects.at(layout.IMAGES), columns=columns)
     old = {row["name"]: row for row in table.to_pylist()}
     new = {row["name"]: row for row in images.select(columns).to_pylist()}
     both = [(name, old[name], new[name]) for name in new if name in old]
@@ -242,8 +242,8 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     if lists and max(len(before), len(after)) > _WIDTH:
         return [
             line
-            for place, (a, b) in enumerate(itertools.zip_longest(old, new))
-            for line in _differences(a, b, f"{path}[{place}]")
+            for at, (a, b) in enumerate(itertools.zip_longest(old, new))
+            for line in _differences(a, b, f"{path}[{at}]")
         ]
     pairs = enumerate(zip(before, after, strict=False))
     same = next((n for n, (a, b) in pairs if a != b), min(len(before), len(after)))

@@ -57,7 +57,7 @@ class Finding:
 class Parse(Protocol[T]):
     """Reads one kind of document, or raises CorruptError."""
 
-    def __call__(self, text: str | bytes, *, place: str) -> T: ...
+    def __call__(self, text: str | bytes, *, location: str) -> T: ...
 
 
 def verify(objects: Objects) -> tuple[Finding, ...]:
@@ -69,7 +69,7 @@ def verify(objects: Objects) -> tuple[Finding, ...]:
         StoreError: the store cannot be read.
     """
     if not objects.exists(layout.HEADER):
-        raise NotAnAtlasError(f"{objects.place} holds no atlas: give the store of a build")
+        raise NotAnAtlasError(f"{objects.location} holds no atlas: give the store of a build")
     check = _Check(objects)
     check.read_documents()
     check.compare_named()
@@ -195,7 +195,7 @@ class _Check:
             self._find("missing", path, "is missing")
             return None
         try:
-            return parse(data, place=self.objects.at(path))
+            return parse(data, location=self.objects.at(path))
         except CorruptError as error:
             torn = not data.rstrip().endswith(b"}")
             self.findings.append(Finding("torn" if torn else "altered", path, str(error)))
@@ -220,10 +220,10 @@ class _Check:
         self.findings.append(Finding(kind, path, f"{self.objects.at(path)} {what}"))
 
 
-def _objects(text: str | bytes, *, place: str) -> tuple[StoredObject, ...]:
+def _objects(text: str | bytes, *, location: str) -> tuple[StoredObject, ...]:
     """The objects that a document names, beside what else it says."""
-    content = unseal(text, place=place)
+    content = unseal(text, location=location)
     try:
         return tuple(StoredObject.of(stored) for stored in content["objects"])
     except (KeyError, TypeError) as error:
-        raise CorruptError(f"{place} names no objects: {error!r}") from error
+        raise CorruptError(f"{location} names no objects: {error!r}") from error

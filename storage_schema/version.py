@@ -15,10 +15,10 @@ NETWORK_SINCE = 2
 response maps, groups and contrast."""
 
 
-def check(version: int, *, place: str) -> None:
+def check(version: int, *, location: str) -> None:
     """Raise SchemaError where `version` is newer than this code's."""
     if version > SCHEMA_VERSION:
         raise SchemaError(
-            f"{place} has schema version {version} and this circuit-atlas reads up to "
+            f"{location} has schema version {version} and this circuit-atlas reads up to "
             f"{SCHEMA_VERSION}: install a newer circuit-atlas"
         )

@@ -60,9 +60,9 @@ class VisualizationPlan:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> VisualizationPlan:
+    def from_json(cls, text: str | bytes, *, location: str) -> VisualizationPlan:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place)
+        content = unseal(text, location=location)
         try:
             planned = tuple(
                 PlannedVisualizations(
@@ -72,11 +72,11 @@ class VisualizationPlan:
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(
-                f"{place} is no plan of feature visualizations: {error!r}"
+                f"{location} is no plan of feature visualizations: {error!r}"
             ) from error
         for one in planned:
             if one.of not in get_args(Whose):
                 raise CorruptError(
-                    f"{place} is no plan of feature visualizations: `of` is {one.of!r}"
+                    f"{location} is no plan of feature visualizations: `of` is {one.of!r}"
                 )
         return cls(planned)

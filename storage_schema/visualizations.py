@@ -95,9 +95,9 @@ class FeatureRecord:
         return seal(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> FeatureRecord:
+    def from_json(cls, text: str | bytes, *, location: str) -> FeatureRecord:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place)
+        content = unseal(text, location=location)
         content.pop("schema", None)
         try:
             circuit: dict[str, Any] | None = content["circuit"]
@@ -111,7 +111,7 @@ class FeatureRecord:
                 raise KeyError("objects")
         except (KeyError, TypeError) as error:
             raise CorruptError(
-                f"{place} is no record of a feature visualization: {error!r}"
+                f"{location} is no record of a feature visualization: {error!r}"
             ) from error
         return record
 
@@ -149,7 +149,7 @@ def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...
         if layout.visualized(entry.path)
     ]
     found = [
-        FeatureRecord.from_json(data, place=objects.at(path))
+        FeatureRecord.from_json(data, location=objects.at(path))
         for path, data in zip(paths, objects.get_listed(paths), strict=True)
     ]
     return tuple(sorted(found, key=_rank))
@@ -162,18 +162,18 @@ def record(objects: Objects, layer: str, unit: int, variant: str) -> FeatureReco
         data = objects.get(path)
     except FileNotFoundError:
         return None
-    return FeatureRecord.from_json(data, place=objects.at(path))
+    return FeatureRecord.from_json(data, location=objects.at(path))
 
 
 def image(objects: Objects, record: FeatureRecord) -> bytes:
     """See `Reader.visualization_image`."""
-    place = objects.at(record.image.path)
+    location = objects.at(record.image.path)
     try:
         data = objects.get(record.image.path)
     except FileNotFoundError as error:
         raise CorruptError(f"{error}, and it is recorded: restore it from a copy") from error
     if sha256(data) != record.image.sha256:
-        raise CorruptError(f"{place} is cut or altered: restore it from a copy")
+        raise CorruptError(f"{location} is cut or altered: restore it from a copy")
     return data
 
 
@@ -223,7 +223,7 @@ class FeatureWriter:
         path = layout.visualization(record.layer, record.unit, record.variant)
         if self._objects.put_if_absent(path, whole.to_json().encode()):
             return whole
-        return FeatureRecord.from_json(self._objects.get(path), place=self._objects.at(path))
+        return FeatureRecord.from_json(self._objects.get(path), location=self._objects.at(path))
 
     def fail(self, record: FailureRecord) -> Receipt:
         """Record that an attempt at a unit's visualizations failed.

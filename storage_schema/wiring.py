@@ -70,13 +70,13 @@ class Wiring:
         return seal({"stretches": [astuple(stretch) for stretch in self.stretches]})
 
     @classmethod
-    def from_json(cls, text: str | bytes, *, place: str) -> Wiring:
+    def from_json(cls, text: str | bytes, *, location: str) -> Wiring:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, place=place)
+        content = unseal(text, location=location)
         try:
             return cls(tuple(_stretch(row) for row in content["stretches"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{place} is no wiring: {error!r}") from error
+            raise CorruptError(f"{location} is no wiring: {error!r}") from error
 
     def check(self, layer: LayerIndex) -> None:
         """Raise RecordError where a stretch lies outside the layer's convolutions."""

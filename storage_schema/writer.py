@@ -92,7 +92,7 @@ class Writer:
             data = self._objects.get(path)
         except FileNotFoundError:
             return None
-        return Commit.from_json(data, place=self._objects.at(path))
+        return Commit.from_json(data, location=self._objects.at(path))
 
     def _write(self, record: CircuitRecord, attempt: int) -> Commit:
         """Write the unit's chunks and fragments; the commit record that names them."""

@@ -58,7 +58,7 @@ class CircuitWorker:
         self._needs: dict[str, Needs] = {}
         self._writers: dict[str, Writer] = {}
         self._networks: set[str] = set()
-        _check_same(Reader(self._objects).header, self._header, place=self._objects.place)
+        _check_same(Reader(self._objects).header, self._header, location=self._objects.location)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Commits every unit of the task or records it as failed: one receipt each.
@@ -133,13 +133,14 @@ def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:
         return writer.fail(failure(result.key, error))
 
 
-def _check_same(stored: AtlasHeader, seen: AtlasHeader, *, place: str) -> None:
+def _check_same(stored: AtlasHeader, seen: AtlasHeader, *, location: str) -> None:
     """Does what `check_same` does, for an atlas that was just laid out with this worker's spec."""
     if stored.weights_sha256 != seen.weights_sha256:
         raise MismatchError(
             f"the model {seen.model!r} has other weights in this worker than when the atlas at "
-            f"{place} was laid out ({stored.weights_sha256[:12]} -> {seen.weights_sha256[:12]}): "
-            "a model function has to return the same weights at each call, on every machine; draw "
-            "them by a seed, or keep them in a file and name it under model.weights"
+            f"{location} was laid out ({stored.weights_sha256[:12]} -> "
+            f"{seen.weights_sha256[:12]}): a model function has to return the same weights at each "
+            "call, on every machine; draw them by a seed, or keep them in a file and name it under "
+            "model.weights"
         )
-    check_same(stored, seen, place=place)
+    check_same(stored, seen, location=location)

@@ -88,7 +88,7 @@ def plan_visualizations(build: Build, spec: BuildSpec, reader: Reader) -> Visual
                 channels.setdefault(name, set()).update(nodes)
     if not any(done.values()):
         raise QueryError(
-            f"no unit that the spec names has a circuit in {reader.objects.place}: run "
+            f"no unit that the spec names has a circuit in {reader.objects.location}: run "
             "`circuit-atlas build` with the same spec first"
         )
     lacking_nodes = []

@@ -63,7 +63,7 @@ class VisualizationWorker:
         self._opened = prepared.opened
         self._reader = Reader(prepared.objects)
         header = self._reader.header
-        check_same(header, prepared.build.header, place=prepared.objects.place)
+        check_same(header, prepared.build.header, location=prepared.objects.location)
         self._units_of_spec = {layer: set(numbers) for layer, numbers in prepared.build.plan.units}
         self._writer = FeatureWriter(prepared.objects)
         self._batches = BatchOpener(self._opened, header, budget_bytes=prepared.budget_bytes)

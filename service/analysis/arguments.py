@@ -23,8 +23,8 @@ def image_criterion(reader: Reader, given: str | None) -> str:
     known = reader.header.image_criteria
     if not known:
         raise QueryError(
-            f"{reader.objects.place} has no scores of single images: add 'actgrad' to the spec's "
-            "criteria and build into another store"
+            f"{reader.objects.location} has no scores of single images: add 'actgrad' to the "
+            "spec's criteria and build into another store"
         )
     return _of(reader, given, known, "criterion with scores of single images", "criteria")
 
@@ -74,6 +74,7 @@ def _of(reader: Reader, given: str | None, known: Sequence[str], what: str, seve
         return known[0]
     if given not in known:
         raise QueryError(
-            f"{reader.objects.place} has no {what} {given!r}: {nearest(given, known, what=several)}"
+            f"{reader.objects.location} has no {what} {given!r}: "
+            f"{nearest(given, known, what=several)}"
         )
     return given

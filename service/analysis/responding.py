@@ -45,7 +45,7 @@ def known_image(reader: Reader, image: int) -> int:
     table = reader.images(columns=["id", "name", "problem"])
     if not 0 <= number < table.num_rows:
         raise QueryError(
-            f"{reader.objects.place} has no image {number}: its images are 0 to "
+            f"{reader.objects.location} has no image {number}: its images are 0 to "
             f"{table.num_rows - 1}"
         )
     row = table.slice(number, 1).to_pylist()[0]

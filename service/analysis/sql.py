@@ -141,7 +141,7 @@ def _over_layers(reader: Reader, rows: Callable[[str], pa.Table]) -> pa.Table:
         layer = pa.array([name] * len(piece), pa.string()).dictionary_encode()
         pieces.append(piece.add_column(0, "layer", layer))
     if not pieces:
-        raise QueryError(f"{reader.objects.place} has no layers yet: run its build first")
+        raise QueryError(f"{reader.objects.location} has no layers yet: run its build first")
     return pa.concat_tables(pieces).unify_dictionaries()
 
 

@@ -42,9 +42,9 @@ class Atlas:
         return cls(Reader(location))
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Return the folder or URL."""
-        return self.reader.objects.place
+        return self.reader.objects.location
 
     @property
     def header(self) -> AtlasHeader:
@@ -62,7 +62,7 @@ class Atlas:
         known = self.layers
         if name not in known:
             raise QueryError(
-                f"{self.place} has no layer {name!r}: {nearest(name, known, what='layers')}"
+                f"{self.location} has no layer {name!r}: {nearest(name, known, what='layers')}"
             )
         return Layer(self.reader, self.reader.layer(name))
 
@@ -144,7 +144,7 @@ class Atlas:
         }
         if convolution not in upstream:
             raise QueryError(
-                f"no layer of {self.place} has a convolution {convolution!r} upstream: "
+                f"no layer of {self.location} has a convolution {convolution!r} upstream: "
                 + nearest(convolution, upstream, what="convolutions")
             )
         number = whole(channel, what="channel")
@@ -182,9 +182,8 @@ class Atlas:
     def __repr__(self) -> str:
         layers = self.layers
         what = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
-        return (
-            f"<Atlas {self.place}: {self.header.model}, {what}, {', '.join(self.header.criteria)}>"
-        )
+        criteria = ", ".join(self.header.criteria)
+        return f"<Atlas {self.location}: {self.header.model}, {what}, {criteria}>"
 
     def _repr_html_(self) -> str:
         return html_table(self.status(), caption=repr(self)[1:-1])

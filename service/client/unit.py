@@ -110,7 +110,7 @@ class Unit:
         chosen = header.criteria[0] if criterion is None else criterion
         if chosen not in header.criteria:
             raise QueryError(
-                f"{self.reader.objects.place} has no criterion {chosen!r}: "
+                f"{self.reader.objects.location} has no criterion {chosen!r}: "
                 + nearest(chosen, header.criteria, what="criteria")
             )
         if commit.state == "dead":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.opening import find_store
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.template import check_place, check_same, is_laid_out
+from circuit_atlas.storage_schema.template import check_location, check_same, is_laid_out
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.executor import Event
@@ -34,13 +34,13 @@ def plan_build(spec: BuildSpec) -> Estimate:
 
     objects = find_store(spec.run.store)
     if objects is not None:
-        check_place(objects)
+        check_location(objects)
     spec = with_stored_directions(spec)
     build = resolve(spec)
     done: Mapping[str, Any] = {}
     if objects is not None and objects.exists(layout.HEADER):
         reader = Reader(objects)
-        check_same(reader.header, build.header, place=objects.place)
+        check_same(reader.header, build.header, location=objects.location)
         layers = [index.layer for index in build.layers if is_laid_out(objects, index)]
         done = {name: reader.commits(name) for name in layers}
     tasks = make_tasks(build, spec, done, workers=spec.run.workers or os.cpu_count() or 1)

@@ -421,7 +421,7 @@ cli.add_command(delete_old_generations)
     "--store",
     default=bundled.STORE,
     show_default=True,
-    metavar="PLACE",
+    metavar="LOCATION",
     help="Folder or URL of the atlas.",
 )
 @click.option(

@@ -61,7 +61,7 @@ def demo_text(atlas: Atlas) -> str:
     query = CircuitQuery.of(atlas.reader)
     ranked = unit_scores(layer.reader, layer.name, query)
     if not ranked:
-        return f"No unit of {LAYER} has a circuit; see: circuit-atlas status {atlas.place}"
+        return f"No unit of {LAYER} has a circuit; see: circuit-atlas status {atlas.location}"
     best, worst = ranked[0], ranked[-1]
     return "\n".join(
         [
@@ -76,13 +76,13 @@ def demo_text(atlas: Atlas) -> str:
             score_text(layer, worst, title="Least faithful"),
             "",
             "Next, in a browser:",
-            f"  circuit-atlas serve {atlas.place} --open",
+            f"  circuit-atlas serve {atlas.location} --open",
             "or here:",
-            f"  circuit-atlas show {atlas.place} {LAYER}",
-            f"  circuit-atlas show {atlas.place} {LAYER} {best.unit}",
+            f"  circuit-atlas show {atlas.location} {LAYER}",
+            f"  circuit-atlas show {atlas.location} {LAYER} {best.unit}",
             "or in Python:",
             "  from circuit_atlas.service import Atlas",
-            f'  unit = Atlas.open("{atlas.place}").layer("{LAYER}").unit({best.unit})',
+            f'  unit = Atlas.open("{atlas.location}").layer("{LAYER}").unit({best.unit})',
             f"  unit.circuit(keep={query.fraction:g}).kernels()",
         ]
     )

@@ -25,7 +25,7 @@ def to_json(value: object) -> str:
 def atlas_facts(atlas: Atlas) -> dict[str, object]:
     """Describe an atlas: where it is, its header with the spec as an object, and its layers."""
     header = {**dataclasses.asdict(atlas.header), "spec": json.loads(atlas.header.spec)}
-    return {"place": atlas.place, "header": header, "layers": atlas.status()}
+    return {"location": atlas.location, "header": header, "layers": atlas.status()}
 
 
 def status_facts(atlas: Atlas) -> dict[str, object]:
@@ -43,7 +43,7 @@ def status_facts(atlas: Atlas) -> dict[str, object]:
     ]
     status, states = atlas.status(), atlas.reader.visualization_states()
     return {
-        "place": atlas.place,
+        "location": atlas.location,
         "layers": status,
         "failures": failures,
         "features": visualization_status.by_layer(states),

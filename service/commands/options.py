@@ -16,7 +16,7 @@ SPEC = click.argument("spec", type=click.Path(path_type=Path))
 ATLAS = click.argument("atlas")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 STORE = click.option(
-    "--store", metavar="PLACE", help="Folder or URL of the atlas, instead of the spec's."
+    "--store", metavar="LOCATION", help="Folder or URL of the atlas, instead of the spec's."
 )
 UNITS = click.option(
     "--units",

@@ -49,7 +49,7 @@ def atlas_text(atlas: Atlas) -> str:
         "built with": ", ".join(f"{name} {number}" for name, number in header.versions),
     }
     lines = (f"  {name:<10}  {value}" for name, value in facts.items())
-    return "\n".join([atlas.place, *lines, "", text_table(atlas.status())])
+    return "\n".join([atlas.location, *lines, "", text_table(atlas.status())])
 
 
 def status_text(atlas: Atlas) -> str:

@@ -121,7 +121,7 @@ def find_circuit(
                 "run": {"device": "mps" if device.type == "mps" else str(device)},
             }
         )
-        objects = Objects(MemoryStore(), place="memory:")
+        objects = Objects(MemoryStore(), location="memory:")
         compute_unit(OpenedSpec(spec, model=loaded, images=pictures), objects)
     found = Atlas(Reader(objects)).layer(layer).unit(number)
     return found.circuit(keep=fraction, criterion=criterion)

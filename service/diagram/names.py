@@ -67,11 +67,11 @@ def _in_order(bands: list[Band]) -> list[Band]:
     for band in bands:
         upper[band.x] = min(band.top, upper.get(band.x, band.top))
 
-    def place(band: Band) -> tuple[int, float, float]:
+    def order(band: Band) -> tuple[int, float, float]:
         outer = band.unit or band.x in ends
         return (0 if outer else 1 if band.top == upper[band.x] else 2, band.x, band.top)
 
-    return sorted(bands, key=place)
+    return sorted(bands, key=order)
 
 
 def _fitted(name: str, room: float, size: float) -> str:

@@ -21,7 +21,7 @@ class NodeImages:
 
     Attributes:
         reader: the atlas.
-        features: where the feature visualizations of nodes lie, by their place in the content.
+        features: where the feature visualizations of nodes lie, by node of the content.
     """
 
     reader: Reader

@@ -70,7 +70,7 @@ def create_app(
         hosts: names that it answers to; any where not given.
 
     Raises:
-        StoreError: there is no atlas at that place.
+        StoreError: there is no atlas at that location.
     """
     opened = atlas if isinstance(atlas, Atlas) else Atlas.open(atlas)
     state = ServerState(opened, limits or Limits())
@@ -103,7 +103,7 @@ def create_app(
         return server_facts()
 
     app.include_router(pages.router)
-    location = opened.place.rstrip("/")
+    location = opened.location.rstrip("/")
     install(app, hide={location: state.name} if location else {})
     app.add_middleware(Guard, url_bytes=state.limits.url_bytes, hosts=hosts or Hosts())
     return app

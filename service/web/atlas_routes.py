@@ -71,7 +71,7 @@ class Size(BaseModel):
 class AtlasFacts(BaseModel):
     """Describes an atlas: what it was built from, and its layers."""
 
-    place: str = Field(description="The last segment of where it lies.")
+    location: str = Field(description="The last segment of where it lies.")
     version: str = Field(description="A digest of what it was built from: `v` of its images.")
     server: ServerFacts
     schema_version: int = Field(alias="schema", description="Version of the store's schema.")
@@ -205,7 +205,7 @@ def _facts(server: ServerState, snapshots: list[LayerSnapshot]) -> AtlasFacts:
     return AtlasFacts.model_validate(
         {
             **vars(header),
-            "place": server.name,
+            "location": server.name,
             "version": server.version,
             "server": server_facts(),
             "splits": [name for name in ("held_out", "scoring") if name in splits],

@@ -73,10 +73,11 @@ class LayerSnapshots:
         try:
             header = objects.get(layout.HEADER)
         except FileNotFoundError:
-            raise NotAnAtlasError(f"{objects.place} is gone: put it back where it was") from None
-        if AtlasHeader.from_json(header, place=objects.at(layout.HEADER)) != self.atlas.header:
+            raise NotAnAtlasError(f"{objects.location} is gone: put it back where it was") from None
+        if AtlasHeader.from_json(header, location=objects.at(layout.HEADER)) != self.atlas.header:
             raise MismatchError(
-                f"{objects.place} is another atlas than when it was opened: start the server again"
+                f"{objects.location} is another atlas than when it was opened: start the server "
+                "again"
             )
         return self.atlas.layers
 

@@ -54,7 +54,7 @@ class ServerState:
         """`opened`: the atlas as it was opened."""
         # Under its name alone: where it lies is not for clients, and messages say it.
         objects = copy(opened.reader.objects)
-        objects.place = re.split(r"[/\\]", opened.place.rstrip("/\\"))[-1] or "atlas"
+        objects.location = re.split(r"[/\\]", opened.location.rstrip("/\\"))[-1] or "atlas"
         atlas = Atlas(Reader(objects))
         self.atlas = atlas
         self.limits = limits
@@ -76,7 +76,7 @@ class ServerState:
     @property
     def name(self) -> str:
         """Return the last segment of where the atlas lies."""
-        return self.atlas.place
+        return self.atlas.location
 
     @property
     def version(self) -> str:

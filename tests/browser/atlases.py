@@ -21,7 +21,7 @@ OTHER = "features.3.squeeze"
 UNITS = (0, 7, 13, 21, 30, 38, 44, 58)
 
 
-def build_photos(place: Path) -> None:
+def build_photos(location: Path) -> None:
     """Eight units of one layer of the demo's network and two of another, on the demo's photos."""
     spec = BuildSpec.from_values(
         {
@@ -36,13 +36,13 @@ def build_photos(place: Path) -> None:
                 "criteria": ["actgrad", "random"],
                 "fractions": [1.0, 0.5, 0.2, 0.1, 0.05, 0.01],
             },
-            "run": {"store": str(place)},
+            "run": {"store": str(location)},
         }
     )
     build(spec, executor=LocalExecutor())
 
 
-def build_two_ways(place: Path, pictures: Path) -> None:
+def build_two_ways(location: Path, pictures: Path) -> None:
     """All units of `head`, with a direction, of the network of two ways, on pictures of its own."""
     write_pictures(pictures)
     spec = BuildSpec.from_values(
@@ -60,21 +60,21 @@ def build_two_ways(place: Path, pictures: Path) -> None:
                 "top_images": 16,
             },
             "features": {"size": 32, "steps": 24, "tries": 1, "nodes": False},
-            "run": {"store": str(place)},
+            "run": {"store": str(location)},
         }
     )
     build(spec, executor=LocalExecutor())
     build_visualizations(spec, executor=LocalExecutor())
 
 
-def write_many(place: Path) -> Path:
+def write_many(location: Path) -> Path:
     """130 units of invented numbers in a layer `wide`, more than two pages of them."""
     wide = Convolution("wide", "wide.weight", 130, 8, 1, (1, 1), 2, one_row=True)
     units = tuple(UnitInfo(n, str(n), None, (n,)) for n in range(130))
     layer = LayerIndex("wide", 130, 6, 6, KernelIndex((CONV1, wide)), units)
-    header, objects = make_header(), open_store(place, create=True)
+    header, objects = make_header(), open_store(location, create=True)
     create(objects, header, [layer], make_images(), Plan((("wide", tuple(range(130))),)))
     writer = Writer(objects, header, layer)
     for unit in range(130):
         writer.commit(make_record(header, layer, unit))
-    return place
+    return location

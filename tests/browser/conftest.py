@@ -47,21 +47,21 @@ class Served:
 
 @pytest.fixture(scope="session")
 def serve() -> Iterator[Callable[[Path], Served]]:
-    """`serve(place)`: a server of its own, on a free port, until all tests are done."""
+    """`serve(location)`: a server of its own, on a free port, until all tests are done."""
     from circuit_atlas.service.web.app import create_app
 
     with ExitStack() as stack:
-        yield lambda place: Served(
-            Atlas.open(place), stack.enter_context(served(create_app(place)))
+        yield lambda location: Served(
+            Atlas.open(location), stack.enter_context(served(create_app(location)))
         )
 
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], Served]) -> Served:
     """Units of the demo's network on the demo's photos."""
-    place = tmp_path_factory.mktemp("photos") / "atlas"
-    build_photos(place)
-    return serve(place)
+    location = tmp_path_factory.mktemp("photos") / "atlas"
+    build_photos(location)
+    return serve(location)
 
 
 @pytest.fixture(scope="session")
@@ -75,9 +75,9 @@ def two_ways(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], S
 @pytest.fixture(scope="session")
 def invented(tmp_path_factory: pytest.TempPathFactory, serve: Callable[[Path], Served]) -> Served:
     """The invented atlas of the client's tests: units that are dead, failed, planned, absent."""
-    place = tmp_path_factory.mktemp("invented") / "atlas"
-    write_atlas(place)
-    return serve(place)
+    location = tmp_path_factory.mktemp("invented") / "atlas"
+    write_atlas(location)
+    return serve(location)
 
 
 @pytest.fixture(scope="module")

@@ -45,14 +45,14 @@ def views(atlas: Atlas) -> dict[str, dict[str, object]]:
     }
 
 
-def measure(place: Path, *, times: int) -> dict[str, list[float]]:
+def measure(location: Path, *, times: int) -> dict[str, list[float]]:
     """Milliseconds of each page, each time in a browser that knows nothing of it."""
-    command = [sys.executable, "-m", "circuit_atlas.service.commands.cli", "serve", str(place)]
+    command = [sys.executable, "-m", "circuit_atlas.service.commands.cli", "serve", str(location)]
     found: dict[str, list[float]] = {}
     with started([*command, "--port", "0"]) as (_, line), chromium() as browser:
         address = line.split("served at ")[1].split()[0]
         for time in range(times + 1):
-            for page, state in views(Atlas.open(place)).items():
+            for page, state in views(Atlas.open(location)).items():
                 context = browser.new_context(viewport={"width": 1280, "height": 900})
                 tab = context.new_page()
                 tab.goto(f"{address}/?{urlencode(state)}")

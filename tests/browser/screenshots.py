@@ -66,7 +66,7 @@ def build_patterns(folder: Path) -> Path:
     return folder / "atlas"
 
 
-def take(place: Path, into: Path) -> None:
+def take(location: Path, into: Path) -> None:
     """Open each view, and save what it shows."""
     from urllib.parse import urlencode
 
@@ -76,10 +76,10 @@ def take(place: Path, into: Path) -> None:
     from tests.chromium import chromium
     from tests.service.stores import served
 
-    groups = Atlas.open(place).layer(LAYER).unit(UNIT).groups().table().to_pylist()
+    groups = Atlas.open(location).layer(LAYER).unit(UNIT).groups().table().to_pylist()
     chosen = ",".join(str(row["image"]) for row in groups if row["group"] == 1)
     VIEWS["map"].update({"images": chosen, "name": "bricks and stripes"})
-    with served(create_app(place)) as address, chromium() as browser:
+    with served(create_app(location)) as address, chromium() as browser:
         for name, state in VIEWS.items():
             page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
             tab = Tab(page)

@@ -101,8 +101,8 @@ def spec(folder: Path, text: str = SPEC) -> BuildSpec:
     return BuildSpec.from_toml(text, folder=folder)
 
 
-def masks(place: Path) -> dict[tuple[int, str, int], bytes]:
-    reader = Reader(place)
+def masks(location: Path) -> dict[tuple[int, str, int], bytes]:
+    reader = Reader(location)
     return {
         (unit, criterion, level): np.packbits(reader.mask(commit, criterion, level)).tobytes()
         for unit, commit in reader.commits(LAYER).items()

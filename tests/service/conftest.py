@@ -268,12 +268,12 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
 
 
 def write_atlas(
-    place: Path | str, header: AtlasHeader | None = None, *, ranked: bool = True
+    location: Path | str, header: AtlasHeader | None = None, *, ranked: bool = True
 ) -> None:
     """`ranked`: whether the dead unit has top images."""
     header = header or make_header()
     conv2, conv3 = layer_conv2(), layer_conv3()
-    objects = open_store(place, create=True)
+    objects = open_store(location, create=True)
     plan = Plan((("conv3", (0, 1, 2, 3, 4)), ("conv2", (0, 1, 2, 4))))
     create(objects, header, [conv2, conv3], make_images(), plan)
     for layer, units in ((conv3, (0, 1, 2)), (conv2, (0, 1, 4))):
@@ -289,7 +289,7 @@ def write_atlas(
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def location(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the small atlas lies; read only."""
     folder = tmp_path_factory.mktemp("service") / "atlas"
     write_atlas(folder)
@@ -297,11 +297,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(place: Path) -> Iterator[str]:
+def address(location: Path) -> Iterator[str]:
     """Where the small atlas is served."""
     from circuit_atlas.service.web.app import create_app
 
-    with served(create_app(place)) as found:
+    with served(create_app(location)) as found:
         yield found
 
 
@@ -324,7 +324,9 @@ def atlas(request: pytest.FixtureRequest) -> Atlas:
     if request.param == "s3":
         opened: Atlas = request.getfixturevalue("on_s3")
         return Atlas(Reader(opened.reader.objects))
-    return Atlas.open(request.getfixturevalue("place" if request.param == "folder" else "address"))
+    return Atlas.open(
+        request.getfixturevalue("location" if request.param == "folder" else "address")
+    )
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ BOTH = ("negative", "positive")
 GREY = "visualization 'positive' of channel 3 of 'conv1' is all but grey"
 
 
-def make(place: Path, layer: str, unit: int, *variants: str) -> None:
+def make(location: Path, layer: str, unit: int, *variants: str) -> None:
     for variant in variants:
         record = picture_record(layer, unit, variant=variant, model="toy.models:small")
-        FeatureWriter(open_store(place)).commit(record, b"a picture")
+        FeatureWriter(open_store(location)).commit(record, b"a picture")
 
 
 def begin(folder: Path) -> None:

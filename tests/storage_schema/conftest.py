@@ -293,15 +293,15 @@ def snapshot() -> Callable[[Objects], dict[str, bytes]]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of its own, small enough to fill: 512 KiB of tmpfs."""
-    place = tmp_path / "disk"
-    place.mkdir()
+    location = tmp_path / "disk"
+    location.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", place], check=False
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", location], check=False
     )
     if mounted.returncode:
         pytest.skip("mounting a file system needs root")
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
+    yield location
+    subprocess.run(["umount", "--lazy", location], check=True)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Unsealed(Objects):
     """A store that shows no sealed generation: what is read of it comes from fragments."""
 
     def __init__(self, objects: Objects) -> None:
-        super().__init__(objects.store, place=objects.place)
+        super().__init__(objects.store, location=objects.location)
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
         return tuple(e for e in super().list(prefix) if layout.generation_of(e.path) is None)
@@ -45,7 +45,7 @@ class Mortal(Objects):
     """A store whose user is killed at its n-th write or deletion, before it or just after it."""
 
     def __init__(self, objects: Objects, *, at: int, after: bool) -> None:
-        super().__init__(objects.store, place=objects.place)
+        super().__init__(objects.store, location=objects.location)
         self._left = at
         self._after = after
 

@@ -41,7 +41,7 @@ def wide(layer):
 def store(request, tmp_path):
     """A folder, or memory where a test asks for it."""
     if getattr(request, "param", "disk") == "memory":
-        return Objects(MemoryStore(), place="memory://")
+        return Objects(MemoryStore(), location="memory://")
     return open_store(tmp_path / "wide", create=True)
 
 
@@ -225,7 +225,7 @@ def test_two_at_once_write_a_generation_each(built, seal):
             return found
 
     with ThreadPoolExecutor(2) as pool:
-        stores = [Together(built.store, place=built.place) for _ in range(2)]
+        stores = [Together(built.store, location=built.location) for _ in range(2)]
         first, second = pool.map(lambda objects: seal(objects, anew=True), stores)
     assert first.generation != second.generation
     assert [g.number for g in sealed.generations(built, LAYER)] == [1, 1]
@@ -241,7 +241,7 @@ def test_what_is_committed_as_it_is_written_is_not_lost(built, header, wide, rec
                 Writer(built, header, wide).commit(record(0))
             return super().put_if_absent(path, data)
 
-    assert seal(Growing(built.store, place=built.place)).units == 9
+    assert seal(Growing(built.store, location=built.location)).units == 9
     assert 0 in Reader(built).commits(LAYER)
     assert everything(built) == everything(Unsealed(built))
     assert seal(built).units == 10
@@ -262,7 +262,7 @@ def test_files_deleted_as_it_is_written_are_noticed(built, seal):
             return put
 
     with pytest.raises(WriteError, match=r"groups\.parquet was deleted as it was written"):
-        seal(Cleaned(built.store, place=built.place))
+        seal(Cleaned(built.store, location=built.location))
     assert not any(generation.whole for generation in sealed.generations(built, LAYER))
 
 
@@ -272,7 +272,7 @@ def test_a_put_whose_answer_was_lost_is_a_put(built, seal):
             super().put_if_absent(path, data)
             return False
 
-    assert seal(Deaf(built.store, place=built.place)) is not None
+    assert seal(Deaf(built.store, location=built.location)) is not None
     assert everything(built) == everything(Unsealed(built))
 
 

@@ -31,7 +31,7 @@ SEALED = seal({"state": "done"})
 @given(st.dictionaries(st.sampled_from(["model", "unit", "ü"]), JSON))
 def test_content_comes_back(content):
     text = seal(content)
-    assert unseal(text.encode(), place="x") == {"schema": SCHEMA_VERSION, **content}
+    assert unseal(text.encode(), location="x") == {"schema": SCHEMA_VERSION, **content}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_content_comes_back(content):
 )
 def test_what_is_cut_or_altered_is_refused(spoiled, says):
     with pytest.raises(CorruptError, match=f"^x/5.json is .*{says}") as caught:
-        unseal(spoiled, place="x/5.json")
+        unseal(spoiled, location="x/5.json")
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("; restore it from a copy, or delete it and build again")
 
@@ -55,7 +55,7 @@ def test_what_is_cut_or_altered_is_refused(spoiled, says):
 def test_a_newer_schema_is_told_from_an_altered_document():
     newer = json.dumps({"schema": SCHEMA_VERSION + 1, "sealed": "in another way"})
     with pytest.raises(SchemaError, match="install a newer circuit-atlas"):
-        unseal(newer, place="atlas.json")
+        unseal(newer, location="atlas.json")
 
 
 def test_nan_is_refused():

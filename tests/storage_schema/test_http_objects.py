@@ -36,7 +36,7 @@ def local(objects, header, layer, record):
 
 @pytest.fixture
 def address(local) -> Iterator[str]:
-    with served(create_app(local.place)) as found:
+    with served(create_app(local.location)) as found:
         yield found
 
 
@@ -61,7 +61,7 @@ def test_it_answers_as_the_store_does(address, local):
 def test_a_listing_that_is_too_long_is_had_folder_by_folder(local):
     entries = local.list()
     assert len(entries) > 20
-    with served(create_app(local.place, limits=Limits(listed=3))) as address:
+    with served(create_app(local.location, limits=Limits(listed=3))) as address:
         found = open_store(address)
         assert found.list() == entries
         for folder in {path.rpartition("/")[0] for path in (entry.path for entry in entries)}:
@@ -75,11 +75,11 @@ def test_a_listing_that_is_too_long_is_had_folder_by_folder(local):
 
 
 @pytest.mark.parametrize(
-    "place", ["http://127.0.0.1:99999", "http://[::1", "http://exa mple", "HTTP://127.0.0.1:-1"]
+    "location", ["http://127.0.0.1:99999", "http://[::1", "http://exa mple", "HTTP://127.0.0.1:-1"]
 )
-def test_what_is_no_address_is_told_so(place):
+def test_what_is_no_address_is_told_so(location):
     with pytest.raises(NotAnAtlasError, match=r"is no address: .*; give the address"):
-        open_store(place)
+        open_store(location)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>nothing here</html>", b'{"detail": "Not Found"}'])
@@ -185,7 +185,7 @@ def test_nothing_answers():
 
 
 def test_a_server_that_goes_away_later(local):
-    with served(create_app(local.place)) as address:
+    with served(create_app(local.location)) as address:
         found = open_store(address)
         reader = Reader(found)
         commit = reader.commit("features.3", 0)
@@ -256,7 +256,7 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
 
 def test_a_server_that_is_gone_is_told_of(local, monkeypatch):
     monkeypatch.setattr(http_objects, "_RETRIES", 0)
-    with served(create_app(local.place)) as address:
+    with served(create_app(local.location)) as address:
         found = open_store(address)
     remedy = "no answer: see whether the server runs and can be reached"
     for ask in (lambda: found.get("atlas.json"), found.list):

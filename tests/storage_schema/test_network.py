@@ -57,7 +57,7 @@ def test_workers_that_race_agree(laid_out, layer, network_record):
 
 def test_cut_off_anywhere_it_is_completed_by_the_next(laid_out, layer, network_record):
     for puts in range(4):
-        cut = Objects(laid_out.store, place=laid_out.place)
+        cut = Objects(laid_out.store, location=laid_out.location)
         left = iter(range(puts))
 
         def put(path: str, data: bytes, cut: Objects = cut, left=left) -> bool:
@@ -85,14 +85,14 @@ def test_an_object_that_is_spoiled_is_an_error(objects, name):
     objects.put(path, data[: len(data) // 2])
     with pytest.raises(CorruptError, match=f"{path} is cut or altered"):
         getattr(Reader(objects), name)("features.3")
-    Path(objects.place, path).unlink()
+    Path(objects.location, path).unlink()
     with pytest.raises(CorruptError, match=f"{path} is missing, and it is committed"):
         getattr(Reader(objects), name)("features.3")
 
 
 def test_a_unit_without_its_layers_network_is_found(objects, header, layer, record):
     Writer(objects, header, layer).commit(record(0))
-    Path(objects.place, layout.network("features.3")).unlink()
+    Path(objects.location, layout.network("features.3")).unlink()
     found = {(f.kind, f.path.rsplit("/", 1)[-1]) for f in verify(objects)}
     assert ("missing", "network.json") in found
 
@@ -144,7 +144,7 @@ def test_weights_of_another_shape_are_refused(laid_out, layer, network_record):
 @pytest.mark.parametrize("rows", [[[0, 0, 3, -1, 0, "joined"]], [[0, 0, 3]], 5])
 def test_a_wiring_that_is_none(rows):
     with pytest.raises(CorruptError, match="x is no wiring"):
-        Wiring.from_json(seal({"stretches": rows}), place="x")
+        Wiring.from_json(seal({"stretches": rows}), location="x")
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def old(objects, header, layer, record):
     """The atlas as the first schema had it, with one unit done."""
     Writer(objects, header, layer).commit(record(1))
     for path in ("network", "wiring", "weights", "channels"):
-        Path(objects.place, getattr(layout, path)("features.3")).unlink()
+        Path(objects.location, getattr(layout, path)("features.3")).unlink()
     objects.put(layout.HEADER, dataclasses.replace(header, schema=1).to_json().encode())
     return objects
 
@@ -171,7 +171,9 @@ def test_an_older_atlas_is_read_and_says_what_it_lacks(old, record):
         "groups": lambda: reader.table("features.3", "groups"),
         "selectivity": lambda: reader.selectivity(commit),
     }.items():
-        says = f"^{old.place} was built by an older circuit-atlas and has no {what}: build it again"
+        says = (
+            f"^{old.location} was built by an older circuit-atlas and has no {what}: build it again"
+        )
         with pytest.raises(QueryError, match=says):
             ask()
     assert not any(finding.harmful for finding in verify(old))

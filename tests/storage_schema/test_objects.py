@@ -18,7 +18,7 @@ from circuit_atlas.storage_schema.opening import find_store, open_store
 def empty(request, tmp_path):
     if request.param == "disk":
         return open_store(tmp_path / "new" / "store", create=True)
-    return Objects(MemoryStore(), place="memory://")
+    return Objects(MemoryStore(), location="memory://")
 
 
 def test_put_get_list(empty):
@@ -100,6 +100,9 @@ def test_the_store_of_a_build_to_come_is_found_and_not_made(tmp_path):
     assert find_store(tmp_path / "new" / "store") is None
     assert not (tmp_path / "new").exists()
     assert find_store(tmp_path).names() == ("file",)
-    for place, error in ((tmp_path / "file", NotAnAtlasError), (tmp_path / "file/x", WriteError)):
+    for location, error in (
+        (tmp_path / "file", NotAnAtlasError),
+        (tmp_path / "file/x", WriteError),
+    ):
         with pytest.raises(error, match="is a file"):
-            find_store(place)
+            find_store(location)

@@ -63,7 +63,7 @@ def test_all_but_the_newest_whole_one_go(sealed_twice):
     assert everything(sealed_twice) == before
     assert verify(sealed_twice) == ()
     assert list(delete_old(sealed_twice, LAYER, older_than_s=0)) == []
-    folders = Path(sealed_twice.place, layout.sealed(LAYER)).iterdir()
+    folders = Path(sealed_twice.location, layout.sealed(LAYER)).iterdir()
     assert len(list(folders)) == 1
 
 
@@ -76,7 +76,7 @@ def test_young_ones_are_kept_for_those_who_read_or_write_them(sealed_twice):
     ages = [old.age_s for old in old_generations(sealed_twice, LAYER, now_s=now_s + 5000)]
     assert all(5000 <= age < 5600 for age in ages)
     for path, hours in ((first, 30), (newest, 1)):
-        file = Path(sealed_twice.place, path).parent / "manifest.json"
+        file = Path(sealed_twice.location, path).parent / "manifest.json"
         past = now_s - hours * 3600
         os.utime(file, (past, past))
     whole, _ = old_generations(sealed_twice, LAYER, now_s=now_s)

@@ -46,7 +46,7 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     written = record(1)
     receipt = Writer(objects, header, layer).commit(written)
 
-    reader = Reader(objects.place)
+    reader = Reader(objects.location)
     commit = reader.commits("features.3")[1]
     assert commit.receipt() == receipt
     assert (receipt.key, receipt.state, receipt.compute_s) == (written.key, "done", 1.5)
@@ -87,12 +87,12 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
         assert table.schema.names == [column.name for column in declared.columns]
 
 
-@pytest.mark.parametrize("place", ["disk", "memory"])
-def test_any_name_of_a_layer_works(tmp_path, lay_out, header, odd_layer, record, place):
+@pytest.mark.parametrize("location", ["disk", "memory"])
+def test_any_name_of_a_layer_works(tmp_path, lay_out, header, odd_layer, record, location):
     objects = (
         open_store(tmp_path / "a", create=True)
-        if place == "disk"
-        else Objects(MemoryStore(), place="memory://")
+        if location == "disk"
+        else Objects(MemoryStore(), location="memory://")
     )
     lay_out(objects, layers=[odd_layer])
     written = record(3, key=UnitKey("toy", odd_layer.layer, 3))
@@ -291,7 +291,7 @@ def test_no_atlas(tmp_path):
 
 
 def test_images_that_were_never_laid_out_are_no_empty_set(objects):
-    Path(objects.place, layout.IMAGES).unlink()
+    Path(objects.location, layout.IMAGES).unlink()
     with pytest.raises(CorruptError, match=r"images.parquet is missing: .* run the build again"):
         Reader(objects).images()
 
@@ -301,9 +301,9 @@ def test_a_missing_chunk_is_an_error_and_not_the_fill_value(objects, header, lay
     reader = Reader(objects)
     commit = reader.commits("features.3")[1]
     for stored in commit.objects:
-        Path(objects.place, stored.path).unlink()
+        Path(objects.location, stored.path).unlink()
     for ask in (reader.scores, reader.levels, reader.image_scores):
-        says = f"^{objects.place}/layers/.* is committed and missing: restore it"
+        says = f"^{objects.location}/layers/.* is committed and missing: restore it"
         with pytest.raises(CorruptError, match=says):
             ask(commit, "actgrad")
     with pytest.raises(CorruptError, match=r"responses.parquet is missing, and it is committed"):
@@ -336,7 +336,7 @@ def test_one_torn_commit_record_is_named_with_what_to_do(objects, header, layer,
         Writer(objects, header, layer).commit(record(unit))
     path = layout.commit("features.3", 1)
     objects.put(path, objects.get(path)[:100])
-    says = f"^{objects.place}/{path} is cut or altered: .* delete it and build again$"
+    says = f"^{objects.location}/{path} is cut or altered: .* delete it and build again$"
     for ask in (
         lambda: Reader(objects).commits("features.3"),
         lambda: Reader(objects).commit("features.3", 1),
@@ -345,7 +345,7 @@ def test_one_torn_commit_record_is_named_with_what_to_do(objects, header, layer,
         with pytest.raises(CorruptError, match=says):
             ask()
     assert Reader(objects).commit("features.3", 0) is not None
-    Path(objects.place, path).unlink()
+    Path(objects.location, path).unlink()
     assert Writer(objects, header, layer).commit(record(1)).state == "done"
 
 
@@ -365,7 +365,7 @@ def test_a_commit_that_is_deleted_and_built_again_is_read_anew(objects, header, 
     Writer(objects, header, layer).commit(record(1))
     reader = Reader(objects)
     old = reader.commits("features.3")[1]
-    Path(objects.place, layout.commit("features.3", 1)).unlink()
+    Path(objects.location, layout.commit("features.3", 1)).unlink()
     assert reader.commits("features.3") == {}
     Writer(objects, header, layer).commit(record(1))
     new = reader.commits("features.3")[1]
@@ -377,7 +377,7 @@ def test_what_goes_between_listing_and_reading_is_to_be_asked_for_again(
     objects, header, layer, record, monkeypatch
 ):
     Writer(objects, header, layer).commit(record(1))
-    path = Path(objects.place, layout.commit("features.3", 1))
+    path = Path(objects.location, layout.commit("features.3", 1))
     listing = Objects.list
 
     def going(self: Objects, prefix: str = "") -> tuple[Entry, ...]:
@@ -395,7 +395,7 @@ def test_what_goes_between_listing_and_reading_is_to_be_asked_for_again(
 def test_a_layer_whose_array_is_gone(objects, header, layer, record):
     Writer(objects, header, layer).commit(record(1))
     commit = Reader(objects).commits("features.3")[1]
-    Path(objects.place, layout.array("features.3", "score", "actgrad"), "zarr.json").unlink()
+    Path(objects.location, layout.array("features.3", "score", "actgrad"), "zarr.json").unlink()
     with pytest.raises(CorruptError, match=r"score/actgrad is missing or altered"):
         Reader(objects).scores(commit, "actgrad")
 

@@ -37,8 +37,8 @@ def bucket(tmp_path_factory) -> Iterator[str]:
 def built(request, tmp_path, lay_out, header, layer, record, network_record) -> Objects:
     """Eight units done, on a store that can be written."""
     bucket = request.getfixturevalue("bucket") if request.param == "s3" else None
-    place = tmp_path / "atlas" if bucket is None else f"{bucket}/{request.node.name}"
-    objects, wide = open_store(place, create=True), widened(layer)
+    location = tmp_path / "atlas" if bucket is None else f"{bucket}/{request.node.name}"
+    objects, wide = open_store(location, create=True), widened(layer)
     lay_out(objects, layers=[wide])
     network.store(objects, wide, network_record)
     for unit in UNITS:
@@ -108,7 +108,7 @@ def test_a_served_atlas_is_read_from_its_sealed_files(built, header, layer, reco
     wide = widened(layer)
     compact(built, header, wide)
     Writer(built, header, wide).commit(record(9))
-    with served(create_app(built.place)) as address:
+    with served(create_app(built.location)) as address:
         objects = open_store(address)
         before = everything(Unsealed(built))
         read.clear()

@@ -42,7 +42,7 @@ def test_rows_come_back(record):
     rows = record(0).faithfulness
     table = tables.FAITHFULNESS.table(rows)
     data = tables.FAITHFULNESS.to_parquet(table)
-    back = tables.FAITHFULNESS.from_parquet(data, place="x")
+    back = tables.FAITHFULNESS.from_parquet(data, location="x")
     assert back.equals(table)
     assert back.to_pylist() == [dataclasses.asdict(row) for row in rows]
     assert back.schema.field("pearson").metadata[b"unit"] == b"1"
@@ -55,7 +55,7 @@ from circuit_atlas.storage_schema import tables
 data = sys.stdin.buffer.read()
 before = os.listdir("/proc/self/task")
 for columns in (None, ["image"]):
-    tables.RESPONSES.from_parquet(data, place="x", columns=columns)
+    tables.RESPONSES.from_parquet(data, location="x", columns=columns)
 sys.exit(len(os.listdir("/proc/self/task")) - len(before))
 """
 
@@ -69,7 +69,7 @@ def test_reading_starts_no_thread_that_could_abort_a_script_at_its_end(record):
 
 def test_no_rows_keep_their_columns():
     data = tables.SUBFEATURES.to_parquet(tables.SUBFEATURES.table([]))
-    back = tables.SUBFEATURES.from_parquet(data, place="x")
+    back = tables.SUBFEATURES.from_parquet(data, location="x")
     assert (len(back), back.schema.names[0]) == (0, "criterion")
 
 
@@ -93,6 +93,6 @@ def test_another_table_is_refused(record):
         tables.FAITHFULNESS.to_parquet(other)
     data = tables.RESPONSES.to_parquet(other)
     with pytest.raises(CorruptError, match="x has other columns"):
-        tables.FAITHFULNESS.from_parquet(data, place="x")
+        tables.FAITHFULNESS.from_parquet(data, location="x")
     with pytest.raises(CorruptError, match="x is cut or altered"):
-        tables.RESPONSES.from_parquet(data[:-20], place="x")
+        tables.RESPONSES.from_parquet(data[:-20], location="x")

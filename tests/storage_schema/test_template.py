@@ -31,7 +31,7 @@ from circuit_atlas.storage_schema.writer import Writer
 
 def _cutting(objects: Objects, after: int) -> Objects:
     """The same store, which refuses every put after that many."""
-    cut = Objects(objects.store, place=objects.place)
+    cut = Objects(objects.store, location=objects.location)
     puts = iter(range(after))
 
     def put(path: str, data: bytes) -> bool:
@@ -46,7 +46,7 @@ def _cutting(objects: Objects, after: int) -> Objects:
 def test_the_layout_is_metadata_alone_and_opens_as_zarr(objects, header, layer):
     paths = [entry.path for entry in objects.list()]
     assert not [path for path in paths if "/c." in path]
-    group = zarr.open_group(f"{objects.place}/{layout.arrays('features.3')}", mode="r")
+    group = zarr.open_group(f"{objects.location}/{layout.arrays('features.3')}", mode="r")
     for spec in ARRAYS:
         for criterion in spec.criteria(header):
             array = group[spec.name if criterion is None else f"{spec.name}/{criterion}"]
@@ -129,7 +129,7 @@ def test_a_layers_directions_are_those_of_its_first_build(
     other = {name: vector or own.get(name, (1.0,) * 4) for name, vector in given.items()}
     with pytest.raises(MismatchError) as caught:
         lay_out(objects, layers=[_with_directions(layer, **other)])
-    start = f"layer 'features.3' of {objects.place} has the directions 'd0', 'up'; "
+    start = f"layer 'features.3' of {objects.location} has the directions 'd0', 'up'; "
     assert str(caught.value).startswith(start)
     assert f"{says}; a layer's directions are fixed by its first build: give" in str(caught.value)
     assert snapshot(objects) == before
@@ -262,4 +262,4 @@ def test_an_altered_header_is_not_built_upon(objects, lay_out, snapshot):
 @pytest.mark.parametrize("content", [{}, {"units": 3}, {"units": [["a", 3]]}])
 def test_a_sealed_document_of_another_kind_is_refused(content):
     with pytest.raises(CorruptError, match="x is no plan"):
-        Plan.from_json(seal(content), place="x")
+        Plan.from_json(seal(content), location="x")

@@ -35,14 +35,14 @@ def test_a_whole_atlas_has_no_findings(built):
 def test_every_object_is_looked_at(built, snapshot):
     """Whichever object is removed, cut or altered, that one object is found, and as what it is."""
     for path, data in snapshot(built).items():
-        place = Path(built.place, path)
+        location = Path(built.location, path)
         flipped = bytearray(data)
         flipped[len(data) // 2] ^= 1
         for kind, spoiled in (("torn", data[:-3]), ("altered", bytes(flipped)), ("missing", None)):
             if spoiled is None:
-                place.unlink()
+                location.unlink()
             else:
-                place.write_bytes(spoiled)
+                location.write_bytes(spoiled)
             if kind == "missing" and path == layout.HEADER:
                 with pytest.raises(NotAnAtlasError):
                     verify(built)
@@ -51,7 +51,7 @@ def test_every_object_is_looked_at(built, snapshot):
                 assert [(f.kind, f.path) for f in found] == [(kind, path)]
                 assert built.at(path) in found[0].message
                 assert "\n" not in found[0].message
-            place.write_bytes(data)
+            location.write_bytes(data)
     assert verify(built) == ()
 
 
@@ -68,8 +68,8 @@ def _may_be_absent(path: str) -> bool:
 
 def test_what_nothing_names_is_reported_as_harmless(built):
     commit = Reader(built).commits("features.3")[0]
-    Path(built.place, layout.commit("features.3", 0)).unlink()
-    (Path(built.place) / "notes.txt").write_text("x")
+    Path(built.location, layout.commit("features.3", 0)).unlink()
+    (Path(built.location) / "notes.txt").write_text("x")
     findings = verify(built)
     assert {f.path for f in findings} == {"notes.txt", *(o.path for o in commit.objects)}
     assert {(f.kind, f.harmful) for f in findings} == {("unreferenced", False)}

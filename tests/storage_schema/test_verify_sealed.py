@@ -68,21 +68,21 @@ def test_every_file_of_a_generation_is_looked_at(built, seal):
     manifest = seal(built)
     paths = [file.path for file in manifest.objects]
     for path in [*paths, layout.manifest(LAYER, manifest.generation)]:
-        place = Path(built.place, path)
-        data = place.read_bytes()
+        location = Path(built.location, path)
+        data = location.read_bytes()
         flipped = bytearray(data)
         flipped[len(data) // 2] ^= 1
         for kind, spoiled in (("torn", data[:-3]), ("altered", bytes(flipped)), ("missing", None)):
             if spoiled is None:
-                place.unlink()
+                location.unlink()
             else:
-                place.write_bytes(spoiled)
+                location.write_bytes(spoiled)
             found = verify(built)
             if kind == "missing" and layout.is_manifest(path):  # then it was never whole
                 assert {(f.kind, f.path) for f in found} == {("unreferenced", p) for p in paths}
             else:
                 assert [(f.kind, f.path) for f in found if f.harmful] == [(kind, path)]
-        place.write_bytes(data)
+        location.write_bytes(data)
     assert verify(built) == ()
 
 
@@ -90,7 +90,7 @@ def test_every_file_of_a_generation_is_looked_at(built, seal):
 def test_a_generation_made_of_other_numbers_is_found(built, build, seal, name):
     """Whole, and with the right checksums; one of its files is of another atlas."""
     manifest = seal(built)
-    others = build(Objects(MemoryStore(), place="memory://"), seed=1)
+    others = build(Objects(MemoryStore(), location="memory://"), seed=1)
     other = seal(others)
     generation = "2-00000000"
     files = []
@@ -121,7 +121,7 @@ def _with_another_record(
     schema = sealed.COMMITS.schema
     columns = row_groups.read(objects, file, schema, groups=[0]).to_pydict()
     content = json.loads(columns["record"][5])
-    commit = Commit.of({**content, "kernels": content["kernels"] - 1}, place="here")
+    commit = Commit.of({**content, "kernels": content["kernels"] - 1}, location="here")
     columns["record"][5] = commit.to_json().encode()
     rows = pa.Table.from_pydict(columns, schema=schema)
     return row_groups.write(iter([Block(rows, 0, UNITS - 1)]), schema, path=path)

@@ -62,7 +62,7 @@ def test_a_plan_reads_back_and_is_the_same_in_any_order():
         PlannedVisualizations(INNER, "channel", ("positive",), (1,)),
         PlannedVisualizations(LAYER, "unit", BOTH, (2, 4)),
     )
-    assert VisualizationPlan.from_json(plan.to_json(), place="here") == plan
+    assert VisualizationPlan.from_json(plan.to_json(), location="here") == plan
 
 
 @pytest.mark.parametrize("change", [{"of": "layer"}, {"numbers": None}])
@@ -70,7 +70,7 @@ def test_what_is_no_plan_is_refused(change):
     content = json.loads(VisualizationPlan.of([(LAYER, "unit", 1, BOTH)]).to_json())
     whole = {"pictures": [{**content["pictures"][0], **change}]}
     with pytest.raises(CorruptError, match="here is no plan of feature visualizations"):
-        VisualizationPlan.from_json(seal(whole), place="here")
+        VisualizationPlan.from_json(seal(whole), location="here")
 
 
 def test_without_any_there_is_nothing_to_tell(reader):
@@ -183,9 +183,9 @@ def test_only_failures_that_count_are_read(reader, writer, monkeypatch):
     read = []
     parse = visualization_states.Failure.from_json
 
-    def noted(text: bytes, *, place: str) -> object:
-        read.append(place)
-        return parse(text, place=place)
+    def noted(text: bytes, *, location: str) -> object:
+        read.append(location)
+        return parse(text, location=location)
 
     monkeypatch.setattr(visualization_states.Failure, "from_json", noted)
     (one,) = states(reader.objects, listed(reader.objects), stored=lambda _: ())

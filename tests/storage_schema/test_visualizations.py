@@ -58,7 +58,7 @@ def reader(laid_out) -> Reader:
 def test_a_record_reads_back_as_it_was_written():
     for one in (made(), made(sign="negative", fraction=0.3), made(fraction=1e-05, group=11)):
         whole = replace(one, attempt=5, objects=(StoredObject("p.png", 3, "aa"),))
-        assert FeatureRecord.from_json(whole.to_json(), place="here") == whole
+        assert FeatureRecord.from_json(whole.to_json(), location="here") == whole
 
 
 @pytest.mark.parametrize("key", ["circuit", "photo", "objects"])
@@ -66,7 +66,7 @@ def test_a_record_that_lacks_something_is_refused_by_name(key):
     content = json.loads(replace(made(), objects=(StoredObject("p.png", 3, "aa"),)).to_json())
     del content[key], content["sha256"], content["schema"]
     with pytest.raises(CorruptError, match=f"here is no record of a feature visualization.*{key}"):
-        FeatureRecord.from_json(seal(content), place="here")
+        FeatureRecord.from_json(seal(content), location="here")
 
 
 def test_what_is_stored_is_read_and_whole(reader):
@@ -157,7 +157,7 @@ def test_a_failure_is_kept_apart(reader):
 def test_verify_finds_what_is_spoiled(reader):
     stored = FeatureWriter(reader.objects).commit(made(), b"a picture")
     path = layout.visualization(LAYER, 3, "positive")
-    folder = Path(reader.objects.place)
+    folder = Path(reader.objects.location)
     record = (folder / path).read_bytes()
 
     def kinds() -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ print(Writer(objects, reader.header, layer).commit(record).attempt)
 def _start(objects: Objects, seed: int, how: str) -> subprocess.Popen[str]:
     sample = str(Path(__file__).with_name("conftest.py"))
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", COMMIT, objects.place, str(seed), sample, how],
+        [sys.executable, "-W", "error", "-c", COMMIT, objects.location, str(seed), sample, how],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -198,7 +198,7 @@ def test_a_read_only_disk_fails_in_one_line_and_still_reads(
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="permissions do not bind root")
 def test_a_folder_without_write_permission(objects, header, layer, record):
-    for folder, _, _ in os.walk(objects.place):
+    for folder, _, _ in os.walk(objects.location):
         os.chmod(folder, 0o555)
     with pytest.raises(WriteError, match="permission denied: give write permission"):
         Writer(objects, header, layer).commit(record(1))
@@ -229,7 +229,7 @@ def test_a_refused_chunk_names_the_store(objects, header, layer, record, monkeyp
 
     monkeypatch.setattr(chunks.obstore, "put_async", refuse)
     with pytest.raises(
-        WriteError, match=f"cannot write {objects.place}/layers/.*: the disk is full"
+        WriteError, match=f"cannot write {objects.location}/layers/.*: the disk is full"
     ):
         Writer(objects, header, layer).commit(record(1))
 
@@ -274,9 +274,9 @@ def _changed(record, position=0, **changes):
     return dataclasses.replace(record, criteria=tuple(criteria))
 
 
-def _with(values, place, value):
+def _with(values, at, value):
     copy = values.copy()
-    copy[place] = value
+    copy[at] = value
     return copy
 
 

@@ -62,14 +62,14 @@ export async function page(state, atlas) {
     "div",
     null,
     heading({
-      title: atlas.place,
+      title: atlas.location,
       facts: facts(atlas),
     }),
     bar.element,
     h("div", { class: "panels" }, layers.element, about(atlas), visualizations.element),
   );
   return {
-    title: atlas.place,
+    title: atlas.location,
     element,
     update(now) {
       bar.update(now);

@@ -68,7 +68,7 @@ class Planted:
 
 
 def plant(
-    place: Path,
+    location: Path,
     units: Mapping[int, Planted],
     *,
     images: int = 4,
@@ -83,7 +83,7 @@ def plant(
     # Six more that no build asked for.
     infos = tuple(UnitInfo(n, str(n), None, rows) for n, rows in enumerate(ROWS * 2))
     layer = LayerIndex("top", UNITS, 4, 4, KernelIndex((WIDE, DEPTHWISE, TOP)), infos)
-    objects = open_store(place, create=True)
+    objects = open_store(location, create=True)
     create(objects, header, [layer], _images(images, labels), Plan((("top", tuple(range(UNITS))),)))
     writer = Writer(objects, header, layer)
     for number, unit in units.items():
@@ -92,7 +92,7 @@ def plant(
         key = UnitKey(header.model, "top", number)
         rows = _responses((1.0,) * images, images=images, top=0)
         writer.commit(CircuitRecord(key, "dead", SIZE, (), rows, (), (), 0.5))
-    return Atlas.open(place)
+    return Atlas.open(location)
 
 
 def random_scores(seed: int, *, runs: int = 1) -> np.ndarray:

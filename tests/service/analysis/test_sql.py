@@ -133,7 +133,7 @@ def test_the_tables_can_be_asked_for(atlas):
 
 
 @pytest.mark.parametrize("after_s", [0, 1])
-def test_ctrl_c_stops_a_query(place, after_s):
+def test_ctrl_c_stops_a_query(location, after_s):
     """Before the query works, where DuckDB hears nothing yet, and while it does."""
     code = (
         "import os, signal, sys, threading, time\n"
@@ -150,7 +150,7 @@ def test_ctrl_c_stops_a_query(place, after_s):
         "sys.exit(main(['sql', sys.argv[1], query]))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, place],
+        [sys.executable, "-c", code, location],
         capture_output=True,
         text=True,
         timeout=START_S,

@@ -152,7 +152,7 @@ def test_a_repr_is_one_line_that_says_what_it_is(atlas):
     circuit = layer.unit(0).circuit(keep=0.1)
     texts = [repr(thing) for thing in (atlas, layer, layer.unit(0), layer.unit(4), circuit)]
     assert texts == [
-        f"<Atlas {atlas.place}: toy.models:small, 2 layers, actgrad, force, magnitude>",
+        f"<Atlas {atlas.location}: toy.models:small, 2 layers, actgrad, force, magnitude>",
         "<Layer conv3 of toy.models:small: 5 units, 6 x 6 positions, 44 kernels in 3 convolutions>",
         "<Unit conv3/0 of toy.models:small: done, 44 kernels can reach it>",
         "<Unit conv3/4 of toy.models:small: failed>",

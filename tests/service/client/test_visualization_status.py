@@ -72,10 +72,10 @@ LEFT = (
 
 
 @pytest.fixture(scope="module")
-def begun(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def begun(location: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small atlas, some of whose feature visualizations are made; read only."""
     folder = tmp_path_factory.mktemp("begun") / "atlas"
-    shutil.copytree(place, folder)
+    shutil.copytree(location, folder)
     begin(folder)
     return folder
 
@@ -88,16 +88,16 @@ def at(begun: Path) -> Iterator[str]:
 
 
 def test_a_client_is_told(begun, at):
-    for place in (begun, at):
-        atlas = Atlas.open(place)
+    for location in (begun, at):
+        atlas = Atlas.open(location)
         assert atlas.visualization_status().to_pylist() == BY_LAYER
         assert atlas.visualization_failures().to_pylist() == FAILURES
         assert atlas.layer("conv2").features().to_pylist() == UNITS
         assert atlas.layer("conv3").features().num_rows == 0
 
 
-def test_an_atlas_without_any_has_tables_without_rows(place):
-    atlas = Atlas.open(place)
+def test_an_atlas_without_any_has_tables_without_rows(location):
+    atlas = Atlas.open(location)
     for table in (
         atlas.visualization_status(),
         atlas.visualization_failures(),

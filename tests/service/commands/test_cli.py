@@ -42,16 +42,16 @@ def call(capsys):
     return run
 
 
-def test_show_an_atlas(call, place):
-    code, out, _ = call("show", place)
+def test_show_an_atlas(call, location):
+    code, out, _ = call("show", location)
     assert code == 0
     assert "toy.models:small" in out
     assert "4 scoring, 1 held out, 1 left out" in out
     assert "fractions   1, 0.5, 0.1" in out
 
 
-def test_show_a_layer_lists_the_most_faithful_unit_first(call, place):
-    code, out, _ = call("show", place, "conv3")
+def test_show_a_layer_lists_the_most_faithful_unit_first(call, location):
+    code, out, _ = call("show", location, "conv3")
     assert code == 0
     rows = [line.split()[:5] for line in out.splitlines()[-5:]]
     assert rows == [
@@ -64,8 +64,8 @@ def test_show_a_layer_lists_the_most_faithful_unit_first(call, place):
     assert "median 0.400" in out
 
 
-def test_show_a_unit(call, place):
-    code, out, _ = call("show", place, "conv2", "edge", "--keep", "0.4", "--criterion", "force")
+def test_show_a_unit(call, location):
+    code, out, _ = call("show", location, "conv2", "edge", "--keep", "0.4", "--criterion", "force")
     assert code == 0
     assert "dog <small>" in out
     assert "faithfulness of the force circuits" in out
@@ -76,34 +76,34 @@ def test_show_a_unit(call, place):
         ["0", "2", "dog", "<small>,", "dog"],
         ["1", "1", "cat"],
     ]
-    code, out, _ = call("show", place, "conv3", "3")
+    code, out, _ = call("show", location, "conv3", "3")
     assert code == 0
     assert "largest responses" in out
     assert "it has no circuit" in out
 
 
-def test_a_unit_as_json_has_its_groups(call, place):
-    code, out, _ = call("show", place, "conv3", "0", "--json")
+def test_a_unit_as_json_has_its_groups(call, location):
+    code, out, _ = call("show", location, "conv3", "0", "--json")
     assert code == 0
     groups = json.loads(out)["groups"]
     assert groups["criterion"] == "actgrad"
     assert [(row["image"], row["group"]) for row in groups["images"]] == [(2, 0), (0, 1), (3, 0)]
-    assert "groups" not in json.loads(call("show", place, "conv3", "3", "--json")[1])
+    assert "groups" not in json.loads(call("show", location, "conv3", "3", "--json")[1])
 
 
-def test_sql_prints_a_table_or_json(call, place):
+def test_sql_prints_a_table_or_json(call, location):
     pytest.importorskip("duckdb")
     query = "SELECT layer, count(*) AS units, max(DATE '2026-01-02') AS day FROM units GROUP BY ALL"
-    code, out, _ = call("sql", place, f"{query} ORDER BY layer")
+    code, out, _ = call("sql", location, f"{query} ORDER BY layer")
     assert code == 0
     assert [line.split() for line in out.splitlines()] == [
         ["layer", "units", "day"],
         ["conv2", "4", "2026-01-02"],
         ["conv3", "5", "2026-01-02"],
     ]
-    code, out, _ = call("sql", place, f"{query} ORDER BY layer", "--json")
+    code, out, _ = call("sql", location, f"{query} ORDER BY layer", "--json")
     assert json.loads(out)[1] == {"layer": "conv3", "units": 5, "day": "2026-01-02"}
-    code, out, err = call("sql", place, "SELECT * FROM unitz")
+    code, out, err = call("sql", location, "SELECT * FROM unitz")
     assert (code, out) == (2, "")
     assert err == "circuit-atlas: error: there is no table 'unitz': did you mean 'units'?\n"
 
@@ -118,12 +118,12 @@ def test_a_dead_unit_without_top_images_has_no_table_of_them(call, write, tmp_pa
 
 @pytest.mark.parametrize("where", [(), ("conv3",), ("conv3", "0"), ("conv3", "3")])
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_show_checks_its_options_in_every_form(call, place, where, form):
+def test_show_checks_its_options_in_every_form(call, location, where, form):
     for option, message in (
         (["--keep", "nan"], "outside (0, 1]"),
         (["--criterion", "x"], "no crit"),
     ):
-        code, out, err = call("show", place, *where, *option, *form)
+        code, out, err = call("show", location, *where, *option, *form)
         assert (code, out) == (exits.BAD_INPUT, "")
         assert message in err
 
@@ -131,24 +131,24 @@ def test_show_checks_its_options_in_every_form(call, place, where, form):
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [
-        ((), {"place", "header", "layers"}),
+        ((), {"location", "header", "layers"}),
         (("conv3",), {"layer", "units", "faithfulness"}),
         (("conv3", "0"), {"unit", "images", "faithfulness", "circuit"}),
         (("conv3", "3"), {"unit", "images", "faithfulness"}),
     ],
 )
-def test_show_as_json(call, place, arguments, keys):
-    code, out, _ = call("show", place, *arguments, "--json")
+def test_show_as_json(call, location, arguments, keys):
+    code, out, _ = call("show", location, *arguments, "--json")
     assert code == 0
     assert keys <= json.loads(out).keys()
     assert ("circuit" in json.loads(out)) == ("circuit" in keys)
 
 
-def test_status_ends_with_1_where_a_unit_failed(call, place):
-    code, out, _ = call("status", place)
+def test_status_ends_with_1_where_a_unit_failed(call, location):
+    code, out, _ = call("status", location)
     assert code == exits.UNIT_FAILED
     assert "failed: conv3 unit 4: non_finite: NaN in its response to image 1" in out
-    code, out, _ = call("status", place, "--json")
+    code, out, _ = call("status", location, "--json")
     assert code == exits.UNIT_FAILED
     assert json.loads(out)["failures"][0]["kind"] == "non_finite"
 
@@ -157,7 +157,7 @@ def test_status_names_directions(call, write, tmp_path):
     write(tmp_path / "atlas")
     reader = Reader(tmp_path / "atlas")
     writer = Writer(reader.objects, reader.header, reader.layer("conv2"))
-    Path(reader.objects.place, layout.commit("conv2", 4)).unlink()
+    Path(reader.objects.location, layout.commit("conv2", 4)).unlink()
     writer.fail(FailureRecord(UnitKey(reader.header.model, "conv2", 4), "kind", "why", ""))
     assert "failed: conv2 unit edge: kind: why" in call("status", tmp_path / "atlas")[1]
     failures = json.loads(call("status", tmp_path / "atlas", "--json")[1])["failures"]
@@ -200,13 +200,15 @@ def test_verify_finds_what_was_altered(call, write, tmp_path):
         (["demo", "--units", "129"], 2, "give all, or a number from 1 to 128"),
     ],
 )
-def test_an_error_is_one_line_without_a_traceback(call, place, tmp_path, arguments, code, message):
+def test_an_error_is_one_line_without_a_traceback(
+    call, location, tmp_path, arguments, code, message
+):
     spec = tmp_path / "spec.toml"
     spec.write_text(
         '[model]\nreference = "demo:squeezenet1_1"\n[images]\nsource = "demo:photos"\n'
         '[[layers]]\nname = "features.3.squeeze"\n'
     )
-    names = {"ATLAS": place, "SPEC": spec, "FOLDER": tmp_path, "SPEC/below": spec / "below"}
+    names = {"ATLAS": location, "SPEC": spec, "FOLDER": tmp_path, "SPEC/below": spec / "below"}
     ended, out, err = call(*(names.get(argument, argument) for argument in arguments))
     assert (ended, out) == (code, "")
     assert err.startswith("circuit-atlas: error: ")
@@ -286,8 +288,8 @@ def test_debug_shows_the_traceback(call, tmp_path):
     assert err.splitlines()[-1].startswith("circuit-atlas: error: ")
 
 
-def test_a_reader_that_leaves_is_no_error(place):
-    show = [*COMMAND, "show", str(place), "conv3", "--json"]
+def test_a_reader_that_leaves_is_no_error(location):
+    show = [*COMMAND, "show", str(location), "conv3", "--json"]
     read, written = os.pipe()
     os.close(read)
     done = subprocess.run(show, stdout=written, stderr=subprocess.PIPE, text=True, timeout=START_S)
@@ -318,6 +320,6 @@ def test_the_version(call):
     assert out.startswith("circuit-atlas, version ")
 
 
-def test_the_module_runs_as_a_program(place):
-    done = subprocess.run([*COMMAND, "verify", str(place)], capture_output=True, timeout=START_S)
+def test_the_module_runs_as_a_program(location):
+    done = subprocess.run([*COMMAND, "verify", str(location)], capture_output=True, timeout=START_S)
     assert done.returncode == 0

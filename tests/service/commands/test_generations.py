@@ -90,8 +90,8 @@ def test_what_was_left_of_a_generation_is_named_so(call, folder):
 
 @pytest.mark.parametrize("command", ["compact", "delete-old-generations"])
 def test_a_place_without_an_atlas_is_one_line(call, tmp_path, command):
-    for place, says in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no atlas")):
-        code, out, err = call(command, place)
+    for location, says in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no atlas")):
+        code, out, err = call(command, location)
         assert (code, out, err.count("\n")) == (exits.STORE, "", 1)
         assert says in err
 

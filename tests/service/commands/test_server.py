@@ -44,15 +44,15 @@ sys.exit(main(["serve", *sys.argv[1:]]))
 
 
 @pytest.fixture(scope="module")
-def running(place) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    with started([sys.executable, "-c", LIGHT, str(place), "--port", "0"]) as found:
+def running(location) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    with started([sys.executable, "-c", LIGHT, str(location), "--port", "0"]) as found:
         yield found
 
 
-def test_it_serves_without_what_builds_need(running, place):
+def test_it_serves_without_what_builds_need(running, location):
     _, line = running
     found = re.fullmatch(
-        rf"{place} is served at (http://127\.0\.0\.1:\d+) \(Ctrl-C stops\)\n", line
+        rf"{location} is served at (http://127\.0\.0\.1:\d+) \(Ctrl-C stops\)\n", line
     )
     assert found, line
     address = found[1]
@@ -65,17 +65,17 @@ def test_it_serves_without_what_builds_need(running, place):
     assert "server" not in page.headers
 
 
-def test_a_port_that_is_taken_is_one_line(running, place, capsys):
+def test_a_port_that_is_taken_is_one_line(running, location, capsys):
     port = running[1].split(":")[-1].split()[0]
-    assert main(["serve", str(place), "--port", port]) == exits.BAD_INPUT
+    assert main(["serve", str(location), "--port", port]) == exits.BAD_INPUT
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert f"cannot listen at 127.0.0.1, port {port}: address already in use; choose" in err
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_ends_it_with_one_line(place, times):
-    with started([sys.executable, "-c", HEARING, str(place), "--port", "0", "--json"]) as (
+def test_ctrl_c_ends_it_with_one_line(location, times):
+    with started([sys.executable, "-c", HEARING, str(location), "--port", "0", "--json"]) as (
         server,
         first,
     ):
@@ -118,8 +118,8 @@ def test_a_page_of_another_site_cannot_read_it_by_a_name_of_its_own(running, hos
         assert f"no name {host!r}" in found.json()["error"]["message"]
 
 
-def test_names_can_be_allowed(place):
-    command = [sys.executable, "-m", "circuit_atlas.service.commands.cli", "serve", str(place)]
+def test_names_can_be_allowed(location):
+    command = [sys.executable, "-m", "circuit_atlas.service.commands.cli", "serve", str(location)]
     command += ["--port", "0", "--allow-host", "Atlas.example"]
     with started(command) as (_, line):
         address = line.split()[4]
@@ -151,8 +151,8 @@ def test_heard_by_other_machines_it_answers_to_whatever_name_they_have_for_it():
         ),
     ],
 )
-def test_what_cannot_be_served_is_one_line(capsys, place, tmp_path, arguments, code, message):
-    names = {"ATLAS": str(place), "FOLDER": str(tmp_path)}
+def test_what_cannot_be_served_is_one_line(capsys, location, tmp_path, arguments, code, message):
+    names = {"ATLAS": str(location), "FOLDER": str(tmp_path)}
     assert main(["serve", *(names.get(one, one) for one in arguments)]) == code
     out, err = capsys.readouterr()
     assert out == ""
@@ -160,9 +160,9 @@ def test_what_cannot_be_served_is_one_line(capsys, place, tmp_path, arguments, c
     assert message in err
 
 
-def test_without_the_extra_it_names_it(place):
+def test_without_the_extra_it_names_it(location):
     code = LIGHT.replace('"torch",', '"torch", "fastapi",')
-    command = [sys.executable, "-c", code, str(place)]
+    command = [sys.executable, "-c", code, str(location)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=START_S, check=False)
     assert done.returncode == exits.BAD_INPUT
     assert done.stderr == (

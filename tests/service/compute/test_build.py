@@ -61,7 +61,7 @@ def test_a_build_gives_the_atlas_and_tells_how_it_goes(spec: Path) -> None:
 
     atlas = build(spec, executor="local", on_event=events.append)
 
-    assert atlas.place == str(spec.parent / "atlas")
+    assert atlas.location == str(spec.parent / "atlas")
     assert atlas.status().to_pylist()[0]["done"] == 2
     assert len(atlas.layer("2").unit(1).circuit(keep=0.5)) > 0
     kinds = [type(event) for event in events]
@@ -75,11 +75,11 @@ def test_a_build_gives_the_atlas_and_tells_how_it_goes(spec: Path) -> None:
 
 def test_a_second_build_does_what_is_missing(spec: Path, tmp_path: Path) -> None:
     first = build(spec, executor="local", store=tmp_path / "other", units=[0])
-    assert first.place == str(tmp_path / "other")
+    assert first.location == str(tmp_path / "other")
     events: list[object] = []
 
     second = build(
-        BuildSpec.load(spec), executor="local", store=first.place, on_event=events.append
+        BuildSpec.load(spec), executor="local", store=first.location, on_event=events.append
     )
 
     assert second.status().to_pylist()[0]["done"] == 2

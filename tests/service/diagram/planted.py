@@ -77,7 +77,7 @@ def picture(number: int) -> bytes:
     return data.getvalue()
 
 
-def plant(place: Path, planted: Planted) -> Atlas:
+def plant(location: Path, planted: Planted) -> Atlas:
     """Write the atlas, and open it."""
     pictures = planted.pictures or tuple(picture(n) for n in range(IMAGE_COUNT))
     index = KernelIndex(planted.convolutions)
@@ -109,19 +109,19 @@ def plant(place: Path, planted: Planted) -> Atlas:
         input_height=height,
         input_width=width,
     )
-    objects = open_store(place, create=True)
+    objects = open_store(location, create=True)
     plan = Plan(((planted.layer, tuple(planted.scores)),))
     create(objects, header, [layer], _images(pictures, width, height), plan)
     network.store(objects, layer, lambda: _network(planted, len(pictures), (height, width)))
     writer = Writer(objects, header, layer)
     for unit in planted.scores:
         writer.commit(_record(planted, header, layer, unit))
-    return Atlas.open(place)
+    return Atlas.open(location)
 
 
-def unit_of(place: Path, planted: Planted, which: int | str = 0) -> Unit:
+def unit_of(location: Path, planted: Planted, which: int | str = 0) -> Unit:
     """A unit of a planted atlas."""
-    return plant(place, planted).layer(planted.layer).unit(which)
+    return plant(location, planted).layer(planted.layer).unit(which)
 
 
 def _images(pictures: Sequence[bytes], width: int, height: int):

@@ -168,7 +168,7 @@ def test_scores_shares_signs_and_weights_are_those_of_the_client(tmp_path):
     total = sum(scored.values())
     largest = {n: max((v for k, v in scored.items() if k[0] == n), default=0) for n in range(3)}
     values = np.frombuffer(base64.b64decode(content.weights.values), np.int8)
-    stored, place = weights_of(planted), 0
+    stored, at = weights_of(planted), 0
     placed = {edge: kernel for kernel, edge in edges(content, planted).items()}
     for edge in range(len(content.edges.end)):
         kernel = placed[edge]
@@ -181,10 +181,10 @@ def test_scores_shares_signs_and_weights_are_those_of_the_client(tmp_path):
         wanted = array[kernel[1], kernel[2] % array.shape[1]].ravel()
         scale = content.weights.scale[edge]
         assert scale == pytest.approx(np.abs(wanted).max())
-        found = values[place : place + len(wanted)] * scale / 127
+        found = values[at : at + len(wanted)] * scale / 127
         np.testing.assert_allclose(found, wanted, atol=scale / 254 * 1.001)
-        place += len(wanted)
-    assert place == len(values)
+        at += len(wanted)
+    assert at == len(values)
     names = [c.name for c in planted.convolutions]
     for node, band in enumerate(content.nodes.band):
         channel = content.nodes.channel[node]
@@ -361,12 +361,12 @@ def test_pictures_are_where_channels_are_largest(tmp_path):
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, place, write, same):
+def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, location, write, same):
     write(tmp_path / "other", images=b"images" if same else b"others")
     other = Atlas.open(tmp_path / "other")
     record = picture_record("conv3", 1, model=other.header.model, height=32, width=32)
     FeatureWriter(other.reader.objects).commit(record, b"a picture")
-    here = Atlas.open(place).layer("conv3").unit(0).circuit(keep=1)
+    here = Atlas.open(location).layer("conv3").unit(0).circuit(keep=1)
     diagram = here.diagram(against=other.layer("conv3").unit(1).circuit(keep=1))
     nodes, bands = diagram.content.nodes, diagram.content.bands
     crops = {

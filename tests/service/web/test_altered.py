@@ -24,12 +24,12 @@ USES = "layers/conv3/uses?convolution=conv1&keep=0.5"
 
 
 @pytest.fixture
-def alter(tmp_path: Path, place: Path) -> Callable[..., Path]:
+def alter(tmp_path: Path, location: Path) -> Callable[..., Path]:
     """`alter(part)`: a copy of the small atlas in which an object of unit 0 is cut short."""
 
     def made(part: str) -> Path:
         folder = tmp_path / "atlas"
-        shutil.copytree(place, folder)
+        shutil.copytree(location, folder)
         commit = Atlas.open(folder).layer("conv3").unit(0).commit
         (path,) = (folder / stored.path for stored in commit.objects if part in stored.path)
         path.write_bytes(path.read_bytes()[:-3])
@@ -50,8 +50,8 @@ def answer(address: str, path: str) -> dict[str, Any]:
     ("part", "path"),
     [("/level/actgrad/", SIMILAR), ("/level/actgrad/", USES), ("/score/actgrad/", USES)],
 )
-def test_the_other_units_of_the_layer_are_compared(alter, place, part, path):
-    with served(create_app(place)) as address:
+def test_the_other_units_of_the_layer_are_compared(alter, location, part, path):
+    with served(create_app(location)) as address:
         sound = answer(address, path)
     assert sound["note"] is None
     assert 0 in [row["unit"] for row in sound["rows"]]
@@ -76,8 +76,8 @@ def test_the_altered_one_says_so(alter):
     ("part", "path"),
     [("/faithfulness.", "layers/conv3/distribution"), ("/responses.", "images/2/units")],
 )
-def test_a_list_says_which_unit_it_lacks(alter, place, part, path):
-    with served(create_app(place)) as address:
+def test_a_list_says_which_unit_it_lacks(alter, location, part, path):
+    with served(create_app(location)) as address:
         sound = answer(address, path)
     assert sound["complete"] == ("layers" in path)  # two units of conv2 are not computed
     with served(create_app(alter(part))) as address:
@@ -101,12 +101,12 @@ def test_an_altered_unit_has_a_row_that_says_so(alter):
     assert sound["r"]
 
 
-def test_a_unit_that_was_built_again_is_read_again(alter, place):
+def test_a_unit_that_was_built_again_is_read_again(alter, location):
     folder = alter("/faithfulness.")
     record = folder / "layers" / "conv3" / "commits" / "0.json"
     with served(create_app(folder, limits=Limits(fresh_s=0))) as address:
         assert answer(address, "layers/conv3/units")["rows"][0]["error"] is not None
-        shutil.copytree(place, folder, dirs_exist_ok=True)
+        shutil.copytree(location, folder, dirs_exist_ok=True)
         kept = record.read_bytes()
         record.unlink()
         assert answer(address, "layers/conv3/units")["rows"][0]["state"] == "planned"
@@ -116,8 +116,8 @@ def test_a_unit_that_was_built_again_is_read_again(alter, place):
         assert 0 in [row["unit"] for row in answer(address, USES)["rows"]]
 
 
-def test_a_store_that_fails_once_harms_no_unit(place, monkeypatch):
-    with served(create_app(place)) as address:
+def test_a_store_that_fails_once_harms_no_unit(location, monkeypatch):
+    with served(create_app(location)) as address:
         with monkeypatch.context() as patch:
             patch.setattr(Reader, "table", Mock(side_effect=StoreError("no answer")))
             assert httpx.get(f"{address}/api/v1/layers/conv3/units").status_code == 503
@@ -134,11 +134,13 @@ def test_a_unit_without_its_responses_is_similar_without_a_picture(alter):
 @pytest.mark.parametrize(
     ("part", "path"), [("/level/actgrad/", SIMILAR), ("/responses.", "layers/conv3/units")]
 )
-def test_what_was_told_of_an_altered_atlas_is_not_told_of_the_mended_one(alter, place, part, path):
+def test_what_was_told_of_an_altered_atlas_is_not_told_of_the_mended_one(
+    alter, location, part, path
+):
     altered = alter(part)
     with served(create_app(altered)) as address:
         old = httpx.get(f"{address}/api/v1/{path}")
-    shutil.copytree(place, altered, dirs_exist_ok=True)
+    shutil.copytree(location, altered, dirs_exist_ok=True)
     with served(create_app(altered)) as address:
         new = httpx.get(f"{address}/api/v1/{path}", headers={"If-None-Match": old.headers["etag"]})
     assert new.status_code == 200

@@ -153,8 +153,8 @@ def test_an_atlas_that_is_gone_is_said_to_be_until_it_is_back(tmp_path, write):
         assert "start the server again" in found.text
 
 
-def test_what_is_kept_of_units_is_bounded(place):
-    app = create_app(place, limits=Limits(digest_bytes=1, cache_bytes=0))
+def test_what_is_kept_of_units_is_bounded(location):
+    app = create_app(location, limits=Limits(digest_bytes=1, cache_bytes=0))
     with served(app) as address, httpx.Client(base_url=f"{address}/api/v1/") as api:
         for layer in ("conv3", "conv2", "conv3"):
             assert api.get(f"layers/{layer}/units").json()["rows"][0]["r"]

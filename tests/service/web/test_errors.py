@@ -132,8 +132,8 @@ def test_an_altered_atlas_is_a_fault_of_the_atlas(tmp_path, write):
         assert str(tmp_path) not in text
 
 
-def test_a_store_that_is_gone_is_to_be_asked_again(place):
-    with served(create_app(place)) as upstream:
+def test_a_store_that_is_gone_is_to_be_asked_again(location):
+    with served(create_app(location)) as upstream:
         app = create_app(upstream, limits=Limits(fresh_s=0))
     with served(app) as address:
         found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses")
@@ -171,15 +171,15 @@ def test_a_fault_of_ours_shows_nothing_of_the_inside(address, monkeypatch, caplo
     assert "secret of the inside" in caplog.text
 
 
-def test_an_answer_larger_than_allowed_is_refused(place):
-    with served(create_app(place, limits=Limits(answer_bytes=500))) as address:
+def test_an_answer_larger_than_allowed_is_refused(location):
+    with served(create_app(location, limits=Limits(answer_bytes=500))) as address:
         found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/responses?limit=1000")
     assert found.status_code == 413
     assert "more than 500" in found.json()["error"]["message"]
 
 
-def test_scores_that_take_too_much_are_refused(place):
-    with served(create_app(place, limits=Limits(score_bytes=10, mask_bytes=10))) as address:
+def test_scores_that_take_too_much_are_refused(location):
+    with served(create_app(location, limits=Limits(score_bytes=10, mask_bytes=10))) as address:
         for path in ("map", "groups"):
             found = httpx.get(f"{address}/api/v1/layers/conv3/units/0/{path}")
             assert found.status_code == 413
@@ -189,10 +189,10 @@ def test_scores_that_take_too_much_are_refused(place):
         assert found.status_code == 413
 
 
-def test_circuits_that_take_too_much_are_refused(place):
+def test_circuits_that_take_too_much_are_refused(location):
     unit = "layers/conv3/units/0"
     sides = "left.layer=conv3&left.unit=0&right.layer=conv3&right.unit=1"
-    with served(create_app(place, limits=Limits(kernels=20))) as address:
+    with served(create_app(location, limits=Limits(kernels=20))) as address:
         for path in (
             f"{unit}/circuit?kernels=21",
             f"{unit}/diagram?keep=1",

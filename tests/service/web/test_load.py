@@ -46,8 +46,8 @@ def questions(address: str) -> list[str]:
     return found
 
 
-def test_fifty_at_once_are_all_answered(place):
-    with served(create_app(place)) as address, ThreadPoolExecutor(MANY) as pool:
+def test_fifty_at_once_are_all_answered(location):
+    with served(create_app(location)) as address, ThreadPoolExecutor(MANY) as pool:
         start = threading.Barrier(MANY)
 
         def ask(url: str) -> tuple[int, bytes]:
@@ -63,9 +63,9 @@ def test_fifty_at_once_are_all_answered(place):
         assert [body for _, body in answers] == again
 
 
-def test_more_than_may_wait_are_told_to_come_back(place):
+def test_more_than_may_wait_are_told_to_come_back(location):
     limits = Limits(threads=1, waiting=0)
-    app = create_app(place, limits=limits)
+    app = create_app(location, limits=limits)
     going, blocked = threading.Event(), threading.Event()
 
     def wait() -> None:

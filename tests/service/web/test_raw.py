@@ -67,10 +67,10 @@ def raw(address: str, path: str, method: str = "GET") -> tuple[int, bytes, dict[
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory, place):
+def guarded(tmp_path_factory, location):
     """An atlas with other things beside it, within it, and links out of it."""
     folder = tmp_path_factory.mktemp("raw")
-    shutil.copytree(place, folder / "atlas")
+    shutil.copytree(location, folder / "atlas")
     secret = folder / "secret.json"
     secret.write_text("secret")
     inside = folder / "atlas"
@@ -112,9 +112,9 @@ def test_what_is_no_object_of_an_atlas_is_not_listed(guarded):
     assert "#" not in httpx.get(f"{guarded}/api/v1/listing").text
 
 
-def test_folders_of_a_listing_that_is_too_long_are_those_of_the_atlas(tmp_path, place):
+def test_folders_of_a_listing_that_is_too_long_are_those_of_the_atlas(tmp_path, location):
     inside = tmp_path / "atlas"
-    shutil.copytree(place, inside)
+    shutil.copytree(location, inside)
     (tmp_path / "other").mkdir()
     (inside / "layers" / "outside").symlink_to(tmp_path / "other")
     (inside / ".hidden").mkdir()
@@ -131,10 +131,10 @@ def test_folders_of_a_listing_that_is_too_long_are_those_of_the_atlas(tmp_path, 
     assert layers == {"objects": [], "folders": ["layers/conv2", "layers/conv3"]}
 
 
-def test_an_object_is_what_lies_there(guarded, place):
+def test_an_object_is_what_lies_there(guarded, location):
     for path in ("atlas.json", "images.parquet", "layers/conv3/commits/0.json"):
         status, body, headers = raw(guarded, f"/api/v1/objects/{path}")
-        assert (status, body) == (200, (place / path).read_bytes())
+        assert (status, body) == (200, (location / path).read_bytes())
         status, body, head = raw(guarded, f"/api/v1/objects/{path}", "HEAD")
         assert (status, body) == (200, b"")
         assert head["content-length"] == headers["content-length"]
@@ -155,11 +155,11 @@ def test_a_slash_in_a_name_is_part_of_the_name(guarded):
     assert "no layer 'a/../b'" in found.json()["error"]["message"]
 
 
-def test_objects_that_are_sent_at_once_are_counted(place):
-    with served(create_app(place, limits=Limits(streams=0))) as address:
+def test_objects_that_are_sent_at_once_are_counted(location):
+    with served(create_app(location, limits=Limits(streams=0))) as address:
         found = httpx.get(f"{address}/api/v1/objects/atlas.json")
         assert found.status_code == 503
         assert found.json()["error"]["kind"] == "busy"
-    with served(create_app(place, limits=Limits(streams=1))) as address:
+    with served(create_app(location, limits=Limits(streams=1))) as address:
         for _ in range(5):  # each is given back
             assert httpx.get(f"{address}/api/v1/objects/atlas.json").status_code == 200

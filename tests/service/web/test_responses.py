@@ -22,8 +22,8 @@ from circuit_atlas.storage_schema.layer_columns import (
 
 
 @pytest.fixture
-def local(place):
-    return Atlas.open(place)
+def local(location):
+    return Atlas.open(location)
 
 
 def ask(api, path: str, **query):
@@ -45,7 +45,7 @@ def boxes(row: dict) -> list[int]:
 
 def test_the_atlas(api, local):
     facts = ask(api, "atlas")
-    assert facts["place"] == "atlas"
+    assert facts["location"] == "atlas"
     assert facts["model"] == local.header.model
     assert facts["fractions"] == list(local.header.fractions)
     assert facts["images"] == {"total": 6, "scoring": 4, "held_out": 1, "left_out": 1}
