@@ -18,7 +18,7 @@ from circuit_atlas.storage_schema.layer_columns import RESPONDING
 from circuit_atlas.storage_schema.reader import Reader
 
 _ROWS = 2**20
-_COMPARED = ("layer", "unit", "name", "place", "response", "share")
+_COMPARED = ("layer", "unit", "name", "rank", "response", "share")
 _MEASURED = ("image", "rank", "maximum", *(c.name for c in RESPONDING[-6:]))
 SCHEMA = schema_of(RESPONDING)
 
@@ -66,7 +66,7 @@ def compared(
         image: its id.
 
     Returns:
-        layer, unit, name, place, response and share, see `Atlas.responding`; in the order given.
+        layer, unit, name, rank, response and share, see `Atlas.responding`; in the order given.
     """
     here = responses[:, image]
     known = ~np.isnan(here)
@@ -78,7 +78,7 @@ def compared(
             "layer": pa.array([index.layer] * len(here), pa.string()),
             "unit": pa.array(numbers, pa.int32()),
             "name": pa.array([index.unit(int(unit)).name for unit in numbers], pa.string()),
-            "place": pa.array((responses > here[:, None]).sum(axis=1), pa.int32()),
+            "rank": pa.array((responses > here[:, None]).sum(axis=1), pa.int32()),
             "response": pa.array(here, pa.float64()),
             "share": pa.array(share, pa.float64(), from_pandas=True),
         }
@@ -90,7 +90,7 @@ def in_order(rows: Sequence[pa.Table]) -> pa.Table:
     response, then by share; ties stay as they stand."""
     empty = pa.schema([SCHEMA.field(name) for name in _COMPARED]).empty_table()
     whole = pa.concat_tables([empty, *(part.cast(empty.schema) for part in rows)]).combine_chunks()
-    keys = [("place", "ascending"), ("share", "descending")]
+    keys = [("rank", "ascending"), ("share", "descending")]
     return whole.take(pc.sort_indices(whole, sort_keys=keys))
 
 
@@ -103,7 +103,7 @@ def measured(reader: Reader, rows: pa.Table, image: int) -> pa.Table:
     for layer, units in wanted.items():
         table = reader.table(layer, "responses", units=set(units), columns=_MEASURED)
         for row in table.filter(pc.equal(table["image"], image)).to_pylist():
-            facts[layer, row["unit"]] = row
+            facts[layer, row["unit"]] = {**row, "top_rank": row["rank"]}
     whole = [{**facts[row["layer"], row["unit"]], **row} for row in rows.to_pylist()]
     return pa.Table.from_pylist(whole, SCHEMA)
 

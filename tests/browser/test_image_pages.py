@@ -51,7 +51,7 @@ def test_the_units_that_respond_to_an_image_most(photos, tab):
     for row in expected:
         percent = f"{float(format(row['share'] * 100, '.0f')):g} %"
         assert f"{percent} of its largest" in shown[row["unit"]]
-        assert re.search(rf"its {row['place'] + 1}(st|nd|rd|th) of 20 images", shown[row["unit"]])
+        assert re.search(rf"its {row['rank'] + 1}(st|nd|rd|th) of 20 images", shown[row["unit"]])
     first = expected[0]["unit"]
     assert next(iter(shown)) == first
     tab.page.get_by_role("link", name="Its circuit for this image").first.click()

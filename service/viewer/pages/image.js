@@ -165,7 +165,7 @@ function responder(row, { id, atlas, chosen }) {
       h(
         "p",
         { class: "dim" },
-        `its ${ordinal(row.place + 1)} of ${count(atlas.images.scoring + atlas.images.held_out, "image")}`,
+        `its ${ordinal(row.rank + 1)} of ${count(atlas.images.scoring + atlas.images.held_out, "image")}`,
       ),
       h(
         "div",
@@ -181,7 +181,7 @@ function responder(row, { id, atlas, chosen }) {
           `${percent(Number(ratioOf(row.share)))} of its largest, ${measure(row.response)}`,
         ),
       ),
-      row.rank !== null && [
+      row.top_rank !== null && [
         h(
           "p",
           null,

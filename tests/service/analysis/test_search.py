@@ -32,12 +32,12 @@ def planted(tmp_path_factory):
     return plant(tmp_path_factory.mktemp("planted") / "atlas", units, labels=labels, dead=[2])
 
 
-def test_units_come_by_place_and_then_by_share(planted):
+def test_units_come_by_rank_and_then_by_share(planted):
     rows = planted.responding(1).to_pylist()
     assert [row["unit"] for row in rows] == [2, 5, 1, 3, 4, 0]
     found = {row["unit"]: row for row in rows}
     # Counted by hand: how many of the unit's four images have a larger response.
-    assert {n: found[n]["place"] for n in found} == {2: 0, 5: 0, 1: 1, 3: 1, 4: 1, 0: 2}
+    assert {n: found[n]["rank"] for n in found} == {2: 0, 5: 0, 1: 1, 3: 1, 4: 1, 0: 2}
     assert {n: found[n]["share"] for n in found} == {
         2: 1.0,
         5: None,  # its largest response is zero
@@ -50,8 +50,8 @@ def test_units_come_by_place_and_then_by_share(planted):
         "layer": "top",
         "unit": 1,
         "name": "1",
-        "place": 1,
         "rank": 1,
+        "top_rank": 1,
         "response": 7.9,
         "share": 7.9 / 8.0,
         "maximum": 3.95,
@@ -62,12 +62,12 @@ def test_units_come_by_place_and_then_by_share(planted):
         "box_bottom": 6,
         "box_right": 5,
     }
-    assert found[2]["rank"] is None
+    assert found[2]["top_rank"] is None
 
 
-def test_a_held_out_image_has_a_place_and_no_rank(planted):
+def test_a_held_out_image_has_a_rank_and_none_among_the_top_images(planted):
     rows = planted.responding(3, layer="top", limit=3).to_pylist()
-    assert [(row["unit"], row["place"], row["rank"]) for row in rows] == [
+    assert [(row["unit"], row["rank"], row["top_rank"]) for row in rows] == [
         (0, 0, None),
         (2, 0, None),
         (5, 0, None),

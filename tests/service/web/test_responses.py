@@ -347,7 +347,7 @@ def test_units_that_respond_to_an_image(api, local, image, layer):
     table = local.responding(image, layer=layer, limit=100)
     question = {} if layer is None else {"layer": layer}
     found = ask(api, f"images/{image}/units", **question)
-    names = ["layer", "unit", "name", "place", "rank", "response", "share", "maximum"]
+    names = ["layer", "unit", "name", "rank", "top_rank", "response", "share", "maximum"]
     expected = plain(table.select(names).to_pylist())
     assert [{key: row[key] for key in names} for row in found["rows"]] == expected
     assert found["rows"][0]["box"] == [0, 3, 7, 9]
