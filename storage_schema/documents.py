@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import fields
 from typing import Any
 
 from circuit_atlas.storage_schema import version
@@ -22,6 +23,14 @@ def canonical(content: object) -> str:
     return json.dumps(
         content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
+
+
+def stored_keys(kind: type[Any]) -> dict[str, str]:
+    """Return the key that each field of a dataclass is stored under, by the field's name.
+
+    It is that name, unless the field's metadata gives an older one as `stored_as`.
+    """
+    return {one.name: one.metadata.get("stored_as", one.name) for one in fields(kind)}
 
 
 def sha256(data: bytes | memoryview) -> str:

@@ -175,7 +175,7 @@ def _store(url: str) -> HTTPStore:
         client_options={
             "allow_http": True,
             "connect_timeout": timedelta(seconds=_CONNECT_S),
-            # Not of the whole request: pictures of a large image set take their time.
+            # Not of the whole request: the files of a large image set take their time.
             "timeout": timedelta(days=1),
             "read_timeout": timedelta(seconds=_READ_S),
         },

@@ -17,7 +17,7 @@ VISUALIZATIONS = "features"
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
-    (IMAGES, "One row an image, with the picture as the network sees it."),
+    (IMAGES, "One row an image, with a JPEG of what the network sees."),
     (IMAGES_RECORD, "Size and SHA-256 of `images.parquet`."),
     (f"{PLANS}/<sha256>.json", "Which layers and units one build asked for."),
     (f"{LAYERS}/<layer>/layer.json", "Units and kernel axis of a layer; its arrays are laid out."),

@@ -6,11 +6,12 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 from circuit_atlas.storage_schema import layout, quantise, sealed
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
+from circuit_atlas.storage_schema.documents import stored_keys
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
@@ -22,7 +23,7 @@ from circuit_atlas.storage_schema.visualization_plan import PlannedVisualization
 from circuit_atlas.storage_schema.visualizations import FeatureCircuit, FeatureRecord
 from circuit_atlas.storage_schema.wiring import Wiring
 
-_DOCUMENTS: tuple[tuple[str, type], ...] = (
+_DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("`atlas.json`", AtlasHeader),
     ("`layer.json`", LayerIndex),
     ("`layer.json`, each of `units`", UnitInfo),
@@ -90,11 +91,9 @@ def _documents() -> list[str]:
     ]
     for title, kind in _DOCUMENTS:
         hints = get_type_hints(kind, include_extras=True)
-        lines += [
-            f"### {title}",
-            "",
-            *_rows(("key", "what"), ((f"`{n}`", h.__metadata__[0]) for n, h in hints.items())),
-        ]
+        keys = stored_keys(kind)
+        rows = ((f"`{keys[n]}`", h.__metadata__[0]) for n, h in hints.items())
+        lines += [f"### {title}", "", *_rows(("key", "what"), rows)]
     attributes = re.findall(r"^    (\w+): (.*)$", inspect.getdoc(Convolution) or "", re.MULTILINE)
     lines += [
         "### `layer.json`, each of `index`",

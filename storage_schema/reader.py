@@ -73,8 +73,9 @@ class Reader:
         altered."""
         if self._images is None:
             self._images = self._get(layout.IMAGES)
-        location = self.objects.at(layout.IMAGES)
-        return tables.IMAGES.from_parquet(self._images, location=location, columns=columns)
+        table, location = tables.IMAGES, self.objects.at(layout.IMAGES)
+        names = None if columns is None else table.stored_names(columns)
+        return table.public(table.from_parquet(self._images, location=location, columns=names))
 
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers that are laid out, sorted."""

@@ -227,7 +227,7 @@ IMAGES = Table(
         ),
         Column("label", pa.string(), "", "Label", "Class of the image.", null="No label is known."),
         Column("split", pa.string(), "", "Split", "`scoring`, `held_out` or `left_out`."),
-        Column("sha256", pa.string(), "hex", "SHA-256", "SHA-256 of the encoded picture as found."),
+        Column("sha256", pa.string(), "hex", "SHA-256", "SHA-256 of the encoded image as found."),
         Column(
             "width", pa.int32(), "pixels", "Width", "Width as found.", null="It could not be read."
         ),
@@ -246,12 +246,13 @@ IMAGES = Table(
             "problem", pa.string(), "", "Problem", "Why the image is left out.", null="It is used."
         ),
         Column(
-            "picture",
+            "file",
             pa.binary(),
             "JPEG",
-            "Picture",
-            "The picture as the network sees it: resized and cropped, before normalisation.",
+            "File",
+            "The image as the network sees it: resized and cropped, before normalisation.",
             null="The image is left out.",
+            stored_as="picture",
         ),
     ),
 )

@@ -7,10 +7,10 @@ leaves one plan however often it is begun. What several runs asked for is the un
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, get_args
 
-from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.documents import seal, stored_keys, unseal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import Whose
 
@@ -32,10 +32,10 @@ class PlannedVisualizations:
 class VisualizationPlan:
     """Names all visualizations that one run asks for, those that were there before it included."""
 
-    pictures: Annotated[
+    visualizations: Annotated[
         tuple[PlannedVisualizations, ...],
         "Who is to have which visualizations; each unit or channel once.",
-    ]
+    ] = field(metadata={"stored_as": "pictures"})
 
     @classmethod
     def of(cls, asked: Iterable[tuple[str, Whose, int, tuple[str, ...]]]) -> VisualizationPlan:
@@ -57,7 +57,9 @@ class VisualizationPlan:
 
     def to_json(self) -> str:
         """Return the text of the plan."""
-        return seal(asdict(self))
+        content = asdict(self)
+        keys = stored_keys(VisualizationPlan)
+        return seal({stored: content[name] for name, stored in keys.items()})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> VisualizationPlan:

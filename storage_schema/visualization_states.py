@@ -90,13 +90,13 @@ def states(
     Args:
         objects: the store.
         found: what it has.
-        stored: the units that a layer has circuits of. Pictures of an older circuit-atlas are in no
+        stored: the units that a layer has circuits of. Those of an older circuit-atlas are in no
             plan: those of such units are taken for theirs, the others for those of channels.
     """
     asked: dict[Bearer, set[str]] = {}
     of: dict[Bearer, Whose] = {}
     for path, text in zip(found.plans, objects.get_listed(found.plans), strict=True):
-        for some in VisualizationPlan.from_json(text, location=objects.at(path)).pictures:
+        for some in VisualizationPlan.from_json(text, location=objects.at(path)).visualizations:
             for number in some.numbers:
                 bearer = some.layer, number
                 asked.setdefault(bearer, set()).update(some.variants)

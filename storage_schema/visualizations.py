@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from circuit_atlas.storage_schema import arrays, layout
 from circuit_atlas.storage_schema.commit import Failure, StoredObject
-from circuit_atlas.storage_schema.documents import seal, sha256, unseal
+from circuit_atlas.storage_schema.documents import seal, sha256, stored_keys, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
@@ -69,12 +69,14 @@ class FeatureRecord:
     width: Annotated[int, "Width of the image, in pixels."]
     tries: Annotated[int, "Which try it is of: each starts from other noise, and takes longer."]
     response: Annotated[float, "The objective at the image as stored, with 8 bits a colour."]
-    photo_response: Annotated[
+    best_image_response: Annotated[
         float,
         "The largest objective of any image of the set, or the smallest for `negative`.",
-    ]
-    photo: Annotated[int, "Id of that image."]
-    beats_photos: Annotated[bool, "Whether `response` is beyond `photo_response`."]
+    ] = field(metadata={"stored_as": "photo_response"})
+    best_image: Annotated[int, "Id of that image."] = field(metadata={"stored_as": "photo"})
+    beats_images: Annotated[bool, "Whether `response` is beyond that of every image."] = field(
+        metadata={"stored_as": "beats_photos"}
+    )
     contrast: Annotated[float, "Root mean square distance from mid-grey; 0.5 at most."]
     attempt: Annotated[int, "Number in the image's name."]
     objects: Annotated[tuple[StoredObject, ...], "The image."]
@@ -92,7 +94,8 @@ class FeatureRecord:
 
     def to_json(self) -> str:
         """Return the text of the record."""
-        return seal(asdict(self))
+        content = asdict(self)
+        return seal({stored: content[name] for name, stored in stored_keys(FeatureRecord).items()})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> FeatureRecord:
@@ -106,6 +109,8 @@ class FeatureRecord:
                 images = None if images is None else tuple(images)
                 content["circuit"] = FeatureCircuit(**{**circuit, "images": images})
             content["objects"] = tuple(StoredObject.of(one) for one in content["objects"])
+            for name, stored in stored_keys(FeatureRecord).items():
+                content[name] = content.pop(stored)
             record = cls(**content)
             if not record.objects:
                 raise KeyError("objects")

@@ -48,7 +48,7 @@ class VisualizationWork:
     @property
     def channels(self) -> int:
         """Channels that the spec asks visualizations of, stored or not."""
-        return sum(len(part.numbers) for part in self.plan.pictures if part.of == "channel")
+        return sum(len(part.numbers) for part in self.plan.visualizations if part.of == "channel")
 
     def tasks(self, model: str, *, workers: int) -> tuple[Task, ...]:
         """Puts the work into tasks for so many workers, units first: they take longest."""

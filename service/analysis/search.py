@@ -1,4 +1,4 @@
-"""Search by words: layers, units, directions, labels and pictures whose names fit."""
+"""Search by words: layers, units, directions, labels and images whose names fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.reader import Reader
 
-_KINDS = ("layer", "direction", "unit", "label", "picture")
+_KINDS = ("layer", "direction", "unit", "label", "image")
 _LONGEST = 256
 
 
@@ -95,7 +95,7 @@ def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
     for row in images:
         fit = _fit(wanted, row["name"])
         if fit is not None:
-            yield _Match(fit, "picture", row["name"], image=row["id"])
+            yield _Match(fit, "image", row["name"], image=row["id"])
 
 
 def _best(*fits: int | None) -> int | None:

@@ -125,7 +125,7 @@ def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _images(reader: Reader) -> pa.Table:
-    return reader.images().drop_columns(["picture"])
+    return reader.images().drop_columns(["file"])
 
 
 def _over_layers(reader: Reader, rows: Callable[[str], pa.Table]) -> pa.Table:

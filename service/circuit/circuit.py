@@ -206,7 +206,7 @@ class Circuit:
         *,
         against: Circuit | None = None,
         edges: int = 2000,
-        pictures: bool = True,
+        node_images: bool = True,
         features: bool = True,
     ) -> Diagram:
         """Draw the circuit: channels in columns by depth, kernels as lines between them.
@@ -219,7 +219,7 @@ class Circuit:
                 what one alone has. Of another atlas it comes without visualizations, and without
                 crops where the images are others.
             edges: how many kernels to draw at most, the best by score first; 1 to 20,000.
-            pictures: with crops of the images where each channel is largest.
+            node_images: with crops of the images where each channel is largest.
             features: with feature visualizations, of channels that have any.
 
         Raises:
@@ -228,7 +228,9 @@ class Circuit:
         """
         from circuit_atlas.service.diagram.draw import diagram
 
-        return diagram(self, against=against, edges=edges, pictures=pictures, features=features)
+        return diagram(
+            self, against=against, edges=edges, node_images=node_images, features=features
+        )
 
     def apply_to(self, model: nn.Module) -> nn.Module:
         """Copy a torch model so that it computes with this circuit alone.

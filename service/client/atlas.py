@@ -66,14 +66,14 @@ class Atlas:
             )
         return Layer(self.reader, self.reader.layer(name))
 
-    def images(self, *, pictures: bool = False) -> pa.Table:
+    def images(self, *, files: bool = False) -> pa.Table:
         """Return the image set, one row an image, those left out included.
 
         Args:
-            pictures: with a column of JPEG bytes, each picture as the network sees it.
+            files: with a column `file` of JPEG bytes, each image as the network sees it.
         """
         table = self.reader.images()
-        return table if pictures else table.drop_columns(["picture"])
+        return table if files else table.drop_columns(["file"])
 
     def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> pa.Table:
         """Return the units that respond to an image most: first those for which fewest other
@@ -97,11 +97,11 @@ class Atlas:
 
     def search(self, text: str, *, limit: int = 20) -> pa.Table:
         """Find what has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`),
-        directions, labels, and pictures by file name. The same text first, then its start, then the
+        directions, labels, and images by file name. The same text first, then its start, then the
         start of a word, then any part.
 
-        Columns: kind (layer, unit, direction, label, picture); text, its name; layer, null for
-        labels and pictures; unit, null but for units and directions; image, null but for pictures;
+        Columns: kind (layer, unit, direction, label, image); text, its name; layer, null for
+        labels and images; unit, null but for units and directions; image, null but for images;
         count, units of a layer or images of a label, null for the others.
 
         Raises:
@@ -165,8 +165,9 @@ class Atlas:
         some; no row where `circuit-atlas features` never ran.
 
         Columns: layer, or the convolution's name; of, unit or channel; how many were planned, by
-        any run; are done, with all their pictures; failed, where an attempt at what they lack did;
-        and are missing, not tried yet; pictures that are there, and pictures_planned.
+        any run; are done, with all their visualizations; failed, where an attempt at what they lack
+        did; and are missing, not tried yet; visualizations that are there, and
+        visualizations_planned.
         """
         return visualization_status.by_layer(self.reader.visualization_states())
 

@@ -1,4 +1,4 @@
-"""A feature visualization: a picture made to drive a unit, and what is known of it."""
+"""A feature visualization: an image made to drive a unit, and what is known of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class FeatureVisualization:
     """Is one feature visualization; in a notebook it shows by itself.
 
     Attributes:
-        record: what it was made for and how, and how it compares with photos.
+        record: what it was made for and how, and how it compares with the images.
     """
 
     record: FeatureRecord
@@ -29,7 +29,7 @@ class FeatureVisualization:
 
     @cached_property
     def png(self) -> bytes:
-        """Return the picture; CorruptError where it is missing or altered."""
+        """Return the PNG; CorruptError where it is missing or altered."""
         return self._reader.visualization_image(self.record)
 
     def save(self, path: str | Path) -> Path:
@@ -48,11 +48,11 @@ class FeatureVisualization:
 
     def __repr__(self) -> str:
         one = self.record
-        photos = "beyond every photo" if one.beats_photos else "not beyond every photo"
+        images = "beyond every image" if one.beats_images else "not beyond every image"
         return (
             f"<FeatureVisualization {one.variant} of {one.layer}/{one.unit}: "
-            f"{one.height} x {one.width} pixels, response {one.response:.4g}, {photos} "
-            f"({one.photo_response:.4g})>"
+            f"{one.height} x {one.width} pixels, response {one.response:.4g}, {images} "
+            f"({one.best_image_response:.4g})>"
         )
 
     def _repr_png_(self) -> bytes:

@@ -48,9 +48,9 @@ class Layer:
     def features(self) -> pa.Table:
         """Tell how far its units' visualizations are, one row a unit that was to get some: unit,
         name, state (done, with all that was asked for; failed; or missing, some are still to be
-        made), pictures that are there, pictures_planned, error (null unless failed).
+        made), visualizations that are there, visualizations_planned, error (null unless failed).
 
-        The pictures: `Unit.feature_visualizations`. Of channels of convolutions:
+        The visualizations: `Unit.feature_visualizations`. Of channels of convolutions:
         `Atlas.visualization_status`.
         """
         states = self.reader.visualization_states()

@@ -10,12 +10,12 @@ from circuit_atlas.storage_schema.visualization_states import VisualizationState
 
 _DEMO = "demo:squeezenet1_1"
 _UNITS = "`circuit-atlas build SPEC`", "`circuit-atlas demo`"
-_PICTURES = "`circuit-atlas features SPEC`", "`circuit-atlas demo --features`"
+_VISUALIZATIONS = "`circuit-atlas features SPEC`", "`circuit-atlas demo --features`"
 
 
 def all_left(status: pa.Table, states: Sequence[VisualizationState], *, model: str) -> list[str]:
     """Tell what is left, as of both functions below: a line each, none where an atlas is whole."""
-    lines = units_left(status, model=model), pictures_left(states, model=model)
+    lines = units_left(status, model=model), visualizations_left(states, model=model)
     return [line for line in lines if line]
 
 
@@ -30,11 +30,11 @@ def units_left(status: pa.Table, *, model: str) -> str | None:
     return _line("units", counts, _UNITS, model=model)
 
 
-def pictures_left(states: Sequence[VisualizationState], *, model: str) -> str | None:
+def visualizations_left(states: Sequence[VisualizationState], *, model: str) -> str | None:
     """Return the same of the units and channels whose feature visualizations were asked for."""
     kinds = [one.state for one in states]
     counts = {"missing": kinds.count("missing"), "failed": kinds.count("failed")}
-    return _line("feature visualizations", counts, _PICTURES, model=model)
+    return _line("feature visualizations", counts, _VISUALIZATIONS, model=model)
 
 
 def _line(

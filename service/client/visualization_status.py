@@ -17,15 +17,15 @@ BY_LAYER: dict[str, pa.DataType] = {
     "done": pa.int32(),
     "failed": pa.int32(),
     "missing": pa.int32(),
-    "pictures": pa.int32(),
-    "pictures_planned": pa.int32(),
+    "visualizations": pa.int32(),
+    "visualizations_planned": pa.int32(),
 }
 BY_UNIT: dict[str, pa.DataType] = {
     "unit": pa.int32(),
     "name": pa.string(),
     "state": pa.string(),
-    "pictures": pa.int32(),
-    "pictures_planned": pa.int32(),
+    "visualizations": pa.int32(),
+    "visualizations_planned": pa.int32(),
     "error": pa.string(),
 }
 FAILURES: dict[str, pa.DataType] = {
@@ -52,8 +52,8 @@ def by_layer(states: Sequence[VisualizationState]) -> pa.Table:
                 "done": counts.count("done"),
                 "failed": counts.count("failed"),
                 "missing": counts.count("missing"),
-                "pictures": sum(len(one.made) for one in of_layer_states),
-                "pictures_planned": sum(len(one.planned) for one in of_layer_states),
+                "visualizations": sum(len(one.made) for one in of_layer_states),
+                "visualizations_planned": sum(len(one.planned) for one in of_layer_states),
             }
         )
     return pa.Table.from_pylist(rows, pa.schema(BY_LAYER))
@@ -66,8 +66,8 @@ def of_layer(states: Sequence[VisualizationState], layer: str, reader: Reader) -
             "unit": one.number,
             "name": _name(one, reader),
             "state": one.state,
-            "pictures": len(one.made),
-            "pictures_planned": len(one.planned),
+            "visualizations": len(one.made),
+            "visualizations_planned": len(one.planned),
             "error": None
             if one.failure is None
             else f"{one.failure.kind}: {_one_line(one.failure.message)}",

@@ -109,7 +109,7 @@ def features(
     plain: bool,
     as_json: bool,
 ) -> None:
-    """Make pictures that drive the units of SPEC, as far as they are built.
+    """Make feature visualizations of the units of SPEC, as far as they are built.
 
     Each unit gets visualizations of its largest and its smallest response, in the whole network,
     through its circuit, and through those of its sub-feature groups; each channel that lies in a
@@ -160,7 +160,7 @@ def status(atlas: str, as_json: bool) -> None:
     Counts for each layer the units that were asked for, are done, dead (their response never
     changes), failed, and missing; and prints each failure. The same of visualizations, where some
     were asked for: of the units of each layer, and of the channels of each convolution. Then what
-    to run to go on. The exit code is 1 where a unit or its pictures failed.
+    to run to go on. The exit code is 1 where a unit or its visualizations failed.
     """
     opened = Atlas.open(atlas)
     click.echo(

@@ -103,7 +103,7 @@ def find_circuit(
     number = _unit(unit)
     with _computing():
         loaded = copy_model(model)
-        pictures = TensorImages(images, held_out, mean=mean, std=std)
+        image_set = TensorImages(images, held_out, mean=mean, std=std)
         device = model_device(model)
         spec = BuildSpec.from_values(
             {
@@ -122,7 +122,7 @@ def find_circuit(
             }
         )
         objects = Objects(MemoryStore(), location="memory:")
-        compute_unit(OpenedSpec(spec, model=loaded, images=pictures), objects)
+        compute_unit(OpenedSpec(spec, model=loaded, images=image_set), objects)
     found = Atlas(Reader(objects)).layer(layer).unit(number)
     return found.circuit(keep=fraction, criterion=criterion)
 

@@ -82,7 +82,9 @@ def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
     return tuple(bands), band_of
 
 
-def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, pictures: bool) -> Nodes:
+def nodes_of(
+    scene: Scene, band_of: Ints, stored: dict[int, Feature], *, node_images: bool
+) -> Nodes:
     """Make one entry for each drawn node; `stored` has the feature visualizations by node."""
     graph, layout, kernels = scene.graph, scene.layout, scene.kernels
     start, end = scene.start, scene.end
@@ -103,7 +105,7 @@ def nodes_of(scene: Scene, band_of: Ints, stored: dict[int, Feature], *, picture
     lines = slice(len(scene.drawn), len(scene.drawn) + len(scene.wire_bits))
     np.bitwise_or.at(bits, points[layout.line_to[lines]], scene.wire_bits)
     channels = graph.channel[layout.nodes]
-    crops = crops_of(scene.goals, graph, layout.nodes) if pictures else {}
+    crops = crops_of(scene.goals, graph, layout.nodes) if node_images else {}
     contribution = summed(kernels.contribution)
     return Nodes(
         band=band_of.tolist(),

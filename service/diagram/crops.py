@@ -1,4 +1,4 @@
-"""The pictures of nodes: where a channel is largest, cut from the images, or a visualization."""
+"""The images of nodes: where a channel is largest, cut from the images, or a visualization."""
 
 from __future__ import annotations
 

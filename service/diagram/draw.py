@@ -40,17 +40,17 @@ _TOO_FEW = "Every path from the image to the unit needs more kernels than may be
 
 
 def diagram(
-    circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
+    circuit: Circuit, *, against: Circuit | None, edges: int, node_images: bool, features: bool
 ) -> Diagram:
     """Draw a circuit, see `Circuit.diagram`."""
     content, stored = draw(
-        circuit, against=against, edges=edges, pictures=pictures, features=features
+        circuit, against=against, edges=edges, node_images=node_images, features=features
     )
     return Diagram(content, NodeImages(circuit.origins[0].reader, stored))
 
 
 def draw(
-    circuit: Circuit, *, against: Circuit | None, edges: int, pictures: bool, features: bool
+    circuit: Circuit, *, against: Circuit | None, edges: int, node_images: bool, features: bool
 ) -> tuple[Content, dict[int, Feature]]:
     """Work out what a diagram holds, and where the visualizations of its nodes lie; the arguments
     are those of `Circuit.diagram`."""
@@ -63,7 +63,7 @@ def draw(
     graph, layout = scene.graph, scene.layout
     stored = features_of(goals, graph, layout.nodes) if features else {}
     bands, band_of = bands_of(scene)
-    nodes = nodes_of(scene, band_of, stored, pictures=pictures)
+    nodes = nodes_of(scene, band_of, stored, node_images=node_images)
     circuits = [circuit, *([] if against is None else [against])]
     titles = tuple(titled(one) for one in circuits)
     header = goals[0].reader.header

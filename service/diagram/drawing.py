@@ -31,7 +31,7 @@ class Diagram:
         """Write a file, whole or not at all; what it is follows from its ending.
 
         `.svg`: a vector file for a paper. `.html`: one page that works without a network.
-        `.png`: a picture; needs `circuit-atlas[diagram]`.
+        `.png`: its pixels; needs `circuit-atlas[diagram]`.
 
         Returns:
             The path, `~` put in full.
@@ -82,7 +82,7 @@ class Diagram:
         return page(self.content, self._images)
 
     def to_json(self) -> str:
-        """Tell what the renderer draws from, see `data.py`; pictures are named by image, not
+        """Tell what the renderer draws from, see `data.py`; images are named by image, not
         held."""
         return self.content.to_json()
 

@@ -1,4 +1,4 @@
-"""The pictures that a drawing is of, read when they are asked for."""
+"""The images that a drawing shows, read when they are asked for."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class NodeImages:
         wanted = pa.array(sorted(set(images)), pa.int32())
         if not len(wanted):
             return {}
-        table = self.reader.images(columns=["id", "picture"])
+        table = self.reader.images(columns=["id", "file"])
         table = table.filter(pc.is_in(table["id"], wanted))
-        return dict(zip(table["id"].to_pylist(), table["picture"].to_pylist(), strict=True))
+        return dict(zip(table["id"].to_pylist(), table["file"].to_pylist(), strict=True))
 
     def png(self, node: int) -> bytes:
         """Return the visualization of one node of the content; CorruptError where it is missing."""

@@ -1,4 +1,4 @@
-"""One page with everything in it: styles, renderer, numbers, pictures. It makes no request."""
+"""One page with everything in it: styles, renderer, numbers, images. It makes no request."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _VIEWER = files("circuit_atlas.service") / "viewer"
 
 _START = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
-const pictures = read("pictures");
+const nodeImages = read("node-images");
 const diagram = new Diagram(document.getElementById("diagram"), read("content"), {
-  imageUrl: (image) => pictures.images[image],
-  featureUrl: (node) => pictures.features[`${node.convolution ?? node.kind}:${node.channel}`],
+  imageUrl: (image) => nodeImages.images[image],
+  featureUrl: (node) => nodeImages.features[`${node.convolution ?? node.kind}:${node.channel}`],
   state: Object.fromEntries(new URLSearchParams(location.hash.slice(1))),
   // In a frame of a notebook, which is to scroll and has no address to keep the state in.
   wheel: window === window.top ? "always" : "focus",
@@ -43,7 +43,7 @@ h1 { margin: 0 0 0.1rem; font-size: 1.0625rem; font-weight: 600; overflow-wrap: 
 def page(content: Content, node_images: NodeImages) -> str:
     """Return the whole document.
 
-    Only the pictures of drawn nodes are in it, each once; visualizations of the nodes with the
+    Only the images of drawn nodes are in it, each once; visualizations of the nodes with the
     largest shares, the others show their crops there.
     """
     images = {
@@ -71,12 +71,12 @@ def page(content: Content, node_images: NodeImages) -> str:
         f'<p class="about">{escape(content.model)}{{about}}</p>',
         '<main id="diagram"></main>',
         f'<script type="application/json" id="content">{_inert(content.to_json())}</script>',
-        f'<script type="application/json" id="pictures">{_inert(held)}</script>',
+        f'<script type="application/json" id="node-images">{_inert(held)}</script>',
         f'<script type="module">{renderer}{_START}</script>',
         "</body></html>\n",
     ]
     whole = sum(len(part.encode()) for part in parts)
-    pieces = f"{len(images)} pictures" if images else "no pictures"
+    pieces = f"{len(images)} images" if images else "no images"
     pieces += f" and {len(features)} feature visualizations" if features else ""
     parts[7] = parts[7].replace("{about}", f" · this page holds {pieces}, {size(whole)} in all")
     return "\n".join(parts)

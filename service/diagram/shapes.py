@@ -26,7 +26,7 @@ JOINTS = ("sum", "product", "mix")
 """Kinds of band that have no name of their own."""
 
 _NODE = 30.0
-_WEIGHTS = 150  # kernels, at most, for pictures of weights on their lines
+_WEIGHTS = 150  # kernels, at most, for drawn weights on their lines
 _LEVELS = 8
 
 
@@ -206,7 +206,7 @@ def _spot(
     size: tuple[float, float],
     taken: list[tuple[float, float, float, float]],
 ) -> tuple[float, float] | None:
-    """Where on its line a picture covers no other, or None."""
+    """Where on its line drawn weights cover no others, or None."""
     start, end = content.edges.start[edge], content.edges.end[edge]
     (x0, y0), (x1, y1) = _point(content, start), _point(content, end)
     x0, x1 = x0 + _half(content, start), x1 - _half(content, end)
@@ -253,11 +253,11 @@ def nodes(content: Content, node_images: NodeImages, *, featured: bool) -> Itera
             if featured and node in node_images.features:
                 yield f'<image {box} href="{data_url(node_images.png(node), "png")}"/>'
             elif crops and shown:
-                # A pattern and not a clipped picture, which resvg gives a layer of the page's size.
+                # A pattern and not a clipped image, which resvg gives a layer of the page's size.
                 yield (
                     f'<pattern id="crop-{node}" width="1" height="1" '
                     f'viewBox="{_box(content, crops[0])}">'
-                    f'<use href="#picture-{crops[0][0]}"/></pattern>'
+                    f'<use href="#image-{crops[0][0]}"/></pattern>'
                     f'<rect {box} fill="url(#crop-{node})"/>'
                 )
             width = 2.0 if band.unit or band.kind == "unit" else 0.8
@@ -271,7 +271,7 @@ def nodes(content: Content, node_images: NodeImages, *, featured: bool) -> Itera
 
 
 def _box(content: Content, crop: Crop) -> str:
-    """A square around the crop, at least a twelfth of the picture, as a view box."""
+    """A square around the crop, at least a twelfth of the image, as a view box."""
     _, top, left, bottom, right = crop
     width, height = content.input_width, content.input_height
     least = min(width, height) / 12

@@ -138,7 +138,7 @@ def _defs(content: Content, node_images: NodeImages) -> Iterator[str]:
     shown = pictured(content)
     for image, data in node_images.jpegs(used_images(content, most=1) if shown else ()).items():
         yield (
-            f'<image id="picture-{image}" width="{wide}" height="{high}" '
+            f'<image id="image-{image}" width="{wide}" height="{high}" '
             f'preserveAspectRatio="none" href="{data_url(data, "jpeg")}"/>'
         )
     yield (

@@ -161,4 +161,4 @@ let version = null;
 export const unitPath = (layer, unit, ...more) => ["layers", layer, "units", unit, ...more];
 
 /** Makes the address of an image as the network sees it. */
-export const imageUrl = (image) => url(["images", String(image), "picture"], { v: version });
+export const imageUrl = (image) => url(["images", String(image), "file"], { v: version });

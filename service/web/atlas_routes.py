@@ -100,7 +100,7 @@ class AtlasFacts(BaseModel):
 class Match(BaseModel):
     """Names something that a search matched."""
 
-    kind: Literal["layer", "unit", "direction", "label", "picture"]
+    kind: Literal["layer", "unit", "direction", "label", "image"]
     text: str = Field(description="Its name.")
     layer: str | None = Field(description="The layer, or the unit's. Null: a label or image.")
     unit: int | None = Field(description="The unit's number. Null: no unit or direction.")

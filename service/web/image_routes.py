@@ -25,7 +25,7 @@ router = APIRouter(tags=["images"], route_class=AnswerRoute)
 ImageRow = row_model(
     "ImageRow",
     "Describes an image of the set.",
-    tuple(column for column in IMAGES.columns if column.name != "picture"),
+    tuple(column for column in IMAGES.columns if column.name != "file"),
 )
 ImageRows = rows_of(ImageRow)
 
@@ -99,11 +99,11 @@ def image_facts(server: Server, image: ImageId) -> AnswerSource:
 
 
 @router.get(
-    "/images/{image}/picture",
+    "/images/{image}/file",
     response_class=Response,
     responses=body_of("image/jpeg", "The image as the network sees it."),
 )
-def picture(server: Server, image: ImageId) -> AnswerSource:
+def image_file(server: Server, image: ImageId) -> AnswerSource:
     """Send the image as the network sees it, resized and cropped. `v`: the atlas' version."""
     server.images.check(image)
     return AnswerSource(server.version, lambda: Body(server.image_reader.file(image), "image/jpeg"))

@@ -70,7 +70,7 @@ class ImageSetReader:
         images.check(image)
         with self._lock:
             if self._files is None:
-                self._files = self._atlas.reader.images(columns=["picture"])["picture"]
+                self._files = self._atlas.reader.images(columns=["file"])["file"]
             data: bytes | None = self._files[image].as_py()
         if data is None:
             raise NotFoundError(f"image {image} was left out: {images.facts(image)['problem']}")

@@ -58,9 +58,9 @@ class FeatureRow(BaseModel):
     kernels: int | None = Field(description="Kernels of it.")
     group: int | None = Field(description="Sub-feature group that it is of. Null: all images.")
     response: float = Field(description="The objective at the visualization.")
-    best_photo_response: float = Field(description="The same at the best image of the set.")
-    photo: int = Field(description="Id of that image.")
-    beats_photos: bool = Field(description="Whether the visualization is beyond every image.")
+    best_image_response: float = Field(description="The same at the best image of the set.")
+    best_image: int = Field(description="Id of that image.")
+    beats_images: bool = Field(description="Whether the visualization is beyond every image.")
     contrast: float = Field(description="Distance from mid-grey, 0 to 0.5.")
     objective: str
     seed: int
@@ -198,7 +198,6 @@ def _row(record: FeatureRecord, base: str) -> FeatureRow:
         {
             **vars(record),
             **through,
-            "best_photo_response": record.photo_response,
             "url": f"{base}/{_escaped(record.variant)}",
             "version": _version(record),
         }

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.client import visualization_status
-from circuit_atlas.service.client.next_steps import pictures_left
+from circuit_atlas.service.client.next_steps import visualizations_left
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.parameters import LayerName, PageParameters, Server
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest
@@ -32,8 +32,8 @@ class FeatureStatusRow(BaseModel):
     done: int = Field(description="Those that have all of theirs.")
     failed: int = Field(description="Those where an attempt at what they lack failed.")
     missing: int = Field(description="Those where some are still to be made.")
-    pictures: int = Field(description="Visualizations that are there.")
-    pictures_planned: int = Field(description="Visualizations that there are to be.")
+    visualizations: int = Field(description="Visualizations that are there.")
+    visualizations_planned: int = Field(description="Visualizations that there are to be.")
 
 
 class FeatureUnitRow(BaseModel):
@@ -42,8 +42,8 @@ class FeatureUnitRow(BaseModel):
     unit: int = Field(description="Its number.")
     name: str = Field(description="Its number as text, or its direction's name.")
     state: Literal["done", "failed", "missing"]
-    pictures: int = Field(description="Visualizations that are there.")
-    pictures_planned: int = Field(description="Visualizations that there are to be.")
+    visualizations: int = Field(description="Visualizations that are there.")
+    visualizations_planned: int = Field(description="Visualizations that there are to be.")
     error: str | None = Field(description="Why it failed. Null: it did not.")
 
 
@@ -115,7 +115,7 @@ def _source(
             for one in reader.visualization_states(index.listing)
             if layer is None or (one.of, one.layer) == ("unit", layer)
         ]
-        left = pictures_left(states, model=reader.header.model)
+        left = visualizations_left(states, model=reader.header.model)
         return page_or_file(table(states), model, query, name=name, note=left)
 
     return AnswerSource(digest(server.version, index.progress, *snapshots), render)

@@ -100,7 +100,7 @@ def test_how_far_feature_visualizations_are(tmp_path, serve, tab):
     told = [line.split("\t") for line in panel.locator("tbody tr").all_inner_texts()]
     assert told == [
         [row["layer"], f"{row['of']}s"]
-        + [str(row[name]) for name in ("planned", "done", "failed", "missing", "pictures")]
+        + [str(row[name]) for name in ("planned", "done", "failed", "missing", "visualizations")]
         for row in begun.atlas.visualization_status().to_pylist()
     ]
     assert panel.locator(".failures li").all_inner_texts() == [

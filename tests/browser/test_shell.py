@@ -63,7 +63,7 @@ def test_the_place_on_a_page_is_found_again(photos, window):
         ("imagenet_04", "imagenet_04_949.jpg", "image", {"image": "4"}),
     ],
 )
-def test_search_finds_layers_units_labels_and_pictures(photos, tab, text, option, page, state):
+def test_search_finds_layers_units_labels_and_images(photos, tab, text, option, page, state):
     tab.open(photos.link("atlas"))
     tab.page.keyboard.press("/")
     box = tab.page.get_by_role("combobox", name=re.compile("Search"))

@@ -55,8 +55,8 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     assert reader.layers() == ("features.3",)
     assert reader.layer("features.3") == layer
     assert reader.plan() == plan
-    assert reader.images().equals(images)
-    assert reader.images(columns=["name"]).schema.names == ["name"]
+    assert reader.images().equals(tables.IMAGES.public(images))
+    assert reader.images(columns=["file", "name"]).schema.names == ["file", "name"]
     for criterion in written.criteria:
         scores = reader.scores(commit, criterion.name)
         assert scores.dtype == np.float32

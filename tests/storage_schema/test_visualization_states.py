@@ -58,7 +58,7 @@ def test_a_plan_reads_back_and_is_the_same_in_any_order():
     assert plan == VisualizationPlan.of(
         [(layer, of, n, variants[::-1]) for layer, of, n, variants in reversed(asked)]
     )
-    assert plan.pictures == (
+    assert plan.visualizations == (
         PlannedVisualizations(INNER, "channel", ("positive",), (1,)),
         PlannedVisualizations(LAYER, "unit", BOTH, (2, 4)),
     )

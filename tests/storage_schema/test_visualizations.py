@@ -43,8 +43,8 @@ def made(unit: int = 3, *, sign: Sign = "positive", fraction=None, group=None) -
         sign=sign,
         circuit=circuit,
         response=3.5,
-        photo_response=1.25,
-        photo=7,
+        best_image_response=1.25,
+        best_image=7,
         contrast=0.25,
     )
 
@@ -59,6 +59,16 @@ def test_a_record_reads_back_as_it_was_written():
     for one in (made(), made(sign="negative", fraction=0.3), made(fraction=1e-05, group=11)):
         whole = replace(one, attempt=5, objects=(StoredObject("p.png", 3, "aa"),))
         assert FeatureRecord.from_json(whole.to_json(), location="here") == whole
+
+
+def test_a_record_is_stored_under_the_keys_it_always_had():
+    content = json.loads(made().to_json())
+    assert {key: content[key] for key in ("photo_response", "photo", "beats_photos")} == {
+        "photo_response": 1.25,
+        "photo": 7,
+        "beats_photos": True,
+    }
+    assert not content.keys() & {"best_image_response", "best_image", "beats_images"}
 
 
 @pytest.mark.parametrize("key", ["circuit", "photo", "objects"])

@@ -143,7 +143,7 @@ export class Controls {
           type: "radio",
           name,
           value,
-          onchange: () => this.#onChange({ pictures: value }),
+          onchange: () => this.#onChange({ images: value }),
         }),
         h("span", null, label),
       ),
@@ -167,12 +167,12 @@ export class Controls {
     for (const [name, input] of Object.entries(this.#sizes)) {
       input.value = String(Math.log2(state[name]));
     }
-    const { hidden, pictures } = state;
+    const { hidden, images } = state;
     for (const box of this.#parts.querySelectorAll("input")) {
       box.checked = !hidden.has(box.value);
     }
     for (const radio of this.#imageChoice.querySelectorAll("input")) {
-      radio.checked = radio.value === pictures;
+      radio.checked = radio.value === images;
     }
   }
 

@@ -9,7 +9,7 @@ export class Measures {
   #sizes;
   #halves;
   #lines = 1;
-  #pictures = "none";
+  #images = "none";
 
   constructor(graph) {
     this.#graph = graph;
@@ -18,10 +18,10 @@ export class Measures {
     this.#halves = new Float64Array(graph.x.length);
   }
 
-  /** @param {{nodes: number, kernels: number, pictures: string}} wanted */
-  set({ nodes, kernels, pictures }) {
+  /** @param {{nodes: number, kernels: number, images: string}} wanted */
+  set({ nodes, kernels, images }) {
     this.#lines = kernels;
-    this.#pictures = pictures;
+    this.#images = images;
     for (let node = 0; node < this.#graph.nodeCount; node += 1) {
       const size = this.#size(node, nodes);
       this.#sizes[node] = size;
@@ -38,13 +38,13 @@ export class Measures {
   }
 
   /** Says which images nodes show: "crops", "features", "both" or "none". */
-  get pictures() {
-    return this.#pictures;
+  get images() {
+    return this.#images;
   }
 
   /** Tells whether nodes are twice as wide, for two images. */
   get doubled() {
-    return this.#pictures === "both";
+    return this.#images === "both";
   }
 
   /** Gives the height of a node in points, which is the width of one image. */

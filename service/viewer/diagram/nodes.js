@@ -45,7 +45,7 @@ export class Nodes {
     const colours = this.#colours;
     const { unit } = this.#graph.bandOf(node);
     const channel = String(this.#graph.data.nodes.channel[node]);
-    const kind = this.#measures.pictures;
+    const kind = this.#measures.images;
     const half = this.#measures.doubled ? size : size / 2;
     const left = x - half;
     const top = y - size / 2;

@@ -7,7 +7,7 @@
  * - `selection`: "convolution:channel" of a node, "convolution:out:in" of a kernel.
  * - `zoom`: "scale,x,y": pixels a point, and the point in the middle.
  * - `nodes`, `kernels`: sizes, 1 at first.
- * - `pictures`: "crops", "features", "both" or "none".
+ * - `images`: "crops", "features", "both" or "none".
  * - `hide`: of "excitation,inhibition,unknown,shared,left,right", those that are not drawn.
  * - `table`: 1 where the table is open.
  */
@@ -69,9 +69,9 @@ export class State {
   }
 
   /** Tells which images are drawn, of what was asked for and of what there is. */
-  get pictures() {
+  get images() {
     const { featured, cropped } = this.#graph;
-    const asked = this.#values.pictures;
+    const asked = this.#values.images;
     if (asked === "none") return "none";
     if ((asked === "features" || asked === "both") && featured) return cropped ? asked : "features";
     return cropped ? "crops" : featured ? "features" : "none";

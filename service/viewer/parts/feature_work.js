@@ -14,7 +14,7 @@ const COUNTS = [
   ["done", "Done"],
   ["failed", "Failed"],
   ["missing", "Not made yet"],
-  ["pictures", "Images"],
+  ["visualizations", "Images"],
 ];
 const MOST_FAILURES = 20;
 

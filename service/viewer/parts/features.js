@@ -99,8 +99,8 @@ function feature(row, layer, unit) {
     h(
       "p",
       { class: "caption dim" },
-      `${measure(row.response)}, best image ${measure(row.best_photo_response)}`,
-      !row.beats_photos && h("span", { class: "warn" }, ": no more than an image of the set"),
+      `${measure(row.response)}, best image ${measure(row.best_image_response)}`,
+      !row.beats_images && h("span", { class: "warn" }, ": no more than an image of the set"),
     ),
   );
 }

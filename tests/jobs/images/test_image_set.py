@@ -127,7 +127,7 @@ def test_the_table_shows_what_the_network_sees(tmp_path: Path) -> None:
     given = PreprocessingSpec(resize=(32, 32), crop=(16, 24))
     found = load_images(spec_of(tmp_path), given)
     table = found.table()
-    assert table.schema == IMAGES.schema
+    assert table.schema == IMAGES.stored_schema
     row = table.to_pylist()[0]
     shown = Image.open(io.BytesIO(row.pop("picture")))
     assert shown.format == "JPEG"

@@ -124,9 +124,9 @@ def test_a_unit_responds_to_its_own_picture_more_than_to_any_photo(
     best = int(np.argmax(sign * np.array(of_photos)))
     assert sign * response > sign * of_photos[best]
     assert record.response == pytest.approx(response, rel=1e-3)
-    assert record.photo_response == pytest.approx(of_photos[best], rel=1e-3)
-    assert record.photo == best
-    assert record.beats_photos
+    assert record.best_image_response == pytest.approx(of_photos[best], rel=1e-3)
+    assert record.best_image == best
+    assert record.beats_images
     assert record.contrast > 0.1
 
 
@@ -339,13 +339,13 @@ def test_a_picture_that_does_not_beat_every_photo_is_told(odd):
     assert receipt.state == "done"
     record = reader.feature_visualization("last", 2, "positive")
     assert isinstance(record, FeatureRecord)
-    assert not record.beats_photos
-    assert record.response <= record.photo_response
-    assert record.photo == 3
+    assert not record.beats_images
+    assert record.response <= record.best_image_response
+    assert record.best_image == 3
     assert (record.tries, record.steps, record.seed) == (2, 32, 1)
     negative = reader.feature_visualization("last", 2, "negative")
     assert negative is not None
-    assert "not beyond every photo" in repr(
+    assert "not beyond every image" in repr(
         Atlas(reader).layer("last").unit(2).feature_visualizations()[0]
     )
 
@@ -457,8 +457,8 @@ def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path)
     (receipt,) = made(spec, layer, unit)
     assert (receipt.state, receipt.message) == ("done", None)
     lowest = reader.feature_visualization(layer, unit, "negative")
-    assert (lowest.response, lowest.photo_response, lowest.tries) == (0, 0, 1)
-    assert not lowest.beats_photos
+    assert (lowest.response, lowest.best_image_response, lowest.tries) == (0, 0, 1)
+    assert not lowest.beats_images
     assert lowest.contrast < 0.05
 
 

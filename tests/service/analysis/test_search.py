@@ -1,4 +1,4 @@
-"""Which units respond to a picture, and what has a name like a text."""
+"""Which units respond to an image, and what has a name like a text."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_all_layers_are_asked_or_one(atlas):
         ({"image": 0, "limit": 0}, "limit=0 is too small"),
     ],
 )
-def test_pictures_that_cannot_be_asked_for(atlas, arguments, message):
+def test_images_that_cannot_be_asked_for(atlas, arguments, message):
     with pytest.raises(QueryError, match=message):
         atlas.responding(**arguments)
 
@@ -107,7 +107,7 @@ def _found(atlas, text, **options):
     return [(row["kind"], row["text"]) for row in atlas.search(text, **options).to_pylist()]
 
 
-def test_search_finds_layers_units_directions_labels_and_pictures(atlas):
+def test_search_finds_layers_units_directions_labels_and_images(atlas):
     assert atlas.search("conv2").to_pylist()[0] == {
         "kind": "layer",
         "text": "conv2",
@@ -124,7 +124,7 @@ def test_search_finds_layers_units_directions_labels_and_pictures(atlas):
         ("layer", "conv3"),
     ]
     assert _found(atlas, "conv3/4") == _found(atlas, " conv3  4 ") == [("unit", "conv3/4")]
-    assert _found(atlas, "b.jpg") == [("picture", "b.jpg"), ("picture", "<b>.jpg")][:1]
+    assert _found(atlas, "b.jpg") == [("image", "b.jpg"), ("image", "<b>.jpg")][:1]
     rows = atlas.search("dog").to_pylist()
     assert [(row["kind"], row["text"], row["count"]) for row in rows] == [
         ("label", "dog", 1),
@@ -135,7 +135,7 @@ def test_search_finds_layers_units_directions_labels_and_pictures(atlas):
 
 def test_the_same_text_comes_before_its_start_and_a_words_before_a_part(planted):
     assert _found(planted, "cat") == [("label", "tabby cat"), ("label", "scatter plot")]
-    assert _found(planted, "image 1") == [("picture", "image 1.jpg")]
+    assert _found(planted, "image 1") == [("image", "image 1.jpg")]
     assert len(_found(planted, "image", limit=2)) == 2
 
 

@@ -121,10 +121,10 @@ def test_top_images_come_best_first_with_name_label_and_place(atlas):
     assert top["rank"].to_pylist() == [0, 1, 2]
 
 
-def test_images_of_the_atlas_come_with_pictures_on_request(atlas):
-    assert "picture" not in atlas.images().column_names
+def test_images_of_the_atlas_come_with_files_on_request(atlas):
+    assert "file" not in atlas.images().column_names
     assert atlas.images()["problem"].to_pylist()[-1] == "it is cut"
-    assert atlas.images(pictures=True)["picture"].to_pylist()[0][:2] == b"\xff\xd8"
+    assert atlas.images(files=True)["file"].to_pylist()[0][:2] == b"\xff\xd8"
 
 
 def test_faithfulness_of_a_unit_and_of_a_layer(atlas):

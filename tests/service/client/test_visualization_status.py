@@ -33,11 +33,11 @@ from tests.service.visualization_work import BOTH, GREY, begin, make
 BY_LAYER = [
     {
         "layer": "conv2", "of": "unit", "planned": 3, "done": 1, "failed": 1, "missing": 1,
-        "pictures": 3, "pictures_planned": 6,
+        "visualizations": 3, "visualizations_planned": 6,
     },
     {
         "layer": "conv1", "of": "channel", "planned": 2, "done": 1, "failed": 1, "missing": 0,
-        "pictures": 1, "pictures_planned": 2,
+        "visualizations": 1, "visualizations_planned": 2,
     },
 ]  # fmt: skip
 FAILURES = [
@@ -52,16 +52,16 @@ FAILURES = [
 ]  # fmt: skip
 UNITS = [
     {
-        "unit": 0, "name": "0", "state": "done", "pictures": 2, "pictures_planned": 2,
-        "error": None,
+        "unit": 0, "name": "0", "state": "done", "visualizations": 2,
+        "visualizations_planned": 2, "error": None,
     },
     {
-        "unit": 1, "name": "1", "state": "missing", "pictures": 1, "pictures_planned": 2,
-        "error": None,
+        "unit": 1, "name": "1", "state": "missing", "visualizations": 1,
+        "visualizations_planned": 2, "error": None,
     },
     {
-        "unit": 4, "name": "edge", "state": "failed", "pictures": 0, "pictures_planned": 2,
-        "error": "non_finite: NaN: look at the weights",
+        "unit": 4, "name": "edge", "state": "failed", "visualizations": 0,
+        "visualizations_planned": 2, "error": "non_finite: NaN: look at the weights",
     },
 ]  # fmt: skip
 LEFT = (
@@ -112,7 +112,7 @@ def test_status_tells_it(begun, capsys):
     _, _, features = capsys.readouterr().out.partition("\nfeature visualizations\n")
     lines = features.splitlines()
     assert [line.split() for line in lines[:3]] == [
-        "layer of planned done failed missing pictures pictures_planned".split(),
+        "layer of planned done failed missing visualizations visualizations_planned".split(),
         "conv2 unit 3 1 1 1 3 6".split(),
         "conv1 channel 2 1 1 0 1 2".split(),
     ]

@@ -356,7 +356,7 @@ def test_pictures_are_where_channels_are_largest(tmp_path):
             rows = unit.top_images().to_pylist()
         expected = [tuple(row[b] for b in boxes) for row in rows]
         assert content.nodes.crops[node] == ([] if name == "image" else expected)
-    assert all(not crops for crops in circuit.diagram(pictures=False).content.nodes.crops)
+    assert all(not crops for crops in circuit.diagram(node_images=False).content.nodes.crops)
     assert dict(content.images) == {n: f"thing <{n}>" for n in range(4)}
 
 

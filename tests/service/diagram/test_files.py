@@ -75,7 +75,7 @@ def test_pictures_are_embedded_once_and_weights_where_there_is_room(diagram):
     assert len(ids) == len(set(ids))
     images = list(root.iter(f"{SVG}image"))
     used = {some[0][0] for some in diagram.content.nodes.crops if some}
-    assert {image.get("id") for image in images} == {f"picture-{number}" for number in used}
+    assert {image.get("id") for image in images} == {f"image-{number}" for number in used}
     assert all(image.get("href").startswith("data:image/jpeg;base64,") for image in images)
     targets = {u.get("href").removeprefix("#") for u in root.iter(f"{SVG}use")}
     assert targets <= set(ids)
@@ -161,7 +161,7 @@ def test_the_page_asks_for_nothing_and_says_its_size(diagram):
     used = {crop[0] for some in diagram.content.nodes.crops for crop in some}
     assert html.count("data:image/jpeg") == len(used)
     said = re.search(
-        r"this page holds \d+ pictures(?: and \d+ feature visualizations)?, (\d+) kB in all", html
+        r"this page holds \d+ images(?: and \d+ feature visualizations)?, (\d+) kB in all", html
     )
     assert int(said[1]) == pytest.approx(len(html.encode()) / 1000, abs=1)
 

@@ -200,7 +200,7 @@ def curves(diagram: Diagram, kernels: NDArray[np.int64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("view", [(1.5, 2000, 2600), (6, 5000, 1000), (0.4, 7000, 4000)])
 def test_lines_that_come_into_sight_are_drawn_and_no_others(show, diagram, view):
     k, x, y = view
-    page = show(f"pictures=none&zoom={k},{x},{y}")
+    page = show(f"images=none&zoom={k},{x},{y}")
     # It stands once the first layer is drawn, which has a margin of a fifth of the stage around it.
     found = sum(frame["curves"] for frame in drawn(page, curves=1))
     stage = page.locator(".ca-stage")

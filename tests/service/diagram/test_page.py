@@ -290,7 +290,7 @@ def test_two_circuits_are_told_apart(show, fire):
 
 
 def test_an_address_shows_the_same_view(show, diagram):
-    page = show(diagram, "#fraction=0.5&hide=inhibition&pictures=none&nodes=2&kernels=0.5&table=1")
+    page = show(diagram, "#fraction=0.5&hide=inhibition&images=none&nodes=2&kernels=0.5&table=1")
     signs = np.sign(diagram.content.edges.contribution)
     on = np.asarray(diagram.content.edges.levels) >> 1 & 1
     assert shown(page) == int(((signs > 0) & (on == 1)).sum())

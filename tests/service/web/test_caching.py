@@ -20,7 +20,7 @@ PATHS = [
     "layers/conv3/units/0/faithfulness",
     "layers/conv3/units/0/circuit?keep=0.5",
     "layers/conv3/units/0/diagram?keep=0.5",
-    "images/2/picture",
+    "images/2/file",
     "objects/images.parquet",
     "names/layers",
 ]
@@ -87,11 +87,11 @@ def test_what_names_its_version_may_be_kept_for_ever(api):
         return "immutable" in api.get(path, params=query).headers["cache-control"]
 
     atlas, unit = api.get("atlas").json()["version"], api.get("layers/conv3/units/0").json()
-    assert lasting("images/2/picture", atlas)
+    assert lasting("images/2/file", atlas)
     assert lasting("layers/conv3/units/0/faithfulness", unit["version"])
-    assert not lasting("images/2/picture", None)
-    assert not lasting("images/2/picture", "other")
-    assert api.get("images/2/picture").headers["cache-control"] == "no-cache"
+    assert not lasting("images/2/file", None)
+    assert not lasting("images/2/file", "other")
+    assert api.get("images/2/file").headers["cache-control"] == "no-cache"
     assert api.get("atlas").headers["cache-control"] == "no-cache"
 
 
@@ -124,7 +124,7 @@ def test_an_atlas_in_place_of_another_is_another(tmp_path, write):
     for name in ("one", "two"):
         write(tmp_path / name, weights=name.encode())
         with served(create_app(tmp_path / name)) as address:
-            tags.append(httpx.get(f"{address}/api/v1/images/2/picture").headers["etag"])
+            tags.append(httpx.get(f"{address}/api/v1/images/2/file").headers["etag"])
     assert tags[0] != tags[1]
 
 

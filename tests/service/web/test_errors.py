@@ -25,7 +25,7 @@ CIRCUIT = "layers/conv3/units/0/circuit"
         ("layers/conv3/units/3/circuit", 400, "is dead"),
         ("layers/conv2/units/2/faithfulness", 400, "is not computed yet"),
         ("images/6", 404, "no image 6: their ids go from 0 to 5"),
-        ("images/5/picture", 404, "image 5 was left out: it is cut"),
+        ("images/5/file", 404, "image 5 was left out: it is cut"),
         ("images/x", 422, "image='x' is refused"),
         ("images/-1", 422, "image="),
         ("images?limit=0", 422, "limit='0' is refused"),

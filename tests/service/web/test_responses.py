@@ -329,16 +329,16 @@ def test_diagrams(api, local):
     assert len(both["sides"]) == 2
 
 
-def test_images_and_their_pictures(api, local):
+def test_images_and_their_files(api, local):
     table = local.images()
     assert ask(api, "images")["rows"] == table.to_pylist()
     assert [row["id"] for row in ask(api, "images", label="cat")["rows"]] == [0, 4]
     assert [row["id"] for row in ask(api, "images", split="held_out")["rows"]] == [4]
     assert [row["id"] for row in ask(api, "images", q="<B>")["rows"]] == [2]
     assert ask(api, "images/2") == table.slice(2, 1).to_pylist()[0]
-    picture = api.get("images/2/picture")
-    assert picture.headers["content-type"] == "image/jpeg"
-    assert picture.content == local.images(pictures=True)["picture"][2].as_py()
+    file = api.get("images/2/file")
+    assert file.headers["content-type"] == "image/jpeg"
+    assert file.content == local.images(files=True)["file"][2].as_py()
 
 
 @pytest.mark.parametrize("image", [0, 2, 4])
