@@ -64,7 +64,9 @@ def test_the_atlas_and_a_layer(photos, tab):
     assert found["CSV"]["done"].to_pylist() == photos.atlas.status()["done"].to_pylist()
     tab.open(photos.link("layer", layer=LAYER, order="desc"))
     sizes = opened(files(tab, "circuit size"))
-    assert sizes["CSV"].num_rows == len(sizes["JSON"]["rows"]) == len(UNITS)
+    fractions = list(photos.atlas.header.fractions)
+    assert sizes["CSV"]["fraction"].to_pylist() == fractions
+    assert [row["fraction"] for row in sizes["JSON"]["rows"]] == fractions
     assert "SVG chart" in sizes
     # The table as it is filtered and sorted.
     tab.open(photos.link("layer", layer=LAYER, sort="unit", order="desc", has_name="0"))
