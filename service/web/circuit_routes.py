@@ -56,7 +56,7 @@ class CircuitPageParameters(CircuitParameters, PageParameters):
     """Chooses a circuit and the order of its kernels."""
 
     order: Literal["position", "score"] = Field(
-        default="position", description="Kernels by place on the axis, or the best first."
+        default="position", description="Kernels by position on the axis, or the best first."
     )
 
 
