@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+KEEP = 0.1
+"""The kept fraction that is meant where none is given."""
+
 
 def kernels_kept(fraction: float, kernels: int) -> int:
     """Return k = max(1, round(f N)) of the N kernels that can reach the unit.

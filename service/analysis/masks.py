@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.analysis import arguments, bits
-from circuit_atlas.service.analysis.query import KEEP
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.units import find_unit, stored_commit
 from circuit_atlas.service.circuit.selection import kept_mask, stored_level
+from circuit_atlas.storage_schema import bits
 from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 
 _THREADS = 4

@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 
-KEEP = 0.1
-"""The kept fraction that is meant where none is given."""
 THRESHOLD = 0.9
 """The Pearson r that is enough where none is given."""
 

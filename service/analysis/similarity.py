@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.analysis import arguments, bits
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.masks import Masks
+from circuit_atlas.storage_schema import bits
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import nearest
 

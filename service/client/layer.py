@@ -7,7 +7,7 @@ import pyarrow as pa
 from circuit_atlas.service.analysis.facts import LayerFacts
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_layer as polysemanticity
-from circuit_atlas.service.analysis.query import KEEP, THRESHOLD, CircuitQuery
+from circuit_atlas.service.analysis.query import THRESHOLD, CircuitQuery
 from circuit_atlas.service.analysis.similarity import Similarity, of_masks
 from circuit_atlas.service.analysis.summary import distribution, summary, unit_table
 from circuit_atlas.service.analysis.units import LayerStates, find_unit
@@ -16,6 +16,7 @@ from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 
 

@@ -16,9 +16,8 @@ from circuit_atlas.service.analysis.groups import (
     stored_groups,
 )
 from circuit_atlas.service.analysis.masks import Masks
-from circuit_atlas.service.analysis.polysemanticity import Polysemanticity, of_groups
+from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.analysis.projection import projection
-from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.analysis.selectivity import selectivity
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.service.analysis.units import stored_commit
@@ -30,6 +29,8 @@ from circuit_atlas.service.client.feature_visualization import FeatureVisualizat
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.polysemanticity import Polysemanticity
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.wording import listed, nearest
@@ -213,7 +214,7 @@ class Unit:
         """Tell how much less the circuits of images of different groups share than those of one
         group, corrected for what circuits of that size share by chance: `value` is 0 for one
         feature, and 1 for features that have no more in common than any two sets of kernels. The
-        definition stands at the top of `service.analysis.polysemanticity`.
+        definition stands at the top of `storage_schema.polysemanticity`.
 
         Args:
             criterion: whose scores of single images. Default: the atlas' first that has such.

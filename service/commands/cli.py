@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import pyarrow as pa
 
-from circuit_atlas.service.analysis.query import KEEP, CircuitQuery, nearest_fraction
+from circuit_atlas.service.analysis.query import CircuitQuery, nearest_fraction
 from circuit_atlas.service.circuit.display import size, text_table
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.commands import demo as bundled
@@ -24,6 +24,7 @@ from circuit_atlas.service.commands.build_commands import (
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.verify import verify as find
 
 if TYPE_CHECKING:

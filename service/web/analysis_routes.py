@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_groups
-from circuit_atlas.service.analysis.query import KEEP
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.parameters import (
@@ -26,6 +25,7 @@ from circuit_atlas.service.web.parameters import (
 from circuit_atlas.service.web.responding import note
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, plain, to_file
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of
+from circuit_atlas.storage_schema.ranking import KEEP
 
 router = APIRouter(prefix="/layers/{layer}", tags=["analysis"], route_class=AnswerRoute)
 

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from circuit_atlas.service.analysis.polysemanticity import agreement, best, polysemanticity
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.polysemanticity import agreement, best, polysemanticity
 from tests.service.analysis.planted import SIZE, Planted, plant
 
 COUNT = 12  # kernels of a planted circuit, of SIZE = 142

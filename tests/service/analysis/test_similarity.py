@@ -8,9 +8,9 @@ import threading
 import numpy as np
 import pytest
 
-from circuit_atlas.service.analysis import bits
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.similarity import of_masks
+from circuit_atlas.storage_schema import bits
 from circuit_atlas.storage_schema.errors import QueryError
 from tests.service.analysis.planted import Planted, plant, random_scores
 
