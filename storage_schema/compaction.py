@@ -12,16 +12,23 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import fragments, layout, row_groups, sealed
+from circuit_atlas.storage_schema import (
+    fragments,
+    layout,
+    row_groups,
+    sealed,
+    sealed_polysemanticity,
+)
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.row_groups import Block, SealedFile
-from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, Manifest
+from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
 from circuit_atlas.storage_schema.sealed_layer import open_newest
 from circuit_atlas.storage_schema.tables import Table
 from circuit_atlas.storage_schema.unit_arrays import Circuits, UnitArrays
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 _UNITS_AT_ONCE = 32
 _THREADS = 8
@@ -73,6 +80,9 @@ def compact(
     for table in sealed.tables_of(header.schema):
         blocks = _row_blocks(objects, [one.commit for one in committed], table)
         files.append(_put(objects, layer, name, sealed.of_layer(table), blocks))
+    if header.schema >= NETWORK_SINCE:
+        blocks = _polysemanticity_blocks(objects, header, index, committed)
+        files.append(_put(objects, layer, name, sealed.of_layer(POLYSEMANTICITY), blocks))
     blocks = _mask_blocks(UnitArrays(objects, header), header, index, committed)
     files.append(_put(objects, layer, name, MASKS, blocks, plain=["chunk"]))
     blocks = iter([_record_block(committed)])
@@ -126,6 +136,17 @@ def _row_blocks(objects: Objects, commits: Sequence[Commit], table: Table) -> It
 
 def _block(pieces: Sequence[pa.Table], units: Sequence[int]) -> Block:
     return Block(pa.concat_tables(pieces), units[0], units[-1])
+
+
+def _polysemanticity_blocks(
+    objects: Objects, header: AtlasHeader, index: LayerIndex, committed: Sequence[_Committed]
+) -> Iterator[Block]:
+    """How polysemantic the units that are done are: a row or a few each, all in one block."""
+    done = [one.commit for one in committed if one.commit.state == "done"]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        rows = dict(sealed_polysemanticity.of_units(objects, header, index, done, pool))
+    if rows:
+        yield _block([fragments.with_unit(r, unit) for unit, r in rows.items()], list(rows))
 
 
 def _mask_blocks(

@@ -71,6 +71,19 @@ class LayerScan:
                 generation = self._newest(layer)
         return self._merged(None, commits, table, columns)
 
+    def sealed_rows(self, layer: str, commits: Mapping[int, Commit], table: Table) -> pa.Table:
+        """Return the rows of a table that generations alone have, by ascending unit: of those of
+        some units that the newest holds as their commits have them."""
+        generation = self._newest(layer)
+        while generation is not None and generation.manifest.find(table.stored_name) is not None:
+            held = {unit for unit, commit in commits.items() if generation.holds(commit)}
+            try:
+                return generation.table(table, held)
+            except FileNotFoundError:
+                self._held.pop(layer, None)
+                generation = self._newest(layer)
+        return sealed.of_layer(table).stored_schema.empty_table()
+
     def circuits(
         self, index: LayerIndex, commits: Mapping[int, Commit], criterion: str
     ) -> Iterator[tuple[int, Circuits]]:

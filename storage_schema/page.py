@@ -15,7 +15,7 @@ from circuit_atlas.storage_schema.documents import stored_keys
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
-from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, Manifest
+from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
 from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK, Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -174,8 +174,9 @@ def _sealed() -> list[str]:
         "Readers take the generation whose name has the largest number, and among these the last "
         "in order; what was committed since they read as it was stored. A generation holds each "
         "of a unit's tables, with a column `unit` before the others and rows by ascending unit, "
-        "and two more:",
+        "and three more. `polysemanticity` is in no generation that an earlier version wrote:",
         "",
+        *_table(sealed.of_layer(POLYSEMANTICITY)),
         *_table(COMMITS),
         *_table(MASKS),
     ]

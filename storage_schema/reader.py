@@ -17,8 +17,8 @@ from circuit_atlas.storage_schema.layer_scan import LayerScan
 from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.opening import open_store
-from circuit_atlas.storage_schema.quantise import dequantise
 from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
 from circuit_atlas.storage_schema.tables import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
@@ -39,7 +39,7 @@ class Reader:
     Commits, layers and images never change once stored and are kept, a commit until a listing lacks
     it; what is listed (layers, commits, failures, plans) is listed anew at each call. Of a whole
     layer the newest sealed generation is read, and of the units committed since what each of them
-    stored: the answers are the same as without it.
+    stored: the answers are the same as without it, but for `polysemanticity`, which it alone has.
     """
 
     def __init__(self, location: str | Path | Objects) -> None:
@@ -218,11 +218,7 @@ class Reader:
                 f"{criterion!r} has no scores for single images: choose from "
                 f"{', '.join(self.header.image_criteria) or 'none'}"
             )
-        top = commit.top_images
-        index = self.layer(commit.layer)
-        codes = self._arrays.chunk(index, commit, arrays.IMAGE_SCORE, criterion)[:top]
-        scale = self._arrays.chunk(index, commit, arrays.IMAGE_SCALE, criterion)[:top]
-        return dequantise(codes, scale)
+        return self._arrays.image_scores(self.layer(commit.layer), commit, criterion)
 
     def responses(self, commit: Commit) -> pa.Table:
         """Tell what each image does to the unit: `tables.RESPONSES`."""
@@ -359,6 +355,13 @@ class Reader:
             commits = {unit: commit for unit, commit in commits.items() if unit in units}
         names = None if columns is None else table.stored_names(columns)
         return table.public(self._scan.rows(layer, commits, table, columns=names))
+
+    def polysemanticity(self, layer: str, commits: Mapping[int, Commit]) -> pa.Table:
+        """Return what the newest sealed generation says of some units: unit, then
+        `sealed.POLYSEMANTICITY`, by ascending unit. Units without a row are dead, or not sealed as
+        their commits have them; none has one where the generation is older than the table.
+        CorruptError where it is altered."""
+        return self._scan.sealed_rows(layer, commits, POLYSEMANTICITY)
 
     def _rows(self, commit: Commit, table: Table) -> pa.Table:
         """One unit's table, under its public names."""

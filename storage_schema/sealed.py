@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.columns import UNIT, Column
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.row_groups import SealedFile
 from circuit_atlas.storage_schema.tables import FRAGMENTS, GROUPS, SELECTIVITY, Table
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
@@ -60,6 +61,23 @@ MASKS = Table(
         ),
     ),
 )
+POLYSEMANTICITY = Table(
+    "polysemanticity",
+    f"How polysemantic a unit is by its stored groups, where circuits keep {KEEP:g}: a row for "
+    "each criterion with scores of single images.",
+    (
+        Column("criterion", pa.string(), "", "Criterion", "Whose scores."),
+        Column(
+            "polysemanticity",
+            pa.float64(),
+            "0 to 1",
+            "Polysemanticity",
+            "0 for one feature, 1 where images of different groups share no more kernels than "
+            "chance.",
+            null="It is undefined.",
+        ),
+    ),
+)
 
 
 def of_layer(table: Table) -> Table:
@@ -86,13 +104,18 @@ class Manifest:
     units: Annotated[int, "How many units it holds."]
     objects: Annotated[tuple[SealedFile, ...], "Its files."]
 
-    def file(self, name: str) -> SealedFile:
-        """Return the file of a table, of `commits` or of `masks`; CorruptError where it names
-        none."""
+    def find(self, name: str) -> SealedFile | None:
+        """Return the file of a table, of `commits` or of `masks`; None where it names none, as of
+        `polysemanticity` in a generation of before there was that."""
         path = layout.sealed_file(self.layer, self.generation, name)
-        for file in self.objects:
-            if file.path == path:
-                return file
+        return next((file for file in self.objects if file.path == path), None)
+
+    def file(self, name: str) -> SealedFile:
+        """Do the same, and raise CorruptError where it names none."""
+        file = self.find(name)
+        if file is not None:
+            return file
+        path = layout.sealed_file(self.layer, self.generation, name)
         raise CorruptError(
             f"{layout.manifest(self.layer, self.generation)} names no {path}: run "
             "`circuit-atlas compact --anew`"
@@ -168,6 +191,13 @@ def generations(objects: Objects, layer: str) -> tuple[Generation, ...]:
         for name, entries in files.items()
     ]
     return tuple(sorted(listed, key=lambda generation: (generation.number, generation.name)))
+
+
+def newest(objects: Objects, layer: str) -> str | None:
+    """Return the name of the newest whole generation of a layer, by one listing; None where there
+    is none."""
+    whole = [generation.name for generation in generations(objects, layer) if generation.whole]
+    return whole[-1] if whole else None
 
 
 def next_name(existing: tuple[Generation, ...]) -> str:

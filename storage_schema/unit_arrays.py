@@ -13,6 +13,7 @@ from circuit_atlas.storage_schema.chunks import ChunkArray
 from circuit_atlas.storage_schema.commit import Commit, Form
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.quantise import dequantise
 
 
 class UnitArrays:
@@ -38,6 +39,17 @@ class UnitArrays:
         form = commit.form(criterion)
         spec = arrays.LEVEL if form == "level" else arrays.PACKED
         return Circuits(form, self.chunk(index, commit, spec, criterion), index.index.size)
+
+    def image_scores(
+        self, index: LayerIndex, commit: Commit, criterion: str
+    ) -> NDArray[np.float32]:
+        """Return a unit's scores on each top image, by rank; the criterion is one that has such.
+
+        Shape: (top images, kernels).
+        """
+        codes = self.chunk(index, commit, arrays.IMAGE_SCORE, criterion)[: commit.top_images]
+        scale = self.chunk(index, commit, arrays.IMAGE_SCALE, criterion)[: commit.top_images]
+        return dequantise(codes, scale)
 
 
 class Circuits:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import fragments, sealed
+from circuit_atlas.storage_schema import fragments, sealed, sealed_polysemanticity
 from circuit_atlas.storage_schema.commit import Commit, Form
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Entry, Objects
@@ -18,6 +18,7 @@ from circuit_atlas.storage_schema.unit_arrays import UnitArrays
 
 _THREADS = 8
 _SHOWN = 3
+_ROUNDING = 1e-9
 
 
 def differences(
@@ -52,6 +53,10 @@ def differences(
         wrong = list(_rows(objects, layer, table, held))
         if wrong:
             yield _told(objects, manifest, table.stored_name, wrong)
+    if manifest.find(sealed.POLYSEMANTICITY.stored_name) is not None:
+        wrong = _polysemanticity(objects, header, index, layer, held)
+        if wrong:
+            yield _told(objects, manifest, sealed.POLYSEMANTICITY.stored_name, wrong)
     wrong = sorted(set(_masks(UnitArrays(objects, header), header, index, layer, held)))
     if wrong:
         yield _told(objects, manifest, sealed.MASKS.stored_name, wrong)
@@ -76,6 +81,40 @@ def _rows(
         for unit, piece in zip(some, stored, strict=True):
             if not _same(layer.table(table, {unit}), piece):
                 yield unit
+
+
+def _polysemanticity(
+    objects: Objects,
+    header: AtlasHeader,
+    index: LayerIndex,
+    layer: SealedLayer,
+    held: Mapping[int, Commit],
+) -> list[int]:
+    """Units of which it differs from what their scores and groups give."""
+    table = layer.table(sealed.POLYSEMANTICITY, held)
+    columns = (table[name].to_pylist() for name in table.column_names)
+    present = {(unit, criterion): value for unit, criterion, value in zip(*columns, strict=True)}
+    done = [commit for commit in held.values() if commit.state == "done"]
+    expected = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for unit, rows in sealed_polysemanticity.of_units(objects, header, index, done, pool):
+            for row in rows.to_pylist():
+                expected[unit, row["criterion"]] = row["polysemanticity"]
+    keys = present.keys() | expected.keys()
+    return sorted(
+        {
+            key[0]
+            for key in keys
+            if key not in present or key not in expected or _apart(present[key], expected[key])
+        }
+    )
+
+
+def _apart(first: float | None, second: float | None) -> bool:
+    # Another processor may add in another order; what the sum is of is counted, and the same.
+    if first is None or second is None:
+        return first is not second
+    return abs(first - second) > _ROUNDING
 
 
 def _same(first: pa.Table, second: pa.Table) -> bool:

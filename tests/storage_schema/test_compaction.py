@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -12,10 +13,13 @@ import pytest
 from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema import layout, network, sealed
+from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.polysemanticity import polysemanticity
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
@@ -29,7 +33,7 @@ from tests.storage_schema.sealing import (
     widened,
 )
 
-WRITES = 8  # five tables, masks, commit records, manifest
+WRITES = 9  # five tables, polysemanticity, masks, commit records, manifest
 
 
 @pytest.fixture
@@ -79,6 +83,7 @@ def test_a_sealed_layer_says_what_its_fragments_say(built, seal, snapshot):
             "subfeatures",
             "groups",
             "contrast",
+            "polysemanticity",
             "masks",
             "commits",
         )
@@ -153,6 +158,55 @@ def test_the_commit_record_that_is_there_counts(built, header, wide, record, dea
     assert seal(built) is not None
     assert seal(built) is None
     assert everything(built) == everything(Unsealed(built))
+
+
+def test_polysemanticity_is_that_of_the_units_scores_and_groups(built, seal):
+    seal(built)
+    reader = Reader(built)
+    commits = reader.commits(LAYER)
+    rows = reader.polysemanticity(LAYER, commits).to_pylist()
+    expected = {unit: _polysemanticity(reader, commits[unit]) for unit in commits if unit != 8}
+    assert {row["unit"]: row["polysemanticity"] for row in rows} == expected
+    assert [row["unit"] for row in rows] == [2, 3, 4, 5, 6, 7, 9, 11]
+    assert {row["criterion"] for row in rows} == {"actgrad"}
+    assert set(expected.values()) == {None, 1.0}
+    few = {unit: commits[unit] for unit in (9, 2, 8)}
+    assert [row["unit"] for row in reader.polysemanticity(LAYER, few).to_pylist()] == [2, 9]
+
+
+def test_units_that_are_not_sealed_have_no_polysemanticity(built, header, wide, record, seal):
+    """Those that were committed since, and those that were built again."""
+    first = Reader(built)
+    assert not first.polysemanticity(LAYER, first.commits(LAYER)).num_rows
+    seal(built)
+    built.delete([layout.commit(LAYER, 3)])
+    for unit in (0, 3):
+        Writer(built, header, wide).commit(record(unit, seed=1))
+    for reader in (Reader(built), first):
+        rows = reader.polysemanticity(LAYER, Reader(built).commits(LAYER))
+        assert rows["unit"].to_pylist() == [2, 4, 5, 6, 7, 9, 11]
+    seal(built)
+    for reader in (Reader(built), first):
+        rows = reader.polysemanticity(LAYER, Reader(built).commits(LAYER))
+        assert rows["unit"].to_pylist() == [0, 2, 3, 4, 5, 6, 7, 9, 11]
+
+
+def test_a_generation_of_before_there_was_polysemanticity_is_read(built, seal):
+    manifest = seal(built)
+    before = everything(built)
+    gone = manifest.file("polysemanticity").path
+    older = tuple(file for file in manifest.objects if file.path != gone)
+    path = layout.manifest(LAYER, manifest.generation)
+    built.put(path, dataclasses.replace(manifest, objects=older).to_json().encode())
+    built.delete([gone])
+    reader = Reader(built)
+    rows = reader.polysemanticity(LAYER, reader.commits(LAYER))
+    assert (rows.num_rows, rows.column_names) == (0, ["unit", "criterion", "polysemanticity"])
+    assert everything(built) == before
+    assert verify(built) == ()
+    assert seal(built) is None
+    assert seal(built, anew=True) is not None
+    assert Reader(built).polysemanticity(LAYER, reader.commits(LAYER)).num_rows == 8
 
 
 def test_a_copy_reads_the_commit_records_once_more(built, seal, tmp_path, snapshot):
@@ -288,11 +342,13 @@ def test_a_reader_goes_on_when_its_generation_is_deleted(built, seal):
     paths = [file.path for file in first.objects]
     built.delete([layout.manifest(LAYER, first.generation), *paths])
     rows = readers[0].table(LAYER, "selectivity")
+    assert readers[0].polysemanticity(LAYER, readers[0].commits(LAYER)).num_rows == 8
     assert rows.to_pylist() == before["selectivity"][0]
     some += masks
     assert sorted(unit for unit, _ in some) == [2, 3, 4, 5, 6, 7, 9, 11]
     second = sealed.generations(built, LAYER)[-1]
     built.delete([file.path for file in reversed(second.files)])
+    assert not readers[0].polysemanticity(LAYER, readers[0].commits(LAYER)).num_rows
     assert readers[0].table(LAYER, "groups").to_pylist() == before["groups"][0]
     assert everything(built) == before
 
@@ -324,11 +380,21 @@ def test_a_spoiled_file_is_an_error_and_not_wrong_numbers(built, seal, snapshot)
         _ask(built, name)
 
 
+def _polysemanticity(reader: Reader, commit: Commit) -> float | None:
+    """That of a unit by what a reader says of it; its top images are ranked as they are numbered,
+    and grouped in the order of their groups' rows."""
+    labels = reader.groups(commit)["group"].to_pylist()
+    scores = reader.image_scores(commit, "actgrad")
+    return polysemanticity(scores, labels, criterion="actgrad", keep=KEEP).value
+
+
 def _ask(objects: Objects, name: str) -> None:
     reader = Reader(objects)
     if name == "masks":
         list(reader.masks(LAYER, "actgrad", 0))
     elif name == "commits":
         reader.commits(LAYER)
+    elif name == "polysemanticity":
+        reader.polysemanticity(LAYER, reader.commits(LAYER))
     else:
         reader.table(LAYER, "selectivity" if name == "contrast" else name)

@@ -56,7 +56,7 @@ def test_all_but_the_newest_whole_one_go(sealed_twice):
     before = everything(Unsealed(sealed_twice))
     deleted = list(delete_old(sealed_twice, LAYER, older_than_s=0))
     assert [(old.whole, len(old.files), due) for old, due in deleted] == [
-        (True, 8, True),
+        (True, 9, True),
         (False, 4, True),
     ]
     assert names(sealed_twice) == [(3, True)]
@@ -87,7 +87,7 @@ def test_young_ones_are_kept_for_those_who_read_or_write_them(sealed_twice):
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("deletion", [1, 2, 8, 9, 12])
+@pytest.mark.parametrize("deletion", [1, 2, 9, 10, 13])
 def test_cut_off_anywhere_it_leaves_the_same_atlas(sealed_twice, deletion, after):
     before = everything(Unsealed(sealed_twice))
     with pytest.raises(KilledError):

@@ -22,7 +22,16 @@ from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
 from tests.storage_schema.sealing import LAYER, UNITS, widened
 
-NAMES = ("responses", "faithfulness", "subfeatures", "groups", "contrast", "masks", "commits")
+NAMES = (
+    "responses",
+    "faithfulness",
+    "subfeatures",
+    "groups",
+    "contrast",
+    "polysemanticity",
+    "masks",
+    "commits",
+)
 
 
 @pytest.fixture
