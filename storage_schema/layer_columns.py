@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
+from circuit_atlas.storage_schema import sealed
 from circuit_atlas.storage_schema.columns import UNIT, Column
 from circuit_atlas.storage_schema.tables import BOX, MEASURES
 
@@ -62,13 +64,11 @@ _SILHOUETTE = Column(
     "How well the groups part, -1 to 1.",
     null="One group, or they are not known.",
 )
-_POLYSEMANTICITY = Column(
-    "polysemanticity",
-    pa.float64(),
-    "0 to 1",
-    "Polysemanticity",
-    "0 for one feature, 1 where images of different groups share no more kernels than chance.",
-    null="It is undefined, or was not asked for.",
+_SEALED = sealed.POLYSEMANTICITY.columns[-1]
+_POLYSEMANTICITY = replace(
+    _SEALED,
+    sentence=f"{_SEALED.sentence} Worked out when the unit is sealed.",
+    null="It is undefined, or the unit is not sealed yet.",
 )
 _TOP = "It has no top image, or cannot be read."
 _IMAGE = Column(

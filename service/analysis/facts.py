@@ -22,6 +22,7 @@ from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
 from circuit_atlas.storage_schema.tables import MEASURES
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
@@ -40,6 +41,7 @@ _EMPTY = {
     "faithfulness": schema_of([UNIT, *tables.FAITHFULNESS.columns]).empty_table(),
     "groups": schema_of([UNIT, *tables.GROUPS.columns]).empty_table(),
     "responses": schema_of([UNIT, *tables.RESPONSES.columns]).empty_table(),
+    "polysemanticity": schema_of([UNIT, *POLYSEMANTICITY.columns]).empty_table(),
 }
 
 
@@ -52,6 +54,8 @@ class UnitBlock:
         top: unit and `TOP_IMAGE`, a row for each unit that has a top image.
         groups: unit, criterion, groups and silhouette, a row for each unit and criterion; without
             rows in an atlas that is too old to have groups.
+        polysemanticity: unit, criterion and polysemanticity, a row for each unit that is done and
+            sealed and each criterion with scores of single images.
         responses: response to each image, NaN where there is none, by unit; empty where responses
             are not kept. Shape of each: (images,).
     """
@@ -59,6 +63,7 @@ class UnitBlock:
     faithfulness: pa.Table
     top: pa.Table
     groups: pa.Table
+    polysemanticity: pa.Table
     responses: dict[int, NDArray[np.float64]]
 
 
@@ -92,6 +97,7 @@ class LayerFacts:
             _EMPTY["faithfulness"].select(["unit", *_FAITHFULNESS]),
             _EMPTY["responses"].select(["unit", *_TOP]),
             _EMPTY["groups"].select(["unit", *_GROUPS]),
+            _EMPTY["polysemanticity"],
             self._responses,
         )
 
@@ -114,6 +120,12 @@ class LayerFacts:
     def groups(self) -> pa.Table:
         """Give those rows of all units that are read, as of `UnitBlock`."""
         return self._tables.groups
+
+    @property
+    def polysemanticity(self) -> pa.Table:
+        """Give those rows of all units that are read, as of `UnitBlock`: of those that were sealed
+        when they were read."""
+        return self._tables.polysemanticity
 
     def responses(self, units: Iterable[int]) -> tuple[list[int], NDArray[np.float64]]:
         """Return those of some units that are read, and their responses. Shape: (units, images)."""
@@ -164,6 +176,7 @@ class LayerFacts:
             table("faithfulness", columns=_FAITHFULNESS),
             first.drop_columns(["rank"]),
             groups,
+            self.reader.polysemanticity(name, commits),
             {} if self._images is None else _by_unit(measured, self._images),
         )
 
@@ -175,6 +188,7 @@ class LayerFacts:
             pa.concat_tables([block.faithfulness for block in blocks]).combine_chunks(),
             pa.concat_tables([block.top for block in blocks]).combine_chunks(),
             pa.concat_tables([block.groups for block in blocks]).combine_chunks(),
+            pa.concat_tables([block.polysemanticity for block in blocks]).combine_chunks(),
             self._responses,
         )
         self.commits = {**self.commits, **commits}  # last: only now do they count

@@ -80,7 +80,7 @@ def unit_table(
         facts: of the layer, as far as they are read.
         states: of its units.
         query: by which circuits they are compared.
-        polysemanticity: a table with columns unit and polysemanticity.
+        polysemanticity: a table with columns unit and polysemanticity. Default: what is sealed.
 
     Returns:
         `UNIT_FACTS`, `OTHER_MEASURES` and a column of `r_columns` for each stored fraction.
@@ -90,7 +90,9 @@ def unit_table(
     measures = level_measures(facts, query, numbers)
     level, some = measures.smallest(query.threshold)
     fractions = facts.reader.header.fractions
-    groups = facts.groups.filter(pc.equal(facts.groups["criterion"], query.criterion))
+    groups = _of_criterion(facts.groups, query)
+    if polysemanticity is None:
+        polysemanticity = _of_criterion(facts.polysemanticity, query)
     smallest_kernels = np.take_along_axis(measures.kernels, level[:, None], axis=1)[:, 0]
     problems = pa.array([facts.problems.get(int(unit)) for unit in numbers], pa.string())
     columns = {
@@ -103,9 +105,7 @@ def unit_table(
         "circuit_kernels": pa.array(smallest_kernels, pa.int32(), mask=~some),
         "groups": _by_unit(numbers, groups, "groups"),
         "silhouette": _by_unit(numbers, groups, "silhouette"),
-        "polysemanticity": pa.nulls(len(numbers), pa.float64())
-        if polysemanticity is None
-        else _by_unit(numbers, polysemanticity, "polysemanticity"),
+        "polysemanticity": _by_unit(numbers, polysemanticity, "polysemanticity"),
         **{c.name: _by_unit(numbers, facts.top, c.name) for c in TOP_IMAGE},
         "error": pc.coalesce(table["error"], problems),
         **{
@@ -158,6 +158,10 @@ def distribution(facts: LayerFacts, states: LayerStates, query: CircuitQuery) ->
     schema = schema_of(DISTRIBUTION)
     arrays = [pa.array(columns[field.name], field.type) for field in schema]
     return pa.table(arrays, schema=schema)
+
+
+def _of_criterion(table: pa.Table, query: CircuitQuery) -> pa.Table:
+    return table.filter(pc.equal(table["criterion"], query.criterion))
 
 
 def _by_unit(numbers: NDArray[np.int32], table: pa.Table, column: str) -> pa.Array:

@@ -86,15 +86,18 @@ class Layer:
         whose r reaches the threshold, null where none does; r, a list with one value a level, the
         largest circuit first, null where undefined, and no list unless done; groups of the
         criterion's sub-features and their silhouette, null where there are none; polysemanticity,
-        null unless given; image, response, maximum, position_y, position_x and box of the first top
-        image, null where the unit has none; error, null unless failed.
+        null where it is undefined or the unit is not sealed yet; image, response, maximum,
+        position_y, position_x and box of the first top image, null where the unit has none; error,
+        null unless failed.
 
         Args:
             criterion: the score that chose the circuits. Default: the atlas' first.
             ablation: what stood for dropped kernels. Default: the atlas' first.
             split: of the images that r was measured on. Default: `held_out` where there are such.
             threshold: the Pearson r that is enough, from -1 to 1.
-            polysemanticity: what `polysemanticity()` gave, which takes longer than all the rest.
+            polysemanticity: what `polysemanticity()` gave, which takes longer than all the rest and
+                tells of units that are not sealed, too. Default: what was stored as the layer was
+                sealed.
 
         Raises:
             QueryError: no such criterion, ablation, split or threshold.

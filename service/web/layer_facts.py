@@ -18,7 +18,7 @@ class LayerFactCache:
     to share between threads."""
 
     def __init__(self, header: AtlasHeader, *, size_bytes: int) -> None:
-        self._layers: ByteCache[LayerFacts] = ByteCache(size_bytes)
+        self._layers: ByteCache[tuple[str | None, LayerFacts]] = ByteCache(size_bytes)
         self._locks: dict[str, threading.Lock] = {}
         rows = len(header.criteria) * len(header.ablations) * _SPLITS * len(header.fractions)
         # A row of faithfulness: its measures, the unit, level and kernels, and three short texts.
@@ -32,12 +32,18 @@ class LayerFactCache:
         """
         name = snapshot.layer.name
         with self._locks.setdefault(name, threading.Lock()):
-            facts = self._layers.get(name)
-            # A unit that was deleted, or built again, is read anew with all the others.
-            if facts is None or not facts.commits.items() <= snapshot.commits.items():
+            generation, facts = self._layers.get(name) or (None, None)
+            # All units are read anew where one was deleted or built again, and where they were
+            # sealed, which tells more of them.
+            if (
+                facts is None
+                or generation != snapshot.generation
+                or not facts.commits.items() <= snapshot.commits.items()
+            ):
                 facts = LayerFacts(snapshot.layer.reader, snapshot.index, images=images)
             taken = len(snapshot.commits) * (self._row_bytes + 8 * images)
             # Before they are read: what was read of a slow store is there when it is asked again.
-            self._layers.put(name, facts, size_bytes=min(taken, self._layers.size_bytes))
+            kept = (snapshot.generation, facts)
+            self._layers.put(name, kept, size_bytes=min(taken, self._layers.size_bytes))
             facts.read_each(snapshot.commits)
         return facts

@@ -10,7 +10,7 @@ from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.web.cache import FreshValue
 from circuit_atlas.service.web.responses import digest
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layout, sealed
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import MismatchError, NotAnAtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -23,15 +23,23 @@ def commit_version(commit: Commit) -> str:
 
 @dataclass(frozen=True)
 class LayerSnapshot(LayerStates):
-    """Holds a layer as it was when it was looked at."""
+    """Holds a layer as it was when it was looked at.
+
+    Attributes:
+        layer: the layer.
+        generation: its newest sealed generation; None where it has none. What is sealed says more
+            of a unit than what the unit stored.
+    """
 
     layer: Layer
+    generation: str | None
 
     @cached_property
     def version(self) -> str:
-        """Digest the set of units that are stored, failed or planned."""
+        """Digest the set of units that are stored, failed or planned, and which are sealed."""
         return digest(
             self.layer.name,
+            self.generation or "",
             *(f"{unit} {commit_version(commit)}" for unit, commit in sorted(self.commits.items())),
             *(f"{unit} {f.kind} {f.message}" for unit, f in sorted(self.failures.items())),
             repr(sorted(self.planned)),
@@ -94,5 +102,6 @@ class LayerSnapshots:
             reader.failures(layer.name),
             frozenset(self._planned.get().get(layer.name, ())),
             layer,
+            sealed.newest(reader.objects, layer.name),
         )
         return snapshot if last is None or last.version != snapshot.version else last

@@ -26,9 +26,7 @@ from circuit_atlas.storage_schema.wording import nearest
 
 BOX = ("box_top", "box_left", "box_bottom", "box_right")
 POSITION = ("position_y", "position_x")
-# It takes a look at the scores of every top image: ten seconds for a thousand units.
-_STORED = tuple(column for column in UNIT_FACTS if column.name != "polysemanticity")
-LISTED: tuple[Column, ...] = (*_STORED, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE)
+LISTED: tuple[Column, ...] = (*UNIT_FACTS, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE)
 """What is told of each unit besides r."""
 
 

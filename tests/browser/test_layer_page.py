@@ -54,6 +54,27 @@ def test_the_kept_fraction_changes_r_and_the_address(photos, tab):
     assert f"r {r[UNITS[0]][0.2]:.2f}" in first
 
 
+def test_units_are_sorted_by_how_polysemantic_they_are(two_ways, tab):
+    own = two_ways.atlas.layer("head").polysemanticity().to_pylist()
+    own.sort(key=lambda row: (row["polysemanticity"] is None, row["polysemanticity"], row["unit"]))
+    tab.open(two_ways.link("layer", layer="head", view="table"))
+    tab.page.get_by_label("Sort by").select_option("Polysemanticity")
+    tab.page.wait_for_url("**sort=polysemanticity**")
+    tab.settled()
+    dead = "5"
+    order = [*(row["name"] for row in own), dead]
+    assert tab.page.locator("tbody th a").all_inner_texts() == order
+    column = tab.page.locator("thead th").all_inner_texts().index("Polysemanticity ↑")
+    shown = [
+        row.locator("th, td").nth(column).inner_text() for row in tab.page.locator("tbody tr").all()
+    ]
+    values = [*(row["polysemanticity"] for row in own), None]
+    assert [text == "–" for text in shown] == [value is None for value in values]
+    known = [float(text) for text in shown if text != "–"]
+    assert known == pytest.approx([value for value in values if value is not None], rel=0.01)
+    assert known[-1] > 0
+
+
 @pytest.mark.parametrize("order", ["asc", "desc"])
 def test_units_are_sorted_by_a_column_of_the_address(photos, tab, order):
     tab.open(photos.link("layer", layer=LAYER, sort="r.0.1", order=order))

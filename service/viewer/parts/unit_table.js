@@ -15,7 +15,7 @@ import { table } from "../table.js";
 import { shot } from "./unit_cards.js";
 
 /** Columns that come first; the others follow as the server names them. */
-const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "label"];
+const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "polysemanticity", "label"];
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
 
 /** Columns that are shown in another: the name is the link, and an error stands under the state. */

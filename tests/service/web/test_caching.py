@@ -7,8 +7,10 @@ import gzip
 import httpx
 import pytest
 
+from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
+from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.writer import Writer
 from tests.service.stores import served
@@ -116,6 +118,34 @@ def test_a_growing_atlas_is_seen_to_grow(tmp_path, write, record):
             again = api.get(path, headers={"If-None-Match": old.headers["etag"]})
             changed = path in ("atlas", "layers/conv2/units")
             assert again.status_code == (200 if changed else 304), path
+
+
+def test_a_layer_that_is_sealed_tells_how_polysemantic_its_units_are(tmp_path, write):
+    write(tmp_path / "atlas")
+    reader = Reader(tmp_path / "atlas")
+    layer = Atlas.open(tmp_path / "atlas").layer("conv3")
+    own = {n: layer.unit(n).polysemanticity().value for n in (0, 1, 2)}
+    path = "layers/conv3/units?sort=polysemanticity&order=desc"
+    with (
+        served(create_app(tmp_path / "atlas", limits=Limits(fresh_s=0))) as address,
+        httpx.Client(base_url=f"{address}/api/v1/") as api,
+    ):
+        before = api.get(path)
+        assert [row["polysemanticity"] for row in before.json()["rows"]] == [None] * 5
+        compact(reader.objects, reader.header, reader.layer("conv3"))
+        after = api.get(path, headers={"If-None-Match": before.headers["etag"]})
+        known = sorted(own, key=lambda n: (own[n] is None, -(own[n] or 0), n))
+        assert after.status_code == 200
+        rows = after.json()["rows"]
+        assert [(row["unit"], row["polysemanticity"]) for row in rows if row["unit"] in own] == [
+            (n, own[n]) for n in known
+        ]
+        assert [row["polysemanticity"] for row in rows[len(own) :]] == [None] * 2
+        some = api.get("layers/conv3/units", params={"min.polysemanticity": 0}).json()["rows"]
+        assert {row["unit"] for row in some} == {n for n in own if own[n] is not None}
+        assert some
+        again = api.get(path, headers={"If-None-Match": after.headers["etag"]})
+        assert again.status_code == 304
 
 
 def test_an_atlas_in_place_of_another_is_another(tmp_path, write):

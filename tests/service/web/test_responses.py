@@ -67,7 +67,7 @@ def test_a_layer(api, local):
 
 def test_the_units_of_a_layer_have_their_lists(api, local):
     layer = local.layer("conv3")
-    summary = layer.summary(threshold=0.3).drop_columns(["polysemanticity"])
+    summary = layer.summary(threshold=0.3)
     found = ask(api, "layers/conv3/units", threshold=0.3)
     assert found["complete"]
     rows = found["rows"]
@@ -85,8 +85,7 @@ def test_the_units_of_a_layer_have_their_lists(api, local):
 
 
 def test_the_columns_of_units_are_those_that_are_declared(api, local):
-    stored = [column for column in UNIT_FACTS if column.name != "polysemanticity"]
-    declared = [*stored, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE]
+    declared = [*UNIT_FACTS, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE]
     declared += r_columns(local.header.fractions)
     shown = ask(api, "layers/conv3/units")["columns"]
     assert [(c["name"], c["title"], c["sentence"], c["unit"]) for c in shown] == [
