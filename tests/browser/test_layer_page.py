@@ -41,7 +41,7 @@ def test_each_unit_has_a_card_with_its_smallest_faithful_circuit(photos, tab):
         assert card.locator("svg.sparkline polyline").count() == 1
         picture = card.locator("img").get_attribute("src")
         top = layer.unit(unit).top_images()["image"].to_pylist()[0]
-        assert f"/images/{top}/picture" in picture
+        assert f"/images/{top}/file" in picture
 
 
 def test_the_kept_fraction_changes_r_and_the_address(photos, tab):
