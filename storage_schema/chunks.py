@@ -6,6 +6,7 @@ read because a commit record names it, and only written under a name of its own.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -31,20 +32,27 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
     """Creates chunks and never replaces one; `written` lists what it wrote."""
 
     def __init__(
-        self, store: ObjectStore, *, read_only: bool = False, at: Callable[[str], str] = str
+        self,
+        store: ObjectStore,
+        *,
+        chunks: tuple[int, ...],
+        read_only: bool = False,
+        at: Callable[[str], str] = str,
     ) -> None:
-        """`at` gives a key as messages name it."""
+        """`chunks` is the shape of the arrays' chunks, and `at` gives a key as messages name it."""
         super().__init__(store, read_only=read_only)
+        self._chunks = chunks
         self._at = at
         self.written: list[StoredObject] = []
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Do as Zarr's, but CorruptError where a chunk is missing.
+        """Do as Zarr's, but CorruptError where a chunk is missing, or is said to be of another
+        shape.
 
         Whatever its key: by altered metadata Zarr would look for chunks under other names, and take
-        their absence for the fill value.
+        their absence for the fill value. Newer versions repair a shape that cannot be.
         """
         try:
             chunk = await super().get(key, prototype, byte_range)
@@ -55,7 +63,23 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
                 f"{self._at(key)} is committed and missing: restore it from a copy, or delete the "
                 "unit's commit record and build again"
             )
+        if chunk is not None and key.endswith(_METADATA):
+            self._check(key, chunk.to_bytes())
         return chunk
+
+    def _check(self, key: str, metadata: bytes) -> None:
+        """CorruptError unless an array's metadata tells the shape of its chunks."""
+        try:
+            stored = json.loads(metadata)["chunk_grid"]["configuration"]["chunk_shape"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptError(
+                f"{self._at(key)} is altered: it tells no shape of chunks"
+            ) from error
+        if stored != list(self._chunks):
+            raise CorruptError(
+                f"{self._at(key)} is altered: it has chunks of {stored}, and {list(self._chunks)} "
+                "was laid out"
+            )
 
     async def set(self, key: str, value: Buffer) -> None:
         """Create an object; WriteError where there is one or the store refuses."""
@@ -86,7 +110,8 @@ class ChunkArray:
         """Open the array whose metadata lies at `path`; CorruptError where there is none, or one of
         another shape or type."""
         self._location = objects.at(path)
-        self._store = ChunkStore(objects.store, read_only=not write, at=objects.at)
+        chunks = (1, 1, *shape[2:])
+        self._store = ChunkStore(objects.store, chunks=chunks, read_only=not write, at=objects.at)
         try:
             array = zarr.open_array(
                 self._store, path=path, mode="r+" if write else "r", zarr_format=3
@@ -95,7 +120,7 @@ class ChunkArray:
             raise CorruptError(
                 f"{objects.at(path)} is missing or altered: {in_words(error)}"
             ) from error
-        if (array.shape, array.chunks, array.dtype) != (shape, (1, 1, *shape[2:]), np.dtype(dtype)):
+        if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
             raise CorruptError(
                 f"{objects.at(path)} is missing or altered: it has shape {array.shape} of "
                 f"{array.dtype}, and {shape} of {dtype} was laid out"

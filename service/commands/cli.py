@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,41 +75,19 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
 
 @cli.command()
 @options.work
-def build(
-    spec: Path,
-    address: str,
-    executor: ExecutorKind,
-    store: str | None,
-    units: str | None,
-    plain: bool,
-    as_json: bool,
-) -> None:
+def build(work: options.Work) -> None:
     """Build the atlas of SPEC, or what is missing of it.
 
     Units that are stored are skipped and failed ones tried again, so the same command goes on where
     it was stopped. A unit that fails is recorded with its error and the others go on; the exit code
     is then 1.
     """
-    exits.resumable()
-    wanted = load_spec(spec, store=store, units=units)
-    summary = run_build(
-        wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
-    )
-    click.echo(_told(summary, location=wanted.run.store, as_json=as_json))
-    _exit(summary)
+    _have_done(work, run_build)
 
 
 @cli.command()
 @options.work
-def features(
-    spec: Path,
-    address: str,
-    executor: ExecutorKind,
-    store: str | None,
-    units: str | None,
-    plain: bool,
-    as_json: bool,
-) -> None:
+def features(work: options.Work) -> None:
     """Make feature visualizations of the units of SPEC, as far as they are built.
 
     Each unit gets visualizations of its largest and its smallest response, in the whole network,
@@ -117,13 +95,7 @@ def features(
     circuit gets a small one. The table [features] of SPEC says which and how. What is there is
     skipped, so the same command goes on where it was stopped.
     """
-    exits.resumable()
-    wanted = load_spec(spec, store=store, units=units)
-    summary = run_features(
-        wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
-    )
-    click.echo(_told(summary, location=wanted.run.store, as_json=as_json))
-    _exit(summary)
+    _have_done(work, run_features)
 
 
 @cli.command()
@@ -465,6 +437,21 @@ def demo(
         click.echo(f"\n{bundled.demo_text(Atlas.open(store))}")
     for summary in summaries.values():
         _exit(summary)
+
+
+def _have_done(work: options.Work, run: Callable[..., Summary]) -> None:
+    """Have the tasks of a spec run, and print what was done."""
+    exits.resumable()
+    wanted = load_spec(work.spec, store=work.store, units=work.units)
+    summary = run(
+        wanted,
+        executor=work.executor,
+        address=work.address,
+        progress=sys.stderr,
+        plain=work.plain,
+    )
+    click.echo(_told(summary, location=wanted.run.store, as_json=work.as_json))
+    _exit(summary)
 
 
 def _told(summary: Summary, *, location: str, as_json: bool) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
 from circuit_atlas.service.commands import exits
+from circuit_atlas.service.commands.build_commands import ExecutorKind
 
 Command = Callable[..., Any]
 
@@ -53,8 +56,27 @@ def debug(command: Command) -> Command:
     )(command)
 
 
-def work(command: Command) -> Command:
-    """Add all that a command takes which has tasks of a spec run: how, where, and what of it."""
+@dataclass(frozen=True)
+class Work:
+    """What a command is given that has tasks of a spec run: of what, where, and how."""
+
+    spec: Path
+    store: str | None
+    units: str | None
+    executor: ExecutorKind
+    address: str
+    plain: bool
+    as_json: bool
+
+
+def work(command: Callable[[Work], None]) -> Command:
+    """Add the arguments and options that make up `Work`."""
+
+    @wraps(command)
+    def with_work(**given: Any) -> None:
+        command(Work(**given))
+
+    decorated: Command = with_work
     for option in (debug, JSON, PLAIN, UNITS, STORE, EXECUTOR, ADDRESS, SPEC):
-        command = option(command)
-    return command
+        decorated = option(decorated)
+    return decorated

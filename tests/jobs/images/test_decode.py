@@ -13,20 +13,7 @@ from PIL import Image
 
 from circuit_atlas.jobs.images.decode import UnreadableImageError, decode, preprocess
 from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
-
-SIZE = (6, 8)
-EXACT = PreprocessingSpec(resize=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def coloured(seed: int = 0) -> NDArray[np.uint8]:
-    shape = (*SIZE, 3)
-    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-
-
-def png(image: Image.Image, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG", **options)
-    return stream.getvalue()
+from tests.jobs.images.pictures import EXACT, SIZE, coloured, png
 
 
 def seen(data: bytes) -> NDArray[np.uint8]:

@@ -11,28 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
 from circuit_atlas.jobs.images import image_set as images_module
-from circuit_atlas.jobs.images.image_set import ImageSet, load_images
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.jobs.images.image_set import load_images
+from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.tables import IMAGES
-
-SIZE = (6, 8)
-EXACT = PreprocessingSpec(resize=SIZE, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-
-
-def coloured(seed: int = 0) -> NDArray[np.uint8]:
-    shape = (*SIZE, 3)
-    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-
-
-def png(image: Image.Image, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, "PNG", **options)
-    return stream.getvalue()
+from tests.jobs.images.pictures import SIZE, coloured, load, png, refusal, spec_of
 
 
 def folder(root: Path, names: list[str]) -> Path:
@@ -40,28 +26,6 @@ def folder(root: Path, names: list[str]) -> Path:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(png(Image.fromarray(coloured(seed))))
     return root
-
-
-def spec_of(source: Path, *, seed: int = 0, **images: Any) -> BuildSpec:
-    return BuildSpec.from_values(
-        {
-            "model": {"reference": "demo:squeezenet1_1"},
-            "images": {"source": str(source), "held_out": 0.0, **images},
-            "layers": [{"name": "any"}],
-            "circuits": {"seed": seed},
-        }
-    )
-
-
-def load(source: Path, *, seed: int = 0, **images: Any) -> ImageSet:
-    return load_images(spec_of(source, seed=seed, **images), EXACT)
-
-
-def refusal(source: Path, **images: Any) -> str:
-    with pytest.raises(ImageError) as caught:
-        load(source, **images)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_class_folders_give_labels_and_other_files_are_no_pictures(tmp_path: Path) -> None:
