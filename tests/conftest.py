@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,13 @@ pytest_plugins = ["tests.reporting"]
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A process a core for the whole suite, four at most, as each takes up to 3 GB; and none beside
+    pytest's own for a part of it, which would wait longer for their start than it takes."""
+    whole = config.args == config.getini("testpaths")
+    return min(4, os.cpu_count() or 1) if whole else 0
 
 
 @pytest.fixture(scope="session", autouse=True)

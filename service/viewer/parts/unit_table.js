@@ -18,8 +18,11 @@ import { shot } from "./unit_cards.js";
 const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "polysemanticity", "label"];
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
 
-/** Columns that are shown in another: the name is the link, and an error stands under the state. */
-const WITHIN = { name: "unit", error: "state" };
+/**
+ * Columns that are shown in another: the name is the link, an error stands under the state, and a
+ * kept fraction says its sparsity level.
+ */
+const WITHIN = { name: "unit", error: "state", level: "keep" };
 
 /** Columns that the server has as parts of a list. */
 const PARTS = {
