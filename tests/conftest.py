@@ -23,10 +23,11 @@ settings.load_profile("patient")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A process a core for the whole suite, four at most, as each takes up to 3 GB; and none beside
-    pytest's own for a part of it, which would wait longer for their start than it takes."""
+    """A process a core for the whole suite and one more, as many tests wait for programs that they
+    start; four at most, as each takes up to 3 GB. None beside pytest's own for a part of the suite,
+    which would wait longer for their start than it takes."""
     whole = config.args == config.getini("testpaths")
-    return min(4, os.cpu_count() or 1) if whole else 0
+    return min(4, 1 + (os.cpu_count() or 1)) if whole else 0
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,13 +43,14 @@ class Watch:
         return self.end_s - (self.ready_s or self.end_s)
 
 
-def workers(*, units: int) -> Row:
-    """The demo on one worker of one thread, and on two."""
+def workers(*, units: int, images: int = 20) -> Row:
+    """The demo on one worker of one thread, and on two, with so many of its images."""
     times, overhead = {}, 0.0
     for count in (1, 2):
         with tempfile.TemporaryDirectory() as folder:
             values = demo_spec(store=str(Path(folder, "atlas")), units=str(units)).model_dump()
             values["run"] |= {"workers": count, "units_per_task": max(1, units // 8)}
+            values["images"]["limit"] = images
             spec = BuildSpec.from_values(values)
             watch = Watch()
             build(spec, executor=executor_for(spec), on_event=watch.note)

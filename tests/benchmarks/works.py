@@ -70,7 +70,7 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
         lambda: layers.answer("distribution", units=1000),
         lambda: layers.answer("distribution", units=8),
     ),
-    "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2)),
+    "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2, images=2)),
     "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1")),
 }
 """By name: what measures a line at full size, and at a small one."""
