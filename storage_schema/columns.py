@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+_SINCE = "since"
+
 
 @dataclass(frozen=True)
 class Column:
@@ -20,6 +22,8 @@ class Column:
         sentence: what it means.
         null: what a null means, or None where there can be none.
         stored_as: its name in the stored file, where that is another one.
+        since: the first schema version whose files have it; null in those before. Default: the
+            first of all.
     """
 
     name: str
@@ -29,6 +33,7 @@ class Column:
     sentence: str
     null: str | None = None
     stored_as: str | None = None
+    since: int = 1
 
     @property
     def stored_name(self) -> str:
@@ -40,12 +45,32 @@ class Column:
 
         Its metadata carries sentence and unit.
         """
+        metadata = {"sentence": self.sentence, "unit": self.unit}
+        if self.since > 1:
+            metadata[_SINCE] = str(self.since)
         return pa.field(
-            name or self.name,
-            self.type,
-            nullable=self.null is not None,
-            metadata={"sentence": self.sentence, "unit": self.unit},
+            name or self.name, self.type, nullable=self.null is not None, metadata=metadata
         )
+
+
+def is_of(found: pa.Schema, schema: pa.Schema) -> bool:
+    """Tell whether a file with the columns `found` is one of `schema`, or of an older one, which
+    lacks columns that came later."""
+    older = [
+        field
+        for field in schema
+        if field.name in found.names or _SINCE.encode() not in (field.metadata or {})
+    ]
+    return bool(found.equals(pa.schema(older)))
+
+
+def completed(rows: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
+    """Return the rows with exactly those columns, null where their file is older than a column."""
+    arrays = [
+        rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
+        for field in fields
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def schema_of(columns: Sequence[Column]) -> pa.Schema:

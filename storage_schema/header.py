@@ -35,6 +35,19 @@ class LayerIndex:
     width: Annotated[int, "Width of the layer's output for one image, in positions."]
     index: Annotated[KernelIndex, "The convolutions on the kernel axis, in order."]
     units: Annotated[tuple[UnitInfo, ...], "All channels, then the named directions."]
+    activation: Annotated[
+        str, "`post` where a unit's response is what it passes on, `pre` for the module's output."
+    ] = "pre"
+    after: Annotated[
+        str,
+        "The operations after the module's output at whose end the response is taken, and the path "
+        "of the last one's module; empty where it is the module's own output.",
+    ] = ""
+
+    @property
+    def explained(self) -> str:
+        """Say in words where a unit's response is taken."""
+        return f"after {self.after}" if self.after else "the module's own output"
 
     @cached_property
     def _by_number(self) -> dict[int, UnitInfo]:
@@ -83,6 +96,8 @@ class LayerIndex:
                 width=content["width"],
                 index=KernelIndex(convolutions),
                 units=units,
+                activation=content.get("activation", "pre"),  # all that schema 2 knows
+                after=content.get("after", ""),
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no layer index: {error!r}") from error

@@ -47,6 +47,9 @@ class FaithfulnessRow:
     spearman: float | None
     relative_l1: float | None
     change_at_maximum: float | None
+    firing: float
+    firing_full: float
+    pearson_images: float | None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class SubfeatureRow:
     spearman: float | None
     relative_l1: float | None
     change_at_maximum: float | None
+    firing: float
+    firing_full: float
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from circuit_atlas.storage_schema.columns import completed, is_of
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -164,12 +165,14 @@ def read(
             raise CorruptError(altered(location))
     try:
         with pq.ParquetFile(pa.BufferReader(buffer)) as opened:
-            if not opened.schema_arrow.equals(schema):
-                raise CorruptError(f"{location} has other columns: {opened.schema_arrow.names}")
-            rows = opened.read_row_groups(list(groups), names, use_threads=False)
+            found = opened.schema_arrow
+            if not is_of(found, schema):
+                raise CorruptError(f"{location} has other columns: {found.names}")
+            known = [name for name in names if name in found.names]
+            rows = opened.read_row_groups(list(groups), known, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise CorruptError(f"{altered(location)} ({' '.join(str(error).split())})") from error
-    return rows.select(names)
+    return completed(rows, [schema.field(name) for name in names])
 
 
 def altered(location: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from circuit_atlas.storage_schema.columns import Column, schema_of
+from circuit_atlas.storage_schema.columns import Column, completed, is_of, schema_of
 from circuit_atlas.storage_schema.errors import CorruptError
 
 
@@ -92,17 +92,18 @@ class Table:
             # Not `read_table`, and no threads of Arrow's: a script that lets go of them at its end
             # is aborted ("terminate called without an active exception").
             with pq.ParquetFile(pa.BufferReader(data)) as file:
-                if not file.schema_arrow.equals(self.stored_schema):
+                if not is_of(file.schema_arrow, self.stored_schema):
                     raise CorruptError(
                         f"{location} has other columns than {self.name}: {file.schema_arrow.names}"
                     )
-                names = None if columns is None else list(columns)
-                table = file.read(names, use_threads=False)
+                names = self.stored_schema.names if columns is None else list(columns)
+                known = [name for name in names if name in file.schema_arrow.names]
+                table = file.read(known, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(
                 f"{location} is cut or altered: {' '.join(str(error).split())}"
             ) from error
-        return table if names is None else table.select(names)
+        return completed(table, [self.stored_schema.field(name) for name in names])
 
     def public(self, table: pa.Table) -> pa.Table:
         """Rename a stored table's columns as readers know them; other columns stay as they are."""
@@ -152,6 +153,7 @@ _KERNELS = Column(
 )
 _SPLIT = Column("split", pa.string(), "", "Split", "`scoring` or `held_out`.")
 
+_BEFORE_3 = "The atlas is of schema version 2 or older."
 MEASURES = (
     Column(
         "pearson",
@@ -185,6 +187,25 @@ MEASURES = (
         "Circuit minus full response, over abs(full response), at the image and position where "
         "the full response is largest.",
         null="The largest response is zero.",
+    ),
+    Column(
+        "firing",
+        pa.float64(),
+        "1",
+        "Fires at",
+        "Share of the positions where the output is above 0 in the circuit. A circuit is silent "
+        "where this is 0 and `firing_full` is not.",
+        null=_BEFORE_3,
+        since=3,
+    ),
+    Column(
+        "firing_full",
+        pa.float64(),
+        "1",
+        "Network fires at",
+        "Share of the positions where the output is above 0 in the whole network.",
+        null=_BEFORE_3,
+        since=3,
     ),
 )
 
@@ -303,6 +324,16 @@ FAITHFULNESS = Table(
         _FRACTION,
         _KERNELS,
         *MEASURES,
+        Column(
+            "pearson_images",
+            pa.float64(),
+            "1",
+            "r over images",
+            "Pearson r between the responses to the images, one number each, in the circuit and in "
+            "the whole network.",
+            null="One of the two is constant, or the atlas is of schema version 2 or older.",
+            since=3,
+        ),
     ),
 )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from circuit_atlas.storage_schema.errors import SchemaError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 NETWORK_SINCE = 2
 """The first version with each layer's wiring, weights and channels, and each unit's contribution,
 response maps, groups and contrast."""

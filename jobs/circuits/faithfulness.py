@@ -27,12 +27,16 @@ class Faithfulness:
         spearman: Pearson r of their ranks, ties at the mean rank.
         relative_l1: sum |c - y| / sum |y|.
         change_at_maximum: (c - y) / |y| at the position and image where y is largest.
+        firing: share of the positions where c > 0.
+        firing_full: share of the positions where y > 0.
     """
 
     pearson: float | None
     spearman: float | None
     relative_l1: float | None
     change_at_maximum: float | None
+    firing: float
+    firing_full: float
 
 
 class FullResponse:
@@ -45,6 +49,7 @@ class FullResponse:
         self._ranks = rankdata(self._maps)
         self._sum = float(np.abs(self._maps).sum())
         self._peak = int(self._maps.argmax())
+        self._firing = float((self._maps > 0).mean())
 
     def compare(self, circuit: NDArray[np.floating]) -> Faithfulness:
         """Measures how well a circuit's maps, of the same shape, preserve the full response."""
@@ -60,7 +65,16 @@ class FullResponse:
             spearman=spearman,
             relative_l1=float(np.abs(maps - self._maps).sum()) / self._sum if self._sum else None,
             change_at_maximum=(float(maps[self._peak]) - peak) / abs(peak) if peak else None,
+            firing=float((maps > 0).mean()),
+            firing_full=self._firing,
         )
+
+
+def over_images(circuit: NDArray[np.floating], full: NDArray[np.floating]) -> float | None:
+    """Computes Pearson r between the responses to images, (images,) each, in a circuit and in the
+    whole network; None where either is constant."""
+    a, b = (np.asarray(responses, dtype=np.float64) for responses in (circuit, full))
+    return None if is_constant(a) or is_constant(b) else correlation(a, b)
 
 
 def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

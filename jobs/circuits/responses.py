@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from circuit_atlas.jobs.engine.targets import Response, respond
 from circuit_atlas.jobs.network.receptive_field import Interval
 from circuit_atlas.storage_schema.records import ResponseRow, Split
+
+
+def responses_of(maps: NDArray[np.float32], response: Response) -> NDArray[np.float32]:
+    """Computes r of every map: (..., height, width) -> (...)."""
+    numbers: NDArray[np.float32] = respond(torch.from_numpy(maps), response).numpy()
+    return numbers
 
 
 def top_images(responses: NDArray[np.floating], indices: Sequence[int], count: int) -> list[int]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
 from circuit_atlas.jobs.circuits.masks import nested_masks
-from circuit_atlas.jobs.engine.targets import Response, respond
+from circuit_atlas.jobs.circuits.responses import responses_of
+from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.storage_schema.grouping import GroupLabels, group_images
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.quantise import dequantise, quantise
@@ -53,8 +53,8 @@ class GroupedImages:
         """Yields a row a run, circuit and image, once the circuits have run."""
         group_of = dict(zip(self.top, self.groups.labels.tolist(), strict=True))
         for group, run in self.runs:
-            in_circuits = _responses(run.maps, response)
-            full = _responses(run.full, response)
+            in_circuits = responses_of(run.maps, response)
+            full = responses_of(run.full, response)
             for level, fraction in enumerate(header.fractions):
                 for n, index in enumerate(run.image_indices):
                     yield ContrastRow(
@@ -107,9 +107,3 @@ def group_top_images(
             for ablation in header.ablations
         ]
     return GroupedImages(criterion, top, groups, tuple(runs))
-
-
-def _responses(maps: NDArray[np.float32], response: Response) -> NDArray[np.float32]:
-    """r of every map: (..., height, width) -> (...)."""
-    responses: NDArray[np.float32] = respond(torch.from_numpy(maps), response).numpy()
-    return responses

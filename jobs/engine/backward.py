@@ -84,7 +84,7 @@ def generic_operations(network: Network) -> tuple[str, ...]:
     known = CHANNELWISE | MOVES | RULES.keys()
     generic = (
         step.op
-        for step in network.steps
+        for step in network.up_to(network.base).steps
         if step.convolution is None and step.op not in known and step.name in needed
     )
     return tuple(dict.fromkeys(generic))

@@ -181,18 +181,24 @@ def _walk(
     """Yields every convolution with its output gradient: in the units' rows, (units, positions),
     where `one_row` names them; as in `ConvGradient` otherwise."""
     network = forward.network
-    target = network.target
-    rows = one_row.get(-1 if target.convolution is None else target.convolution)
-    site = network.sites[target.convolution or 0]
+    base = network.by_name[network.base]
+    rows = one_row.get(-1 if base.convolution is None else base.convolution)
+    site = network.sites[base.convolution or 0]
     if rows is not None and site.groups == 1 and len(site.steps) == 1:
-        yield ConvGradient(target, gradient.flatten(1), None)
-        if target.inputs[0] == network.image:
+        gradient = targets.in_rows(gradient, rows)
+        if network.chain:
+            slope = forward.chain_slope()
+            images = torch.arange(len(slope), device=rows.device)
+            gradient = gradient * slope[images, rows]
+        yield ConvGradient(base, gradient.flatten(1), None)
+        if base.inputs[0] == network.image:
             return
-        weight = forward.weight(target)
-        by_input = one_row_input_gradient(network, target, gradient, rows, weight)
-        start = {target.inputs[0]: by_input}
+        weight = forward.weight(base)
+        by_input = one_row_input_gradient(network, base, gradient, rows, weight)
+        start = {base.inputs[0]: by_input}
     else:
-        start = {target.name: targets.spread(gradient)}
+        spread = targets.spread(gradient)
+        start = {base.name: spread * forward.chain_slope() if network.chain else spread}
     for each in backward(forward, start, live=live, at_maxima=live is None):
         unit_rows = one_row.get(each.step.convolution or 0)
         if unit_rows is None:

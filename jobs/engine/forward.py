@@ -60,6 +60,7 @@ class Forward:
         self._unfolded: dict[str, Tensor] = {}
         self._argmax: dict[str, Tensor] = dict(argmax or {})
         self._maxima: dict[str, Maxima] = {}
+        self._chain_slope: Tensor | None = None
 
     @classmethod
     def of_batch(cls, network: Network, images: Tensor) -> Iterator[Forward]:
@@ -95,6 +96,19 @@ class Forward:
             result = step.run({**self.values, step.inputs[0]: value})
             (slope,) = torch.autograd.grad(result.sum(), value)
         return slope
+
+    def chain_slope(self) -> Tensor:
+        """Gives the derivative of the layer's output by the module's own output, which is of each
+        element by that element alone: (images, channels, height, width)."""
+        if self._chain_slope is None:
+            base = self.network.base
+            with torch.enable_grad():
+                values = {**self.values, base: self.values[base].detach().requires_grad_()}
+                for step in self.network.chain:
+                    values[step.name] = step.run(values)
+                result = values[self.network.target.name].sum()
+                (self._chain_slope,) = torch.autograd.grad(result, values[base])
+        return self._chain_slope
 
     def unfolded(self, step: Step) -> Tensor:
         """Gives a convolution's input on the one image as `unfold_input` does."""

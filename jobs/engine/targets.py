@@ -78,6 +78,14 @@ class Targets:
         channels, h, w)."""
         return torch.einsum("uc,uhw->uchw", self.directions, gradient)
 
+    def in_rows(self, gradient: Tensor, rows: Tensor) -> Tensor:
+        """Takes gradients by the units' maps (units, h, w) back to the one channel, of each unit's
+        row, that it reads: (units, h, w)."""
+        if self.channels is not None:
+            return gradient
+        units = torch.arange(len(rows), device=rows.device)
+        return gradient * self.directions[units, rows][:, None, None]
+
 
 def respond(maps: Tensor, response: Response) -> Tensor:
     """Computes r(y) of every map: (..., h, w) -> (...).

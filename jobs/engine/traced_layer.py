@@ -14,6 +14,7 @@ from circuit_atlas.jobs.engine.conv_gradients import LayerPass
 from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.network.graph import ModelGraph, Network, Site
 from circuit_atlas.jobs.network.kernel_axis import Upstream, upstream
+from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
@@ -85,7 +86,11 @@ class TracedLayer:
 
 
 def open_layer(
-    graph: ModelGraph, name: str, directions: Sequence[tuple[str, tuple[float, ...]]] = ()
+    graph: ModelGraph,
+    name: str,
+    directions: Sequence[tuple[str, tuple[float, ...]]] = (),
+    *,
+    activation: Activation = "pre",
 ) -> TracedLayer:
     """Cuts the model at a layer and finds what reaches each of its units.
 
@@ -93,11 +98,13 @@ def open_layer(
         graph: the traced model.
         name: the layer's module path.
         directions: named weights over the layer's channels, each one more unit. Default: none.
+        activation: "post" for what units pass on, "pre" for the module's own output. Default:
+            "pre".
 
     Raises:
         ModelError: the layer cannot be used, or a direction is not over its channels.
     """
-    network = graph.network(name)
+    network = graph.network(name, activation)
     channels, height, width = network.target.shape
     if not network.sites:
         raise ModelError(
@@ -120,6 +127,13 @@ def open_layer(
         for n in range(len(names))
     )
     index = LayerIndex(
-        layer=name, channels=channels, height=height, width=width, index=axis.index, units=units
+        layer=name,
+        channels=channels,
+        height=height,
+        width=width,
+        index=axis.index,
+        units=units,
+        activation=activation,
+        after=network.after,
     )
     return TracedLayer(network, index, axis)

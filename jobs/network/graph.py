@@ -24,6 +24,8 @@ from circuit_atlas.jobs.network.convolution import (
     convolve,
 )
 from circuit_atlas.jobs.network.export import trace
+from circuit_atlas.jobs.network.passed_on import chain_end, in_words
+from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest
 
@@ -135,6 +137,8 @@ class Network:
         sizes: batch-dependent integers.
         image_shape: (channels, height, width).
         by_name: the steps by name.
+        base: name of the step whose result is the module's own output.
+        after: says after which operations on that the layer's output is taken; empty for none.
     """
 
     layer: str
@@ -144,11 +148,20 @@ class Network:
     sizes: Sizes
     image_shape: tuple[int, ...]
     by_name: Mapping[str, Step] = field(repr=False)
+    base: str
+    after: str
 
     @property
     def target(self) -> Step:
-        """The step whose result is the layer's output."""
+        """The step whose result is the layer's output: what its units pass on, or the module's own
+        output, as the layer was cut."""
         return self.steps[-1]
+
+    @property
+    def chain(self) -> tuple[Step, ...]:
+        """The steps from the module's own output to the layer's, which treat each channel and
+        position for itself."""
+        return self.steps[self.steps.index(self.by_name[self.base]) + 1 :]
 
     @cached_property
     def reads(self) -> Mapping[str, int]:
@@ -170,7 +183,8 @@ class Network:
             if step.name in needed:
                 needed.update(step.inputs)
         steps = tuple(step for step in self.steps if step.name in needed)
-        return replace(self, steps=steps, by_name={step.name: step for step in steps})
+        by_name = {step.name: step for step in steps}
+        return replace(self, steps=steps, by_name=by_name, base=name, after="")
 
     def forward(
         self,
@@ -252,11 +266,16 @@ class ModelGraph:
         self._constants: dict[str, Any] = {
             name: stored[target].detach() for name, target in self._parameters.items()
         }
-        self.image = next(
-            node.name
+        image = next(
+            node
             for node in self._nodes
             if node.op == "placeholder" and node.name not in self._parameters
         )
+        self.image = image.name
+        self._depends = {image}
+        for node in self._nodes:
+            if not self._depends.isdisjoint(node.all_input_nodes):
+                self._depends.add(node)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -269,17 +288,23 @@ class ModelGraph:
         }
         return tuple(name for name in self._modules if name in reached)
 
-    def network(self, layer: str) -> Network:
+    def network(self, layer: str, activation: Activation = "pre") -> Network:
         """Cuts the graph at a layer.
+
+        Args:
+            layer: the module's path.
+            activation: "post" for what the layer's units pass on, "pre" for the module's own
+                output. Default: "pre".
 
         Raises:
             ModelError: no such layer, or the forward pass does not reach it, or its output is no
                 map of channels x height x width, or mixes the images of a batch.
         """
-        target = self._target(layer)
+        output = self._target(layer)
+        target = chain_end(output, self._depends) if activation == "post" else output
         keep = _ancestors(target)
         nodes = [node for node in self._nodes if node in keep]
-        network = _Cutter(self, layer, nodes, target).network()
+        network = _Cutter(self, layer, nodes, output).network()
         _refuse_mixing(network, self._like)
         return network
 
@@ -314,11 +339,11 @@ class ModelGraph:
 class _Cutter:
     """Turns traced nodes into steps, and folds into constants what does not depend on the image."""
 
-    def __init__(self, graph: ModelGraph, layer: str, nodes: list[Any], target: Any) -> None:
+    def __init__(self, graph: ModelGraph, layer: str, nodes: list[Any], output: Any) -> None:
         self._graph = graph
         self._layer = layer
         self._nodes = nodes
-        self._target = target
+        self._output = output
         self._constants = dict(graph._constants)
         self._steps: dict[str, Step] = {}
         self._tuples: dict[str, Any] = {}
@@ -340,7 +365,16 @@ class _Cutter:
             sizes=Sizes(tuple(self._integers), self._graph.image_shape),
             image_shape=self._graph.image_shape,
             by_name=self._steps,
+            base=self._output.name,
+            after=self._after(),
         )
+
+    def _after(self) -> str:
+        """After which operations on the module's own output the layer's is taken."""
+        chain = self._nodes[self._nodes.index(self._output) + 1 :]
+        chain = [node for node in chain if node.name in self._steps or node.name in self._tuples]
+        operations = [str(node.target.__name__).split(".")[0] for node in chain]
+        return in_words(operations, ("", *self._graph._paths[chain[-1].name])[-1] if chain else "")
 
     def _add(self, node: Any) -> None:
         read = [n for n in node.all_input_nodes if n.name not in self._constants]

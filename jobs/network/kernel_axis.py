@@ -91,7 +91,7 @@ def _reached_rows(network: Network, channels: Tensor) -> list[Tensor]:
     """For each site, (units, output channels) bool: which rows can reach each unit."""
     units = len(channels)
     rows = [torch.zeros((units, len(site.weight)), dtype=torch.bool) for site in network.sites]
-    reached = {network.target.name: channels[:, :, None, None]}
+    reached = {network.base: channels[:, :, None, None]}
     for step in reversed(network.steps):
         mark = reached.pop(step.name, None)
         if mark is None:

@@ -27,7 +27,7 @@ def receptive_fields(network: Network, of: Step | None = None) -> tuple[Interval
     Returns:
         ((height,), (height,)) by row and ((width,), (width,)) by column, both ends included.
     """
-    step = of or network.target
+    step = of or network.by_name[network.base]
     return _along(network, step, 0), _along(network, step, 1)
 
 

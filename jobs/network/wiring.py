@@ -55,7 +55,7 @@ def wiring(network: Network, upstream: Upstream) -> Wiring:
     for site, terms in walk.inputs.items():
         if site in ordinal_of:
             stretches += _stretches(ordinal_of[site], walk.sources(terms), ordinal_of)
-    output = walk.sources(walk.terms[network.target.name])
+    output = walk.sources(walk.terms[network.base])
     stretches += _stretches(len(upstream.ordinals), output, ordinal_of)
     return Wiring(tuple(sorted(stretches)))
 

@@ -14,6 +14,7 @@ from circuit_atlas.storage_schema.errors import ModelError, SpecError
 Criterion = Literal["actgrad", "snip", "force", "magnitude", "random"]
 Ablation = Literal["zero", "mean"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
+Activation = Literal["post", "pre"]
 
 FRACTIONS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -158,10 +159,15 @@ class LayerSpec(Section):
         units: `"all"`, a list of channels, or a range such as `"0:64:2"`. Default: "all".
         directions: named directions, each a number a channel; each is one more unit, numbered after
             the channels in the order given here. Default: none.
+        activation: what a unit's response is taken from: `post`, what it passes on, which is the
+            module's output after the batch norm, ReLU and whatever else treats each channel and
+            position for itself, as far as everything that reads the output shares it; or `pre`,
+            the module's own output. Default: "post".
     """
 
     name: Annotated[str, Field(min_length=1)]
     units: str | Annotated[tuple[int, ...], Listed] = "all"
+    activation: Activation = "post"
     directions: dict[str, Annotated[tuple[_Finite, ...], Listed]] = Field(default_factory=dict)
 
     @field_validator("units", mode="before")

@@ -13,6 +13,7 @@ from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
 from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.sections import LayerSpec
 from circuit_atlas.storage_schema.errors import SpecError
 
 
@@ -97,9 +98,13 @@ class OpenedSpec:
                 self._graphs[size] = (
                     self.graph if same else ModelGraph(self._module, (self.images.channels, *size))
                 )
-            directions = next((s.directions for s in self.spec.layers if s.name == name), {})
-            opened = open_layer(self._graphs[size], name, tuple(directions.items()))
-            self._layers[name, size] = opened
+            asked = next((s for s in self.spec.layers if s.name == name), LayerSpec(name=name))
+            self._layers[name, size] = open_layer(
+                self._graphs[size],
+                name,
+                tuple(asked.directions.items()),
+                activation=asked.activation,
+            )
         return self._layers[name, size]
 
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from circuit_atlas.jobs.engine.backward import generic_operations
 from circuit_atlas.jobs.engine.targets import check_position, response_text
-from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.jobs.tasks.remarks import remarks
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.network import TOP_CROPS
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
-from circuit_atlas.storage_schema.wording import listed
 
 # So many units share a forward pass as a rule: more would make progress coarse and a lost task
 # dear, fewer would repeat the forward pass.
@@ -62,10 +60,11 @@ class Build:
 
 @dataclass(frozen=True)
 class LayerEstimate:
-    """Work on one layer: its units, the kernels of its axis, tasks, and bytes before
-    compression."""
+    """Work on one layer: where the response is taken, its units, the kernels of its axis, tasks,
+    and bytes before compression."""
 
     layer: str
+    explained: str
     units: int
     kernels: int
     tasks: int
@@ -89,11 +88,12 @@ def resolve(spec: BuildSpec) -> Build:
     Raises:
         InputError: the spec, the model, a layer, a unit or the images cannot be used.
     """
-    return resolve_opened(OpenedSpec(spec))
+    opened = OpenedSpec(spec)
+    return replace(resolve_opened(opened), remarks=remarks(opened))
 
 
 def resolve_opened(opened: OpenedSpec) -> Build:
-    """Does what `resolve` does, for a spec that is open already."""
+    """Does what `resolve` does, without remarks, for a spec that is open already."""
     spec = opened.spec
     layers = []
     planned = []
@@ -128,25 +128,7 @@ def resolve_opened(opened: OpenedSpec) -> Build:
         for name, _ in planned:
             layer = opened.layer(name)
             require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
-    remarks = [_remark(name, opened.layer(name)) for name, _ in planned]
-    return Build(
-        header,
-        tuple(layers),
-        Plan(tuple(planned)),
-        opened.images.table(),
-        tuple(remark for remark in remarks if remark),
-    )
-
-
-def _remark(name: str, layer: TracedLayer) -> str:
-    """What is slow about a layer, or nothing."""
-    generic = generic_operations(layer.network)
-    if not generic:
-        return ""
-    return (
-        f"layer {name!r} is computed through {listed(generic)}, for which there is no fast "
-        "backward pass: torch's autograd takes its place, as right and slower"
-    )
+    return Build(header, tuple(layers), Plan(tuple(planned)), opened.images.table(), ())
 
 
 def make_tasks(
@@ -181,6 +163,7 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
         layers.append(
             LayerEstimate(
                 layer=index.layer,
+                explained=index.explained,
                 units=units,
                 kernels=index.index.size,
                 tasks=len(of_layer),

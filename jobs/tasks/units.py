@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
-from circuit_atlas.jobs.circuits.faithfulness import FullResponse
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse, over_images
 from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
-from circuit_atlas.jobs.circuits.responses import response_rows
+from circuit_atlas.jobs.circuits.responses import response_rows, responses_of
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
@@ -227,7 +227,10 @@ def _faithfulness(block: Block, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
             if not len(run.full[part]):
                 continue
             full = FullResponse(run.full[part])
+            explained = block.opened.spec.circuits.response
+            in_network = responses_of(run.full[part], explained)
             for level, fraction in enumerate(block.header.fractions):
+                in_circuit = responses_of(run.maps[level, part], explained)
                 yield FaithfulnessRow(
                     criterion=criterion,
                     ablation=run.ablation,
@@ -238,6 +241,7 @@ def _faithfulness(block: Block, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
                     fraction=fraction,
                     kernels=int(run.masks[level].sum()),
                     **vars(full.compare(run.maps[level, part])),
+                    pearson_images=over_images(in_circuit, in_network),
                 )
 
 

@@ -61,6 +61,7 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
         return
     columns = {
         "layer": [layer.layer for layer in estimate.layers],
+        "response": [layer.explained for layer in estimate.layers],
         "units": [layer.units for layer in estimate.layers],
         "kernels": [layer.kernels for layer in estimate.layers],
         "tasks": [layer.tasks for layer in estimate.layers],

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.network.model_copy import copy_model, model_device
 from circuit_atlas.jobs.spec.build_spec import Ablation, BuildSpec, Criterion
+from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.compute.one_unit import compute_unit
@@ -41,6 +42,7 @@ def find_circuit(
     keep: float = 0.1,
     held_out: Tensor | None = None,
     ablation: Ablation = "zero",
+    activation: Activation = "post",
     response: str | tuple[int, int] = "sum_abs",
     fractions: Sequence[float] = (),
     top_images: int = 16,
@@ -74,6 +76,9 @@ def find_circuit(
         keep: fraction of the kernels that can reach the unit, in (0, 1].
         held_out: images of the same shape that score nothing, to measure faithfulness on.
         ablation: what a dropped kernel becomes: zero, or its mean over `images`.
+        activation: `post` explains what the unit passes on, after the ReLU and whatever else treats
+            each channel and position for itself, as far as all that reads the layer's output shares
+            it; `pre` the layer's own output.
         response: the number explained of the unit's output: `sum_abs`, `max`, or the value at one
             position (y, x).
         fractions: further fractions to measure faithfulness at; the atlas in memory has them.
@@ -97,6 +102,7 @@ def find_circuit(
     for name, value, known in (
         ("criterion", criterion, get_args(Criterion)),
         ("ablation", ablation, get_args(Ablation)),
+        ("activation", activation, get_args(Activation)),
     ):
         if value not in known:
             raise SpecError(f"{name}={value!r}: {nearest(value, known, what=f'choices of {name}')}")
@@ -109,7 +115,7 @@ def find_circuit(
             {
                 "model": {"reference": loaded.reference},
                 "images": {"source": "memory:"},
-                "layers": [{"name": layer, "units": [number]}],
+                "layers": [{"name": layer, "units": [number], "activation": activation}],
                 "circuits": {
                     "response": response,
                     "criteria": [criterion],

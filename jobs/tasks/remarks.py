@@ -1,0 +1,55 @@
+"""What a person should know about a build before it starts, and what it does not stop for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from circuit_atlas.jobs.engine.backward import generic_operations
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.storage_schema.wording import listed
+
+# So many images tell well enough whether most of a response is negative.
+_IMAGES = 8
+_MOSTLY = 0.5
+
+
+def remarks(opened: OpenedSpec) -> tuple[str, ...]:
+    """Lists remarks on the layers of a spec, a line each."""
+    return tuple(
+        remark
+        for layer_spec in opened.spec.layers
+        for layer in [opened.layer(layer_spec.name)]
+        for remark in (*_slow(layer), *_negative(opened, layer))
+    )
+
+
+def _slow(layer: TracedLayer) -> Iterator[str]:
+    """What is slow about a layer."""
+    generic = generic_operations(layer.network)
+    if generic:
+        yield (
+            f"layer {layer.index.layer!r} is computed through {listed(generic)}, for which there "
+            "is no fast backward pass: torch's autograd takes its place, as right and slower"
+        )
+
+
+def _negative(opened: OpenedSpec, layer: TracedLayer) -> Iterator[str]:
+    """Whether what is explained is mostly what an activation function throws away."""
+    if layer.index.activation != "pre":
+        return
+    images = opened.images.scoring[:_IMAGES]
+    below = total = 0.0
+    with torch.no_grad():
+        for batch in opened.batches(images, 1):
+            output = layer.network.output(batch)
+            total += float(output.abs().sum())
+            below += float(output.clamp(max=0).abs().sum())
+    if below > _MOSTLY * total:
+        yield (
+            f'layer {layer.index.layer!r} with activation = "pre": {below / total:.0%} of its '
+            'response is negative, which a ReLU after it would throw away; activation = "post" '
+            "explains what its units pass on"
+        )
