@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from circuit_atlas.storage_schema import sealed
 from circuit_atlas.storage_schema.columns import UNIT, Column
-from circuit_atlas.storage_schema.tables import BOX, MEASURES
+from circuit_atlas.storage_schema.tables import BOX, MEASURES, PEARSON_IMAGES
 
 _NAME = Column("name", pa.string(), "", "Name", "Number as text, or the direction's name.")
 _STATE = Column("state", pa.string(), "", "State", "done, dead, failed or planned.")
@@ -134,9 +134,17 @@ OTHER_MEASURES: tuple[Column, ...] = tuple(
         f"{column.sentence} Told of the circuit of the fraction asked for.",
         null=f"{column.null} Or it cannot be read.",
     )
-    for column in MEASURES[1:]
+    for column in (*MEASURES[1:], PEARSON_IMAGES)
 )
 """What is told of faithfulness besides Pearson r, of one circuit of each unit."""
+SILENT = Column(
+    "silent",
+    pa.bool_(),
+    "",
+    "Silent",
+    "Whether the circuit of the fraction asked for never fires where the whole network does.",
+    null="It has no circuit, cannot be read, or the atlas is of schema version 2 or older.",
+)
 
 
 def r_columns(fractions: Sequence[float]) -> tuple[Column, ...]:
@@ -165,6 +173,13 @@ DISTRIBUTION: tuple[Column, ...] = (
         "units",
         "Undefined",
         "Those whose Pearson r is undefined there, which counts as 0.",
+    ),
+    Column(
+        "silent",
+        pa.int32(),
+        "units",
+        "Silent",
+        "Those whose circuit never fires there where the whole network does.",
     ),
     Column("reached", pa.int32(), "units", "Reached", "Those whose r reaches the threshold."),
     Column(

@@ -47,9 +47,9 @@ class FaithfulnessRow:
     spearman: float | None
     relative_l1: float | None
     change_at_maximum: float | None
-    firing: float
-    firing_full: float
-    pearson_images: float | None
+    firing: float | None = None
+    firing_full: float | None = None
+    pearson_images: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class SubfeatureRow:
     spearman: float | None
     relative_l1: float | None
     change_at_maximum: float | None
-    firing: float
-    firing_full: float
+    firing: float | None = None
+    firing_full: float | None = None
 
 
 @dataclass(frozen=True)

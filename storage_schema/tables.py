@@ -208,6 +208,16 @@ MEASURES = (
         since=3,
     ),
 )
+PEARSON_IMAGES = Column(
+    "pearson_images",
+    pa.float64(),
+    "1",
+    "r over images",
+    "Pearson r between the responses to the images, one number each, in the circuit and in the "
+    "whole network.",
+    null="One of the two is constant, or the atlas is of schema version 2 or older.",
+    since=3,
+)
 
 BOX = (
     Column(
@@ -324,16 +334,7 @@ FAITHFULNESS = Table(
         _FRACTION,
         _KERNELS,
         *MEASURES,
-        Column(
-            "pearson_images",
-            pa.float64(),
-            "1",
-            "r over images",
-            "Pearson r between the responses to the images, one number each, in the circuit and in "
-            "the whole network.",
-            null="One of the two is constant, or the atlas is of schema version 2 or older.",
-            since=3,
-        ),
+        PEARSON_IMAGES,
     ),
 )
 

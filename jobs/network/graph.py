@@ -184,7 +184,9 @@ class Network:
                 needed.update(step.inputs)
         steps = tuple(step for step in self.steps if step.name in needed)
         by_name = {step.name: step for step in steps}
-        return replace(self, steps=steps, by_name=by_name, base=name, after="")
+        whole = name == self.target.name
+        base, after = (self.base, self.after) if whole else (name, "")
+        return replace(self, steps=steps, by_name=by_name, base=base, after=after)
 
     def forward(
         self,

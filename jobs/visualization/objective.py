@@ -1,9 +1,13 @@
 """What a feature visualization is to make large, and how images do by the same measure.
 
 The objective is `peaks`: the mean of y over the fifth of the positions where it is largest (for a
-negative visualization: where it is smallest). y is the output of the unit or channel as its layer
-or convolution gives it, before an activation function that follows; for a direction it is the
-weighted sum of the channels. It is taken in the whole network or in a circuit.
+negative visualization: where it is smallest). y of a unit is what its layer explains, which is what
+the unit passes on or its module's own output; for a direction it is the weighted sum of the
+channels; of a channel upstream it is the convolution's own output. It is taken in the whole network
+or in a circuit.
+
+Where y is zero, as behind a ReLU, it has no gradient to climb. So what is climbed is y and a
+hundredth of the module's own output: it leads to where y begins.
 
 The mean is not over all positions, as is common: a unit is below zero nearly everywhere, so a small
 circuit holds mostly what inhibits it, and answers best to an image with nothing in it. Through a
@@ -23,12 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Network, Replaced
+from circuit_atlas.jobs.network.graph import Network, Replaced, Step
 
 Measure = Callable[[Tensor], Tensor]
 """Images (images, 3, height, width) -> the objective at each, (images,)."""
 
 _PART = 0.2
+_LEAD = 0.01
 
 
 def peaks(maps: Tensor, factors: Tensor) -> Tensor:
@@ -51,7 +56,14 @@ def measure_in_network(network: Network, weights: Tensor, factors: Tensor) -> Me
     weights = weights[:, read]
 
     def measure(images: Tensor) -> Tensor:
-        return peaks(weighted(network.output(images)[:, read], weights), factors)
+        own: dict[str, Tensor] = {}
+
+        def keep(step: Step, value: Tensor) -> None:
+            if step.name == network.base:
+                own[step.name] = value
+
+        output = network.output(images, keep)
+        return _climbed(network, output[:, read], own[network.base][:, read], weights, factors)
 
     return measure
 
@@ -76,10 +88,29 @@ def measure_in_circuit(
     weights = layer.targets([number]).directions[:, read]
 
     def measure(images: Tensor) -> Tensor:
-        output = network.forward(images, replaced=replaced)[network.target.name]
-        return peaks(weighted(output[:, read], weights), factors)
+        values = network.forward(images, replaced=replaced)
+        output, own = values[network.target.name], values[network.base]
+        return _climbed(network, output[:, read], own[:, read], weights, factors)
 
     return measure
+
+
+def _climbed(
+    network: Network, output: Tensor, own: Tensor, weights: Tensor, factors: Tensor
+) -> Tensor:
+    """The objective, (images,); where a gradient is asked for, with what leads to it.
+
+    Args:
+        network: the network.
+        output: (images, channels, h, w), those channels of the layer's output that are read.
+        own: the same of the module's own output.
+        weights: (images or 1, channels).
+        factors: (images,), see `peaks`.
+    """
+    maps = weighted(output, weights)
+    if network.chain and torch.is_grad_enabled():
+        maps = maps + _LEAD * weighted(own, weights)
+    return peaks(maps, factors)
 
 
 def weighted(output: Tensor, weights: Tensor) -> Tensor:

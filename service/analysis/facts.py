@@ -23,7 +23,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
-from circuit_atlas.storage_schema.tables import MEASURES
+from circuit_atlas.storage_schema.tables import MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 _ROWS = 2**20  # of responses, which are read together
@@ -35,6 +35,7 @@ _FAITHFULNESS = (
     "level",
     "kernels",
     *(column.name for column in MEASURES),
+    PEARSON_IMAGES.name,
 )
 _GROUPS = ("criterion", "groups", "silhouette")
 _EMPTY = {
@@ -50,7 +51,7 @@ class UnitBlock:
     """Holds the facts of some units.
 
     Attributes:
-        faithfulness: unit, criterion, ablation, split, level, kernels and the four measures.
+        faithfulness: unit, criterion, ablation, split, level, kernels and the measures.
         top: unit and `TOP_IMAGE`, a row for each unit that has a top image.
         groups: unit, criterion, groups and silhouette, a row for each unit and criterion; without
             rows in an atlas that is too old to have groups.

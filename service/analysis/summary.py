@@ -16,6 +16,7 @@ from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.layer_columns import (
     DISTRIBUTION,
     OTHER_MEASURES,
+    SILENT,
     TOP_IMAGE,
     UNIT_FACTS,
     r_columns,
@@ -31,11 +32,14 @@ class LevelMeasures:
     Attributes:
         r: Pearson r, NaN where it is undefined or there is no circuit. Shape: (units, levels).
         kernels: of the circuits, 0 where there is none. Shape: (units, levels).
+        silent: 1 where the circuit never fires where the network does, 0 where it does, NaN where
+            that is not known. Shape: (units, levels).
         others: the other measures of the level asked for, NaN as of r, by name. Shape: (units,).
     """
 
     r: NDArray[np.float64]
     kernels: NDArray[np.int32]
+    silent: NDArray[np.float64]
     others: dict[str, NDArray[np.float64]]
 
     def smallest(self, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -55,16 +59,19 @@ def level_measures(
     rows = rows.filter(pc.is_in(rows["unit"], pa.array(units, pa.int32())))
     shape = (len(units), len(facts.reader.header.fractions))
     r, kernels = np.full(shape, np.nan), np.zeros(shape, np.int32)
+    silent = np.full(shape, np.nan)
     row, level = np.searchsorted(units, rows["unit"].to_numpy()), rows["level"].to_numpy()
     r[row, level] = pc.fill_null(rows["pearson"], np.nan).to_numpy()
     kernels[row, level] = rows["kernels"].to_numpy()
+    quiet = pc.and_(pc.equal(rows["firing"], 0.0), pc.greater(rows["firing_full"], 0.0))
+    silent[row, level] = pc.fill_null(pc.cast(quiet, pa.float64()), np.nan).to_numpy()
     others = {}
     here = level == query.level
     for column in OTHER_MEASURES:
         others[column.name] = np.full(len(units), np.nan)
         values = pc.fill_null(rows[column.name], np.nan).to_numpy()
         others[column.name][row[here]] = values[here]
-    return LevelMeasures(r, kernels, others)
+    return LevelMeasures(r, kernels, silent, others)
 
 
 def unit_table(
@@ -83,7 +90,8 @@ def unit_table(
         polysemanticity: a table with columns unit and polysemanticity. Default: what is sealed.
 
     Returns:
-        `UNIT_FACTS`, `OTHER_MEASURES` and a column of `r_columns` for each stored fraction.
+        `UNIT_FACTS`, `OTHER_MEASURES`, `SILENT` and a column of `r_columns` for each stored
+        fraction.
     """
     table = states.table()
     numbers = table["unit"].to_numpy()
@@ -93,6 +101,7 @@ def unit_table(
     groups = _of_criterion(facts.groups, query)
     if polysemanticity is None:
         polysemanticity = _of_criterion(facts.polysemanticity, query)
+    silent = measures.silent[:, query.level]
     smallest_kernels = np.take_along_axis(measures.kernels, level[:, None], axis=1)[:, 0]
     problems = pa.array([facts.problems.get(int(unit)) for unit in numbers], pa.string())
     columns = {
@@ -111,12 +120,13 @@ def unit_table(
         **{
             name: pa.array(v, pa.float64(), from_pandas=True) for name, v in measures.others.items()
         },
+        SILENT.name: pa.array(silent == 1, pa.bool_(), mask=np.isnan(silent)),
         **{
             column.name: pa.array(values, pa.float64(), from_pandas=True)
             for column, values in zip(r_columns(fractions), measures.r.T, strict=True)
         },
     }
-    schema = schema_of([*UNIT_FACTS, *OTHER_MEASURES, *r_columns(fractions)])
+    schema = schema_of([*UNIT_FACTS, *OTHER_MEASURES, SILENT, *r_columns(fractions)])
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
@@ -151,6 +161,7 @@ def distribution(facts: LayerFacts, states: LayerStates, query: CircuitQuery) ->
         "fraction": fractions,
         "units": [len(r)] * len(fractions),
         "undefined": np.isnan(r).sum(axis=0),
+        "silent": (measures.silent == 1).sum(axis=0),
         "reached": (r >= query.threshold).sum(axis=0),
         "smallest": np.bincount(level[some], minlength=len(fractions)),
         **{name: pa.array(values, pa.float64(), mask=empty) for name, values in quantiles.items()},

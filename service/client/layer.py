@@ -120,9 +120,10 @@ class Layer:
         """Tell how r is spread over the layer's units that are done, one row a sparsity level.
 
         Columns: level; fraction; units; undefined, those whose r is undefined there, which counts
-        as 0; reached, those whose r reaches the threshold; smallest, those for which this is the
-        smallest circuit that does; low, quarter, median, three_quarters and high, the 10th, 25th,
-        50th, 75th and 90th percentile of r, null where no unit is done. Arguments and errors as in
+        as 0; silent, those whose circuit never fires there where the network does; reached, those
+        whose r reaches the threshold; smallest, those for which this is the smallest circuit that
+        does; low, quarter, median, three_quarters and high, the 10th, 25th, 50th, 75th and 90th
+        percentile of r, null where no unit is done. Arguments and errors as in
         `summary`.
         """
         query = CircuitQuery.of(

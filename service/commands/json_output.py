@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.analysis.unit_scores import with_silent
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
@@ -25,7 +26,10 @@ def to_json(value: object) -> str:
 def atlas_facts(atlas: Atlas) -> dict[str, object]:
     """Describe an atlas: where it is, its header with the spec as an object, and its layers."""
     header = {**dataclasses.asdict(atlas.header), "spec": json.loads(atlas.header.spec)}
-    return {"location": atlas.location, "header": header, "layers": atlas.status()}
+    layers = with_silent(atlas.reader, atlas.status())
+    responses = [atlas.reader.layer(name).explained for name in atlas.layers]
+    layers = layers.append_column("response", pa.array(responses, pa.string()))
+    return {"location": atlas.location, "header": header, "layers": layers}
 
 
 def status_facts(atlas: Atlas) -> dict[str, object]:
@@ -44,7 +48,7 @@ def status_facts(atlas: Atlas) -> dict[str, object]:
     status, states = atlas.status(), atlas.reader.visualization_states()
     return {
         "location": atlas.location,
-        "layers": status,
+        "layers": with_silent(atlas.reader, status),
         "failures": failures,
         "features": visualization_status.by_layer(states),
         "visualization_failures": visualization_status.failures(states, atlas.reader),
@@ -60,6 +64,8 @@ def layer_facts(layer: Layer) -> dict[str, object]:
         "height": layer.index.height,
         "width": layer.index.width,
         "kernels": layer.index.index.size,
+        "activation": layer.index.activation,
+        "response": layer.index.explained,
         "units": layer.units(),
         "faithfulness": layer.faithfulness(),
     }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery
-from circuit_atlas.service.analysis.unit_scores import UnitScore, unit_scores
+from circuit_atlas.service.analysis.unit_scores import UnitScore, unit_scores, with_silent
 from circuit_atlas.service.circuit.display import size, text_table
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.atlas import Atlas
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _HASH = 12
 _SHOWN = 4
+_MEASURED = ("kernels", "pearson", "firing", "firing_full")
 _SPLIT = {"held_out": "held-out", "scoring": "scoring"}
 
 
@@ -49,13 +50,26 @@ def atlas_text(atlas: Atlas) -> str:
         "built with": ", ".join(f"{name} {number}" for name, number in header.versions),
     }
     lines = (f"  {name:<10}  {value}" for name, value in facts.items())
-    return "\n".join([atlas.location, *lines, "", text_table(atlas.status())])
+    responses = {"layer": [], "response": []}
+    for name in atlas.layers:
+        responses["layer"].append(name)
+        responses["response"].append(atlas.reader.layer(name).explained)
+    tables = [_with_silent(atlas), pa.table(responses)]
+    return "\n".join([atlas.location, *lines, *(f"\n{text_table(table)}" for table in tables)])
+
+
+def _with_silent(atlas: Atlas) -> pa.Table:
+    """How far each layer is, and how many of its units have a silent circuit at the fraction that
+    stands for a circuit where none is asked for."""
+    table = with_silent(atlas.reader, atlas.status())
+    fraction = CircuitQuery.of(atlas.reader).fraction
+    return table.rename_columns([*table.column_names[:-1], f"silent at {fraction:g}"])
 
 
 def status_text(atlas: Atlas) -> str:
     """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
     status, states = atlas.status(), atlas.reader.visualization_states()
-    lines = [text_table(status)]
+    lines = [text_table(_with_silent(atlas))]
     for name in atlas.layers:
         for number, failure in atlas.reader.failures(name).items():
             unit = atlas.reader.layer(name).unit(number).name
@@ -77,10 +91,14 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
     lines = [repr(layer)[1:-1]]
     if ranked:
         median = statistics.median(score.r for score in ranked)
+        silent = sum(score.silent for score in ranked)
         lines += [
+            f"  response: {layer.index.explained}",
             f"  r: between the response of the {query.criterion} circuit that keeps "
             f"{query.fraction:g} of the kernels",
             f"  and the full response, on {_SPLIT[query.split]} images; median {median:.3f}",
+            f"  fires: share of the positions where the output is above 0; {silent} of "
+            f"{len(ranked)} circuits are silent",
             "",
         ]
     ranks = {score.unit: rank for rank, score in enumerate(ranked)}
@@ -92,7 +110,9 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
         "state": [row["state"] for row in units],
         "kernels": [row["kernels"] for row in units],
         "kept": [scores[row["unit"]].kernels if row["unit"] in scores else None for row in units],
-        "r": [scores[row["unit"]].pearson if row["unit"] in scores else None for row in units],
+        "r": [_r(scores.get(row["unit"])) for row in units],
+        "fires": [getattr(scores.get(row["unit"]), "firing", None) for row in units],
+        "network": [getattr(scores.get(row["unit"]), "firing_full", None) for row in units],
     }
     if any(row["error"] for row in units):
         columns["error"] = [row["error"] for row in units]
@@ -107,7 +127,8 @@ def unit_text(unit: Unit, query: CircuitQuery) -> str:
     top = unit.top_images().select(
         ["rank", "image", "name", "label", "response", "position_y", "position_x"]
     )
-    lines = [repr(unit)[1:-1]]
+    index = unit.reader.layer(unit.layer)
+    lines = [repr(unit)[1:-1], f"  response: {index.explained}"]
     if top.num_rows:
         lines += ["", "largest responses", text_table(top)]
     if unit.state == "dead":
@@ -140,7 +161,7 @@ def score_text(layer: Layer, score: UnitScore, *, title: str, images: int = 3) -
     """Tell one unit's faithfulness and its top images, in a few lines under a title."""
     unit = layer.unit(score.unit)
     top = unit.top_images().slice(0, images).to_pylist()
-    r = "undefined (a constant response)" if score.pearson is None else f"{score.r:.3f}"
+    r = _r(score) or "undefined (a constant response)"
     lines = [
         f"{title}: unit {unit.info.name}",
         f"  r = {r} with {score.kernels:,} of {unit.reachable_kernels:,} kernels",
@@ -153,22 +174,34 @@ def score_text(layer: Layer, score: UnitScore, *, title: str, images: int = 3) -
     return "\n".join(lines)
 
 
+def _r(score: UnitScore | None) -> str | None:
+    """Pearson r of a circuit, or that it is silent."""
+    if score is None or (score.pearson is None and not score.silent):
+        return None
+    return "silent" if score.silent else f"{score.r:.3f}"
+
+
 def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
-    """A row a level: fraction, kernels, and r on each split."""
-    r: dict[tuple[int, str], float | None] = {}
+    """A row a level: fraction, kernels, and r on each split with the share where it fires."""
+    r: dict[tuple[int, str], str | None] = {}
+    firing: dict[tuple[int, str], float | None] = {}
     levels: dict[int, tuple[float, int]] = {}
     splits = []
     for row in unit.faithfulness().to_pylist():
         if (row["criterion"], row["ablation"]) == (query.criterion, query.ablation):
-            r[row["level"], row["split"]] = row["pearson"]
+            score = UnitScore(unit.number, *(row[name] for name in _MEASURED))
+            r[row["level"], row["split"]] = _r(score)
+            firing[row["level"], row["split"]] = score.firing
             levels[row["level"]] = (row["fraction"], row["kernels"])
             splits += [row["split"]] if row["split"] not in splits else []
     order = sorted(levels)
     columns = {
         "keep": [f"{levels[level][0]:g}" for level in order],
         "kernels": [levels[level][1] for level in order],
-        **{f"r {_SPLIT[split]}": [r.get((level, split)) for level in order] for split in splits},
     }
+    for split in splits:
+        columns[f"r {_SPLIT[split]}"] = [r.get((level, split)) for level in order]
+        columns[f"fires {_SPLIT[split]}"] = [firing.get((level, split)) for level in order]
     return pa.table(columns)
 
 

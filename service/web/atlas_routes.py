@@ -55,6 +55,10 @@ class LayerFacts(BaseModel):
     channels: int = Field(description="Channels of the layer's output.")
     height: int = Field(description="Height of its output, in positions.")
     width: int = Field(description="Width of its output, in positions.")
+    activation: str = Field(
+        description="`post` where the response is what a unit passes on, `pre` for the output."
+    )
+    explained: str = Field(description="Where the response is taken, in words.")
     kernels: int = Field(description="Kernels on the axis that its units share.")
     convolutions: int = Field(description="Convolutions upstream, itself included.")
     features: bool = Field(description="Whether feature visualizations are stored.")
@@ -188,6 +192,8 @@ def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
         channels=index.channels,
         height=index.height,
         width=index.width,
+        activation=index.activation,
+        explained=index.explained,
         kernels=index.index.size,
         convolutions=len(index.index.convolutions),
         features=features,

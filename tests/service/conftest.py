@@ -233,7 +233,20 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
     r = {0: 0.9, 1: 0.4, 2: None}.get(unit, 0.1)
     faithfulness = tuple(
         FaithfulnessRow(
-            name, "zero", split, "sum_abs", images, rung, fraction, k, r, 0.5, 0.25, -0.1
+            name,
+            "zero",
+            split,
+            "sum_abs",
+            images,
+            rung,
+            fraction,
+            k,
+            r,
+            0.5,
+            0.25,
+            -0.1,
+            0.0 if r is None else 0.125,
+            0.25,
         )
         for name in header.criteria
         for split, images in (("scoring", 4), ("held_out", 1))

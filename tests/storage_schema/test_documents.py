@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from circuit_atlas.storage_schema.documents import canonical, seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, SchemaError
+from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 
 JSON = st.recursive(
@@ -61,3 +63,13 @@ def test_a_newer_schema_is_told_from_an_altered_document():
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="JSON"):
         canonical({"a": float("nan")})
+
+
+def test_a_layer_from_before_activations_says_pre(layer):
+    content = layer.content()
+    del content["activation"], content["after"]
+    old = LayerIndex.from_json(seal(content))
+    assert (old.activation, old.explained) == ("pre", "the module's own output")
+    after = dataclasses.replace(layer, activation="post", after="relu, act")
+    assert LayerIndex.from_json(after.to_json()) == after
+    assert after.explained == "after relu, act"

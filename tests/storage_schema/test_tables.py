@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from circuit_atlas.storage_schema import tables
@@ -65,6 +67,25 @@ def test_reading_starts_no_thread_that_could_abort_a_script_at_its_end(record):
     data = tables.RESPONSES.to_parquet(tables.RESPONSES.table(record(0).responses))
     done = subprocess.run([sys.executable, "-c", READS], input=data, timeout=START_S, check=False)
     assert done.returncode == 0
+
+
+def test_a_file_from_before_a_column_has_nulls_there(record):
+    table = tables.FAITHFULNESS.table(record(0).faithfulness)
+    later = ["firing", "firing_full", "pearson_images"]
+    sink = pa.BufferOutputStream()
+    pq.write_table(table.drop_columns(later), sink)
+    old = bytes(sink.getvalue())
+    whole = tables.FAITHFULNESS.from_parquet(old, location="x")
+    assert whole.schema.equals(tables.FAITHFULNESS.stored_schema)
+    assert whole.drop_columns(later).equals(table.drop_columns(later))
+    assert all(whole[name].null_count == len(table) for name in later)
+    some = tables.FAITHFULNESS.from_parquet(old, location="x", columns=["firing", "pearson"])
+    assert some.column_names == ["firing", "pearson"]
+    only = tables.FAITHFULNESS.from_parquet(old, location="x", columns=["firing"])
+    assert only["firing"].null_count == len(only) == len(table)
+    pq.write_table(table.drop_columns(["pearson"]), sink := pa.BufferOutputStream())
+    with pytest.raises(CorruptError, match="x has other columns than faithfulness"):
+        tables.FAITHFULNESS.from_parquet(bytes(sink.getvalue()), location="x")
 
 
 def test_no_rows_keep_their_columns():

@@ -252,7 +252,12 @@ function faithfulChart(rows, layer, chosen, atlas) {
       height: CHART,
       bare: true,
     }),
-    h("p", { class: "note" }, `median r ${ratio(median[level])} at ${at}`),
+    h(
+      "p",
+      { class: "note" },
+      `median r ${ratio(median[level])} at ${at}`,
+      rows[level].silent ? `, ${count(rows[level].silent, "circuit")} silent` : "",
+    ),
   ];
 }
 

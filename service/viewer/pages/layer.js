@@ -112,6 +112,7 @@ export async function page(state, atlas) {
       title: layer,
       facts: [
         ["Units", progressText(facts)],
+        ["Response", facts.explained],
         ["Output", `${whole(facts.channels)} × ${facts.height} × ${facts.width}`],
         ["Kernels", whole(facts.kernels)],
         ["Convolutions", whole(facts.convolutions)],

@@ -69,6 +69,7 @@ export async function page(state, atlas) {
       title: facts.direction ? `Direction ${facts.name ?? unit}` : `Unit ${facts.name ?? unit}`,
       beside: [badge(facts.state)],
       facts: [
+        ["Response", atlas.layers.find((one) => one.layer === layer)?.explained ?? null],
         ["Kernels that can reach it", facts.kernels ? whole(facts.kernels) : null],
         ["Largest response", facts.top?.length ? measure(facts.top[0].response) : null],
         ["Channels", facts.direction ? whole(facts.direction.filter(Boolean).length) : null],

@@ -19,8 +19,12 @@ import { table } from "../table.js";
 const METRICS = {
   pearson: "Pearson r",
   spearman: "Spearman's r",
+  pearson_images: "r over images",
+  firing: "Share of positions where it fires",
   relative_l1: "Relative L1 distance",
 };
+/** Those that a threshold of r is drawn for. */
+const CORRELATIONS = new Set(["pearson", "spearman", "pearson_images"]);
 
 const seriesColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
 
@@ -103,10 +107,14 @@ function seriesOf(rows, atlas, chosen, metric) {
   return atlas.criteria.flatMap((criterion) =>
     atlas.splits.map((split) => {
       const values = atlas.fractions.map(() => null);
+      const silent = atlas.fractions.map(() => false);
       for (const row of kept) {
-        if (row.criterion === criterion && row.split === split) values[row.level] = row[metric];
+        if (row.criterion !== criterion || row.split !== split) continue;
+        values[row.level] = row[metric];
+        silent[row.level] = row.firing === 0 && row.firing_full > 0;
       }
       return {
+        silent,
         name: `${criterion}, ${splitText(split)}`,
         criterion,
         split,
@@ -143,7 +151,7 @@ function chart(series, atlas, chosen, metric, rows) {
         fractions: atlas.fractions,
         series,
         value: METRICS[metric],
-        threshold: metric === "relative_l1" ? undefined : THRESHOLD,
+        threshold: CORRELATIONS.has(metric) ? THRESHOLD : undefined,
         level: chosen.level,
         onLevel: (level) => change({ keep: String(atlas.fractions[level]) }),
         onRead: (level) => show(level ?? chosen.level),
@@ -215,7 +223,7 @@ function values(series, atlas, chosen, level, kernels) {
       ...Object.fromEntries(
         series
           .filter((one) => one.criterion === criterion)
-          .map((one) => [one.split, ratio(one.values[level])]),
+          .map((one) => [one.split, told(one, level, 2)]),
       ),
     })),
   });
@@ -235,7 +243,18 @@ function wholeTable(series, atlas, metric) {
     ],
     rows: atlas.fractions.map((fraction, level) => ({
       fraction: percent(fraction),
-      ...Object.fromEntries(series.map((one) => [one.name, ratio(one.values[level], 3)])),
+      ...Object.fromEntries(series.map((one) => [one.name, told(one, level, 3)])),
     })),
   });
+}
+
+/**
+ * Writes a measure of a circuit, or that it never fires where the whole network does.
+ *
+ * @param {ReturnType<typeof seriesOf>[number]} one
+ * @param {number} level
+ * @param {number} digits
+ */
+function told(one, level, digits) {
+  return one.silent[level] ? "silent" : ratio(one.values[level], digits);
 }

@@ -69,13 +69,17 @@ function card(row, { level, keep, layer, atlas, eager }) {
               "div",
               { class: "line" },
               row.r.length > 0 && sparkline(atlas.fractions, row.r, { threshold: THRESHOLD, level }),
-              h("span", { class: "number", title: `r at ${percent(keep)} of the kernels` }, `r ${ratio(r)}`),
+              row.silent
+                ? h("span", { class: "tag", title: `${SILENT} At ${percent(keep)} of the kernels.` }, "silent")
+                : h("span", { class: "number", title: `r at ${percent(keep)} of the kernels` }, `r ${ratio(r)}`),
             ),
           ]
         : h("p", { class: "dim clip", title: row.error ?? "" }, row.error ?? STATE_TEXT[row.state]),
     ),
   );
 }
+
+const SILENT = "The circuit never fires where the whole network does.";
 
 const STATE_TEXT = {
   dead: "Its response is the same on every image.",

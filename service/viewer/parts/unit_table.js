@@ -15,7 +15,7 @@ import { table } from "../table.js";
 import { shot } from "./unit_cards.js";
 
 /** Columns that come first; the others follow as the server names them. */
-const FIRST = ["unit", "state", "keep", "circuit_kernels", "groups", "polysemanticity", "label"];
+const FIRST = ["unit", "state", "keep", "circuit_kernels", "silent", "groups", "polysemanticity", "label"];
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
 
 /**
@@ -103,6 +103,7 @@ function cell(name, value) {
   if (value === null || value === undefined) return "–";
   if (name === "keep") return percent(value);
   if (name.startsWith("r.")) return ratio(value);
+  if (name === "silent") return value ? "silent" : "no";
   if (COUNTS.has(name)) return whole(value);
   if (typeof value === "number") return measure(value);
   return String(value);

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from circuit_atlas.jobs.circuits.faithfulness import FullResponse
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse, over_images
 from tests.oracles import faithfulness as oracle
 
 # Whole numbers repeat, so ties are common; far-apart values keep clear of "constant".
@@ -46,7 +46,33 @@ def test_a_constant_up_to_rounding_has_no_correlation():
     assert FullResponse(flat).compare(maps).spearman is None
 
 
-def test_of_a_silent_unit_nothing_is_defined():
-    silent = np.zeros((1, 2, 2))
-    found = FullResponse(silent).compare(np.ones((1, 2, 2)))
-    assert vars(found) == dict.fromkeys(vars(found))
+def test_of_a_unit_that_is_zero_everywhere_nothing_is_defined():
+    zero = np.zeros((1, 2, 2))
+    found = FullResponse(zero).compare(np.ones((1, 2, 2)))
+    assert (found.pearson, found.spearman, found.relative_l1, found.change_at_maximum) == (
+        None,
+        None,
+        None,
+        None,
+    )
+
+
+def test_where_a_unit_fires_is_counted_in_the_circuit_and_in_the_network():
+    full = np.array([[[1.0, 0.0], [-1.0, 2.0]], [[0.0, 0.0], [0.5, -3.0]]])
+    circuit = np.array([[[0.0, 0.0], [0.25, 0.0]], [[0.0, -1.0], [0.0, 0.0]]])
+    found = FullResponse(full).compare(circuit)
+    assert (found.firing, found.firing_full) == (1 / 8, 3 / 8)
+    # r says nothing of it: a circuit below zero everywhere may follow the network closely.
+    below = FullResponse(full).compare(full - 5)
+    assert (below.firing, below.firing_full) == (0, 3 / 8)
+    assert below.pearson == pytest.approx(1)
+
+
+def test_r_over_images_compares_one_number_an_image():
+    full = np.array([1.0, 2.0, 4.0, 7.0])
+    assert over_images(2 * full + 1, full) == pytest.approx(1)
+    assert over_images(np.array([0.0, 3.0, 1.0, 2.0]), full) == pytest.approx(
+        np.corrcoef([0, 3, 1, 2], full)[0, 1]
+    )
+    assert over_images(np.ones(4), full) is None
+    assert over_images(full, np.zeros(4)) is None

@@ -192,6 +192,8 @@ def _record(header: AtlasHeader, number: int, unit: Planted, *, images: int) -> 
             0.5,
             0.25,
             -0.1,
+            0.0 if value is None else 0.125,
+            0.25,
         )
         for name, values in unit.r.items()
         for ablation in header.ablations

@@ -123,6 +123,8 @@ def test_how_r_is_spread_at_each_level(planted):
     assert table["fraction"].to_pylist() == list(FRACTIONS)
     assert table["units"].to_pylist() == [4] * 4
     assert table["undefined"].to_pylist() == [0, 1, 0, 1]
+    # An r that is undefined is planted where the circuit never fires and the network does.
+    assert table["silent"].to_pylist() == [0, 1, 0, 1]
     assert table["reached"].to_pylist() == [3, 2, 2, 0]
     assert table["smallest"].to_pylist() == [0, 1, 2, 0]
     columns = np.array([[v or 0.0 for v in values] for values in R.values()])
