@@ -50,10 +50,8 @@ def atlas_text(atlas: Atlas) -> str:
         "built with": ", ".join(f"{name} {number}" for name, number in header.versions),
     }
     lines = (f"  {name:<10}  {value}" for name, value in facts.items())
-    responses = {"layer": [], "response": []}
-    for name in atlas.layers:
-        responses["layer"].append(name)
-        responses["response"].append(atlas.reader.layer(name).explained)
+    explained = [atlas.reader.layer(name).explained for name in atlas.layers]
+    responses = {"layer": list(atlas.layers), "response": explained}
     tables = [_with_silent(atlas), pa.table(responses)]
     return "\n".join([atlas.location, *lines, *(f"\n{text_table(table)}" for table in tables)])
 

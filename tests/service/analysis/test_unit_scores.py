@@ -12,7 +12,13 @@ from circuit_atlas.service.commands import json_output, report
 
 @pytest.mark.parametrize(
     ("firing", "full", "silent"),
-    [(0.0, 0.1, True), (0.0, 0.0, False), (0.1, 0.1, False), (1e-6, 0.5, False), (None, None, False)],
+    [
+        (0.0, 0.1, True),
+        (0.0, 0.0, False),
+        (0.1, 0.1, False),
+        (1e-6, 0.5, False),
+        (None, None, False),
+    ],
 )
 def test_a_circuit_is_silent_where_it_alone_never_fires(firing, full, silent):
     assert is_silent(firing, full) is silent
