@@ -61,11 +61,11 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
         return
     columns = {
         "layer": [layer.layer for layer in estimate.layers],
-        "response": [layer.explained for layer in estimate.layers],
         "units": [layer.units for layer in estimate.layers],
         "kernels": [layer.kernels for layer in estimate.layers],
         "tasks": [layer.tasks for layer in estimate.layers],
         "size at most": [size(layer.size_bytes) for layer in estimate.layers],
+        "response": [layer.explained for layer in estimate.layers],
     }
     click.echo(text_table(pa.table(columns)))
     left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""

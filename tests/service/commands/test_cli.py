@@ -57,7 +57,7 @@ def test_show_a_layer_lists_the_most_faithful_unit_first(call, location):
     assert rows == [
         ["0", "done", "44", "4", "0.900"],
         ["1", "done", "44", "4", "0.400"],
-        ["2", "done", "44", "4"],
+        ["2", "done", "44", "4", "silent"],
         ["3", "dead", "52"],
         ["4", "failed", "non_finite:", "NaN", "in"],
     ]

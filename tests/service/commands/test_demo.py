@@ -73,7 +73,9 @@ def test_plan_and_build_do_what_is_missing(tmp_path, capsys):
     assert main([*build, "--units", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["done"] == 1
     assert main(["plan", str(spec)]) == 0
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()[:2]] == ["units", "1"]
+    told = capsys.readouterr().out.splitlines()[:2]
+    assert [line.split()[1] for line in told] == ["units", "1"]
+    assert told[1].endswith("after relu, features.3.squeeze_activation")
     assert main(build) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["done"], summary["skipped"], summary["failed"]) == (1, 1, 0)

@@ -1,0 +1,58 @@
+"""What a build is told of before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.plan import resolve
+from tests.jobs.builds import write_noise
+
+MODEL = """
+import torch
+from torch import nn
+
+def network(bias):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU())
+    nn.init.constant_(net[2].bias, bias)
+    return net
+
+def low():
+    return network(-3.0)
+
+def high():
+    return network(3.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "activation", "told"),
+    [("low", "pre", True), ("low", "post", False), ("high", "pre", False)],
+)
+def test_a_response_that_is_mostly_negative_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, activation: str, told: bool
+) -> None:
+    (tmp_path / "remarked.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_noise(tmp_path / "pictures", count=4, side=12)
+    build = resolve(
+        BuildSpec.from_values(
+            {
+                "model": {"reference": f"remarked:{function}"},
+                "preprocessing": {"resize": [12, 12]},
+                "images": {"source": str(tmp_path / "pictures")},
+                "layers": [{"name": "2", "activation": activation}],
+                "run": {"store": str(tmp_path / "atlas")},
+            }
+        )
+    )
+    start = "layer '2' with activation = \"pre\": 100% of its response is negative"
+    assert [remark.startswith(start) for remark in build.remarks] == [True] * told
+    (layer,) = build.layers
+    assert (layer.activation, layer.after) == (
+        activation,
+        "relu, 3" if activation == "post" else "",
+    )
