@@ -159,6 +159,13 @@ def _multiply(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterator[Inpu
             yield InputGradient(name, _reduce_to(gradient * factor, values[name]))
 
 
+def _linear(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterable[InputGradient]:
+    weight = step.args[1]
+    if not isinstance(weight, Tensor):  # computed from the image
+        return _autograd(walk, step, gradient)
+    return [InputGradient(step.inputs[0], gradient @ weight, writable=True)]
+
+
 def _concatenate(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterator[InputGradient]:
     if step.name in walk.gated:
         walk.gated.update(name for name in step.inputs if walk.network.reads[name] == 1)
@@ -203,6 +210,7 @@ RULES: dict[str, Rule] = {
     "add": _add,
     "sub": _add,
     "mul": _multiply,
+    "linear": _linear,
     "cat": _concatenate,
     "clone": _same,
     "dropout": _same,

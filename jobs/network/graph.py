@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.network.channel_axis import channel_axes
 from circuit_atlas.jobs.network.convolution import (
     ConvWeights,
     channels_last,
@@ -39,6 +40,9 @@ _ROUNDING = 1e-2
 # folds channels into positions is not.
 _VIEWS = frozenset(("view", "_unsafe_view"))
 _RESHAPE = torch.ops.aten.reshape.default
+_PERMUTE = torch.ops.aten.permute.default
+# Axes of a layer's output for one image: a vector, or a map.
+_UNITS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -281,11 +285,11 @@ class ModelGraph:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Module paths that compute something of the shape channels x height x width."""
+        """Module paths that compute a map, channels x height x width, or a vector."""
         reached = {
             path
             for node in self._nodes
-            if node.op == "call_function" and len(_shape(node) or ()) == 3
+            if node.op == "call_function" and len(_shape(node) or ()) in _UNITS
             for path in self._paths[node.name]
         }
         return tuple(name for name in self._modules if name in reached)
@@ -306,9 +310,49 @@ class ModelGraph:
         target = chain_end(output, self._depends) if activation == "post" else output
         keep = _ancestors(target)
         nodes = [node for node in self._nodes if node in keep]
-        network = _Cutter(self, layer, nodes, output).network()
+        network = self._as_map(_Cutter(self, layer, nodes, output).network())
         _refuse_mixing(network, self._like)
         return network
+
+    def _as_map(self, network: Network) -> Network:
+        """Gives a layer's output as channels x height x width: a vector of K as K x 1 x 1, and a
+        map with its channels last with them first.
+
+        Raises ModelError where it is neither, nor can be told which axis counts channels.
+        """
+        shape = network.by_name[network.base].shape
+        if len(shape) == 1:
+            return _with_maps(network, (_RESHAPE, [-1, shape[0], 1, 1]), (_RESHAPE, [-1, shape[0]]))
+        sizes = network.sizes.at(1, network.image)
+        axes = channel_axes(network.steps, network.image, network.image_shape, sizes)
+        axis = axes[network.base]
+        if len(shape) == 3 and axis is None:
+            # As in any map, but where something upstream has its channels elsewhere.
+            sizes_of_maps = {network.shape(name)[1:] for name, axis in axes.items() if axis == 1}
+            moved = any(axis not in (None, 1) for axis in axes.values())
+            axis = 1 if shape[1:] in sizes_of_maps or not moved else None
+        if len(shape) == 3 and axis == 1:
+            return network
+        if len(shape) == 3 and axis == 3:
+            return _with_maps(network, (_PERMUTE, [0, 3, 1, 2]), (_PERMUTE, [0, 2, 3, 1]))
+        raise ModelError(
+            f"layer {network.layer!r} gives a result of {' x '.join(map(str, shape))} numbers "
+            "an image, which is neither a map of channels nor a vector, so it has no units; "
+            f"choose a layer that gives either, such as {self._nearby(network)}"
+        )
+
+    def _nearby(self, network: Network) -> str:
+        """The modules next to the layer, before and after it, that end in a map or a vector."""
+        ends = {
+            path: (n, len(_shape(node) or ()) in _UNITS)
+            for n, node in enumerate(self._nodes)
+            for path in self._paths[node.name][-1:]
+        }
+        end = next(n for n, node in enumerate(self._nodes) if node.name == network.base)
+        usable = sorted((n, path) for path, (n, fits) in ends.items() if fits)
+        before = [path for n, path in usable if n < end][-1:]
+        after = [path for n, path in usable if n > end][:1]
+        return " or ".join(map(repr, before + after)) or "a convolution"
 
     def _target(self, layer: str) -> Any:
         if layer not in self._modules:
@@ -329,12 +373,6 @@ class ModelGraph:
         target = inside[-1]
         if isinstance(target.meta.get("val"), (tuple, list)):
             target = next(user for user in target.users if user.args[1] == 0)
-        shape = _shape(target)
-        if shape is None or len(shape) != 3:
-            raise ModelError(
-                f"layer {layer!r} gives a result of shape {shape}; "
-                "a layer of units gives channels x height x width"
-            )
         return target
 
 
@@ -443,6 +481,53 @@ class _Cutter:
                 "depth": 1 + max(self._depth[n.name] for n in node.all_input_nodes[:1]),
             }
         return list(self._sites).index(key)
+
+
+_Move = tuple[Callable[..., Any], list[int]]
+
+
+def _with_maps(network: Network, there: _Move, back: _Move) -> Network:
+    """The network with the module's own output moved `there`, to channels x height x width; the
+    chain after it runs on what is moved `back`, and its result is moved there again."""
+    base, chain = network.by_name[network.base], network.chain
+    own = _moved(base, there)
+    added = [own]
+    if chain:
+        undone = _moved(own, back)
+        names = {base.name: undone.name}
+        renamed = [
+            replace(
+                step,
+                args=_renamed(step.args, names),
+                kwargs=_renamed(step.kwargs, names),
+                inputs=tuple(names.get(name, name) for name in step.inputs),
+            )
+            for step in chain
+        ]
+        added += [undone, *renamed, _moved(chain[-1], there)]
+    steps = (*network.steps[: len(network.steps) - len(chain)], *added)
+    by_name = {step.name: step for step in steps}
+    return replace(network, steps=steps, by_name=by_name, base=own.name)
+
+
+def _moved(step: Step, move: _Move) -> Step:
+    """One more step, which moves the numbers of a step's result."""
+    call, argument = move
+    op = call.__name__.split(".")[0]
+    shape = tuple(call(torch.empty((1, *step.shape), device="meta"), argument).shape[1:])
+    name = f"{step.name}_as_map"
+    return Step(name, op, call, (Ref(step.name), argument), {}, (step.name,), None, shape)
+
+
+def _renamed(value: Any, names: Mapping[str, str]) -> Any:
+    """Arguments of a step that read other values."""
+    if isinstance(value, Ref):
+        return Ref(names.get(value.name, value.name))
+    if isinstance(value, (tuple, list)):
+        return type(value)(_renamed(item, names) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _renamed(item, names) for key, item in value.items()}
+    return value
 
 
 def _refuse_mixing(network: Network, like: Tensor) -> None:

@@ -161,7 +161,8 @@ def layer_output(
     handler: Handler,
     replace: dict[Callable[..., Any], Callable[..., Any]] | None = None,
 ) -> Tensor:
-    """The layer's output (C, h, w) for one image (3, H, W), before anything in place happens to it.
+    """The layer's output (C, h, w) for one image (3, H, W), before anything in place happens to it;
+    a vector of C is a map (C, 1, 1).
 
     `handler` decides what each convolution gives.
     """
@@ -179,7 +180,8 @@ def layer_output(
         hook.remove()
     if len(caught) != 1:
         raise ValueError(f"{layer} ran {len(caught)} times, expected once")
-    return caught[0][0]
+    output = caught[0][0]
+    return output[:, None, None] if output.dim() == 1 else output
 
 
 def unit_map(output: Tensor, unit: int | tuple[float, ...]) -> Tensor:

@@ -53,7 +53,7 @@ def assert_maps(
 @pytest.mark.parametrize("name", NAMED)
 def test_every_kind_of_network(name, ablation):
     network = NAMED[name]()
-    for target in {network.targets[-2], network.other_targets[-1]}:
+    for target in {network.targets[-2], network.other_targets[-1], "classify"}:
         layer = open_double(network, target)
         for kept in (0.9, 0.4, 0.1, 0.0):
             assert_maps(network, layer, 1, kept, ablation)

@@ -36,7 +36,7 @@ def assert_reach(network: Network, layer: TracedLayer, unit: int) -> None:
 @pytest.mark.parametrize("name", NAMED)
 def test_every_kind_of_network(name):
     network = NAMED[name]()
-    for target in {network.targets[-1], network.other_targets[-1]}:
+    for target in {network.targets[-1], network.other_targets[-1], "classify"}:
         layer = open_double(network, target)
         assert_reach(network, layer, layer.index.channels - 1)
 

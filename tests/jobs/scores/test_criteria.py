@@ -28,6 +28,7 @@ from tests.oracles.reach import reach
 TOLERANCE = 1e-6
 
 CASES = [(name, target) for name, make in NAMED.items() for target in make().targets]
+CLASS_SCORES = [(name, "classify") for name in ("branched", "residual", "depthwise", "gated")]
 CRITERIA = {"actgrad": oracle.actgrad, "snip": oracle.snip}
 
 
@@ -86,7 +87,7 @@ def assert_contribution(
             assert (np.abs(mean[known]) <= bound[known] * (1 + TOLERANCE)).all()
 
 
-@pytest.mark.parametrize(("name", "target"), CASES)
+@pytest.mark.parametrize(("name", "target"), CASES + CLASS_SCORES)
 def test_every_kind_of_convolution(name, target):
     network, layer = opened(name, target)
     for unit in (0, layer.index.channels - 1):
