@@ -70,8 +70,9 @@ def find_circuit(
     Args:
         model: takes images (batch, channels, height, width), in evaluation mode.
         images: (images, channels, height, width), floating, preprocessed as the model wants them.
-        layer: path of a module, as in `model.named_modules()`, whose output is a map.
-        unit: channel of that output, from 0.
+        layer: path of a module, as in `model.named_modules()`, whose output is a map or a vector,
+            such as class scores.
+        unit: channel of that output, from 0; of class scores, the class.
         criterion: the score that ranks the kernels: actgrad, snip, force, magnitude or random.
         keep: fraction of the kernels that can reach the unit, in (0, 1].
         held_out: images of the same shape that score nothing, to measure faithfulness on.

@@ -189,6 +189,27 @@ def test_scores_and_faithfulness_agree_with_the_formulas_in_float64(unit: int) -
         assert row["pearson"] == pytest.approx(r, abs=1e-4)  # of up to ten layers in float32
 
 
+def test_a_class_score_has_a_circuit_that_a_copy_of_the_model_computes_with() -> None:
+    network = networks.NAMED["branched"]()
+    model, images, target = network.module, network.images(6), Target("classify", 1)
+
+    circuit = find_circuit(model, images, layer="classify", unit=1, keep=KEEP)
+
+    kept = reach(model, images[0], "classify", 1)
+    masks = keep_top(over_set(actgrad(model, images, target)), kept, len(circuit))
+    assert same(circuit, masks)
+    with torch.no_grad():
+        found = circuit.apply_to(model)(images)[:, 1]
+    wanted = circuit_response(model, images, target, masks=masks, ablation="zero")
+    np.testing.assert_allclose(found, wanted[:, 0, 0], rtol=0, atol=1e-5 * np.abs(wanted).max())
+    assert [
+        row["box_bottom"]
+        for row in circuit.origins[0]
+        .reader.responses(circuit.origins[0].reader.commit("classify", 1))
+        .to_pylist()
+    ] == [9] * 6
+
+
 def test_force_finds_the_circuit_of_its_formula_in_float64() -> None:
     net, images, unit = reference.plain_net(), reference.images()[:2], reference.UNITS[0]
     kept = reach(net, images[0], reference.LAYER, unit)
