@@ -55,7 +55,14 @@ def build(
         spec = with_stored_directions(spec)
         resolved = resolve(spec)
         objects = open_store(spec.run.store, create=True)
-        create(objects, resolved.header, resolved.layers, resolved.images, resolved.plan)
+        create(
+            objects,
+            resolved.header,
+            resolved.layers,
+            resolved.images,
+            resolved.plan,
+            directions=resolved.directions,
+        )
         committed = {name: Reader(objects).commits(name) for name, _ in resolved.plan.units}
         units = sum(len(numbers) for _, numbers in resolved.plan.units)
         missing = sum(len(set(n) - committed[name].keys()) for name, n in resolved.plan.units)

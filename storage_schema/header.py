@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Annotated, Any
 
+from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
@@ -18,7 +19,8 @@ class UnitInfo:
     number: Annotated[int, "0.. over the channels, then over the directions of the spec."]
     name: Annotated[str, "The number as text for a channel, the direction's name otherwise."]
     direction: Annotated[
-        tuple[float, ...] | None, "The response's weight of each channel; null for a channel."
+        tuple[float, ...] | None,
+        "The response's weight of each channel; null for a channel, and for a direction of a file.",
     ]
     rows: Annotated[
         tuple[int, ...], "The unit's own row of each one-row convolution, in axis order."
@@ -43,6 +45,9 @@ class LayerIndex:
         "The operations after the module's output at whose end the response is taken, and the path "
         "of the last one's module; empty where it is the module's own output.",
     ] = ""
+    directions: Annotated[
+        DirectionsRecord | None, "What `directions.parquet` holds; null where there is none."
+    ] = None
 
     @property
     def explained(self) -> str:
@@ -62,6 +67,15 @@ class LayerIndex:
                 f"layer {self.layer!r} has no unit {number}: it has {len(self.units)}, "
                 f"numbered 0 to {len(self.units) - 1}"
             ) from None
+
+    def is_direction(self, unit: UnitInfo) -> bool:
+        """Tell whether a unit of the layer is a direction over its channels."""
+        return unit.number >= self.channels
+
+    @property
+    def direction_names(self) -> tuple[str, ...]:
+        """Return the names of the directions, in the order of their units."""
+        return tuple(unit.name for unit in self.units if self.is_direction(unit))
 
     def content(self) -> dict[str, Any]:
         """Return the document's keys, before it is sealed."""
@@ -98,6 +112,7 @@ class LayerIndex:
                 units=units,
                 activation=content.get("activation", "pre"),  # all that schema 2 knows
                 after=content.get("after", ""),
+                directions=DirectionsRecord.of(content.get("directions")),
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no layer index: {error!r}") from error

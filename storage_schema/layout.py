@@ -22,6 +22,10 @@ PATHS: tuple[tuple[str, str], ...] = (
     (f"{PLANS}/<sha256>.json", "Which layers and units one build asked for."),
     (f"{LAYERS}/<layer>/layer.json", "Units and kernel axis of a layer; its arrays are laid out."),
     (
+        f"{LAYERS}/<layer>/directions.parquet",
+        "The layer's directions, where they came from a file.",
+    ),
+    (
         f"{LAYERS}/<layer>/network.json",
         "Size and SHA-256 of the three that follow; put last of them, and before any unit.",
     ),
@@ -116,6 +120,11 @@ def layer(layer: str) -> str:
 def layer_index(layer_name: str) -> str:
     """Return the path of the layer's index document."""
     return f"{layer(layer_name)}/layer.json"
+
+
+def directions(layer_name: str) -> str:
+    """Return the path of the layer's directions that came from a file."""
+    return f"{layer(layer_name)}/directions.parquet"
 
 
 def network(layer_name: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from circuit_atlas.storage_schema import layout, quantise, sealed
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
+from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import stored_keys
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
@@ -27,6 +28,7 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("`atlas.json`", AtlasHeader),
     ("`layer.json`", LayerIndex),
     ("`layer.json`, each of `units`", UnitInfo),
+    ("`layer.json`, `directions`", DirectionsRecord),
     ("A commit record", Commit),
     (
         "A commit record, each of `objects`; also of `layer.json`, `network.json` "

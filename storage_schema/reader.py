@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema import arrays, fragments, layout, tables, visualizations
 from circuit_atlas.storage_schema.commit import Commit, Failure
+from circuit_atlas.storage_schema.directions import Direction, Directions
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.layer_scan import LayerScan
@@ -67,6 +68,7 @@ class Reader:
         self._wirings: dict[str, Wiring] = {}
         self._weights: dict[str, tuple[NDArray[np.float32] | None, ...]] = {}
         self._channels: dict[str, pa.Table] = {}
+        self._directions: dict[str, Directions] = {}
 
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the images table, all columns or some; CorruptError where it is missing or
@@ -101,6 +103,40 @@ class Reader:
                 ) from None
             self._layers[name] = LayerIndex.from_json(data, location=self.objects.at(path))
         return self._layers[name]
+
+    def direction(self, layer: str, unit: int) -> Direction | None:
+        """Return the weights, bias and activation of a direction; None for a channel.
+
+        Raises:
+            QueryError: the atlas has no such layer or unit.
+            CorruptError: the layer's directions are missing or altered.
+        """
+        index = self.layer(layer)
+        info = index.unit(unit)
+        if not index.is_direction(info):
+            return None
+        if info.direction is not None:
+            return Direction(np.asarray(info.direction), 0.0, "none")
+        return self.directions(layer).direction(unit - index.channels)
+
+    def directions(self, layer: str) -> Directions:
+        """Return the directions of a layer that came from a file; QueryError where none did.
+
+        CorruptError where they are missing or altered.
+        """
+        index = self.layer(layer)
+        if index.directions is None:
+            raise QueryError(f"layer {layer!r} has no directions from a file")
+        if layer not in self._directions:
+            path = layout.directions(layer)
+            location = self.objects.at(path)
+            table = tables.DIRECTIONS.from_parquet(self._get(path), location=location)
+            found = Directions.of_table(
+                table, index.direction_names, index.directions, location=location
+            )
+            # Those of one layer at a time: they are thousands.
+            self._directions = {layer: found}
+        return self._directions[layer]
 
     def plan(self) -> Plan:
         """Return all layers and units that any build asked for."""

@@ -439,6 +439,21 @@ WEIGHTS = Table(
     ),
 )
 
+DIRECTIONS = Table(
+    "directions",
+    "The directions of a layer that came from a file, one row a unit, in the order of the units.",
+    (
+        Column("bias", pa.float32(), "of the output", "Bias", "What is added to the sum."),
+        Column(
+            "values",
+            pa.list_(pa.float32()),
+            "",
+            "Weights",
+            "The weight of each channel of the layer.",
+        ),
+    ),
+)
+
 CHANNELS = Table(
     "channels",
     "Where each output channel of each convolution of a layer's network is largest, over the "
@@ -461,4 +476,4 @@ CHANNELS = Table(
     ),
 )
 
-NETWORK: tuple[Table, ...] = (WEIGHTS, CHANNELS)
+NETWORK: tuple[Table, ...] = (DIRECTIONS, WEIGHTS, CHANNELS)

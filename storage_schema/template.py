@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -17,11 +17,17 @@ import pyarrow as pa
 
 from circuit_atlas.storage_schema import arrays, layout
 from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, MismatchError, NotAnAtlasError
+from circuit_atlas.storage_schema.errors import (
+    CorruptError,
+    MismatchError,
+    NotAnAtlasError,
+    RecordError,
+)
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.tables import IMAGES
+from circuit_atlas.storage_schema.tables import DIRECTIONS, IMAGES
 
 _REMEDY = "give the same as stored, or build into another store"
 _SHOWN = 8
@@ -63,8 +69,18 @@ def create(
     layers: Sequence[LayerIndex],
     images: pa.Table,
     plan: Plan,
+    *,
+    directions: Mapping[str, Directions] | None = None,
 ) -> None:
     """Lay out what is not there yet, and compare with what is.
+
+    Args:
+        objects: the store.
+        header: the build's.
+        layers: those that it names.
+        images: `tables.IMAGES`.
+        plan: which units it asks for.
+        directions: those of each layer that came from a file.
 
     Raises:
         NotAnAtlasError: the location holds other things and no atlas.
@@ -87,7 +103,7 @@ def create(
         record = StoredObject(layout.IMAGES, len(data), sha256(data))
         objects.put_if_absent(layout.IMAGES_RECORD, seal({"objects": [asdict(record)]}).encode())
     for layer in new:
-        _lay_out(objects, header, layer)
+        _lay_out(objects, header, layer, (directions or {}).get(layer.layer))
     text = plan.to_json()
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
 
@@ -103,9 +119,16 @@ def check_location(objects: Objects) -> None:
         )
 
 
-def _lay_out(objects: Objects, header: AtlasHeader, layer: LayerIndex) -> None:
+def _lay_out(
+    objects: Objects, header: AtlasHeader, layer: LayerIndex, directions: Directions | None
+) -> None:
     records = []
-    for metadata, text in arrays.group(header, layer).items():
+    laid_out = arrays.group(header, layer)
+    if layer.directions is not None:
+        if directions is None or directions.record() != layer.directions:
+            raise RecordError(f"other directions than those that layer {layer.layer!r} names")
+        laid_out[layout.directions(layer.layer)] = DIRECTIONS.to_parquet(directions.table())
+    for metadata, text in laid_out.items():
         objects.put_if_absent(metadata, text)
         # Read back: a racing build of another Zarr version may have written other bytes.
         data = objects.get(metadata)
@@ -122,7 +145,11 @@ def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
         return False
     stored = LayerIndex.from_json(objects.get(path), location=objects.at(path))
     what = f"layer {layer.layer!r} of {objects.location}"
-    if stored.channels == layer.channels and _directions(stored) != _directions(layer):
+    same_size = stored.channels == layer.channels
+    if same_size and (_directions(stored), stored.directions) != (
+        _directions(layer),
+        layer.directions,
+    ):
         raise MismatchError(f"{what} {_other_directions(stored, layer)}")
     if stored != layer:
         differences = _differences(stored.content(), layer.content())
@@ -130,8 +157,8 @@ def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
     return True
 
 
-def _directions(layer: LayerIndex) -> list[tuple[str, tuple[float, ...]]]:
-    return [(unit.name, unit.direction) for unit in layer.units if unit.direction is not None]
+def _directions(layer: LayerIndex) -> list[tuple[str, tuple[float, ...] | None]]:
+    return [(unit.name, unit.direction) for unit in layer.units if layer.is_direction(unit)]
 
 
 def _other_directions(stored: LayerIndex, given: LayerIndex) -> str:
@@ -143,6 +170,8 @@ def _other_directions(stored: LayerIndex, given: LayerIndex) -> str:
         "changed": [name for name in new if name in old and new[name] != old[name]],
     }
     told = [f"{what} {_names(names)}" for what, names in changes.items() if names]
+    if old.keys() == new.keys() and stored.directions != given.directions:
+        told = ["of other numbers, or with another activation"]
     return (
         f"has {f'the directions {_names(old)}' if old else 'no directions'}; given: "
         f"{_names(new) or 'none'} ({'; '.join(told) or 'in another order'}); a layer's directions "

@@ -11,7 +11,6 @@ from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
 from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
 from circuit_atlas.jobs.circuits.live_channels import compact_output
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
-from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 
 
@@ -48,14 +47,13 @@ def circuit_maps(
     Returns:
         (circuits, images, map height, map width).
     """
-    targets = layer.targets([number])
     read = layer.reads(number)
-    directions = targets.directions[:, torch.from_numpy(read).to(images.device)]
+    target = layer.targets([number]).reading(torch.from_numpy(read).to(images.device))
     maps = []
     with torch.no_grad():
         for mask in masks:
             weights = pruned_weights(layer, number, mask, means)
             output = compact_output(layer.network, weights, read, images, first)
-            maps.append(Targets(None, directions).maps(output)[0])
+            maps.append(target.maps(output)[0])
     shape = (0, len(images), layer.index.height, layer.index.width)
     return torch.stack(maps) if maps else images.new_empty(shape)

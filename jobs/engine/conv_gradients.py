@@ -114,7 +114,7 @@ def site_passes(
         one_row: for each site in which every unit reaches a single row, the units' rows.
     """
     maps = targets.maps(forward.values[forward.network.target.name])
-    gradient = response_gradient(maps, response)[:, 0]
+    gradient = targets.gated(response_gradient(maps, response), maps)[:, 0]
     by_step: dict[str, list[ConvGradient]] = {}
     together = _UNITS_TOGETHER if gradient.device.type == "cpu" else _UNITS_TOGETHER_ON_GPU
     for start in range(0, len(targets), together):
@@ -152,7 +152,7 @@ def image_passes(
     """
     count = forward.images
     maps = target.maps(forward.values[forward.network.target.name])
-    gradient = response_gradient(maps, response)[0]
+    gradient = target.gated(response_gradient(maps, response), maps)[0]
     rows = {ordinal: row.expand(count) for ordinal, row in one_row.items()}
     walk = _walk(forward, target.repeated(count), gradient, rows, live=live)
     by_step = {conv_gradient.step.name: conv_gradient for conv_gradient in walk}

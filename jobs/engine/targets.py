@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
-from circuit_atlas.storage_schema.header import UnitInfo
 
 Response = Literal["sum_abs", "max"] | tuple[int, int]
 
@@ -27,37 +28,58 @@ class Targets:
     Attributes:
         channels: (units,) int64, the channel of each, or None where a direction is among them.
         directions: (units, channels) weights over the layer's channels.
+        bias: (units,), what is added to the weighted sum; not used with `channels`.
+        rectified: (units,) bool, whether a ReLU follows; not used with `channels`.
     """
 
     channels: Tensor | None
     directions: Tensor
+    bias: Tensor
+    rectified: Tensor
 
     def __len__(self) -> int:
         return len(self.directions)
 
     @classmethod
-    def of(cls, units: Sequence[UnitInfo], channels: int, like: Tensor) -> Targets:
-        """Builds the units' weights over a layer of `channels`, with the dtype and device of
-        `like`."""
-        directions = torch.zeros((len(units), channels), dtype=like.dtype, device=like.device)
-        for row, unit in enumerate(units):
-            if unit.direction is None:
-                directions[row, unit.number] = 1
-            else:
-                directions[row] = torch.tensor(unit.direction, dtype=like.dtype)
-        plain = all(unit.direction is None for unit in units)
-        numbers = torch.tensor([unit.number for unit in units], device=like.device)
-        return cls(numbers if plain else None, directions)
+    def of(
+        cls, numbers: Sequence[int], directions: Directions, channels: int, like: Tensor
+    ) -> Targets:
+        """Builds the weights of units over a layer of `channels`, with the dtype and device of
+        `like`; units from number `channels` on are the directions."""
+        own = torch.tensor(numbers, dtype=torch.int64)
+        mixed = own >= channels
+        weights = torch.zeros((len(own), channels), dtype=torch.float64)
+        weights[~mixed, own[~mixed]] = 1
+        bias = torch.zeros(len(own), dtype=torch.float64)
+        rows = (own[mixed] - channels).numpy()
+        weights[mixed] = torch.from_numpy(directions.vectors[rows].astype(np.float64))
+        bias[mixed] = torch.from_numpy(directions.bias[rows].astype(np.float64))
+        return cls(
+            channels=None if mixed.any() else own.to(like.device),
+            directions=weights.to(like),
+            bias=bias.to(like),
+            rectified=(mixed & (directions.activation == "relu")).to(like.device),
+        )
 
     def part(self, units: slice) -> Targets:
         """Gives some of the units."""
         channels = None if self.channels is None else self.channels[units]
-        return Targets(channels, self.directions[units])
+        return Targets(channels, self.directions[units], self.bias[units], self.rectified[units])
 
     def repeated(self, count: int) -> Targets:
         """Repeats a single unit."""
         channels = None if self.channels is None else self.channels.expand(count)
-        return Targets(channels, self.directions.expand(count, -1))
+        return Targets(
+            channels,
+            self.directions.expand(count, -1),
+            self.bias.expand(count),
+            self.rectified.expand(count),
+        )
+
+    def reading(self, channels: Tensor) -> Targets:
+        """Gives the same units over some of the layer's channels alone, marked by (channels,)
+        bool; they read no other."""
+        return Targets(None, self.directions[:, channels], self.bias, self.rectified)
 
     def maps(self, output: Tensor) -> Tensor:
         """Reads each unit's map: layer output (images, channels, h, w) -> (units, images, h, w).
@@ -68,14 +90,25 @@ class Targets:
         if self.channels is not None:
             return output[:, self.channels].transpose(0, 1)
         maps = []
-        for direction in self.directions:
+        for direction, bias, rectified in zip(
+            self.directions, self.bias, self.rectified, strict=True
+        ):
             read = direction.nonzero()[:, 0]
-            maps.append(torch.einsum("c,nchw->nhw", direction[read], output[:, read]))
+            y = torch.einsum("c,nchw->nhw", direction[read], output[:, read]) + bias
+            maps.append(y.relu() if rectified else y)
         return torch.stack(maps)
 
+    def gated(self, gradient: Tensor, maps: Tensor) -> Tensor:
+        """Takes gradients by the units' maps back through the ReLU of each that has one; both are
+        (units, ..., h, w)."""
+        if self.channels is not None or not self.rectified.any():
+            return gradient
+        passes = (maps > 0) | ~self.rectified.view(-1, *[1] * (maps.dim() - 1))
+        return gradient * passes
+
     def spread(self, gradient: Tensor) -> Tensor:
-        """Takes gradients by the units' maps (units, h, w) back to the layer's output: (units,
-        channels, h, w)."""
+        """Takes gradients by the units' weighted sums (units, h, w) back to the layer's output:
+        (units, channels, h, w)."""
         return torch.einsum("uc,uhw->uchw", self.directions, gradient)
 
     def in_rows(self, gradient: Tensor, rows: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.network.graph import ModelGraph, Network, Site
 from circuit_atlas.jobs.network.kernel_axis import Upstream, upstream
 from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
@@ -28,23 +29,25 @@ class TracedLayer:
         network: the graph, cut at the layer.
         index: what the atlas stores about the layer.
         upstream: the kernel axis; unit number n is its row n.
+        directions: the units after the channels.
     """
 
     network: Network
     index: LayerIndex
     upstream: Upstream
+    directions: Directions
 
     def targets(self, numbers: Sequence[int]) -> Targets:
         """Gives a block of units, by number."""
-        units = [self.index.units[number] for number in numbers]
-        return Targets.of(units, self.index.channels, self.network.sites[-1].weight)
+        like = self.network.sites[-1].weight
+        return Targets.of(numbers, self.directions, self.index.channels, like)
 
     def reads(self, number: int) -> NDArray[np.bool_]:
         """Marks the channels of the layer that the unit is made of: (channels,) bool."""
-        unit = self.index.units[number]
-        if unit.direction is not None:
-            return np.asarray(unit.direction) != 0
-        return np.arange(self.index.channels) == unit.number
+        channels = self.index.channels
+        if number >= channels:
+            return np.asarray(self.directions.vectors[number - channels] != 0)
+        return np.arange(channels) == number
 
     def unit_rows(self, numbers: Sequence[int]) -> dict[int, Tensor]:
         """Gives the row of each unit in each one-row convolution: (units,) int64, by the
@@ -88,7 +91,7 @@ class TracedLayer:
 def open_layer(
     graph: ModelGraph,
     name: str,
-    directions: Sequence[tuple[str, tuple[float, ...]]] = (),
+    directions: Callable[[int], Directions] = Directions.none,
     *,
     activation: Activation = "pre",
 ) -> TracedLayer:
@@ -97,7 +100,7 @@ def open_layer(
     Args:
         graph: the traced model.
         name: the layer's module path.
-        directions: named weights over the layer's channels, each one more unit. Default: none.
+        directions: gives directions over so many channels, each one more unit. Default: none.
         activation: "post" for what units pass on, "pre" for the module's own output. Default:
             "pre".
 
@@ -111,17 +114,13 @@ def open_layer(
             f"layer {name!r}: no convolution with weights of its own computes it, so it has no "
             "circuit; choose a later layer"
         )
-    reads = list(np.eye(channels, dtype=np.bool_))
-    for title, vector in directions:
-        if len(vector) != channels or not np.isfinite(vector).all() or not np.any(vector):
-            raise ModelError(
-                f"direction {title!r} of layer {name!r} is of length {len(vector)}; give "
-                f"{channels} finite numbers, one a channel, not all zero"
-            )
-        reads.append(np.asarray(vector) != 0)
-    axis = upstream(network, reads)
-    names = [*(str(n) for n in range(channels)), *(title for title, _ in directions)]
-    vectors = [*[None] * channels, *(vector for _, vector in directions)]
+    mixed = directions(channels)
+    mixed.check()
+    axis = upstream(network, [*np.eye(channels, dtype=np.bool_), *(mixed.vectors != 0)])
+    vectors: list[tuple[float, ...] | None] = [None] * (channels + len(mixed))
+    if mixed.in_layer:
+        vectors[channels:] = [tuple(vector.tolist()) for vector in mixed.vectors]
+    names = [*(str(n) for n in range(channels)), *mixed.names]
     units = tuple(
         UnitInfo(number=n, name=names[n], direction=vectors[n], rows=axis.rows[n])
         for n in range(len(names))
@@ -135,5 +134,6 @@ def open_layer(
         units=units,
         activation=activation,
         after=network.after,
+        directions=mixed.record(),
     )
-    return TracedLayer(network, index, axis)
+    return TracedLayer(network, index, axis, mixed)

@@ -32,12 +32,15 @@ class Upstream:
         index: the axis.
         ordinals: for each convolution of the axis, its ordinal among the network's sites.
         rows: for each unit, the one row that reaches it in each one-row convolution.
-        reachable: (units, convolutions, largest number of output channels) bool.
+        reading: for each unit, the number of the set of channels that it reads.
+        reachable: (sets, convolutions, largest number of output channels) bool: thousands of
+            directions read all channels, and so are reached by the same.
     """
 
     index: KernelIndex
     ordinals: tuple[int, ...]
     rows: tuple[tuple[int, ...], ...]
+    reading: NDArray[np.intp]
     reachable: NDArray[np.bool_]
 
     def mask(self, unit: int) -> NDArray[np.bool_]:
@@ -45,7 +48,7 @@ class Upstream:
         rows = iter(self.rows[unit])
         parts = []
         for ordinal, convolution in enumerate(self.index.convolutions):
-            reached = self.reachable[unit, ordinal, : convolution.out_channels]
+            reached = self.reachable[self.reading[unit], ordinal, : convolution.out_channels]
             if convolution.one_row:
                 reached = reached[[next(rows)]]
             parts.append(np.repeat(reached, convolution.in_channels))
@@ -59,7 +62,8 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
         network: the traced network, cut at the layer.
         channels: for each unit, which channels of the layer it reads: (channels,) bool.
     """
-    read = torch.from_numpy(np.stack(channels))
+    sets, reading = np.unique(np.stack(channels), axis=0, return_inverse=True)
+    read = torch.from_numpy(sets)
     pieces = [_reached_rows(network, piece) for piece in read.split(_CHUNK)]
     rows_of_site = [torch.cat(parts).numpy() for parts in zip(*pieces, strict=True)]
     on_axis = [n for n, reached in enumerate(rows_of_site) if reached.any()]
@@ -83,8 +87,10 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
     for ordinal, n in enumerate(on_axis):
         reachable[:, ordinal, : rows_of_site[n].shape[1]] = rows_of_site[n]
     one_row = [n for n, convolution in enumerate(convolutions) if convolution.one_row]
-    rows = tuple(tuple(int(unit[n].argmax()) for n in one_row) for unit in reachable)
-    return Upstream(KernelIndex(convolutions), tuple(on_axis), rows, reachable)
+    rows_of_set = [tuple(int(reached[n].argmax()) for n in one_row) for reached in reachable]
+    reading = reading.reshape(-1)
+    rows = tuple(rows_of_set[n] for n in reading)
+    return Upstream(KernelIndex(convolutions), tuple(on_axis), rows, reading, reachable)
 
 
 def _reached_rows(network: Network, channels: Tensor) -> list[Tensor]:

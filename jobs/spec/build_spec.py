@@ -24,6 +24,7 @@ from circuit_atlas.jobs.spec.sections import (
     Ablation,
     CircuitsSpec,
     Criterion,
+    DirectionsFile,
     ImagesSpec,
     LayerSpec,
     Listed,
@@ -46,6 +47,7 @@ __all__ = [
     "BuildSpec",
     "CircuitsSpec",
     "Criterion",
+    "DirectionsFile",
     "FeaturesSpec",
     "ImagesSpec",
     "LayerSpec",
@@ -152,4 +154,7 @@ class BuildSpec(Section):
         if not images.source.startswith(DEMO):
             images = images.model_copy(update={"source": absolute(images.source)})
         run = run.model_copy(update={"store": absolute(run.store)})
-        return self.model_copy(update={"model": model, "images": images, "run": run})
+        layers = tuple(layer.with_paths(absolute) for layer in self.layers)
+        return self.model_copy(
+            update={"model": model, "images": images, "layers": layers, "run": run}
+        )

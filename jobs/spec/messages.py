@@ -104,9 +104,12 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
 
 
 def _dotted(where: tuple[str | int, ...]) -> str:
-    """A key's location, such as `layers[0].units`; items count from 0, in the file's order."""
+    """A key's location, such as `layers[0].units`; items count from 0, in the file's order. Tags
+    such as `<file>`, which tell kinds of a table apart, are left out."""
     text = ""
     for step in where:
+        if str(step).startswith("<"):
+            continue
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else str(step)
     return text or "the spec"
 

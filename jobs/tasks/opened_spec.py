@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -12,9 +12,13 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, PreprocessingSpec
 from circuit_atlas.jobs.spec.sections import LayerSpec
+from circuit_atlas.jobs.tasks.directions_file import read_directions
+from circuit_atlas.jobs.tasks.stored_directions import STORED
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.reader import Reader
 
 
 class OpenedSpec:
@@ -55,6 +59,7 @@ class OpenedSpec:
         self.images: ImageSet = images
         self._module = loaded.module.requires_grad_(False).to(self.device)
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
+        self._read: dict[str, Directions] = {}
         self._layers: dict[tuple[str, tuple[int, int]], TracedLayer] = {}
 
     @property
@@ -102,10 +107,21 @@ class OpenedSpec:
             self._layers[name, size] = open_layer(
                 self._graphs[size],
                 name,
-                tuple(asked.directions.items()),
+                partial(self._directions, asked),
                 activation=asked.activation,
             )
         return self._layers[name, size]
+
+    def _directions(self, layer: LayerSpec, channels: int) -> Directions:
+        """The directions of a layer: in the spec, in a file, or as the atlas has them stored."""
+        spec = layer.directions
+        if not isinstance(spec, DirectionsFile):
+            return Directions.of_spec(spec, channels)
+        if spec.file == STORED:
+            return Reader(self.spec.run.store).directions(layer.name)
+        if layer.name not in self._read:
+            self._read[layer.name] = read_directions(spec, channels)
+        return self._read[layer.name]
 
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
         """Yields the images of those ids in order, (size, channels, height, width) at a time."""

@@ -15,6 +15,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.remarks import remarks
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
@@ -49,13 +50,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Build:
-    """A resolved spec: all that the store is laid out from, and remarks to show."""
+    """A resolved spec: all that the store is laid out from, and remarks to show; `directions` are
+    those of each layer that came from a file."""
 
     header: AtlasHeader
     layers: tuple[LayerIndex, ...]
     plan: Plan
     images: pa.Table
     remarks: tuple[str, ...]
+    directions: Mapping[str, Directions]
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,17 @@ def resolve(spec: BuildSpec) -> Build:
 def resolve_opened(opened: OpenedSpec) -> Build:
     """Does what `resolve` does, without remarks, for a spec that is open already."""
     spec = opened.spec
-    layers = []
-    planned = []
+    layers, planned = [], []
+    directions: dict[str, Directions] = {}
     for layer_spec in spec.layers:
         layer = opened.layer(layer_spec.name)
         if not isinstance(spec.circuits.response, str):
             check_position(spec.circuits.response, (layer.index.height, layer.index.width))
         layers.append(layer.index)
-        planned.append((layer_spec.name, layer_spec.resolve(layer.index.channels)))
+        if layer.index.directions is not None:
+            directions[layer_spec.name] = layer.directions
+        units = layer_spec.resolve(layer.index.channels, len(layer.directions))
+        planned.append((layer_spec.name, units))
     circuits = spec.circuits
     height, width = opened.images.size
     header = AtlasHeader(
@@ -128,7 +134,8 @@ def resolve_opened(opened: OpenedSpec) -> Build:
         for name, _ in planned:
             layer = opened.layer(name)
             require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
-    return Build(header, tuple(layers), Plan(tuple(planned)), opened.images.table(), ())
+    table = opened.images.table()
+    return Build(header, tuple(layers), Plan(tuple(planned)), table, (), directions)
 
 
 def make_tasks(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, LayerSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, LayerSpec
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
 from circuit_atlas.storage_schema.reader import Reader
+
+STORED = "atlas:"
+"""Names the directions that the atlas has, in place of a file of them."""
 
 
 def with_stored_directions(spec: BuildSpec) -> BuildSpec:
@@ -27,9 +30,12 @@ def with_stored_directions(spec: BuildSpec) -> BuildSpec:
 
 
 def _completed(layer: LayerSpec, reader: Reader) -> LayerSpec:
-    directions = {
-        unit.name: unit.direction
-        for unit in reader.layer(layer.name).units
-        if unit.direction is not None
+    index = reader.layer(layer.name)
+    directions: DirectionsFile | dict[str, tuple[float, ...]] = {
+        unit.name: unit.direction for unit in index.units if unit.direction is not None
     }
+    if index.directions is not None:
+        # Those that an earlier build asked for are its plan's; this one asks for no more of them.
+        activation = index.directions.activation
+        directions = DirectionsFile(file=STORED, activation=activation, rows=())
     return layer.model_copy(update={"directions": directions})

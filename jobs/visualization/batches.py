@@ -4,7 +4,7 @@ images do."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
 from circuit_atlas.jobs.circuits.kernel_means import KernelMeans, kernel_means
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
+from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network, Replaced
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
@@ -54,6 +55,7 @@ class VisualizationBatch:
             whole network.
         network: the whole network, for images of that size.
         weights: (variants, channels), over its output.
+        bias: (variants,), added to the weighted sum.
         best_images: for each variant, the objective of the image that does best by it, and its id.
         together: visualizations that go through the whole network at one time.
     """
@@ -63,6 +65,7 @@ class VisualizationBatch:
     circuit_measures: tuple[Measure | None, ...]
     network: Network
     weights: Tensor
+    bias: Tensor
     best_images: tuple[tuple[float, int], ...]
     together: int
 
@@ -75,8 +78,10 @@ class VisualizationBatch:
         in_network = [n for n, row in enumerate(rows) if self.circuit_measures[row] is None]
         for start in range(0, len(in_network), self.together):
             part = in_network[start : start + self.together]
-            weights = self.weights[[rows[n] for n in part]]
-            measures.append((part, measure_in_network(self.network, weights, factors[part])))
+            chosen = [rows[n] for n in part]
+            weights, bias = self.weights[chosen], self.bias[chosen]
+            whole = measure_in_network(self.network, weights, factors[part], bias)
+            measures.append((part, whole))
         for n, row in enumerate(rows):
             measure = self.circuit_measures[row]
             if measure is not None:
@@ -113,7 +118,7 @@ class BatchOpener:
             NonFiniteError: a unit responds with a number to no image.
         """
         owner = self._owner(name) if node else name
-        full = self._opened.layer(owner)
+        full = self._layer(owner)
         step = _step_of(full.network, name) if node else full.network.target.name
         layer, size = self._sized(full, self._size(full.network.up_to(step)))
         network = layer.network.up_to(step)
@@ -123,8 +128,10 @@ class BatchOpener:
             channels = network.target.shape[0]
             weights = torch.zeros((len(variants), channels), device=self._opened.device)
             weights[range(len(variants)), numbers] = 1.0
+            bias = torch.zeros(len(variants), device=self._opened.device)
         else:
-            weights = layer.targets(numbers).directions
+            units = layer.targets(numbers)
+            weights, bias = units.directions, units.bias
         best_images = []
         for variant in variants:
             by_unit, unit = best[name if node else "", variant.factor], variant.key.unit
@@ -145,14 +152,20 @@ class BatchOpener:
             circuit_measures=tuple(measures),
             network=network,
             weights=weights,
+            bias=bias,
             best_images=tuple(best_images),
             together=self._together(network),
         )
 
+    def _layer(self, name: str, size: tuple[int, int] | None = None) -> TracedLayer:
+        """Opens a layer as `OpenedSpec.layer` does, its directions before their ReLU."""
+        layer = self._opened.layer(name, size)
+        return replace(layer, directions=replace(layer.directions, activation="none"))
+
     def _owner(self, convolution: str) -> str:
         """Finds a layer of the spec that the convolution is upstream of."""
         for layer in self._opened.spec.layers:
-            sites = self._opened.layer(layer.name).network.sites
+            sites = self._layer(layer.name).network.sites
             if any(site.name == convolution for site in sites):
                 return layer.name
         raise ModelError(f"no layer of the spec has the convolution {convolution!r} upstream")
@@ -176,7 +189,7 @@ class BatchOpener:
         """Traces the layer for images of a size; of the set's size where the model takes no other
         and the spec asks for none."""
         try:
-            layer = self._opened.layer(full.index.layer, size)
+            layer = self._layer(full.index.layer, size)
             if layer.upstream.index == full.upstream.index:
                 return layer, size
             reason = "other kernels reach the layer then"
@@ -206,14 +219,13 @@ class BatchOpener:
         units = len(full.index.units)
         best = {(site.name, 1.0): BestImages(np.ones(len(site.weight))) for site in network.sites}
         best |= {("", factor): BestImages(np.full(units, factor)) for factor in (1.0, -1.0)}
-        directions = full.targets(range(full.index.channels, units)).directions
+        mixed = full.targets(range(full.index.channels, units))
         for images, batch in self._image_batches(self._together(network)):
             with torch.no_grad():
                 values = network.forward(batch)
                 maps = {site: values[step] for site, step in steps.items()}
                 output = values[network.target.name]
-                mixed = [weighted(output, each[None])[:, None] for each in directions]
-                maps[""] = torch.cat([output, *mixed], 1)
+                maps[""] = torch.cat([output, _of_directions(output, mixed)], 1)
                 for (site, factor), of_site in best.items():
                     factors = torch.tensor(factor, device=batch.device).expand(maps[site].shape[:2])
                     of_site.see(peaks(maps[site], factors).cpu().numpy(), images)
@@ -286,6 +298,19 @@ class BatchOpener:
             batches = self._opened.batches(scoring, self._together(full.network))
             self._means[name] = kernel_means(full, batches)
         return self._means[name]
+
+
+def _of_directions(output: Tensor, directions: Targets) -> Tensor:
+    """The maps of a layer's directions: output (images, channels, h, w) -> (images, directions, h,
+    w)."""
+    if bool(output.isfinite().all()):
+        summed = torch.einsum("uc,nchw->nuhw", directions.directions, output)
+        return summed + directions.bias[:, None, None]
+    each = [
+        weighted(output, weights[None], bias[None])
+        for weights, bias in zip(directions.directions, directions.bias, strict=True)
+    ]
+    return torch.stack(each, 1) if each else output[:, :0]
 
 
 def _step_of(network: Network, convolution: str) -> str:

@@ -3,8 +3,8 @@
 The objective is `peaks`: the mean of y over the fifth of the positions where it is largest (for a
 negative visualization: where it is smallest). y of a unit is what its layer explains, which is what
 the unit passes on or its module's own output; for a direction it is the weighted sum of the
-channels; of a channel upstream it is the convolution's own output. It is taken in the whole network
-or in a circuit.
+channels and its bias, before its own ReLU; of a channel upstream it is the convolution's own
+output. It is taken in the whole network or in a circuit.
 
 Where y is zero, as behind a ReLU, it has no gradient to climb. So what is climbed is y and a
 hundredth of the module's own output: it leads to where y begins.
@@ -44,13 +44,16 @@ def peaks(maps: Tensor, factors: Tensor) -> Tensor:
     return flat.topk(count, -1, sorted=False).values.mean(-1) * factors
 
 
-def measure_in_network(network: Network, weights: Tensor, factors: Tensor) -> Measure:
+def measure_in_network(
+    network: Network, weights: Tensor, factors: Tensor, bias: Tensor | None = None
+) -> Measure:
     """Gives the objective in the whole network, of another unit for each image.
 
     Args:
         network: cut at the step whose channels the units are of.
         weights: (images, channels), over the channels of its output.
         factors: (images,), see `peaks`.
+        bias: (images,), what is added to the weighted sum. Default: nothing.
     """
     read = weights.any(0).nonzero()[:, 0]
     weights = weights[:, read]
@@ -63,7 +66,8 @@ def measure_in_network(network: Network, weights: Tensor, factors: Tensor) -> Me
                 own[step.name] = value
 
         output = network.output(images, keep)
-        return _climbed(network, output[:, read], own[network.base][:, read], weights, factors)
+        at_base = own[network.base][:, read]
+        return _climbed(network, output[:, read], at_base, weights, bias, factors)
 
     return measure
 
@@ -85,18 +89,24 @@ def measure_in_circuit(
     """
     network = layer.network
     read = torch.from_numpy(layer.reads(number)).to(factors.device)
-    weights = layer.targets([number]).directions[:, read]
+    unit = layer.targets([number])
+    weights = unit.directions[:, read]
 
     def measure(images: Tensor) -> Tensor:
         values = network.forward(images, replaced=replaced)
         output, own = values[network.target.name], values[network.base]
-        return _climbed(network, output[:, read], own[:, read], weights, factors)
+        return _climbed(network, output[:, read], own[:, read], weights, unit.bias, factors)
 
     return measure
 
 
 def _climbed(
-    network: Network, output: Tensor, own: Tensor, weights: Tensor, factors: Tensor
+    network: Network,
+    output: Tensor,
+    own: Tensor,
+    weights: Tensor,
+    bias: Tensor | None,
+    factors: Tensor,
 ) -> Tensor:
     """The objective, (images,); where a gradient is asked for, with what leads to it.
 
@@ -105,21 +115,24 @@ def _climbed(
         output: (images, channels, h, w), those channels of the layer's output that are read.
         own: the same of the module's own output.
         weights: (images or 1, channels).
+        bias: (images or 1,), or none.
         factors: (images,), see `peaks`.
     """
-    maps = weighted(output, weights)
+    maps = weighted(output, weights, bias)
     if network.chain and torch.is_grad_enabled():
         maps = maps + _LEAD * weighted(own, weights)
     return peaks(maps, factors)
 
 
-def weighted(output: Tensor, weights: Tensor) -> Tensor:
-    """Sums maps (images, channels, h, w) by weights (images or 1, channels): (images, h, w).
+def weighted(output: Tensor, weights: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Sums maps (images, channels, h, w) by weights (images or 1, channels) and adds a bias (images
+    or 1,), or none: (images, h, w).
 
     A channel that overflows spoils no unit that does not read it.
     """
     by_channel = weights[:, :, None, None]
-    return (output.where(by_channel != 0, 0.0) * by_channel).sum(1)
+    summed = (output.where(by_channel != 0, 0.0) * by_channel).sum(1)
+    return summed if bias is None else summed + bias[:, None, None]
 
 
 @dataclass(frozen=True)

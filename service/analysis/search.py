@@ -73,7 +73,7 @@ def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
         within = _fit(of_layer, name) if of_layer else 0
         for info in index.units:
             text = f"{name}/{info.name}"
-            if info.direction is None:
+            if not index.is_direction(info):
                 # A number means that unit, not all those that have its digits.
                 fit = within if of_unit == info.name else None
                 kind = "unit"

@@ -118,10 +118,9 @@ def find_unit(index: LayerIndex, which: int | str) -> UnitInfo:
             if info.name == which:
                 return info
         if not re.fullmatch(r"[+-]?\d{1,18}", which):
-            directions = [info.name for info in index.units if info.direction is not None]
             raise QueryError(
                 f"layer {index.layer!r} has units {span} and no direction {which!r}: "
-                + nearest(which, directions, what="directions")
+                + nearest(which, index.direction_names, what="directions")
             )
         which = int(which)
     try:

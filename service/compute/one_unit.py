@@ -25,7 +25,9 @@ def compute_unit(opened: OpenedSpec, objects: Objects) -> None:
         InfrastructureError: memory ran out with one image at a time.
     """
     build = resolve_opened(opened)
-    create(objects, build.header, build.layers, build.images, build.plan)
+    create(
+        objects, build.header, build.layers, build.images, build.plan, directions=build.directions
+    )
     ((layer, (unit,)),) = build.plan.units
     budget_bytes = default_budget(opened.device, workers=1, threads=torch.get_num_threads())
     worker = CircuitWorker(PreparedWorker(opened, objects, build, budget_bytes))

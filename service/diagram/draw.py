@@ -106,10 +106,7 @@ def _scene(
     goals: tuple[Origin, ...], kernels: DrawnKernels, most: int
 ) -> tuple[Scene, tuple[SparsityLevel, ...]]:
     """Where the drawn kernels stand, and the slider's steps."""
-    graph = topology(
-        kernels.index,
-        [Goal(o.layer, o.reader.wiring(o.layer.layer), o.unit) for o in goals],
-    )
+    graph = topology(kernels.index, [_goal(origin) for origin in goals])
     start, end = graph.ends(kernels.ordinal, kernels.out, kernels.channel)
     levels, bits, wire_bits = _levels(Paths(graph, start, end), kernels, most)
     drawn = np.flatnonzero(bits)
@@ -121,6 +118,13 @@ def _scene(
     )
     scene = Scene(goals, kernels, graph, layout, start, end, drawn, bits[drawn], wire_bits[wires])
     return scene, levels
+
+
+def _goal(origin: Origin) -> Goal:
+    layer, reader = origin.layer.layer, origin.reader
+    direction = reader.direction(layer, origin.unit.number)
+    vector = None if direction is None else direction.vector
+    return Goal(origin.layer, reader.wiring(layer), origin.unit, vector)
 
 
 def _most(edges: int) -> int:

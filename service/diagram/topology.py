@@ -31,11 +31,13 @@ _NEST = 64  # ranks within one depth: a convolution's channels, then joints of j
 
 @dataclass(frozen=True)
 class Goal:
-    """Names a unit that the drawing ends at: its layer, the layer's wiring, and which unit."""
+    """Names a unit that the drawing ends at: its layer, the layer's wiring, and which unit; of a
+    direction also the weight of each channel."""
 
     layer: LayerIndex
     wiring: Wiring
     unit: UnitInfo
+    direction: NDArray[np.floating] | None = None
 
 
 @dataclass(frozen=True)
@@ -319,10 +321,10 @@ class _Builder:
         feeds = np.full(goal.layer.channels, -1, np.int64)
         for segment in end:
             feeds[segment.start : segment.stop] = found[id(segment)]
-        if goal.unit.direction is None:
+        if goal.direction is None:
             wanted = feeds[[goal.unit.number]]
         else:
-            wanted = feeds[np.flatnonzero(np.asarray(goal.unit.direction))]
+            wanted = feeds[np.flatnonzero(goal.direction)]
         wanted = np.unique(wanted[wanted >= 0])
         if len(wanted) == 1 and int(np.concatenate(self.kind)[wanted[0]]) == CHANNEL:
             return int(wanted[0])

@@ -242,7 +242,7 @@ def _facts(server: ServerState, snapshot: LayerSnapshot) -> LayerAnswer:
             ConvolutionFacts.model_validate({**vars(c), "kernels": c.size})
             for c in index.index.convolutions
         ],
-        directions=[info.name for info in index.units if info.direction is not None],
+        directions=list(index.direction_names),
         first_unit=min(done, default=None),
     )
 

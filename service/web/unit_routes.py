@@ -85,6 +85,10 @@ class UnitAnswer(BaseModel):
     direction: list[float] | None = Field(
         description="The weight of each channel of the layer. Null: it is a single channel."
     )
+    bias: float | None = Field(description="What is added to the sum. Null: a single channel.")
+    activation: Literal["none", "relu"] | None = Field(
+        description="What the sum ends in. Null: a single channel."
+    )
     version: str | None = Field(description="A digest of what is stored of it. Null: nothing is.")
     previous: int | None = Field(description="The stored unit before it. Null: there is none.")
     next: int | None = Field(description="The stored unit after it. Null: there is none.")
@@ -230,6 +234,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
     commit, failure = snapshot.commits.get(one.number), snapshot.failures.get(one.number)
     done = commit is not None and commit.state == "done"
     header = server.atlas.header
+    direction = one.reader.direction(one.layer, one.number)
     new = done and header.schema >= NETWORK_SINCE
     top: list[dict[str, Any]] = [] if commit is None else one.top_images().to_pylist()
     return UnitAnswer.model_validate(
@@ -240,7 +245,9 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
             "state": snapshot.state(one.number),
             "error": None if failure is None else f"{failure.kind}: {failure.message}",
             "kernels": None if commit is None else commit.kernels,
-            "direction": one.info.direction,
+            "direction": None if direction is None else direction.vector.tolist(),
+            "bias": None if direction is None else direction.bias,
+            "activation": None if direction is None else direction.activation,
             "version": None if commit is None else server.unit_version(one),
             "previous": max((number for number in stored if number < one.number), default=None),
             "next": min((number for number in stored if number > one.number), default=None),

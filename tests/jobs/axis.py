@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -9,16 +12,30 @@ from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
-from tests.oracles.convolutions import Masks, double
+from circuit_atlas.storage_schema.directions import Directions
+from tests.oracles.convolutions import Masks, Mixed, double
 from tests.oracles.networks import Network
 
 
 def open_double(
-    network: Network, name: str, directions: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    network: Network, name: str, directions: Mapping[str, tuple[float, ...]] | None = None
 ) -> TracedLayer:
     """The layer of a float64 copy, so that rounding hides nothing."""
     module = double(network.module).requires_grad_(False)
-    return open_layer(ModelGraph(module, (3, *network.size)), name, directions)
+    mixed = partial(Directions.of_spec, directions or {})
+    return open_layer(ModelGraph(module, (3, *network.size)), name, mixed)
+
+
+def open_mixed(network: Network, name: str, unit: Mixed) -> TracedLayer:
+    """The layer of a float64 copy with one direction, as from a file; its last unit."""
+    module = double(network.module).requires_grad_(False)
+    directions = Directions(
+        ("mixed",),
+        np.array([unit.weights]),
+        np.array([unit.bias]),
+        "relu" if unit.rectified else "none",
+    )
+    return open_layer(ModelGraph(module, (3, *network.size)), name, lambda _channels: directions)
 
 
 def double_images(network: Network, count: int) -> Tensor:

@@ -23,6 +23,15 @@ Masks = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
+class Mixed:
+    """A direction over the channels, with a bias, and perhaps a ReLU at the end."""
+
+    weights: tuple[float, ...]
+    bias: float
+    rectified: bool
+
+
+@dataclass(frozen=True)
 class Target:
     """What is explained: a unit (or direction over the channels) of a layer, and the response.
 
@@ -30,7 +39,7 @@ class Target:
     """
 
     layer: str
-    unit: int | tuple[float, ...] = 0
+    unit: int | tuple[float, ...] | Mixed = 0
     response: Response = "sum_abs"
 
 
@@ -184,10 +193,13 @@ def layer_output(
     return output[:, None, None] if output.dim() == 1 else output
 
 
-def unit_map(output: Tensor, unit: int | tuple[float, ...]) -> Tensor:
+def unit_map(output: Tensor, unit: int | tuple[float, ...] | Mixed) -> Tensor:
     """y (h, w): the unit's channel of the output, or the direction's weighted sum of channels."""
     if isinstance(unit, int):
         return output[unit]
+    if isinstance(unit, Mixed):
+        summed = unit_map(output, unit.weights) + unit.bias
+        return torch.clamp(summed, min=0) if unit.rectified else summed
     total = torch.zeros_like(output[0])
     for weight, channel in zip(unit, output, strict=True):
         total = total + weight * channel

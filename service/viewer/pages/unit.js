@@ -73,6 +73,8 @@ export async function page(state, atlas) {
         ["Kernels that can reach it", facts.kernels ? whole(facts.kernels) : null],
         ["Largest response", facts.top?.length ? measure(facts.top[0].response) : null],
         ["Channels", facts.direction ? whole(facts.direction.filter(Boolean).length) : null],
+        ["Bias", facts.bias ? measure(facts.bias) : null],
+        ["Ends in", facts.activation === "relu" ? "ReLU" : null],
       ],
       actions: [
         done && h("a", { class: "button", href: to("map", of) }, "Map of its images"),

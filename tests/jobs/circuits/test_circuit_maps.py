@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from tests.jobs.axis import double_images, off_axis, open_double
-from tests.oracles.convolutions import Target, convolutions
+from tests.jobs.axis import double_images, off_axis, open_double, open_mixed
+from tests.oracles.convolutions import Mixed, Target, convolutions
 from tests.oracles.faithfulness import circuit_response, full_response
 from tests.oracles.networks import NAMED, Network, networks
 
@@ -21,7 +21,13 @@ TOLERANCE = 1e-9
 
 
 def assert_maps(
-    network: Network, layer: TracedLayer, unit: int, kept: float, ablation: str
+    network: Network,
+    layer: TracedLayer,
+    unit: int,
+    kept: float,
+    ablation: str,
+    *,
+    mixed: Mixed | None = None,
 ) -> None:
     images = double_images(network, 2)
     scoring = network.images(3, seed=5).double()
@@ -33,7 +39,7 @@ def assert_maps(
     }
     masks = off_axis(layer, unit, mask, like)
     on_a_path = {convolution.name for convolution in layer.upstream.index.convolutions}
-    target = Target(layer.index.layer, unit)
+    target = Target(layer.index.layer, unit if mixed is None else mixed)
     wanted = circuit_response(
         network.module,
         images,
@@ -74,12 +80,23 @@ def test_a_direction():
     network = NAMED["branched"]()
     target = network.other_targets[-1]
     vector = tuple(1.0 if n % 2 else 0.0 for n in range(network.channels(target)))
-    layer = open_double(network, target, (("odd", vector),))
+    layer = open_double(network, target, {"odd": vector})
     unit = layer.index.channels
     images = double_images(network, 2)
     found = circuit_maps(layer, unit, layer.reachable(unit)[None], images)[0].numpy()
     wanted = full_response(network.module, images, Target(target, vector))
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+@pytest.mark.parametrize("rectified", [True, False])
+def test_a_direction_with_a_bias_and_a_relu_in_circuits(ablation, rectified):
+    network = NAMED["branched"]()
+    target = network.targets[-1]
+    mixed = Mixed((0.7, 0.0, -1.5, 0.3), 0.2, rectified)
+    layer = open_mixed(network, target, mixed)
+    for kept in (0.9, 0.3, 0.0):
+        assert_maps(network, layer, layer.index.channels, kept, ablation, mixed=mixed)
 
 
 def test_which_networks_share_their_first_convolution():

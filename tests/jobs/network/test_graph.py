@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from tests.oracles.convolutions import double, layer_output
 from tests.oracles.networks import NAMED
@@ -62,8 +64,8 @@ def test_layers_that_cannot_be_used():
 def test_directions_that_cannot_be_used():
     graph = ModelGraph(Aside().eval(), (3, 8, 8))
     for vector in ((1.0, 2.0), (0.0, 0.0, 0.0, 0.0), (1.0, float("nan"), 0.0, 0.0)):
-        with pytest.raises(ModelError, match=r"direction 'odd' of layer 'used'.*give 4 finite"):
-            open_layer(graph, "used", (("odd", vector),))
+        with pytest.raises(ModelError, match=r"direction 'odd'.*give 4 finite"):
+            open_layer(graph, "used", partial(Directions.of_spec, {"odd": vector}))
 
 
 def test_a_layer_before_any_convolution_has_no_circuit():

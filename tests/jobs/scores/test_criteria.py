@@ -17,9 +17,9 @@ from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores, score_images
-from tests.jobs.axis import double_images, on_axis, open_double
+from tests.jobs.axis import double_images, on_axis, open_double, open_mixed
 from tests.oracles import scores as oracle
-from tests.oracles.convolutions import Masks, Target
+from tests.oracles.convolutions import Masks, Mixed, Target
 from tests.oracles.networks import NAMED, Network, networks, planted
 from tests.oracles.reach import reach
 
@@ -39,39 +39,38 @@ def opened(name: str, target: str) -> tuple[Network, TracedLayer]:
 
 
 def assert_scores(network: Network, layer: TracedLayer, target: Target, *, count: int = 2) -> None:
-    """Both per-image scores of one unit, of single images and of the set."""
-    assert isinstance(target.unit, int)
+    """Both per-image scores of one unit, of single images and of the set; a direction is the
+    layer's last unit."""
+    unit = target.unit if isinstance(target.unit, int) else len(layer.index.units) - 1
     images = double_images(network, count)
     for criterion, formula in CRITERIA.items():
         found = score_images(
             layer,
-            [target.unit],
+            [unit],
             [images],
-            keep={target.unit: range(count)},
+            keep={unit: range(count)},
             criteria=[criterion],
             response=target.response,
             block=4,
         )[criterion]
-        wanted = on_axis(layer, target.unit, formula(network.module, images, target))
+        wanted = on_axis(layer, unit, formula(network.module, images, target))
         largest = np.nanmax(wanted, initial=0.0) or 1.0
         np.testing.assert_allclose(found.single[0], wanted, rtol=0, atol=TOLERANCE * largest)
         np.testing.assert_allclose(found.mean[0], wanted.mean(0), rtol=0, atol=TOLERANCE * largest)
-    assert_contribution(network, layer, target, images)
+    assert_contribution(network, layer, target, unit, images)
 
 
 def assert_contribution(
-    network: Network, layer: TracedLayer, target: Target, images: Tensor
+    network: Network, layer: TracedLayer, target: Target, unit: int, images: Tensor
 ) -> None:
     """The signed contribution, found on the way to either score, and its bound."""
-    wanted = on_axis(layer, target.unit, oracle.contribution(network.module, images, target)).mean(
-        0
-    )
+    wanted = on_axis(layer, unit, oracle.contribution(network.module, images, target)).mean(0)
     for criteria in (["actgrad", CONTRIBUTION], ["snip", CONTRIBUTION]):
         found = score_images(
             layer,
-            [target.unit],
+            [unit],
             [images],
-            keep={target.unit: [0]},
+            keep={unit: [0]},
             criteria=criteria,
             response=target.response,
             block=4,
@@ -145,11 +144,40 @@ def test_batches_and_blocks_change_nothing(name):
             np.testing.assert_allclose(found.mean[0], whole[criterion].mean[unit], rtol=1e-6)
 
 
+@pytest.mark.parametrize("response", ["sum_abs", "max", (1, 2)])
+@pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("name", ["branched", "residual"])
+def test_directions_with_a_bias_and_a_relu(name, rectified, response):
+    network = NAMED[name]()
+    target = network.targets[-1]
+    weights = tuple(0.5 * (-1) ** n * (n + 1) for n in range(network.channels(target)))
+    unit = Mixed(weights, -0.1, rectified)
+    layer = open_mixed(network, target, unit)
+    assert_scores(network, layer, Target(target, unit, response))
+
+
+@pytest.mark.parametrize("weight", [2.0, -0.5])
+def test_a_direction_of_a_single_channel_is_that_channel_times_its_weight(weight):
+    network = NAMED["branched"]()
+    target = network.targets[-1]
+    unit = Mixed((0.0, weight, 0.0, 0.0), 0.0, rectified=False)
+    assert network.channels(target) == len(unit.weights)
+    assert_scores(network, open_mixed(network, target, unit), Target(target, unit))
+
+
+def test_a_rectified_direction_that_never_fires_has_scores_of_zero():
+    network = NAMED["branched"]()
+    unit = Mixed((1.0, 1.0, 0.0, 0.0), -1e6, rectified=True)
+    layer = open_mixed(network, network.targets[-1], unit)
+    for response in ("sum_abs", "max"):
+        assert_scores(network, layer, Target(network.targets[-1], unit, response))
+
+
 def test_a_direction_is_the_unit_of_its_weighted_channels():
     network, _ = opened("branched", NAMED["branched"]().targets[-1])
     target = network.targets[-1]
     vector = tuple(float(n - 1) for n in range(network.channels(target)))
-    layer = open_double(network, target, (("mixed", vector),))
+    layer = open_double(network, target, {"mixed": vector})
     images = double_images(network, 2)
     unit = layer.index.channels
     found = score_images(

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from circuit_atlas.jobs.spec.build_spec import FRACTIONS, BuildSpec, LayerSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.build_spec import (
+    FRACTIONS,
+    BuildSpec,
+    DirectionsFile,
+    LayerSpec,
+    PreprocessingSpec,
+)
 from circuit_atlas.storage_schema.errors import ModelError, SpecError
 
 SMALL = """
@@ -198,12 +204,14 @@ def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_units_of_a_layer() -> None:
-    assert LayerSpec(name="a").resolve(3) == (0, 1, 2)
-    assert LayerSpec(name="a", units=(2, 0)).resolve(3) == (0, 2)
-    assert LayerSpec(name="a", units="1:6:2").resolve(8) == (1, 3, 5)
-    assert LayerSpec(name="a", units=":").resolve(2) == (0, 1)
+    of_file = DirectionsFile(file="d.npy", rows="0:6:2")
+    assert LayerSpec(name="a", units=(), directions=of_file).resolve(3, 8) == (3, 5, 7)
+    assert LayerSpec(name="a").resolve(3, 0) == (0, 1, 2)
+    assert LayerSpec(name="a", units=(2, 0)).resolve(3, 0) == (0, 2)
+    assert LayerSpec(name="a", units="1:6:2").resolve(8, 0) == (1, 3, 5)
+    assert LayerSpec(name="a", units=":").resolve(2, 0) == (0, 1)
     with_direction = LayerSpec(name="a", units=(0,), directions={"up": (1.0, 0.0, 1.0)})
-    assert with_direction.resolve(3) == (0, 3)
+    assert with_direction.resolve(3, 1) == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -215,9 +223,12 @@ def test_units_of_a_layer() -> None:
             "unit 8 of layer 'a' is out of range.*from 0 to 7",
         ),
         (LayerSpec(name="a", units="9:"), "units '9:' of layer 'a' hold no channel"),
-        (LayerSpec(name="a", directions={"up": (1.0,)}), "is of length 1: give 8 numbers, one a"),
+        (
+            LayerSpec(name="a", directions=DirectionsFile(file="d.npy", rows=(4,))),
+            "row 4 of layer 'a' is out of range: it has 0 directions",
+        ),
     ],
 )
 def test_units_that_a_layer_does_not_have(layer: LayerSpec, message: str) -> None:
     with pytest.raises(ModelError, match=message):
-        layer.resolve(8)
+        layer.resolve(8, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ from circuit_atlas.jobs.visualization.objective import (
     measure_in_network,
     peaks,
 )
+from circuit_atlas.storage_schema.directions import Directions
 from tests.oracles.networks import NAMED
 
 DIRECTION = (0.5, 0.0, -1.0, 2.0)
@@ -34,7 +37,8 @@ def made(request):
     """A network of its kind, the layer `last` with a direction (unit 4), and three pictures."""
     network = NAMED[request.param]()
     module = network.module.requires_grad_(False)
-    layer = open_layer(ModelGraph(module, (3, *network.size)), "last", [("d", DIRECTION)])
+    directions = partial(Directions.of_spec, {"d": DIRECTION})
+    layer = open_layer(ModelGraph(module, (3, *network.size)), "last", directions)
     return module, layer, network.images(3)
 
 
@@ -100,6 +104,14 @@ def test_a_circuit_and_its_gradient(made, ablation):
     for row in (0, 2):
         # A ReLU or a rank may switch between the two: a hundredth of the slope.
         assert float(slope[row]) == pytest.approx(float(along[row]), rel=0.05, abs=1e-3)
+
+
+def test_a_bias_is_added_before_the_mean(made):
+    _, layer, pictures = made
+    weights, factors = layer.targets([4, 4]).directions, torch.tensor([1.0, -1.0])
+    plain = measure_in_network(layer.network, weights, factors)(pictures[:2])
+    shifted = measure_in_network(layer.network, weights, factors, torch.tensor([2.0, -3.0]))
+    torch.testing.assert_close(shifted(pictures[:2]) - plain, torch.tensor([2.0, -3.0]))
 
 
 def test_peaks_of_a_small_map_are_at_least_one_position():
