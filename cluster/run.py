@@ -62,6 +62,7 @@ def build(
             resolved.images,
             resolved.plan,
             directions=resolved.directions,
+            unit_labels=resolved.unit_labels,
         )
         committed = {name: Reader(objects).commits(name) for name, _ in resolved.plan.units}
         units = sum(len(numbers) for _, numbers in resolved.plan.units)

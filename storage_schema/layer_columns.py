@@ -12,6 +12,9 @@ from circuit_atlas.storage_schema.columns import UNIT, Column
 from circuit_atlas.storage_schema.tables import BOX, MEASURES, PEARSON_IMAGES
 
 _NAME = Column("name", pa.string(), "", "Name", "Number as text, or the direction's name.")
+_LABEL = Column(
+    "unit_label", pa.string(), "", "Label", "What the unit stands for.", null="Nothing says so."
+)
 _STATE = Column("state", pa.string(), "", "State", "done, dead, failed or planned.")
 _KERNELS = Column(
     "kernels",
@@ -89,11 +92,12 @@ _BOX = tuple(Column(c.name, c.type, c.unit, c.title, c.sentence, null=_TOP) for 
 
 TOP_IMAGE: tuple[Column, ...] = (_IMAGE, _RESPONSE, _MAXIMUM, *_BOX)
 """A unit's first top image, and where its output is largest on it."""
-UNITS: tuple[Column, ...] = (UNIT, _NAME, _STATE, _KERNELS, _ERROR)
+UNITS: tuple[Column, ...] = (UNIT, _NAME, _LABEL, _STATE, _KERNELS, _ERROR)
 """A layer's units and their states."""
 UNIT_FACTS: tuple[Column, ...] = (
     UNIT,
     _NAME,
+    _LABEL,
     _STATE,
     _KERNELS,
     _LEVEL,

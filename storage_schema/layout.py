@@ -26,6 +26,10 @@ PATHS: tuple[tuple[str, str], ...] = (
         "The layer's directions, where they came from a file.",
     ),
     (
+        f"{LAYERS}/<layer>/labels/<number>.json",
+        "What its units stand for; the largest number counts.",
+    ),
+    (
         f"{LAYERS}/<layer>/network.json",
         "Size and SHA-256 of the three that follow; put last of them, and before any unit.",
     ),
@@ -68,6 +72,7 @@ PATHS: tuple[tuple[str, str], ...] = (
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
 _LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
+_LABELS = re.compile(r"layers/[^/]+/labels/(\d+)\.json")
 _NETWORK = re.compile(r"layers/[^/]+/network\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
@@ -125,6 +130,22 @@ def layer_index(layer_name: str) -> str:
 def directions(layer_name: str) -> str:
     """Return the path of the layer's directions that came from a file."""
     return f"{layer(layer_name)}/directions.parquet"
+
+
+def all_labels(layer_name: str) -> str:
+    """Return the path of the folder of the labels of a layer's units."""
+    return f"{layer(layer_name)}/labels"
+
+
+def labels(layer_name: str, number: int) -> str:
+    """Return the path of one set of labels of a layer's units."""
+    return f"{all_labels(layer_name)}/{number}.json"
+
+
+def labelling(path: str) -> int | None:
+    """Return the number of the set of labels at `path`, or None where it is no such set."""
+    match = _LABELS.fullmatch(path)
+    return int(match.group(1)) if match else None
 
 
 def network(layer_name: str) -> str:

@@ -15,6 +15,7 @@ from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import stored_keys
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution
+from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
 from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
 from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK, Table
@@ -35,6 +36,7 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
         "and `images.json`",
         StoredObject,
     ),
+    ("Labels of units", UnitLabels),
     ("`wiring.json`", Wiring),
     ("A feature visualization's record", FeatureRecord),
     ("A feature visualization's record, `circuit`", FeatureCircuit),

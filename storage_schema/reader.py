@@ -9,7 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import arrays, fragments, layout, tables, visualizations
+from circuit_atlas.storage_schema import (
+    arrays,
+    fragments,
+    labels,
+    layout,
+    tables,
+    visualizations,
+)
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.directions import Direction, Directions
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
@@ -137,6 +144,12 @@ class Reader:
             # Those of one layer at a time: they are thousands.
             self._directions = {layer: found}
         return self._directions[layer]
+
+    def labels(self, layer: str) -> dict[int, str]:
+        """Return what the units of a layer stand for, by number, as far as a build said so: one
+        listing. QueryError where the atlas has no such layer."""
+        self.layer(layer)
+        return labels.read(self.objects, layer)
 
     def plan(self) -> Plan:
         """Return all layers and units that any build asked for."""

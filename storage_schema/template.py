@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import arrays, layout
+from circuit_atlas.storage_schema import arrays, labels, layout
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
@@ -71,6 +71,7 @@ def create(
     plan: Plan,
     *,
     directions: Mapping[str, Directions] | None = None,
+    unit_labels: Mapping[str, Mapping[int, str]] | None = None,
 ) -> None:
     """Lay out what is not there yet, and compare with what is.
 
@@ -81,6 +82,7 @@ def create(
         images: `tables.IMAGES`.
         plan: which units it asks for.
         directions: those of each layer that came from a file.
+        unit_labels: what units of each layer stand for, by number, in place of what was stored.
 
     Raises:
         NotAnAtlasError: the location holds other things and no atlas.
@@ -104,6 +106,8 @@ def create(
         objects.put_if_absent(layout.IMAGES_RECORD, seal({"objects": [asdict(record)]}).encode())
     for layer in new:
         _lay_out(objects, header, layer, (directions or {}).get(layer.layer))
+    for name, texts in (unit_labels or {}).items():
+        labels.store(objects, name, texts)
     text = plan.to_json()
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
 

@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.documents import sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.template import Plan
@@ -110,6 +111,8 @@ class _Check:
                 self._document(path, Failure.from_json)
             elif layout.is_visualization_plan(path):
                 self._document(path, VisualizationPlan.from_json)
+            elif layout.labelling(path) is not None:
+                self._document(path, UnitLabels.from_json)
             elif layout.visualized(path) is not None:
                 self._read_feature(path)
             elif layout.committed_unit(path) is not None:

@@ -216,6 +216,8 @@ class LayerSpec(Section):
             module's output after the batch norm, ReLU and whatever else treats each channel and
             position for itself, as far as everything that reads the output shares it; or `pre`,
             the module's own output. Default: "post".
+        labels: a text file of a line a channel, or JSON: a list, or an object from a unit's number
+            to its text. Default: none; what an earlier build stored stays.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -225,6 +227,8 @@ class LayerSpec(Section):
         Annotated[DirectionsFile, Tag("<file>")] | Annotated[_Inline, Tag("<inline>")],
         Discriminator(_kind),
     ] = Field(default_factory=dict)
+
+    labels: str | None = None
 
     @field_validator("units", mode="before")
     @classmethod
@@ -243,12 +247,15 @@ class LayerSpec(Section):
 
     def with_paths(self, absolute: Callable[[str], str]) -> Self:
         """Gives the same layer with the paths of its files changed."""
+        changed: dict[str, object] = {}
+        if self.labels is not None:
+            changed["labels"] = absolute(self.labels)
         directions = self.directions
-        if not isinstance(directions, DirectionsFile):
-            return self
-        paths = {"file": directions.file, "names": directions.names}
-        changed = {key: absolute(path) for key, path in paths.items() if path is not None}
-        return self.model_copy(update={"directions": directions.model_copy(update=changed)})
+        if isinstance(directions, DirectionsFile):
+            paths = {"file": directions.file, "names": directions.names}
+            files = {key: absolute(path) for key, path in paths.items() if path is not None}
+            changed["directions"] = directions.model_copy(update=files)
+        return self.model_copy(update=changed)
 
     def resolve(self, channels: int, directions: int) -> tuple[int, ...]:
         """Lists the units to build in a layer with so many channels and directions, ascending,

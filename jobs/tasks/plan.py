@@ -6,12 +6,14 @@ import importlib.metadata
 import platform
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 
 from circuit_atlas.jobs.engine.targets import check_position, response_text
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.labels_file import read_labels
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.remarks import remarks
@@ -50,8 +52,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Build:
-    """A resolved spec: all that the store is laid out from, and remarks to show; `directions` are
-    those of each layer that came from a file."""
+    """A resolved spec: all that the store is laid out from, and remarks to show.
+
+    Of layers by name, `directions` are those that came from a file, and `unit_labels` what units
+    stand for, by number.
+    """
 
     header: AtlasHeader
     layers: tuple[LayerIndex, ...]
@@ -59,6 +64,7 @@ class Build:
     images: pa.Table
     remarks: tuple[str, ...]
     directions: Mapping[str, Directions]
+    unit_labels: Mapping[str, Mapping[int, str]]
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,7 @@ def resolve_opened(opened: OpenedSpec) -> Build:
     spec = opened.spec
     layers, planned = [], []
     directions: dict[str, Directions] = {}
+    unit_labels: dict[str, Mapping[int, str]] = {}
     for layer_spec in spec.layers:
         layer = opened.layer(layer_spec.name)
         if not isinstance(spec.circuits.response, str):
@@ -107,6 +114,8 @@ def resolve_opened(opened: OpenedSpec) -> Build:
         layers.append(layer.index)
         if layer.index.directions is not None:
             directions[layer_spec.name] = layer.directions
+        if layer_spec.labels is not None:
+            unit_labels[layer_spec.name] = read_labels(Path(layer_spec.labels), layer.index)
         units = layer_spec.resolve(layer.index.channels, len(layer.directions))
         planned.append((layer_spec.name, units))
     circuits = spec.circuits
@@ -135,7 +144,8 @@ def resolve_opened(opened: OpenedSpec) -> Build:
             layer = opened.layer(name)
             require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
     table = opened.images.table()
-    return Build(header, tuple(layers), Plan(tuple(planned)), table, (), directions)
+    plan = Plan(tuple(planned))
+    return Build(header, tuple(layers), plan, table, (), directions, unit_labels)
 
 
 def make_tasks(

@@ -71,7 +71,9 @@ def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
         if fit is not None:
             yield _Match(fit, "layer", name, name, count=len(index.units))
         within = _fit(of_layer, name) if of_layer else 0
+        unit_labels = reader.labels(name)
         for info in index.units:
+            stands_for = unit_labels.get(info.number)
             text = f"{name}/{info.name}"
             if not index.is_direction(info):
                 # A number means that unit, not all those that have its digits.
@@ -84,6 +86,9 @@ def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
                     _both(within, _fit(of_unit, info.name)),
                 )
                 kind = "direction"
+            if stands_for is not None:
+                fit = _best(fit, _fit(wanted, stands_for))
+                text = f"{text} {stands_for}"
             if fit is not None:
                 yield _Match(fit, kind, text, name, info.number)
     images = reader.images(columns=["id", "name", "label"]).to_pylist()

@@ -107,6 +107,7 @@ def unit_table(
     columns = {
         "unit": table["unit"],
         "name": table["name"],
+        "unit_label": table["unit_label"],
         "state": table["state"],
         "kernels": table["kernels"],
         "level": pa.array(level, pa.int16(), mask=~some),

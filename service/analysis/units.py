@@ -28,12 +28,14 @@ class LayerStates:
         commits: of the units that are done or dead, by unit.
         failures: of those that failed, by unit.
         planned: numbers of the units that were asked for.
+        labels: what units stand for, by unit.
     """
 
     index: LayerIndex
     commits: dict[int, Commit]
     failures: dict[int, FailureRecord]
     planned: frozenset[int]
+    labels: dict[int, str]
 
     @classmethod
     def read(cls, reader: Reader, index: LayerIndex) -> LayerStates:
@@ -43,6 +45,7 @@ class LayerStates:
             reader.commits(index.layer),
             reader.failures(index.layer),
             frozenset(dict(reader.plan().units).get(index.layer, ())),
+            reader.labels(index.layer),
         )
 
     @cached_property
@@ -84,6 +87,7 @@ class LayerStates:
                 {
                     "unit": number,
                     "name": self.index.unit(number).name,
+                    "unit_label": self.labels.get(number),
                     "state": self.state(number),
                     "kernels": commit.kernels if commit else None,
                     "error": None if failure is None else f"{failure.kind}: {failure.message}",
@@ -102,6 +106,7 @@ def layer_counts(reader: Reader) -> pa.Table:
             reader.commits(name),
             reader.failures(name),
             frozenset(planned.get(name, ())),
+            {},
         )
         rows.append({"layer": name, **states.counts()})
     return pa.Table.from_pylist(rows, schema_of(LAYERS))

@@ -96,13 +96,13 @@ class Atlas:
         return responding(self.reader, image, layers=layers, limit=limit)
 
     def search(self, text: str, *, limit: int = 20) -> pa.Table:
-        """Find what has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`),
-        directions, labels, and images by file name. The same text first, then its start, then the
-        start of a word, then any part.
+        """Find what has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`, or
+        by what they stand for), directions, labels of images, and images by file name. The same
+        text first, then its start, then the start of a word, then any part.
 
-        Columns: kind (layer, unit, direction, label, image); text, its name; layer, null for
-        labels and images; unit, null but for units and directions; image, null but for images;
-        count, units of a layer or images of a label, null for the others.
+        Columns: kind (layer, unit, direction, label, image); text, its name, and what a unit stands
+        for; layer, null for labels and images; unit, null but for units and directions; image, null
+        but for images; count, units of a layer or images of a label, null for the others.
 
         Raises:
             QueryError: `text` is longer than 256 characters, or `limit` no number from 1 up.

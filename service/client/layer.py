@@ -41,8 +41,9 @@ class Layer:
         return Unit(self.reader, self.index, find_unit(self.index, which))
 
     def units(self) -> pa.Table:
-        """Return one row for each unit that was asked for or is stored: unit, name, state (done,
-        dead, failed or planned), kernels that can reach it (null unless done or dead), error (null
+        """Return one row for each unit that was asked for or is stored: unit, name, unit_label
+        (what it stands for, null where nothing says so), state (done, dead, failed or planned),
+        kernels that can reach it (null unless done or dead), error (null
         unless failed)."""
         return LayerStates.read(self.reader, self.index).table()
 
@@ -81,7 +82,8 @@ class Layer:
     ) -> pa.Table:
         """Return one row for each unit that was asked for or is stored, ascending.
 
-        Columns: unit; name; state; kernels that can reach it, null unless done or dead; level, keep
+        Columns: unit; name; unit_label, what it stands for, null where nothing says so; state;
+        kernels that can reach it, null unless done or dead; level, keep
         and circuit_kernels, the sparsity level, kept fraction and kernels of the smallest circuit
         whose r reaches the threshold, null where none does; r, a list with one value a level, the
         largest circuit first, null where undefined, and no list unless done; groups of the

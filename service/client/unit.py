@@ -57,6 +57,11 @@ class Unit:
         return self.info.number
 
     @property
+    def label(self) -> str | None:
+        """Tell what it stands for, such as a class; None where nothing says so."""
+        return self.reader.labels(self.layer).get(self.number)
+
+    @property
     def name(self) -> str:
         """Return `layer/number`, or `layer/direction`."""
         return f"{self.layer}/{self.info.name}"

@@ -78,6 +78,7 @@ def unit_facts(unit: Unit, query: CircuitQuery) -> dict[str, object]:
         "layer": unit.layer,
         "unit": unit.number,
         "name": unit.info.name,
+        "unit_label": unit.label,
         "state": unit.state,
         "kernels": unit.reachable_kernels,
         "images": unit.top_images(),

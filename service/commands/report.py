@@ -105,6 +105,7 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
     scores = {score.unit: score for score in ranked}
     columns = {
         "unit": [row["name"] for row in units],
+        **({"label": labels} if any(labels := [row["unit_label"] for row in units]) else {}),
         "state": [row["state"] for row in units],
         "kernels": [row["kernels"] for row in units],
         "kept": [scores[row["unit"]].kernels if row["unit"] in scores else None for row in units],
@@ -125,8 +126,10 @@ def unit_text(unit: Unit, query: CircuitQuery) -> str:
     top = unit.top_images().select(
         ["rank", "image", "name", "label", "response", "position_y", "position_x"]
     )
-    index = unit.reader.layer(unit.layer)
+    index, label = unit.reader.layer(unit.layer), unit.label
     lines = [repr(unit)[1:-1], f"  response: {index.explained}"]
+    if label is not None:
+        lines.append(f"  stands for: {label}")
     if top.num_rows:
         lines += ["", "largest responses", text_table(top)]
     if unit.state == "dead":

@@ -26,7 +26,13 @@ def compute_unit(opened: OpenedSpec, objects: Objects) -> None:
     """
     build = resolve_opened(opened)
     create(
-        objects, build.header, build.layers, build.images, build.plan, directions=build.directions
+        objects,
+        build.header,
+        build.layers,
+        build.images,
+        build.plan,
+        directions=build.directions,
+        unit_labels=build.unit_labels,
     )
     ((layer, (unit,)),) = build.plan.units
     budget_bytes = default_budget(opened.device, workers=1, threads=torch.get_num_threads())

@@ -105,7 +105,7 @@ class Match(BaseModel):
     """Names something that a search matched."""
 
     kind: Literal["layer", "unit", "direction", "label", "image"]
-    text: str = Field(description="Its name.")
+    text: str = Field(description="Its name; of a unit with a label, that too.")
     layer: str | None = Field(description="The layer, or the unit's. Null: a label or image.")
     unit: int | None = Field(description="The unit's number. Null: no unit or direction.")
     image: int | None = Field(description="The image's id. Null: no image.")
@@ -124,8 +124,8 @@ class SearchParameters(Parameters):
     """Says what is searched for."""
 
     q: str = Field(
-        description="Part of the name of a layer, direction, label or image; a unit's number; or "
-        "`layer/unit`.",
+        description="Part of the name of a layer, direction or image, or of the label of a unit or "
+        "image; a unit's number; or `layer/unit`.",
         min_length=1,
         max_length=limits.TEXT,
     )
@@ -169,7 +169,9 @@ def search(server: Server, query: Annotated[SearchParameters, Query()]) -> Answe
         rows = matches.slice(0, limit).to_pylist()
         return page(Matches, rows, total=total, limit=limit, note=note)
 
-    return AnswerSource(digest(server.version, *server.snapshots.names()), render)
+    names = server.snapshots.names()
+    labels = (repr(sorted(server.snapshots.of(name).labels.items())) for name in names)
+    return AnswerSource(digest(server.version, *names, *labels), render)
 
 
 def server_facts() -> ServerFacts:

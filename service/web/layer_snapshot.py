@@ -36,13 +36,15 @@ class LayerSnapshot(LayerStates):
 
     @cached_property
     def version(self) -> str:
-        """Digest the set of units that are stored, failed or planned, and which are sealed."""
+        """Digest the set of units that are stored, failed or planned, which are sealed, and what
+        they stand for."""
         return digest(
             self.layer.name,
             self.generation or "",
             *(f"{unit} {commit_version(commit)}" for unit, commit in sorted(self.commits.items())),
             *(f"{unit} {f.kind} {f.message}" for unit, f in sorted(self.failures.items())),
             repr(sorted(self.planned)),
+            repr(sorted(self.labels.items())),
         )
 
 
@@ -101,6 +103,7 @@ class LayerSnapshots:
             reader.commits(layer.name),
             reader.failures(layer.name),
             frozenset(self._planned.get().get(layer.name, ())),
+            reader.labels(layer.name),
             layer,
             sealed.newest(reader.objects, layer.name),
         )

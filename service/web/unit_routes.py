@@ -79,6 +79,7 @@ class UnitAnswer(BaseModel):
     layer: str
     unit: int = Field(description="Its number.")
     name: str = Field(description="Its number as text, or its direction's name.")
+    unit_label: str | None = Field(description="What it stands for. Null: nothing says so.")
     state: Literal["done", "dead", "failed", "planned", "not built"]
     error: str | None = Field(description="Why it failed.")
     kernels: int | None = Field(description="Kernels that can reach it. Null: not stored.")
@@ -242,6 +243,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
             "layer": one.layer,
             "unit": one.number,
             "name": one.info.name,
+            "unit_label": snapshot.labels.get(one.number),
             "state": snapshot.state(one.number),
             "error": None if failure is None else f"{failure.kind}: {failure.message}",
             "kernels": None if commit is None else commit.kernels,

@@ -26,4 +26,12 @@ def lay_out(spec: BuildSpec) -> None:
     """The store of a build, before any unit."""
     build = resolve(spec)
     store = open_store(spec.run.store, create=True)
-    create(store, build.header, build.layers, build.images, build.plan, directions=build.directions)
+    create(
+        store,
+        build.header,
+        build.layers,
+        build.images,
+        build.plan,
+        directions=build.directions,
+        unit_labels=build.unit_labels,
+    )

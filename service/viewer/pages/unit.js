@@ -67,7 +67,7 @@ export async function page(state, atlas) {
         [layer, to("layer", { layer })],
       ],
       title: facts.direction ? `Direction ${facts.name ?? unit}` : `Unit ${facts.name ?? unit}`,
-      beside: [badge(facts.state)],
+      beside: [facts.unit_label && h("span", { class: "dim" }, facts.unit_label), badge(facts.state)],
       facts: [
         ["Response", atlas.layers.find((one) => one.layer === layer)?.explained ?? null],
         ["Kernels that can reach it", facts.kernels ? whole(facts.kernels) : null],

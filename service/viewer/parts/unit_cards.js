@@ -49,6 +49,7 @@ function card(row, { level, keep, layer, atlas, eager }) {
         "div",
         { class: "line" },
         h("a", { class: "whole", href: link, "data-key": `unit-${row.unit}` }, row.name),
+        row.unit_label !== null && h("span", { class: "clip", title: row.unit_label }, row.unit_label),
         row.state === "done"
           ? row.groups > 1 && h("span", { class: "tag", title: "Sub-features" }, `${row.groups} sub-features`)
           : badge(row.state),

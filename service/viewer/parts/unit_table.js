@@ -15,7 +15,17 @@ import { table } from "../table.js";
 import { shot } from "./unit_cards.js";
 
 /** Columns that come first; the others follow as the server names them. */
-const FIRST = ["unit", "state", "keep", "circuit_kernels", "silent", "groups", "polysemanticity", "label"];
+const FIRST = [
+  "unit",
+  "unit_label",
+  "state",
+  "keep",
+  "circuit_kernels",
+  "silent",
+  "groups",
+  "polysemanticity",
+  "label",
+];
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
 
 /**
@@ -43,7 +53,8 @@ const PARTS = {
  * @param {AtlasFacts} atlas
  */
 export function unitTable(found, now, layer, atlas) {
-  const stored = found.columns.filter(({ name }) => !(name in WITHIN));
+  const labelled = found.rows.some((row) => row.unit_label !== null);
+  const stored = found.columns.filter(({ name }) => !(name in WITHIN) && (labelled || name !== "unit_label"));
   const first = FIRST.filter((name) => stored.some((column) => column.name === name));
   const rest = stored.filter((column) => !first.includes(column.name));
   const columns = [...first.map((name) => stored.find((c) => c.name === name)), ...rest];

@@ -82,7 +82,7 @@ def plant(
     header = _header(tuple(first.scores), tuple(first.image_scores), top=top, schema=schema)
     # Six more that no build asked for.
     infos = tuple(UnitInfo(n, str(n), None, rows) for n, rows in enumerate(ROWS * 2))
-    layer = LayerIndex("top", UNITS, 4, 4, KernelIndex((WIDE, DEPTHWISE, TOP)), infos)
+    layer = LayerIndex("top", len(infos), 4, 4, KernelIndex((WIDE, DEPTHWISE, TOP)), infos)
     objects = open_store(location, create=True)
     create(objects, header, [layer], _images(images, labels), Plan((("top", tuple(range(UNITS))),)))
     writer = Writer(objects, header, layer)

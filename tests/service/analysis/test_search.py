@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.labels import store
 from tests.service.analysis.planted import SIZE, Planted, plant
 from tests.service.diagram import planted as diagram_planted
 from tests.service.diagram import wirings
@@ -146,6 +147,18 @@ def test_a_direction_is_found_by_what_stands_in_its_name(tmp_path, text):
     name = "Edge up/down \u00e9 \u2192"
     directed = diagram_planted.plant(tmp_path / "atlas", wirings.directed(name))
     assert ("direction", f"target/{name}") in _found(directed, text)
+
+
+def test_a_unit_is_found_by_what_it_stands_for(tmp_path):
+    name = "curve"
+    directed = diagram_planted.plant(tmp_path / "atlas", wirings.directed(name))
+    labels = {0: "Egyptian cat", 1: "n01440764 tench, Tinca tinca"}
+    store(directed.reader.objects, "target", labels)
+    assert _found(directed, "tench") == [("unit", "target/1 n01440764 tench, Tinca tinca")]
+    assert _found(directed, "cat") == [("unit", "target/0 Egyptian cat")]
+    assert _found(directed, "target/1") == [("unit", "target/1 n01440764 tench, Tinca tinca")]
+    assert directed.layer("target").unit(0).label == "Egyptian cat"
+    assert directed.layer("target").unit(name).label is None
 
 
 def test_a_number_is_one_unit_and_not_all_that_have_its_digits(planted):

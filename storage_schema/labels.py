@@ -1,0 +1,71 @@
+"""What the units of a layer stand for, in words: the classes of class scores, as a rule.
+
+Labels change no number, so a later build may bring them, or others. Each set is an object of its
+own, numbered upwards, and the one with the largest number counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.objects import Objects
+
+
+@dataclass(frozen=True)
+class UnitLabels:
+    """Holds the labels of a layer's units."""
+
+    layer: Annotated[str, "Layer."]
+    labels: Annotated[
+        tuple[tuple[int, str], ...], "Number of a unit and its label, ascending; not all have one."
+    ]
+
+    def to_json(self) -> str:
+        """Return the document's text."""
+        return seal({"layer": self.layer, "labels": self.labels})
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, location: str) -> UnitLabels:
+        """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
+        content = unseal(text, location=location, remedy="delete it, and run the build again")
+        try:
+            labels = tuple((int(unit), str(label)) for unit, label in content["labels"])
+            return cls(layer=content["layer"], labels=labels)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptError(f"{location} holds no labels of units: {error!r}") from error
+
+
+def read(objects: Objects, layer: str) -> dict[int, str]:
+    """Return the labels of a layer's units by number, by one listing; empty where there are
+    none."""
+    path = _newest(objects, layer)
+    if path is None:
+        return {}
+    return dict(UnitLabels.from_json(objects.get(path), location=objects.at(path)).labels)
+
+
+def store(objects: Objects, layer: str, labels: Mapping[int, str]) -> None:
+    """Store labels, unless the newest are the same; WriteError where the store refuses."""
+    text = UnitLabels(layer, tuple(sorted(labels.items()))).to_json().encode()
+    while True:
+        path = _newest(objects, layer)
+        if path is not None and objects.get(path) == text:
+            return
+        number = 0 if path is None else 1 + (layout.labelling(path) or 0)
+        # Of builds that race the last counts, and each sees what the others put.
+        if objects.put_if_absent(layout.labels(layer, number), text):
+            return
+
+
+def _newest(objects: Objects, layer: str) -> str | None:
+    numbers = {
+        number: entry.path
+        for entry in objects.list(layout.all_labels(layer))
+        if (number := layout.labelling(entry.path)) is not None
+    }
+    return numbers[max(numbers)] if numbers else None
