@@ -141,7 +141,7 @@ function row(layer, chosen, atlas) {
       h(
         "p",
         { class: "note" },
-        `${whole(layer.channels)} × ${layer.height} × ${layer.width} · ${whole(layer.kernels)} kernels in ${count(layer.convolutions, "convolution")}`,
+        `${whole(layer.channels)} × ${layer.height} × ${layer.width}, ${layer.explained} · ${whole(layer.kernels)} kernels in ${count(layer.convolutions, "convolution")}`,
       ),
     ),
     progress(layer),
