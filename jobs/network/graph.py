@@ -306,13 +306,31 @@ class ModelGraph:
             ModelError: no such layer, or the forward pass does not reach it, or its output is no
                 map of channels x height x width, or mixes the images of a batch.
         """
-        output = self._target(layer)
-        target = chain_end(output, self._depends) if activation == "post" else output
-        keep = _ancestors(target)
-        nodes = [node for node in self._nodes if node in keep]
+        output, nodes = self._cut(layer, activation)
         network = self._as_map(_Cutter(self, layer, nodes, output).network())
         _refuse_mixing(network, self._like)
         return network
+
+    def origins(
+        self, layer: str, activation: Activation = "pre"
+    ) -> tuple[frozenset[str], frozenset[str]]:
+        """Finds what a layer is computed from: names of parameters and buffers, and paths of
+        modules.
+
+        Raises:
+            ModelError: no such layer, or the forward pass does not reach it.
+        """
+        _, nodes = self._cut(layer, activation)
+        tensors = {self._parameters[n.name] for n in nodes if n.name in self._parameters}
+        modules = {path for node in nodes for path in self._paths[node.name]}
+        return frozenset(tensors), frozenset(modules)
+
+    def _cut(self, layer: str, activation: Activation) -> tuple[Any, list[Any]]:
+        """The node of the module's own output, and all that the layer's is computed by."""
+        output = self._target(layer)
+        target = chain_end(output, self._depends) if activation == "post" else output
+        keep = _ancestors(target)
+        return output, [node for node in self._nodes if node in keep]
 
     def _as_map(self, network: Network) -> Network:
         """Gives a layer's output as channels x height x width: a vector of K as K x 1 x 1, and a

@@ -8,7 +8,8 @@ import itertools
 import torch
 from torch import nn
 
-from circuit_atlas.jobs.network.load import LoadedModel, as_loaded, refuse_unfinished
+from circuit_atlas.jobs.network.load import LoadedModel, as_loaded, refuse_unusable
+from circuit_atlas.jobs.network.wrappers import unwrapped
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, one_line
 
@@ -30,7 +31,7 @@ def copy_model(module: nn.Module) -> LoadedModel:
             f"the model {name!r} cannot be explained while {which} in training mode, where its "
             "response depends on chance or on the batch: call model.eval() first"
         )
-    refuse_unfinished(module, name)
+    refuse_unusable(module, name)
     model_device(module)
     try:
         duplicate = copy.deepcopy(module)
@@ -39,7 +40,8 @@ def copy_model(module: nn.Module) -> LoadedModel:
             f"the model {name!r} cannot be copied ({type(error).__name__}: {one_line(error)}), and "
             "only a copy is computed with: give one that copy.deepcopy takes"
         ) from error
-    return as_loaded(duplicate, reference=name)
+    inner = unwrapped(duplicate)
+    return as_loaded(inner, reference=type(inner).__name__)
 
 
 def model_device(module: nn.Module) -> torch.device:

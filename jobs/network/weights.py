@@ -1,95 +1,123 @@
-"""Weights: read from a file, checked to fit a network and to be finite, and fingerprinted."""
+"""Weights: put into a network as far as they fit, checked to be finite, and fingerprinted."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.network.weights_file import read_weights
+from circuit_atlas.jobs.network.weights_fit import best_naming
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, one_line
 
-_FILES = "give a .safetensors file, or what torch.save(model.state_dict(), path) wrote"
-# A zip file, or the pickle of former versions: torch.load stumbles over others in many ways.
-_TORCHS = (b"PK", b"\x80")
+# Batch norm counts the batches that it was trained with; no output depends on it.
+_COUNTER = "num_batches_tracked"
 
 
-def load_weights(module: nn.Module, path: Path, *, model: str) -> None:
-    """Puts a file's weights into the network; every key must fit.
+@dataclass(frozen=True)
+class FileWeights:
+    """What a file gave a network, and what it left as it was.
 
-    Raises ModelError naming the file, and the keys that are missing, unexpected or of another
-    shape. `model` is the reference to name in it.
+    Attributes:
+        file: the file's name.
+        model: the reference, for messages.
+        remarks: how the file is unlike the network's state dict, a line each; empty for that alone.
+        missing: the network's tensors that the file has not.
+        reshaped: those that it has in another shape, with both shapes in words.
+        unwanted: the file's tensors that the network has not.
+    """
+
+    file: str
+    model: str
+    remarks: tuple[str, ...]
+    missing: frozenset[str]
+    reshaped: Mapping[str, str]
+    unwanted: tuple[str, ...]
+
+    def require(self, layer: str, tensors: Collection[str], modules: Collection[str]) -> None:
+        """Checks that the file gave all that a layer is computed from.
+
+        Args:
+            layer: the layer, for messages.
+            tensors: names of the parameters and buffers that it is computed from.
+            modules: paths of the modules that it is computed in.
+
+        Raises:
+            ModelError: one of these tensors is not of the file, or the file has a tensor in one of
+                these modules, such as a bias, that the network has not.
+        """
+        missing = sorted(self.missing.intersection(tensors))
+        reshaped = [self.reshaped[name] for name in sorted(self.reshaped) if name in tensors]
+        unwanted = [name for name in self.unwanted if _belongs(name, layer, modules)]
+        if faults := _faults(missing, unwanted, reshaped):
+            raise ModelError(
+                f"the weights {self.file!r} don't fit {self.model!r}, in what layer {layer!r} is "
+                f"computed from: {faults}; give the state_dict() of that same network"
+            )
+
+
+def load_weights(module: nn.Module, path: Path, *, model: str) -> FileWeights:
+    """Puts a file's weights into the network, under whatever names the file has them.
+
+    Tensors that don't fit stay as they were: `FileWeights.require` refuses a layer that needs one.
+    Raises ModelError, in one line, where the file cannot be read or nothing in it fits. `model` is
+    the reference to name in it.
     """
     stored = read_weights(path)
-    needed = {key: value for key, value in module.state_dict().items() if _is_tensor(value)}
-    missing = sorted(needed.keys() - stored.keys())
-    unexpected = sorted(stored.keys() - needed.keys())
-    reshaped = [
-        f"{key!r} is {list(stored[key].shape)} and should be {list(needed[key].shape)}"
-        for key in sorted(needed.keys() & stored.keys())
-        if stored[key].shape != needed[key].shape
-    ]
-    faults = [f"missing {listed(missing, most=3)}"] if missing else []
-    if unexpected:
-        faults.append(f"not wanted {listed(unexpected, most=3)}")
-    if reshaped:
-        more = f" and {len(reshaped) - 3} more" if len(reshaped) > 3 else ""
-        faults.append(f"other shapes ({', '.join(reshaped[:3])}{more})")
-    if faults:
+    needed = {
+        name: value
+        for name, value in module.state_dict(keep_vars=True).items()
+        if _is_tensor(value)
+    }
+    naming = best_naming(stored, needed)
+    matched = {source: name for name, source in naming.sources.items()}
+    known = {*naming.reshaped.values(), *matched}
+    state = {
+        matched.get(source, naming.added + source.removeprefix(naming.dropped)): value
+        for source, value in stored.tensors.items()
+        if source in matched or (source not in known and source.startswith(naming.dropped))
+    }
+    try:
+        result = module.load_state_dict(state, strict=False)
+    except Exception as error:  # modules load themselves as they like
         raise ModelError(
-            f"the weights {path.name!r} don't fit {model!r}: {'; '.join(faults)}; "
+            f"the weights {path.name!r} don't fit {model!r}: {one_line(error)}"
+        ) from error
+    # A tensor may have several names, and the file one of them.
+    given = {id(needed[n]) for n in needed.keys() - {*result.missing_keys, *naming.reshaped}}
+    absent = {
+        name
+        for name, value in needed.items()
+        if id(value) not in given and not name.endswith(_COUNTER)
+    }
+    reshaped = {
+        name: f"{name!r} is {list(stored.tensors[source].shape)} and should be "
+        f"{list(needed[name].shape)}"
+        for name, source in naming.reshaped.items()
+        if name in absent
+    }
+    missing = frozenset(absent - reshaped.keys())
+    unwanted = tuple(sorted(result.unexpected_keys))
+    faults = _faults(sorted(missing), unwanted, list(reshaped.values()))
+    if all(name in absent or name.endswith(_COUNTER) for name in needed):
+        raise ModelError(
+            f"the weights {path.name!r} don't fit {model!r}: {faults}; "
             "give the state_dict() of that same network"
         )
-    module.load_state_dict(dict(stored), strict=False)
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from `.safetensors`, or from what `torch.load(weights_only=True)` takes.
-
-    A checkpoint that holds the state dict under `state_dict` is taken as that state dict. Raises
-    ModelError, in one line, where the file is missing, broken or holds something else.
-    """
-    if not path.is_file():
-        raise ModelError(f"no weights at {str(path)!r}: give the path of a file")
-    what = f"the weights {str(path)!r}"
-    try:
-        with path.open("rb") as file:
-            begin = file.read(2)
-    except OSError as error:
-        raise ModelError(f"{what} cannot be read: {one_line(error)}") from error
-    if not begin:
-        raise ModelError(f"{what} are an empty file: {_FILES}")
-    if path.suffix != ".safetensors" and not begin.startswith(_TORCHS):
-        raise ModelError(f"{what} are no file that torch.save wrote: {_FILES}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with warnings.catch_warnings():
-            # torch warns of pickles by others, which it then either reads or refuses.
-            warnings.simplefilter("ignore", category=UserWarning)
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{what} are not plain tensors, and nothing else is read from a pickle: {_FILES}"
-        ) from error
-    except Exception as error:  # readers raise whatever they stumble over in a damaged file
-        raise ModelError(
-            f"{what} are cut or altered, or of another kind of file "
-            f"({type(error).__name__}: {one_line(error)}): {_FILES}"
-        ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and _is_tensor(value) for name, value in state.items()
-    ):
-        raise ModelError(f"{what} are not a state dict (name -> tensor): {_FILES}")
-    return dict(state)
+    remarks = []
+    if clauses := naming.words(stored):
+        remarks.append(f"of the weights {path.name!r} are taken {', '.join(clauses)}")
+    if faults:
+        remarks.append(
+            f"the weights {path.name!r} don't fit in all: {faults}; no layer here is computed from "
+            "these"
+        )
+    return FileWeights(path.name, model, tuple(remarks), missing, reshaped, unwanted)
 
 
 def check_finite(module: nn.Module, *, model: str) -> None:
@@ -129,3 +157,22 @@ def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
+
+
+def _faults(missing: Sequence[str], unwanted: Sequence[str], reshaped: Sequence[str]) -> str:
+    faults = [f"missing {listed(missing, most=3)}"] if missing else []
+    if unwanted:
+        faults.append(f"not wanted {listed(unwanted, most=3)}")
+    if reshaped:
+        more = f" and {len(reshaped) - 3} more" if len(reshaped) > 3 else ""
+        faults.append(f"other shapes ({', '.join(reshaped[:3])}{more})")
+    return "; ".join(faults)
+
+
+def _belongs(name: str, layer: str, modules: Collection[str]) -> bool:
+    """Whether a tensor would be of a module that the layer is computed in wholly: not one that the
+    layer lies in, whose other parts may come later."""
+    parts = name.split(".")
+    paths = [".".join(parts[:end]) for end in range(1, len(parts))]
+    nearest = next((path for path in reversed(paths) if path in modules), None)
+    return nearest is not None and not layer.startswith(f"{nearest}.")

@@ -120,11 +120,13 @@ class BuildSpec(Section):
     def science(self) -> dict[str, Any]:
         """Picks all that decides the atlas' numbers, as JSON has it.
 
-        Where files lie is left out: weights and images have fingerprints.
+        Where files lie is left out: weights and images have fingerprints. A model without arguments
+        has none there, as in atlases from before there were any.
         """
         values = self.model_dump(mode="json")
+        model = {key: values["model"][key] for key in ("reference", "arguments")}
         return {
-            "model": {"reference": values["model"]["reference"]},
+            "model": model if self.model.arguments else {"reference": model["reference"]},
             "preprocessing": values["preprocessing"],
             "images": {"held_out": values["images"]["held_out"], "limit": self.images.limit},
             "circuits": values["circuits"],

@@ -15,7 +15,7 @@ def to_toml(values: Mapping[str, Any]) -> str:
     back.
 
     Values are strings, numbers, booleans, lists of those, and tables; nothing is None. A table
-    within a table has a name of ours; the keys of the innermost may be any text.
+    within a table has a name of ours; the keys of those within may be any text.
     """
     lines: list[str] = []
     for name, value in values.items():
@@ -36,5 +36,9 @@ def _key(name: str) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_key(k)} = {_text(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_text(item) for item in value) + "]"
     # JSON and TOML write these values alike, but for a delete character, which TOML escapes.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

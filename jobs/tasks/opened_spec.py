@@ -57,6 +57,7 @@ class OpenedSpec:
         self.spec = spec
         self.weights_sha256 = loaded.sha256
         self.images: ImageSet = images
+        self._weights = loaded.weights
         self._module = loaded.module.requires_grad_(False).to(self.device)
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
         self._read: dict[str, Directions] = {}
@@ -68,6 +69,11 @@ class OpenedSpec:
         if self.spec.preprocessing is None:
             raise SpecError("[preprocessing] is missing: these images came preprocessed")
         return self.spec.preprocessing
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to tell about the model, a line each."""
+        return () if self._weights is None else self._weights.remarks
 
     @cached_property
     def device(self) -> torch.device:
@@ -104,6 +110,9 @@ class OpenedSpec:
                     self.graph if same else ModelGraph(self._module, (self.images.channels, *size))
                 )
             asked = next((s for s in self.spec.layers if s.name == name), LayerSpec(name=name))
+            if self._weights is not None:
+                origins = self._graphs[size].origins(name, asked.activation)
+                self._weights.require(name, *origins)
             self._layers[name, size] = open_layer(
                 self._graphs[size],
                 name,

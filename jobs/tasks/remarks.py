@@ -17,13 +17,10 @@ _MOSTLY = 0.5
 
 
 def remarks(opened: OpenedSpec) -> tuple[str, ...]:
-    """Lists remarks on the layers of a spec, a line each."""
-    return tuple(
-        remark
-        for layer_spec in opened.spec.layers
-        for layer in [opened.layer(layer_spec.name)]
-        for remark in (*_slow(layer), *_negative(opened, layer))
-    )
+    """Lists remarks on the model and the layers of a spec, a line each."""
+    layers = [opened.layer(layer_spec.name) for layer_spec in opened.spec.layers]
+    of_layers = (remark for each in layers for remark in (*_slow(each), *_negative(opened, each)))
+    return (*opened.remarks, *of_layers)
 
 
 def _slow(layer: TracedLayer) -> Iterator[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import Convolution
+from circuit_atlas.storage_schema.module_paths import without_wrappers
 from circuit_atlas.storage_schema.wording import nearest
 
 if TYPE_CHECKING:
@@ -48,14 +49,15 @@ def keep_only(
             "can be set to zero in a copy of the model"
         )
     result = copy.deepcopy(model)
-    parameters = dict(result.named_parameters(remove_duplicate=False))
+    own = dict(result.named_parameters(remove_duplicate=False))
+    parameters = {without_wrappers(name): value for name, value in own.items()} | own
     seen: dict[int, str] = {}
     for convolution, grid in zip(convolutions, kept, strict=True):
         name = str(convolution.weight)
         if name not in parameters:
             raise QueryError(
                 f"this model has no {name!r}, which the circuit's model has: "
-                + nearest(name, parameters, what="parameters")
+                + nearest(name, own, what="parameters")
             )
         weight = parameters[name]
         wanted = (convolution.out_channels, convolution.in_channels, *convolution.kernel_size)

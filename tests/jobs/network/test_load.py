@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
+from torch.ao.nn import quantized
+from torch.optim.swa_utils import AveragedModel
 from torchvision.models import get_model, get_model_weights
 
-from circuit_atlas.jobs.network.load import (
-    LoadedModel,
-    _published_preprocessing,
-    load_model,
-)
+from circuit_atlas.jobs.network.load import LoadedModel, load_model
+from circuit_atlas.jobs.network.torchvision_model import _published_preprocessing
 from circuit_atlas.jobs.network.weights import fingerprint
 from circuit_atlas.jobs.spec.build_spec import ModelSpec, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
@@ -40,6 +42,14 @@ def poisoned():
 
 def lazy():
     return nn.Sequential(nn.LazyConv2d(4, 3))
+
+def sized(width, *, depth=1, kernels=(3,), **others):
+    kernels.append(1)
+    assert not others, others
+    return nn.Sequential(*(nn.Conv2d(3, width, 3) for _ in range(depth)))
+
+def exact(width):
+    return sized(width, kernels=[])
 
 def number():
     return 3
@@ -69,14 +79,18 @@ def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def load(reference: str, weights: Path | None = None, *, pretrained: bool = False) -> LoadedModel:
+def load(
+    reference: str, weights: Path | None = None, *, pretrained: bool = False, **arguments: Any
+) -> LoadedModel:
     path = None if weights is None else str(weights)
-    return load_model(ModelSpec(reference=reference, weights=path, pretrained=pretrained))
+    return load_model(
+        ModelSpec(reference=reference, weights=path, pretrained=pretrained, arguments=arguments)
+    )
 
 
-def refusal(reference: str, weights: Path | None = None, *, pretrained: bool = False) -> str:
+def refusal(reference: str, weights: Path | None = None, **options: Any) -> str:
     with pytest.raises(ModelError) as caught:
-        load(reference, weights, pretrained=pretrained)
+        load(reference, weights, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -124,34 +138,6 @@ def test_fingerprint_is_the_documented_one() -> None:
     assert fingerprint(norm) == expected.hexdigest()
 
 
-@pytest.mark.parametrize("kind", ["safetensors", "pt", "checkpoint"])
-def test_weights_from_a_file(networks: str, tmp_path: Path, kind: str) -> None:
-    own = load(f"{networks}:small").module
-    state = {
-        key: value + 1 if value.is_floating_point() else value
-        for key, value in own.state_dict().items()
-    }
-    path = tmp_path / f"w.{kind}"
-    if kind == "safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state if kind == "pt" else {"state_dict": state, "epoch": 3}, path)
-    model = load(f"{networks}:small", path)
-    assert torch.equal(model.module.state_dict()["0.weight"], state["0.weight"])
-    assert model.sha256 != load(f"{networks}:small").sha256
-
-
-def test_weights_that_do_not_fit_name_the_keys(networks: str, tmp_path: Path) -> None:
-    state = dict(load(f"{networks}:small").module.state_dict())
-    del state["1.running_var"]
-    state["head.weight"] = torch.zeros(1)
-    state["3.weight"] = torch.zeros(2, 5, 1, 1)
-    save_file(state, tmp_path / "w.safetensors")
-    line = refusal(f"{networks}:small", tmp_path / "w.safetensors")
-    assert "missing '1.running_var'; not wanted 'head.weight'; other shapes" in line
-    assert "'3.weight' is [2, 5, 1, 1] and should be [2, 4, 1, 1]" in line
-
-
 def test_weights_that_cannot_be_read(networks: str, tmp_path: Path) -> None:
     reference, files = f"{networks}:small", "give a .safetensors file, or what torch.save("
 
@@ -173,9 +159,7 @@ def test_weights_that_cannot_be_read(networks: str, tmp_path: Path) -> None:
         refused("cut.pt", "cut or altered, or of another kind of file (")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Path))
     refused("code.pt", "not plain tensors, and nothing else is read from a pickle")
-    torch.save(nn.Conv2d(1, 1, 1), tmp_path / "module.pt")
-    refused("module.pt", "not plain tensors")
-    for name, content in (("list.pt", [1, 2]), ("keys.pt", {"a": torch.ones(1), 3: torch.ones(1)})):
+    for name, content in (("list.pt", [1, 2]), ("keys.pt", {3: torch.ones(1)}), ("code.pt", Path)):
         torch.save(content, tmp_path / name)
         refused(name, "not a state dict (name -> tensor)")
 
@@ -242,14 +226,14 @@ def test_pretrained_weights_that_cannot_be_fetched(
         (
             "no_such.module:f",
             "no module 'no_such.module' can be imported: install it, or set PYTHONPATH to the "
-            "folder that holds it; or write torchvision:NAME, demo:squeezenet1_1 or package",
+            "folder that holds it; or write torchvision:NAME, timm:NAME, demo:squeezenet1_1 or pac",
         ),
         ("no_such", "has no colon: no module 'no_such' can be imported: install it, or set PYTH"),
         ("MINE", "has no colon: name a function of it: 'MINE:FUNCTION'"),
         ("MINE_leaving.part", "has no colon: no module 'MINE_leaving.part' can be imported"),
-        (":small", "reference ':small' names no module: write torchvision:NAME, demo:"),
+        (":small", "reference ':small' names no module: write torchvision:NAME, timm:"),
         (".MINE:small", "names no module: write"),
-        ("MINE:", "names no function: write torchvision:NAME, demo:squeezenet1_1 or package"),
+        ("MINE:", "names no function: write torchvision:NAME, timm:NAME, demo:"),
         ("MINE:smal", "has no 'smal': did you mean 'small'?"),
         ("MINE:size", "is of type 'int': name a function that returns the model"),
         ("MINE:number", "returned 'int': it must return a torch.nn.Module"),
@@ -263,6 +247,125 @@ def test_pretrained_weights_that_cannot_be_fetched(
 )
 def test_references_that_mean_nothing(networks: str, reference: str, message: str) -> None:
     assert message.replace("MINE", networks) in refusal(reference.replace("MINE", networks))
+
+
+def test_arguments_of_the_function(networks: str) -> None:
+    kernels = [5]
+    model = load(f"{networks}:sized", width=6, depth=2, kernels=kernels)
+    assert [tuple(p.shape) for p in model.module.parameters()][::2] == [(6, 3, 3, 3)] * 2
+    assert kernels == [5]
+
+
+@pytest.mark.parametrize(
+    ("reference", "arguments", "message"),
+    [
+        (
+            "MINE:exact",
+            {"widht": 3},
+            "takes no argument 'widht' of [model.arguments]: did you mean 'width'?",
+        ),
+        ("MINE:sized", {"depth": 3}, "needs the argument 'width': give it in [model.arguments]"),
+        (
+            "MINE:small",
+            {"width": 3},
+            "takes no argument 'width' of [model.arguments]: there",
+        ),
+        (
+            "MINE:sized",
+            {"width": 3, "kernels": [], "x": 1},
+            "failed with AssertionError: {'x': 1};",
+        ),
+        (
+            "MINE:exact",
+            {"width": "3"},
+            "it is called with 'width' of [model.arguments] and must return a torch.nn.Module",
+        ),
+        ("torchvision:resnet18", {"num_clases": 3}, "unexpected keyword argument 'num_clases'"),
+        ("torchvision:resnet18", {"progress": True}, "model.arguments has 'progress': weights"),
+        ("demo:squeezenet1_1", {"num_classes": 3}, "takes no [model.arguments]: leave them out"),
+    ],
+)
+def test_arguments_that_cannot_be_used(
+    networks: str, reference: str, arguments: dict[str, Any], message: str
+) -> None:
+    assert message in refusal(reference.replace("MINE", networks), **arguments)
+
+
+def test_a_network_that_may_be_quantised_later() -> None:
+    assert load("torchvision:quantized_resnet18").module(torch.zeros(1, 3, 32, 32)).shape[1] == 1000
+
+
+def test_arguments_of_torchvisions_builders() -> None:
+    model = load("torchvision:resnet18", num_classes=7)
+    assert model.module.fc.out_features == 7
+
+
+def test_weights_without_the_arguments_classes(tmp_path: Path) -> None:
+    torch.save(get_model("squeezenet1_1", weights=None).state_dict(), tmp_path / "w.pt")
+    model = load("torchvision:squeezenet1_1", tmp_path / "w.pt", num_classes=7)
+    assert model.weights is not None
+    assert "'classifier.1.weight' is [1000, 512, 1, 1] and" in model.weights.remarks[0]
+
+
+def wrapped(kind: str) -> nn.Module:
+    inner = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    match kind:
+        case "DataParallel":
+            return nn.DataParallel(inner)
+        case "compiled":
+            return torch.compile(inner)
+        case "both":
+            return torch.compile(nn.DataParallel(inner))
+        case "average":
+            return AveragedModel(inner)
+        case "inside":
+            inner[0] = nn.DataParallel(inner[0])
+            inner[2] = torch.compile(inner[2])
+            return inner
+    inner.compile()
+    return inner
+
+
+@pytest.mark.parametrize(
+    "kind", ["DataParallel", "compiled", "both", "average", "inside", "compiled in place"]
+)
+def test_wrappers_are_taken_off(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wrapping", SimpleNamespace(make=lambda: wrapped(kind)))
+    module = load("wrapping:make").module
+    assert isinstance(module, nn.Sequential)
+    assert list(module.state_dict()) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    with torch.no_grad():
+        assert module(torch.zeros(1, 3, 8, 8)).shape == (1, 2, 6, 6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.jit.script(nn.Conv2d(3, 2, 1)), "the network of 'odd:make' is scripted"),
+        (
+            lambda: torch.jit.trace(nn.Conv2d(3, 2, 1), torch.zeros(1, 3, 4, 4)),
+            "return the module that it was made from",
+        ),
+        (
+            lambda: nn.Sequential(nn.ReLU(), torch.jit.script(nn.Conv2d(3, 2, 1))),
+            "'1' of 'odd:make' is scripted (torch.jit)",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 2, 1), quantized.Conv2d(2, 2, 1)),
+            "'1' of 'odd:make' is quantised (Conv2d), and circuits are computed in float32: return",
+        ),
+        (
+            lambda: nn.Sequential(nn.Conv2d(3, 2, 1), quantized.dynamic.Linear(2, 2)),
+            "'1' of 'odd:make' is quantised (Linear)",
+        ),
+    ],
+)
+def test_modules_that_no_longer_say_what_they_compute(
+    make: Callable[[], nn.Module], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "odd", SimpleNamespace(make=make))
+    assert message in refusal("odd:make")
 
 
 def test_what_a_users_code_prints_goes_to_stderr(networks: str, capsys) -> None:

@@ -114,6 +114,43 @@ def test_science_holds_all_that_changes_numbers(change: str) -> None:
     assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(SMALL + change).sha256()
 
 
+ARGUMENTS = """[model.arguments]
+num_classes = 10
+"a name" = ["x", [1, 2.5], true]
+act = { kind = "relu", slope = 0.1 }
+"""
+
+
+def test_arguments_of_the_model() -> None:
+    spec = BuildSpec.from_toml(SMALL + ARGUMENTS)
+    assert spec.model.arguments == {
+        "num_classes": 10,
+        "a name": ["x", [1, 2.5], True],
+        "act": {"kind": "relu", "slope": 0.1},
+    }
+    assert spec.science()["model"]["arguments"] == spec.model.arguments
+    assert BuildSpec.from_toml(spec.to_toml()) == spec
+    other = BuildSpec.from_toml(SMALL + ARGUMENTS.replace("2.5", "2.6"))
+    assert other.sha256() != spec.sha256()
+
+
+def test_a_spec_without_arguments_has_the_fingerprint_that_it_had() -> None:
+    spec = BuildSpec.from_toml(SMALL + "[preprocessing]\nresize = [8, 8]\n[model.arguments]\n")
+    assert spec.canonical().startswith('{"circuits":{')
+    assert '"model":{"reference":"torchvision:squeezenet1_1"}' in spec.canonical()
+    assert spec.sha256() == "69301709a7d134124d0b6ccb7eb8f4c82fdd0dd4d7b8527b0984c30af4ae7972"
+
+
+@pytest.mark.parametrize("value", ["2020-01-01", "[12:00:00]", "inf", "{ a = nan }"])
+def test_arguments_that_json_cannot_hold(value: str) -> None:
+    line = refusal(f"{SMALL}[model.arguments]\nwidth = {value}")
+    assert line.startswith("model.arguments")
+    assert "has width = " in line
+    assert line.endswith(
+        "should be a text, a finite number, true or false, or a list or table of such"
+    )
+
+
 def test_science_holds_the_split() -> None:
     odd = SMALL.replace('"pictures"', '"pictures"\nheld_out = "odd"')
     assert BuildSpec.from_toml(SMALL).sha256() != BuildSpec.from_toml(odd).sha256()

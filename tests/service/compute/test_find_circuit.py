@@ -463,3 +463,14 @@ def test_what_cannot_be_used_is_said_in_one_line(
         ask(**changes)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", ["4", "module.4"])
+def test_a_wrapped_model_gives_the_circuit_of_the_model_within(layer: str) -> None:
+    wrapped = nn.DataParallel(small()).eval()
+    circuit = ask(model=wrapped, layer=layer)
+    assert rows_of(circuit) == rows_of(ask())
+    assert isinstance(wrapped, nn.DataParallel)
+    cut, expected = circuit.apply_to(wrapped), ask().apply_to(small())
+    with torch.no_grad():
+        assert torch.equal(cut(noise()), expected(noise()))

@@ -1,0 +1,156 @@
+"""A file of weights -> its tensors by name, whatever lies around them, and no code of it run."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.wording import one_line
+
+_FILES = "give a .safetensors file, or what torch.save(model.state_dict(), path) wrote"
+# A zip file, or the pickle of former versions: torch.load stumbles over others in many ways.
+_TORCHS = (b"PK", b"\x80")
+
+
+@dataclass(frozen=True)
+class StoredTensors:
+    """The tensors of a file.
+
+    Attributes:
+        file: the file's name, for messages.
+        tensors: by name; that of a tensor in a table of the file begins with the table's, as in
+            `state_dict.conv1.weight`.
+        tables: names of the tables that hold tensors, "" for the file itself.
+    """
+
+    file: str
+    tensors: Mapping[str, Tensor]
+    tables: tuple[str, ...]
+
+    def table(self, name: str) -> str:
+        """Gives the innermost table that a tensor's name, or the beginning of one, lies in."""
+        inside = [table for table in self.tables if not table or f"{name}.".startswith(f"{table}.")]
+        return max(inside, key=len, default="")
+
+
+def read_weights(path: Path) -> StoredTensors:
+    """Reads `.safetensors`, or what `torch.save` wrote: a state dict, a module, or tables that hold
+    one somewhere.
+
+    Whatever else a checkpoint holds, such as a date or a configuration, is passed over: a class
+    that torch does not know is read as an empty object, and no code of it runs. NumPy's arrays
+    count as tensors. Raises ModelError, in one line, where the file is missing,
+    broken or holds no tensor with a name.
+    """
+    if not path.is_file():
+        raise ModelError(f"no weights at {str(path)!r}: give the path of a file")
+    what = f"the weights {str(path)!r}"
+    try:
+        with path.open("rb") as file:
+            begin = file.read(2)
+    except OSError as error:
+        raise ModelError(f"{what} cannot be read: {one_line(error)}") from error
+    if not begin:
+        raise ModelError(f"{what} are an empty file: {_FILES}")
+    if path.suffix != ".safetensors" and not begin.startswith(_TORCHS):
+        raise ModelError(f"{what} are no file that torch.save wrote: {_FILES}")
+    try:
+        stored = load_file(path) if path.suffix == ".safetensors" else _unpickled(path, begin)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{what} are not plain tensors, and nothing else is read from a pickle: {_FILES}"
+        ) from error
+    except Exception as error:  # readers raise whatever they stumble over in a damaged file
+        raise ModelError(
+            f"{what} are cut or altered, or of another kind of file "
+            f"({type(error).__name__}: {one_line(error)}): {_FILES}"
+        ) from error
+    found = list(_tensors(stored, ()))
+    if not found:
+        raise ModelError(f"{what} are not a state dict (name -> tensor): {_FILES}")
+    tables = tuple(dict.fromkeys(".".join(table) for table, _, _ in found))
+    return StoredTensors(
+        path.name, {".".join((*table, key)): value for table, key, value in found}, tables
+    )
+
+
+class _Unread:
+    """Stands for an object of a class that torch doesn't know; of a module, its tensors are kept.
+
+    Attributes:
+        parts: parameters, buffers and modules by name, as nn.Module pickles them.
+    """
+
+    parts: Mapping[str, object] = MappingProxyType({})
+
+    def __new__(cls, *_: object, **__: object) -> _Unread:
+        return super().__new__(cls)
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, Mapping):
+            kept = ("_parameters", "_buffers", "_modules")
+            parts = [state[name] for name in kept if isinstance(state.get(name), Mapping)]
+            self.parts = {name: value for part in parts for name, value in part.items()}
+
+
+def _unpickled(path: Path, begin: bytes) -> object:
+    safe = _numpy_globals()
+    if begin == b"PK":
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        known = {name for _, name in safe}
+        # One class a name: torch looks classes up by object.
+        safe += [(type("_Unread", (_Unread,), {}), name) for name in foreign if name not in known]
+    with warnings.catch_warnings(), torch.serialization.safe_globals([*safe]):
+        # torch warns of pickles by others, which it then either reads or refuses.
+        warnings.simplefilter("ignore", category=UserWarning)
+        state: object = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _numpy_globals() -> list[tuple[Callable[..., Any], str]]:
+    """What NumPy's arrays and numbers are pickled by, under the names of its versions 1 and 2."""
+    functions: dict[str, Callable[..., Any]] = {
+        "_reconstruct": np.zeros(1).__reduce__()[0],  # type: ignore[dict-item]
+        "scalar": np.float64(0).__reduce__()[0],  # type: ignore[dict-item]
+    }
+    dtypes = {type(np.dtype(code)) for code in np.typecodes["All"]}
+    return [
+        (np.ndarray, "numpy.ndarray"),
+        (np.dtype, "numpy.dtype"),
+        *((dtype, f"numpy.dtypes.{dtype.__name__}") for dtype in dtypes),
+        *(
+            (function, f"numpy.{core}.multiarray.{name}")
+            for name, function in functions.items()
+            for core in ("core", "_core")
+        ),
+    ]
+
+
+def _tensors(
+    value: object, table: tuple[str, ...], around: tuple[int, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str, Tensor]]:
+    """Every tensor with a name: its table, its key there, and itself. `around` are the tables
+    around this one, which it may hold again."""
+    items = value.parts if isinstance(value, _Unread) else value
+    if not isinstance(items, Mapping) or id(value) in around:
+        return
+    for key, item in items.items():
+        if not isinstance(key, str):
+            continue
+        if isinstance(item, Tensor):
+            yield table, key, item
+        elif isinstance(item, np.ndarray) and item.dtype.kind in "biuf":
+            yield table, key, torch.from_numpy(np.array(item))
+        else:
+            yield from _tensors(item, (*table, key), (*around, id(value)))
