@@ -2,7 +2,8 @@
 
 Every kind of image becomes 8-bit RGB, turned upright as its EXIF data says: grey in all three
 colours, a palette looked up, 16 bits scaled to 8 and rounded, and anything transparent laid over
-white, as a page would show it. The first frame of an animation counts.
+white, as a page would show it. The first frame of an animation counts. What a file holds is told
+by its content, not by its name.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
+from circuit_atlas.jobs.images.metadata import upright, without_metadata
 from circuit_atlas.jobs.spec.sections import PreprocessingSpec
 from circuit_atlas.storage_schema.wording import one_line
 
 # What `convert("RGB")` turns into 8-bit colours without a choice of ours.
 _PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"})
 # Only what Pillow decodes by itself: of others, EPS would start a program on the file.
-_FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _JPEG_QUALITY = 85
 
 
@@ -48,16 +50,31 @@ class DecodedImage:
 
 
 def decode(data: bytes) -> DecodedImage:
-    """Decodes a whole image; UnreadableImageError where that can't be done."""
+    """Decodes a whole image, however broken its metadata; UnreadableImageError where its pixels
+    are not whole."""
     if not data:
         raise UnreadableImageError("the file is empty")
+    try:
+        return _decoded(data)
+    except UnreadableImageError as error:
+        pixels_alone = without_metadata(data)
+        if pixels_alone == data:
+            raise
+        try:
+            return _decoded(pixels_alone)
+        except UnreadableImageError:
+            raise error from None
+
+
+def _decoded(data: bytes) -> DecodedImage:
     try:
         with warnings.catch_warnings():
             # Pillow's remarks on odd metadata, and on images that are large but allowed.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                upright = ImageOps.exif_transpose(image)
-                return DecodedImage(image.width, image.height, image.mode, _rgb(upright))
+                # Some formats hold metadata behind the pixels.
+                image.load()
+                return DecodedImage(image.width, image.height, image.mode, _rgb(upright(image)))
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:

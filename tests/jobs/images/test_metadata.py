@@ -1,0 +1,85 @@
+"""Whole pixels are read whatever lies beside them, and turned where that can be read."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from circuit_atlas.jobs.images.decode import UnreadableImageError, decode
+from circuit_atlas.jobs.images.metadata import without_metadata
+from tests.jobs.images.broken_metadata import (
+    JPEG,
+    ORIENTATION,
+    TURNED,
+    TURNED_PNG,
+    WHOLE_PNG,
+    WIDTH_OF_MINUS_5,
+    X_RESOLUTION_AS_TEXT,
+    chunk,
+    exif,
+    fine,
+    jpeg_with,
+    png_with,
+)
+from tests.jobs.images.pictures import coloured, png
+
+
+def upright() -> Image.Image:
+    return Image.fromarray(coloured()).transpose(TURNED)
+
+
+@pytest.mark.parametrize("case", WHOLE_PNG)
+def test_a_whole_png_is_read(case: str) -> None:
+    assert np.array_equal(np.asarray(decode(WHOLE_PNG[case]).rgb), coloured())
+
+
+@pytest.mark.parametrize("case", TURNED_PNG)
+def test_a_png_is_turned_where_its_orientation_can_be_read(case: str) -> None:
+    assert np.array_equal(np.asarray(decode(TURNED_PNG[case]).rgb), np.asarray(upright()))
+
+
+@pytest.mark.parametrize("case", JPEG)
+def test_a_whole_jpeg_is_read_and_turned(case: str) -> None:
+    data, turned = JPEG[case]
+    plain = decode(jpeg_with()).rgb
+    expected = plain.transpose(TURNED) if turned else plain
+    assert np.array_equal(np.asarray(decode(data).rgb), np.asarray(expected))
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
+def test_webp_and_avif_with_broken_metadata(kind: str) -> None:
+    plain = np.asarray(decode(fine(kind, b"")).rgb).astype(int)
+    assert np.abs(plain - coloured()).mean() < 3
+    assert np.array_equal(np.asarray(decode(fine(kind, b"II*\0garbage")).rgb), plain)
+    if kind == "WEBP":  # Pillow writes no such AVIF
+        turned = np.asarray(Image.fromarray(plain.astype(np.uint8)).transpose(TURNED))
+        for broken in (X_RESOLUTION_AS_TEXT, WIDTH_OF_MINUS_5):
+            data = fine(kind, exif(ORIENTATION, broken))
+            assert np.array_equal(np.asarray(decode(data).rgb), turned)
+
+
+def test_transparency_is_kept_and_colours_of_cmyk_are_right() -> None:
+    rgba = Image.fromarray(np.dstack([coloured(), coloured(1)[..., :1]]))
+    whole, broken = png(rgba), chunk(b"tEXt", b"a\0b", broken=True)
+    assert decode(whole[:33] + broken + whole[33:]).rgb == decode(whole).rgb
+    palette = Image.fromarray(coloured()).quantize(4)
+    whole = png(palette, transparency=1)
+    assert decode(whole[:33] + broken + whole[33:]).rgb == decode(whole).rgb
+    stream = io.BytesIO()
+    Image.fromarray(coloured()).convert("CMYK").save(stream, "JPEG")
+    whole = stream.getvalue()
+    assert b"Adobe" in whole
+    bad = b"\xff\xe2\0\x0eICC_PROFILE\0"
+    assert decode(whole[:2] + bad + whole[2:]).rgb == decode(whole).rgb
+
+
+def test_broken_pixels_stay_broken() -> None:
+    data = png_with(chunk(b"tEXt", b"a\0b", broken=True))
+    with pytest.raises(UnreadableImageError):
+        decode(data[: len(data) // 2])
+    with pytest.raises(UnreadableImageError):
+        decode(png_with()[:60])
+    assert without_metadata(b"GIF89a") == b"GIF89a"
