@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
@@ -26,6 +26,9 @@ class Summary:
         compute_s: seconds that the committed units took their workers, together.
         wall_s: seconds that the run took.
         channels: how many of all these are channels.
+        left_out: images that a build could not read. Default: 0.
+        passed_over: how many files of each suffix a build found beside its images and took for
+            none. Default: none.
     """
 
     done: int
@@ -39,6 +42,8 @@ class Summary:
     compute_s: float
     wall_s: float
     channels: int = 0
+    left_out: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Ledger:

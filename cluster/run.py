@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -82,7 +83,7 @@ def build(
             # A finished atlas that cannot be written, as on a read-only disk, is finished.
             if missing:
                 raise
-        return summary
+        return replace(summary, left_out=resolved.left_out, passed_over=dict(resolved.passed_over))
 
 
 def executor_for(

@@ -1,9 +1,9 @@
-"""One image of a source, before it is read."""
+"""One image of a source, before it is read, and the list of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -21,3 +21,17 @@ class Entry:
     label: str | None
     row: int
     read: Callable[[], bytes]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a source.
+
+    Attributes:
+        entries: the images.
+        passed_over: how many files of each suffix lie there and are taken for no images. Default:
+            none.
+    """
+
+    entries: Sequence[Entry]
+    passed_over: Mapping[str, int] = field(default_factory=dict)

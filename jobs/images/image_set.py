@@ -6,8 +6,9 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.images.decode import UnreadableImageError, decode, jpeg, preprocess
-from circuit_atlas.jobs.images.entry import Entry
+from circuit_atlas.jobs.images.entry import Entry, Listing
 from circuit_atlas.jobs.images.sources import entries
 from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -60,10 +61,19 @@ class ImageSet(ABC):
         held_out: ids of the images that circuits are tested on, ascending.
         size: height and width of the network's input, in pixels.
         channels: channels of the network's input.
+        passed_over: how many files of each suffix lie beside the images and are taken for none.
     """
 
-    def __init__(self, infos: Sequence[ImageInfo], *, size: tuple[int, int], channels: int) -> None:
+    def __init__(
+        self,
+        infos: Sequence[ImageInfo],
+        *,
+        size: tuple[int, int],
+        channels: int,
+        passed_over: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Takes every image by id; size and channels are those of the network's input."""
+        self.passed_over = dict(passed_over)
         self.infos = tuple(infos)
         self.scoring = tuple(info.id for info in infos if info.split == "scoring")
         self.held_out = tuple(info.id for info in infos if info.split == "held_out")
@@ -109,14 +119,16 @@ class EncodedImages(ImageSet):
     def __init__(
         self,
         infos: Sequence[ImageInfo],
-        entries: Sequence[Entry],
+        listing: Listing,
         preprocessing: PreprocessingSpec,
         *,
         pixels: _Pixels,
     ) -> None:
         """Takes every image by id, with its entry in the source, and pixels decoded so far."""
-        super().__init__(infos, size=preprocessing.size, channels=3)
-        self._entries = tuple(entries)
+        super().__init__(
+            infos, size=preprocessing.size, channels=3, passed_over=listing.passed_over
+        )
+        self._entries = tuple(listing.entries)
         self._preprocessing = preprocessing
         self._pixels = pixels
 
@@ -179,7 +191,8 @@ def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
     An image that can't be read is left out, with its problem on record. Raises ImageError where
     there are no images, none can be read, or none is left for scoring.
     """
-    listed = entries(spec.images)
+    listing = entries(spec.images)
+    listed = listing.entries
     pixels = _Pixels(_PIXELS_LIMIT_BYTES)
     read: dict[int, ImageInfo] = {}
     for image, entry in sorted(enumerate(listed), key=lambda pair: pair[1].row):
@@ -201,7 +214,7 @@ def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
             f"{sum(info.problem is None for info in infos)} readable ones are held out; "
             "hold out fewer, with images.held_out"
         )
-    return EncodedImages(infos, listed, preprocessing, pixels=pixels)
+    return EncodedImages(infos, listing, preprocessing, pixels=pixels)
 
 
 def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _Pixels) -> ImageInfo:

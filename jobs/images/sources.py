@@ -1,52 +1,76 @@
-"""The sources of encoded images: a folder, a Parquet file, or the demo's photos.
+"""The sources of encoded images: a folder, Parquet files, or the demo's photos.
 
 A source lists its images once, by name in order, and reads any of them again later.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import glob
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from circuit_atlas.jobs import demo
-from circuit_atlas.jobs.images.entry import Entry
+from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.images.folder import read_folder
+from circuit_atlas.jobs.images.limit import limited
 from circuit_atlas.jobs.images.parquet import PARQUET_SUFFIXES, read_parquet
 from circuit_atlas.jobs.spec.sections import DEMO, ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
-from circuit_atlas.storage_schema.wording import nearest, one_line
-
-SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()
-)
+from circuit_atlas.storage_schema.wording import nearest
 
 
-def entries(spec: ImagesSpec) -> tuple[Entry, ...]:
+def entries(spec: ImagesSpec) -> Listing:
     """Lists the images of the source by name, no more than the limit.
 
     Raises ImageError where there is no such source, or no image in it.
     """
     if spec.source.startswith(DEMO):
-        listed = _demo(spec.source.removeprefix(DEMO))
+        listing = Listing(_demo(spec.source.removeprefix(DEMO)))
     else:
-        path = Path(spec.source)
-        if path.is_dir():
-            listed = _folder(path)
-        elif path.is_file() and path.suffix in PARQUET_SUFFIXES:
-            listed = read_parquet(path, column=spec.column)
-        elif path.exists():
-            raise ImageError(
-                f"images.source {spec.source!r} is neither a folder nor a .parquet file: give one"
-            )
-        else:
-            raise ImageError(
-                f"no images at {spec.source!r}: give a folder of images, a .parquet file "
-                'or "demo:photos"'
-            )
-    if not listed:
-        kinds = "rows" if spec.source.endswith(PARQUET_SUFFIXES) else "images (.jpg, .png ...)"
-        raise ImageError(f"no {kinds} in {spec.source!r}: give at least one")
-    return tuple(sorted(listed, key=lambda entry: entry.name)[: spec.limit])
+        listing = _files(spec)
+    if not listing.entries:
+        others = ", ".join(f"{count} {kind}" for kind, count in listing.passed_over.items())
+        raise ImageError(
+            f"no images (.jpg, .png ..., or rows of .parquet) in {spec.source!r}"
+            f"{others and f', only {others}'}: give at least one"
+        )
+    return replace(listing, entries=limited(listing.entries, spec.limit))
+
+
+def _files(spec: ImagesSpec) -> Listing:
+    path = Path(spec.source)
+    if path.is_dir():
+        listing = read_folder(path, label_level=spec.label_level)
+        shards = [] if listing.entries else _parquet_below(path)
+        if not shards:
+            return listing
+        others = {k: n for k, n in listing.passed_over.items() if k not in PARQUET_SUFFIXES}
+        return Listing(read_parquet(shards, spec), others)
+    if path.is_file() and path.suffix in PARQUET_SUFFIXES:
+        return Listing(read_parquet([path], spec))
+    matches = [] if path.exists() else sorted(Path(f) for f in glob.glob(spec.source))
+    if matches and len(_parquet_files(matches)) == len(matches):
+        return Listing(read_parquet(matches, spec))
+    forms = 'a folder of images, a .parquet file, several as data/train-*.parquet, or "demo:photos"'
+    if matches or path.exists():
+        what = f"names {str(matches[0])!r}, which" if matches else "is a file that"
+        raise ImageError(f"images.source {spec.source!r} {what} is no .parquet file: give {forms}")
+    raise ImageError(f"no images at {spec.source!r}: give {forms}")
+
+
+def _parquet_below(root: Path) -> list[Path]:
+    """The Parquet files of a data set, by path; hidden files are none of it."""
+    shown = (
+        path
+        for path in sorted(root.rglob("*"))
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    return _parquet_files(shown)
+
+
+def _parquet_files(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix in PARQUET_SUFFIXES and path.is_file()]
 
 
 def _demo(name: str) -> list[Entry]:
@@ -57,46 +81,3 @@ def _demo(name: str) -> list[Entry]:
         Entry(photo.name, photo.label, row, photo.path.read_bytes)
         for row, photo in enumerate(demo.photos())
     ]
-
-
-def _folder(root: Path) -> list[Entry]:
-    """Every image below a folder; the first folder on the way names the class."""
-    try:
-        names = list(_walk(root))
-    except OSError as error:
-        raise ImageError(
-            f"the images in {str(root)!r} cannot be listed: {one_line(error)}"
-        ) from error
-    return [
-        Entry(_shown(name), _label(name), row, (root / name).read_bytes)
-        for row, name in enumerate(names)
-    ]
-
-
-def _label(name: str) -> str | None:
-    return _shown(name).split("/")[0] if "/" in name else None
-
-
-def _shown(name: str) -> str:
-    # A file's name may be any bytes; what is stored is text.
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Names of image files relative to the root, with forward slashes; hidden files are not
-    images. Linked folders are followed, each real folder once."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        real = os.path.realpath(folder)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()

@@ -150,15 +150,24 @@ class ImagesSpec(Section):
     """`[images]`: the images, and which of them are held out for testing.
 
     Attributes:
-        source: a folder, a `.parquet` file, or `demo:photos`.
+        source: a folder of images or of `.parquet` files, a `.parquet` file, several as
+            `data/train-*.parquet`, or `demo:photos`.
         column: the Parquet column with the images' bytes. Default: found by its name.
+        labels: the Parquet column with the images' classes. Default: found by its name, or by the
+            metadata that Hugging Face's `datasets` writes.
+        label_level: which folder on the way to an image names its class: 1 for the first below the
+            source, 2 for the next, ..., -1 for the one that the file lies in, -2 for the one above;
+            0 for none. Default: -1.
         held_out: a fraction (drawn by the seed), the names of the held-out images, or `odd`:
             every second image, sorted by name. Default: 0.2.
-        limit: use only so many images, the first by name. Default: all.
+        limit: use only so many images, spread evenly over the classes, each class' first by name.
+            Default: all.
     """
 
     source: Annotated[str, Field(min_length=1)]
     column: str | None = None
+    labels: str | None = None
+    label_level: int = -1
     held_out: float | Annotated[tuple[str, ...], Listed] | Literal["odd"] = 0.2
     limit: _Positive | None = None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from circuit_atlas.jobs.engine.targets import check_position, response_text
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
@@ -55,7 +56,8 @@ class Build:
     """A resolved spec: all that the store is laid out from, and remarks to show.
 
     Of layers by name, `directions` are those that came from a file, and `unit_labels` what units
-    stand for, by number.
+    stand for, by number. `passed_over` counts the files of each suffix that lie beside the images
+    and are taken for none.
     """
 
     header: AtlasHeader
@@ -65,6 +67,12 @@ class Build:
     remarks: tuple[str, ...]
     directions: Mapping[str, Directions]
     unit_labels: Mapping[str, Mapping[int, str]]
+    passed_over: Mapping[str, int]
+
+    @property
+    def left_out(self) -> int:
+        """How many images cannot be read."""
+        return int(pc.sum(pc.equal(self.images["split"], "left_out")).as_py() or 0)
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,12 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Work that a build still has to do, and the remarks of `Build`."""
+    """Work that a build still has to do, and what `Build` says of the images and remarks."""
 
     layers: tuple[LayerEstimate, ...]
     images: int
     left_out: int
+    passed_over: Mapping[str, int]
     size_bytes: int
     remarks: tuple[str, ...]
 
@@ -143,9 +152,16 @@ def resolve_opened(opened: OpenedSpec) -> Build:
         for name, _ in planned:
             layer = opened.layer(name)
             require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
-    table = opened.images.table()
-    plan = Plan(tuple(planned))
-    return Build(header, tuple(layers), plan, table, (), directions, unit_labels)
+    return Build(
+        header,
+        tuple(layers),
+        Plan(tuple(planned)),
+        opened.images.table(),
+        (),
+        directions,
+        unit_labels,
+        opened.images.passed_over,
+    )
 
 
 def make_tasks(
@@ -188,11 +204,11 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
                 + (_network_bytes(index) if units else 0),
             )
         )
-    splits = build.images["split"].to_pylist()
     return Estimate(
         layers=tuple(layers),
-        images=len(splits) - splits.count("left_out"),
-        left_out=splits.count("left_out"),
+        images=build.images.num_rows - build.left_out,
+        left_out=build.left_out,
+        passed_over=build.passed_over,
         size_bytes=sum(layer.size_bytes for layer in layers),
         remarks=build.remarks,
     )

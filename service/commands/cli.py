@@ -69,7 +69,11 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
     }
     click.echo(text_table(pa.table(columns)))
     left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""
-    click.echo(f"{estimate.images} images{left_out}; {size(estimate.size_bytes)} at most in all")
+    others = report.passed_over_text(estimate.passed_over)
+    click.echo(
+        f"{estimate.images} images{left_out}; {size(estimate.size_bytes)} at most in all"
+        f"{others and f'; {others}'}"
+    )
     for remark in estimate.remarks:
         click.echo(f"note: {remark}")
 

@@ -33,7 +33,8 @@ def atlas_facts(atlas: Atlas) -> dict[str, object]:
 
 
 def status_facts(atlas: Atlas) -> dict[str, object]:
-    """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
+    """Tell how far each layer is, every failure, how many images are left out, the same of
+    visualizations, and what goes on."""
     failures = [
         {
             "layer": name,
@@ -50,6 +51,7 @@ def status_facts(atlas: Atlas) -> dict[str, object]:
         "location": atlas.location,
         "layers": with_silent(atlas.reader, status),
         "failures": failures,
+        "images_left_out": atlas.images()["split"].to_pylist().count("left_out"),
         "features": visualization_status.by_layer(states),
         "visualization_failures": visualization_status.failures(states, atlas.reader),
         "to_go_on": all_left(status, states, model=atlas.header.model),

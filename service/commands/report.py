@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -67,7 +68,8 @@ def _with_silent(atlas: Atlas) -> pa.Table:
 def status_text(atlas: Atlas) -> str:
     """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
     status, states = atlas.status(), atlas.reader.visualization_states()
-    lines = [text_table(_with_silent(atlas))]
+    left_out = images_left_out(atlas.images()["split"].to_pylist().count("left_out"))
+    lines = [text_table(_with_silent(atlas)), *([left_out] if left_out else [])]
     for name in atlas.layers:
         for number, failure in atlas.reader.failures(name).items():
             unit = atlas.reader.layer(name).unit(number).name
@@ -216,15 +218,36 @@ def summary_text(summary: Summary, *, location: str) -> str:
         "stored before": summary.skipped,
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
+    images = [images_left_out(summary.left_out), passed_over_text(summary.passed_over)]
+    further = "".join(f"; {part}" for part in images if part)
     lines = [
         f"{_counted(summary)}: {told}; {size(summary.size_bytes)} written in "
-        f"{summary.wall_s:.0f} s to {location}"
+        f"{summary.wall_s:.0f} s to {location}{further}"
     ]
     lines += [
         f"  failed: {r.key.layer} {r.of} {r.key.unit}: {r.kind}: {r.message}"
         for r in summary.failures
     ]
     return "\n".join(lines)
+
+
+def images_left_out(count: int) -> str:
+    """Tell how many images cannot be read; empty where all can."""
+    if not count:
+        return ""
+    return f"{count} image{'' if count == 1 else 's'} left out, which cannot be read"
+
+
+def passed_over_text(passed_over: Mapping[str, int]) -> str:
+    """Tell how many files beside the images are taken for none, by suffix, the most first; empty
+    where there are none.
+
+    >>> passed_over_text({".tga": 1, ".heic": 3})
+    'passed over: 3 .heic, 1 .tga'
+    """
+    counts = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    text = ", ".join(f"{count} {suffix}" for suffix, count in counts)
+    return text and f"passed over: {text}"
 
 
 def _counted(summary: Summary) -> str:

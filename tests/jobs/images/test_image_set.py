@@ -31,13 +31,96 @@ def folder(root: Path, names: list[str]) -> Path:
 def test_class_folders_give_labels_and_other_files_are_no_pictures(tmp_path: Path) -> None:
     folder(tmp_path, ["dog/b.PNG", "cat/deep/a.png", "loose.png", "dog/.hidden.png"])
     (tmp_path / "notes.txt").write_text("no picture")
-    found = load(tmp_path).infos
-    assert [(info.id, info.name, info.label) for info in found] == [
-        (0, "cat/deep/a.png", "cat"),
+    found = load(tmp_path)
+    assert [(info.id, info.name, info.label) for info in found.infos] == [
+        (0, "cat/deep/a.png", "deep"),
         (1, "dog/b.PNG", "dog"),
         (2, "loose.png", None),
     ]
-    assert {(info.width, info.height, info.mode) for info in found} == {(8, 6, "RGB")}
+    assert {(info.width, info.height, info.mode) for info in found.infos} == {(8, 6, "RGB")}
+    assert found.passed_over == {".txt": 1}
+
+
+@pytest.mark.parametrize(
+    ("level", "labels"),
+    [
+        (None, ["cat", "dog", "val"]),
+        (-1, ["cat", "dog", "val"]),
+        (1, ["train", "train", "val"]),
+        (2, ["cat", "dog", None]),
+        (-2, ["train", "train", None]),
+        (0, [None, None, None]),
+    ],
+)
+def test_the_level_of_the_label(tmp_path: Path, level: int | None, labels: list[str]) -> None:
+    folder(tmp_path, ["train/cat/a.png", "train/dog/a.png", "val/a.png"])
+    given = {} if level is None else {"label_level": level}
+    assert [info.label for info in load(tmp_path, **given).infos] == labels
+
+
+def test_files_are_told_by_what_they_hold(tmp_path: Path) -> None:
+    avif, jpeg = io.BytesIO(), io.BytesIO()
+    smooth = Image.fromarray(coloured()).resize((8, 6))
+    smooth.save(avif, "AVIF", quality=100)
+    smooth.save(jpeg, "JPEG")
+    for name in ("a.avif", "b.jpg", "c.dat", "d"):
+        (tmp_path / name).write_bytes(avif.getvalue())
+    (tmp_path / "e.HEIC").write_bytes(jpeg.getvalue())
+    found = load(tmp_path)
+    assert [info.name for info in found.infos] == ["a.avif", "b.jpg", "c.dat", "d", "e.HEIC"]
+    assert {info.problem for info in found.infos} == {None}
+    assert np.array_equal(found.pixels(0), np.asarray(Image.open(avif).convert("RGB")))
+    assert np.array_equal(found.pixels(4), np.asarray(Image.open(jpeg)))
+    assert found.passed_over == {}
+
+
+def test_kinds_that_are_passed_over_are_counted(tmp_path: Path) -> None:
+    folder(tmp_path, ["cat/a.png"])
+    for kind in ("tga", "ico"):
+        Image.fromarray(coloured()).save(tmp_path / f"b.{kind}")
+    np.save(tmp_path / "cat" / "c.npy", coloured())
+    for name in ("d.heic", "e.HEIC", "cat/f.heif", ".hidden.heic", "README"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    os.mkfifo(tmp_path / "pipe")  # reading from it would never end
+    found = load(tmp_path)
+    assert [info.name for info in found.infos] == ["cat/a.png"]
+    assert found.passed_over == {
+        ".heic": 2,
+        ".heif": 1,
+        ".ico": 1,
+        ".npy": 1,
+        ".tga": 1,
+        "without a suffix": 2,
+    }
+    (tmp_path / "cat/a.png").unlink()
+    assert ", only " in refusal(tmp_path)
+    assert "2 .heic" in refusal(tmp_path)
+
+
+def test_a_limit_is_spread_over_the_classes(tmp_path: Path) -> None:
+    names = [f"{label}/{n:02d}.png" for label in ("ape", "bee", "cow", "doe") for n in range(6)]
+    folder(tmp_path, [*names[:-4], "few/a.png"])
+
+    def taken(limit: int) -> list[str]:
+        return [info.name for info in load(tmp_path, limit=limit).infos]
+
+    assert taken(2) == ["ape/00.png", "bee/00.png"]
+    counted = [name.split("/")[0] for name in taken(13)]
+    assert {label: counted.count(label) for label in dict.fromkeys(counted)} == {
+        "ape": 4,
+        "bee": 3,
+        "cow": 3,
+        "doe": 2,
+        "few": 1,
+    }
+    assert [name for name in taken(13) if name.startswith("ape")] == names[:4]
+    assert taken(13) == sorted(taken(13))
+    assert len(taken(100)) == 21
+
+
+def test_a_limit_without_labels_takes_the_first_by_name(tmp_path: Path) -> None:
+    folder(tmp_path, ["c.png", "a.png", "b.png", "d.png"])
+    assert [info.name for info in load(tmp_path, limit=3).infos] == ["a.png", "b.png", "c.png"]
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
@@ -192,9 +275,11 @@ def test_the_fingerprint_covers_names_bytes_labels_and_splits(tmp_path: Path) ->
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    assert "no images (.jpg, .png ...) in" in refusal(tmp_path)
+    assert "no images (.jpg, .png ..., or rows of .parquet) in" in refusal(tmp_path)
     assert "no images at" in refusal(tmp_path / "gone")
+    assert "no images at" in refusal(tmp_path / "gone-*.parquet")
     (tmp_path / "a.png").write_bytes(b"x")
-    assert "neither a folder nor a .parquet file" in refusal(tmp_path / "a.png")
+    assert "is a file that is no .parquet file" in refusal(tmp_path / "a.png")
+    assert "which is no .parquet file" in refusal(tmp_path / "*.png")
     assert "none of the 1 images in" in refusal(tmp_path)
     assert "the demo has no images 'photo': did you mean 'photos'?" in refusal(Path("demo:photo"))

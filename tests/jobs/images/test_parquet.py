@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 from circuit_atlas.jobs.images import image_set as images_module
+from tests.jobs.images.broken_metadata import WHOLE_PNG
 from tests.jobs.images.pictures import coloured, load, png, refusal
 
 
@@ -65,6 +67,124 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
     assert np.array_equal(found.pixels(0), coloured(1))
 
 
+def huggingface(**classes: list[str]) -> dict[str, str]:
+    features = {name: {"names": names, "_type": "ClassLabel"} for name, names in classes.items()}
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+@pytest.mark.parametrize("column", ["label", "labels", "fine_label", "kind of animal"])
+def test_labels_of_hugging_face_are_found_and_named(tmp_path: Path, column: str) -> None:
+    columns = {
+        "image": pa.array(encoded(4), pa.binary()),
+        "coarse": pa.array([0, 0, 0, 0]),
+        column: pa.array([1, 0, -1, None]),
+    }
+    metadata = huggingface(**{"coarse": ["animal"], column: ["cat", "dog"]})
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(table, tmp_path / "s.parquet")
+    found = load(tmp_path / "s.parquet")
+    assert [info.label for info in found.infos] == ["dog", "cat", None, None]
+    chosen = load(tmp_path / "s.parquet", labels="coarse")
+    assert {info.label for info in chosen.infos} == {"animal"}
+    line = refusal(tmp_path / "s.parquet", labels="corse")
+    assert "images.labels 'corse' is no column of 's.parquet'" in line
+    assert "did you mean 'coarse'?" in line
+
+
+def test_a_class_column_comes_before_a_plain_one_and_lists_are_no_labels(tmp_path: Path) -> None:
+    columns = {
+        "image": pa.array(encoded(2), pa.binary()),
+        "label": pa.array([[0], [1]]),
+        "target": pa.array([7, 8]),
+        "breed": pa.array([0, 1]),
+    }
+    path = parquet(tmp_path / "s.parquet", columns)
+    assert [info.label for info in load(path).infos] == ["7", "8"]
+    table = pa.table(columns).replace_schema_metadata(huggingface(breed=["pug", "lab"]))
+    pq.write_table(table, path)
+    assert [info.label for info in load(path).infos] == ["pug", "lab"]
+
+
+def test_images_that_are_not_embedded(tmp_path: Path) -> None:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": None, "path": "here/a.png"}, {"bytes": None, "path": "here/b.png"}]
+    path = parquet(tmp_path / "s.parquet", {"image": pa.array(rows, kind)})
+    line = refusal(path)
+    assert "is not embedded in the file, which only names 'here/a.png'" in line
+    assert "empty" not in line
+    rows[1]["bytes"] = encoded(1)[0]  # type: ignore[assignment]
+    path = parquet(tmp_path / "s.parquet", {"image": pa.array(rows, kind)})
+    assert [info.split for info in load(path).infos] == ["left_out", "scoring"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_binary(),
+        pa.binary_view(),
+        pa.dictionary(pa.int32(), pa.binary()),
+        pa.struct([("bytes", pa.large_binary()), ("path", pa.large_string())]),
+        pa.struct([("bytes", pa.binary_view()), ("path", pa.string_view())]),
+    ],
+)
+@pytest.mark.parametrize("text", [pa.string_view(), pa.large_string(), None])
+def test_other_types_of_bytes_and_text(
+    tmp_path: Path, kind: pa.DataType, text: pa.DataType | None
+) -> None:
+    data = encoded(3)
+    named = pa.types.is_struct(kind)
+    rows: Any = [{"bytes": d, "path": f"{n}.png"} for n, d in enumerate(data)] if named else data
+    labels = pa.array(["a", None, "a"])
+    columns = {
+        "picture": pa.array(rows, kind),
+        "label": labels.dictionary_encode() if text is None else labels.cast(text),
+    }
+    # pyarrow cannot slice a struct with views when it writes.
+    size = None if named else 2
+    found = load(parquet(tmp_path / "s.parquet", columns, row_group_size=size))
+    assert [info.name for info in found.infos] == [
+        f"{n}.png" if named else f"row-{n}" for n in range(3)
+    ]
+    assert [info.label for info in found.infos] == ["a", None, "a"]
+    for row in range(3):
+        assert np.array_equal(found.pixels(row), coloured(row))
+
+
+@pytest.mark.parametrize("source", ["", "data", "data/train-*.parquet", "*/*-0000[01]-*"])
+def test_shards_are_one_set(tmp_path: Path, source: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "README.md").write_text("a data set")
+    data = encoded(4)
+    for shard in range(2):
+        columns = {
+            "image": pa.array(data[2 * shard :][:2], pa.binary()),
+            "label": pa.array([shard, 1]),
+        }
+        table = pa.table(columns).replace_schema_metadata(huggingface(label=["cat", "dog"]))
+        pq.write_table(
+            table, tmp_path / f"data/train-0000{shard}-of-00002.parquet", row_group_size=1
+        )
+    found = load(tmp_path / source)
+    assert [(info.name, info.label) for info in found.infos] == [
+        ("row-0", "cat"),
+        ("row-1", "dog"),
+        ("row-2", "dog"),
+        ("row-3", "dog"),
+    ]
+    assert found.passed_over == ({".md": 1} if not source else {})
+    for row in range(4):
+        assert np.array_equal(found.pixels(row), coloured(row))
+
+
+def test_avif_and_broken_metadata_in_parquet(tmp_path: Path) -> None:
+    avif = io.BytesIO()
+    Image.fromarray(coloured()).save(avif, "AVIF")
+    columns = {"image": pa.array([avif.getvalue(), WHOLE_PNG["long text"]], pa.binary())}
+    found = load(parquet(tmp_path / "s.parquet", columns))
+    assert [info.problem for info in found.infos] == [None, None]
+    assert np.array_equal(found.pixels(1), coloured())
+
+
 def test_rows_dropped_from_the_cache_are_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +222,6 @@ def test_parquet_columns_that_are_not_there(tmp_path: Path) -> None:
     bare = parquet(tmp_path / "bare.parquet", {"number": pa.array([1])})
     assert "has no single column of images (there is only 'number')" in refusal(bare)
     empty = parquet(tmp_path / "empty.parquet", {"image": pa.array([], pa.binary())})
-    assert "no rows in" in refusal(empty)
+    assert "rows of .parquet) in" in refusal(empty)
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     assert "cannot be read" in refusal(tmp_path / "torn.parquet")

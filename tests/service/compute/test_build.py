@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from circuit_atlas import service
 from circuit_atlas.service import (
@@ -20,6 +22,7 @@ from circuit_atlas.service import (
     WorkersReady,
     build,
 )
+from circuit_atlas.service.commands.cli import main
 from circuit_atlas.storage_schema import errors
 from tests.jobs.builds import write_noise
 
@@ -122,3 +125,28 @@ def test_reading_needs_neither_torch_nor_ray() -> None:
         "assert 'ray' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_plan_and_build_say_which_images_they_do_not_use(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = spec.parent / "pictures"
+    Image.new("RGB", (9, 9)).save(pictures / "z.tga")
+    for name in ("torn.jpg", "a.heic", "b.heic"):
+        (pictures / name).write_bytes(b"torn")
+
+    assert main(["plan", str(spec)]) == 0
+    out = capsys.readouterr().out
+    assert "\n4 images, 1 more cannot be read; " in out
+    assert "; passed over: 2 .heic, 1 .tga\n" in out
+    assert main(["plan", str(spec), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["passed_over"] == {".heic": 2, ".tga": 1}
+
+    for _ in ("built", "there already"):
+        assert main(["build", str(spec), "--executor", "local"]) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.endswith(
+            "; 1 image left out, which cannot be read; passed over: 2 .heic, 1 .tga"
+        )
+    assert main(["status", str(spec.parent / "atlas")]) == 0
+    assert "\n1 image left out, which cannot be read\n" in capsys.readouterr().out
