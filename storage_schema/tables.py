@@ -271,7 +271,12 @@ IMAGES = Table(
             null="It could not be read.",
         ),
         Column(
-            "mode", pa.string(), "", "Mode", "Pillow's mode as found.", null="It could not be read."
+            "mode",
+            pa.string(),
+            "",
+            "Mode",
+            "Pillow's mode as found; of an array, the type of its numbers.",
+            null="It could not be read.",
         ),
         Column(
             "problem", pa.string(), "", "Problem", "Why the image is left out.", null="It is used."
@@ -281,7 +286,8 @@ IMAGES = Table(
             pa.binary(),
             "JPEG",
             "File",
-            "The image as the network sees it: resized and cropped, before normalisation.",
+            "The image as the network sees it, to look at: resized and cropped, before "
+            "normalisation; channels that are no colours as the grey of their mean.",
             null="The image is left out.",
             stored_as="picture",
         ),

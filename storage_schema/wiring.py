@@ -7,6 +7,7 @@ The wiring says of every input channel which output channels it is made of, with
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from typing import Annotated, Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 Joined = Literal["alone", "sum", "product", "mixed"]
 IMAGE = -1
 """`Stretch.source` of the image itself."""
-IMAGE_CHANNELS = 3
+_COLOURS = 3
 
 
 @dataclass(frozen=True, order=True)
@@ -80,7 +81,7 @@ class Wiring:
 
     def check(self, layer: LayerIndex) -> None:
         """Raise RecordError where a stretch lies outside the layer's convolutions."""
-        sources = {IMAGE: IMAGE_CHANNELS}
+        sources = {IMAGE: image_channels(self.stretches)}
         inputs = {}
         for ordinal, convolution in enumerate(layer.index.convolutions):
             sources[ordinal] = convolution.out_channels
@@ -98,6 +99,18 @@ class Wiring:
                     f"the wiring of layer {layer.layer!r} has {stretch}, which lies outside its "
                     "convolutions; this is a fault of ours"
                 )
+
+
+def image_channels(stretches: Iterable[Stretch]) -> int:
+    """Tells how many channels the image has, as far as convolutions read them; three at least where
+    they are mixed before any does, so that it cannot be seen."""
+    read = [0]
+    for stretch in stretches:
+        if stretch.source == IMAGE and stretch.joined == "mixed":
+            read += [stretch.source_start + 1, _COLOURS]
+        elif stretch.source == IMAGE:
+            read.append(stretch.source_start + stretch.channels)
+    return max(read) or _COLOURS
 
 
 def _stretch(row: list[Any]) -> Stretch:

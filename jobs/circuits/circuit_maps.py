@@ -39,7 +39,7 @@ def circuit_maps(
         layer: the layer.
         number: the unit.
         masks: (circuits, kernels) bool.
-        images: (images, 3, height, width).
+        images: (images, channels, height, width).
         means: as in `pruned_weights`. Default: pruned kernels are zero.
         first: `open_first_convolution` of the same images and means. Default: none, and the same
             maps take longer.

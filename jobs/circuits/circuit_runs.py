@@ -52,7 +52,8 @@ def run_circuits(
     Args:
         layer: the layer.
         runs: circuits and images.
-        batches: gives the images of those indices in order, (batch, 3, height, width) at a time.
+        batches: gives the images of those indices in order, (batch, channels, height, width) at a
+            time.
         means: every kernel's mean contribution, where a run asks for mean ablation.
     """
     indices = sorted({index for each in runs for index in each.image_indices})

@@ -1,8 +1,9 @@
 """The first convolution of every circuit, computed once for all of them.
 
-A channel of the first convolution reads three kernels, so pruning can make eight channels of it
-and no more. All are computed for a batch of images, with what follows channel by channel (batch
-norm, ReLU, pooling), and each circuit picks from them.
+A channel of the first convolution reads a kernel a channel of the image: three where it has
+colours, so that pruning can make eight channels of it and no more. All are computed for a batch of
+images, with what follows channel by channel (batch norm, ReLU, pooling), and each circuit picks
+from them.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class FirstConvolution:
 
         Args:
             network: the traced network.
-            images: (images, 3, height, width).
+            images: (images, channels, height, width).
             means: each kernel's mean contribution (out, in) by step, for mean ablation.
             argmax: keep the positions of maxima; None is returned too where anything but batch norm
                 and a ReLU stands between the convolution and a max-pool. Default: keep none.

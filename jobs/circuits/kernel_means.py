@@ -28,7 +28,7 @@ def kernel_means(layer: TracedLayer, batches: Iterable[Tensor]) -> KernelMeans:
 
     Args:
         layer: the layer.
-        batches: the scoring images, (batch, 3, height, width) at a time.
+        batches: the scoring images, (batch, channels, height, width) at a time.
     """
     network = layer.network
     total: dict[str, Tensor] = {}

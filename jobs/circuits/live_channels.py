@@ -47,7 +47,7 @@ def compact_output(
         network: the traced network.
         replaced: pruned weights and the biases with them, by the name of the step.
         read: (channels,) bool, the channels of the layer's output to compute.
-        images: (images, 3, height, width).
+        images: (images, channels, height, width).
         first: the first convolution for these images and this ablation, where the network has one.
 
     Returns:

@@ -1,9 +1,10 @@
 """From one encoded image to the pixels that the network sees.
 
-Every kind of image becomes 8-bit RGB, turned upright as its EXIF data says: grey in all three
-colours, a palette looked up, 16 bits scaled to 8 and rounded, and anything transparent laid over
-white, as a page would show it. The first frame of an animation counts. What a file holds is told
-by its content, not by its name.
+Every kind of image is turned upright as its EXIF data says and becomes one of 8 bits: a palette is
+looked up, 16 bits are scaled to 8 and rounded. It gets as many channels as the network reads: grey,
+grey and opacity, red, green and blue, or these and opacity. Where there is to be no opacity,
+anything transparent is laid over white, as a page would show it. The first frame of an animation
+counts. What a file holds is told by its content, not by its name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ _PLAIN_MODES = frozenset({"1", "L", "P", "RGB", "CMYK", "YCbCr", "HSV"})
 # Only what Pillow decodes by itself: of others, EPS would start a program on the file.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 _JPEG_QUALITY = 85
+_TRANSPARENT = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Pillow's mode of images with so many channels."""
 
 
 class UnreadableImageError(Exception):
@@ -40,33 +44,40 @@ class DecodedImage:
     Attributes:
         width, height: as in the file, in pixels.
         mode: Pillow's, as in the file.
-        rgb: the image upright, in RGB.
+        image: upright, in the mode of the channels that were asked for.
     """
 
     width: int
     height: int
     mode: str
-    rgb: Image.Image
+    image: Image.Image
 
 
-def decode(data: bytes) -> DecodedImage:
-    """Decodes a whole image, however broken its metadata; UnreadableImageError where its pixels
-    are not whole."""
+def decode(data: bytes, *, channels: int = 3) -> DecodedImage:
+    """Decodes a whole image, however broken its metadata.
+
+    Args:
+        data: the encoded file.
+        channels: one of `MODES`. Default: 3.
+
+    Raises:
+        UnreadableImageError: the pixels are not whole, or of no known format.
+    """
     if not data:
         raise UnreadableImageError("the file is empty")
     try:
-        return _decoded(data)
+        return _decoded(data, channels)
     except UnreadableImageError as error:
         pixels_alone = without_metadata(data)
         if pixels_alone == data:
             raise
         try:
-            return _decoded(pixels_alone)
+            return _decoded(pixels_alone, channels)
         except UnreadableImageError:
             raise error from None
 
 
-def _decoded(data: bytes) -> DecodedImage:
+def _decoded(data: bytes, channels: int) -> DecodedImage:
     try:
         with warnings.catch_warnings():
             # Pillow's remarks on odd metadata, and on images that are large but allowed.
@@ -74,7 +85,8 @@ def _decoded(data: bytes) -> DecodedImage:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 # Some formats hold metadata behind the pixels.
                 image.load()
-                return DecodedImage(image.width, image.height, image.mode, _rgb(upright(image)))
+                converted = _with_channels(upright(image), channels)
+                return DecodedImage(image.width, image.height, image.mode, converted)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
@@ -83,20 +95,21 @@ def _decoded(data: bytes) -> DecodedImage:
         raise UnreadableImageError(one_line(error)) from error
 
 
-def preprocess(rgb: Image.Image, preprocessing: PreprocessingSpec) -> NDArray[np.uint8]:
-    """Resizes and crops an image for the network: (height, width, 3), 0..255.
+def preprocess(image: Image.Image, preprocessing: PreprocessingSpec) -> NDArray[np.uint8]:
+    """Resizes and crops an image for the network: (height, width, channels), 0..255.
 
     Raises UnreadableImageError for an image so long and thin that resizing its shorter side
     would fill memory.
     """
     target = preprocessing.resize
     if target is not None:
-        size = list(target) if isinstance(target, tuple) else _shorter_side(rgb, target)
+        size = list(target) if isinstance(target, tuple) else _shorter_side(image, target)
         mode = InterpolationMode(preprocessing.interpolation)
-        rgb = resize(rgb, size, interpolation=mode, antialias=True)
+        image = resize(image, size, interpolation=mode, antialias=True)
     if preprocessing.crop is not None:
-        rgb = center_crop(rgb, list(preprocessing.size))
-    return np.array(rgb, dtype=np.uint8)
+        image = center_crop(image, list(preprocessing.size))
+    pixels = np.array(image, dtype=np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def jpeg(pixels: NDArray[np.uint8]) -> bytes:
@@ -106,24 +119,26 @@ def jpeg(pixels: NDArray[np.uint8]) -> bytes:
     return stream.getvalue()
 
 
-def _shorter_side(rgb: Image.Image, pixels: int) -> list[int]:
-    long, short = max(rgb.size), min(rgb.size)
+def _shorter_side(image: Image.Image, pixels: int) -> list[int]:
+    long, short = max(image.size), min(image.size)
     if pixels * pixels * long / short > (Image.MAX_IMAGE_PIXELS or np.inf):
         raise UnreadableImageError(
-            f"{rgb.width} x {rgb.height} pixels are too long and thin to resize to {pixels}"
+            f"{image.width} x {image.height} pixels are too long and thin to resize to {pixels}"
         )
     return [pixels]
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _with_channels(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I"):
-        return _from_16_bit(image)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    if image.mode not in _PLAIN_MODES:
+        image = _from_16_bit(image)
+    transparent = image.mode in _TRANSPARENT or image.has_transparency_data
+    if not transparent and image.mode not in _PLAIN_MODES:
         raise UnreadableImageError(f"images of mode {image.mode!r} have no fixed range of values")
-    return image.convert("RGB")
+    image = image.convert("RGBA" if transparent else "RGB")
+    if transparent and MODES[channels] not in _TRANSPARENT:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("RGB")
+    return image.convert(MODES[channels])
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
@@ -131,5 +146,4 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.int64)
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise UnreadableImageError(f"values from {values.min()} to {values.max()} exceed 16 bits")
-    grey = ((values + 128) // 257).astype(np.uint8)  # 65535 = 255 * 257
-    return Image.fromarray(grey).convert("RGB")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))  # 65535 = 255 * 257

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.images.decode import UnreadableImageError, decode, jpeg, preprocess
+from circuit_atlas.jobs.images.decode import UnreadableImageError, jpeg
 from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.images.formats import ImageFormat, format_of
 from circuit_atlas.jobs.images.sources import entries
 from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -38,7 +39,8 @@ class ImageInfo:
     """What is known about one image; its id is its rank by name, from 0.
 
     Width and height in pixels and Pillow's mode are as in the file, before the image is turned
-    upright. They are None where the image is left out as unreadable; `problem` then says why.
+    upright; of an array, `mode` is the type of its numbers. They are None where the image is left
+    out as unreadable; `problem` then says why.
     """
 
     id: int
@@ -60,25 +62,38 @@ class ImageSet(ABC):
         scoring: ids of the images that kernels are scored on, ascending.
         held_out: ids of the images that circuits are tested on, ascending.
         size: height and width of the network's input, in pixels.
-        channels: channels of the network's input.
+        mean: subtracted from each channel of an image as it is shown, black 0 and white 1, to make
+            it the network's input.
+        std: what each channel is divided by after that.
         passed_over: how many files of each suffix lie beside the images and are taken for none.
+        remark: what a person should know of the images; empty where there is nothing.
     """
+
+    remark = ""
 
     def __init__(
         self,
         infos: Sequence[ImageInfo],
         *,
         size: tuple[int, int],
-        channels: int,
+        mean: Sequence[float],
+        std: Sequence[float],
         passed_over: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """Takes every image by id; size and channels are those of the network's input."""
-        self.passed_over = dict(passed_over)
+        """Takes every image by id; the size, and a mean and std a channel, of the network's
+        input."""
         self.infos = tuple(infos)
         self.scoring = tuple(info.id for info in infos if info.split == "scoring")
         self.held_out = tuple(info.id for info in infos if info.split == "held_out")
         self.size = size
-        self.channels = channels
+        self.mean = tuple(mean)
+        self.std = tuple(std)
+        self.passed_over = dict(passed_over)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return len(self.mean)
 
     @property
     def sha256(self) -> str:
@@ -96,7 +111,11 @@ class ImageSet(ABC):
 
     @abstractmethod
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """Gives what the network sees of an image before normalisation: (height, width, 3)."""
+        """Shows what the network sees of an image before normalisation: (height, width, 3).
+
+        One channel is grey, three are red, green and blue, and an opacity lies over white; any
+        other number of channels is the grey of their mean.
+        """
 
     def table(self) -> pa.Table:
         """Makes the stored table, a row an image, with a JPEG of what the network sees."""
@@ -109,96 +128,117 @@ class ImageSet(ABC):
         return IMAGES.from_columns(columns)
 
 
-class EncodedImages(ImageSet):
-    """The images of a source of encoded files.
+class SourceImages(ImageSet):
+    """The images of a source: files, rows of a table, or an array.
 
-    The decoded pixels of the images used last stay in memory, up to 256 MiB; the others are read
-    again when they are asked for.
+    What is read of the images used last stays in memory, up to 256 MiB; the others are read again
+    when they are asked for.
+
+    Attributes:
+        preprocessing: the spec's, or the model's, with a mean and std for each channel.
     """
 
     def __init__(
         self,
         infos: Sequence[ImageInfo],
         listing: Listing,
-        preprocessing: PreprocessingSpec,
+        image_format: ImageFormat,
         *,
-        pixels: _Pixels,
+        values: _Values,
     ) -> None:
-        """Takes every image by id, with its entry in the source, and pixels decoded so far."""
+        """Takes every image by id, with its entry in the source, and what is read so far."""
         super().__init__(
-            infos, size=preprocessing.size, channels=3, passed_over=listing.passed_over
+            infos,
+            size=image_format.size,
+            mean=image_format.mean,
+            std=image_format.std,
+            passed_over=listing.passed_over,
         )
+        self.preprocessing = image_format.preprocessing
+        self.remark = image_format.remark
         self._entries = tuple(listing.entries)
-        self._preprocessing = preprocessing
-        self._pixels = pixels
+        self._format = image_format
+        self._values = values
 
     def batch(self, ids: Sequence[int]) -> Tensor:
         """Gives the network's input for some images, as `ImageSet.batch` says."""
-        height, width = self.size
-        out = torch.empty(len(ids), 3, height, width)
-        mean = torch.tensor(self._preprocessing.mean).view(3, 1, 1)
-        std = torch.tensor(self._preprocessing.std).view(3, 1, 1)
+        out = torch.empty(len(ids), self.channels, *self.size)
         for row, image in enumerate(ids):
-            colours = torch.from_numpy(self.pixels(image)).permute(2, 0, 1)
-            out[row] = (colours.float() / 255 - mean) / std
+            out[row] = self._format.network_input(self._read(image))
         return out
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """Gives what the network sees of an image, as `ImageSet.pixels` says."""
+        """Shows an image, as `ImageSet.pixels` says."""
+        return self._format.pixels(self._read(image))
+
+    def _read(self, image: int) -> NDArray[Any]:
         if not 0 <= image < len(self.infos):
             raise ImageError(f"no image {image}: ids go from 0 to {len(self.infos) - 1}")
         info = self.infos[image]
         if info.problem is not None:
             raise ImageError(f"image {image} ({info.name!r}) is left out: {info.problem}")
-        pixels = self._pixels.get(image)
-        if pixels is not None:
-            return pixels
+        values = self._values.get(image)
+        if values is not None:
+            return values
         changed = f"image {image} ({info.name!r}) changed after the set was loaded: run again"
         try:
             data = self._entries[image].read()
             if hashlib.sha256(data).hexdigest() != info.sha256:
                 raise ImageError(changed)
-            pixels = preprocess(decode(data).rgb, self._preprocessing)
+            values = self._format.read(data).values
         except (OSError, UnreadableImageError) as error:
             raise ImageError(f"{changed} ({one_line(error)})") from error
-        self._pixels.put(image, pixels)
-        return pixels
+        self._values.put(image, values)
+        return values
 
 
-class _Pixels:
-    """Decoded images by id, the least recently used ones dropped above a limit of bytes."""
+class _Values:
+    """Images as read, by id, the least recently used ones dropped above a limit of bytes."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._size_bytes = 0
-        self._by_image: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
+        self._by_image: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
-    def get(self, image: int) -> NDArray[np.uint8] | None:
+    def get(self, image: int) -> NDArray[Any] | None:
         if image in self._by_image:
             self._by_image.move_to_end(image)
         return self._by_image.get(image)
 
-    def put(self, image: int, pixels: NDArray[np.uint8]) -> None:
-        self._by_image[image] = pixels
-        self._size_bytes += pixels.nbytes
+    def put(self, image: int, values: NDArray[Any]) -> None:
+        self._by_image[image] = values
+        self._size_bytes += values.nbytes
         while self._size_bytes > self._limit_bytes:
             self._size_bytes -= self._by_image.popitem(last=False)[1].nbytes
 
 
-def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
-    """Reads and decodes every image of the spec's source once, and splits them.
+def load_images(
+    spec: BuildSpec, preprocessing: PreprocessingSpec, *, channels: int | None = None
+) -> SourceImages:
+    """Reads every image of the spec's source once, and splits them.
 
-    An image that can't be read is left out, with its problem on record. Raises ImageError where
-    there are no images, none can be read, or none is left for scoring.
+    An image that can't be read is left out, with its problem on record.
+
+    Args:
+        spec: names the source and the images held out.
+        preprocessing: of the images.
+        channels: how many image files are to have where mean and std are the default; an array has
+            as many as it has. Default: three.
+
+    Raises:
+        ImageError: there are no images, none can be read, or none is left for scoring.
+        SpecError: mean and std are of another number of channels.
     """
     listing = entries(spec.images)
+    image_format = format_of(listing, preprocessing, channels=channels)
     listed = listing.entries
-    pixels = _Pixels(_PIXELS_LIMIT_BYTES)
+    values = _Values(_PIXELS_LIMIT_BYTES)
     read: dict[int, ImageInfo] = {}
     for image, entry in sorted(enumerate(listed), key=lambda pair: pair[1].row):
-        read[image] = _read(image, entry, preprocessing, pixels)
+        read[image] = _read(image, entry, image_format, values)
     infos = [read[image] for image in range(len(listed))]
     _require_some(infos, spec)
+    image_format.check()
     held = held_out(
         [Candidate(info.name, info.sha256, info.problem is None) for info in infos],
         spec.images,
@@ -214,15 +254,16 @@ def load_images(spec: BuildSpec, preprocessing: PreprocessingSpec) -> ImageSet:
             f"{sum(info.problem is None for info in infos)} readable ones are held out; "
             "hold out fewer, with images.held_out"
         )
-    return EncodedImages(infos, listing, preprocessing, pixels=pixels)
+    return SourceImages(infos, listing, image_format, values=values)
 
 
-def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _Pixels) -> ImageInfo:
+def _read(image: int, entry: Entry, image_format: ImageFormat, values: _Values) -> ImageInfo:
     data = b""
     try:
         data = entry.read()
-        decoded = decode(data)
-        pixels.put(image, preprocess(decoded.rgb, preprocessing))
+        found = image_format.read(data)
+        values.put(image, found.values)
+        image_format.note(found.values)
     except (OSError, UnreadableImageError) as error:
         sha256 = hashlib.sha256(data).hexdigest()
         return ImageInfo(
@@ -234,9 +275,9 @@ def _read(image: int, entry: Entry, preprocessing: PreprocessingSpec, pixels: _P
         entry.label,
         "scoring",
         hashlib.sha256(data).hexdigest(),
-        decoded.width,
-        decoded.height,
-        decoded.mode,
+        found.width,
+        found.height,
+        found.mode,
         None,
     )
 

@@ -56,8 +56,8 @@ def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> list[Entry]:
 
     Args:
         paths: the files.
-        spec: its `column` and `labels` name the columns with the images and their classes; None
-            to find each by name or by type.
+        spec: its `column`, `ids` and `labels` name the columns with the images, their names and
+            their classes; None to find each by name or by type.
     """
     shards = [_listed(path, spec) for path in paths]
     labels = list(chain.from_iterable(shard.labels for shard in shards))
@@ -83,7 +83,7 @@ def _listed(path: Path, spec: ImagesSpec) -> _Shard:
             return _Shard(
                 path,
                 images,
-                _names(file, schema, images),
+                _names(file, schema, images, spec.ids),
                 read_labels(file, spec.labels, path),
                 [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)],
             )
@@ -172,8 +172,16 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     )
 
 
-def _names(file: pq.ParquetFile, schema: pa.Schema, images: str) -> list[str] | None:
-    """The first column with a text for every row; the struct's own path comes first."""
+def _names(
+    file: pq.ParquetFile, schema: pa.Schema, images: str, column: str | None
+) -> list[str] | None:
+    """The column named, as text; else the first with a text for every row, the struct's own path
+    before all."""
+    if column is not None:
+        if column not in schema.names or column == images:
+            known = nearest(column, schema.names, what="columns")
+            raise ImageError(f"images.ids {column!r} is no column of names: {known}")
+        return [str(value) for value in _column(file, column)]
     columns = []
     kind = schema.field(images).type
     if pa.types.is_struct(kind) and any(field.name == "path" for field in kind):

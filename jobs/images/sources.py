@@ -1,4 +1,4 @@
-"""The sources of encoded images: a folder, Parquet files, or the demo's photos.
+"""The sources of images: a folder, Parquet files, an array, or the demo's photos.
 
 A source lists its images once, by name in order, and reads any of them again later.
 """
@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from circuit_atlas.jobs import demo
+from circuit_atlas.jobs.images.arrays import read_array
 from circuit_atlas.jobs.images.entry import Entry, Listing
 from circuit_atlas.jobs.images.folder import read_folder
 from circuit_atlas.jobs.images.limit import limited
@@ -27,6 +28,8 @@ def entries(spec: ImagesSpec) -> Listing:
     """
     if spec.source.startswith(DEMO):
         listing = Listing(_demo(spec.source.removeprefix(DEMO)))
+    elif spec.is_array:
+        listing = read_array(spec)
     else:
         listing = _files(spec)
     if not listing.entries:
@@ -52,7 +55,10 @@ def _files(spec: ImagesSpec) -> Listing:
     matches = [] if path.exists() else sorted(Path(f) for f in glob.glob(spec.source))
     if matches and len(_parquet_files(matches)) == len(matches):
         return Listing(read_parquet(matches, spec))
-    forms = 'a folder of images, a .parquet file, several as data/train-*.parquet, or "demo:photos"'
+    forms = (
+        "a folder of images, a .parquet file, several as data/train-*.parquet, an array in a .npy "
+        'file or a .zarr folder, or "demo:photos"'
+    )
     if matches or path.exists():
         what = f"names {str(matches[0])!r}, which" if matches else "is a file that"
         raise ImageError(f"images.source {spec.source!r} {what} is no .parquet file: give {forms}")

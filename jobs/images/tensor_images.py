@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.images.image_set import ImageInfo, ImageSet
+from circuit_atlas.jobs.images.shown import shown
 from circuit_atlas.storage_schema.errors import ImageError
 
 
@@ -57,21 +58,21 @@ class TensorImages(ImageSet):
             else self._info(n, n - len(scoring), "held_out")
             for n in range(len(self._values))
         ]
-        _, channels, height, width = self._values.shape
-        super().__init__(infos, size=(height, width), channels=channels)
+        height, width = self._values.shape[2:]
+        super().__init__(
+            infos,
+            size=(height, width),
+            mean=(-self._low / self._range).flatten().tolist(),
+            std=(1 / self._range).flatten().tolist(),
+        )
 
     def batch(self, ids: Sequence[int]) -> Tensor:
         """Gives the network's input for some images, as `ImageSet.batch` says."""
         return self._values[list(ids)]
 
     def pixels(self, image: int) -> NDArray[np.uint8]:
-        """Shows an image, (height, width, 3): one channel as grey, three as red, green and blue,
-        any other number as the grey of their mean."""
-        shown = (self._values[image] - self._low) / self._range
-        if len(shown) != 3:
-            shown = shown.mean(0, keepdim=True).expand(3, -1, -1)
-        levels = (shown * 255).round().clamp(0, 255).to(torch.uint8)
-        return levels.permute(1, 2, 0).contiguous().numpy()
+        """Shows an image, as `ImageSet.pixels` says."""
+        return shown((self._values[image] - self._low) / self._range)
 
     def _info(self, image: int, number: int, split: Literal["scoring", "held_out"]) -> ImageInfo:
         _, channels, height, width = self._values.shape

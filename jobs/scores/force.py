@@ -75,7 +75,8 @@ def force_scores(
     Args:
         layer: the layer.
         runs: all of one length.
-        batches: gives the scoring images (batch, 3, height, width), from the start at each call.
+        batches: gives the scoring images (batch, channels, height, width), from the start at each
+            call.
         response: the number that is explained.
 
     Returns:

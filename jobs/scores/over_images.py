@@ -46,7 +46,7 @@ def per_image_scores(
     Args:
         layer: the layer.
         numbers: the units.
-        batches: images (batch, 3, height, width) in order.
+        batches: images (batch, channels, height, width) in order.
         criteria: names in `per_image.PER_IMAGE`, and `contribution`.
         response: the number that is explained.
         block: how many units walk back together.

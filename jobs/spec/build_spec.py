@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from circuit_atlas.jobs.spec.messages import describe
 from circuit_atlas.jobs.spec.sections import (
@@ -61,12 +61,25 @@ class BuildSpec(Section):
     """The whole of a build, as read from TOML."""
 
     model: ModelSpec
-    preprocessing: PreprocessingSpec | None = None
     images: ImagesSpec
+    preprocessing: PreprocessingSpec | None = None
     layers: Annotated[tuple[LayerSpec, ...], Listed, Field(min_length=1)]
     circuits: CircuitsSpec = Field(default_factory=CircuitsSpec)
     features: FeaturesSpec = Field(default_factory=FeaturesSpec)
     run: RunSpec = Field(default_factory=RunSpec)
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _one_size(
+        cls, value: PreprocessingSpec | None, info: ValidationInfo
+    ) -> PreprocessingSpec | None:
+        """Images of a folder differ in size; the images of an array do not."""
+        images = info.data.get("images")
+        if value is None or value.fixes_size or (images is not None and images.is_array):
+            return value
+        raise ValueError(
+            "must give every image the same size: set resize = [height, width], or crop"
+        )
 
     @field_validator("layers")
     @classmethod
@@ -154,7 +167,13 @@ class BuildSpec(Section):
         if model.weights is not None:
             model = model.model_copy(update={"weights": absolute(model.weights)})
         if not images.source.startswith(DEMO):
-            images = images.model_copy(update={"source": absolute(images.source)})
+            files = {"source": absolute(images.source)}
+            for key in ("ids", "labels") if images.is_array else ():
+                named = getattr(images, key)
+                # Without a suffix it names an array in the Zarr group.
+                if named is not None and Path(named).suffix:
+                    files[key] = absolute(named)
+            images = images.model_copy(update=files)
         run = run.model_copy(update={"store": absolute(run.store)})
         layers = tuple(layer.with_paths(absolute) for layer in self.layers)
         return self.model_copy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -35,7 +36,7 @@ Listed = Field(strict=False)
 _Positive = Annotated[int, Field(ge=1)]
 _Pair = Annotated[tuple[_Positive, _Positive], Listed]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Colour = Annotated[tuple[_Finite, _Finite, _Finite], Listed]
+_PerChannel = Annotated[tuple[_Finite, ...], Listed, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -75,21 +76,29 @@ class ModelSpec(Section):
 
 
 class PreprocessingSpec(Section):
-    """`[preprocessing]`: how an 8-bit RGB image becomes the network's input.
+    """`[preprocessing]`: how an image becomes the network's input.
+
+    The numbers of `mean` and `std` are as many as the network's input channels: with one, images
+    become grey, with three they have colours, with four an opacity beside them, with two an opacity
+    beside grey; those of an array are as they are. What channels hold lies in 0..1: that is 8 or 16
+    bits divided by the largest value that they can hold. Arrays of any other type are taken as they
+    are.
 
     Attributes:
         resize: height and width in pixels, or the shorter side alone, keeping the proportions.
             Default: no resizing.
         crop: the centre's height and width in pixels, after resizing. Default: no cropping.
-        mean: subtracted from each colour, where colours lie in 0..1. Default: ImageNet's.
-        std: what each colour is divided by after that. Default: ImageNet's.
+        mean: subtracted from each channel. Default: ImageNet's where there are three channels, and
+            0 where there are others.
+        std: what each channel is divided by after that. Default: ImageNet's where there are three
+            channels, and 1 where there are others.
         interpolation: how resizing reads between pixels, always antialiased. Default: "bilinear".
     """
 
     resize: _Positive | _Pair | None = None
     crop: _Positive | _Pair | None = None
-    mean: _Colour = IMAGENET_MEAN
-    std: _Colour = IMAGENET_STD
+    mean: _PerChannel = IMAGENET_MEAN
+    std: _PerChannel = IMAGENET_STD
     interpolation: Interpolation = "bilinear"
 
     @field_validator("resize", "crop", mode="before")
@@ -107,14 +116,15 @@ class PreprocessingSpec(Section):
     @classmethod
     def _divisible(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if min(value) <= 0:
-            raise ValueError("should be three numbers above 0")
+            raise ValueError("should be numbers above 0, one a channel")
         return value
 
     @model_validator(mode="after")
-    def _fixed_size(self) -> Self:
-        if self.crop is None and not isinstance(self.resize, tuple):
+    def _one_a_channel(self) -> Self:
+        if len(self.mean) != len(self.std):
             raise ValueError(
-                "must give every image the same size: set resize = [height, width], or crop"
+                f"mean and std have {len(self.mean)} and {len(self.std)} numbers: give both, one a "
+                "channel"
             )
         return self
 
@@ -136,12 +146,37 @@ class PreprocessingSpec(Section):
         return self
 
     @property
+    def is_imagenets(self) -> bool:
+        """Whether mean and std are ImageNet's, given or by default."""
+        return (self.mean, self.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+    @property
+    def fixes_size(self) -> bool:
+        """Whether images of any size come out of one size."""
+        return self.crop is not None or isinstance(self.resize, tuple)
+
+    def for_channels(self, channels: int) -> PreprocessingSpec:
+        """Gives the same for images of so many channels, where the default is another for them.
+
+        Raises SpecError where mean and std are given for another number of channels.
+        """
+        if len(self.mean) == channels:
+            return self
+        if not self.is_imagenets:
+            raise SpecError(
+                f"preprocessing.mean has {len(self.mean)} numbers and the images have {channels} "
+                "channels: give mean and std, a number a channel"
+            )
+        return self.model_copy(update={"mean": (0.0,) * channels, "std": (1.0,) * channels})
+
+    @property
     def size(self) -> tuple[int, int]:
-        """Height and width of the network's input, in pixels."""
+        """Height and width of the network's input, in pixels; SpecError where they are not
+        fixed."""
         extent = self.resize if self.crop is None else self.crop
         if isinstance(extent, tuple):
             return extent
-        if extent is None:
+        if extent is None or self.crop is None:
             raise SpecError("preprocessing: set resize = [height, width], or crop")
         return extent, extent
 
@@ -151,10 +186,15 @@ class ImagesSpec(Section):
 
     Attributes:
         source: a folder of images or of `.parquet` files, a `.parquet` file, several as
-            `data/train-*.parquet`, or `demo:photos`.
-        column: the Parquet column with the images' bytes. Default: found by its name.
-        labels: the Parquet column with the images' classes. Default: found by its name, or by the
-            metadata that Hugging Face's `datasets` writes.
+            `data/train-*.parquet`, an array (images x channels x height x width) in a `.npy` file
+            or a `.zarr` folder, or `demo:photos`.
+        column: the Parquet column with the images' bytes, or the array in a Zarr group. Default:
+            found by its name.
+        ids: the Parquet column with the images' names; of an array, a file with as many, or an
+            array in the Zarr group. Default: found by its name; the rows' numbers where there is
+            none.
+        labels: the Parquet column with the images' classes; of an array, as for `ids`. Default:
+            found by its name, or by the metadata that Hugging Face's `datasets` writes.
         label_level: which folder on the way to an image names its class: 1 for the first below the
             source, 2 for the next, ..., -1 for the one that the file lies in, -2 for the one above;
             0 for none. Default: -1.
@@ -166,6 +206,7 @@ class ImagesSpec(Section):
 
     source: Annotated[str, Field(min_length=1)]
     column: str | None = None
+    ids: str | None = None
     labels: str | None = None
     label_level: int = -1
     held_out: float | Annotated[tuple[str, ...], Listed] | Literal["odd"] = 0.2
@@ -181,6 +222,12 @@ class ImagesSpec(Section):
         if value == "odd":
             return value
         raise ValueError('should be a fraction in [0, 1), a list of image names, or "odd"')
+
+    @property
+    def is_array(self) -> bool:
+        """Whether the source is an array, in a `.npy` file or a `.zarr` folder."""
+        path = Path(self.source)
+        return path.suffix == ".npy" or any(part.endswith(".zarr") for part in path.parts)
 
 
 class DirectionsFile(Section):

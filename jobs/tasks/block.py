@@ -65,7 +65,7 @@ class Block:
         return self.maps[self.numbers.index(number)]
 
     def batches(self, image_indices: Sequence[int]) -> Iterator[Tensor]:
-        """Yields the images of those indices, (batch, 3, height, width) at a time."""
+        """Yields the images of those indices, (batch, channels, height, width) at a time."""
         return self.opened.batches([self.images[index] for index in image_indices], self.together)
 
 

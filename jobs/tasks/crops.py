@@ -54,7 +54,7 @@ def channel_crops(layer: TracedLayer, images: Sequence[int], batches: Iterable[T
     Args:
         layer: the layer.
         images: ids of the images.
-        batches: the images in the same order, (batch, 3, height, width) at a time.
+        batches: the images in the same order, (batch, channels, height, width) at a time.
     """
     largest: dict[str, _LargestMaxima] = {}
     start = 0

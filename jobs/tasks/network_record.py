@@ -21,7 +21,7 @@ def network_record(
     Args:
         layer: the layer.
         images: ids of the scoring images.
-        batches: these images in the same order, (batch, 3, height, width) at a time.
+        batches: these images in the same order, (batch, channels, height, width) at a time.
     """
     return NetworkRecord(
         wiring=wiring(layer.network, layer.upstream),

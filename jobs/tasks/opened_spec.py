@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
+from circuit_atlas.jobs.images.decode import MODES
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
 from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, PreprocessingSpec
 from circuit_atlas.jobs.spec.sections import LayerSpec
 from circuit_atlas.jobs.tasks.directions_file import read_directions
 from circuit_atlas.jobs.tasks.stored_directions import STORED
 from circuit_atlas.storage_schema.directions import Directions
-from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.errors import ModelError, SpecError
 from circuit_atlas.storage_schema.reader import Reader
 
 
@@ -47,13 +49,16 @@ class OpenedSpec:
         loaded = model or load_model(spec.model)
         if images is None:
             preprocessing = spec.preprocessing or loaded.preprocessing
+            if preprocessing is None and spec.images.is_array:
+                preprocessing = PreprocessingSpec()
             if preprocessing is None:
                 raise SpecError(
                     f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
                     "give resize = [height, width], mean and std"
                 )
-            spec = spec.resolved(preprocessing)
-            images = load_images(spec, preprocessing)
+            listed = load_images(spec, preprocessing, channels=_file_channels(loaded))
+            spec = spec.resolved(listed.preprocessing)
+            images = listed
         self.spec = spec
         self.weights_sha256 = loaded.sha256
         self.images: ImageSet = images
@@ -62,13 +67,6 @@ class OpenedSpec:
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
         self._read: dict[str, Directions] = {}
         self._layers: dict[tuple[str, tuple[int, int]], TracedLayer] = {}
-
-    @property
-    def preprocessing(self) -> PreprocessingSpec:
-        """From an image to the network's input; SpecError where images came preprocessed."""
-        if self.spec.preprocessing is None:
-            raise SpecError("[preprocessing] is missing: these images came preprocessed")
-        return self.spec.preprocessing
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -92,7 +90,7 @@ class OpenedSpec:
     @cached_property
     def graph(self) -> ModelGraph:
         """The traced model."""
-        return ModelGraph(self._module, (self.images.channels, *self.images.size))
+        return self._traced(self.images.size)
 
     def layer(self, name: str, size: tuple[int, int] | None = None) -> TracedLayer:
         """Opens a layer of the spec, or any other without directions.
@@ -106,9 +104,7 @@ class OpenedSpec:
         if (name, size) not in self._layers:
             if size not in self._graphs:
                 same = size == self.images.size
-                self._graphs[size] = (
-                    self.graph if same else ModelGraph(self._module, (self.images.channels, *size))
-                )
+                self._graphs[size] = self.graph if same else self._traced(size)
             asked = next((s for s in self.spec.layers if s.name == name), LayerSpec(name=name))
             if self._weights is not None:
                 origins = self._graphs[size].origins(name, asked.activation)
@@ -140,3 +136,23 @@ class OpenedSpec:
                 # Page-locked, a batch is copied while the device computes on the one before.
                 batch = batch.pin_memory()
             yield batch.to(self.device, non_blocking=True)
+
+    def _traced(self, size: tuple[int, int]) -> ModelGraph:
+        """Traces the model; where that fails and it takes other channels, the error says so."""
+        channels, taken = self.images.channels, input_channels(self._module)
+        try:
+            return ModelGraph(self._module, (channels, *size))
+        except ModelError as error:
+            if taken in (channels, None):
+                raise
+            raise ModelError(
+                f"{error}; the images have {channels} channel{'' if channels == 1 else 's'}, and "
+                f"the network's first convolution reads {taken}: give preprocessing.mean and std, "
+                "a number a channel"
+            ) from error
+
+
+def _file_channels(model: LoadedModel) -> int | None:
+    """How many channels image files are to have where mean and std do not say."""
+    channels = input_channels(model.module)
+    return channels if channels in MODES else None

@@ -57,7 +57,7 @@ class Build:
 
     Of layers by name, `directions` are those that came from a file, and `unit_labels` what units
     stand for, by number. `passed_over` counts the files of each suffix that lie beside the images
-    and are taken for none.
+    and are taken for none; `channels` are those of an image.
     """
 
     header: AtlasHeader
@@ -68,6 +68,7 @@ class Build:
     directions: Mapping[str, Directions]
     unit_labels: Mapping[str, Mapping[int, str]]
     passed_over: Mapping[str, int]
+    channels: int
 
     @property
     def left_out(self) -> int:
@@ -161,6 +162,7 @@ def resolve_opened(opened: OpenedSpec) -> Build:
         directions,
         unit_labels,
         opened.images.passed_over,
+        opened.images.channels,
     )
 
 

@@ -17,10 +17,11 @@ _MOSTLY = 0.5
 
 
 def remarks(opened: OpenedSpec) -> tuple[str, ...]:
-    """Lists remarks on the model and the layers of a spec, a line each."""
+    """Lists remarks on the model, the images and the layers of a spec, a line each."""
+    images = (opened.images.remark,) if opened.images.remark else ()
     layers = [opened.layer(layer_spec.name) for layer_spec in opened.spec.layers]
     of_layers = (remark for each in layers for remark in (*_slow(each), *_negative(opened, each)))
-    return (*opened.remarks, *of_layers)
+    return (*opened.remarks, *images, *of_layers)
 
 
 def _slow(layer: TracedLayer) -> Iterator[str]:

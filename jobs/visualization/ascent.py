@@ -27,13 +27,19 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
+from circuit_atlas.jobs.images.decode import MODES
+
 Gradient = Callable[[Tensor], Tensor]
-"""Images (images, 3, height, width), as the network takes them -> the gradient of what each is to
-make large, of the same shape."""
+"""Images (images, channels, height, width), as the network takes them -> the gradient of what each
+is to make large, of the same shape."""
 
 # A square root of the covariance of the colours of ImageNet's photos (rows red, green, blue), as
 # published with Lucid: github.com/tensorflow/lucid, lucid/optvis/param/color.py.
 _COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
+# Rows are channels of the image. Of other numbers of channels none is known, nor a PNG of them.
+_MIXED = {1: ((1.0,),), 3: _COLOURS}
+CHANNELS = tuple(_MIXED)
+"""The numbers of channels of images that can be made: grey, and colours."""
 START = 0.01
 """Standard deviation of the first coefficients, as in Lucid: so the start is all but grey."""
 # What images are divided by, as in Lucid.
@@ -53,20 +59,25 @@ class Recipe:
         size: height and width, in pixels.
         steps: of gradient ascent.
         learning_rate: Adam's.
-        mean, std: of the preprocessing, for each colour.
+        mean, std: for each channel, from an image in 0..1 to the network's input.
         start: standard deviation of the first coefficients. Default: `START`.
     """
 
     size: tuple[int, int]
     steps: int
     learning_rate: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     start: float = START
+
+    @property
+    def channels(self) -> int:
+        """Channels of the images, one of `CHANNELS`."""
+        return len(self.mean)
 
 
 class Canvas:
-    """Images as Fourier coefficients of decorrelated colours.
+    """Images as Fourier coefficients of decorrelated colours, or of grey.
 
     A coefficient at frequency f (cycles a pixel) counts 1 / max(f, 1 / longer side), as in photos,
     whose amplitudes fall so. All images of one seed start as the same noise.
@@ -76,31 +87,32 @@ class Canvas:
         """Draws the noise that each image starts as, from its seed."""
         height, width = recipe.size
         # Drawn on the processor, so that every device starts from the same.
-        noise = [_noise(seed, (3, height, width // 2 + 1, 2)) for seed in seeds]
+        shape = (recipe.channels, height, width // 2 + 1, 2)
+        noise = [_noise(seed, shape) for seed in seeds]
         self.spectrum = (torch.stack(noise) * recipe.start).to(device).requires_grad_()
         frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None])
         self._decay = (1 / frequency.clamp(min=1 / max(height, width))).to(device)
-        colours = torch.tensor(_COLOURS)
+        colours = torch.tensor(_MIXED[recipe.channels])
         self._colours = (colours / colours.norm(dim=0).max()).to(device)
         self._recipe = recipe
 
-    def rgb(self) -> Tensor:
-        """Renders the images: (images, 3, height, width), each colour in 0..1."""
+    def levels(self) -> Tensor:
+        """Renders the images: (images, channels, height, width), each channel in 0..1."""
         coefficients = torch.view_as_complex(self.spectrum) * self._decay
         flat = torch.fft.irfft2(coefficients, s=self._recipe.size, norm="ortho") / _SCALE
         return torch.einsum("rc,nchw->nrhw", self._colours, flat).sigmoid()
 
 
 class Normalisation:
-    """Turns colours in 0..1 into what the network takes."""
+    """Turns images in 0..1 into what the network takes."""
 
     def __init__(self, recipe: Recipe, device: torch.device) -> None:
         """Takes mean and standard deviation from the recipe."""
-        self._mean = torch.tensor(recipe.mean, device=device).view(3, 1, 1)
-        self._std = torch.tensor(recipe.std, device=device).view(3, 1, 1)
+        self._mean = torch.tensor(recipe.mean, device=device).view(-1, 1, 1)
+        self._std = torch.tensor(recipe.std, device=device).view(-1, 1, 1)
 
-    def __call__(self, rgb: Tensor) -> Tensor:
-        return (rgb - self._mean) / self._std
+    def __call__(self, levels: Tensor) -> Tensor:
+        return (levels - self._mean) / self._std
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ class Visualization:
     """A feature visualization as it will be stored.
 
     Attributes:
-        pixels: (height, width, 3), uint8.
+        pixels: (height, width, 3), or (height, width) of grey; uint8.
         finite: false where NaN or infinity came into it, and the pixels mean nothing.
         change: root mean square distance from the noise that it started as, 0 to 1.
     """
@@ -154,29 +166,29 @@ def make_visualizations(
     normalise = Normalisation(recipe, device)
     chance = torch.Generator().manual_seed(transform_seed)
     with torch.no_grad():
-        first = canvas.rgb()
+        first = canvas.levels()
     adam = torch.optim.Adam([canvas.spectrum], lr=recipe.learning_rate, maximize=True)
     for _ in range(recipe.steps):
-        seen = _transformed(normalise(canvas.rgb()), chance, recipe.size)
+        seen = _transformed(normalise(canvas.levels()), chance, recipe.size)
         adam.zero_grad()
         seen.backward(gradient(seen.detach()))
         adam.step()
     with torch.no_grad():
-        last = canvas.rgb()
+        last = canvas.levels()
     changes = (last - first).square().flatten(1).mean(1).sqrt().tolist()
-    rgb = last.permute(0, 2, 3, 1).cpu()
-    finite = rgb.isfinite().flatten(1).all(1).tolist()
-    pixels = (rgb.nan_to_num() * 255).round().to(torch.uint8).numpy()
+    levels = last.permute(0, 2, 3, 1).squeeze(-1).cpu()
+    finite = levels.isfinite().flatten(1).all(1).tolist()
+    pixels = (levels.nan_to_num() * 255).round().to(torch.uint8).numpy()
     made = zip(pixels, finite, changes, strict=True)
     return tuple(Visualization(*parts) for parts in made)
 
 
 def read_visualization(png: bytes, recipe: Recipe, device: torch.device) -> Tensor:
-    """Reads a stored visualization as the network takes it: (1, 3, height, width)."""
+    """Reads a stored visualization as the network takes it: (1, channels, height, width)."""
     with Image.open(io.BytesIO(png), formats=("PNG",)) as image:
-        pixels = np.array(image.convert("RGB"))
-    rgb = torch.from_numpy(pixels).to(device).permute(2, 0, 1)[None].float() / 255
-    return Normalisation(recipe, device)(rgb)
+        pixels = np.array(image.convert(MODES[recipe.channels]))
+    levels = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).to(device)
+    return Normalisation(recipe, device)(levels.permute(2, 0, 1)[None].float() / 255)
 
 
 def seed_of(*parts: object) -> int:

@@ -30,7 +30,7 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network, Replaced, Step
 
 Measure = Callable[[Tensor], Tensor]
-"""Images (images, 3, height, width) -> the objective at each, (images,)."""
+"""Images (images, channels, height, width) -> the objective at each, (images,)."""
 
 _PART = 0.2
 _LEAD = 0.01

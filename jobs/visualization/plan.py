@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.visualization import FeaturesSpec
 from circuit_atlas.jobs.tasks.plan import Build, Task
+from circuit_atlas.jobs.visualization.ascent import CHANNELS
 from circuit_atlas.jobs.visualization.variants import (
     criterion_of,
     groups_of,
@@ -15,7 +16,7 @@ from circuit_atlas.jobs.visualization.variants import (
     variant_names,
 )
 from circuit_atlas.storage_schema.commit import Commit
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import QueryError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
@@ -62,11 +63,17 @@ def plan_visualizations(build: Build, spec: BuildSpec, reader: Reader) -> Visual
     """Finds the units and channels of the spec that are stored and lack visualizations.
 
     Raises:
-        SpecError: the atlas has no circuits of the spec's criterion or fractions.
+        SpecError: the atlas has no circuits of the spec's criterion or fractions, or its images are
+            neither grey nor of three colours.
         QueryError: no unit of the spec is stored.
     """
     features = spec.features
     criterion_of(features, reader.header)
+    if build.channels not in CHANNELS:
+        raise SpecError(
+            f"feature visualizations are images of {' or '.join(map(str, CHANNELS))} channels, and "
+            f"this network takes {build.channels}: there are none for it"
+        )
     units: list[tuple[str, tuple[int, ...]]] = []
     channels: dict[str, set[int]] = {}
     done: dict[str, set[int]] = {}

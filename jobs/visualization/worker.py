@@ -161,8 +161,8 @@ class VisualizationWorker:
                     size=batch.size,
                     steps=(spec.node_steps if node else spec.steps) << number,
                     learning_rate=spec.learning_rate,
-                    mean=self._opened.preprocessing.mean,
-                    std=self._opened.preprocessing.std,
+                    mean=self._opened.images.mean,
+                    std=self._opened.images.std,
                     start=start,
                 )
                 attempts = self._attempt(batch, rows, recipe, number)

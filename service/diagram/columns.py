@@ -68,7 +68,13 @@ def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
                 kind=KINDS[kind],
                 name=name,
                 depth=convolution.depth if convolution else 0 if kind == IMAGE_NODE else None,
-                channels=convolution.out_channels if convolution else len(here),
+                channels=(
+                    convolution.out_channels
+                    if convolution
+                    else int((graph.kind == IMAGE_NODE).sum())
+                    if kind == IMAGE_NODE
+                    else len(here)
+                ),
                 kernel=convolution.kernel_size if convolution else None,
                 x=float(layout.x[here[0]]) * ROW,
                 top=float(layout.y[here].min()) * ROW,

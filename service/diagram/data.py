@@ -60,7 +60,7 @@ class Band:
         kind: image, channel, sum, product, mix or unit.
         name: the convolution's path, or what the joint does.
         depth: of the convolution, 0 of the image, null of joints and unit.
-        channels: how many the convolution has.
+        channels: how many the convolution has, or the image.
         kernel: height and width of its kernels, or null.
         x: middle of the column.
         top, bottom: from where to where its nodes reach.

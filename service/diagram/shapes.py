@@ -21,6 +21,8 @@ FONT_FAMILY = ", ".join((*(f"'{font}'" for font in FONTS), "sans-serif"))
 EXCITE, INHIBIT, UNKNOWN = "#b8480a", "#1a62b3", "#7b8087"
 SIDES = ("#5b6168", "#0d6d65", "#9a2590")
 RGB = ("#d24b40", "#3f9a55", "#3f6fd1")
+# Of an image whose channels are not red, green and blue.
+_NO_COLOUR = "#8b8b85"
 
 JOINTS = ("sum", "product", "mix")
 """Kinds of band that have no name of their own."""
@@ -243,7 +245,10 @@ def nodes(content: Content, node_images: NodeImages, *, featured: bool) -> Itera
         if band.kind in JOINTS:
             yield _joint(band.kind, x, y, size / 2)
         else:
-            fill = RGB[nodes.channel[node] % 3] if band.kind == "image" else "#e2e2de"
+            fill = "#e2e2de"
+            if band.kind == "image":
+                coloured = band.channels == len(RGB)
+                fill = RGB[nodes.channel[node]] if coloured else _NO_COLOUR
             box = (
                 f'x="{x - size / 2:.1f}" y="{y - size / 2:.1f}" width="{size:.1f}" '
                 f'height="{size:.1f}"'

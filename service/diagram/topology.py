@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import KernelIndex
-from circuit_atlas.storage_schema.wiring import IMAGE, IMAGE_CHANNELS, Stretch, Wiring
+from circuit_atlas.storage_schema.wiring import IMAGE, Stretch, Wiring, image_channels
 
 IMAGE_NODE, CHANNEL, SUM, PRODUCT, MIX, UNIT = range(6)
 """Kinds of node."""
@@ -118,6 +118,7 @@ class _Builder:
         self.channel: list[NDArray[np.int64]] = []
         self.rank: list[NDArray[np.int64]] = []
         self.size = 0
+        self.image_channels = 0
         self.links: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         self.mixes: dict[tuple[int, int], int] = {}
         self.families: dict[tuple[object, ...], int] = {}
@@ -131,7 +132,8 @@ class _Builder:
                 if stretch.into >= 0:
                     into.setdefault(stretch.into, {})[stretch] = None
         depths = self._depths(into)
-        self._nodes(IMAGE_NODE, -1, np.arange(IMAGE_CHANNELS), 0)
+        self.image_channels = image_channels(s for stretches in wired for s in stretches)
+        self._nodes(IMAGE_NODE, -1, np.arange(self.image_channels), 0)
         base = tuple(
             self._nodes(CHANNEL, n, np.arange(c.out_channels), depths[n] * _NEST)
             for n, c in enumerate(self.index.convolutions)
@@ -200,7 +202,9 @@ class _Builder:
         return 0 if source == IMAGE else self.base[source]
 
     def _outputs(self, source: int) -> int:
-        return IMAGE_CHANNELS if source == IMAGE else self.index.convolutions[source].out_channels
+        if source == IMAGE:
+            return self.image_channels
+        return self.index.convolutions[source].out_channels
 
     def _rank_of(self, node: int) -> int:
         for ranks in self.rank:

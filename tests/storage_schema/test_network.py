@@ -20,7 +20,7 @@ from circuit_atlas.storage_schema.errors import (
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
-from circuit_atlas.storage_schema.wiring import Stretch, Wiring
+from circuit_atlas.storage_schema.wiring import Stretch, Wiring, image_channels
 from circuit_atlas.storage_schema.writer import Writer
 
 
@@ -111,7 +111,7 @@ def test_a_unit_without_its_layers_network_is_found(objects, header, layer, reco
         Stretch(1, 0, 6, 0, 6, "mixed"),
         Stretch(1, 0, 6, 0, -1, "mixed"),
         Stretch(1, 1, 6, 0, 0, "mixed"),
-        Stretch(1, 0, 6, -1, 3, "mixed"),
+        Stretch(1, 0, 6, -1, -1, "mixed"),
     ],
 )
 def test_a_stretch_outside_the_convolutions_is_refused(
@@ -122,6 +122,21 @@ def test_a_stretch_outside_the_convolutions_is_refused(
     with pytest.raises(RecordError, match="lies outside its convolutions"):
         network.store(laid_out, layer, lambda: wrong)
     assert snapshot(laid_out) == before
+
+
+@pytest.mark.parametrize(
+    ("stretches", "channels"),
+    [
+        ([Stretch(0, 0, 3, -1, 0, "alone")], 3),
+        ([Stretch(0, 0, 1, -1, 0, "alone")], 1),
+        ([Stretch(0, 0, 2, -1, 0, "alone"), Stretch(1, 0, 3, -1, 2, "sum")], 5),
+        ([Stretch(0, 0, 3, -1, 0, "mixed")], 3),
+        ([Stretch(0, 0, 3, -1, 4, "mixed")], 5),
+        ([Stretch(1, 0, 3, 0, 4, "alone")], 3),
+    ],
+)
+def test_the_channels_of_the_image_are_those_that_are_read(stretches, channels):
+    assert image_channels(stretches) == channels
 
 
 @pytest.mark.parametrize("start", range(6))

@@ -30,15 +30,16 @@ export class Nodes {
   }
 
   #drawColour(context, node, x, y, size) {
-    const channel = this.#graph.data.nodes.channel[node] % 3;
-    context.fillStyle = RGB[channel];
+    const channel = this.#graph.data.nodes.channel[node];
+    const coloured = this.#graph.bandOf(node).channels === RGB.length;
+    context.fillStyle = coloured ? RGB[channel] : "#8b8b85";
     context.fillRect(x - size / 2, y - size / 2, size, size);
     if (size <= 16) return;
     context.fillStyle = "#fff";
     context.font = `600 ${Math.min(15, size * 0.5)}px ${this.#colours.font}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
-    context.fillText("RGB"[channel], x, y + 0.5);
+    context.fillText(coloured ? "RGB"[channel] : String(channel), x, y + 0.5);
   }
 
   #drawChannel(context, node, { x, y, size, ratio }) {

@@ -17,7 +17,7 @@ from tests.jobs.images.pictures import EXACT, SIZE, coloured, png
 
 
 def seen(data: bytes) -> NDArray[np.uint8]:
-    return preprocess(decode(data).rgb, EXACT)
+    return preprocess(decode(data).image, EXACT)
 
 
 def test_grey_is_the_same_in_all_colours() -> None:
@@ -104,7 +104,7 @@ def test_exif_turns_a_picture_upright(
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = decode(png(Image.fromarray(stored), exif=exif.tobytes()))
-    assert np.array_equal(np.asarray(picture.rgb), upright(stored))
+    assert np.array_equal(np.asarray(picture.image), upright(stored))
     assert (picture.height, picture.width) == SIZE
 
 

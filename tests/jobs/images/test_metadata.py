@@ -33,47 +33,47 @@ def upright() -> Image.Image:
 
 @pytest.mark.parametrize("case", WHOLE_PNG)
 def test_a_whole_png_is_read(case: str) -> None:
-    assert np.array_equal(np.asarray(decode(WHOLE_PNG[case]).rgb), coloured())
+    assert np.array_equal(np.asarray(decode(WHOLE_PNG[case]).image), coloured())
 
 
 @pytest.mark.parametrize("case", TURNED_PNG)
 def test_a_png_is_turned_where_its_orientation_can_be_read(case: str) -> None:
-    assert np.array_equal(np.asarray(decode(TURNED_PNG[case]).rgb), np.asarray(upright()))
+    assert np.array_equal(np.asarray(decode(TURNED_PNG[case]).image), np.asarray(upright()))
 
 
 @pytest.mark.parametrize("case", JPEG)
 def test_a_whole_jpeg_is_read_and_turned(case: str) -> None:
     data, turned = JPEG[case]
-    plain = decode(jpeg_with()).rgb
+    plain = decode(jpeg_with()).image
     expected = plain.transpose(TURNED) if turned else plain
-    assert np.array_equal(np.asarray(decode(data).rgb), np.asarray(expected))
+    assert np.array_equal(np.asarray(decode(data).image), np.asarray(expected))
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "AVIF"])
 def test_webp_and_avif_with_broken_metadata(kind: str) -> None:
-    plain = np.asarray(decode(fine(kind, b"")).rgb).astype(int)
+    plain = np.asarray(decode(fine(kind, b"")).image).astype(int)
     assert np.abs(plain - coloured()).mean() < 3
-    assert np.array_equal(np.asarray(decode(fine(kind, b"II*\0garbage")).rgb), plain)
+    assert np.array_equal(np.asarray(decode(fine(kind, b"II*\0garbage")).image), plain)
     if kind == "WEBP":  # Pillow writes no such AVIF
         turned = np.asarray(Image.fromarray(plain.astype(np.uint8)).transpose(TURNED))
         for broken in (X_RESOLUTION_AS_TEXT, WIDTH_OF_MINUS_5):
             data = fine(kind, exif(ORIENTATION, broken))
-            assert np.array_equal(np.asarray(decode(data).rgb), turned)
+            assert np.array_equal(np.asarray(decode(data).image), turned)
 
 
 def test_transparency_is_kept_and_colours_of_cmyk_are_right() -> None:
     rgba = Image.fromarray(np.dstack([coloured(), coloured(1)[..., :1]]))
     whole, broken = png(rgba), chunk(b"tEXt", b"a\0b", broken=True)
-    assert decode(whole[:33] + broken + whole[33:]).rgb == decode(whole).rgb
+    assert decode(whole[:33] + broken + whole[33:]).image == decode(whole).image
     palette = Image.fromarray(coloured()).quantize(4)
     whole = png(palette, transparency=1)
-    assert decode(whole[:33] + broken + whole[33:]).rgb == decode(whole).rgb
+    assert decode(whole[:33] + broken + whole[33:]).image == decode(whole).image
     stream = io.BytesIO()
     Image.fromarray(coloured()).convert("CMYK").save(stream, "JPEG")
     whole = stream.getvalue()
     assert b"Adobe" in whole
     bad = b"\xff\xe2\0\x0eICC_PROFILE\0"
-    assert decode(whole[:2] + bad + whole[2:]).rgb == decode(whole).rgb
+    assert decode(whole[:2] + bad + whole[2:]).image == decode(whole).image
 
 
 def test_broken_pixels_stay_broken() -> None:

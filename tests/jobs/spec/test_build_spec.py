@@ -189,8 +189,10 @@ def test_resolved_preprocessing_is_part_of_the_science() -> None:
         ("[run]\ndevice = 'gpu'", "run.device = 'gpu': should be \"auto\""),
         ("[preprocessing]\nresize = 64", "preprocessing must give every image the same size"),
         ("[preprocessing]\nresize = [8]", "preprocessing.resize = [8]: should be a number of"),
-        ("[preprocessing]\nresize = [8, 8]\nstd = [1, 0, 1]", "should be three numbers above 0"),
-        ("[preprocessing]\nresize = [8, 8]\nstd = [1, 2]", "preprocessing.std is too short"),
+        ("[preprocessing]\nresize = [8, 8]\nstd = [1, 0, 1]", "should be numbers above 0, one a"),
+        ("[preprocessing]\nresize = [8, 8]\nstd = [1, 2]", "mean and std have 3 and 2 numbers"),
+        ("[preprocessing]\nresize = 8\nmean = [0.5]", "mean and std have 1 and 3 numbers: give b"),
+        ("[preprocessing]\nresize = 8\nmean = []", "preprocessing.mean = []: should have at least"),
         (
             "[preprocessing]\nresize = [8, 16]\ncrop = 9",
             "preprocessing crop = 9 is larger than resize = [8, 16], and would be filled up with b",

@@ -170,7 +170,7 @@ def test_every_look_is_shifted_turned_and_of_another_size():
 
     make_visualizations(gradient, [1], recipe, device=CPU, transform_seed=0)
     with torch.no_grad():
-        start = Normalisation(recipe, CPU)(Canvas([1], recipe, CPU).rgb())[0].numpy()
+        start = Normalisation(recipe, CPU)(Canvas([1], recipe, CPU).levels())[0].numpy()
     # As a Fourier series it goes on past its sides.
     wide = np.pad(start, ((0, 0), (reach, reach), (reach, reach)), mode="wrap")
     around = np.lib.stride_tricks.sliding_window_view(wide, (13, 13), (1, 2))

@@ -1,0 +1,197 @@
+"""Images of an array, (images, channels, height, width), in a `.npy` file or a Zarr folder, with
+their names and classes beside it.
+
+Each image is read as the `.npy` file of it alone, so that its bytes say all of it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.spec.sections import ImagesSpec
+from circuit_atlas.storage_schema.errors import ImageError
+from circuit_atlas.storage_schema.wording import nearest, one_line
+
+_SHAPE = "(images, channels, height, width)"
+# Beside x.npy: x.labels.txt, one a line; a list in x.labels.json; or an array in x.labels.npy.
+_BESIDE = (".txt", ".json", ".npy")
+_IMAGES = "images"
+_MEMBERS = {"ids": ("ids", "id", "names", "name"), "labels": ("labels", "label", "classes")}
+# As in Hugging Face's data sets.
+_NO_LABEL = ("", "-1")
+
+_Array = Any  # a memory map of numpy's, or a Zarr array: both have shape, dtype and rows
+
+
+@dataclass(frozen=True)
+class ArrayListing(Listing):
+    """The images of an array.
+
+    Attributes:
+        dtype: of its numbers.
+        shape: of each image, (channels, height, width).
+    """
+
+    dtype: np.dtype[Any] = field(kw_only=True)
+    shape: tuple[int, int, int] = field(kw_only=True)
+
+
+def read_array(spec: ImagesSpec) -> ArrayListing:
+    """Lists one image a row of the array that `spec.source` names.
+
+    Raises ImageError where there is no such array, it is of another shape or holds no numbers, or
+    names or classes are not as many.
+    """
+    path = Path(spec.source)
+    if not path.exists():
+        raise ImageError(f"no array at {spec.source!r}: give a .npy file or a .zarr folder")
+    try:
+        group = None if path.suffix == ".npy" else zarr.open(path, mode="r")
+        array = np.load(path, mmap_mode="r") if group is None else _images(group, spec)
+    except ImageError:
+        raise
+    except Exception as error:  # whatever numpy and zarr stumble over in a broken file
+        raise ImageError(f"the array {spec.source!r} cannot be read: {one_line(error)}") from error
+    count, *shape = _checked(array, spec.source)
+    names = _beside(path, group, "ids", spec.ids, count)
+    labels = _beside(path, group, "labels", spec.labels, count) or [""] * count
+    if names is None:
+        digits = len(str(max(count - 1, 0)))
+        names = [f"row-{row:0{digits}d}" for row in range(count)]
+    _require_distinct(names, spec)
+    rows = _Rows(array)
+    entries = [
+        Entry(name, None if label in _NO_LABEL else label, row, partial(rows.read, row))
+        for row, (name, label) in enumerate(zip(names, labels, strict=True))
+    ]
+    channels, height, width = shape
+    return ArrayListing(entries, dtype=np.dtype(array.dtype), shape=(channels, height, width))
+
+
+class _Rows:
+    """Reads single images; of a Zarr array keeps the rows of the chunks read last."""
+
+    def __init__(self, array: _Array) -> None:
+        self._array = array
+        self._at_once = int(array.chunks[0]) if isinstance(array, zarr.Array) else 1
+        self._start = -1
+        self._block: NDArray[Any] | None = None
+
+    def read(self, row: int) -> bytes:
+        """Gives one image as a `.npy` file; OSError where it cannot be read."""
+        start = row - row % self._at_once
+        if self._block is None or start != self._start:
+            try:
+                self._block = np.asarray(self._array[start : start + self._at_once])
+            except Exception as error:  # whatever a codec stumbles over in a broken chunk
+                raise OSError(one_line(error)) from error
+            self._start = start
+        stream = io.BytesIO()
+        np.save(stream, np.ascontiguousarray(self._block[row - start]), allow_pickle=False)
+        return stream.getvalue()
+
+
+def _images(group: Any, spec: ImagesSpec) -> _Array:
+    """The array of images in a Zarr folder: itself, the one of that name, `images`, or the only one
+    of four axes."""
+    if isinstance(group, zarr.Array):
+        return group
+    arrays = dict(sorted(group.arrays()))
+    if spec.column is not None:
+        if spec.column not in arrays:
+            raise ImageError(
+                f"images.column {spec.column!r} is no array in {spec.source!r}: "
+                f"{nearest(spec.column, arrays, what='arrays')}"
+            )
+        return arrays[spec.column]
+    of_images = [name for name, array in arrays.items() if len(array.shape) == len(_SHAPE.split())]
+    if _IMAGES in of_images:
+        return arrays[_IMAGES]
+    if len(of_images) != 1:
+        which = nearest("", of_images or arrays, what="arrays of four axes")
+        raise ImageError(
+            f"{spec.source!r} has no single array {_SHAPE} ({which}): set images.column"
+        )
+    return arrays[of_images[0]]
+
+
+def _checked(array: _Array, source: str) -> tuple[int, ...]:
+    shape = tuple(array.shape)
+    if len(shape) != len(_SHAPE.split()) or 0 in shape:
+        hint = "; of one channel, array[:, None]" if len(shape) == 3 else ""
+        raise ImageError(f"the array {source!r} is of shape {shape}: give {_SHAPE}{hint}")
+    if np.dtype(array.dtype).kind not in "biuf":
+        raise ImageError(f"the array {source!r} is of {array.dtype}: give numbers")
+    if shape[3] <= 4 < shape[1]:
+        raise ImageError(
+            f"the array {source!r} is of shape {shape}, its channels last as it seems: give "
+            f"{_SHAPE}, array.transpose(0, 3, 1, 2)"
+        )
+    return shape
+
+
+def _beside(path: Path, group: Any, key: str, given: str | None, count: int) -> list[str] | None:
+    """Names or classes: those that the spec names, else those of a usual name; None where there
+    are none."""
+    source, texts = given or "", None
+    if isinstance(group, zarr.Group):
+        arrays = dict(group.arrays())
+        member = next((m for m in ([given] if given else _MEMBERS[key]) if m in arrays), None)
+        if member is not None:
+            values: Any = arrays[member][:]
+            source, texts = member, _texts(values.tolist())
+    if texts is None:
+        usual = [path.with_name(f"{path.stem}.{key}{suffix}") for suffix in _BESIDE]
+        file = Path(given) if given else next((f for f in usual if f.is_file()), None)
+        if file is None:
+            return None
+        source, texts = str(file), _of_file(file, key)
+    if len(texts) != count:
+        raise ImageError(
+            f"images.{key}: {source!r} holds {len(texts)} for {count} images: give one an image"
+        )
+    return texts
+
+
+def _of_file(file: Path, key: str) -> list[str]:
+    try:
+        if file.suffix == ".npy":
+            return _texts(np.load(file).tolist())
+        text = file.read_text(encoding="utf-8-sig")
+        if file.suffix == ".json":
+            values = json.loads(text)
+            if not isinstance(values, list):
+                raise ImageError(f"images.{key}: {str(file)!r} holds no list: give one")
+            return _texts(values)
+        return [line.strip() for line in text.splitlines()]
+    except (OSError, ValueError) as error:
+        raise ImageError(
+            f"images.{key}: {str(file)!r} cannot be read ({one_line(error)}): give a text file, "
+            "one a line, a .json or a .npy file"
+        ) from error
+
+
+def _texts(values: Sequence[object]) -> list[str]:
+    return [
+        "" if value is None else value.decode() if isinstance(value, bytes) else str(value)
+        for value in values
+    ]
+
+
+def _require_distinct(names: Sequence[str], spec: ImagesSpec) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for n, name in enumerate(names) if name in names[:n])
+        raise ImageError(
+            f"two images of {spec.source!r} are called {twice!r}: give ids that differ"
+        )
