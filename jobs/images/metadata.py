@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from typing import Literal
 
 from PIL import Image
 
@@ -29,6 +30,13 @@ _JPEG_COMMENT = 0xFE
 _JPEG_SCAN = 0xDA
 # An item of AVIF is declared by an `infe` box: version, flags, id, protection, then its type.
 _AVIF_EXIF = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
+# Byte order of the numbers in a TIFF file, by how it begins.
+_TIFF: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
+# Tags that say what the pixels are: TIFF 6.0, sections 2 to 22.
+_TIFF_PIXELS = frozenset(
+    {*range(254, 260), 262, 266, 273, 274, *range(277, 280), 284, 292, 293, *range(317, 326)}
+    | {330, 332, 334, 336, *range(338, 342), 347, *range(512, 522), *range(529, 533)}
+)
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=\"|>)([1-8])")
 
 
@@ -43,7 +51,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def without_metadata(data: bytes) -> bytes:
-    """Leaves out of a PNG, JPEG or AVIF file what decides no pixel; other files stay as they are.
+    """Leaves out of a PNG, JPEG, TIFF or AVIF file what decides no pixel; others stay as they are.
 
     Exif data that looks whole is kept, for the orientation.
     """
@@ -51,6 +59,8 @@ def without_metadata(data: bytes) -> bytes:
         return _png(data)
     if data.startswith(_JPEG):
         return _jpeg(data)
+    if data[:4] in _TIFF:
+        return _tiff(data)
     if data[4:8] == b"ftyp":
         return _AVIF_EXIF.sub(rb"\1free", data)
     return data
@@ -95,3 +105,14 @@ def _jpeg(data: bytes) -> bytes:
             kept.append(data[at:end])
         at = end
     return b"".join(kept) + data[at:]
+
+
+def _tiff(data: bytes) -> bytes:
+    """Keeps the entries of the first image that say what its pixels are, and no other image."""
+    order = _TIFF[data[:4]]
+    start = int.from_bytes(data[4:8], order)
+    count = int.from_bytes(data[start : start + 2], order)
+    entries = [data[start + 2 + 12 * n : start + 14 + 12 * n] for n in range(count)]
+    kept = [entry for entry in entries if int.from_bytes(entry[:2], order) in _TIFF_PIXELS]
+    listed = len(kept).to_bytes(2, order) + b"".join(kept) + bytes(4)
+    return data[:start] + listed + data[start + len(listed) :]

@@ -153,6 +153,12 @@ def _image_column(schema: pa.Schema, column: str | None, path: Path) -> str:
     known = [name for name in _IMAGE_COLUMNS if name in holders]
     if known or len(holders) == 1:
         return (known or holders)[0]
+    named = next((name for name in _IMAGE_COLUMNS if name in schema.names), None)
+    if named is not None and not holders:
+        raise ImageError(
+            f"column {named!r} of {path.name!r} holds {schema.field(named).type} and no bytes: the "
+            "images are not embedded in the file; write their bytes, or give the folder of images"
+        )
     which = nearest(
         "", holders or schema.names, what="columns with bytes" if holders else "columns"
     )
@@ -161,7 +167,11 @@ def _image_column(schema: pa.Schema, column: str | None, path: Path) -> str:
 
 def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+        # Where no image is embedded, the bytes have no type.
+        return any(
+            field.name == "bytes" and (_holds_bytes(field.type) or pa.types.is_null(field.type))
+            for field in kind
+        )
     if pa.types.is_dictionary(kind):
         return _holds_bytes(kind.value_type)
     return (

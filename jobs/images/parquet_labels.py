@@ -51,7 +51,10 @@ def read_labels(file: pq.ParquetFile, column: str | None, path: Path) -> list[st
 
 
 def _text(value: object, classes: list[str]) -> str | None:
-    if value is None or (type(value) is int and value == _NO_LABEL):
+    # pandas turns a column of whole numbers with gaps into floating ones.
+    if isinstance(value, float) and value.is_integer() and classes:
+        value = int(value)
+    if value is None or value == _NO_LABEL or value != value:
         return None
     if type(value) is int and 0 <= value < len(classes):
         return classes[value]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from circuit_atlas.jobs.images.decode import UnreadableImageError, decode
 from circuit_atlas.jobs.images.metadata import without_metadata
@@ -59,6 +60,25 @@ def test_webp_and_avif_with_broken_metadata(kind: str) -> None:
         for broken in (X_RESOLUTION_AS_TEXT, WIDTH_OF_MINUS_5):
             data = fine(kind, exif(ORIENTATION, broken))
             assert np.array_equal(np.asarray(decode(data).image), turned)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize("big", [False, True])
+def test_a_tiff_with_a_description_that_lies_nowhere(big: bool) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(coloured()).save(
+        stream, "TIFF", tiffinfo={274: 6, 270: "what it shows"}, dpi=(72, 72), big_endian=big
+    )
+    whole, order = bytearray(stream.getvalue()), ">" if big else "<"
+    assert np.array_equal(np.asarray(decode(bytes(whole)).image), np.asarray(upright()))
+    (start,) = struct.unpack_from(f"{order}I", whole, 4)
+    (count,) = struct.unpack_from(f"{order}H", whole, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from(f"{order}H", whole, entry) == (270,):
+            struct.pack_into(f"{order}HII", whole, entry + 2, 5, 1, 0xFFFFFF)
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(whole))
+    assert np.array_equal(np.asarray(decode(bytes(whole)).image), np.asarray(upright()))
 
 
 def test_transparency_is_kept_and_colours_of_cmyk_are_right() -> None:

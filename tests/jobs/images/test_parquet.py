@@ -105,6 +105,27 @@ def test_a_class_column_comes_before_a_plain_one_and_lists_are_no_labels(tmp_pat
     assert [info.label for info in load(path).infos] == ["pug", "lab"]
 
 
+def test_numbers_with_gaps_as_pandas_writes_them(tmp_path: Path) -> None:
+    columns = {
+        "image": pa.array(encoded(4), pa.binary()),
+        "label": pa.array([1.0, float("nan"), -1.0, None]),
+    }
+    path = parquet(tmp_path / "s.parquet", columns)
+    assert [info.label for info in load(path).infos] == ["1.0", None, None, None]
+    table = pa.table(columns).replace_schema_metadata(huggingface(label=["pug", "lab"]))
+    pq.write_table(table, path)
+    assert [info.label for info in load(path).infos] == ["lab", None, None, None]
+
+
+def test_bytes_of_no_type_and_paths_alone_are_not_embedded(tmp_path: Path) -> None:
+    rows = [{"bytes": None, "path": "here/a.png"}]
+    line = refusal(parquet(tmp_path / "s.parquet", {"image": rows}))
+    assert "is not embedded in the file, which only names 'here/a.png'" in line
+    line = refusal(parquet(tmp_path / "s.parquet", {"image": ["here/a.png"]}))
+    assert "column 'image' of 's.parquet' holds string and no bytes" in line
+    assert "not embedded" in line
+
+
 def test_images_that_are_not_embedded(tmp_path: Path) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     rows = [{"bytes": None, "path": "here/a.png"}, {"bytes": None, "path": "here/b.png"}]
