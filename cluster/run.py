@@ -54,7 +54,7 @@ def build(
     started_s = time.monotonic()
     with sigterm_interrupts():
         spec = with_stored_directions(spec)
-        resolved = resolve(spec)
+        resolved = resolve(spec, self_check=spec.run.self_check)
         objects = open_store(spec.run.store, create=True)
         create(
             objects,

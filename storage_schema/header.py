@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -48,6 +48,11 @@ class LayerIndex:
     directions: Annotated[
         DirectionsRecord | None, "What `directions.parquet` holds; null where there is none."
     ] = None
+    self_check: Annotated[
+        float | None,
+        "The largest difference between the engine and the model itself that was found before any "
+        "work, as a share of the largest value; null where that was not looked for.",
+    ] = field(default=None, compare=False)
 
     @property
     def explained(self) -> str:
@@ -113,6 +118,7 @@ class LayerIndex:
                 activation=content.get("activation", "pre"),  # all that schema 2 knows
                 after=content.get("after", ""),
                 directions=DirectionsRecord.of(content.get("directions")),
+                self_check=content.get("self_check"),
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no layer index: {error!r}") from error

@@ -429,6 +429,8 @@ class RunSpec(Section):
         units_per_task: units of one task. Default: 0, the planner's choice.
         deadline_s: seconds after which a task is given up. Default: 3600.
         retries: further tries of a task whose worker was lost. Default: 2.
+        self_check: hold each layer against the model itself, on one image and two units, before any
+            work. Default: true.
     """
 
     store: Annotated[str, Field(min_length=1)] = "atlas"
@@ -440,6 +442,7 @@ class RunSpec(Section):
     units_per_task: Annotated[int, Field(ge=0)] = 0
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
     retries: Annotated[int, Field(ge=0)] = 2
+    self_check: bool = True
 
     @field_validator("device")
     @classmethod

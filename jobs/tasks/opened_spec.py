@@ -14,13 +14,15 @@ from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
+from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
 from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, PreprocessingSpec
 from circuit_atlas.jobs.spec.sections import LayerSpec
 from circuit_atlas.jobs.tasks.directions_file import read_directions
 from circuit_atlas.jobs.tasks.stored_directions import STORED
 from circuit_atlas.storage_schema.directions import Directions
-from circuit_atlas.storage_schema.errors import ModelError, SpecError
+from circuit_atlas.storage_schema.errors import InfrastructureError, ModelError, SpecError
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.wording import one_line
 
 
 class OpenedSpec:
@@ -127,6 +129,23 @@ class OpenedSpec:
         if layer.name not in self._read:
             self._read[layer.name] = read_directions(spec, channels)
         return self._read[layer.name]
+
+    def self_check(self, name: str, numbers: Sequence[int]) -> SelfCheck:
+        """Holds a layer against the model itself, on the first scoring image and two of the units.
+
+        Raises:
+            ModelError: they differ.
+            InfrastructureError: memory ran out.
+        """
+        image = next(self.batches(self.images.scoring[:1], 1))
+        response = self.spec.circuits.response
+        try:
+            return check_layer(self.graph, self._module, self.layer(name), image, numbers, response)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise InfrastructureError(
+                f"memory ran out in the self-check of layer {name!r} ({one_line(error)}): use a "
+                "machine with more memory, or set self_check = false under [run]"
+            ) from error
 
     def batches(self, images: Sequence[int], size: int) -> Iterator[Tensor]:
         """Yields the images of those ids in order, (size, channels, height, width) at a time."""

@@ -79,7 +79,7 @@ class Build:
 @dataclass(frozen=True)
 class LayerEstimate:
     """Work on one layer: where the response is taken, its units, the kernels of its axis, tasks,
-    and bytes before compression."""
+    bytes before compression, and what the self-check found, None where it was left out."""
 
     layer: str
     explained: str
@@ -87,6 +87,7 @@ class LayerEstimate:
     kernels: int
     tasks: int
     size_bytes: int
+    self_check: float | None
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,25 @@ class Estimate:
     remarks: tuple[str, ...]
 
 
-def resolve(spec: BuildSpec) -> Build:
+def resolve(spec: BuildSpec, *, self_check: bool = False) -> Build:
     """Loads the model and the images, traces each layer, and fixes the numbers of every unit.
 
+    Args:
+        spec: what to build.
+        self_check: whether to hold each layer against the model itself too. Default: not.
+
     Raises:
-        InputError: the spec, the model, a layer, a unit or the images cannot be used.
+        InputError: the spec, the model, a layer, a unit or the images cannot be used; ModelError
+            where a layer fails the self-check.
     """
     opened = OpenedSpec(spec)
-    return replace(resolve_opened(opened), remarks=remarks(opened))
+    build = resolve_opened(opened, self_check=self_check)
+    return replace(build, remarks=(*remarks(opened), *build.remarks))
 
 
-def resolve_opened(opened: OpenedSpec) -> Build:
-    """Does what `resolve` does, without remarks, for a spec that is open already."""
+def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
+    """Does what `resolve` does, with no remarks but the self-check's, for a spec that is open
+    already."""
     spec = opened.spec
     layers, planned = [], []
     directions: dict[str, Directions] = {}
@@ -153,12 +161,17 @@ def resolve_opened(opened: OpenedSpec) -> Build:
         for name, _ in planned:
             layer = opened.layer(name)
             require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
+    told: list[str] = []
+    for n, (name, numbers) in enumerate(planned if self_check else ()):
+        checked = opened.self_check(name, numbers)
+        layers[n] = replace(layers[n], self_check=checked.difference)
+        told += checked.remarks
     return Build(
         header,
         tuple(layers),
         Plan(tuple(planned)),
         opened.images.table(),
-        (),
+        tuple(told),
         directions,
         unit_labels,
         opened.images.passed_over,
@@ -204,6 +217,7 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
                 tasks=len(of_layer),
                 size_bytes=units * _unit_bytes(build.header, index, build.images.num_rows)
                 + (_network_bytes(index) if units else 0),
+                self_check=index.self_check,
             )
         )
     return Estimate(

@@ -83,3 +83,12 @@ def size(count: int) -> str:
         if value < 1000 or unit == "TB":
             break
     return f"{value:.0f} {unit}" if unit == "kB" else f"{value:.1f} {unit}"
+
+
+def difference_text(difference: float | None) -> str:
+    """Write how far a self-check found the engine from the model itself.
+
+    >>> difference_text(2.56e-07), difference_text(None)
+    ('differs by 3e-07', 'not done')
+    """
+    return "not done" if difference is None else f"differs by {difference:.1g}"

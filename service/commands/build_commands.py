@@ -22,10 +22,11 @@ ExecutorKind = Literal["ray", "local"]
 
 def plan_build(spec: BuildSpec) -> Estimate:
     """Return the work that a build of `spec` has left to do. Loads the model and the images,
-    computes and writes nothing.
+    writes nothing.
 
     Raises:
-        InputError: the spec, the model or the images cannot be used.
+        InputError: the spec, the model or the images cannot be used, or a layer fails its
+            self-check.
         NotAnAtlasError: the store is a file, or holds other things.
         MismatchError: the store holds an atlas of something else.
     """
@@ -36,7 +37,7 @@ def plan_build(spec: BuildSpec) -> Estimate:
     if objects is not None:
         check_location(objects)
     spec = with_stored_directions(spec)
-    build = resolve(spec)
+    build = resolve(spec, self_check=spec.run.self_check)
     done: Mapping[str, Any] = {}
     if objects is not None and objects.exists(layout.HEADER):
         reader = Reader(objects)

@@ -11,7 +11,7 @@ import click
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery, nearest_fraction
-from circuit_atlas.service.circuit.display import size, text_table
+from circuit_atlas.service.circuit.display import difference_text, size, text_table
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.commands import demo as bundled
 from circuit_atlas.service.commands import exits, json_output, options, report, server
@@ -66,6 +66,7 @@ def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> Non
         "tasks": [layer.tasks for layer in estimate.layers],
         "size at most": [size(layer.size_bytes) for layer in estimate.layers],
         "response": [layer.explained for layer in estimate.layers],
+        "self-check": [difference_text(layer.self_check) for layer in estimate.layers],
     }
     click.echo(text_table(pa.table(columns)))
     left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""

@@ -68,6 +68,7 @@ def layer_facts(layer: Layer) -> dict[str, object]:
         "kernels": layer.index.index.size,
         "activation": layer.index.activation,
         "response": layer.index.explained,
+        "self_check": layer.index.self_check,
         "units": layer.units(),
         "faithfulness": layer.faithfulness(),
     }

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.analysis.unit_scores import UnitScore, unit_scores, with_silent
-from circuit_atlas.service.circuit.display import size, text_table
+from circuit_atlas.service.circuit.display import difference_text, size, text_table
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
@@ -51,8 +51,12 @@ def atlas_text(atlas: Atlas) -> str:
         "built with": ", ".join(f"{name} {number}" for name, number in header.versions),
     }
     lines = (f"  {name:<10}  {value}" for name, value in facts.items())
-    explained = [atlas.reader.layer(name).explained for name in atlas.layers]
-    responses = {"layer": list(atlas.layers), "response": explained}
+    indices = [atlas.reader.layer(name) for name in atlas.layers]
+    responses = {
+        "layer": list(atlas.layers),
+        "response": [index.explained for index in indices],
+        "self-check": [difference_text(index.self_check) for index in indices],
+    }
     tables = [_with_silent(atlas), pa.table(responses)]
     return "\n".join([atlas.location, *lines, *(f"\n{text_table(table)}" for table in tables)])
 
@@ -88,7 +92,7 @@ def status_text(atlas: Atlas) -> str:
 def layer_text(layer: Layer, query: CircuitQuery) -> str:
     """List a layer's units, the most faithful first."""
     ranked = unit_scores(layer.reader, layer.name, query)
-    lines = [repr(layer)[1:-1]]
+    lines = [repr(layer)[1:-1], f"  self-check: {difference_text(layer.index.self_check)}"]
     if ranked:
         median = statistics.median(score.r for score in ranked)
         silent = sum(score.silent for score in ranked)

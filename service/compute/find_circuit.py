@@ -49,6 +49,7 @@ def find_circuit(
     seed: int = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    self_check: bool = True,
 ) -> Circuit:
     """Find the kernels that one unit of a model needs for its responses to some images.
 
@@ -89,9 +90,11 @@ def find_circuit(
             drawings to show it as it was. Default: each channel is stretched from its least value
             to its largest.
         std: what each channel was divided by after that.
+        self_check: first hold the layer against the model itself, on one image.
 
     Raises:
-        ModelError: the model, the layer or the unit cannot be used.
+        ModelError: the model, the layer or the unit cannot be used, or the layer fails the
+            self-check.
         ImageError: the images cannot be used.
         SpecError: no such criterion, ablation, response or fraction.
         NonFiniteError: the unit responds with NaN or infinity, or its scores hold such.
@@ -125,7 +128,10 @@ def find_circuit(
                     "top_images": top_images,
                     "seed": seed,
                 },
-                "run": {"device": "mps" if device.type == "mps" else str(device)},
+                "run": {
+                    "device": "mps" if device.type == "mps" else str(device),
+                    "self_check": self_check,
+                },
             }
         )
         objects = Objects(MemoryStore(), location="memory:")

@@ -73,3 +73,14 @@ def test_a_layer_from_before_activations_says_pre(layer):
     after = dataclasses.replace(layer, activation="post", after="relu, act")
     assert LayerIndex.from_json(after.to_json()) == after
     assert after.explained == "after relu, act"
+
+
+def test_a_layer_from_before_the_self_check_was_not_checked(layer):
+    checked = dataclasses.replace(layer, self_check=2.5e-7)
+    assert LayerIndex.from_json(checked.to_json()).self_check == 2.5e-7
+    content = checked.content()
+    del content["self_check"]
+    old = LayerIndex.from_json(seal(content))
+    assert old.self_check is None
+    # Rounding is no difference between two layers.
+    assert old == checked

@@ -1,0 +1,268 @@
+"""The self-check passes what is right, and names the operation on which anything goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from circuit_atlas.jobs.circuits import circuit_maps
+from circuit_atlas.jobs.engine import gradient_rules
+from circuit_atlas.jobs.engine.targets import Response
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.self_check import check
+from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
+from circuit_atlas.storage_schema.errors import ModelError
+from tests.oracles.networks import NAMED
+
+# Both sides compute in float32, in other orders.
+ROUNDING = 1e-4
+
+CASES = [
+    *((name, NAMED[name]().other_targets[-1]) for name in ("branched", "gated", "residual")),
+    *((name, make().targets[-1]) for name, make in NAMED.items()),
+]
+
+
+def image_of(side: int = 12) -> Tensor:
+    return torch.randn((1, 3, side, side), generator=torch.Generator().manual_seed(3))
+
+
+def checked(
+    module: nn.Module,
+    layer: str,
+    *,
+    response: Response = "sum_abs",
+    image: Tensor | None = None,
+    directions: tuple[tuple[str, tuple[float, ...]], ...] = (),
+    **changes: Any,
+) -> SelfCheck:
+    """The check of a layer; `changes` replace fields of the traced layer."""
+    module = module.eval().requires_grad_(False)
+    image = image_of() if image is None else image
+    graph = ModelGraph(module, tuple(image.shape[1:]))
+    opened: TracedLayer = dataclasses.replace(open_layer(graph, layer, directions), **changes)
+    numbers = [unit.number for unit in opened.index.units]
+    return check_layer(graph, module, opened, image, numbers, response)
+
+
+class Net(nn.Module):
+    """Two convolutions with a function between them."""
+
+    def __init__(self, between: Any = functional.relu) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first = nn.Conv2d(3, 6, 3, padding=1)
+        self.between = between
+        self.last = nn.Conv2d(6, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.between(self.first(x)))
+        return y
+
+
+@pytest.mark.parametrize(("name", "target"), CASES)
+def test_every_kind_of_network_passes(name, target):
+    network = NAMED[name]()
+    found = checked(network.module, target, image=network.images(1))
+    assert found.difference < ROUNDING
+    assert found.unseen == ()
+
+
+@pytest.mark.parametrize("response", ["max", (2, 3)])
+def test_other_responses_pass(response):
+    assert checked(Net(), "last", response=response).difference < ROUNDING
+
+
+def test_a_direction_is_looked_at_as_the_sum_of_its_channels():
+    vector = (0.5, -1.0, 0.0, 2.0)
+    network = Net()
+    opened = checked(network, "last", directions=(("mixed", vector),))
+    assert opened.difference < ROUNDING
+
+
+def test_a_wrong_rule_is_refused_by_its_operation(monkeypatch):
+    def half(walk, step, gradient):
+        for each in right(walk, step, gradient):
+            yield each._replace(gradient=each.gradient * 0.5)
+
+    right = gradient_rules.RULES["silu"]
+    monkeypatch.setitem(gradient_rules.RULES, "silu", half)
+    with pytest.raises(ModelError, match=r"its scores differ .* they part at 'silu'.*self_check"):
+        checked(Net(functional.silu), "last")
+
+
+def test_a_rule_that_forgets_an_operand_is_refused(monkeypatch):
+    def first_only(walk, step, gradient):
+        yield next(iter(right(walk, step, gradient)))
+
+    right = gradient_rules.RULES["mul"]
+    monkeypatch.setitem(gradient_rules.RULES, "mul", first_only)
+    with pytest.raises(ModelError, match="they part at 'mul'"):
+        checked(Net(lambda x: torch.sigmoid(x) * torch.tanh(x)), "last")
+
+
+def test_a_rule_that_fails_is_refused_by_its_operation(monkeypatch):
+    def failing(_walk, _step, _gradient):
+        raise RuntimeError("expected floating point")
+
+    monkeypatch.setitem(gradient_rules.RULES, "silu", failing)
+    with pytest.raises(ModelError, match=r"cannot compute 'silu'.*expected floating point"):
+        checked(Net(functional.silu), "last")
+
+
+class _PassedStraight(torch.autograd.Function):
+    @staticmethod
+    def forward(_context: Any, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(_context: Any, gradient: Tensor) -> Tensor:
+        return gradient
+
+
+def test_a_backward_of_the_models_own_is_refused_where_it_stands():
+    """Binary networks have such: the trace holds their forward pass alone."""
+    with pytest.raises(ModelError, match=r"its scores differ .* they part at 'sign'"):
+        checked(Net(_PassedStraight.apply), "last")
+
+
+class Fickle(nn.Module):
+    """Computes otherwise each time that it is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Net()
+        self.scale = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.scale += 1.0
+        y: Tensor = self.inner.last(self.scale * self.inner.first(x))
+        return y
+
+
+def test_a_forward_pass_that_the_trace_does_not_follow_is_refused():
+    with pytest.raises(ModelError, match=r"its .* differ .* they part at .*'inner.last'"):
+        checked(Fickle(), "inner.last")
+
+
+def test_a_reach_that_is_too_small_is_refused():
+    module = Net().eval().requires_grad_(False)
+    upstream = open_layer(ModelGraph(module, (3, 12, 12)), "last").upstream
+    reachable = upstream.reachable.copy()
+    reachable[:, 0, 2] = False
+    with pytest.raises(ModelError, match="depends on kernels of"):
+        checked(module, "last", upstream=dataclasses.replace(upstream, reachable=reachable))
+
+
+def test_a_wrong_circuit_is_refused(monkeypatch):
+    right = circuit_maps.compact_output
+
+    def wrong(*args):
+        return right(*args) * 1.01
+
+    monkeypatch.setattr(circuit_maps, "compact_output", wrong)
+    with pytest.raises(ModelError, match="its circuits differ"):
+        checked(Net(), "last")
+
+
+def test_what_rounding_alone_does_is_taken(monkeypatch):
+    """A model that loses digits differs from itself in float64 about as far."""
+
+    def losing(x: Tensor) -> Tensor:
+        return (x + 3e4) - 3e4
+
+    monkeypatch.setattr(check, "MOST", 1e-9)
+    assert checked(Net(losing), "last").difference > 1e-9
+
+
+def test_weights_that_are_computed_are_scored_and_pruned_too():
+    class Standardised(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+            return functional.conv2d(x, weight, self.bias)
+
+    torch.manual_seed(0)
+    module = nn.Sequential(Standardised(3, 6, 3), nn.ReLU(), Standardised(6, 4, 3))
+    found = checked(module, "2")
+    assert found.difference < ROUNDING
+    assert found.unseen == ()
+
+
+def test_noise_takes_the_place_of_an_image_without_a_response():
+    module = nn.Sequential(
+        nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 4, 3, bias=False)
+    )
+    assert 0 < checked(module, "2", image=torch.zeros(1, 3, 12, 12)).difference < ROUNDING
+
+
+def test_the_units_looked_at_are_those_that_respond():
+    module = Net()
+    module.last.weight.data[:3] = 0.0
+    assert module.last.bias is not None
+    module.last.bias.data[:3] = 0.0
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[int] = []
+        right = check.answers
+
+        def noted(module, output, image, units, response):
+            seen.extend(units)
+            return right(module, output, image, units, response)
+
+        patch.setattr(check, "answers", noted)
+        checked(module, "last")
+    assert seen == [3]
+
+
+def test_a_model_without_gradients_is_refused_in_a_line():
+    class Frozen(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(x)
+
+    with pytest.raises(ModelError, match="fails the self-check") as caught:
+        checked(Frozen(), "last")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_callers_settings_come_back():
+    before = torch.backends.cudnn.allow_tf32
+    checked(Net(), "last")
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "share"),
+    [
+        ([1.0, 2.0], [1.0, 4.0], 0.5),
+        ([0.0, 0.0], [0.0, 0.0], 0.0),
+        ([1.0, 0.0], [0.0, 0.0], math.inf),
+        ([math.nan, 1.0], [math.nan, 1.0], 0.0),
+        ([math.nan, 1.0], [0.0, 1.0], math.inf),
+        ([1.0], [1.0, 2.0], math.inf),
+    ],
+)
+def test_a_share(found, wanted, share):
+    assert check.share(torch.tensor(found), torch.tensor(wanted)) == share
+
+
+def test_scores_of_two_units_and_of_one_are_both_looked_at(monkeypatch):
+    """An operation's backward can be wrong for one gradient and right for two."""
+    blocks: list[int] = []
+    right = check.score_images
+
+    def noted(*args, **options):
+        blocks.append(options["block"])
+        return right(*args, **options)
+
+    monkeypatch.setattr(check, "score_images", noted)
+    checked(Net(), "last")
+    assert sorted(blocks) == [1, 2]
+    assert np.isfinite(blocks).all()

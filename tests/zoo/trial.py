@@ -1,0 +1,114 @@
+"""A network of the zoo tried: a layer or two of it traced, checked, and held against the oracle."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.self_check.check import check_layer
+from circuit_atlas.storage_schema.errors import AtlasError
+from tests.zoo import oracle
+from tests.zoo.compare import compare
+from tests.zoo.doubled import doubled
+from tests.zoo.networks import ZooNetwork
+
+TOLERANCE = 1e-5
+"""The largest error, as a share of the largest score, with which a network works."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a trial found.
+
+    Attributes:
+        key: the network's.
+        family: its family.
+        layers: those that were looked at.
+        error: the largest in float64; None where a layer was refused.
+        self_check: the largest difference of the self-check, in float32.
+        refused: why a layer was refused; "" where none was.
+        seconds: how long the trial took.
+    """
+
+    key: str
+    family: str
+    layers: tuple[str, ...]
+    error: float | None
+    self_check: float | None
+    refused: str
+    seconds: float
+
+    @property
+    def state(self) -> str:
+        """Says in a word how it went."""
+        if self.refused:
+            return "refused"
+        return "works" if self.error is not None and self.error <= TOLERANCE else "wrong"
+
+    def to_json(self) -> dict[str, Any]:
+        """Gives its fields."""
+        return asdict(self)
+
+
+def try_network(network: ZooNetwork) -> Trial:
+    """Builds a network with weights drawn anew, and tries a convolution and a block of it."""
+    started = time.perf_counter()
+    layers: tuple[str, ...] = ()
+    error: float | None = None
+    difference: float | None = None
+    refused = ""
+    try:
+        torch.manual_seed(0)
+        module = oracle.prepare(network.make())
+        graph = ModelGraph(module, network.shape)
+        layers = chosen_layers(module, graph)
+        image = noise(network.shape)
+        opened = [open_layer(graph, name, activation="post") for name in layers]
+        difference = max(
+            check_layer(
+                graph, module, layer, image, range(layer.index.channels), "sum_abs"
+            ).difference
+            for layer in opened
+        )
+        module = module.double()
+        error = max(error_of(graph, module, doubled(layer), image.double()) for layer in opened)
+    except AtlasError as refusal:
+        refused = f"{type(refusal).__name__}: {refusal}"
+        error = None
+    except Exception as fault:  # whatever it is, it is no refusal
+        raise AssertionError(f"{network.key}: {type(fault).__name__}: {fault}") from fault
+    seconds = round(time.perf_counter() - started, 1)
+    return Trial(network.key, network.family, layers, error, difference, refused, seconds)
+
+
+def error_of(graph: ModelGraph, module: nn.Module, layer: TracedLayer, image: Tensor) -> float:
+    """Gives the largest error of a layer's middle unit; infinity where the engine has convolutions
+    that the module never runs."""
+    found = compare(graph, module, layer, image, layer.index.channels // 2)
+    return float("inf") if found.unseen else found.largest
+
+
+def noise(shape: tuple[int, int, int]) -> Tensor:
+    """One image of noise, (1, channels, height, width)."""
+    return torch.randn((1, *shape), generator=torch.Generator().manual_seed(1))
+
+
+def chosen_layers(module: nn.Module, graph: ModelGraph) -> tuple[str, ...]:
+    """Chooses a convolution before the middle of the network and a block behind it."""
+    parts = dict(module.named_modules())
+    names = [name for name in graph.layers if name in parts]
+    convolutions = [name for name in names if isinstance(parts[name], nn.Conv2d)]
+    blocks = [
+        name
+        for name in names
+        if not isinstance(parts[name], nn.Conv2d) and next(parts[name].children(), None) is not None
+    ]
+    kinds = ((convolutions, 2), (blocks, 3))
+    chosen = [kind[len(kind) * share // 5] for kind, share in kinds if kind]
+    return tuple(dict.fromkeys(chosen or names[len(names) // 2 :][:1]))
