@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.storage_schema.errors import ModelError
 
 SIDE = 12
@@ -113,6 +116,62 @@ def test_rows_are_never_taken_for_channels(modules, channels_last):
     if moved:
         own = found[network.target.inputs[0]]
         assert torch.equal(found[network.target.name], own.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        {
+            "flat": nn.Flatten(),
+            "target": nn.Linear(1152, 5),
+            "end": nn.ReLU(),
+            "fc": nn.Linear(5, 2),
+        },
+        {
+            "flat": nn.Flatten(),
+            "target": nn.Linear(1152, 5),
+            "end": nn.Sequential(nn.SiLU(), nn.Hardtanh()),
+        },
+        {
+            "last": Channels(0, 2, 3, 1),
+            "target": nn.Linear(8, 5),
+            "end": nn.GELU(),
+            "fc": nn.Linear(5, 8),
+        },
+    ],
+)
+def test_what_is_passed_on_is_taken_at_the_end_of_the_chain(modules):
+    """As from the module at its end, in maps and in scores."""
+    graph = made(conv=conv(), **modules)
+    passed_on = open_layer(graph, "target", activation="post")
+    at_end = open_layer(graph, "end")
+    assert passed_on.network.chain
+    assert passed_on.index.index == at_end.index.index
+    images = torch.randn(3, 3, SIDE, SIDE, dtype=torch.float64)
+    outputs = [
+        layer.network.forward(images)[layer.network.target.name] for layer in (passed_on, at_end)
+    ]
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+    units = range(passed_on.index.channels)
+    scores = [
+        score_images(
+            layer,
+            units,
+            [images],
+            keep={unit: [0] for unit in units},
+            criteria=["actgrad", "snip"],
+            response="sum_abs",
+            block=5,
+        )
+        for layer in (passed_on, at_end)
+    ]
+    for criterion in ("actgrad", "snip"):
+        found, wanted = (of_layer[criterion].mean for of_layer in scores)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6 * np.nanmax(wanted))
+        assert np.nanmax(wanted) > 0
+    mask = passed_on.reachable(1) & (np.arange(passed_on.upstream.index.size) % 3 > 0)
+    maps = [circuit_maps(layer, 1, mask[None], images) for layer in (passed_on, at_end)]
+    torch.testing.assert_close(*maps, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("target", ["tokens", "norm"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from circuit_atlas.jobs.network.wiring import wiring
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores
 from circuit_atlas.jobs.scores.over_images import score_images
+from circuit_atlas.storage_schema.directions import Directions
 
 TOLERANCE = 1e-6  # of the largest score, which is stored in float32
 
@@ -95,7 +97,8 @@ def test_the_chain_that_all_readers_share(name):
 
 def _opened(name: str, layer: str, activation: Any) -> Any:
     net = Net(CHAINS[name][0]).double().eval().requires_grad_(False)
-    directions = (("d", (0.5, 0.0, -2.0, 1.0)), ("one", (0.0, -3.0, 0.0, 0.0)))
+    vectors = {"d": (0.5, 0.0, -2.0, 1.0), "one": (0.0, -3.0, 0.0, 0.0)}
+    directions = partial(Directions.of_spec, vectors)
     return open_layer(ModelGraph(net, (3, 8, 8)), layer, directions, activation=activation)
 
 
