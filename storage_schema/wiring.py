@@ -33,7 +33,8 @@ class Stretch:
         into: ordinal of the convolution on the axis; as many as there are for the layer's output.
         start: the first of its input channels, groups counted through.
         channels: how many input channels.
-        source: ordinal of the convolution that feeds them, -1 for the image.
+        source: ordinal of the convolution that feeds them, -1 for the image. Where convolutions
+            are called several times, it may be `into` itself or a later one.
         source_start: the first of its output channels.
         joined: `alone`: nothing else feeds these channels. `sum`: others are added (a residual
             sum). `product`: others are multiplied (a gate). `mixed`: an operation that mixes
@@ -57,7 +58,8 @@ class Wiring:
         "Each as [into, start, channels, source, source_start, joined]: channels [start, start + "
         "channels) of the input of convolution `into` are fed by channels from `source_start` on "
         "of the output of convolution `source`. Convolutions by their number in `index`; `into` = "
-        "their count is the layer's output, `source` = -1 the image. `joined`: `alone`; `sum` or "
+        "their count is the layer's output, `source` = -1 the image; where convolutions are called "
+        "several times, `source` may be `into` itself or a later one. `joined`: `alone`; `sum` or "
         "`product` with others on the same channels; `mixed`, every source channel from "
         "`source_start` on feeds every input channel.",
     ]
@@ -93,7 +95,6 @@ class Wiring:
                 stretch.channels < 1
                 or not 0 <= stretch.start <= inputs.get(stretch.into, -1) - stretch.channels
                 or not 0 <= stretch.source_start <= sources.get(stretch.source, -1) - given
-                or stretch.source >= stretch.into
             ):
                 raise RecordError(
                     f"the wiring of layer {layer.layer!r} has {stretch}, which lies outside its "

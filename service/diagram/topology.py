@@ -171,12 +171,17 @@ class _Builder:
         )
 
     def _renumbered(self, goal: Goal) -> list[Stretch]:
-        """A goal's stretches over the common index; those into the layer's output as into -1."""
+        """A goal's stretches over the common index; those into the layer's output as into -1.
+
+        A drawing runs one way: what a convolution that is called several times gives to itself, or
+        to an earlier one, is left out.
+        """
         convolutions = goal.layer.index.convolutions
         number = {IMAGE: IMAGE, **{n: self._numbers[c.name] for n, c in enumerate(convolutions)}}
         return [
             replace(s, into=number.get(s.into, -1), source=number[s.source])
             for s in goal.wiring.stretches
+            if s.source < s.into
         ]
 
     def _depths(self, into: dict[int, dict[Stretch, None]]) -> list[int]:
