@@ -22,6 +22,7 @@ from circuit_atlas.jobs.engine.forward import pool_options
 from circuit_atlas.jobs.network.aten import BATCH_NORM, UNARY
 from circuit_atlas.jobs.network.convolution import ConvWeights, channels_last
 from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.step_kinds import is_channelwise
 
 # 2^4 patterns a channel: more inputs would cost more than they save.
 _MOST_INPUTS = 4
@@ -167,6 +168,10 @@ def _chain(network: Network) -> tuple[Step, ...] | None:
     chain = [first[0]]
     while True:
         readers = [step for step in network.steps if chain[-1].name in step.inputs]
-        if len(readers) != 1 or readers[0].op not in _FOLLOWS or chain[-1] is network.target:
+        if len(readers) != 1 or chain[-1] is network.target:
             return tuple(chain)
-        chain.append(readers[0])
+        (reader,) = readers
+        follows = reader.op in _FOLLOWS and is_channelwise(network, reader)
+        if not follows or len(reader.inputs) != 1:
+            return tuple(chain)
+        chain.append(reader)

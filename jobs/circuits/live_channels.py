@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
-from circuit_atlas.jobs.network.aten import BATCH_NORM, CHANNELWISE
+from circuit_atlas.jobs.network.aten import BATCH_NORM
 from circuit_atlas.jobs.network.convolution import (
     ConvWeights,
     channels_last,
@@ -27,11 +27,17 @@ from circuit_atlas.jobs.network.convolution import (
     convolve,
 )
 from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.step_kinds import (
+    has_constant_tensors,
+    is_channelwise,
+    is_concatenation,
+)
 
 Channels = NDArray[np.bool_]
 
 _MULTIPLE = 8
-_PARAMETRIC = frozenset({"prelu", "instance_norm"})
+# Their results are tensors of their own, in which others may write.
+_FRESH = frozenset({BATCH_NORM, "add", "sub", "mul", "div", "cat"})
 
 
 def compact_output(
@@ -95,7 +101,7 @@ def live_channels(
         if step.name not in needs:
             continue
         if not _follows_channels(network, step):
-            needs[step.name] = fill[step.name] = np.ones(step.shape[:1], dtype=np.bool_)
+            needs[step.name] = fill[step.name] = _every(step.shape)
         marks = needs[step.name], fill[step.name]
         if step is not network.target:
             marks = marks[0], _filled(network, step, marks[1])
@@ -113,6 +119,10 @@ def live_channels(
     return live
 
 
+def _every(shape: tuple[int, ...]) -> Channels:
+    return np.ones(shape[:1] or 1, dtype=np.bool_)
+
+
 def _filled(network: Network, step: Step, mark: Channels) -> Channels:
     """The channels filled up to a multiple of 8, so that few sizes of convolutions are met: oneDNN
     makes code for each, and what that takes is a third of the time of small circuits.
@@ -126,7 +136,7 @@ def _filled(network: Network, step: Step, mark: Channels) -> Channels:
         if source.convolution is not None or before.shape[:1] != source.shape[:1]:
             break
         source = before
-    if source.op == "cat" and source.args[1:] == (1,):
+    if is_concatenation(network, source):
         pieces = np.split(mark, _ends(network, source))
         return np.concatenate([_filled_up(piece) for piece in pieces])
     return _filled_up(mark)
@@ -149,13 +159,10 @@ def _follows_channels(network: Network, step: Step) -> bool:
     """Whether the step can run on some of its channels alone."""
     if step.convolution is not None:
         return _grouping(network, step) != "grouped"
-    maps = all(len(network.shape(name)) == 3 for name in (*step.inputs, step.name))
-    if not maps or step.op in _PARAMETRIC:
-        return False
-    if step.op == "cat":
-        return step.args[1:] == (1,)
-    constants = any(isinstance(arg, Tensor) and arg.dim() > 0 for arg in step.args)
-    return step.op == BATCH_NORM or (step.op in CHANNELWISE and not constants)
+    if is_concatenation(network, step):
+        return True
+    constants = step.op != BATCH_NORM and has_constant_tensors(step)
+    return is_channelwise(network, step) and not constants
 
 
 def _grouping(network: Network, step: Step) -> str:
@@ -175,11 +182,11 @@ def _needed(
             return [(step.inputs[0], mark.copy())]
         kernels = replaced.get(step.name)
         if kernels is None or kernels.mask is None:
-            return [(step.inputs[0], np.ones(network.shape(step.inputs[0])[:1], np.bool_))]
+            return [(step.inputs[0], _every(network.shape(step.inputs[0])))]
         inputs: Channels = np.any(kernels.mask[mark], axis=0)
         return [(step.inputs[0], inputs)]
     if not _follows_channels(network, step):
-        return [(name, np.ones(network.shape(name)[:1], np.bool_)) for name in step.inputs]
+        return [(name, _every(network.shape(name))) for name in step.inputs]
     if step.op == "cat":
         pieces = np.split(mark, _ends(network, step))
         return [(p.name, piece.copy()) for p, piece in zip(step.args[0], pieces, strict=True)]
@@ -224,10 +231,16 @@ def _run(
         args = [arg[index] if isinstance(arg, Tensor) else arg for arg in step.args[1:]]
         return step.call(taken[step.inputs[0]], *args)[0]
     source = step.inputs[0]
-    if step.op == "relu" and network.reads[source] == 1 and source != network.image:
+    if step.op == "relu" and network.reads[source] == 1 and _is_fresh(network, source):
         # Nothing else reads the value, and writing over it saves a pass through memory.
         return torch.relu_(taken[source])
     return step.run({**values, **taken})
+
+
+def _is_fresh(network: Network, name: str) -> bool:
+    """Whether a value is a tensor of its own, and no view of another or of a constant."""
+    step = network.by_name.get(name)
+    return step is not None and (step.convolution is not None or step.op in _FRESH)
 
 
 def _convolve(

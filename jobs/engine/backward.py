@@ -9,13 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from circuit_atlas.jobs.engine.forward import Forward, Maxima, merge_repeats
-from circuit_atlas.jobs.engine.gradient_rules import RULES, BackwardWalk, is_rectified, rule_of
-from circuit_atlas.jobs.network.aten import CHANNELWISE, MOVES
+from circuit_atlas.jobs.engine.gradient_rules import (
+    BackwardWalk,
+    has_rule,
+    is_rectified,
+    rule_of,
+)
+from circuit_atlas.jobs.network.aten import MOVES, QUICK
+from circuit_atlas.jobs.network.aten_gradient import aten_gradient
 from circuit_atlas.jobs.network.convolution import channels_last
 from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.wording import one_line
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ def backward(
             maxima = forward.maxima(step, rectified=is_rectified(network, step.inputs[0]))
             yield ConvGradient(first, merge_repeats(channels_last(gradient), maxima), maxima)
             continue
-        for name, part, writable in rule_of(step)(walk, step, gradient):
+        for name, part, writable in rule_of(network, step)(walk, step, gradient):
             if name not in needed:
                 continue
             if writable or name in pending:  # a sum is a tensor of its own
@@ -80,21 +89,53 @@ def backward(
 def generic_operations(network: Network) -> tuple[str, ...]:
     """Lists the operations between the layer and its convolutions that have no rule, so that
     autograd takes them back: right, and slower."""
-    needed = _leads_to_convolution(network)
-    known = CHANNELWISE | MOVES | RULES.keys()
-    generic = (
-        step.op
-        for step in network.up_to(network.base).steps
-        if step.convolution is None and step.op not in known and step.name in needed
-    )
+    cut = network.up_to(network.base)
+    generic = (step.op for step in _without_rule(cut) if step.op not in MOVES | QUICK)
     return tuple(dict.fromkeys(generic))
+
+
+def refuse_underivable(network: Network, image: Tensor) -> None:
+    """Raises ModelError, naming the operation and the line of the model's source, where a gradient
+    does not go back through an operation.
+
+    Args:
+        network: the traced network.
+        image: any image, (1, channels, height, width).
+    """
+    steps = _without_rule(network)
+    if not steps:
+        return
+    with torch.no_grad():
+        values = network.forward(image)
+        for step in steps:
+            gradient = torch.ones_like(values[step.name])
+            try:
+                aten_gradient(network, step, values, gradient[None] if step.folded else gradient)
+            except (RuntimeError, NotImplementedError) as error:
+                raise ModelError(
+                    f"layer {network.layer!r}: no gradient goes back through {step.location} "
+                    f"({one_line(error)}); choose a layer before it"
+                ) from error
+
+
+def _without_rule(network: Network) -> list[Step]:
+    needed = _leads_to_convolution(network)
+    return [
+        step
+        for step in network.steps
+        if step.convolution is None
+        and step.name in needed
+        and any(name in needed for name in step.inputs)
+        and not has_rule(network, step)
+    ]
 
 
 def _leads_to_convolution(network: Network) -> set[str]:
     """Values whose gradient some convolution upstream needs."""
     needed: set[str] = set()
     for step in network.steps:
-        if step.convolution is not None or any(name in needed for name in step.inputs):
+        leads = step.differentiable and any(name in needed for name in step.inputs)
+        if step.convolution is not None or leads:
             needed.add(step.name)
     return needed
 

@@ -64,7 +64,12 @@ class Forward:
 
     @classmethod
     def of_batch(cls, network: Network, images: Tensor) -> Iterator[Forward]:
-        """Runs several images together, and yields each one's values."""
+        """Runs several images together, and yields each one's values; one by one where channels or
+        positions are folded into the batch."""
+        if network.folded:
+            for image in images.split(1):
+                yield cls(network, network.forward(image))
+            return
         values = network.forward(images)
         for n in range(len(images)):
             yield cls(network, {name: value[n : n + 1] for name, value in values.items()})

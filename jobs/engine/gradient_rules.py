@@ -20,6 +20,7 @@ from circuit_atlas.jobs.network.aten import BATCH_NORM, UNARY
 from circuit_atlas.jobs.network.aten_gradient import aten_gradient
 from circuit_atlas.jobs.network.convolution import channels_last
 from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.step_kinds import is_concatenation, is_elementwise
 
 
 class InputGradient(NamedTuple):
@@ -68,7 +69,7 @@ class BackwardWalk:
         step = self.network.by_name.get(name)
         whole = slice(0, self.network.shape(name)[0])
         reads = self.network.reads
-        if step is None or step.op != "cat" or reads[name] != 1 or step.args[1:] != (1,):
+        if step is None or reads[name] != 1 or not is_concatenation(self.network, step):
             return [(name, whole)]
         parts, start = [], 0
         for part in step.args[0]:
@@ -83,15 +84,37 @@ class BackwardWalk:
 Rule = Callable[[BackwardWalk, Step, Tensor], Iterable[InputGradient]]
 
 
-def rule_of(step: Step) -> Rule:
-    """Finds the backward rule of a step; autograd for an operation without one."""
-    return _convolution if step.convolution is not None else RULES.get(step.op, _autograd)
+def rule_of(network: Network, step: Step) -> Rule:
+    """Finds the backward rule of a step; autograd where it has none, or none for these inputs."""
+    if step.convolution is not None:
+        return _convolution
+    return RULES[step.op] if has_rule(network, step) else _autograd
+
+
+def has_rule(network: Network, step: Step) -> bool:
+    """Says whether an operation has a rule that holds for its inputs: their shapes, types and
+    number, and which of its arguments depend on the image."""
+    if step.op not in RULES or step.folded or any(network.is_folded(n) for n in step.inputs):
+        return False
+    types = {network.dtype(name) for name in step.inputs if network.is_differentiable(name)}
+    if types != {step.dtype} or not step.dtype.is_floating_point:
+        return False
+    if step.op in UNARY:
+        return is_elementwise(network, step)
+    if step.op == "cat":
+        return is_concatenation(network, step)
+    # Elsewhere only the first argument, or both of a sum or product, may be the image's.
+    first = 2 if step.op in ("add", "sub", "mul") else 1
+    others = (*step.args[first:], *step.kwargs.values())
+    if any(isinstance(argument, Ref) for argument in others):
+        return False
+    return step.op != "max_pool2d" or len(step.shape) == 3
 
 
 def is_rectified(network: Network, name: str) -> bool:
     """Says whether a value is the result of ReLUs only."""
     step = network.by_name.get(name)
-    if step is None or step.op not in ("relu", "cat"):
+    if step is None or not (step.op == "relu" or is_concatenation(network, step)):
         return False
     return step.op == "relu" or all(is_rectified(network, part) for part in step.inputs)
 
@@ -138,7 +161,8 @@ def _batch_norm(_walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterable[I
     factor = torch.rsqrt(variance + epsilon)
     if scale is not None:
         factor = factor * scale
-    return [InputGradient(step.inputs[0], gradient * factor[:, None, None])]
+    factor = factor.reshape(-1, *[1] * (gradient.dim() - 2))
+    return [InputGradient(step.inputs[0], gradient * factor)]
 
 
 def _add(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterator[InputGradient]:
@@ -169,9 +193,8 @@ def _linear(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterable[InputG
 def _concatenate(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterator[InputGradient]:
     if step.name in walk.gated:
         walk.gated.update(name for name in step.inputs if walk.network.reads[name] == 1)
-    axis = step.args[1] if len(step.args) > 1 else 0
-    sizes = [walk.forward.values[part.name].shape[axis] for part in step.args[0]]
-    pieces = torch.split(gradient, sizes, dim=axis)
+    sizes = [walk.network.shape(part.name)[0] for part in step.args[0]]
+    pieces = torch.split(gradient, sizes, dim=1)
     for part, piece in zip(step.args[0], pieces, strict=True):
         yield InputGradient(part.name, piece)
 
@@ -181,8 +204,6 @@ def _same(_walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterable[InputGr
 
 
 def _autograd(walk: BackwardWalk, step: Step, gradient: Tensor) -> Iterator[InputGradient]:
-    if gradient.dim() == 4:
-        gradient = channels_last(gradient)
     for name, part in aten_gradient(walk.network, step, walk.forward.values, gradient):
         yield InputGradient(name, part)
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuit_atlas.jobs.engine.backward import refuse_underivable
 from circuit_atlas.jobs.engine.conv_gradients import LayerPass
 from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.network.graph import ModelGraph, Network, Site
@@ -114,6 +115,9 @@ def open_layer(
             f"layer {name!r}: no convolution with weights of its own computes it, so it has no "
             "circuit; choose a later layer"
         )
+    like = network.sites[0].weight
+    noise = torch.randn((1, *network.image_shape), generator=torch.Generator().manual_seed(0))
+    refuse_underivable(network, noise.to(like))
     mixed = directions(channels)
     mixed.check()
     axis = upstream(network, [*np.eye(channels, dtype=np.bool_), *(mixed.vectors != 0)])

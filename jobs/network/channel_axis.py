@@ -34,6 +34,8 @@ class Operation(Protocol):
     @property
     def shape(self) -> tuple[int, ...]: ...
     @property
+    def rows(self) -> int: ...
+    @property
     def run(self) -> Callable[[Mapping[str, Any]], Tensor]: ...
 
 
@@ -70,8 +72,7 @@ class _Value:
 def _result(step: Operation, inputs: Sequence[_Value], sizes: Mapping[str, Any]) -> _Value:
     if step.op in MOVES and len(inputs) == 1 and not _has_numbers(step.args):
         return _moved(step, inputs[0], sizes)
-    shape = (max((value.shape[0] for value in inputs), default=1), *step.shape)
-    return _Value(_axis(step, inputs), shape)
+    return _Value(_axis(step, inputs), (step.rows, *step.shape))
 
 
 def _axis(step: Operation, inputs: Sequence[_Value]) -> int | None:

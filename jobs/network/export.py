@@ -6,28 +6,36 @@ import contextlib
 import io
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from circuit_atlas.jobs.network.returned import Returned, ReturningModules
 from circuit_atlas.storage_schema.errors import ModelError
 
 
-def trace(model: nn.Module, image_shape: tuple[int, ...]) -> ExportedProgram:
+def trace(
+    model: nn.Module, image_shape: tuple[int, ...]
+) -> tuple[ExportedProgram, tuple[Returned, ...]]:
     """Traces `model`, in eval mode, for batches of any size of images of `image_shape`.
 
+    The program is that of `ReturningModules`; what each of its results is comes with it.
     What the model prints goes to stderr. Raises ModelError, in one line, where it cannot be traced;
     what it and torch said is then a note of the error.
     """
     first = next(model.parameters(), torch.zeros(()))
     example = torch.zeros((2, *image_shape), dtype=first.dtype, device=first.device)
     told = io.StringIO()
+    runs: list[tuple[Returned, ...]] = []
     try:
-        with torch.no_grad(), _captured(told):
+        with torch.no_grad(), warnings.catch_warnings(), _captured(told):
+            # A module may keep a result aside, as an attribute: that is no weight.
+            warnings.filterwarnings("ignore", message="The tensor attributes? ")
             program = torch.export.export(
-                model,
+                ReturningModules(model, runs.append),
                 (example,),
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 strict=False,
@@ -43,7 +51,7 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> ExportedProgram:
         refusal.add_note(told.getvalue())
         raise refusal from error
     sys.stderr.write(told.getvalue())
-    return program
+    return program, runs[-1]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ order in which modules were declared.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -25,10 +25,12 @@ from circuit_atlas.jobs.network.convolution import (
     convolve,
 )
 from circuit_atlas.jobs.network.export import trace
+from circuit_atlas.jobs.network.origin import source_line
 from circuit_atlas.jobs.network.passed_on import chain_end, in_words
+from circuit_atlas.jobs.network.returned import Returned, path_in_model
 from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.errors import ModelError
-from circuit_atlas.storage_schema.wording import nearest
+from circuit_atlas.storage_schema.wording import listed, nearest
 
 Replaced = Mapping[str, ConvWeights]
 """What convolutions run with in place of the model's weights, by the name of the step."""
@@ -43,6 +45,7 @@ _RESHAPE = torch.ops.aten.reshape.default
 _PERMUTE = torch.ops.aten.permute.default
 # Axes of a layer's output for one image: a vector, or a map.
 _UNITS = (1, 3)
+_LAYER_NAME = re.compile(r"(?P<path>.+?)(@(?P<call>\d+))?(:(?P<key>.+))?")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,13 @@ class Step:
         args, kwargs: its arguments, earlier values as `Ref`, parameters as tensors.
         inputs: names of the steps (or the image) whose tensors it reads.
         part: which element of a tuple result this step stands for, or None.
-        shape: the shape of the result for one image, batch axis left out.
+        shape: the shape of the result for one image, its first axis left out.
+        dtype: of the result.
+        rows: the extent of that first axis for one image.
+        folded: whether the first axis of the result is not the batch, or another holds it too: a
+            view has folded channels or positions into the batch, or images into channels.
+        module: the path of the innermost module that computes it.
+        line: the line of the model's source that computes it; "" where torch kept none.
         convolution: the site that it applies, by ordinal; None for any other operation.
     """
 
@@ -75,7 +84,23 @@ class Step:
     inputs: tuple[str, ...]
     part: int | None
     shape: tuple[int, ...]
+    dtype: torch.dtype
+    rows: int = 1
+    folded: bool = False
+    module: str = ""
+    line: str = ""
     convolution: int | None = None
+
+    @property
+    def differentiable(self) -> bool:
+        """Whether its result is of numbers that a gradient can be taken by."""
+        return self.dtype.is_floating_point or self.dtype.is_complex
+
+    @property
+    def location(self) -> str:
+        """Says where the operation stands: its name, module and line of the model's source."""
+        where = f" in {self.module!r}" if self.module else ""
+        return f"{self.op!r}{where}" + (f" ({self.line})" if self.line else "")
 
     def run(self, values: Mapping[str, Any], kernels: ConvWeights | None = None) -> Tensor:
         """Computes the step's result from earlier values.
@@ -94,10 +119,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Site:
-    """A convolution of the graph.
+    """A convolution of the graph: one weight, and all steps that apply it.
 
     Attributes:
-        name: the module's path; the parameter's where one module holds two convolutions.
+        name: the module's path; the parameter's where one module holds two convolutions, and where
+            it computes their weights, its path and the name of the first step.
         parameter: the path of its weight among the model's parameters, or None.
         weight: (out, in / groups, height, width).
         groups: how many groups its channels fall into.
@@ -140,9 +166,11 @@ class Network:
         sites: the convolutions, in the order in which they first run.
         sizes: batch-dependent integers.
         image_shape: (channels, height, width).
+        image_dtype: of the image, that of the network's weights.
         by_name: the steps by name.
         base: name of the step whose result is the module's own output.
         after: says after which operations on that the layer's output is taken; empty for none.
+        measured: what `reads` has found out about it, kept.
     """
 
     layer: str
@@ -151,9 +179,11 @@ class Network:
     sites: tuple[Site, ...]
     sizes: Sizes
     image_shape: tuple[int, ...]
+    image_dtype: torch.dtype
     by_name: Mapping[str, Step] = field(repr=False)
     base: str
     after: str
+    measured: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def target(self) -> Step:
@@ -176,9 +206,27 @@ class Network:
                 counts[name] = counts.get(name, 0) + 1
         return counts
 
+    @cached_property
+    def folded(self) -> bool:
+        """Whether channels or positions are folded into the batch anywhere: then one image at a
+        time goes through."""
+        return any(step.folded for step in self.steps)
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Gives the shape of a step's result, or of the image, batch axis left out."""
         return self.image_shape if name == self.image else self.by_name[name].shape
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Gives the type of a step's result, or of the image."""
+        return self.image_dtype if name == self.image else self.by_name[name].dtype
+
+    def is_differentiable(self, name: str) -> bool:
+        """Says whether a gradient can be taken by a step's result, or by the image."""
+        return name == self.image or self.by_name[name].differentiable
+
+    def is_folded(self, name: str) -> bool:
+        """Says whether a value is `Step.folded`; the image is not."""
+        return name != self.image and self.by_name[name].folded
 
     def up_to(self, name: str) -> Network:
         """Cuts out the part that computes one of the steps; its sites are those of the whole."""
@@ -252,30 +300,29 @@ class ModelGraph:
         Raises:
             ModelError: the model cannot be traced.
         """
-        program = trace(model, image_shape)
+        program, returned = trace(model, image_shape)
         self.image_shape = image_shape
         self._like = next(model.parameters(), torch.zeros(()))
-        self._modules = [name for name, _ in model.named_modules() if name]
+        self._first_name = _first_names(model)
+        self._returned = _results(program.graph, returned)
         self._nodes = list(program.graph.nodes)
         self._paths = {node.name: _module_paths(node) for node in self._nodes}
         signature = program.graph_signature
-        self._parameters = {
-            **signature.inputs_to_parameters,
-            **signature.inputs_to_buffers,
-            **signature.inputs_to_lifted_tensor_constants,
-        }
-        stored: dict[str, Any] = {
+        named = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self._parameters = {name: path_in_model(target) for name, target in named.items()}
+        tensors: dict[str, Any] = {
             **dict(model.named_parameters(remove_duplicate=False)),
             **dict(model.named_buffers(remove_duplicate=False)),
-            **program.constants,
         }
-        self._constants: dict[str, Any] = {
-            name: stored[target].detach() for name, target in self._parameters.items()
-        }
+        stored = {name: tensors[path] for name, path in self._parameters.items()}
+        for name, target in signature.inputs_to_lifted_tensor_constants.items():
+            stored[name] = program.constants[target]
+        self._constants: dict[str, Any] = {name: each.detach() for name, each in stored.items()}
+        self._identity = {name: id(each) for name, each in stored.items()}
+        self._expression_of: dict[str, int] = {}
+        self._numbers: dict[Any, int] = {}
         image = next(
-            node
-            for node in self._nodes
-            if node.op == "placeholder" and node.name not in self._parameters
+            node for node in self._nodes if node.op == "placeholder" and node.name not in stored
         )
         self.image = image.name
         self._depends = {image}
@@ -285,26 +332,25 @@ class ModelGraph:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Module paths that compute a map, channels x height x width, or a vector."""
-        reached = {
-            path
-            for node in self._nodes
-            if node.op == "call_function" and len(_shape(node) or ()) in _UNITS
-            for path in self._paths[node.name]
-        }
-        return tuple(name for name in self._modules if name in reached)
+        """Module paths that return a map, channels x height x width, or a vector."""
+        fit = {r.path for r, node in self._returned.items() if len(_shape(node) or ()) in _UNITS}
+        return tuple(name for name, first in self._first_name.items() if first in fit and name)
 
     def network(self, layer: str, activation: Activation = "pre") -> Network:
-        """Cuts the graph at a layer.
+        """Cuts the graph at what a module returns.
 
         Args:
-            layer: the module's path.
+            layer: the module's path. Of a module that is called several times in a forward pass,
+                `path@N` is call number N, from 0. Default: the last call. Of a module that returns
+                several things, `path:KEY` is one of them, by its number or its name. Default: the
+                first that is a map.
             activation: "post" for what the layer's units pass on, "pre" for the module's own
                 output. Default: "pre".
 
         Raises:
-            ModelError: no such layer, or the forward pass does not reach it, or its output is no
-                map of channels x height x width, or mixes the images of a batch.
+            ModelError: no such layer, call or key; or the forward pass does not reach it, its
+                output is no map of channels x height x width, does not depend on the image, or
+                mixes the images of a batch; or an operation on the way cannot be handled.
         """
         output, nodes = self._cut(layer, activation)
         network = self._as_map(_Cutter(self, layer, nodes, output).network())
@@ -373,25 +419,66 @@ class ModelGraph:
         return " or ".join(map(repr, before + after)) or "a convolution"
 
     def _target(self, layer: str) -> Any:
-        if layer not in self._modules:
+        path, call, key = self._named(layer)
+        first = self._first_name[path]
+        found = {each: node for each, node in self._returned.items() if each.path == first}
+        if not found:
+            inside = any(first in paths for paths in self._paths.values())
+            nothing = "returns no tensor" if inside else "the forward pass computes nothing in it"
             raise ModelError(
-                f"layer {layer!r} is not in the model: {nearest(layer, self.layers, what='layers')}"
-            )
-        inside = [
-            node
-            for node in self._nodes
-            if node.op == "call_function" and layer in self._paths[node.name]
-        ]
-        if not inside:
-            raise ModelError(
-                f"layer {layer!r} is in the model, but the forward pass computes nothing in it; "
+                f"layer {layer!r} is in the model, but {nothing}; "
                 f"choose one of the {len(self.layers)} layers that it reaches, "
                 f"such as {', '.join(self.layers[-3:])}"
             )
-        target = inside[-1]
-        if isinstance(target.meta.get("val"), (tuple, list)):
-            target = next(user for user in target.users if user.args[1] == 0)
+        last = max(each.call for each in found)
+        if call is not None and call > last:
+            raise ModelError(
+                f"layer {layer!r}: {path!r} is called {last + 1} times in a forward pass; write "
+                f"{path}@0 to {path}@{last}, or {path!r} for the last of them"
+            )
+        of_call = {
+            each.key: node
+            for each, node in found.items()
+            if each.call == (last if call is None else call)
+        }
+        if key is not None and key not in of_call:
+            choices = listed([f"{path}:{name}" if name else path for name in of_call])
+            raise ModelError(f"layer {layer!r}: {path!r} returns no {key!r}; choose from {choices}")
+        maps = [name for name, node in of_call.items() if len(_shape(node) or ()) == 3]
+        target = of_call[next(iter(maps or of_call)) if key is None else key]
+        if _is_folded(target):
+            raise ModelError(
+                f"layer {layer!r}: channels or positions of an image are folded into the batch "
+                "where it runs, so that it has no map for each image; choose a layer around it"
+            )
         return target
+
+    def expression(self, node: Any) -> int:
+        """Numbers the way in which a node is computed: nodes of one number are the same operation
+        on the same stored tensors, and have one value."""
+        if node.name not in self._expression_of:
+            content: Any = ("stored", self._identity.get(node.name, node.name))
+            if node.op == "call_function":
+                names = {n.name: Ref(str(self.expression(n))) for n in node.all_input_nodes}
+                content = (str(node.target), repr(_bind((node.args, dict(node.kwargs)), names)))
+            number = self._numbers.setdefault(content, len(self._numbers))
+            self._expression_of[node.name] = number
+        return self._expression_of[node.name]
+
+    def _named(self, layer: str) -> tuple[str, int | None, str | None]:
+        """The path, call and key that a layer's name is made of."""
+        path, call, key = layer, None, None
+        if layer not in self._first_name or not layer:
+            match = _LAYER_NAME.fullmatch(layer)
+            if match and match["path"] in self._first_name:
+                path, key = match["path"], match["key"]
+                call = None if match["call"] is None else int(match["call"])
+            else:
+                raise ModelError(
+                    f"layer {layer!r} is not in the model: "
+                    f"{nearest(layer, self.layers, what='layers')}"
+                )
+        return path, call, key
 
 
 class _Cutter:
@@ -413,8 +500,16 @@ class _Cutter:
         for node in self._nodes:
             if node.op == "call_function":
                 self._add(node)
-        names = _site_names(self._sites)
-        sites = tuple(Site(name=names[key], **site) for key, site in self._sites.items())
+        if self._output.name not in self._steps:
+            raise ModelError(
+                f"layer {self._layer!r} gives the image itself or what does not depend on it, so "
+                "it has no units; choose a later layer"
+            )
+        names = _site_names(list(self._sites.values()))
+        sites = tuple(
+            Site(name=name, **{key: value for key, value in site.items() if key != "path"})
+            for name, site in zip(names, self._sites.values(), strict=True)
+        )
         return Network(
             layer=self._layer,
             image=self._graph.image,
@@ -422,6 +517,7 @@ class _Cutter:
             sites=sites,
             sizes=Sizes(tuple(self._integers), self._graph.image_shape),
             image_shape=self._graph.image_shape,
+            image_dtype=self._graph._like.dtype,
             by_name=self._steps,
             base=self._output.name,
             after=self._after(),
@@ -474,29 +570,46 @@ class _Cutter:
             inputs=inputs,
             part=part,
             shape=_require_shape(node),
-            convolution=self._convolution(source, args),
+            dtype=node.meta["val"].dtype,
+            rows=_size(next(iter(node.meta["val"].shape), 1), 1),
+            folded=_is_folded(node),
+            module=(self._graph._paths[source.name] or ("",))[-1],
+            line=source_line(source),
         )
-        self._steps[node.name] = step
+        site = self._site(source, step)
+        self._steps[node.name] = replace(step, convolution=site)
         depth = max((self._depth[name] for name in inputs), default=0)
-        self._depth[node.name] = depth + (step.convolution is not None)
+        self._depth[node.name] = depth + (site is not None)
 
-    def _convolution(self, node: Any, args: tuple[Any, ...]) -> int | None:
-        if not node.target.__name__.startswith("conv2d.") or not isinstance(args[1], Tensor):
+    def _site(self, node: Any, step: Step) -> int | None:
+        """The ordinal of the site that a convolution applies, a new one where its weight is; None
+        for other operations, and for convolutions that read their weight or bias off the image."""
+        if not node.target.__name__.startswith("conv2d."):
             return None
-        parameter = self._graph._parameters.get(node.args[1].name)
-        path = (parameter or "").rpartition(".")[0]
-        if parameter is None:
-            path = (self._graph._paths[node.name] or ("",))[-1]
-        key = (path, parameter)
+        weight, *bias = step.args[1:3]
+        if not isinstance(weight, Tensor) or isinstance(bias[0] if bias else None, Ref):
+            return None
+        if step.folded:
+            raise ModelError(
+                f"layer {self._layer!r}: the convolution {step.location} runs on a batch into "
+                "which channels or positions of an image are folded, so that its kernels have no "
+                "single input; choose a layer before it"
+            )
+        # One weight is one site, in however many modules it stands and however often it is called
+        # or computed: pruning a kernel of it changes them all.
+        groups = conv_geometry(step.args).groups
+        key = self._graph.expression(node.args[1]), groups
         if key in self._sites:
-            self._sites[key]["steps"] += (node.name,)
+            self._sites[key]["steps"] += (step.name,)
         else:
+            parameter = self._graph._parameters.get(node.args[1].name)
             self._sites[key] = {
+                "path": step.module if parameter is None else parameter.rpartition(".")[0],
                 "parameter": parameter,
-                "weight": args[1],
-                "groups": conv_geometry(args).groups,
-                "steps": (node.name,),
-                "depth": 1 + max(self._depth[n.name] for n in node.all_input_nodes[:1]),
+                "weight": weight,
+                "groups": groups,
+                "steps": (step.name,),
+                "depth": 1 + self._depth[step.inputs[0]],
             }
         return list(self._sites).index(key)
 
@@ -534,7 +647,17 @@ def _moved(step: Step, move: _Move) -> Step:
     op = call.__name__.split(".")[0]
     shape = tuple(call(torch.empty((1, *step.shape), device="meta"), argument).shape[1:])
     name = f"{step.name}_as_map"
-    return Step(name, op, call, (Ref(step.name), argument), {}, (step.name,), None, shape)
+    return Step(
+        name=name,
+        op=op,
+        call=call,
+        args=(Ref(step.name), argument),
+        kwargs={},
+        inputs=(step.name,),
+        part=None,
+        shape=shape,
+        dtype=step.dtype,
+    )
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
@@ -567,20 +690,53 @@ def _refuse_mixing(network: Network, like: Tensor) -> None:
         )
 
 
-def _site_names(sites: Mapping[Any, Any]) -> dict[Any, str]:
-    """The module's path; the parameter's where one module holds two convolutions."""
-    paths = [path for path, _ in sites]
+def _site_names(sites: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of sites: the module's path; where one module holds two convolutions the parameter's,
+    or the path and the first step's."""
+    paths = [site["path"] for site in sites]
+    parameters = [site["parameter"] for site in sites]
+    names = []
+    for path, parameter, site in zip(paths, parameters, sites, strict=True):
+        name = path
+        if not path or paths.count(path) > 1:
+            name = parameter
+        if name is None or (name == parameter and parameters.count(parameter) > 1):
+            name = ".".join(part for part in (path, site["steps"][0]) if part)
+        names.append(name)
+    return names
+
+
+def _first_names(model: nn.Module) -> dict[str, str]:
+    """The path under which each module stands first, by every path that it has."""
+    first: dict[int, str] = {}
     return {
-        (path, parameter): path if paths.count(path) == 1 and path else parameter or f"conv{n}"
-        for n, (path, parameter) in enumerate(sites)
+        path: first.setdefault(id(module), path)
+        for path, module in model.named_modules(remove_duplicate=False)
     }
+
+
+def _results(graph: torch.fx.Graph, returned: Sequence[Returned]) -> dict[Returned, Any]:
+    """The nodes that modules return, from a graph of `ReturningModules`. The copies are taken out,
+    so that the graph is the network's own."""
+    (output,) = (node for node in graph.nodes if node.op == "output")
+    copies: Any = output.args[0]
+    found = {
+        each: copy.args[0] if copy.target is torch.ops.aten.clone.default else copy
+        for each, copy in zip(returned, copies, strict=True)
+    }
+    output.args = (tuple(node for each, node in found.items() if not each.path),)
+    for copy, node in zip(copies, found.values(), strict=True):
+        if copy is not node:
+            graph.erase_node(copy)
+    return found
 
 
 def _module_paths(node: Any) -> tuple[str, ...]:
     """Paths of the modules that a traced node runs in, from the outermost in."""
     stack = node.meta.get("nn_module_stack") or {}
     # A module's second call in one forward pass is traced as 'path@1'.
-    return tuple(re.sub(r"@\d+", "", str(path)) for path, _ in stack.values() if path)
+    paths = [path_in_model(re.sub(r"@\d+", "", str(path))) for path, _ in stack.values()]
+    return tuple(path for path in paths if path)
 
 
 def _ancestors(target: Any) -> set[Any]:
@@ -595,17 +751,35 @@ def _ancestors(target: Any) -> set[Any]:
 
 
 def _shape(node: Any) -> tuple[int, ...] | None:
+    """The shape of a node's result for one image, the first axis left out."""
     value = node.meta.get("val")
     if isinstance(value, (tuple, list)):
         value = value[0]
     if not isinstance(value, Tensor):
         return None
-    return tuple(int(n) if isinstance(n, int) else -1 for n in value.shape[1:])
+    return tuple(_size(extent, 1) for extent in value.shape[1:])
 
 
 def _require_shape(node: Any) -> tuple[int, ...]:
     shape = _shape(node)
     return () if shape is None else shape
+
+
+def _is_folded(node: Any) -> bool:
+    """Whether the first axis of a node's result is not the batch, or another holds it too."""
+    shape = node.meta["val"].shape
+    return not shape or any(
+        _size(shape[0], batch) != batch or any(_size(n, batch) != _size(n, 1) for n in shape[1:])
+        for batch in (2, 3)
+    )
+
+
+def _size(extent: Any, batch: int) -> int:
+    """A traced size for a batch of that many images, the only symbol of the trace."""
+    if isinstance(extent, int):
+        return extent
+    expression = extent.node.expr
+    return int(expression.subs(dict.fromkeys(expression.free_symbols, batch)))
 
 
 def _bind(value: Any, constants: Mapping[str, Any]) -> Any:

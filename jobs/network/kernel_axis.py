@@ -1,8 +1,8 @@
 """The kernels that can reach a unit, read off the graph, channel by channel.
 
 A channel reaches the unit if it lies on a path of the graph to it: through a convolution's groups,
-concatenations, sums, gates and shuffles. Parameters' values play no part, so a kernel of zeros
-counts as any other.
+concatenations, sums, gates and shuffles, and whatever else was found to read it (`reads`). Kernels'
+values play no part, so a kernel of zeros counts as any other.
 """
 
 from __future__ import annotations
@@ -11,17 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from circuit_atlas.jobs.network.aten import CHANNELWISE, MOVES, POINTWISE
-from circuit_atlas.jobs.network.aten_gradient import aten_gradient
 from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.reads import reads, regions
+from circuit_atlas.jobs.network.step_kinds import is_concatenation
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
-
-# Units at a time: a shuffle marks whole maps.
-_CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -63,9 +58,7 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
         channels: for each unit, which channels of the layer it reads: (channels,) bool.
     """
     sets, reading = np.unique(np.stack(channels), axis=0, return_inverse=True)
-    read = torch.from_numpy(sets)
-    pieces = [_reached_rows(network, piece) for piece in read.split(_CHUNK)]
-    rows_of_site = [torch.cat(parts).numpy() for parts in zip(*pieces, strict=True)]
+    rows_of_site = _reached_rows(network, sets)
     on_axis = [n for n, reached in enumerate(rows_of_site) if reached.any()]
     convolutions = tuple(
         Convolution(
@@ -81,7 +74,7 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
         for n in on_axis
     )
     reachable = np.zeros(
-        (len(read), len(on_axis), max((c.out_channels for c in convolutions), default=0)),
+        (len(sets), len(on_axis), max((c.out_channels for c in convolutions), default=0)),
         dtype=np.bool_,
     )
     for ordinal, n in enumerate(on_axis):
@@ -93,60 +86,41 @@ def upstream(network: Network, channels: Sequence[NDArray[np.bool_]]) -> Upstrea
     return Upstream(KernelIndex(convolutions), tuple(on_axis), rows, reading, reachable)
 
 
-def _reached_rows(network: Network, channels: Tensor) -> list[Tensor]:
-    """For each site, (units, output channels) bool: which rows can reach each unit."""
+def _reached_rows(network: Network, channels: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """For each site, (units, output channels): which rows can reach each unit."""
     units = len(channels)
-    rows = [torch.zeros((units, len(site.weight)), dtype=torch.bool) for site in network.sites]
-    reached = {network.base: channels[:, :, None, None]}
+    rows = [np.zeros((units, len(site.weight)), dtype=np.bool_) for site in network.sites]
+    reached = {network.base: channels}
     for step in reversed(network.steps):
         mark = reached.pop(step.name, None)
         if mark is None:
             continue
         if step.convolution is not None:
-            rows[step.convolution] |= mark.flatten(2).any(2)
+            rows[step.convolution] |= mark
         for name, before in _push(network, step, mark):
             reached[name] = reached[name] | before if name in reached else before
     return rows
 
 
-def _push(network: Network, step: Step, mark: Tensor) -> list[tuple[str, Tensor]]:
-    """Marks of a step's inputs. A map's mark is (units, channels, 1, 1), another tensor's has the
-    tensor's own shape after the units axis."""
-    units = len(mark)
-    if not step.inputs:  # a constant, as large as the batch
-        return []
+def _push(
+    network: Network, step: Step, mark: NDArray[np.bool_]
+) -> list[tuple[str, NDArray[np.bool_]]]:
+    """From a map's mark (units, channels) to marks of the maps that it is made of."""
     if step.convolution is not None:
-        groups = network.sites[step.convolution].groups
-        channels = network.shape(step.inputs[0])[0]
-        by_group = mark.reshape(units, groups, -1).any(2)
-        before = by_group.repeat_interleave(channels // groups, 1)
-        return [(step.inputs[0], before[:, :, None, None])]
-    maps = all(len(network.shape(name)) == 3 for name in (*step.inputs, step.name))
-    if maps and step.op == "cat" and step.args[1:] == (1,):
-        names = [part.name for part in step.args[0]]
-        pieces = mark.split([network.shape(name)[0] for name in names], 1)
-        return list(zip(names, pieces, strict=True))
-    if step.op in POINTWISE and all(network.shape(name) == step.shape for name in step.inputs):
-        return [(name, mark) for name in step.inputs]
-    if maps and step.op in CHANNELWISE:
+        source, groups = step.inputs[0], network.sites[step.convolution].groups
+        by_group = mark.reshape(len(mark), groups, -1).any(2)
+        return [(source, by_group.repeat(network.shape(source)[0] // groups, axis=1))]
+    region = regions(network).get(step.name)
+    if region is not None:
         pushed = []
-        for name in step.inputs:
-            channels = network.shape(name)[0]
-            spread = mark if mark.shape[1] == channels else mark.any(1, keepdim=True)
-            pushed.append((name, spread.expand(-1, channels, -1, -1)))
+        for name, read in reads(network, region).items():
+            paths = mark.astype(np.float32) @ read.astype(np.float32)
+            pushed.append((name, np.asarray(paths > 0)))
         return pushed
-    if step.op in MOVES:
-        full = mark.expand(units, *step.shape).float()
-        zeros = {name: torch.zeros((1, *network.shape(name))) for name in step.inputs}
-        moved = aten_gradient(network, step, zeros, full)
-        return [(name, _as_mark(gradient > 0)) for name, gradient in moved]
-    anything = mark.flatten(1).any(1)
-    return [
-        (name, _as_mark(anything.reshape(-1, *[1] * len(shape)).expand(units, *shape)))
-        for name in step.inputs
-        for shape in (network.shape(name),)
-    ]
-
-
-def _as_mark(full: Tensor) -> Tensor:
-    return full.flatten(2).any(2)[:, :, None, None] if full.dim() == 4 else full
+    if is_concatenation(network, step):
+        names = [part.name for part in step.args[0]]
+        ends = np.cumsum([network.shape(name)[0] for name in names])[:-1]
+        return list(zip(names, np.split(mark, ends, axis=1), strict=True))
+    channels = mark.shape[1]
+    for_all = np.logical_or.reduce(mark, 1, keepdims=True)
+    return [(name, mark if network.shape(name)[0] == channels else for_all) for name in step.inputs]

@@ -1,26 +1,24 @@
 """The output channels of convolutions that feed each input channel, read off the graph.
 
-Forward through the graph, every value carries labels in place of numbers: for each channel, the
+Forward through the graph, every map carries labels in place of numbers: for each channel, the
 output channels of earlier convolutions that it is made of, with no convolution in between. What is
-known about an operation is the same as in `kernel_axis`: it keeps channels apart, moves elements,
-or mixes.
+known about an operation is the same as in `kernel_axis`: it keeps channels apart, joins them, or
+was measured.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, zip_longest
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from circuit_atlas.jobs.network.aten import CHANNELWISE, MOVES, POINTWISE
-from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.graph import Network, Step
 from circuit_atlas.jobs.network.kernel_axis import Upstream
+from circuit_atlas.jobs.network.reads import Region, map_names, reads, regions
+from circuit_atlas.jobs.network.step_kinds import is_concatenation
 from circuit_atlas.storage_schema.wiring import IMAGE, Joined, Stretch, Wiring
 
 # Labels from here on are output channels; those below _NONE are sets of them, mixed.
@@ -32,10 +30,9 @@ _KINDS: tuple[Joined, ...] = ("alone", "sum", "product")
 
 @dataclass(frozen=True)
 class _Term:
-    """One source of every element of a value: its label, and how it is joined with the others.
+    """One source of every channel of a map: its label, and how it is joined with the others.
 
-    Both arrays are (channels, 1, 1) for a map and have the tensor's shape for any other value. An
-    element has as many sources as terms have a label there.
+    Both arrays are (channels,). A channel has as many sources as terms have a label there.
     """
 
     labels: NDArray[np.int64]
@@ -61,7 +58,7 @@ def wiring(network: Network, upstream: Upstream) -> Wiring:
 
 
 class _Walk:
-    """Labels of every value of a network."""
+    """Labels of every map of a network."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -70,12 +67,16 @@ class _Walk:
         )
         self._sets: dict[frozenset[int], int] = {}
         self._members: list[frozenset[int]] = []
-        self._sizes = network.sizes.at(1, network.image)
+        self._regions = regions(network)
         self.terms: dict[str, tuple[_Term, ...]] = {network.image: self._fresh(IMAGE)}
         self.inputs: dict[int, tuple[_Term, ...]] = {}
+        maps = map_names(network)
         for step in network.steps:
             if step.convolution is None:
-                self.terms[step.name] = self._through(step)
+                if step.name in self._regions:
+                    self.terms[step.name] = self._across(self._regions[step.name])
+                elif step.name in maps:
+                    self.terms[step.name] = self._through(step)
                 continue
             terms = self.terms[step.inputs[0]]
             known = self.inputs.get(step.convolution)
@@ -90,9 +91,9 @@ class _Walk:
         for channel in range(len(terms[0].labels)):
             seen: dict[int, int] = {}
             for term in terms:
-                label = int(term.labels[channel, 0, 0])
+                label = int(term.labels[channel])
                 if label != _NONE:
-                    seen.setdefault(label, int(term.kinds[channel, 0, 0]))
+                    seen.setdefault(label, int(term.kinds[channel]))
             for label, kind in seen.items():
                 if label < _NONE:
                     sources += [(channel, *first, "mixed") for first in self._firsts(label)]
@@ -103,7 +104,7 @@ class _Walk:
 
     def _fresh(self, site: int) -> tuple[_Term, ...]:
         labels = np.arange(self._starts[site + 1], self._starts[site + 2], dtype=np.int64)
-        return (_Term(labels[:, None, None], np.zeros((len(labels), 1, 1), dtype=np.int64)),)
+        return (_Term(labels, np.zeros_like(labels)),)
 
     def _locate(self, label: int) -> tuple[int, int]:
         site = int(np.searchsorted(self._starts, label, side="right")) - 2
@@ -115,32 +116,38 @@ class _Walk:
         return [next(group) for _, group in groupby(located, key=lambda pair: pair[0])]
 
     def _through(self, step: Step) -> tuple[_Term, ...]:
-        """The terms of a step's result, from those of its inputs."""
-        shapes = [self.network.shape(name) for name in step.inputs]
-        maps = len(step.shape) == 3 and all(len(shape) == 3 for shape in shapes)
-        if maps and step.op == "cat" and step.args[1:] == (1,) and _all_refs(step.args[0]):
+        """The terms of a step's result, from those of its inputs: maps that it keeps apart."""
+        if is_concatenation(self.network, step):
             return _side_by_side([self.terms[part.name] for part in step.args[0]])
-        if (maps and step.op in CHANNELWISE) or (
-            step.op in POINTWISE and all(shape == step.shape for shape in shapes)
-        ):
-            kind = 1 if step.op in ("add", "sub") else 2
-            parts = [_broadcast(self.terms[name], step.shape, maps=maps) for name in step.inputs]
-            return parts[0] if len(parts) == 1 else _joined(parts, kind)
-        if step.op in MOVES:
-            return self._moved(step)
-        return self._mixed(step)
+        kind = 1 if step.op in ("add", "sub") else 2
+        parts = [_broadcast(self.terms[name], step.shape[0]) for name in step.inputs]
+        return parts[0] if len(parts) == 1 else _joined(parts, kind)
 
-    def _mixed(self, step: Step) -> tuple[_Term, ...]:
-        """Every element made of all that the inputs are made of."""
-        labels = {
-            int(label)
-            for name in step.inputs
+    def _across(self, region: Region) -> tuple[_Term, ...]:
+        """The terms of a region's map, from those of the maps that it reads."""
+        found = reads(self.network, region)
+        columns: list[dict[int, int]] = []
+        for channel in range(self.network.shape(region.output)[0]):
+            read = {
+                name: [int(n) for n in np.flatnonzero(of_input[channel])]
+                for name, of_input in found.items()
+            }
+            sources = self._sources_of(read)
+            alone = sum(len(numbers) for numbers in read.values()) <= 1
+            if not alone and (region.mixes or len(sources) > _MOST):
+                sources = {self._set_of(sources): 0}
+            columns.append(sources)
+        return _terms(columns)
+
+    def _sources_of(self, read: Mapping[str, Sequence[int]]) -> dict[int, int]:
+        """The labels of some channels of some maps, each with how it is joined."""
+        return {
+            int(term.labels[number]): int(term.kinds[number])
+            for name, numbers in read.items()
             for term in self.terms[name]
-            for label in np.unique(term.labels)
+            for number in numbers
+            if term.labels[number] != _NONE
         }
-        shape = (step.shape[0], 1, 1) if len(step.shape) == 3 else step.shape
-        full = np.full(shape, self._set_of(labels - {_NONE}), dtype=np.int64)
-        return (_Term(full, np.zeros_like(full)),)
 
     def _set_of(self, labels: Iterable[int]) -> int:
         members = frozenset(
@@ -155,52 +162,6 @@ class _Walk:
             self._members.append(members)
         return self._sets[members]
 
-    def _moved(self, step: Step) -> tuple[_Term, ...]:
-        """The operation itself, done to labels."""
-        most = max((len(self.terms[name]) for name in step.inputs), default=1)
-        terms = []
-        for n in range(most):
-            pair = [self._move(step, n, part) for part in ("labels", "kinds")]
-            terms.append(_Term(*pair))
-        return self._by_channel(terms) if len(step.shape) == 3 else tuple(terms)
-
-    def _move(self, step: Step, n: int, part: str) -> NDArray[np.int64]:
-        values: dict[str, Any] = dict(self._sizes)
-        for name in step.inputs:
-            terms, shape = self.terms[name], self.network.shape(name)
-            array = np.full(shape, _NONE if part == "labels" else 0, dtype=np.int64)
-            if n < len(terms):
-                array = np.broadcast_to(getattr(terms[n], part), shape)
-            # Exact up to 2 ** 53, and every operation takes it.
-            values[name] = torch.from_numpy(np.array(array, dtype=np.float64, order="C"))[None]
-        labelled = _without_numbers(step, _NONE if part == "labels" else 0)
-        moved: NDArray[np.int64] = labelled.run(values)[0].long().numpy()
-        return moved
-
-    def _by_channel(self, terms: Sequence[_Term]) -> tuple[_Term, ...]:
-        """Terms of single elements of a map -> of its channels."""
-        if all((t.labels == t.labels[:, :1, :1]).all() for t in terms):
-            return tuple(_Term(t.labels[:, :1, :1], t.kinds[:, :1, :1]) for t in terms)
-        channels = len(terms[0].labels)
-        kinds_of: list[dict[int, int]] = []
-        for channel in range(channels):
-            by_label: dict[int, int] = {}
-            for term in terms:
-                labels, first = np.unique(term.labels[channel], return_index=True)
-                kinds = term.kinds[channel].ravel()[first]
-                pairs = zip(labels, kinds, strict=True)
-                by_label |= {int(label): int(kind) for label, kind in pairs if label != _NONE}
-            if len(by_label) > _MOST:
-                by_label = {self._set_of(by_label): 0}
-            kinds_of.append(by_label)
-        nothing = (_NONE, 0)
-        rows = zip_longest(*(by_label.items() for by_label in kinds_of), fillvalue=nothing)
-        by_channel = []
-        for entries in list(rows) or [(nothing,) * channels]:
-            labels, kinds = (np.array(side, dtype=np.int64) for side in zip(*entries, strict=True))
-            by_channel.append(_Term(labels[:, None, None], kinds[:, None, None]))
-        return tuple(by_channel)
-
 
 def _joined(parts: Sequence[tuple[_Term, ...]], kind: int) -> tuple[_Term, ...]:
     """All terms of some values of one shape, each once; those that stood alone are joined in this
@@ -214,11 +175,21 @@ def _joined(parts: Sequence[tuple[_Term, ...]], kind: int) -> tuple[_Term, ...]:
     return tuple(distinct.values())
 
 
-def _broadcast(terms: Sequence[_Term], shape: tuple[int, ...], *, maps: bool) -> tuple[_Term, ...]:
-    """Terms of an operand, broadcast to the shape of the result."""
-    shape = (shape[0], 1, 1) if maps else shape
+def _terms(columns: Sequence[Mapping[int, int]]) -> tuple[_Term, ...]:
+    """Terms from the labels of each channel, and how each is joined."""
+    nothing = (_NONE, 0)
+    rows = list(zip_longest(*(by_label.items() for by_label in columns), fillvalue=nothing))
+    terms = []
+    for entries in rows or [(nothing,) * len(columns)]:
+        labels, kinds = (np.array(side, dtype=np.int64) for side in zip(*entries, strict=True))
+        terms.append(_Term(labels, kinds))
+    return tuple(terms)
+
+
+def _broadcast(terms: Sequence[_Term], channels: int) -> tuple[_Term, ...]:
+    """Terms of an operand, broadcast to the channels of the result."""
     return tuple(
-        _Term(np.broadcast_to(term.labels, shape), np.broadcast_to(term.kinds, shape))
+        _Term(np.broadcast_to(term.labels, channels), np.broadcast_to(term.kinds, channels))
         for term in terms
     )
 
@@ -235,26 +206,6 @@ def _side_by_side(parts: Sequence[tuple[_Term, ...]]) -> tuple[_Term, ...]:
 
 def _nothing(like: _Term) -> _Term:
     return _Term(np.full_like(like.labels, _NONE), np.zeros_like(like.kinds))
-
-
-def _all_refs(parts: Iterable[object]) -> bool:
-    return all(isinstance(part, Ref) for part in parts)
-
-
-def _without_numbers(step: Step, value: int) -> Step:
-    """The step where constants that would be moved beside values, as in a concatenation with a
-    table of positions, are of no channel."""
-
-    def labelled(argument: Any) -> Any:
-        if isinstance(argument, Tensor) and argument.is_floating_point():
-            return torch.full_like(argument, value, dtype=torch.float64, device="cpu")
-        if isinstance(argument, Tensor):
-            return argument.cpu()
-        if isinstance(argument, (tuple, list)):
-            return type(argument)(labelled(item) for item in argument)
-        return argument
-
-    return replace(step, args=labelled(step.args))
 
 
 def _stretches(

@@ -111,7 +111,8 @@ def _masked_scores(
     totals = [np.zeros(layer.upstream.index.size) for _ in masked]
     count = 0
     with torch.no_grad():
-        for batch in batches if masked else ():
+        together = (piece for batch in batches for piece in _together(layer.network, batch))
+        for batch in together if masked else ():
             first = FirstConvolution.of(layer.network, batch, None, argmax=True)
             for total, (number, mask) in zip(totals, masked, strict=True):
                 _add_scores(total, layer, number, mask, batch, first, response)
@@ -122,6 +123,11 @@ def _masked_scores(
         scores[~layer.reachable(number)] = np.nan
         means.append(scores)
     return means
+
+
+def _together(network: Network, images: Tensor) -> tuple[Tensor, ...]:
+    """The images that can walk back together."""
+    return images.split(1) if network.folded else (images,)
 
 
 def _add_scores(

@@ -1,0 +1,88 @@
+"""What every module of a network returns, each time that it is called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+_INSIDE = "model."
+
+
+@dataclass(frozen=True)
+class Returned:
+    """One tensor that a module returns.
+
+    Attributes:
+        path: the module's, by its first name in the network; "" for the network itself.
+        call: which call of the module in one forward pass it belongs to, from 0.
+        key: where the module returns several things, which of them it is, such as `1`, `features`
+            or `0.1`; "" where it returns the tensor itself.
+    """
+
+    path: str
+    call: int
+    key: str
+
+
+class ReturningModules(nn.Module):
+    """A network that gives what each of its modules returns, in place of its own result.
+
+    Each tensor is copied when its module returns it, so that what works in place later changes
+    nothing. What the network itself returns may be of any type.
+    """
+
+    def __init__(self, model: nn.Module, record: Callable[[tuple[Returned, ...]], None]) -> None:
+        """Takes the network; each run tells `record` what the tensors of its result are."""
+        super().__init__()
+        self.model = model
+        self._record = record
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Runs the network; gives everything that its modules return, in that order."""
+        named: list[Returned] = []
+        tensors: list[Tensor] = []
+        calls: dict[str, int] = {}
+
+        def note(path: str, result: Any) -> None:
+            call = calls.get(path, 0)
+            calls[path] = call + 1
+            for key, tensor in _tensors(result):
+                named.append(Returned(path, call, key))
+                tensors.append(tensor.clone())
+
+        with ExitStack() as hooks:
+            for path, module in self.model.named_modules():
+                hook = module.register_forward_hook(
+                    lambda _module, _args, result, path=path: note(path, result)
+                )
+                hooks.callback(hook.remove)
+            self.model(images)
+        self._record(tuple(named))
+        return tuple(tensors)
+
+
+def path_in_model(path: str) -> str:
+    """Gives the path of a module or parameter of `ReturningModules` as the network itself has it;
+    "" for the network."""
+    return path.removeprefix(_INSIDE) if path.startswith(_INSIDE) else ""
+
+
+def _tensors(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a module's result, with the keys that lead to them."""
+    if isinstance(result, Tensor):
+        yield key, result
+        return
+    items: Any = ()
+    if isinstance(result, Mapping):
+        items = result.items()
+    elif isinstance(result, (tuple, list)):
+        items = enumerate(result)
+    elif dataclasses.is_dataclass(result):
+        items = vars(result).items()
+    for name, item in items:
+        yield from _tensors(item, f"{key}.{name}" if key else str(name))
