@@ -418,7 +418,15 @@ class ModelGraph:
         after = [path for n, path in usable if n > end][:1]
         return " or ".join(map(repr, before + after)) or "a convolution"
 
-    def _target(self, layer: str) -> Any:
+    @property
+    def results(self) -> dict[Returned, str]:
+        """The name of the step that each tensor which a module returns is the result of; the step
+        is in every network that reaches it."""
+        return {which: node.name for which, node in self._returned.items()}
+
+    def returned(self, layer: str) -> Returned:
+        """Tells which tensor a layer's name stands for, as `network` does; ModelError for a name
+        that stands for none."""
         path, call, key = self._named(layer)
         first = self._first_name[path]
         found = {each: node for each, node in self._returned.items() if each.path == first}
@@ -445,7 +453,11 @@ class ModelGraph:
             choices = listed([f"{path}:{name}" if name else path for name in of_call])
             raise ModelError(f"layer {layer!r}: {path!r} returns no {key!r}; choose from {choices}")
         maps = [name for name, node in of_call.items() if len(_shape(node) or ()) == 3]
-        target = of_call[next(iter(maps or of_call)) if key is None else key]
+        chosen = next(iter(maps or of_call)) if key is None else key
+        return Returned(first, last if call is None else call, chosen)
+
+    def _target(self, layer: str) -> Any:
+        target = self._returned[self.returned(layer)]
         if _is_folded(target):
             raise ModelError(
                 f"layer {layer!r}: channels or positions of an image are folded into the batch "

@@ -51,7 +51,7 @@ class ReturningModules(nn.Module):
         def note(path: str, result: Any) -> None:
             call = calls.get(path, 0)
             calls[path] = call + 1
-            for key, tensor in _tensors(result):
+            for key, tensor in returned_tensors(result):
                 named.append(Returned(path, call, key))
                 tensors.append(tensor.clone())
 
@@ -72,8 +72,8 @@ def path_in_model(path: str) -> str:
     return path.removeprefix(_INSIDE) if path.startswith(_INSIDE) else ""
 
 
-def _tensors(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of a module's result, with the keys that lead to them."""
+def returned_tensors(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors of a module's result, with the keys that lead to them."""
     if isinstance(result, Tensor):
         yield key, result
         return
@@ -85,4 +85,4 @@ def _tensors(result: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
     elif dataclasses.is_dataclass(result):
         items = vars(result).items()
     for name, item in items:
-        yield from _tensors(item, f"{key}.{name}" if key else str(name))
+        yield from returned_tensors(item, f"{key}.{name}" if key else str(name))
