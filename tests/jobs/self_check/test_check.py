@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.self_check import check
 from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
+from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from tests.oracles.networks import NAMED
 
@@ -41,14 +43,15 @@ def checked(
     *,
     response: Response = "sum_abs",
     image: Tensor | None = None,
-    directions: tuple[tuple[str, tuple[float, ...]], ...] = (),
+    directions: dict[str, tuple[float, ...]] | None = None,
     **changes: Any,
 ) -> SelfCheck:
     """The check of a layer; `changes` replace fields of the traced layer."""
     module = module.eval().requires_grad_(False)
     image = image_of() if image is None else image
     graph = ModelGraph(module, tuple(image.shape[1:]))
-    opened: TracedLayer = dataclasses.replace(open_layer(graph, layer, directions), **changes)
+    mixed = partial(Directions.of_spec, directions or {})
+    opened: TracedLayer = dataclasses.replace(open_layer(graph, layer, mixed), **changes)
     numbers = [unit.number for unit in opened.index.units]
     return check_layer(graph, module, opened, image, numbers, response)
 
@@ -84,7 +87,7 @@ def test_other_responses_pass(response):
 def test_a_direction_is_looked_at_as_the_sum_of_its_channels():
     vector = (0.5, -1.0, 0.0, 2.0)
     network = Net()
-    opened = checked(network, "last", directions=(("mixed", vector),))
+    opened = checked(network, "last", directions={"mixed": vector})
     assert opened.difference < ROUNDING
 
 
