@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from circuit_atlas.storage_schema import sealed
 from circuit_atlas.storage_schema.columns import UNIT, Column
-from circuit_atlas.storage_schema.tables import BOX, MEASURES, PEARSON_IMAGES
+from circuit_atlas.storage_schema.tables import AUC, BOX, MEASURES, PEARSON_IMAGES
 
 _NAME = Column("name", pa.string(), "", "Name", "Number as text, or the direction's name.")
 _LABEL = Column(
@@ -138,7 +138,7 @@ OTHER_MEASURES: tuple[Column, ...] = tuple(
         f"{column.sentence} Told of the circuit of the fraction asked for.",
         null=f"{column.null} Or it cannot be read.",
     )
-    for column in (*MEASURES[1:], PEARSON_IMAGES)
+    for column in (*MEASURES[1:], PEARSON_IMAGES, *AUC)
 )
 """What is told of faithfulness besides Pearson r, of one circuit of each unit."""
 SILENT = Column(

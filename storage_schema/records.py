@@ -50,6 +50,8 @@ class FaithfulnessRow:
     firing: float | None = None
     firing_full: float | None = None
     pearson_images: float | None = None
+    auc: float | None = None
+    auc_full: float | None = None
 
 
 @dataclass(frozen=True)

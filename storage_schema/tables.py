@@ -219,6 +219,32 @@ PEARSON_IMAGES = Column(
     since=3,
 )
 
+_NO_CLASS = (
+    "Nothing says which class the unit stands for, the layer gives no vector, no image or every "
+    "one is of the class, or the atlas is of schema version 2 or older."
+)
+AUC = (
+    Column(
+        "auc",
+        pa.float64(),
+        "1",
+        "AUC of the class",
+        "Area under the ROC curve of the class score in the circuit, images of the unit's class "
+        "against the others: how well the circuit still tells the class, .5 by chance.",
+        null=_NO_CLASS,
+        since=3,
+    ),
+    Column(
+        "auc_full",
+        pa.float64(),
+        "1",
+        "Network’s AUC of the class",
+        "The same of the class score in the whole network.",
+        null=_NO_CLASS,
+        since=3,
+    ),
+)
+
 BOX = (
     Column(
         "position_y",
@@ -341,6 +367,7 @@ FAITHFULNESS = Table(
         _KERNELS,
         *MEASURES,
         PEARSON_IMAGES,
+        *AUC,
     ),
 )
 

@@ -77,6 +77,26 @@ def over_images(circuit: NDArray[np.floating], full: NDArray[np.floating]) -> fl
     return None if is_constant(a) or is_constant(b) else correlation(a, b)
 
 
+def class_auc(scores: NDArray[np.floating], is_class: NDArray[np.floating]) -> float | None:
+    """Computes the area under the ROC curve of a class' scores: the chance that an image of the
+    class has a larger one than an image of another, equal ones counting half.
+
+    Args:
+        scores: (images,).
+        is_class: (images,) 1 for an image of the class, 0 for another, NaN where that is not known.
+
+    Returns:
+        None where no image or every one is of the class, or a score is NaN.
+    """
+    known = ~np.isnan(is_class)
+    of_class = is_class[known] == 1
+    inside, outside = int(of_class.sum()), int((~of_class).sum())
+    if not inside or not outside or np.isnan(scores[known]).any():
+        return None
+    ranks = rankdata(scores[known])
+    return float((ranks[of_class].sum() - inside * (inside + 1) / 2) / (inside * outside))
+
+
 def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Computes Pearson r of two vectors of which neither is constant."""
     a = a - a.mean()

@@ -38,6 +38,14 @@ class TracedLayer:
     upstream: Upstream
     directions: Directions
 
+    @property
+    def gives_class_scores(self) -> bool:
+        """Whether the module's own output is that of a linear layer on a vector."""
+        network = self.network
+        base = network.by_name[network.base]
+        own = network.by_name.get(base.inputs[0]) if base.inputs else None
+        return own is not None and own.op == "linear" and len(own.shape) == 1
+
     def targets(self, numbers: Sequence[int]) -> Targets:
         """Gives a block of units, by number."""
         like = self.network.sites[-1].weight

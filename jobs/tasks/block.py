@@ -16,6 +16,7 @@ from circuit_atlas.jobs.circuits.kernel_means import KernelMeans, kernel_means
 from circuit_atlas.jobs.circuits.responses import top_images
 from circuit_atlas.jobs.engine.targets import respond
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.images.classes import UnitClasses
 from circuit_atlas.jobs.network.receptive_field import Interval, receptive_fields
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
@@ -40,6 +41,7 @@ class Block:
         live: numbers of the units that are neither dead nor failing.
         means: every kernel's mean contribution, where the spec asks for mean ablation.
         fields: the layer's receptive fields by row and by column.
+        classes: which images are of a unit's class; None where the layer gives no vector.
         together: images that go through the network at one time.
         shared_s: a unit's share, in seconds, of the work done for all of them.
     """
@@ -57,6 +59,7 @@ class Block:
     live: tuple[int, ...]
     means: KernelMeans | None
     fields: tuple[Interval, Interval]
+    classes: UnitClasses | None
     together: int
     shared_s: float
 
@@ -76,9 +79,10 @@ def open_block(
     numbers: Sequence[int],
     *,
     together: int,
+    unit_labels: Mapping[int, str],
 ) -> Block:
     """Runs the full network on every image, `together` at a time, and scores all units of the
-    block together."""
+    block together; `unit_labels` are those of the layer."""
     started = time.perf_counter()
     spec, scoring = opened.spec.circuits, opened.images.scoring
     images = (*scoring, *opened.images.held_out)
@@ -116,9 +120,20 @@ def open_block(
         live=tuple(live),
         means=means,
         fields=receptive_fields(layer.network),
+        classes=_classes(opened, layer, images, unit_labels),
         together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
     )
+
+
+def _classes(
+    opened: OpenedSpec, layer: TracedLayer, images: Sequence[int], unit_labels: Mapping[int, str]
+) -> UnitClasses | None:
+    if (layer.index.height, layer.index.width) != (1, 1):
+        return None
+    labels = [opened.images.infos[image].label for image in images]
+    numbered = layer.index.channels if layer.gives_class_scores else 0
+    return UnitClasses(unit_labels, labels, numbered=numbered)
 
 
 def _full_responses(

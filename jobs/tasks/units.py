@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
-from circuit_atlas.jobs.circuits.faithfulness import FullResponse, over_images
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse, class_auc, over_images
 from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
 from circuit_atlas.jobs.circuits.responses import response_rows, responses_of
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
@@ -201,7 +201,7 @@ def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> Cir
             top=block.top[number] if plan.criteria else [],
             fields=block.fields,
         ),
-        faithfulness=tuple(_faithfulness(block, plan)),
+        faithfulness=tuple(_faithfulness(block, number, plan)),
         subfeatures=tuple(_subfeatures(block, plan)),
         compute_s=compute_s,
         contribution=contribution,
@@ -217,7 +217,7 @@ def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> Cir
     )
 
 
-def _faithfulness(block: Block, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
+def _faithfulness(block: Block, number: int, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
     splits: tuple[tuple[Split, slice], ...] = (
         ("scoring", slice(0, block.scoring)),
         ("held_out", slice(block.scoring, len(block.images))),
@@ -229,6 +229,9 @@ def _faithfulness(block: Block, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
             full = FullResponse(run.full[part])
             explained = block.opened.spec.circuits.response
             in_network = responses_of(run.full[part], explained)
+            in_class = None
+            if block.classes is not None and (classes := block.classes.of(number)) is not None:
+                in_class = classes[part]
             for level, fraction in enumerate(block.header.fractions):
                 in_circuit = responses_of(run.maps[level, part], explained)
                 yield FaithfulnessRow(
@@ -242,7 +245,14 @@ def _faithfulness(block: Block, plan: UnitPlan) -> Iterator[FaithfulnessRow]:
                     kernels=int(run.masks[level].sum()),
                     **vars(full.compare(run.maps[level, part])),
                     pearson_images=over_images(in_circuit, in_network),
+                    auc=_auc(run.maps[level, part], in_class),
+                    auc_full=_auc(run.full[part], in_class),
                 )
+
+
+def _auc(maps: NDArray[np.floating], in_class: NDArray[np.floating] | None) -> float | None:
+    """How well a vector's maps (images, 1, 1) tell the class; None where it has none."""
+    return None if in_class is None else class_auc(maps[:, 0, 0], in_class)
 
 
 def _subfeatures(block: Block, plan: UnitPlan) -> Iterator[SubfeatureRow]:

@@ -14,6 +14,7 @@ from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob
+from circuit_atlas.storage_schema import labels
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     MismatchError,
@@ -58,6 +59,7 @@ class CircuitWorker:
         self._needs: dict[str, Needs] = {}
         self._writers: dict[str, Writer] = {}
         self._networks: set[str] = set()
+        self._unit_labels: dict[str, dict[int, str]] = {}
         _check_same(Reader(self._objects).header, self._header, location=self._objects.location)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
@@ -80,7 +82,14 @@ class CircuitWorker:
         together = self._portion(layer.index.layer).images
         self._store_network(layer, together)
         numbers = [key.unit for key in keys]
-        block = open_block(self._opened, layer, self._header, numbers, together=together)
+        block = open_block(
+            self._opened,
+            layer,
+            self._header,
+            numbers,
+            together=together,
+            unit_labels=self._labels(layer.index.layer),
+        )
         for result in compute(block, keys):
             yield _stored(writer, result)
 
@@ -104,6 +113,11 @@ class CircuitWorker:
             index = self._opened.layer(layer).index
             self._writers[layer] = Writer(self._objects, self._header, index)
         return self._writers[layer]
+
+    def _labels(self, layer: str) -> dict[int, str]:
+        if layer not in self._unit_labels:
+            self._unit_labels[layer] = labels.read(self._objects, layer)
+        return self._unit_labels[layer]
 
     def _portion(self, layer: str) -> Portion:
         if layer not in self._needs:

@@ -23,7 +23,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
-from circuit_atlas.storage_schema.tables import MEASURES, PEARSON_IMAGES
+from circuit_atlas.storage_schema.tables import AUC, MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 _ROWS = 2**20  # of responses, which are read together
@@ -36,6 +36,7 @@ _FAITHFULNESS = (
     "kernels",
     *(column.name for column in MEASURES),
     PEARSON_IMAGES.name,
+    *(column.name for column in AUC),
 )
 _GROUPS = ("criterion", "groups", "silhouette")
 _EMPTY = {

@@ -189,9 +189,11 @@ def _r(score: UnitScore | None) -> str | None:
 
 
 def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
-    """A row a level: fraction, kernels, and r on each split with the share where it fires."""
+    """A row a level: fraction, kernels, and r on each split with the share where it fires; how well
+    it tells the class, where that is known, in the circuit and the whole network."""
     r: dict[tuple[int, str], str | None] = {}
     firing: dict[tuple[int, str], float | None] = {}
+    auc: dict[tuple[int, str], str] = {}
     levels: dict[int, tuple[float, int]] = {}
     splits = []
     for row in unit.faithfulness().to_pylist():
@@ -199,6 +201,8 @@ def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
             score = UnitScore(unit.number, *(row[name] for name in _MEASURED))
             r[row["level"], row["split"]] = _r(score)
             firing[row["level"], row["split"]] = score.firing
+            if row["auc"] is not None:
+                auc[row["level"], row["split"]] = f"{row['auc']:.3f} of {row['auc_full']:.3f}"
             levels[row["level"]] = (row["fraction"], row["kernels"])
             splits += [row["split"]] if row["split"] not in splits else []
     order = sorted(levels)
@@ -209,6 +213,8 @@ def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
     for split in splits:
         columns[f"r {_SPLIT[split]}"] = [r.get((level, split)) for level in order]
         columns[f"fires {_SPLIT[split]}"] = [firing.get((level, split)) for level in order]
+        if auc:
+            columns[f"AUC {_SPLIT[split]}"] = [auc.get((level, split)) for level in order]
     return pa.table(columns)
 
 

@@ -20,6 +20,7 @@ const BARE = { top: 4, right: 4, bottom: 14, left: 4 };
  * @param {Array<{low: (number|null)[], high: (number|null)[], color: string}>} [of.bands]
  * @param {string} [of.value] what the values are, above their axis.
  * @param {number} [of.threshold] a line across.
+ * @param {string} [of.crossed] what that line is called. Default: r and its value.
  * @param {number} [of.level] the chosen level: a line down.
  * @param {(level: number) => void} [of.onLevel] called with the level that is clicked.
  * @param {(level: number|null) => void} [of.onRead] called with the level under the pointer or the
@@ -202,7 +203,7 @@ function axes(of, { x, y, margin, height, width, floor, top }) {
       s(
         "text",
         { class: "title", x: margin.left + 4, y: y(of.threshold) - 4 },
-        `r = ${String(of.threshold).replace(/^0/, "")}`,
+        of.crossed ?? `r = ${String(of.threshold).replace(/^0/, "")}`,
       ),
   );
 }

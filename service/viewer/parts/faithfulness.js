@@ -22,6 +22,7 @@ const METRICS = {
   pearson_images: "r over images",
   firing: "Share of positions where it fires",
   relative_l1: "Relative L1 distance",
+  auc: "AUC of the class",
 };
 /** Those that a threshold of r is drawn for. */
 const CORRELATIONS = new Set(["pearson", "spearman", "pearson_images"]);
@@ -66,7 +67,9 @@ export function faithfulness(atlas, { layer, unit }) {
     empty: (rows) => (rows.length ? null : "This unit has no circuits, so nothing is measured."),
     draw: (rows, now) => {
       const chosen = reading(now, atlas);
-      const name = now.metric in METRICS ? now.metric : "pearson";
+      const tells = rows.some((row) => row.auc_full !== null);
+      metric.querySelector("[value=auc]").toggleAttribute("hidden", !tells);
+      const name = now.metric in METRICS && (tells || now.metric !== "auc") ? now.metric : "pearson";
       metric.value = name;
       asTable.setAttribute("aria-pressed", String(now.chart === "table"));
       series = seriesOf(rows, atlas, chosen, name);
@@ -140,6 +143,7 @@ function chart(series, atlas, chosen, metric, rows) {
   const show = (level) => put(readout, values(series, atlas, chosen, level, kernels(level)));
   show(chosen.level);
   const best = smallest(rows, chosen);
+  const network = rows.find((row) => row.split === chosen.split)?.auc_full ?? undefined;
   return h(
     "div",
     null,
@@ -151,7 +155,8 @@ function chart(series, atlas, chosen, metric, rows) {
         fractions: atlas.fractions,
         series,
         value: METRICS[metric],
-        threshold: CORRELATIONS.has(metric) ? THRESHOLD : undefined,
+        threshold: metric === "auc" ? network : CORRELATIONS.has(metric) ? THRESHOLD : undefined,
+        crossed: metric === "auc" ? "whole network" : undefined,
         level: chosen.level,
         onLevel: (level) => change({ keep: String(atlas.fractions[level]) }),
         onRead: (level) => show(level ?? chosen.level),
@@ -165,6 +170,9 @@ function chart(series, atlas, chosen, metric, rows) {
       best
         ? `The smallest stored circuit by ${chosen.criterion} with r ≥ ${THRESHOLD} on ${splitText(chosen.split)} keeps ${percent(best.fraction)}, ${whole(best.kernels)} kernels.`
         : `No stored circuit by ${chosen.criterion} reaches r ${THRESHOLD} on ${splitText(chosen.split)}.`,
+      metric === "auc" && network !== undefined
+        ? ` The whole network tells the class with an AUC of ${ratio(network, 3)} there.`
+        : "",
       atlas.criteria.includes("random")
         ? ""
         : " This atlas has no random circuits to compare with: add random to the criteria of the spec.",

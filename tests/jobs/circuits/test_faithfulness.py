@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from circuit_atlas.jobs.circuits.faithfulness import FullResponse, over_images
+from circuit_atlas.jobs.circuits.faithfulness import FullResponse, class_auc, over_images
 from tests.oracles import faithfulness as oracle
 
 # Whole numbers repeat, so ties are common; far-apart values keep clear of "constant".
@@ -76,3 +76,19 @@ def test_r_over_images_compares_one_number_an_image():
     )
     assert over_images(np.ones(4), full) is None
     assert over_images(full, np.zeros(4)) is None
+
+
+@settings(deadline=None)
+@given(
+    arrays(np.float64, 9, elements=st.integers(-3, 3).map(float)),
+    arrays(np.float64, 9, elements=st.sampled_from([0.0, 1.0, np.nan])),
+)
+def test_auc_counts_pairs(scores, is_class):
+    inside, outside = scores[is_class == 1], scores[is_class == 0]
+    pairs = [float(a > b) + 0.5 * float(a == b) for a in inside for b in outside]
+    wanted = sum(pairs) / len(pairs) if pairs else None
+    assert class_auc(scores, is_class) == pytest.approx(wanted)
+
+
+def test_auc_of_a_score_that_is_no_number_is_undefined():
+    assert class_auc(np.array([1.0, np.nan]), np.array([1.0, 0.0])) is None
