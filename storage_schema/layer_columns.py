@@ -212,6 +212,7 @@ RESPONDING: tuple[Column, ...] = (
     Column("layer", pa.string(), "", "Layer", "The unit's layer."),
     UNIT,
     _NAME,
+    _LABEL,
     Column(
         "rank",
         pa.int32(),

@@ -19,6 +19,7 @@ _PARTS = {
     "attempt": r"\d{1,10}",
     "table": "[a-z_]{1,40}",
     "generation": r"\d{1,10}-[0-9a-f]{8}",
+    "number": r"\d{1,10}",
 }
 
 

@@ -26,7 +26,7 @@ from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord, Receipt
-from circuit_atlas.storage_schema.template import check_same
+from circuit_atlas.storage_schema.template import check_same, is_laid_out
 from circuit_atlas.storage_schema.wording import one_line
 from circuit_atlas.storage_schema.writer import Writer
 
@@ -111,6 +111,7 @@ class CircuitWorker:
     def _writer(self, layer: str) -> Writer:
         if layer not in self._writers:
             index = self._opened.layer(layer).index
+            is_laid_out(self._objects, index)  # as this worker sees its directions
             self._writers[layer] = Writer(self._objects, self._header, index)
         return self._writers[layer]
 

@@ -99,12 +99,20 @@ def measured(reader: Reader, rows: pa.Table, image: int) -> pa.Table:
     wanted: dict[str, list[int]] = {}
     for layer, unit in zip(rows["layer"].to_pylist(), rows["unit"].to_pylist(), strict=True):
         wanted.setdefault(layer, []).append(unit)
-    facts = {}
+    facts, labels = {}, {}
     for layer, units in wanted.items():
+        labels[layer] = reader.labels(layer)
         table = reader.table(layer, "responses", units=set(units), columns=_MEASURED)
         for row in table.filter(pc.equal(table["image"], image)).to_pylist():
             facts[layer, row["unit"]] = {**row, "top_rank": row["rank"]}
-    whole = [{**facts[row["layer"], row["unit"]], **row} for row in rows.to_pylist()]
+    whole = [
+        {
+            **facts[row["layer"], row["unit"]],
+            **row,
+            "unit_label": labels[row["layer"]].get(row["unit"]),
+        }
+        for row in rows.to_pylist()
+    ]
     return pa.Table.from_pylist(whole, SCHEMA)
 
 

@@ -79,10 +79,11 @@ class Atlas:
         """Return the units that respond to an image most: first those for which fewest other
         images have a larger response, then those for which it comes nearest to the largest.
 
-        Columns: layer; unit; name; rank, how many of the unit's images, scoring and held out, have
-        a larger response; top_rank, that among its top images, null where it is none of them;
-        response; share, of the unit's largest response, null where that is not above zero; maximum,
-        position_y, position_x and the box of its receptive field, as in `Unit.top_images`.
+        Columns: layer; unit; name; unit_label, what it stands for, or null; rank, how many of the
+        unit's images, scoring and held out, have a larger response; top_rank, that among its top
+        images, null where it is none of them; response; share, of the unit's largest response, null
+        where that is not above zero; maximum, position_y, position_x and the box of its receptive
+        field, as in `Unit.top_images`.
 
         Args:
             image: its id in `images()`.

@@ -160,6 +160,7 @@ function responder(row, { id, atlas, chosen }) {
         "p",
         null,
         h("a", { href: to("unit", { layer: row.layer, unit: name }) }, `Unit ${name}`),
+        row.unit_label !== null && ` ${row.unit_label}`,
         h("span", { class: "dim" }, ` of ${row.layer}`),
       ),
       h(
