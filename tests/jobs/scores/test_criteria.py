@@ -236,6 +236,27 @@ def test_force(name, batch):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.nanmax(wanted))
 
 
+@pytest.mark.parametrize("unit", [Mixed((1.0, -0.5, 0.0, 0.7), -0.05, rectified=True), 1])
+def test_force_of_a_rectified_direction_and_of_a_class_score(unit):
+    network = NAMED["branched"]()
+    if isinstance(unit, Mixed):
+        target = Target(network.targets[-1], unit)
+        layer = open_mixed(network, target.layer, unit)
+        number = layer.index.channels
+    else:
+        target, number = Target("classify", unit), unit
+        layer = open_double(network, target.layer)
+    images = double_images(network, 3)
+    reached: Masks = reach(network.module, images[0], target.layer, target.unit)
+    counts = schedule(9, int(layer.reachable(number).sum()), 3)
+    (found,) = force_scores(
+        layer, [ForceRun(number, counts)], lambda: images.split(2), response="sum_abs"
+    )
+    scores = oracle.force(network.module, images, target, reach=reached, counts=counts)
+    wanted = on_axis(layer, number, scores.scores_after)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.nanmax(wanted))
+
+
 @pytest.mark.parametrize("criterion", ["actgrad", "snip", "force"])
 def test_a_planted_circuit_is_found(criterion):
     case = planted()

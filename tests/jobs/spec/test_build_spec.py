@@ -242,6 +242,47 @@ def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
         BuildSpec.load(tmp_path / "typo.toml")
 
 
+OF_FILE = """
+labels = "classes.txt"
+[layers.directions]
+file = "sae.safetensors"
+names = "names.txt"
+activation = "relu"
+rows = [3, 1]
+"""
+
+
+def test_directions_of_a_file() -> None:
+    spec = BuildSpec.from_toml(SMALL + OF_FILE, folder="/there")
+    (layer,) = spec.layers
+    assert layer.labels == "/there/classes.txt"
+    assert layer.directions == DirectionsFile(
+        file="/there/sae.safetensors", names="/there/names.txt", activation="relu", rows=(1, 3)
+    )
+    assert BuildSpec.from_toml(spec.to_toml()) == spec
+    assert pickle.loads(pickle.dumps(spec)) == spec
+    # A direction may have any name where there is no file.
+    inline = BuildSpec.from_toml(SMALL + "[layers.directions]\nfile = [1, 2]\nrows = [0, 1]")
+    assert inline.layers[0].directions == {"file": (1.0, 2.0), "rows": (0.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            OF_FILE.replace("activation", "activaton"),
+            r"unknown key 'layers\[0\].directions.activaton': did you mean 'activation'",
+        ),
+        (OF_FILE.replace("relu", "topk"), r"layers\[0\].directions.activation = .*'topk'"),
+        (OF_FILE.replace("[3, 1]", "'x'"), r"layers\[0\].directions.rows = .*a list of rows"),
+        ("[layers.directions]\nfil = 'a'", r"layers\[0\].directions.fil = 'a': should be a list"),
+    ],
+)
+def test_directions_that_a_spec_cannot_have(text: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        BuildSpec.from_toml(SMALL + text)
+
+
 def test_units_of_a_layer() -> None:
     of_file = DirectionsFile(file="d.npy", rows="0:6:2")
     assert LayerSpec(name="a", units=(), directions=of_file).resolve(3, 8) == (3, 5, 7)
