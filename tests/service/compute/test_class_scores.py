@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,10 @@ from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.commands.report import layer_text, unit_text
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.verify import verify
+from tests.service.stores import served
 
 SIDE = 12
 COLOURS = ("red", "green", "blue")
@@ -112,3 +118,32 @@ def test_labels_come_later_and_others_after_them(folder: Path) -> None:
         assert layer.summary()["unit_label"].to_pylist() == [one, three]
         assert one in layer_text(layer, CircuitQuery.of(layer.reader))
         assert layer.unit(3).label == three
+    assert not verify(layer.reader.objects)
+    path = folder / "atlas" / layout.labels("6", 1)
+    path.write_bytes(path.read_bytes().replace(b"green", b"lilac"))
+    assert [finding.kind for finding in verify(layer.reader.objects)] == ["altered"]
+
+
+def test_labels_and_directions_over_http(folder: Path) -> None:
+    (folder / "labels.txt").write_text("red\ngreen\nblue\npurple")
+    np.save(folder / "mixed.npy", np.array([[1.0, -1, 0, 0]]))
+    directions = {"file": str(folder / "mixed.npy"), "activation": "relu"}
+    labels = str(folder / "labels.txt")
+    spec = spec_of(folder, units=[1], labels=labels, directions=directions)
+    assert build(spec, executor=LocalExecutor()).done == 2
+    with ExitStack() as client, served(create_app(folder / "atlas")) as address:
+        asked = client.enter_context(httpx.Client(base_url=f"{address}/api/v1"))
+        (row,) = asked.get("/search", params={"q": "green"}).json()["rows"][:1]
+        assert (row["kind"], row["text"], row["unit"]) == ("unit", "6/1 green", 1)
+        units = asked.get("/layers/6/units", params={"has.unit_label": "gree"}).json()
+        assert [unit["unit_label"] for unit in units["rows"]] == ["green"]
+        before = asked.get("/layers/6/units/1")
+        assert before.json()["unit_label"] == "green"
+        mixed = asked.get("/layers/6/units/mixed.0").json()
+        assert mixed["direction"] == [1.0, -1.0, 0.0, 0.0]
+        assert (mixed["bias"], mixed["activation"]) == (0.0, "relu")
+        opened = Atlas.open(address).layer("6")
+        assert opened.units()["unit_label"].to_pylist() == ["green", None]
+        assert opened.unit("mixed.0").circuit(keep=0.3).diagram().svg()
+        top = asked.get("/images/0/units").json()["rows"]
+        assert {unit["unit"]: unit["unit_label"] for unit in top} == {1: "green", 4: None}
