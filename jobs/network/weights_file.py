@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +22,7 @@ from circuit_atlas.storage_schema.wording import one_line
 _FILES = "give a .safetensors file, or what torch.save(model.state_dict(), path) wrote"
 # A zip file, or the pickle of former versions: torch.load stumbles over others in many ways.
 _TORCHS = (b"PK", b"\x80")
+_UNKNOWN = re.compile(r"GLOBAL (\S+) was not an allowed global")
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,25 @@ class _Unread:
 
 
 def _unpickled(path: Path, begin: bytes) -> object:
-    safe = _numpy_globals()
+    foreign: list[str] = []
     if begin == b"PK":
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        known = {name for _, name in safe}
-        # One class a name: torch looks classes up by object.
-        safe += [(type("_Unread", (_Unread,), {}), name) for name in foreign if name not in known]
+        foreign += torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    while True:
+        try:
+            return _loaded(path, foreign)
+        except pickle.UnpicklingError as error:
+            # In files of former versions, the classes turn up one by one.
+            unknown = _UNKNOWN.search(str(error))
+            if unknown is None or unknown[1] in foreign:
+                raise
+            foreign.append(unknown[1])
+
+
+def _loaded(path: Path, foreign: Sequence[str]) -> object:
+    safe = _numpy_globals()
+    known = {name for _, name in safe}
+    # One class a name: torch looks classes up by object.
+    safe += [(type("_Unread", (_Unread,), {}), name) for name in foreign if name not in known]
     with warnings.catch_warnings(), torch.serialization.safe_globals([*safe]):
         # torch warns of pickles by others, which it then either reads or refuses.
         warnings.simplefilter("ignore", category=UserWarning)

@@ -125,6 +125,15 @@ def test_weights_are_taken_and_what_is_odd_is_told(name: str, tmp_path: Path) ->
         assert weights.remarks == ()
 
 
+def test_checkpoints_of_former_versions_are_read(tmp_path: Path) -> None:
+    make, told = FILES["numbers of NumPy and more"]
+    torch.save(make(stored()), tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    module = network(2)
+    weights = load_weights(module, tmp_path / "w.pt", model="mine:network")
+    assert torch.equal(module[0].weight, stored()["0.weight"])
+    assert told in weights.remarks[0]
+
+
 def test_safetensors_are_read(tmp_path: Path) -> None:
     module = network(2)
     weights = load(module, under("module.", stored()), tmp_path / "w.safetensors")
