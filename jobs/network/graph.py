@@ -39,10 +39,20 @@ Replaced = Mapping[str, ConvWeights]
 # other ways for a batch of another size.
 _ROUNDING = 1e-2
 # A trace has a view wherever one was possible. Here maps lie with their channels last, and one that
-# folds channels into positions is not.
-_VIEWS = frozenset(("view", "_unsafe_view"))
+# folds channels into positions is not: see `_CALLS`.
 _RESHAPE = torch.ops.aten.reshape.default
 _PERMUTE = torch.ops.aten.permute.default
+
+
+def _copy(into: Tensor, source: Tensor, _non_blocking: bool = False) -> Tensor:
+    """What `copy` makes of an assignment to a part of a tensor; torch's has no gradient."""
+    return source.to(into).expand(into.shape)
+
+
+_CALLS: Mapping[str, Callable[..., Any]] = {
+    **dict.fromkeys(("view", "_unsafe_view"), _RESHAPE),
+    "copy": _copy,
+}
 # Axes of a layer's output for one image: a vector, or a map.
 _UNITS = (1, 3)
 _LAYER_NAME = re.compile(r"(?P<path>.+?)(@(?P<call>\d+))?(:(?P<key>.+))?")
@@ -576,7 +586,7 @@ class _Cutter:
         step = Step(
             name=node.name,
             op=op,
-            call=_RESHAPE if op in _VIEWS else source.target,
+            call=_CALLS.get(op, source.target),
             args=args,
             kwargs=_bind(source.kwargs, self._constants),
             inputs=inputs,
