@@ -466,8 +466,21 @@ class ModelGraph:
         chosen = next(iter(maps or of_call)) if key is None else key
         return Returned(first, last if call is None else call, chosen)
 
+    @cached_property
+    def _convolutions(self) -> dict[str, Any]:
+        """The nodes of convolutions whose site has not the name of a module, by that name."""
+        found = {}
+        for node in self._nodes:
+            if node.op == "call_function" and node.target.__name__.startswith("conv2d."):
+                module = (self._paths[node.name] or ("",))[-1]
+                parameter = self._parameters.get(node.args[1].name)
+                found[".".join(filter(None, (module, node.name)))] = node
+                if parameter is not None:
+                    found[parameter] = node
+        return found
+
     def _target(self, layer: str) -> Any:
-        target = self._returned[self.returned(layer)]
+        target = self._convolutions.get(layer) or self._returned[self.returned(layer)]
         if _is_folded(target):
             raise ModelError(
                 f"layer {layer!r}: channels or positions of an image are folded into the batch "

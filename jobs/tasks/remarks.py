@@ -8,6 +8,7 @@ import torch
 
 from circuit_atlas.jobs.engine.backward import generic_operations
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.network.whole import whole_modules
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.wording import listed
 
@@ -20,7 +21,11 @@ def remarks(opened: OpenedSpec) -> tuple[str, ...]:
     """Lists remarks on the model, the images and the layers of a spec, a line each."""
     images = (opened.images.remark,) if opened.images.remark else ()
     layers = [opened.layer(layer_spec.name) for layer_spec in opened.spec.layers]
-    of_layers = (remark for each in layers for remark in (*_slow(each), *_negative(opened, each)))
+    of_layers = (
+        remark
+        for each in layers
+        for remark in (*_slow(each), *_whole(each), *_negative(opened, each))
+    )
     return (*opened.remarks, *images, *of_layers)
 
 
@@ -31,6 +36,17 @@ def _slow(layer: TracedLayer) -> Iterator[str]:
         yield (
             f"layer {layer.index.layer!r} is computed through {listed(generic)}, for which there "
             "is no fast backward pass: torch's autograd takes its place, as right and slower"
+        )
+
+
+def _whole(layer: TracedLayer) -> Iterator[str]:
+    """What has weights on the way to a layer, and is pruned in no circuit."""
+    for kind, paths in whole_modules(layer.network).items():
+        of = kind.singular if len(paths) == 1 else kind.plural
+        yield (
+            f"layer {layer.index.layer!r}: the weights of the {of} {listed(paths, most=3)} are no "
+            "candidates and stay whole in every circuit, which is made of the kernels of "
+            "two-dimensional convolutions"
         )
 
 

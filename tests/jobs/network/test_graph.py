@@ -14,6 +14,7 @@ from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
+from tests.oracles.cases import CASES, SIZE
 from tests.oracles.convolutions import double, layer_output
 from tests.oracles.networks import NAMED
 
@@ -191,3 +192,67 @@ def test_a_convolution_that_runs_twice_is_one_convolution():
         ("last", 3),
     ]
     assert len(layer.network.sites[0].steps) == 2
+
+
+def _graph(name: str) -> ModelGraph:
+    return ModelGraph(CASES[name].build().requires_grad_(False), (3, *SIZE))
+
+
+def test_calls_and_keys_that_are_not_there_are_refused_with_those_that_are():
+    twice = _graph("twice in series")
+    with pytest.raises(
+        ModelError, match=r"is called 2 times.*write middle.conv@0 to middle.conv@1"
+    ):
+        twice.network("middle.conv@2")
+    assert twice.network("middle.conv").base == twice.network("middle.conv@1").base
+    assert twice.network("middle.conv").base != twice.network("middle.conv@0").base
+    several = _graph("a named one of several")
+    with pytest.raises(
+        ModelError,
+        match=r"returns no 'huge'; choose from 'middle.block:mean', 'middle.block:fine' and 'mid",
+    ):
+        several.network("middle.block:huge")
+    assert several.network("middle.block").base == several.network("middle.block:fine").base
+
+
+def test_a_convolution_on_a_folded_batch_is_refused_with_its_line():
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 3, padding=1)
+            self.out = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            n, _, h, w = x.shape
+            y = self.conv(x.repeat(1, 2, 1, 1)[:, :4].reshape(n * 2, 2, h, w))
+            return self.out(y.reshape(n, 4, h, w))
+
+    graph = ModelGraph(Folded().eval().requires_grad_(False), (3, 8, 8))
+    with pytest.raises(
+        ModelError, match=r"'conv2d' in 'conv' \(.*test_graph.py:\d+\) runs on a batch"
+    ):
+        graph.network("out")
+
+
+def test_an_operation_without_a_gradient_is_refused_with_its_line():
+    class Underivable(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 2, 1)
+            self.out = nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.out(torch.special.zeta(self.conv(x).abs() + 2, 1.5))
+            return y
+
+    graph = ModelGraph(Underivable().eval().requires_grad_(False), (3, 8, 8))
+    message = r"no gradient goes back through 'special_zeta' \(.*test_graph.py:\d+\)"
+    with pytest.raises(ModelError, match=message):
+        open_layer(graph, "out")
+
+
+def test_convolutions_of_one_module_are_layers_by_their_own_names():
+    graph = _graph("two computed weights")
+    names = [site.name for site in graph.network("target").sites]
+    assert names == ["stem", "middle.block.conv2d_1", "middle.block.conv2d_2", "target"]
+    assert graph.network(names[2]).target.convolution == 1

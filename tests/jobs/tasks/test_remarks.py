@@ -25,7 +25,32 @@ def low():
 
 def high():
     return network(3.0)
+
+def up():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(4, 4, 2), nn.Conv2d(4, 4, 3))
 """
+
+
+def test_what_stays_whole_in_every_circuit_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "remarked_whole.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    write_noise(tmp_path / "pictures", count=4, side=12)
+    build = resolve(
+        BuildSpec.from_values(
+            {
+                "model": {"reference": "remarked_whole:up"},
+                "preprocessing": {"resize": [12, 12]},
+                "images": {"source": str(tmp_path / "pictures")},
+                "layers": [{"name": "2"}],
+                "run": {"store": str(tmp_path / "atlas")},
+            }
+        )
+    )
+    whole = "layer '2': the weights of the transposed convolution '1' are no candidates"
+    assert any(remark.startswith(whole) for remark in build.remarks)
 
 
 @pytest.mark.parametrize(
