@@ -39,6 +39,8 @@ from circuit_atlas.storage_schema.wording import one_line
 _FIELDS = 2
 _SIZE_STEP = 32
 _SMALLEST = 64
+# Maps of so many are about as large as a wide layer's.
+_DIRECTIONS_TOGETHER = 256
 # Results of all steps, their gradients, and what the libraries take on top.
 _OVERHEAD = 3 * 4
 
@@ -223,12 +225,11 @@ class BatchOpener:
         for images, batch in self._image_batches(self._together(network)):
             with torch.no_grad():
                 values = network.forward(batch)
-                maps = {site: values[step] for site, step in steps.items()}
                 output = values[network.target.name]
-                maps[""] = torch.cat([output, _of_directions(output, mixed)], 1)
                 for (site, factor), of_site in best.items():
-                    factors = torch.tensor(factor, device=batch.device).expand(maps[site].shape[:2])
-                    of_site.see(peaks(maps[site], factors).cpu().numpy(), images)
+                    pieces = (values[steps[site]],) if site else _unit_maps(output, mixed)
+                    found = [peaks(maps, maps.new_full(maps.shape[:2], factor)) for maps in pieces]
+                    of_site.see(torch.cat(found, 1).cpu().numpy(), images)
         self._best[name] = best
         return best
 
@@ -300,17 +301,19 @@ class BatchOpener:
         return self._means[name]
 
 
-def _of_directions(output: Tensor, directions: Targets) -> Tensor:
-    """The maps of a layer's directions: output (images, channels, h, w) -> (images, directions, h,
-    w)."""
-    if bool(output.isfinite().all()):
-        summed = torch.einsum("uc,nchw->nuhw", directions.directions, output)
-        return summed + directions.bias[:, None, None]
-    each = [
-        weighted(output, weights[None], bias[None])
-        for weights, bias in zip(directions.directions, directions.bias, strict=True)
-    ]
-    return torch.stack(each, 1) if each else output[:, :0]
+def _unit_maps(output: Tensor, directions: Targets) -> Iterator[Tensor]:
+    """The maps of a layer's units, those of its directions in pieces, as they may be thousands:
+    (images, units, h, w) each."""
+    yield output
+    finite = bool(output.isfinite().all())
+    for start in range(0, len(directions), _DIRECTIONS_TOGETHER):
+        part = directions.part(slice(start, start + _DIRECTIONS_TOGETHER))
+        if finite:
+            summed = torch.einsum("uc,nchw->nuhw", part.directions, output)
+            yield summed + part.bias[:, None, None]
+        else:  # a channel that overflows spoils no direction that does not read it
+            pairs = zip(part.directions, part.bias, strict=True)
+            yield torch.stack([weighted(output, w[None], b[None]) for w, b in pairs], 1)
 
 
 def _step_of(network: Network, convolution: str) -> str:
