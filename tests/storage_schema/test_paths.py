@@ -19,6 +19,7 @@ def test_every_documented_path_is_one():
         "attempt": "7",
         "table": "responses",
         "generation": "12-0a1b2c3d",
+        "number": "3",
         "variant": "positive.actgrad.0=2E1",
     }
     for template, _ in layout.PATHS:

@@ -54,6 +54,7 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
         {
             "unit": 3,
             "name": "3",
+            "unit_label": None,
             "state": "done",
             "kernels": SIZE,
             "level": 2,
