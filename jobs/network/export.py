@@ -8,50 +8,133 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx import Tracer
 
-from circuit_atlas.jobs.network.returned import Returned, ReturningModules
+from circuit_atlas.jobs.network.entrance import count_calls, entrance
+from circuit_atlas.jobs.network.refusal import refusal
+from circuit_atlas.jobs.network.returned import Returned, ReturningModules, Run
 from circuit_atlas.storage_schema.errors import ModelError
 
 
-def trace(
-    model: nn.Module, image_shape: tuple[int, ...]
-) -> tuple[ExportedProgram, tuple[Returned, ...]]:
+@dataclass(frozen=True)
+class Trace:
+    """A traced network, or the part of it that can be traced.
+
+    Attributes:
+        program: that of `ReturningModules`.
+        returned: what each of the program's results is.
+        root: path of the module that gets the images; "" for the network itself.
+        refusal: why the network is not traced wholly; None where it is.
+        unsure: paths of modules that may be called again behind what is traced.
+    """
+
+    program: ExportedProgram
+    returned: tuple[Returned, ...]
+    root: str = ""
+    refusal: ModelError | None = None
+    unsure: frozenset[str] = frozenset()
+
+
+def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
     """Traces `model`, in eval mode, for batches of any size of images of `image_shape`.
 
-    The program is that of `ReturningModules`; what each of its results is comes with it.
-    What the model prints goes to stderr. Raises ModelError, in one line, where it cannot be traced;
-    what it and torch said is then a note of the error.
+    Where its code cannot be followed to the end, it is traced as far as that goes. Where it doesn't
+    take a batch of images, it is traced from the module within that does. Autocast is off, since
+    networks are computed in float32. What the model prints goes to stderr. Raises ModelError, in
+    one line, where nothing can be traced; what model and torch said is then a note of the error.
     """
-    first = next(model.parameters(), torch.zeros(()))
-    example = torch.zeros((2, *image_shape), dtype=first.dtype, device=first.device)
-    told = io.StringIO()
-    runs: list[tuple[Returned, ...]] = []
+    like = next(model.parameters(), torch.zeros(()))
+    images = torch.rand((2, *image_shape), generator=torch.Generator().manual_seed(0)).to(like)
     try:
-        with torch.no_grad(), warnings.catch_warnings(), _captured(told):
+        return _traced(model, images)
+    except ModelError as error:
+        with _captured(io.StringIO()):
+            root = entrance(model, images)
+        if root is None:
+            raise
+        try:
+            part = _traced(model, images, root=root)
+        except ModelError:
+            raise error from error.__cause__
+        return replace(part, root=root, refusal=error)
+
+
+def _traced(model: nn.Module, images: Tensor, *, root: str = "") -> Trace:
+    told = io.StringIO()
+    runs: list[Run] = []
+    try:
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            _captured(told),
+            without_autocast(),
+            _unwinding(),
+        ):
             # A module may keep a result aside, as an attribute: that is no weight.
             warnings.filterwarnings("ignore", message="The tensor attributes? ")
             program = torch.export.export(
-                ReturningModules(model, runs.append),
-                (example,),
+                ReturningModules(model, runs.append, root=root),
+                (images,),
                 dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
                 strict=False,
             ).run_decompositions({})
     except (Exception, SystemExit) as error:  # the forward pass is the user's code
-        # torch's hint, to have it log more, is of no use where its loggers are silent.
-        reason = str(error).partition("For more information")[0].strip().splitlines()
-        refusal = ModelError(
-            f"the model cannot be traced for images of {image_shape}: "
-            f"{reason[0].strip() if reason else type(error).__name__}; "
-            "torch.export must accept it with a batch of any size"
-        )
-        refusal.add_note(told.getvalue())
-        raise refusal from error
-    sys.stderr.write(told.getvalue())
-    return program, runs[-1]
+        first = next((run.error for run in runs if run.error is not None), error)
+        with _captured(told):
+            refused = refusal(first, model, images)
+        refused.add_note(told.getvalue())
+        raise refused from error
+    run = runs[-1]
+    if run.error is None:
+        sys.stderr.write(told.getvalue())
+        return Trace(program, run.returned, root)
+    with _captured(told):
+        calls = count_calls(model, images)
+        refused = refusal(run.error, model, images)
+    unsure = frozenset(path for path, count in calls.items() if count != run.calls.get(path, 0))
+    return Trace(program, run.returned, root, refused, unsure)
+
+
+@contextlib.contextmanager
+def without_autocast() -> Iterator[None]:
+    """Lets what runs within ignore `torch.autocast`."""
+    names = ("__enter__", "__exit__")
+    kept = {name: getattr(torch.autocast, name) for name in names}
+    for name in names:
+        setattr(torch.autocast, name, lambda *_: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(torch.autocast, name, method)
+
+
+@contextlib.contextmanager
+def _unwinding() -> Iterator[None]:
+    """Lets torch's tracer leave a module that raises: it forgets to, and then takes what follows to
+    be inside."""
+    call_module = Tracer.call_module
+
+    def left(self: Tracer, *args: Any, **kwargs: Any) -> Any:
+        around = set(self.module_stack)
+        try:
+            return call_module(self, *args, **kwargs)
+        except BaseException:
+            for path in self.module_stack.keys() - around:
+                del self.module_stack[path]
+            raise
+
+    Tracer.call_module = left  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Tracer.call_module = call_module  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

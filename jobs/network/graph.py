@@ -30,6 +30,7 @@ from circuit_atlas.jobs.network.passed_on import chain_end, in_words
 from circuit_atlas.jobs.network.returned import Returned, path_in_model
 from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.module_paths import without_wrappers
 from circuit_atlas.storage_schema.wording import listed, nearest
 
 Replaced = Mapping[str, ConvWeights]
@@ -310,11 +311,18 @@ class ModelGraph:
         Raises:
             ModelError: the model cannot be traced.
         """
-        program, returned = trace(model, image_shape)
+        traced = trace(model, image_shape)
+        program = traced.program
+        self.root = traced.root
+        self._refusal = traced.refusal
         self.image_shape = image_shape
         self._like = next(model.parameters(), torch.zeros(()))
         self._first_name = _first_names(model)
-        self._returned = _results(program.graph, returned)
+        self._returned = {
+            each: node
+            for each, node in _results(program.graph, traced.returned).items()
+            if each.path not in traced.unsure
+        }
         self._nodes = list(program.graph.nodes)
         self._paths = {node.name: _module_paths(node) for node in self._nodes}
         signature = program.graph_signature
@@ -339,6 +347,19 @@ class ModelGraph:
         for node in self._nodes:
             if not self._depends.isdisjoint(node.all_input_nodes):
                 self._depends.add(node)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What to tell where the model is not traced wholly, a line each."""
+        if self.root:
+            return (
+                f"the model is traced from its module {self.root!r} on, which gets each image as "
+                "[preprocessing] makes it: what the model does to images before, such as scaling "
+                "and normalising them, is left out",
+            )
+        if self._refusal is not None:
+            return (f"only layers before the line at which it stops are computed: {self._refusal}",)
+        return ()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -440,6 +461,12 @@ class ModelGraph:
         path, call, key = self._named(layer)
         first = self._first_name[path]
         found = {each: node for each, node in self._returned.items() if each.path == first}
+        if not found and self._refusal is not None:
+            way_round = f"; name a layer inside {self.root!r}" if self.root else ""
+            raise ModelError(
+                f"layer {layer!r} is not in the part of the model that can be traced, since "
+                f"{self._refusal}{way_round}"
+            )
         if not found:
             inside = any(first in paths for paths in self._paths.values())
             nothing = "returns no tensor" if inside else "the forward pass computes nothing in it"
@@ -502,11 +529,11 @@ class ModelGraph:
 
     def _named(self, layer: str) -> tuple[str, int | None, str | None]:
         """The path, call and key that a layer's name is made of."""
-        path, call, key = layer, None, None
-        if layer not in self._first_name or not layer:
+        path, call, key = self._path(layer), None, None
+        if not path:
             match = _LAYER_NAME.fullmatch(layer)
-            if match and match["path"] in self._first_name:
-                path, key = match["path"], match["key"]
+            if match and (path := self._path(match["path"])):
+                key = match["key"]
                 call = None if match["call"] is None else int(match["call"])
             else:
                 raise ModelError(
@@ -514,6 +541,14 @@ class ModelGraph:
                     f"{nearest(layer, self.layers, what='layers')}"
                 )
         return path, call, key
+
+    def _path(self, name: str) -> str:
+        """The path of the module of a name, which may be given with what wrappers add; "" for none
+        and for the model itself."""
+        if name in self._first_name:
+            return name
+        plain = {without_wrappers(path): path for path in self._first_name}
+        return plain.get(without_wrappers(name), "")
 
 
 class _Cutter:

@@ -29,18 +29,41 @@ class Returned:
     key: str
 
 
+@dataclass(frozen=True)
+class Run:
+    """One run of a network.
+
+    Attributes:
+        returned: what its modules returned, in that order.
+        calls: how often each module returned.
+        error: what ended the run, where its code failed after a module had returned something.
+    """
+
+    returned: tuple[Returned, ...]
+    calls: Mapping[str, int]
+    error: BaseException | None
+
+
 class ReturningModules(nn.Module):
     """A network that gives what each of its modules returns, in place of its own result.
 
     Each tensor is copied when its module returns it, so that what works in place later changes
-    nothing. What the network itself returns may be of any type.
+    nothing. What the network itself returns may be of any type. Where its code fails, it gives what
+    modules had returned until then.
     """
 
-    def __init__(self, model: nn.Module, record: Callable[[tuple[Returned, ...]], None]) -> None:
-        """Takes the network; each run tells `record` what the tensors of its result are."""
+    def __init__(self, model: nn.Module, record: Callable[[Run], None], *, root: str = "") -> None:
+        """Takes the network.
+
+        Args:
+            model: the network.
+            record: is told of each run.
+            root: path of the module that gets the images. Default: the network itself.
+        """
         super().__init__()
         self.model = model
         self._record = record
+        self._root = root
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Runs the network; gives everything that its modules return, in that order."""
@@ -61,8 +84,14 @@ class ReturningModules(nn.Module):
                     lambda _module, _args, result, path=path: note(path, result)
                 )
                 hooks.callback(hook.remove)
-            self.model(images)
-        self._record(tuple(named))
+            error = None
+            try:
+                self.model.get_submodule(self._root)(images)
+            except (Exception, SystemExit) as raised:  # the forward pass is the user's code
+                if not tensors:
+                    raise
+                error = raised
+        self._record(Run(tuple(named), calls, error))
         return tuple(tensors)
 
 

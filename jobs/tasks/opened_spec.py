@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 
 import torch
@@ -20,7 +21,12 @@ from circuit_atlas.jobs.spec.sections import LayerSpec
 from circuit_atlas.jobs.tasks.directions_file import read_directions
 from circuit_atlas.jobs.tasks.stored_directions import STORED
 from circuit_atlas.storage_schema.directions import Directions
-from circuit_atlas.storage_schema.errors import InfrastructureError, ModelError, SpecError
+from circuit_atlas.storage_schema.errors import (
+    AtlasError,
+    InfrastructureError,
+    ModelError,
+    SpecError,
+)
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import one_line
 
@@ -73,7 +79,8 @@ class OpenedSpec:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What to tell about the model, a line each."""
-        return () if self._weights is None else self._weights.remarks
+        of_weights = () if self._weights is None else self._weights.remarks
+        return (*of_weights, *self.graph.remarks)
 
     @cached_property
     def device(self) -> torch.device:
@@ -104,20 +111,20 @@ class OpenedSpec:
         """
         size = size or self.images.size
         if (name, size) not in self._layers:
-            if size not in self._graphs:
-                same = size == self.images.size
-                self._graphs[size] = self.graph if same else self._traced(size)
-            asked = next((s for s in self.spec.layers if s.name == name), LayerSpec(name=name))
-            if self._weights is not None:
-                origins = self._graphs[size].origins(name, asked.activation)
-                self._weights.require(name, *origins)
-            self._layers[name, size] = open_layer(
-                self._graphs[size],
-                name,
-                partial(self._directions, asked),
-                activation=asked.activation,
-            )
+            with _refusing(name):
+                self._layers[name, size] = self._opened(name, size)
         return self._layers[name, size]
+
+    def _opened(self, name: str, size: tuple[int, int]) -> TracedLayer:
+        if size not in self._graphs:
+            same = size == self.images.size
+            self._graphs[size] = self.graph if same else self._traced(size)
+        graph = self._graphs[size]
+        asked = next((s for s in self.spec.layers if s.name == name), LayerSpec(name=name))
+        if self._weights is not None:
+            self._weights.require(name, *graph.origins(name, asked.activation))
+        directions = partial(self._directions, asked)
+        return open_layer(graph, name, directions, activation=asked.activation)
 
     def _directions(self, layer: LayerSpec, channels: int) -> Directions:
         """The directions of a layer: in the spec, in a file, or as the atlas has them stored."""
@@ -175,3 +182,17 @@ def _file_channels(model: LoadedModel) -> int | None:
     """How many channels image files are to have where mean and std do not say."""
     channels = input_channels(model.module)
     return channels if channels in MODES else None
+
+
+@contextmanager
+def _refusing(layer: str) -> Iterator[None]:
+    """Turns whatever a model's operations run into, as they are looked at, into a ModelError."""
+    try:
+        yield
+    except (AtlasError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"layer {layer!r} cannot be explained: {type(error).__name__}: {one_line(error)}; "
+            "choose an earlier layer, or look with --debug at which operation it comes from"
+        ) from error

@@ -51,3 +51,14 @@ def test_the_arguments_make_it_fit(folder: Path) -> None:
     build = resolve(spec(folder, "classifier.1", arguments={"num_classes": 8}))
     assert len(build.remarks) == 1
     assert build.layers[0].channels == 8
+
+
+def test_whatever_an_operation_runs_into_is_told_of_the_layer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise IndexError("tuple index\nout of range")
+
+    monkeypatch.setattr("circuit_atlas.jobs.tasks.opened_spec.open_layer", fail)
+    with pytest.raises(ModelError, match=r"layer 'features.3' .*: IndexError: tuple index out of"):
+        resolve(spec(folder, "features.3"))
