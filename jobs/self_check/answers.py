@@ -108,9 +108,10 @@ def circuit_map(
         kernels = by_ordinal[ordinal].to(weight.device)
         return weight * kernels.reshape(*kernels.shape, *[1] * (weight.dim() - 2))
 
-    with torch.no_grad():
+    # With gradients, by which weights that are computed from the image are told from others.
+    with torch.enable_grad():
         run = run_module(module, output.returned, image, swap=pruned)
-        return output.maps(run.own, [number])[0]
+        return output.maps(run.own, [number])[0].detach()
 
 
 def _as_leaf(_call: int, weight: Tensor) -> Tensor:
@@ -129,10 +130,12 @@ def explained(y: Tensor, response: Response) -> Tensor:
 def _owners(
     module: nn.Module, layer: TracedLayer, run: ModuleRun, reached: Sequence[bool]
 ) -> tuple[int | None, ...]:
-    """The site of each call: by its parameter, or by its weight where that is computed."""
+    """The site of each call: by its parameter or buffer, or by its weight where that is
+    computed."""
     names: dict[int, set[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), set()).add(name)
+    stored = (module.named_parameters, module.named_buffers)
+    for name, tensor in (each for list_of in stored for each in list_of(remove_duplicate=False)):
+        names.setdefault(id(tensor), set()).add(name)
     sites = layer.network.sites
     by_parameter = {site.parameter: n for n, site in enumerate(sites) if site.parameter}
     computed = [n for n, site in enumerate(sites) if site.parameter is None for _ in site.steps]

@@ -121,7 +121,7 @@ def _rule_differs(forward: Forward, step: Step, output_gradient: Tensor) -> bool
         output_gradient = channels_last(output_gradient)
     with torch.no_grad():
         try:
-            parts = list(rule_of(network, step)(walk, step, output_gradient.clone()))
+            parts = list(rule_of(network, step)(walk, step, _stacked(step, output_gradient)))
         except RuntimeError:
             return True
         given = dict(_joined(step, parts))
@@ -134,6 +134,13 @@ def _rule_differs(forward: Forward, step: Step, output_gradient: Tensor) -> bool
             if _apart(given.get(name), reference):
                 return True
     return False
+
+
+def _stacked(step: Step, output_gradient: Tensor) -> Tensor:
+    """One gradient as a rule takes it, which may write over it: (1, ...), or (1, rows, ...) of a
+    step in whose result an image is folded into the batch."""
+    gradient = output_gradient.clone()
+    return gradient[None] if step.folded else gradient
 
 
 def _joined(step: Step, parts: Sequence[Any]) -> Iterator[tuple[str, Tensor]]:

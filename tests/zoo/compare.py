@@ -106,8 +106,9 @@ def owners(layer: TracedLayer, module: nn.Module, calls: Sequence[Call]) -> dict
     """Which of the engine's convolutions, by ordinal, each call is of: by its parameter, or by its
     weight where that is computed."""
     names: dict[int, set[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), set()).add(name)
+    stored = (module.named_parameters, module.named_buffers)
+    for name, tensor in (each for list_of in stored for each in list_of(remove_duplicate=False)):
+        names.setdefault(id(tensor), set()).add(name)
     sites = layer.network.sites
     left = {n: len(site.steps) for n, site in enumerate(sites) if site.parameter is None}
     owner: dict[int, int] = {}

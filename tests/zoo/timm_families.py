@@ -5,7 +5,7 @@ from __future__ import annotations
 
 FAMILIES: dict[str, dict[str, int]] = {
     "beit": {"beit_base_patch16_224": 224},
-    "byoanet": {"halonet26t": 128, "lambda_resnet26t": 128, "botnet26t_256": 256},
+    "byoanet": {"halonet26t": 256, "lambda_resnet26t": 128, "botnet26t_256": 256},
     "byobnet": {"repvgg_a0": 64, "gcresnet33ts": 64, "mobileone_s0": 64},
     "cait": {"cait_xxs24_224": 224},
     "coat": {"coat_lite_tiny": 224},

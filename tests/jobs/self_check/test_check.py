@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,11 @@ from torch.nn import functional
 from circuit_atlas.jobs.circuits import circuit_maps
 from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.engine.targets import Response
-from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
+from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.self_check import check
 from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
+from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from tests.oracles.networks import NAMED
@@ -43,15 +45,16 @@ def checked(
     *,
     response: Response = "sum_abs",
     image: Tensor | None = None,
-    directions: dict[str, tuple[float, ...]] | None = None,
+    directions: Callable[[int], Directions] = Directions.none,
+    activation: Activation = "pre",
     **changes: Any,
 ) -> SelfCheck:
     """The check of a layer; `changes` replace fields of the traced layer."""
     module = module.eval().requires_grad_(False)
     image = image_of() if image is None else image
     graph = ModelGraph(module, tuple(image.shape[1:]))
-    mixed = partial(Directions.of_spec, directions or {})
-    opened: TracedLayer = dataclasses.replace(open_layer(graph, layer, mixed), **changes)
+    opened = open_layer(graph, layer, directions, activation=activation)
+    opened = dataclasses.replace(opened, **changes)
     numbers = [unit.number for unit in opened.index.units]
     return check_layer(graph, module, opened, image, numbers, response)
 
@@ -84,11 +87,44 @@ def test_other_responses_pass(response):
     assert checked(Net(), "last", response=response).difference < ROUNDING
 
 
+@pytest.mark.parametrize("activation", ["pre", "post"])
+@pytest.mark.parametrize("layer", ["0", "1", "2", "4", "6"])
+def test_all_that_a_layer_may_be_passes(layer, activation):
+    """A convolution with a chain behind it, a block, a pooled vector and class scores."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.SiLU()),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 5),
+    )
+    found = checked(module, layer, activation=activation)
+    assert found.difference < ROUNDING
+
+
+@pytest.mark.parametrize("layer", ["conv@0", "conv@1", "conv"])
+def test_any_call_of_a_module_passes(layer):
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.conv = nn.Conv2d(3, 3, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.conv(torch.tanh(self.conv(x)))
+            return y
+
+    assert checked(Twice(), layer).difference < ROUNDING
+
+
 def test_a_direction_is_looked_at_as_the_sum_of_its_channels():
-    vector = (0.5, -1.0, 0.0, 2.0)
-    network = Net()
-    opened = checked(network, "last", directions={"mixed": vector})
-    assert opened.difference < ROUNDING
+    mixed = partial(Directions.of_spec, {"mixed": (0.5, -1.0, 0.0, 2.0)})
+    module = Net()
+    module.last.weight.data[1:] = 0.0
+    assert checked(module, "last", directions=mixed).difference < ROUNDING
 
 
 def test_a_wrong_rule_is_refused_by_its_operation(monkeypatch):
@@ -197,6 +233,32 @@ def test_weights_that_are_computed_are_scored_and_pruned_too():
     found = checked(module, "2")
     assert found.difference < ROUNDING
     assert found.unseen == ()
+
+
+def test_stored_filters_and_weights_from_the_image_are_told_apart():
+    class Blurred(nn.Module):
+        """A filter in a buffer, and a convolution whose weights come from the image."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(3, 4, 3)
+            self.register_buffer("filter", torch.rand(4, 1, 3, 3))
+            self.route = nn.Linear(4, 2)
+            self.experts = nn.Parameter(torch.randn(2, 6, 4, 3, 3))
+            self.last = nn.Conv2d(6, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = functional.conv2d(self.first(x), self.get_buffer("filter"), groups=4)
+            batch, channels, height, width = x.shape
+            share = torch.softmax(self.route(x.mean((2, 3))), 1)
+            weight = torch.einsum("be,eoikl->boikl", share, self.experts).flatten(0, 1)
+            folded = x.reshape(1, batch * channels, height, width)
+            x = functional.conv2d(folded, weight, padding=1, groups=batch)
+            y: Tensor = self.last(x.reshape(batch, 6, height, width).relu())
+            return y
+
+    assert checked(Blurred(), "last").difference < ROUNDING
 
 
 def test_noise_takes_the_place_of_an_image_without_a_response():
