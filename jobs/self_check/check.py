@@ -178,12 +178,12 @@ def _differences(
         reachable = layer.reachable(number)
         snip, signed = own.snip[row], own.contribution[row]
         largest = max(float(snip.max(initial=0.0)), own.outside[row])
-        for mine, theirs, scale in (
+        for mine, wanted, floor in (
             (scores["snip"][row], snip, largest),
-            (scores[CONTRIBUTION][row], signed, float(np.abs(signed).max(initial=0.0))),
+            (scores[CONTRIBUTION][row], signed, 0.0),
         ):
-            apart = np.abs(mine - theirs)[reachable].max(initial=0.0)
-            found["scores"] = max(found["scores"], ratio(float(apart), scale))
+            on_axis = (torch.from_numpy(values[reachable]) for values in (mine, wanted))
+            found["scores"] = max(found["scores"], share(*on_axis, floor=floor))
         outside = max(own.outside[row], float(snip[~reachable].max(initial=0.0)))
         if ratio(outside, largest) > _ZERO:
             found["reach"] = float("inf")

@@ -303,6 +303,23 @@ def test_the_callers_settings_come_back():
     assert torch.backends.cudnn.allow_tf32 == before
 
 
+def test_a_rule_that_gives_no_number_is_refused(monkeypatch):
+    def nothing(walk, step, gradient):
+        for each in right(walk, step, gradient):
+            yield each._replace(gradient=each.gradient * math.nan)
+
+    right = gradient_rules.RULES["silu"]
+    monkeypatch.setitem(gradient_rules.RULES, "silu", nothing)
+    with pytest.raises(ModelError, match="they part at 'silu'"):
+        checked(Net(functional.silu), "last")
+
+
+def test_a_unit_that_overflows_is_left_to_the_build():
+    module = Net()
+    module.last.weight.data[:] = 3e38
+    assert checked(module, "last").difference == 0
+
+
 @pytest.mark.parametrize(
     ("found", "wanted", "share"),
     [

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
@@ -474,3 +475,18 @@ def test_a_wrapped_model_gives_the_circuit_of_the_model_within(layer: str) -> No
     cut, expected = circuit.apply_to(wrapped), ask().apply_to(small())
     with torch.no_grad():
         assert torch.equal(cut(noise()), expected(noise()))
+
+
+def test_a_layer_that_differs_from_the_model_is_refused(monkeypatch):
+    def half(walk, step, gradient):
+        for each in right(walk, step, gradient):
+            yield each._replace(gradient=each.gradient * 0.5)
+
+    right = gradient_rules.RULES["silu"]
+    monkeypatch.setitem(gradient_rules.RULES, "silu", half)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 3, 3)).eval()
+    images = torch.randn(3, 3, 12, 12)
+    with pytest.raises(ModelError, match="fails the self-check"):
+        find_circuit(model, images, layer="2", unit=0)
+    find_circuit(model, images, layer="2", unit=0, self_check=False)
