@@ -53,7 +53,7 @@ def answers(
     through it, by torch's autograd alone."""
     layer = output.layer
     with torch.enable_grad():
-        run = run_module(module, output.returned, image, swap=_as_leaf)
+        run = run_module(module, output, image, swap=_as_leaf)
         maps = output.maps(run.own, numbers)
         leaves = [use.leaf for use in run.uses]
         gradients = [
@@ -110,7 +110,7 @@ def circuit_map(
 
     # With gradients, by which weights that are computed from the image are told from others.
     with torch.enable_grad():
-        run = run_module(module, output.returned, image, swap=pruned)
+        run = run_module(module, output, image, swap=pruned)
         return output.maps(run.own, [number])[0].detach()
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.network.export import without_autocast
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.returned import Returned, returned_tensors
 
@@ -96,17 +97,19 @@ class LayerOutput:
         layer: the layer.
         returned: what module returns it, and at which call.
         step: the step of the traced network that it is the result of.
+        root: path of the module that gets the images; "" for the model itself.
     """
 
     layer: TracedLayer
     returned: Returned
     step: str
+    root: str
 
     @classmethod
     def of(cls, graph: ModelGraph, layer: TracedLayer) -> LayerOutput:
         """Looks it up."""
         returned = graph.returned(layer.index.layer)
-        return cls(layer, returned, graph.results[returned])
+        return cls(layer, returned, graph.results[returned], graph.root)
 
     def maps(self, own: Tensor, numbers: Sequence[int]) -> Tensor:
         """Reads units' maps off what the module returned for one image: (units, h, w)."""
@@ -132,22 +135,23 @@ class ModuleRun:
 
 def run_module(
     module: nn.Module,
-    target: Returned,
+    output: LayerOutput,
     image: Tensor,
     *,
     swap: Callable[[int, Tensor], Tensor],
     keep_all: bool = False,
 ) -> ModuleRun:
-    """Runs the model.
+    """Runs the model as far as it is traced, without autocast.
 
     Args:
         module: the model, in evaluation mode.
-        target: which tensor of it to read.
+        output: which tensor of it to read.
         image: (1, channels, height, width).
         swap: gives what runs in place of a convolution's weight, from the number of the call and
             that weight.
         keep_all: whether to keep what every module returns. Default: the layer's alone.
     """
+    target = output.returned
     kept: dict[Returned, Tensor] = {}
     calls: dict[str, int] = {}
 
@@ -164,9 +168,14 @@ def run_module(
             kept[target] = dict(returned_tensors(result))[target.key].clone()
         return None
 
-    with _followed(module, keep) as inside, _Watch(swap, inside) as watch:
-        # Not the leaf itself, which a model may not write over.
-        module(image.detach().requires_grad_().clone())
+    # Not the leaf itself, which a model may not write over.
+    given = image.detach().requires_grad_().clone()
+    with without_autocast(), _followed(module, keep) as inside, _Watch(swap, inside) as watch:
+        try:
+            module.get_submodule(output.root)(given)
+        except (Exception, SystemExit):  # the model's own code, which may end behind the layer
+            if target not in kept:
+                raise
     return ModuleRun(kept[target], tuple(watch.uses), kept)
 
 

@@ -39,7 +39,7 @@ def where_they_part(
     with torch.enable_grad():
         run = run_module(
             module,
-            output.returned,
+            output,
             image,
             swap=lambda _, weight: weight,
             keep_all=True,

@@ -348,3 +348,36 @@ def test_scores_of_two_units_and_of_one_are_both_looked_at(monkeypatch):
     checked(Net(), "last")
     assert sorted(blocks) == [1, 2]
     assert np.isfinite(blocks).all()
+
+
+class Ended(Net):
+    """Ends behind its layers, with an error of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        super().forward(x)
+        raise RuntimeError("no head")
+
+
+class InBfloat16(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(x)
+
+
+class OfAList(nn.Module):
+    """Takes a list of images of any size, as a detector does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = Net()
+
+    def forward(self, images: list[Tensor]) -> list[Tensor]:
+        assert isinstance(images, list)
+        return list(self.backbone(torch.stack(images)))
+
+
+@pytest.mark.parametrize(
+    ("module", "layer"), [(Ended, "last"), (InBfloat16, "last"), (OfAList, "backbone.last")]
+)
+def test_a_model_is_looked_at_as_far_as_it_is_traced(module, layer):
+    assert checked(module(), layer).difference < ROUNDING
