@@ -17,6 +17,7 @@ from torch import Tensor
 from circuit_atlas.jobs.network.aten import BATCH_NORM, MOVES
 
 _FIRST = 1
+_MOVE_CHANNELS = frozenset("permute transpose movedim".split())
 _FIRST_OPS = ("conv", "group_norm", "instance_norm", BATCH_NORM, "max_pool", "avg_pool", "adaptive")
 
 
@@ -37,6 +38,15 @@ class Operation(Protocol):
     def rows(self) -> int: ...
     @property
     def run(self) -> Callable[[Mapping[str, Any]], Tensor]: ...
+
+
+def may_move_channels(steps: Sequence[Operation]) -> bool:
+    """Says whether any operation may leave channels elsewhere than first, of a value that has more
+    axes than that of a vector."""
+    return any(
+        step.op in _MOVE_CHANNELS or (step.op in ("linear", "layer_norm") and len(step.shape) > 1)
+        for step in steps
+    )
 
 
 def channel_axes(
@@ -101,7 +111,7 @@ def _moved(step: Operation, value: _Value, sizes: Mapping[str, Any]) -> _Value:
     axis, shape = value.axis, value.shape
     counts = [1] * len(shape)
     counts[axis or 0] = -1
-    labels = torch.arange(shape[axis or 0], dtype=torch.float64).view(counts).expand(shape)
+    labels = torch.arange(shape[axis or 0], dtype=torch.float32).view(counts).expand(shape)
     moved = step.run({**sizes, step.inputs[0]: labels.contiguous()})
     varying = [at for at in range(moved.dim()) if bool((moved != moved.narrow(at, 0, 1)).any())]
     if axis is not None and shape[axis] == 1 and moved.dim() == len(shape):

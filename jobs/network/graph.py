@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.network.channel_axis import channel_axes
+from circuit_atlas.jobs.network.channel_axis import channel_axes, may_move_channels
 from circuit_atlas.jobs.network.convolution import (
     ConvWeights,
     channels_last,
@@ -418,6 +418,8 @@ class ModelGraph:
         shape = network.by_name[network.base].shape
         if len(shape) == 1:
             return _with_maps(network, (_RESHAPE, [-1, shape[0], 1, 1]), (_RESHAPE, [-1, shape[0]]))
+        if len(shape) == 3 and not may_move_channels(network.steps):
+            return network
         sizes = network.sizes.at(1, network.image)
         axes = channel_axes(network.steps, network.image, network.image_shape, sizes)
         axis = axes[network.base]

@@ -108,7 +108,7 @@ def test_a_vector_is_a_map_of_one_position(modules):
 def test_rows_are_never_taken_for_channels(modules, channels_last):
     """The module's own output, with its channels first."""
     graph = made(conv=conv(), **modules)
-    network = graph.network("target")
+    network = open_layer(graph, "target").network
     images = torch.randn(2, 3, SIDE, SIDE, dtype=torch.float64)
     found = network.forward(images)
     moved = network.target.name.endswith("_as_map")
@@ -130,7 +130,7 @@ def test_rows_are_never_taken_for_channels(modules, channels_last):
         {
             "flat": nn.Flatten(),
             "target": nn.Linear(1152, 5),
-            "end": nn.Sequential(nn.SiLU(), nn.Hardtanh()),
+            "end": nn.Sequential(nn.BatchNorm1d(5), nn.SiLU()),
         },
         {
             "last": Channels(0, 2, 3, 1),
