@@ -27,7 +27,8 @@ def entries(spec: ImagesSpec) -> Listing:
     Raises ImageError where there is no such source, or no image in it.
     """
     if spec.source.startswith(DEMO):
-        listing = Listing(_demo(spec.source.removeprefix(DEMO)))
+        # As many as were asked for before limits minded classes: two photos are of one.
+        listing = Listing(_demo(spec.source.removeprefix(DEMO))[: spec.limit])
     elif spec.is_array:
         listing = read_array(spec)
     else:

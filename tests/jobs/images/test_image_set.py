@@ -118,6 +118,12 @@ def test_a_limit_is_spread_over_the_classes(tmp_path: Path) -> None:
     assert len(taken(100)) == 21
 
 
+def test_a_limit_of_the_demo_takes_the_first_by_name_two_of_one_class_included() -> None:
+    found = load(Path("demo:photos"), limit=8).infos
+    assert [info.name[9:11] for info in found] == [f"{n:02d}" for n in range(8)]
+    assert [info.label for info in found][6:] == ["jeep", "jeep"]
+
+
 def test_a_limit_without_labels_takes_the_first_by_name(tmp_path: Path) -> None:
     folder(tmp_path, ["c.png", "a.png", "b.png", "d.png"])
     assert [info.name for info in load(tmp_path, limit=3).infos] == ["a.png", "b.png", "c.png"]

@@ -128,6 +128,10 @@ def test_features_of_grey_images_and_of_others(
         assert made.record.height == 16
     (folder / "atlas").rename(folder / "grey-atlas")
     build(spec(folder, "five", "interpolation = 'bilinear'", "x.npy"), executor="local")
+    assert main(["plan", str(folder / "spec.toml")]) == 0
+    told = capsys.readouterr().out
+    assert "note: the images are arrays of float32, from -" in told
+    assert ", 5 channels of 12 x 12\n" in told
     assert main(["features", str(folder / "spec.toml"), "--executor", "local"]) == 2
     assert "images of 1 or 3 channels, and this network takes 5" in capsys.readouterr().err
 
