@@ -20,6 +20,7 @@ from tests.zoo.networks import ZooNetwork
 
 TOLERANCE = 1e-5
 """The largest error, as a share of the largest score, with which a network works."""
+_ROUNDED = 1e-7
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,13 @@ def try_network(network: ZooNetwork) -> Trial:
             for layer in opened
         )
         module = module.double()
-        error = max(error_of(graph, module, doubled(layer), image.double()) for layer in opened)
+        image = image.double()
+        error = max(error_of(graph, module, doubled(layer), image) for layer in opened)
+        if error > _ROUNDED:
+            # Weights that the module computes were computed in float32 while it was traced.
+            graph = ModelGraph(module, network.shape)
+            opened = [open_layer(graph, name, activation="post") for name in layers]
+            error = max(error_of(graph, module, layer, image) for layer in opened)
     except AtlasError as refusal:
         refused = f"{type(refusal).__name__}: {refusal}"
         error = None
