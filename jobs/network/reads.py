@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.network.aten import MOVES, POINTWISE
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.aten import MOVES, POINTWISE, UNARY
+from circuit_atlas.jobs.network.graph import Network, Ref, Step
 from circuit_atlas.jobs.network.step_kinds import is_channelwise, is_concatenation, moves_maps
 
 Reads = NDArray[np.bool_]
@@ -30,6 +30,7 @@ _MOVED = 1e-11
 # Values of the largest tensor that are held at one time.
 _TOGETHER = 1 << 22
 _PROBES = 6
+_CLONE = torch.ops.aten.clone.default
 # Changes large enough to become, or to cease to be, the largest or the smallest of its channels.
 _SHIFT = 8.0
 
@@ -145,7 +146,7 @@ class _Trial:
         self._network = network
         self._region = region
         self._axis = axis
-        self._steps = [_in_double(step) for step in region.steps]
+        self._steps = [_never_flat(_in_double(step)) for step in region.steps]
         self._extent = network.shape(region.output)[axis]
         self._alone = any(network.is_folded(step.name) for step in region.steps)
         names = (*region.inputs, *(step.name for step in region.steps))
@@ -272,6 +273,15 @@ def _factors(number: int) -> list[int]:
             number //= divisor
         divisor += 1
     return factors
+
+
+def _never_flat(step: Step) -> Step:
+    """The step, or its input where it is a function of each element alone: it may be flat wherever
+    random values lie, as a ReLU is below zero, and depends on them all the same."""
+    of_tensor = len(step.inputs) == 1 and isinstance(step.args[0], Ref)
+    if step.op not in UNARY or not of_tensor or not step.dtype.is_floating_point:
+        return step
+    return replace(step, op="clone", call=_CLONE, args=step.args[:1], kwargs={})
 
 
 def _in_double(step: Step) -> Step:

@@ -174,6 +174,16 @@ def test_what_is_passed_on_is_taken_at_the_end_of_the_chain(modules):
     torch.testing.assert_close(*maps, rtol=1e-12, atol=1e-12)
 
 
+def test_a_unit_that_its_relu_keeps_silent_is_reached_all_the_same():
+    linear = nn.Linear(8, 5)
+    assert linear.bias is not None
+    nn.init.constant_(linear.bias, -1e6)
+    modules = {"pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "fc": linear}
+    layer = open_layer(made(conv=conv(), **modules, target=nn.ReLU()), "target")
+    assert all(layer.reachable(unit).all() for unit in range(5))
+    assert layer.upstream.index.size == 8 * 3
+
+
 @pytest.mark.parametrize("target", ["tokens", "norm"])
 def test_a_sequence_has_no_units(target):
     graph = made(conv=conv(), tokens=Tokens(), norm=nn.LayerNorm(8), head=nn.Flatten())
