@@ -89,25 +89,39 @@ class Watched(TorchFunctionMode):
         return output
 
 
-def prepare(module: nn.Module, seed: int = 0) -> nn.Module:
+def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     """Draws every parameter and running statistic anew: as built, many networks have branches that
-    begin at zero and would hide whatever is wrong there."""
-    generator = torch.Generator().manual_seed(seed)
+    begin at zero and would hide whatever is wrong there.
+
+    Running statistics lie about those of noise, so that values keep their size from layer to layer
+    as in a trained network.
+    """
+    generator = torch.Generator().manual_seed(0)
     for name, parameter in module.named_parameters():
         drawn = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() > 1:
-            drawn = drawn * (1.6 / max(parameter[0].numel(), 1)) ** 0.5
+        fan_in = parameter[0].numel() if parameter.dim() else 1
+        if fan_in > 1:
+            drawn = drawn * (1.6 / fan_in) ** 0.5
         elif name.endswith("bias"):
             drawn = 0.1 * drawn
         else:
             drawn = 1 + 0.2 * drawn
         parameter.data.copy_(drawn)
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_var is not None:
-            assert part.running_mean is not None
-            part.running_mean.copy_(0.2 * torch.randn(part.running_mean.shape, generator=generator))
-            part.running_var.copy_(0.5 + torch.rand(part.running_var.shape, generator=generator))
-    return module.eval().requires_grad_(False)
+    module = module.eval().requires_grad_(False)
+    norms = [part for part in module.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    module(torch.randn((4, *shape), generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
+        mean, variance = norm.running_mean, norm.running_var
+        if mean is not None and variance is not None:
+            mean += 0.2 * variance.sqrt() * torch.randn(mean.shape, generator=generator)
+            variance *= 0.5 + torch.rand(variance.shape, generator=generator)
+    return module
 
 
 def run(module: nn.Module, read: Read, image: Tensor, watched: Watched) -> Tensor:

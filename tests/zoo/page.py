@@ -14,9 +14,9 @@ this page.
 
 Each network is built with random weights, and every weight and running statistic is drawn anew. Of
 each, a convolution before the middle and a block behind it are looked at, as the layers of an
-atlas: the map of the middle unit, the scores of all kernels that can reach it, that no other kernel
-has a gradient, and the unit's map in a circuit of four fifths of the kernels. The oracle runs the
-module itself, by torch's autograd alone.
+atlas: the map of a unit that responds, the scores of all kernels that can reach it, that no other
+kernel has a gradient, and the unit's map in a circuit of four fifths of the kernels. The oracle
+runs the module itself, by torch's autograd alone.
 
 - **error** is the largest difference in float64, as a share of the largest value. At most
   {tolerance:g} is taken.
