@@ -11,6 +11,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.engine.targets import Response
-from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph, Step
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import score_images
@@ -27,6 +28,7 @@ from circuit_atlas.jobs.self_check.answers import Answers, answers, circuit_map
 from circuit_atlas.jobs.self_check.difference import ratio, share
 from circuit_atlas.jobs.self_check.module_run import LayerOutput
 from circuit_atlas.jobs.self_check.parting import where_they_part
+from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, one_line
 
@@ -35,10 +37,10 @@ MOST = 1e-3
 
 # Of the largest score: what rounding leaves of a gradient that is zero.
 _ZERO = 1e-6
-# A difference of at most so many times what float32 costs the model itself is rounding: a value
-# next to a ReLU's corner falls to either side. But for more than a hundredth that is no excuse.
-_ROUNDINGS = 10
+# A value next to a ReLU's corner falls to either side in float32. Up to this a difference is taken
+# all the same, where there is none in float64.
 _MOST_ROUNDING = 1e-2
+_EXACT = 1e-5
 _KEPT = 0.8
 _REMEDY = "choose another layer, or set self_check = false under [run] to build it all the same"
 _UNITS = 2
@@ -128,7 +130,7 @@ def _check(
         ) from error
     largest = max(differences, key=lambda name: differences[name])
     if differences[largest] > MOST and not _is_rounding(
-        module, output, image, units, response, own, differences[largest]
+        module, layer, image, units, response, differences[largest]
     ):
         where = where_they_part(graph, module, output, image, units[0], response)
         raise ModelError(_refusal(layer, largest, differences[largest], own, where))
@@ -218,23 +220,27 @@ def _engine_scores(
 
 def _is_rounding(
     module: nn.Module,
-    output: LayerOutput,
+    layer: TracedLayer,
     image: Tensor,
     units: Sequence[int],
     response: Response,
-    own: Answers,
     difference: float,
 ) -> bool:
-    """Whether float32 alone moves the model's own answers about as far."""
-    if image.device.type == "mps" or difference > _MOST_ROUNDING:
+    """Whether the engine and the model agree in float64, for which the model is traced anew."""
+    if difference > _MOST_ROUNDING:
         return False
-    exact = answers(copy.deepcopy(module).double(), output, image.double(), units, response)
-    moved = [share(own.maps, exact.maps)]
-    for mine, theirs in ((own.snip, exact.snip), (own.contribution, exact.contribution)):
-        for a, b in zip(mine, theirs, strict=True):
-            scale = float(np.abs(b).max(initial=0.0))
-            moved.append(ratio(float(np.abs(a - b).max(initial=0.0)), scale))
-    return difference <= _ROUNDINGS * max(moved)
+    exact = copy.deepcopy(module)
+    if image.device.type == "mps":
+        exact, image = exact.cpu(), image.cpu()
+    exact, image = exact.double(), image.double()
+    graph = ModelGraph(exact, tuple(image.shape[1:]))
+    activation = cast(Activation, layer.index.activation)
+    directions = layer.directions
+    again = open_layer(graph, layer.index.layer, lambda _: directions, activation=activation)
+    output = LayerOutput.of(graph, again)
+    own = answers(exact, output, image, units, response)
+    differences = _differences(exact, output, image, units, response, own)
+    return max(differences.values()) <= _EXACT
 
 
 def _refusal(

@@ -213,7 +213,7 @@ def test_a_wrong_circuit_is_refused(monkeypatch):
 
 
 def test_what_rounding_alone_does_is_taken(monkeypatch):
-    """A model that loses digits differs from itself in float64 about as far."""
+    """A model that loses digits agrees with the engine in float64, where it loses none."""
 
     def losing(x: Tensor) -> Tensor:
         return (x + 3e4) - 3e4
