@@ -35,8 +35,8 @@ def test_layers_come_with_their_states_and_shapes(photos, tab):
     index = photos.atlas.layer(LAYER).index
     said = rows.nth(1).locator(".what .note").inner_text()
     assert said == (
-        f"{index.channels} × {index.height} × {index.width} · {index.index.size:,} kernels in "
-        f"{len(index.index.convolutions)} convolutions"
+        f"{index.channels} × {index.height} × {index.width}, {index.explained} · "
+        f"{index.index.size:,} kernels in {len(index.index.convolutions)} convolutions"
     )
     assert rows.nth(1).locator(".progress").inner_text().strip() == f"{len(UNITS)} done"
 
