@@ -216,7 +216,10 @@ def test_a_gpu_that_is_not_there(spec, device, monkeypatch):
     [
         ([{"name": "3"}], "layer '3' is not in the model: the layers are '0', '1' and '2'"),
         ([{"name": "2", "units": [5]}], "unit 5 of layer '2' is out of range.*0 to 4"),
-        ([{"name": "2", "directions": {"d": [1.0]}}], "direction 'd' of layer '2' is of length 1"),
+        (
+            [{"name": "2", "directions": {"d": [1.0]}}],
+            "direction 'd' is of length 1 and the layer has 5",
+        ),
     ],
 )
 def test_layers_and_units_that_are_not_there(spec, layers, message):

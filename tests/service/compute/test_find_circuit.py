@@ -421,7 +421,6 @@ class Unique(nn.Conv2d):
 
 REFUSED: list[tuple[dict[str, Any], type[AtlasError], str]] = [
     ({"layer": "44"}, ModelError, "layer '44' is not in the model: did you mean '4'?"),
-    ({"layer": "7"}, ModelError, "layer '7' gives a result of shape (3,); a layer of units"),
     ({"unit": 5}, ModelError, "unit 5 of layer '4' is out of range: it has 5 channels"),
     ({"unit": -1}, ModelError, "unit=-1: channels count from 0"),
     ({"unit": 0.5}, ModelError, "unit=0.5: give a channel of the layer"),
@@ -442,7 +441,7 @@ REFUSED: list[tuple[dict[str, Any], type[AtlasError], str]] = [
     ({"images": noise() / 0}, ImageError, "images holds NaN or infinity (4 of 4 images"),
     ({"held_out": noise() / 0}, ImageError, "held_out holds NaN or infinity"),
     ({"held_out": noise(side=9)}, ImageError, "held_out holds images of shape (3, 9, 9)"),
-    ({"images": noise(channels=1)}, ModelError, "the model cannot be traced for images of (1, 12"),
+    ({"images": noise(channels=1)}, ModelError, "the model cannot be traced for images of 1 x 12"),
     ({"mean": (0, 0)}, ImageError, "mean=(0, 0) and std=None do not fit images of 3 channels"),
     ({"model": "alexnet"}, ModelError, "model is of type 'str': give a torch.nn.Module"),
     ({"model": small().train()}, ModelError, "while it is in training mode"),
