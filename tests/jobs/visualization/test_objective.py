@@ -139,3 +139,32 @@ def test_the_best_image_of_each_objective():
     best.see(np.array([[0.0, 0.5, np.nan, 4.0]]), [12])
     assert best.values.tolist() == [2.0, 0.5, -np.inf, 5.0]
     assert best.images.tolist() == [11, 12, -1, 11]
+
+
+def test_a_unit_that_is_silent_is_led_to_where_it_begins():
+    """Behind a ReLU that gives zero everywhere there is no gradient, and yet an image is climbed."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU()).eval()
+    torch.nn.init.constant_(model[0].bias, -2.0)
+    graph = ModelGraph(model.requires_grad_(False), (3, 8, 8))
+    layer = open_layer(graph, "0", activation="post")
+    factors = torch.tensor([1.0])
+    mask = np.ones((1, layer.upstream.index.size), bool)[0]
+    replaced = pruned_weights(layer, 1, mask & layer.reachable(1), None)
+    weights = torch.tensor([[0.0, 1.0]])
+    for measure in (
+        measure_in_network(layer.network, weights, factors),
+        measure_in_circuit(layer, 1, replaced, factors),
+    ):
+        objective = Objective([([0], measure)], factors)
+        image = torch.zeros((1, 3, 8, 8))
+        assert float(objective.values(image)) == 0
+        for _ in range(200):
+            image = image + 0.3 * torch.nn.functional.normalize(
+                objective.gradient(image.clone()).flatten(), dim=0
+            ).view_as(image)
+        # What is told is what the unit passes on, without the lead.
+        with torch.no_grad():
+            (passed_on,) = model(image)[0, 1:]
+        assert float(objective.values(image)) == pytest.approx(slow(passed_on.numpy(), 1), rel=1e-5)
+        assert float(objective.values(image)) > 0.1

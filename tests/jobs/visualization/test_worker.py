@@ -58,7 +58,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildSpec, Reader]:
         {
             "model": {"reference": "demo:squeezenet1_1"},
             "images": {"source": "demo:photos", "held_out": "odd"},
-            "layers": [{"name": LAYER, "units": list(UNITS)}],
+            # Behind the ReLU, nothing is below what grey gives.
+            "layers": [{"name": LAYER, "units": list(UNITS), "activation": "pre"}],
             "circuits": {"fractions": [1, 0.3], "top_images": 4},
             "features": {"steps": 48, "node_steps": 32},
             "run": {"store": str(store)},

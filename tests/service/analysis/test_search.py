@@ -51,6 +51,7 @@ def test_units_come_by_rank_and_then_by_share(planted):
         "layer": "top",
         "unit": 1,
         "name": "1",
+        "unit_label": None,
         "rank": 1,
         "top_rank": 1,
         "response": 7.9,

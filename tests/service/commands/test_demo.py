@@ -75,7 +75,7 @@ def test_plan_and_build_do_what_is_missing(tmp_path, capsys):
     assert main(["plan", str(spec)]) == 0
     told = capsys.readouterr().out.splitlines()[:2]
     assert [line.split()[1] for line in told] == ["units", "1"]
-    assert told[1].endswith("after relu, features.3.squeeze_activation")
+    assert "after relu, features.3.squeeze_activation" in told[1]
     assert main(build) == 0
     summary = json.loads(capsys.readouterr().out)
     assert (summary["done"], summary["skipped"], summary["failed"]) == (1, 1, 0)
