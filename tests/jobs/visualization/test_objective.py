@@ -142,7 +142,7 @@ def test_the_best_image_of_each_objective():
 
 
 def test_a_unit_that_is_silent_is_led_to_where_it_begins():
-    """Behind a ReLU that gives zero everywhere there is no gradient, and yet an image is climbed."""
+    """Behind a ReLU that gives zero everywhere there is no gradient, and yet there is a way up."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.ReLU()).eval()
     torch.nn.init.constant_(model[0].bias, -2.0)
