@@ -24,6 +24,8 @@ BY_MAP = frozenset(
     replication_pad2d constant_pad_nd pad upsample_nearest2d upsample_bilinear2d instance_norm
     """.split()
 )
+# Channel c from channel c alone, where they run over the last two axes and keep them.
+REDUCTIONS = frozenset("mean sum amax amin var std logsumexp".split())
 PADS = frozenset(("constant_pad_nd", "pad"))
 # Elements move and keep their value.
 MOVES = frozenset(

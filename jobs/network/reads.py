@@ -31,6 +31,10 @@ _MOVED = 1e-11
 _TOGETHER = 1 << 22
 _PROBES = 6
 _CLONE = torch.ops.aten.clone.default
+# Values of size 1; small ones, where nothing is saturated; two that are shifted; and positive ones.
+_DRAWS = ("large", "small", "up", "down", "positive")
+# Of rows and columns many channels are read at one time, so that fewer draws show what is read.
+_DRAWS_OF_POSITIONS = ("large", "small", "positive")
 # Changes large enough to become, or to cease to be, the largest or the smallest of its channels.
 _SHIFT = 8.0
 
@@ -156,6 +160,8 @@ class _Trial:
     def reads(self) -> dict[str, Reads]:
         try:
             with torch.no_grad():
+                if all(step.op in MOVES for step in self._region.steps):
+                    return self._labelled()
                 return {name: self._reads_of(name) for name in self._region.inputs}
         except (RuntimeError, IndexError, ValueError, TypeError):
             # Such as an index that random values lead outside a table.
@@ -164,6 +170,26 @@ class _Trial:
                 name: np.ones((self._extent, shape(name)[self._axis]), dtype=np.bool_)
                 for name in self._region.inputs
             }
+
+    def _labelled(self) -> dict[str, Reads]:
+        """What is read where elements only move: each carries the number of its part."""
+        values, starts, start = {}, {}, 1
+        for name in self._region.inputs:
+            shape = self._network.shape(name)
+            extent = [1] * (1 + len(shape))
+            extent[1 + self._axis] = shape[self._axis]
+            starts[name] = start
+            labels = torch.arange(start, start + shape[self._axis], dtype=torch.float64)
+            values[name] = labels.reshape(extent).expand(1, *shape).contiguous()
+            start += shape[self._axis]
+        moved = self._run(values, 1).movedim(1 + self._axis, 0).flatten(1).numpy().astype(np.int64)
+        found = np.zeros((self._extent, start), dtype=np.bool_)
+        found[np.arange(self._extent)[:, None], moved.clip(0, start - 1)] = True
+        shape_of = self._network.shape
+        return {
+            name: found[:, first : first + shape_of(name)[self._axis]]
+            for name, first in starts.items()
+        }
 
     def _reads_of(self, name: str) -> Reads:
         """What is read of one input: of a few channels, and of all. Then of all at once where that
@@ -204,12 +230,12 @@ class _Trial:
         """Which parts of the result move where each set of parts of an input is changed, under any
         of several draws: (extent of the result, sets)."""
         moved = np.zeros((self._extent, len(sets)), dtype=np.bool_)
-        for draw in range(4):
-            generator = torch.Generator().manual_seed(draw)
+        for seed, draw in enumerate(_DRAWS if self._axis == 0 else _DRAWS_OF_POSITIONS):
+            generator = torch.Generator().manual_seed(seed)
             base = {each: self._draw(each, draw, generator) for each in self._region.inputs}
             change = self._draw(name, draw, generator)
-            if draw in (1, 2):
-                change = base[name] + (_SHIFT if draw == 1 else -_SHIFT)
+            if draw in ("up", "down"):
+                change = base[name] + (_SHIFT if draw == "up" else -_SHIFT)
             before = self._run(base, 1)
             for start in range(0, len(sets), self._together):
                 part = sets[start : start + self._together]
@@ -252,12 +278,13 @@ class _Trial:
         result: Tensor = results[self._region.output]
         return result
 
-    def _draw(self, name: str, draw: int, generator: torch.Generator) -> Tensor:
-        """Values for a map, of either sign or, in the last draw, above zero."""
+    def _draw(self, name: str, draw: str, generator: torch.Generator) -> Tensor:
+        """Values for a map, of either sign but in the draw of positive ones."""
         shape = (1, *self._network.shape(name))
-        if draw == 3:
+        if draw == "positive":
             return torch.rand(shape, generator=generator, dtype=torch.float64) + 0.5
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        return 0.1 * values if draw == "small" else values
 
 
 def _finite(values: Tensor) -> Tensor:

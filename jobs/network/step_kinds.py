@@ -12,6 +12,7 @@ from circuit_atlas.jobs.network.aten import (
     MOVES_OF_MAPS,
     PADS,
     POINTWISE,
+    REDUCTIONS,
     UNARY,
 )
 from circuit_atlas.jobs.network.graph import Network, Ref, Step
@@ -33,7 +34,9 @@ def is_elementwise(network: Network, step: Step) -> bool:
 def is_channelwise(network: Network, step: Step) -> bool:
     """Says whether inputs and result are maps of numbers, and channel c of the result is made of
     channel c of each input alone, or of an input's only channel."""
-    if step.op not in POINTWISE | BY_MAP or not _are_maps(network, step):
+    if step.op not in POINTWISE | BY_MAP | REDUCTIONS or not _are_maps(network, step):
+        return False
+    if step.op in REDUCTIONS and not _reduces_positions(step):
         return False
     if step.op in PADS and len(step.args[1]) > 4:
         return False
@@ -70,6 +73,12 @@ def has_constant_tensors(step: Step) -> bool:
     """Says whether tensors with axes, which do not depend on the image, are among the arguments."""
     arguments = (*step.args, *step.kwargs.values())
     return any(isinstance(each, Tensor) and each.dim() > 0 for each in arguments)
+
+
+def _reduces_positions(step: Step) -> bool:
+    """Whether a reduction runs over rows, columns or both alone."""
+    axes = step.args[1] if len(step.args) > 1 else None
+    return isinstance(axes, (tuple, list)) and {axis % 4 for axis in axes} <= {2, 3} and bool(axes)
 
 
 def _are_maps(network: Network, step: Step) -> bool:
