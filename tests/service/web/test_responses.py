@@ -16,6 +16,7 @@ from circuit_atlas.storage_schema.layer_columns import (
     FEATURE,
     IMAGE_NAMES,
     OTHER_MEASURES,
+    SILENT,
     UNIT_FACTS,
     r_columns,
 )
@@ -85,7 +86,7 @@ def test_the_units_of_a_layer_have_their_lists(api, local):
 
 
 def test_the_columns_of_units_are_those_that_are_declared(api, local):
-    declared = [*UNIT_FACTS, *OTHER_MEASURES, *IMAGE_NAMES, FEATURE]
+    declared = [*UNIT_FACTS, *OTHER_MEASURES, SILENT, *IMAGE_NAMES, FEATURE]
     declared += r_columns(local.header.fractions)
     shown = ask(api, "layers/conv3/units")["columns"]
     assert [(c["name"], c["title"], c["sentence"], c["unit"]) for c in shown] == [
