@@ -228,8 +228,12 @@ class _Trial:
 
     def _moved(self, name: str, sets: Sequence[NDArray[np.int64]]) -> Reads:
         """Which parts of the result move where each set of parts of an input is changed, under any
-        of several draws: (extent of the result, sets)."""
+        of several draws: (extent of the result, sets).
+
+        A part that is a finite number under none of them shows nothing, and may read all.
+        """
         moved = np.zeros((self._extent, len(sets)), dtype=np.bool_)
+        shown = np.zeros(self._extent, dtype=np.bool_)
         for seed, draw in enumerate(_DRAWS if self._axis == 0 else _DRAWS_OF_POSITIONS):
             generator = torch.Generator().manual_seed(seed)
             base = {each: self._draw(each, draw, generator) for each in self._region.inputs}
@@ -237,11 +241,13 @@ class _Trial:
             if draw in ("up", "down"):
                 change = base[name] + (_SHIFT if draw == "up" else -_SHIFT)
             before = self._run(base, 1)
+            shown |= before.isfinite().movedim(self._axis + 1, 0).flatten(1).any(1).numpy()
             for start in range(0, len(sets), self._together):
                 part = sets[start : start + self._together]
                 moved[:, start : start + len(part)] |= self._compare(
                     name, base, change, before, part
                 )
+        moved[~shown] = True
         return moved
 
     def _compare(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
+from circuit_atlas.jobs.network import reads
+from circuit_atlas.jobs.network.graph import ModelGraph
 from tests.jobs.axis import open_double
 from tests.oracles.networks import NAMED, Network, build, networks
 from tests.oracles.reach import reach
@@ -48,6 +52,19 @@ def test_random_networks(data):
     target = data.draw(st.sampled_from(network.targets + network.other_targets))
     layer = open_double(network, target)
     assert_reach(network, layer, data.draw(st.integers(0, layer.index.channels - 1)))
+
+
+def test_what_is_no_number_whatever_is_tried_may_read_everything(monkeypatch):
+    """As where what stands between two maps overflows for values that are not the network's."""
+
+    def overflows(self, values, count, real=reads._Trial._run):
+        return torch.full_like(real(self, values, count), torch.nan)
+
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.Conv2d(8, 2, 3, groups=2))
+    graph = ModelGraph(net.eval().requires_grad_(False), (3, 8, 8))
+    assert int(open_layer(graph, "2").reachable(0).sum()) == 3 * 4 + 4
+    monkeypatch.setattr(reads._Trial, "_run", overflows)
+    assert int(open_layer(graph, "2").reachable(0).sum()) == 3 * 8 + 4
 
 
 def test_a_branch_beside_the_target_counts_nothing():
