@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from circuit_atlas.storage_schema import sealed
 from circuit_atlas.storage_schema.columns import UNIT, Column
-from circuit_atlas.storage_schema.tables import AUC, BOX, MEASURES, PEARSON_IMAGES
+from circuit_atlas.storage_schema.tables import ACTING, AUC, BOX, MEASURES, PEARSON_IMAGES
 
 _NAME = Column("name", pa.string(), "", "Name", "Number as text, or the direction's name.")
 _LABEL = Column(
@@ -149,6 +149,17 @@ SILENT = Column(
     "Whether the circuit of the fraction asked for never fires where the whole network does.",
     null="It has no circuit, cannot be read, or the atlas is of schema version 2 or older.",
 )
+_ACTING = Column(
+    ACTING.name,
+    ACTING.type,
+    ACTING.unit,
+    ACTING.title,
+    "How many kernels act in the circuit of the fraction asked for: they lie on a path of its "
+    "kernels from the image to the unit.",
+    null=f"{ACTING.null} Or it has no circuit, or cannot be read.",
+)
+OF_CIRCUIT: tuple[Column, ...] = (*OTHER_MEASURES, SILENT, _ACTING)
+"""What is told of the circuit of the fraction asked for, besides Pearson r."""
 
 
 def r_columns(fractions: Sequence[float]) -> tuple[Column, ...]:

@@ -52,6 +52,7 @@ class FaithfulnessRow:
     pearson_images: float | None = None
     auc: float | None = None
     auc_full: float | None = None
+    acting: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class SubfeatureRow:
     change_at_maximum: float | None
     firing: float | None = None
     firing_full: float | None = None
+    acting: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class ContrastRow:
     inside: bool
     response: float
     full: float
+    acting: int | None = None
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,16 @@ _FRACTION = Column(
 _KERNELS = Column(
     "kernels", pa.int32(), "kernels", "Kernels", "Kernels of the circuit: max(1, round(f N)) of N."
 )
+ACTING = Column(
+    "acting",
+    pa.int32(),
+    "kernels",
+    "Kernels that act",
+    "Those of the circuit's kernels that lie on a path of its kernels from the image to the unit: "
+    "no other can change how the unit responds to images.",
+    null="The unit was stored before this was counted.",
+    since=3,
+)
 _SPLIT = Column("split", pa.string(), "", "Split", "`scoring` or `held_out`.")
 
 _BEFORE_3 = "The atlas is of schema version 2 or older."
@@ -368,6 +378,7 @@ FAITHFULNESS = Table(
         *MEASURES,
         PEARSON_IMAGES,
         *AUC,
+        ACTING,
     ),
 )
 
@@ -383,6 +394,7 @@ SUBFEATURES = Table(
         _FRACTION,
         _KERNELS,
         *MEASURES,
+        ACTING,
     ),
 )
 
@@ -436,6 +448,7 @@ SELECTIVITY = Table(
             "Full response",
             "r of the unit in the whole network, on that image.",
         ),
+        ACTING,
     ),
     stored_as="contrast",
 )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
+from circuit_atlas.jobs.circuits.connectivity import Connectivity
 from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
 from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
@@ -26,6 +27,7 @@ class CircuitRun:
         full: (images, height, width), the whole network's map on those images.
         image_indices: the images' indices among all images of the task, in any order.
         maps: (circuits, images, height, width), filled by `run_circuits`.
+        acting: (circuits,), how many kernels of each act; filled by `run_circuits`.
     """
 
     number: int
@@ -34,10 +36,12 @@ class CircuitRun:
     full: NDArray[np.float32]
     image_indices: Sequence[int]
     maps: NDArray[np.float32] = field(init=False)
+    acting: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
         shape = (len(self.masks), *self.full.shape)
         object.__setattr__(self, "maps", np.empty(shape, dtype=self.full.dtype))
+        object.__setattr__(self, "acting", np.zeros(len(self.masks), dtype=np.int64))
 
 
 def run_circuits(
@@ -47,7 +51,7 @@ def run_circuits(
     *,
     means: KernelMeans | None,
 ) -> None:
-    """Fills the maps of every run.
+    """Fills the maps of every run, and counts the kernels that act.
 
     Args:
         layer: the layer.
@@ -56,6 +60,9 @@ def run_circuits(
             time.
         means: every kernel's mean contribution, where a run asks for mean ablation.
     """
+    connectivity = Connectivity.of(layer)
+    for each in runs:
+        each.acting[:] = connectivity.acting(each.number, each.masks).sum(axis=1)
     indices = sorted({index for each in runs for index in each.image_indices})
     start = 0
     for batch in batches(indices):

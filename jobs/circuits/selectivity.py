@@ -68,6 +68,7 @@ class GroupedImages:
                         inside=group_of[index] == group,
                         response=float(in_circuits[level, n]),
                         full=float(full[n]),
+                        acting=int(run.acting[level]),
                     )
 
 

@@ -247,6 +247,7 @@ def _faithfulness(block: Block, number: int, plan: UnitPlan) -> Iterator[Faithfu
                     pearson_images=over_images(in_circuit, in_network),
                     auc=_auc(run.maps[level, part], in_class),
                     auc_full=_auc(run.full[part], in_class),
+                    acting=int(run.acting[level]),
                 )
 
 
@@ -268,4 +269,5 @@ def _subfeatures(block: Block, plan: UnitPlan) -> Iterator[SubfeatureRow]:
                 fraction=fraction,
                 kernels=int(run.masks[level].sum()),
                 **vars(full.compare(run.maps[level])),
+                acting=int(run.acting[level]),
             )

@@ -23,7 +23,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
-from circuit_atlas.storage_schema.tables import AUC, MEASURES, PEARSON_IMAGES
+from circuit_atlas.storage_schema.tables import ACTING, AUC, MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 _ROWS = 2**20  # of responses, which are read together
@@ -34,6 +34,7 @@ _FAITHFULNESS = (
     "split",
     "level",
     "kernels",
+    ACTING.name,
     *(column.name for column in MEASURES),
     PEARSON_IMAGES.name,
     *(column.name for column in AUC),
@@ -52,7 +53,7 @@ class UnitBlock:
     """Holds the facts of some units.
 
     Attributes:
-        faithfulness: unit, criterion, ablation, split, level, kernels and the measures.
+        faithfulness: unit, criterion, ablation, split, level, kernels, acting and the measures.
         top: unit and `TOP_IMAGE`, a row for each unit that has a top image.
         groups: unit, criterion, groups and silhouette, a row for each unit and criterion; without
             rows in an atlas that is too old to have groups.

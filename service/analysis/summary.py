@@ -15,12 +15,14 @@ from circuit_atlas.service.analysis.units import LayerStates
 from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.layer_columns import (
     DISTRIBUTION,
+    OF_CIRCUIT,
     OTHER_MEASURES,
     SILENT,
     TOP_IMAGE,
     UNIT_FACTS,
     r_columns,
 )
+from circuit_atlas.storage_schema.tables import ACTING
 
 _QUANTILES = {"low": 0.1, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "high": 0.9}
 
@@ -34,12 +36,15 @@ class LevelMeasures:
         kernels: of the circuits, 0 where there is none. Shape: (units, levels).
         silent: 1 where the circuit never fires where the network does, 0 where it does, NaN where
             that is not known. Shape: (units, levels).
+        acting: kernels that act in the circuit of the level asked for, NaN where that is not known.
+            Shape: (units,).
         others: the other measures of the level asked for, NaN as of r, by name. Shape: (units,).
     """
 
     r: NDArray[np.float64]
     kernels: NDArray[np.int32]
     silent: NDArray[np.float64]
+    acting: NDArray[np.float64]
     others: dict[str, NDArray[np.float64]]
 
     def smallest(self, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -65,13 +70,13 @@ def level_measures(
     kernels[row, level] = rows["kernels"].to_numpy()
     quiet = pc.and_(pc.equal(rows["firing"], 0.0), pc.greater(rows["firing_full"], 0.0))
     silent[row, level] = pc.fill_null(pc.cast(quiet, pa.float64()), np.nan).to_numpy()
-    others = {}
+    at_level = {}
     here = level == query.level
-    for column in OTHER_MEASURES:
-        others[column.name] = np.full(len(units), np.nan)
-        values = pc.fill_null(rows[column.name], np.nan).to_numpy()
-        others[column.name][row[here]] = values[here]
-    return LevelMeasures(r, kernels, silent, others)
+    for name in (ACTING.name, *(column.name for column in OTHER_MEASURES)):
+        at_level[name] = np.full(len(units), np.nan)
+        values = pc.fill_null(pc.cast(rows[name], pa.float64()), np.nan).to_numpy()
+        at_level[name][row[here]] = values[here]
+    return LevelMeasures(r, kernels, silent, at_level.pop(ACTING.name), at_level)
 
 
 def unit_table(
@@ -90,8 +95,7 @@ def unit_table(
         polysemanticity: a table with columns unit and polysemanticity. Default: what is sealed.
 
     Returns:
-        `UNIT_FACTS`, `OTHER_MEASURES`, `SILENT` and a column of `r_columns` for each stored
-        fraction.
+        `UNIT_FACTS`, `OF_CIRCUIT` and a column of `r_columns` for each stored fraction.
     """
     table = states.table()
     numbers = table["unit"].to_numpy()
@@ -101,7 +105,7 @@ def unit_table(
     groups = _of_criterion(facts.groups, query)
     if polysemanticity is None:
         polysemanticity = _of_criterion(facts.polysemanticity, query)
-    silent = measures.silent[:, query.level]
+    silent, acting = measures.silent[:, query.level], measures.acting
     smallest_kernels = np.take_along_axis(measures.kernels, level[:, None], axis=1)[:, 0]
     problems = pa.array([facts.problems.get(int(unit)) for unit in numbers], pa.string())
     columns = {
@@ -122,12 +126,13 @@ def unit_table(
             name: pa.array(v, pa.float64(), from_pandas=True) for name, v in measures.others.items()
         },
         SILENT.name: pa.array(silent == 1, pa.bool_(), mask=np.isnan(silent)),
+        ACTING.name: pa.array(np.nan_to_num(acting).astype(np.int32), mask=np.isnan(acting)),
         **{
             column.name: pa.array(values, pa.float64(), from_pandas=True)
             for column, values in zip(r_columns(fractions), measures.r.T, strict=True)
         },
     }
-    schema = schema_of([*UNIT_FACTS, *OTHER_MEASURES, SILENT, *r_columns(fractions)])
+    schema = schema_of([*UNIT_FACTS, *OF_CIRCUIT, *r_columns(fractions)])
     return pa.table([columns[name] for name in schema.names], schema=schema)
 
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.storage_schema.reader import Reader
 
-_OF_UNIT = ("unit", "kernels", "pearson", "firing", "firing_full")
+_OF_UNIT = ("unit", "kernels", "pearson", "firing", "firing_full", "acting")
 _COLUMNS = ("criterion", "ablation", "split", "level", *_OF_UNIT[1:])
 
 
@@ -25,6 +25,8 @@ class UnitScore:
         firing: share of the positions where the unit's output is above 0 in its circuit; None in an
             atlas of schema version 2 or older.
         firing_full: the same in the whole network.
+        acting: how many of those kernels act; None where the unit was stored before that was
+            counted.
     """
 
     unit: int
@@ -32,6 +34,7 @@ class UnitScore:
     pearson: float | None
     firing: float | None = None
     firing_full: float | None = None
+    acting: int | None = None
 
     @property
     def r(self) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _HASH = 12
 _SHOWN = 4
-_MEASURED = ("kernels", "pearson", "firing", "firing_full")
+_MEASURED = ("kernels", "pearson", "firing", "firing_full", "acting")
 _SPLIT = {"held_out": "held-out", "scoring": "scoring"}
 
 
@@ -103,6 +103,7 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
             f"  and the full response, on {_SPLIT[query.split]} images; median {median:.3f}",
             f"  fires: share of the positions where the output is above 0; {silent} of "
             f"{len(ranked)} circuits are silent",
+            "  act: of the kernels kept, those on a path of kept ones from the image to the unit",
             "",
         ]
     ranks = {score.unit: rank for rank, score in enumerate(ranked)}
@@ -115,6 +116,7 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
         "state": [row["state"] for row in units],
         "kernels": [row["kernels"] for row in units],
         "kept": [scores[row["unit"]].kernels if row["unit"] in scores else None for row in units],
+        "act": [getattr(scores.get(row["unit"]), "acting", None) for row in units],
         "r": [_r(scores.get(row["unit"])) for row in units],
         "fires": [getattr(scores.get(row["unit"]), "firing", None) for row in units],
         "network": [getattr(scores.get(row["unit"]), "firing_full", None) for row in units],
@@ -189,12 +191,13 @@ def _r(score: UnitScore | None) -> str | None:
 
 
 def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
-    """A row a level: fraction, kernels, and r on each split with the share where it fires; how well
-    it tells the class, where that is known, in the circuit and the whole network."""
+    """A row a level: fraction, kernels, how many of them act, and r on each split with the share
+    where it fires; how well it tells the class, where that is known, in the circuit and the whole
+    network."""
     r: dict[tuple[int, str], str | None] = {}
     firing: dict[tuple[int, str], float | None] = {}
     auc: dict[tuple[int, str], str] = {}
-    levels: dict[int, tuple[float, int]] = {}
+    levels: dict[int, tuple[float, int, int | None]] = {}
     splits = []
     for row in unit.faithfulness().to_pylist():
         if (row["criterion"], row["ablation"]) == (query.criterion, query.ablation):
@@ -203,12 +206,13 @@ def _ladder(unit: Unit, query: CircuitQuery) -> pa.Table:
             firing[row["level"], row["split"]] = score.firing
             if row["auc"] is not None:
                 auc[row["level"], row["split"]] = f"{row['auc']:.3f} of {row['auc_full']:.3f}"
-            levels[row["level"]] = (row["fraction"], row["kernels"])
+            levels[row["level"]] = (row["fraction"], row["kernels"], row["acting"])
             splits += [row["split"]] if row["split"] not in splits else []
     order = sorted(levels)
     columns = {
         "keep": [f"{levels[level][0]:g}" for level in order],
         "kernels": [levels[level][1] for level in order],
+        "act": [levels[level][2] for level in order],
     }
     for split in splits:
         columns[f"r {_SPLIT[split]}"] = [r.get((level, split)) for level in order]

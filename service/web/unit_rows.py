@@ -18,8 +18,7 @@ from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.layer_columns import (
     FEATURE,
     IMAGE_NAMES,
-    OTHER_MEASURES,
-    SILENT,
+    OF_CIRCUIT,
     UNIT_FACTS,
     r_columns,
 )
@@ -27,7 +26,7 @@ from circuit_atlas.storage_schema.wording import nearest
 
 BOX = ("box_top", "box_left", "box_bottom", "box_right")
 POSITION = ("position_y", "position_x")
-LISTED: tuple[Column, ...] = (*UNIT_FACTS, *OTHER_MEASURES, SILENT, *IMAGE_NAMES, FEATURE)
+LISTED: tuple[Column, ...] = (*UNIT_FACTS, *OF_CIRCUIT, *IMAGE_NAMES, FEATURE)
 """What is told of each unit besides r."""
 
 

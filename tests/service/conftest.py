@@ -247,6 +247,7 @@ def make_record(header: AtlasHeader, layer: LayerIndex, unit: int) -> CircuitRec
             -0.1,
             0.0 if r is None else 0.125,
             0.25,
+            acting=k - rung,
         )
         for name in header.criteria
         for split, images in (("scoring", 4), ("held_out", 1))

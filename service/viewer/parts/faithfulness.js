@@ -21,6 +21,7 @@ const METRICS = {
   spearman: "Spearman's r",
   pearson_images: "r over images",
   firing: "Share of positions where it fires",
+  acting: "Share of its kernels that act",
   relative_l1: "Relative L1 distance",
   auc: "AUC of the class",
 };
@@ -113,7 +114,7 @@ function seriesOf(rows, atlas, chosen, metric) {
       const silent = atlas.fractions.map(() => false);
       for (const row of kept) {
         if (row.criterion !== criterion || row.split !== split) continue;
-        values[row.level] = row[metric];
+        values[row.level] = metric === "acting" ? actingShare(row) : row[metric];
         silent[row.level] = row.firing === 0 && row.firing_full > 0;
       }
       return {
@@ -179,6 +180,13 @@ function chart(series, atlas, chosen, metric, rows) {
     ),
   );
 }
+
+/**
+ * Divides the kernels on a path of kept ones, from the image to the unit, by all that are kept.
+ *
+ * @param {FaithfulnessRow} row
+ */
+const actingShare = ({ acting, kernels }) => (acting === null ? null : acting / kernels);
 
 /**
  * Finds the smallest circuit that reaches the threshold, as circuits are read now.

@@ -26,7 +26,7 @@ const FIRST = [
   "polysemanticity",
   "label",
 ];
-const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "groups"]);
+const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "acting", "groups"]);
 
 /**
  * Columns that are shown in another: the name is the link, an error stands under the state, and a

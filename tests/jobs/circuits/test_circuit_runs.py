@@ -11,6 +11,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
+from circuit_atlas.jobs.circuits.connectivity import Connectivity
 from tests.jobs.axis import double_images, open_double
 from tests.oracles.networks import NAMED
 
@@ -40,4 +41,6 @@ def test_maps_are_of_the_images_in_their_order(indices, together):
         alone = circuit_maps(layer, UNIT, mask[None], images[[index]])[0, 0].numpy()
         np.testing.assert_allclose(run.maps[0, n], alone, rtol=1e-9, atol=1e-12)
         np.testing.assert_array_equal(run.maps[1, n], full[index])
+    assert run.acting.tolist() == Connectivity(layer).acting(UNIT, masks).sum(axis=1).tolist()
+    assert run.acting[1] == layer.reachable(UNIT).sum() > run.acting[0] > 0
     np.testing.assert_allclose(every.maps[0, indices], run.maps[0], rtol=1e-9, atol=1e-12)

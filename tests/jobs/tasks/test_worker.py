@@ -103,7 +103,14 @@ def test_what_is_stored_of_a_unit(spec):
         if row["fraction"] == 1:
             assert row["pearson"] == pytest.approx(1)
             assert row["relative_l1"] == 0
-    assert len(reader.subfeatures(commit).to_pylist()) == 2 * 2 * 2 * 3
+        mask = reader.mask(commit, row["criterion"], row["level"])
+        # Of the layer's rows the unit reads the first; a kernel acts where its channel has both.
+        first, last = mask[:18].reshape(6, 3), mask[18:24]
+        assert row["acting"] == (first & last[:, None]).sum() + (last & first.any(1)).sum()
+    subfeatures = reader.subfeatures(commit).to_pylist()
+    assert len(subfeatures) == 2 * 2 * 2 * 3
+    assert {row["acting"] for row in subfeatures if row["fraction"] == 1} == {24}
+    assert all(row["acting"] <= row["kernels"] for row in subfeatures)
     responses = reader.responses(commit).to_pylist()
     ranked = sorted(
         (row for row in responses if row["rank"] is not None), key=lambda row: row["rank"]

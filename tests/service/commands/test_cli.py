@@ -53,13 +53,14 @@ def test_show_an_atlas(call, location):
 def test_show_a_layer_lists_the_most_faithful_unit_first(call, location):
     code, out, _ = call("show", location, "conv3")
     assert code == 0
-    rows = [line.split()[:5] for line in out.splitlines()[-5:]]
+    rows = [line.split()[:6] for line in out.splitlines()[-6:]]
     assert rows == [
-        ["0", "done", "44", "4", "0.900"],
-        ["1", "done", "44", "4", "0.400"],
-        ["2", "done", "44", "4", "silent"],
+        ["unit", "state", "kernels", "kept", "act", "r"],
+        ["0", "done", "44", "4", "2", "0.900"],
+        ["1", "done", "44", "4", "2", "0.400"],
+        ["2", "done", "44", "4", "2", "silent"],
         ["3", "dead", "52"],
-        ["4", "failed", "non_finite:", "NaN", "in"],
+        ["4", "failed", "non_finite:", "NaN", "in", "its"],
     ]
     assert "median 0.400" in out
 
@@ -70,6 +71,12 @@ def test_show_a_unit(call, location):
     assert "dog <small>" in out
     assert "faithfulness of the force circuits" in out
     assert "Circuit conv2/edge force: 20 of 40 kernels" in out
+    ladder = out.partition("faithfulness of the force circuits")[2].splitlines()
+    assert [line.split()[:3] for line in ladder[1:4]] == [
+        ["keep", "kernels", "act"],
+        ["1", "40", "40"],
+        ["0.5", "20", "19"],
+    ]
     groups = out.partition("sub-features by actgrad")[2].splitlines()
     assert [line.split() for line in groups[1:4]] == [
         ["group", "images", "first"],

@@ -15,8 +15,7 @@ from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.layer_columns import (
     FEATURE,
     IMAGE_NAMES,
-    OTHER_MEASURES,
-    SILENT,
+    OF_CIRCUIT,
     UNIT_FACTS,
     r_columns,
 )
@@ -86,7 +85,7 @@ def test_the_units_of_a_layer_have_their_lists(api, local):
 
 
 def test_the_columns_of_units_are_those_that_are_declared(api, local):
-    declared = [*UNIT_FACTS, *OTHER_MEASURES, SILENT, *IMAGE_NAMES, FEATURE]
+    declared = [*UNIT_FACTS, *OF_CIRCUIT, *IMAGE_NAMES, FEATURE]
     declared += r_columns(local.header.fractions)
     shown = ask(api, "layers/conv3/units")["columns"]
     assert [(c["name"], c["title"], c["sentence"], c["unit"]) for c in shown] == [
@@ -115,8 +114,9 @@ def test_other_measures_are_those_of_one_level(api, local):
         for r in stored
         if (r["criterion"], r["split"], r["fraction"]) == ("actgrad", "held_out", 0.5)
     ]
-    for name in ("spearman", "relative_l1", "change_at_maximum"):
+    for name in ("spearman", "relative_l1", "change_at_maximum", "acting"):
         assert row[name] == one[name]
+    assert row["acting"] == one["kernels"] - one["level"]
 
 
 def test_units_are_sorted_with_nulls_last_in_both_orders(api):
