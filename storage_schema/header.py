@@ -147,11 +147,25 @@ class AtlasHeader:
     ]
     input_height: Annotated[int, "Height of the network's input, in pixels."]
     input_width: Annotated[int, "Width of the network's input, in pixels."]
+    connected: Annotated[
+        bool,
+        "Whether kernels on dead ends gave way to the next best that act, in stored circuits of "
+        "the scoring images.",
+    ] = False
 
     def runs(self, criterion: str) -> int:
         """Tell how many score vectors a unit has for `criterion`: a fraction each for `force`, else
         one."""
         return len(self.fractions) if criterion == "force" else 1
+
+    def only_stored(self, criterion: str) -> str | None:
+        """Say why only the stored circuits of a criterion can be had; None where its scores tell
+        those of any fraction."""
+        if self.runs(criterion) > 1:
+            return f"{criterion!r} ranks the kernels anew for each fraction"
+        if self.connected:
+            return "the circuits of this atlas were connected when it was built"
+        return None
 
     def to_json(self) -> str:
         """Return the text of `atlas.json`."""
@@ -180,6 +194,7 @@ class AtlasHeader:
                 versions=tuple((name, number) for name, number in content["versions"]),
                 input_height=content["input_height"],
                 input_width=content["input_width"],
+                connected=content.get("connected", False),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} is no atlas header: {error!r}") from error

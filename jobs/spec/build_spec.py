@@ -134,9 +134,12 @@ class BuildSpec(Section):
         """Picks all that decides the atlas' numbers, as JSON has it.
 
         Where files lie is left out: weights and images have fingerprints. A model without arguments
-        has none there, as in atlases from before there were any.
+        has none there, and circuits that are not connected do not say so, as in atlases from before
+        there were any.
         """
         values = self.model_dump(mode="json")
+        if not self.circuits.connected:
+            del values["circuits"]["connected"]
         model = {key: values["model"][key] for key in ("reference", "arguments")}
         return {
             "model": model if self.model.arguments else {"reference": model["reference"]},

@@ -373,6 +373,8 @@ class CircuitsSpec(Section):
         criteria: the scores to compute. Default: "actgrad" alone.
         fractions: the fractions of the kernels to keep, each in (0, 1], sorted in descending order.
             Default: `FRACTIONS`.
+        connected: let kernels on dead ends give way to the next best on a path from the image to
+            the unit, see `jobs.circuits.connected`. Default: false.
         ablation: what a dropped kernel becomes: `zero`, or its `mean` over the scoring images.
             Default: "zero" alone.
         top_images: how many images a unit gets scores for single images on. Default: 10.
@@ -385,6 +387,7 @@ class CircuitsSpec(Section):
     response: Literal["sum_abs", "max"] | Annotated[tuple[int, int], Listed] = "sum_abs"
     criteria: Annotated[tuple[Criterion, ...], Listed, Field(min_length=1)] = ("actgrad",)
     fractions: Annotated[tuple[float, ...], Listed, Field(min_length=1)] = FRACTIONS
+    connected: bool = False
     ablation: Annotated[tuple[Ablation, ...], Listed, Field(min_length=1)] = ("zero",)
     top_images: _Positive = 10
     force_steps: _Positive = 10

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from circuit_atlas.jobs.circuits.connected import require_path
 from circuit_atlas.jobs.engine.targets import check_position, response_text
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -155,7 +156,11 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         versions=_versions(),
         input_height=height,
         input_width=width,
+        connected=circuits.connected,
     )
+    if circuits.connected:
+        for name, numbers in planned:
+            require_path(opened.layer(name), numbers, min(circuits.fractions))
     if spec.run.memory_bytes:
         images = len(opened.images.scoring) + len(opened.images.held_out)
         for name, _ in planned:

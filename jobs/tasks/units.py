@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
+from circuit_atlas.jobs.circuits.connected import connected_masks
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse, class_auc, over_images
-from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
+from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.circuits.responses import response_rows, responses_of
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
@@ -172,11 +173,14 @@ def _criterion(
             f"unit {number} of {block.layer.index.layer!r} has {name} scores that are NaN or "
             "infinite; look at the weights and the preprocessing"
         )
-    if name == "force":
-        counts = [kernels_kept(fraction, int(reachable.sum())) for fraction in fractions]
-        masks = np.stack([keep_best(row, k) for row, k in zip(scores, counts, strict=True)])
+    masks_of = nested_masks
+    if spec.connected:
+        masks_of = partial(connected_masks, block.layer, number)
+    if len(scores) > 1:
+        each = zip(scores, fractions, strict=True)
+        masks = np.concatenate([masks_of(row, [fraction]) for row, fraction in each])
     else:
-        masks = nested_masks(scores[0], fractions)
+        masks = masks_of(scores[0], fractions)
     return CriterionRecord(name, scores, masks, image_scores)
 
 

@@ -63,11 +63,11 @@ def criterion_of(spec: FeaturesSpec, header: AtlasHeader) -> str:
             + nearest(criterion, header.criteria, what="criteria")
         )
     for fraction in (*spec.fractions, *([spec.node_fraction] if spec.nodes else [])):
-        if header.runs(criterion) > 1 and _level_of(header, fraction) is None:
+        reason = header.only_stored(criterion)
+        if reason is not None and _level_of(header, fraction) is None:
             stored = ", ".join(f"{kept:g}" for kept in header.fractions)
             raise SpecError(
-                f"features: {criterion!r} ranks the kernels anew for each fraction, and has none "
-                f"of {fraction:g}: give some of {stored}"
+                f"features: {reason}, and none keeps {fraction:g}: give some of {stored}"
             )
     return criterion
 

@@ -55,11 +55,11 @@ def select(
     fractions = reader.header.fractions
     level = _level(fractions, commit.kernels, count, keep)
     stored = reader.scores(commit, criterion)
-    if level is None and len(stored) > 1:
+    reason = reader.header.only_stored(criterion)
+    if level is None and reason is not None:
         known = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
         raise QueryError(
-            f"{criterion!r} ranks the kernels anew for each fraction, so only its stored circuits "
-            f"can be had; keep (and kernels) are {known}"
+            f"{reason}, so only its stored circuits can be had; keep (and kernels) are {known}"
         )
     if level is None:
         return _best(stored[0], count)

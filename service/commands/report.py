@@ -50,6 +50,8 @@ def atlas_text(atlas: Atlas) -> str:
         "fractions": ", ".join(f"{fraction:g}" for fraction in header.fractions),
         "built with": ", ".join(f"{name} {number}" for name, number in header.versions),
     }
+    if header.connected:
+        facts["circuits"] = "connected: dead ends gave way to the next best kernels on a path"
     lines = (f"  {name:<10}  {value}" for name, value in facts.items())
     indices = [atlas.reader.layer(name) for name in atlas.layers]
     responses = {

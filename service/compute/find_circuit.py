@@ -40,6 +40,7 @@ def find_circuit(
     unit: int,
     criterion: Criterion = "actgrad",
     keep: float = 0.1,
+    connected: bool = False,
     held_out: Tensor | None = None,
     ablation: Ablation = "zero",
     activation: Activation = "post",
@@ -76,6 +77,8 @@ def find_circuit(
         unit: channel of that output, from 0; of class scores, the class.
         criterion: the score that ranks the kernels: actgrad, snip, force, magnitude or random.
         keep: fraction of the kernels that can reach the unit, in (0, 1].
+        connected: let kernels on dead ends give way to the next best on a path from the image to
+            the unit.
         held_out: images of the same shape that score nothing, to measure faithfulness on.
         ablation: what a dropped kernel becomes: zero, or its mean over `images`.
         activation: `post` explains what the unit passes on, after the ReLU and whatever else treats
@@ -96,7 +99,8 @@ def find_circuit(
         ModelError: the model, the layer or the unit cannot be used, or the layer fails the
             self-check.
         ImageError: the images cannot be used.
-        SpecError: no such criterion, ablation, response or fraction.
+        SpecError: no such criterion, ablation, response or fraction; or `connected`, and a fraction
+            is too small for one path.
         NonFiniteError: the unit responds with NaN or infinity, or its scores hold such.
         UnitError: the unit cannot be computed for another reason.
         QueryError: the unit is dead: its response is the same on every image.
@@ -124,6 +128,7 @@ def find_circuit(
                     "response": response,
                     "criteria": [criterion],
                     "fractions": [fraction, *fractions],
+                    "connected": connected,
                     "ablation": [ablation],
                     "top_images": top_images,
                     "seed": seed,

@@ -84,6 +84,9 @@ class AtlasFacts(BaseModel):
     criteria: list[str] = Field(description="The scores that every unit has, the default first.")
     image_criteria: list[str] = Field(description="Those with scores of single images.")
     fractions: list[float] = Field(description="Kept fractions, largest first.")
+    connected: bool = Field(
+        description="Whether kernels on dead ends gave way to others that act, in stored circuits."
+    )
     ablations: list[str] = Field(description="What stands for a dropped kernel.")
     splits: list[Literal["held_out", "scoring"]] = Field(
         description="Those with images, the default first."

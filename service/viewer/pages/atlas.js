@@ -267,6 +267,7 @@ function about(atlas) {
   const rows = [
     ["Response explained", responseText(atlas.response)],
     ["Dropped kernels", atlas.ablations.map(ablationText).join(", or ")],
+    ...(atlas.connected ? [["Kernels on dead ends", "give way to the next best that act"]] : []),
     ["Kept fractions", atlas.fractions.map(percent).join(", ")],
     ["Network's input", `${atlas.input.height} × ${atlas.input.width} pixels`],
     ["Top images of a unit", whole(atlas.top_images)],

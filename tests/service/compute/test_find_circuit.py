@@ -294,6 +294,25 @@ def test_further_fractions_are_in_the_atlas_in_memory() -> None:
     ]
 
 
+def test_a_connected_circuit_has_no_dead_ends() -> None:
+    network = networks.NAMED["branched"]()
+    model, images, layer = network.module, network.images(3), "body.2.three"
+    for criterion in ("random", "force"):
+        plain, connected = (
+            find_circuit(
+                model, images, layer=layer, unit=1, criterion=criterion, keep=KEEP, connected=each
+            )
+            for each in (False, True)
+        )
+        assert plain.faithfulness()["acting"][0].as_py() < len(plain) == len(connected)
+        assert connected.faithfulness()["acting"].to_pylist() == [len(connected)]
+        unit = Atlas(connected.origins[0].reader).layer(layer).unit(1)
+        with pytest.raises(QueryError, match="only its stored circuits can be had"):
+            unit.circuit(keep=0.3, criterion=criterion)
+    with pytest.raises(SpecError, match=r"^circuits.connected: fraction 0.01 keeps 1 of the "):
+        find_circuit(model, images, layer=layer, unit=1, keep=0.01, connected=True)
+
+
 def test_a_drawing_shows_the_images_as_they_were() -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.5)
     levels = torch.randint(0, 256, (3, 3, 12, 12), generator=torch.Generator().manual_seed(0))
