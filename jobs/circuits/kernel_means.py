@@ -18,9 +18,12 @@ class KernelMeans:
 
     Attributes:
         by_step: for each step that applies a convolution, (out, in / groups).
+        inputs: for each of them the mean unfolded input, (groups, in / groups, K, 1) with kernels
+            of K weights.
     """
 
     by_step: dict[str, Tensor]
+    inputs: dict[str, Tensor]
 
 
 def kernel_means(layer: TracedLayer, batches: Iterable[Tensor]) -> KernelMeans:
@@ -43,10 +46,12 @@ def kernel_means(layer: TracedLayer, batches: Iterable[Tensor]) -> KernelMeans:
                         value = values[step.inputs[0]][image : image + 1]
                         mean = unfold_input(network, step, value).double().mean(-1)
                         total[step.name] = total[step.name] + mean if step.name in total else mean
-    means = {}
+    means, inputs = {}, {}
     for name, summed in total.items():
         site = network.sites[network.by_name[name].convolution or 0]
         by_weight = site.weight.flatten(2).unflatten(0, (site.groups, -1)).double()
-        mean = torch.einsum("goik,gik->goi", by_weight, summed / max(count, 1))
+        unfolded = summed / max(count, 1)
+        mean = torch.einsum("goik,gik->goi", by_weight, unfolded)
         means[name] = mean.flatten(0, 1).to(site.weight.dtype)
-    return KernelMeans(means)
+        inputs[name] = unfolded[..., None].to(site.weight.dtype)
+    return KernelMeans(means, inputs)

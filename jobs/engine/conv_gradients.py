@@ -8,7 +8,7 @@ network, which belongs to one unit, it is the images that walk back together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -43,6 +43,8 @@ class ConvCall:
         input: the convolution's input itself; None where g are not the convolution's own groups.
         maxima: set where only maxima have a gradient: (g, o, maxima) their indices among the P, and
             which of them count. The pieces are then (units, g, o, maxima).
+        centred: gives the unfolded input less its mean over the scoring images; None where that is
+            not asked for.
 
     Where each unit reaches one output channel only, the rows of all units stand on the output
     (or group) axis instead, and `units` is 1.
@@ -54,6 +56,7 @@ class ConvCall:
     positions: int
     input: ConvInput | None
     maxima: tuple[Tensor, Tensor] | None
+    centred: Callable[[], Tensor] | None = None
 
     @property
     def units(self) -> int:
@@ -104,6 +107,7 @@ def site_passes(
     response: Response,
     *,
     one_row: Mapping[int, Tensor],
+    mean_inputs: Mapping[str, Tensor] | None = None,
 ) -> Iterator[LayerPass]:
     """Walks back from a block of units over one image; yields every convolution that they reach.
 
@@ -112,7 +116,55 @@ def site_passes(
         targets: the units.
         response: the number that is explained.
         one_row: for each site in which every unit reaches a single row, the units' rows.
+        mean_inputs: each step's mean unfolded input (g, i, K, 1), for `ConvCall.centred`. Default:
+            none.
     """
+    by_step = _by_step(forward, targets, response, one_row, at_maxima=True)
+    yield from _passes(forward, by_step, one_row, mean_inputs)
+
+
+def averaged_passes(
+    forwards: Iterable[Forward],
+    targets: Targets,
+    response: Response,
+    *,
+    one_row: Mapping[int, Tensor],
+    mean_inputs: Mapping[str, Tensor] | None = None,
+) -> Iterator[LayerPass]:
+    """Walks back from a block of units over several passes of one image, with other weights each;
+    yields what `site_passes` does of the last, with the mean of all gradients.
+
+    Args:
+        forwards: one pass or more.
+        targets, response, one_row, mean_inputs: as in `site_passes`.
+    """
+    means: dict[str, list[ConvGradient]] = {}
+    count = 0
+    for forward in forwards:
+        last, count = forward, count + 1
+        found = _by_step(forward, targets, response, one_row, at_maxima=False)
+        for name, gradients in found.items():
+            # A running mean, so that no sum grows beyond what the gradients are.
+            means[name] = [
+                replace(one, output_gradient=torch.lerp(before, one.output_gradient, 1 / count))
+                for one, before in zip(
+                    gradients,
+                    (each.output_gradient for each in means.get(name, gradients)),
+                    strict=True,
+                )
+            ]
+    yield from _passes(last, means, one_row, mean_inputs)
+
+
+def _by_step(
+    forward: Forward,
+    targets: Targets,
+    response: Response,
+    one_row: Mapping[int, Tensor],
+    *,
+    at_maxima: bool,
+) -> dict[str, list[ConvGradient]]:
+    """The gradients of each convolution's step, of some units after the others."""
     maps = targets.maps(forward.values[forward.network.target.name])
     gradient = targets.gated(response_gradient(maps, response), maps)[:, 0]
     by_step: dict[str, list[ConvGradient]] = {}
@@ -120,11 +172,21 @@ def site_passes(
     for start in range(0, len(targets), together):
         units = slice(start, start + together)
         rows = {ordinal: of_units[units] for ordinal, of_units in one_row.items()}
-        for conv_gradient in _walk(forward, targets.part(units), gradient[units], rows):
-            by_step.setdefault(conv_gradient.step.name, []).append(conv_gradient)
+        part = targets.part(units)
+        for each in _walk(forward, part, gradient[units], rows, at_maxima=at_maxima):
+            by_step.setdefault(each.step.name, []).append(each)
+    return by_step
+
+
+def _passes(
+    forward: Forward,
+    by_step: Mapping[str, list[ConvGradient]],
+    one_row: Mapping[int, Tensor],
+    mean_inputs: Mapping[str, Tensor] | None,
+) -> Iterator[LayerPass]:
     for ordinal, site in enumerate(forward.network.sites):
         calls = tuple(
-            _call(forward, by_step[name], one_row.get(ordinal))
+            _call(forward, by_step[name], one_row.get(ordinal), mean_inputs)
             for name in site.steps
             if name in by_step
         )
@@ -139,6 +201,7 @@ def image_passes(
     *,
     one_row: Mapping[int, Tensor],
     live: Mapping[str, Tensor],
+    mean_inputs: Mapping[str, Tensor] | None = None,
 ) -> Iterator[tuple[int, LayerPass]]:
     """Walks back from one unit over each image of a pruned network; yields every convolution that
     it reaches, once for each image, with the image's index in the batch.
@@ -149,12 +212,13 @@ def image_passes(
         response: the number that is explained.
         one_row: as in `site_passes`.
         live: for some ungrouped convolutions, the output channels whose gradient is not zero.
+        mean_inputs: as in `site_passes`.
     """
     count = forward.images
     maps = target.maps(forward.values[forward.network.target.name])
     gradient = target.gated(response_gradient(maps, response), maps)[0]
     rows = {ordinal: row.expand(count) for ordinal, row in one_row.items()}
-    walk = _walk(forward, target.repeated(count), gradient, rows, live=live)
+    walk = _walk(forward, target.repeated(count), gradient, rows, live=live, at_maxima=False)
     by_step = {conv_gradient.step.name: conv_gradient for conv_gradient in walk}
     for ordinal, site in enumerate(forward.network.sites):
         gradients = [by_step[name] for name in site.steps if name in by_step]
@@ -164,7 +228,7 @@ def image_passes(
         by_row = unit_row is None and len(site.steps) == 1
         live_rows = live.get(site.steps[0]) if by_row else None
         for image in range(count):
-            calls = (_image_call(forward, each, image, unit_row) for each in gradients)
+            calls = (_image_call(forward, each, image, unit_row, mean_inputs) for each in gradients)
             if live_rows is not None:
                 calls = (call.rows(live_rows) for call in calls)
             yield image, LayerPass(ordinal, tuple(calls), live_rows)
@@ -176,6 +240,7 @@ def _walk(
     gradient: Tensor,
     one_row: Mapping[int, Tensor],
     *,
+    at_maxima: bool,
     live: Mapping[str, Tensor] | None = None,
 ) -> Iterator[ConvGradient]:
     """Yields every convolution with its output gradient: in the units' rows, (units, positions),
@@ -199,7 +264,7 @@ def _walk(
     else:
         spread = targets.spread(gradient)
         start = {base.name: spread * forward.chain_slope() if network.chain else spread}
-    for each in backward(forward, start, live=live, at_maxima=live is None):
+    for each in backward(forward, start, live=live, at_maxima=at_maxima):
         unit_rows = one_row.get(each.step.convolution or 0)
         if unit_rows is None:
             yield each
@@ -209,20 +274,47 @@ def _walk(
             yield ConvGradient(each.step, in_rows, each.maxima)
 
 
-def _call(forward: Forward, gradients: list[ConvGradient], rows: Tensor | None) -> ConvCall:
+def _call(
+    forward: Forward,
+    gradients: list[ConvGradient],
+    rows: Tensor | None,
+    mean_inputs: Mapping[str, Tensor] | None,
+) -> ConvCall:
     step, maxima = gradients[0].step, gradients[0].maxima
     unfolded, value = partial(forward.unfolded, step), forward.values[step.inputs[0]]
     pieces = [each.output_gradient for each in gradients]
-    return _unfolded_call(forward.network, step, value, unfolded, pieces, rows, maxima)
+    call = _unfolded_call(forward.network, step, value, unfolded, pieces, rows, maxima)
+    return _with_centred(forward.network, call, step, rows, mean_inputs)
 
 
 def _image_call(
-    forward: Forward, gradient: ConvGradient, image: int, rows: Tensor | None
+    forward: Forward,
+    gradient: ConvGradient,
+    image: int,
+    rows: Tensor | None,
+    mean_inputs: Mapping[str, Tensor] | None,
 ) -> ConvCall:
     step, only = gradient.step, slice(image, image + 1)
     value, piece = forward.values[step.inputs[0]][only], gradient.output_gradient[only]
     unfolded = partial(unfold_input, forward.network, step, value)
-    return _unfolded_call(forward.network, step, value, unfolded, [piece], rows, None)
+    call = _unfolded_call(forward.network, step, value, unfolded, [piece], rows, None)
+    return _with_centred(forward.network, call, step, rows, mean_inputs)
+
+
+def _with_centred(
+    network: Network,
+    call: ConvCall,
+    step: Step,
+    rows: Tensor | None,
+    mean_inputs: Mapping[str, Tensor] | None,
+) -> ConvCall:
+    if mean_inputs is None:
+        return call
+    mean, unfolded = mean_inputs[step.name], call.unfolded
+    site = network.sites[step.convolution or 0]
+    if rows is not None and site.groups > 1:
+        mean = mean[rows // (len(site.weight) // site.groups)]
+    return replace(call, centred=lambda: unfolded() - mean)
 
 
 def _unfolded_call(

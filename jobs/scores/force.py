@@ -5,12 +5,16 @@ and Alvarez, 2022: T steps of keeping k_t = ceil(exp(t/T ln k_T + (1 - t/T) ln N
 scoring all N in the network so masked. The score is |dr/dm| for a mask entry m on each weight,
 averaged over the kernel, image by image: SNIP with the whole network's weight and the masked
 network's gradient, so that a pruned kernel has a score too.
+
+The same steps iterate any score whose calls tell it all: in a masked network these have the whole
+network's weights, and the masked one's inputs and gradients. `actgrad` is then |A_oi * dr/dY_o|,
+with A_oi what the kernel adds there or, pruned, would add.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
 from circuit_atlas.jobs.circuits.live_channels import live_channels
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
@@ -27,7 +32,7 @@ from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network, Replaced
-from circuit_atlas.jobs.scores.criteria import snip
+from circuit_atlas.jobs.scores.per_image import CENTRED, Score, score_of
 
 # Share of live channels below which it pays to copy them out of a map.
 _WORTH_DROPPING = 0.75
@@ -60,12 +65,31 @@ class ForceRun:
     counts: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class _Iterated:
+    """The score that is iterated, on one layer.
+
+    Attributes:
+        layer: the layer.
+        response: the number that is explained.
+        score: the function of a convolution's calls.
+        mean_inputs: as in `image_passes`.
+    """
+
+    layer: TracedLayer
+    response: Response
+    score: Score
+    mean_inputs: Mapping[str, Tensor] | None
+
+
 def force_scores(
     layer: TracedLayer,
     runs: Sequence[ForceRun],
     batches: Callable[[], Iterable[Tensor]],
     *,
     response: Response,
+    score: str = "snip",
+    means: KernelMeans | None = None,
 ) -> list[NDArray[np.float32]]:
     """Computes the scores after each run's last mask: its circuit is the `counts[-1]` best of them.
 
@@ -78,14 +102,18 @@ def force_scores(
         batches: gives the scoring images (batch, channels, height, width), from the start at each
             call.
         response: the number that is explained.
+        score: name of the score that is iterated, in `spec.sections.Iterated`. Default: SNIP.
+        means: of the scoring images, where the score is in `per_image.CENTRED`. Default: none.
 
     Returns:
         For each run (kernels,) float32, NaN where a kernel cannot reach the unit.
     """
+    mean_inputs = None if means is None or score not in CENTRED else means.inputs
+    iterated = _Iterated(layer, response, score_of(score), mean_inputs)
     numbers = list(dict.fromkeys(run.number for run in runs))
     whole = {number: layer.reachable(number) for number in numbers}
     first = dict(
-        zip(numbers, _masked_scores(layer, list(whole.items()), batches(), response), strict=True)
+        zip(numbers, _masked_scores(iterated, list(whole.items()), batches()), strict=True)
     )
     scores = [first[run.number] for run in runs]
     for step in range(max(len(run.counts) for run in runs)):
@@ -95,19 +123,19 @@ def force_scores(
             # A mask of all kernels is the whole network again.
             if run.counts[step] < whole[run.number].sum()
         }
-        rescored = _masked_scores(layer, list(masked.values()), batches(), response)
+        rescored = _masked_scores(iterated, list(masked.values()), batches())
         for n, values in zip(masked, rescored, strict=True):
             scores[n] = values
     return scores
 
 
 def _masked_scores(
-    layer: TracedLayer,
+    iterated: _Iterated,
     masked: Sequence[tuple[int, NDArray[np.bool_]]],
     batches: Iterable[Tensor],
-    response: Response,
 ) -> list[NDArray[np.float32]]:
     """The scores of each (unit, mask), (kernels,)."""
+    layer = iterated.layer
     totals = [np.zeros(layer.upstream.index.size) for _ in masked]
     count = 0
     with torch.no_grad():
@@ -115,7 +143,7 @@ def _masked_scores(
         for batch in together if masked else ():
             first = FirstConvolution.of(layer.network, batch, None, argmax=True)
             for total, (number, mask) in zip(totals, masked, strict=True):
-                _add_scores(total, layer, number, mask, batch, first, response)
+                _add_scores(total, iterated, number, mask, batch, first)
             count += len(batch)
     means = []
     for total, (number, _) in zip(totals, masked, strict=True):
@@ -132,14 +160,14 @@ def _together(network: Network, images: Tensor) -> tuple[Tensor, ...]:
 
 def _add_scores(
     total: NDArray[np.float64],
-    layer: TracedLayer,
+    iterated: _Iterated,
     number: int,
     mask: NDArray[np.bool_],
     images: Tensor,
     first: FirstConvolution | None,
-    response: Response,
 ) -> None:
     """Adds the scores of every image, each of which counts by its own absolute values."""
+    layer = iterated.layer
     network = layer.network
     replaced = pruned_weights(layer, number, mask, None)
     forward = _run(network, images, replaced, first)
@@ -156,12 +184,13 @@ def _add_scores(
     passes = image_passes(
         forward,
         layer.targets([number]),
-        response,
+        iterated.response,
         one_row=layer.unit_rows([number]),
         live=live,
+        mean_inputs=iterated.mean_inputs,
     )
     for image, scored in passes:
-        layer.write_scores(out[image : image + 1], scored, snip(scored.calls))
+        layer.write_scores(out[image : image + 1], scored, iterated.score(scored.calls))
     for image in out.cpu().numpy():
         total += image
 

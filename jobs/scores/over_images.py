@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from circuit_atlas.jobs.engine.conv_gradients import site_passes
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, magnitude, random
-from circuit_atlas.jobs.scores.per_image import site_scores
+from circuit_atlas.jobs.scores.integrated import AblationPath
+from circuit_atlas.jobs.scores.one_image import ImageScorer
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def per_image_scores(
     criteria: Sequence[str],
     response: Response,
     block: int,
+    means: KernelMeans | None = None,
+    path: AblationPath | None = None,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Scores image by image, the forward pass shared by all the units.
 
@@ -50,6 +53,8 @@ def per_image_scores(
         criteria: names in `per_image.PER_IMAGE`, and `contribution`.
         response: the number that is explained.
         block: how many units walk back together.
+        means: of the scoring images, for criteria in `per_image.CENTRED`. Default: none.
+        path: for criteria in `per_image.ALONG_PATH`. Default: none.
 
     Yields:
         The image's index in the order, and for each criterion (units, kernels); a kernel that does
@@ -57,20 +62,13 @@ def per_image_scores(
     """
     blocks = [tuple(numbers[a : a + block]) for a in range(0, len(numbers), block)]
     prepared = [(layer.targets(units), layer.unit_rows(units)) for units in blocks]
-    kernels = layer.upstream.index.size
+    scorer = ImageScorer(layer, criteria, response, means, path)
     image_index = 0
     with torch.no_grad():
         for batch in batches:
-            for forward in Forward.of_batch(layer.network, batch):
-                parts: dict[str, list[Tensor]] = {name: [] for name in criteria}
-                for targets, unit_rows in prepared:
-                    out = {name: batch.new_zeros((len(targets), kernels)) for name in criteria}
-                    for scored in site_passes(forward, targets, response, one_row=unit_rows):
-                        for name, values in site_scores(scored.calls, criteria).items():
-                            layer.write_scores(out[name], scored, values)
-                    for name in criteria:
-                        parts[name].append(out[name])
-                yield image_index, {name: torch.cat(rows) for name, rows in parts.items()}
+            forwards = Forward.of_batch(layer.network, batch)
+            for image, forward in zip(batch.split(1), forwards, strict=True):
+                yield image_index, scorer.scores(forward, image, prepared)
                 image_index += 1
 
 
@@ -83,12 +81,14 @@ def score_images(
     criteria: Sequence[str],
     response: Response,
     block: int,
+    means: KernelMeans | None = None,
+    path: AblationPath | None = None,
 ) -> dict[str, BlockScores]:
     """Computes mean scores over all images, and single images' scores where they are asked for; of
     `contribution` the mean only.
 
     Args:
-        layer, numbers, batches, criteria, response, block: as in `per_image_scores`.
+        layer, numbers, batches, criteria, response, block, means, path: as in `per_image_scores`.
         keep: for each unit, indices of the images whose single scores are returned.
     """
     like, shape = layer.network.sites[-1].weight, (len(numbers), layer.upstream.index.size)
@@ -102,7 +102,14 @@ def score_images(
     }
     count = 0
     for image_index, scores in per_image_scores(
-        layer, numbers, batches, criteria=criteria, response=response, block=block
+        layer,
+        numbers,
+        batches,
+        criteria=criteria,
+        response=response,
+        block=block,
+        means=means,
+        path=path,
     ):
         count += 1
         for name, values in scores.items():

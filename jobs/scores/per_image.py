@@ -40,11 +40,15 @@ def score_of(name: str) -> Score:
 
 PER_IMAGE = {name: score_of(name) for name in get_args(Criterion) if name not in _PER_UNIT}
 """Scores that are means over images, and so can be recombined for any set of them."""
+CENTRED = frozenset({"actgrad_centred"})
+"""Those of them whose calls are made with the inputs' means."""
+ALONG_PATH = frozenset({"integrated"})
+"""Those of them whose calls have gradients averaged along an `AblationPath`."""
 
 
 def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:
     """Computes several of `PER_IMAGE` and `contribution` for one convolution, (units, g, o, i)
-    each, with as little work as they need together."""
+    each, with as little work as they need together, from calls as they all need them."""
     scores: dict[str, Tensor] = {}
     if "snip" in names:
         scores["snip"], scores[CONTRIBUTION] = snip_and_contribution(calls)

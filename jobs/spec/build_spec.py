@@ -56,6 +56,9 @@ __all__ = [
     "RunSpec",
 ]
 
+# Keys of `[circuits]` that the first atlases did not have.
+_LATER = ("connected", "force_score", "integrated_steps")
+
 
 class BuildSpec(Section):
     """The whole of a build, as read from TOML."""
@@ -134,12 +137,13 @@ class BuildSpec(Section):
         """Picks all that decides the atlas' numbers, as JSON has it.
 
         Where files lie is left out: weights and images have fingerprints. A model without arguments
-        has none there, and circuits that are not connected do not say so, as in atlases from before
-        there were any.
+        has none there, and what came later to `[circuits]` and has its default is not there, as in
+        atlases from before there was any.
         """
         values = self.model_dump(mode="json")
-        if not self.circuits.connected:
-            del values["circuits"]["connected"]
+        for key in _LATER:
+            if getattr(self.circuits, key) == CircuitsSpec.model_fields[key].default:
+                del values["circuits"][key]
         model = {key: values["model"][key] for key in ("reference", "arguments")}
         return {
             "model": model if self.model.arguments else {"reference": model["reference"]},

@@ -21,7 +21,16 @@ from pydantic import (
 from circuit_atlas.storage_schema.directions import SumActivation
 from circuit_atlas.storage_schema.errors import ModelError, SpecError
 
-Criterion = Literal["actgrad", "snip", "force", "magnitude", "random"]
+Criterion = Literal[
+    "actgrad",
+    "actgrad_centred",
+    "integrated",
+    "snip",
+    "force",
+    "magnitude",
+    "random",
+]
+Iterated = Literal["snip", "actgrad", "actgrad_centred"]
 Ablation = Literal["zero", "mean"]
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 Activation = Literal["post", "pre"]
@@ -379,6 +388,9 @@ class CircuitsSpec(Section):
             Default: "zero" alone.
         top_images: how many images a unit gets scores for single images on. Default: 10.
         force_steps: steps of the iterative score. Default: 10.
+        force_score: the score that it iterates. Default: "snip", as published.
+        integrated_steps: networks on the way from the ablated to the whole one whose gradients
+            `integrated` averages. Default: 5.
         precision: of multiplications on a GPU: `float32`, or `tf32`, which keeps 10 bits of what is
             multiplied. Other devices always compute in float32. Default: "float32".
         seed: decides whatever is drawn. Default: 0.
@@ -391,6 +403,8 @@ class CircuitsSpec(Section):
     ablation: Annotated[tuple[Ablation, ...], Listed, Field(min_length=1)] = ("zero",)
     top_images: _Positive = 10
     force_steps: _Positive = 10
+    force_score: Iterated = "snip"
+    integrated_steps: _Positive = 5
     precision: Literal["float32", "tf32"] = "float32"
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 

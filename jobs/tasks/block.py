@@ -19,8 +19,9 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.images.classes import UnitClasses
 from circuit_atlas.jobs.network.receptive_field import Interval, receptive_fields
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
+from circuit_atlas.jobs.scores.integrated import AblationPath
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
-from circuit_atlas.jobs.scores.per_image import PER_IMAGE
+from circuit_atlas.jobs.scores.per_image import CENTRED, PER_IMAGE
 from circuit_atlas.jobs.spec.sections import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -39,7 +40,7 @@ class Block:
         scores: by criterion, for the live units, in the order of `live`; and the signed
             `contribution`.
         live: numbers of the units that are neither dead nor failing.
-        means: every kernel's mean contribution, where the spec asks for mean ablation.
+        means: every kernel's mean contribution, where an ablation or a criterion asks for it.
         fields: the layer's receptive fields by row and by column.
         classes: which images are of a unit's class; None where the layer gives no vector.
         together: images that go through the network at one time.
@@ -95,6 +96,8 @@ def open_block(
     scores: Mapping[str, BlockScores] = {}
     means = None
     if live:
+        if "mean" in spec.ablation or CENTRED.intersection(_scored(spec)):
+            means = kernel_means(layer, opened.batches(scoring, together))
         scores = score_images(
             layer,
             live,
@@ -103,9 +106,9 @@ def open_block(
             criteria=[*(name for name in spec.criteria if name in PER_IMAGE), CONTRIBUTION],
             response=spec.response,
             block=len(live),
+            means=means,
+            path=AblationPath(spec.integrated_steps, means if spec.ablation[0] == "mean" else None),
         )
-        if "mean" in spec.ablation:
-            means = kernel_means(layer, opened.batches(scoring, together))
     return Block(
         opened=opened,
         layer=layer,
@@ -124,6 +127,11 @@ def open_block(
         together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
     )
+
+
+def _scored(spec: CircuitsSpec) -> tuple[str, ...]:
+    """The scores that the criteria take, that which FORCE iterates among them."""
+    return (*spec.criteria, *([spec.force_score] if "force" in spec.criteria else []))
 
 
 def _classes(

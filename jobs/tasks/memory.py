@@ -18,6 +18,7 @@ import torch
 from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.scores.per_image import ALONG_PATH
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -192,7 +193,11 @@ def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) ->
     position = layer.index.height * layer.index.width * _FLOAT
     # The signed contribution is scored as a criterion without scores of single images.
     stored = kernels * _FLOAT * (1 + scored * (1 + top)) + images * position
-    scoring = _output_gradients(layer.network) + (1 + scored) * kernels * (2 * _FLOAT + _DOUBLE)
+    # Gradients that are averaged along a path stand beside those of one of its networks.
+    walks = 2 if ALONG_PATH.intersection(header.criteria) else 1
+    scoring = walks * _output_gradients(layer.network) + (1 + scored) * kernels * (
+        2 * _FLOAT + _DOUBLE
+    )
     groups = scored * min(MOST_GROUPS, top)
     runs = len(header.criteria) * levels * images + (scored + groups) * levels * top
     masks = (scored * top + groups) * levels

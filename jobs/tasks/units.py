@@ -105,6 +105,8 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
         runs,
         partial(block.batches, range(block.scoring)),
         response=spec.response,
+        score=spec.force_score,
+        means=block.means,
     )
     by_unit = np.stack(scores).reshape(len(numbers), len(block.header.fractions), -1)
     return dict(zip(numbers, by_unit, strict=True))

@@ -35,8 +35,9 @@ def test_the_recipes_criterion_passes_the_recipes_test(monkeypatch, blocks):
     _module("test_activation", test).test_it_is_the_mean_of_each_kernels_map("grouped")
 
 
-def test_the_recipes_line_is_that_of_the_spec():
-    (line,) = re.findall(r"^Criterion = .*$", RECIPE, re.MULTILINE)
+def test_the_recipes_line_goes_into_the_list_of_the_spec():
+    (lines,) = re.findall(r"^```text\n(Criterion = .*?)^```$", RECIPE, re.MULTILINE | re.DOTALL)
     source = (ROOT / "jobs" / "spec" / "sections.py").read_text(encoding="utf-8")
-    assert line.replace('"activation", ', "") in source.splitlines()
+    assert lines.count('    "activation",\n') == 1
+    assert lines.replace('    "activation",\n', "") in source
     assert "activation" not in Criterion.__args__

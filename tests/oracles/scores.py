@@ -8,7 +8,7 @@ target come out as 0; which those are, `tests.oracles.reach` finds out in anothe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,9 +32,15 @@ Scores = dict[str, NDArray[np.float64]]
 Kind = Literal["actgrad", "contribution", "snip"]
 
 
-def actgrad(model: nn.Module, images: Tensor, target: Target) -> Scores:
-    """Mean over positions of abs(A_oi · dr/dY_o), image by image: (images, out, in) each."""
-    return _per_image("actgrad", model, images, target, None)
+def actgrad(
+    model: nn.Module, images: Tensor, target: Target, *, masks: Masks | None = None
+) -> Scores:
+    """Mean over positions of abs(A_oi · dr/dY_o), image by image: (images, out, in) each.
+
+    With `masks`, inputs and gradient are those of the masked network, and A_oi is what the kernel
+    from before masking makes of them.
+    """
+    return _per_image("actgrad", model, images, target, masks)
 
 
 def contribution(model: nn.Module, images: Tensor, target: Target) -> Scores:
@@ -100,17 +106,23 @@ class Force:
 
 
 def force(
-    model: nn.Module, images: Tensor, target: Target, *, reach: Masks, counts: Sequence[int]
+    model: nn.Module,
+    images: Tensor,
+    target: Target,
+    *,
+    reach: Masks,
+    counts: Sequence[int],
+    score: Callable[..., Scores] = snip,
 ) -> Force:
     """Iterative pruning: at each step, score in the network masked by the step before, over all
     kernels that reach the target, and keep the `counts[t]` best. A dropped kernel can come back."""
     masks = {name: torch.ones_like(kept) for name, kept in reach.items()}
     steps = []
     for count in counts:
-        scores = over_set(snip(model, images, target, masks=masks))
+        scores = over_set(score(model, images, target, masks=masks))
         masks = keep_top(scores, reach, count)
         steps.append(ForceStep(scores, masks))
-    return Force(tuple(steps), over_set(snip(model, images, target, masks=masks)))
+    return Force(tuple(steps), over_set(score(model, images, target, masks=masks)))
 
 
 def keep_top(scores: Scores, reach: Masks, count: int) -> Masks:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
@@ -18,6 +19,7 @@ from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores, score_images
 from tests.jobs.axis import double_images, on_axis, open_double, open_mixed
+from tests.oracles import ablated_scores
 from tests.oracles import scores as oracle
 from tests.oracles.convolutions import Masks, Mixed, Target
 from tests.oracles.networks import NAMED, Network, networks, planted
@@ -216,9 +218,9 @@ def test_random_is_seeded_by_layer_and_unit():
     np.testing.assert_array_equal(np.isnan(scores[0]), ~layer.reachable(0))
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(("batch", "score"), [(1, "snip"), (2, "snip"), (2, "actgrad")])
 @pytest.mark.parametrize("name", NAMED)
-def test_force(name, batch):
+def test_force(name, batch, score):
     network, layer = opened(name, NAMED[name]().targets[-1])
     images = double_images(network, 2)
     target = Target(layer.index.layer, 1)
@@ -226,13 +228,16 @@ def test_force(name, batch):
     counts = schedule(9, int(layer.reachable(1).sum()), 4)
     assert counts == oracle.schedule(oracle.kernels(reached), 9, 4)
     (found,) = force_scores(
-        layer, [ForceRun(1, counts)], lambda: images.split(batch), response=target.response
-    )
-    wanted = on_axis(
         layer,
-        1,
-        oracle.force(network.module, images, target, reach=reached, counts=counts).scores_after,
+        [ForceRun(1, counts)],
+        lambda: images.split(batch),
+        response=target.response,
+        score=score,
     )
+    formula = oracle.force(
+        network.module, images, target, reach=reached, counts=counts, score=CRITERIA[score]
+    )
+    wanted = on_axis(layer, 1, formula.scores_after)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.nanmax(wanted))
 
 
@@ -255,6 +260,22 @@ def test_force_of_a_rectified_direction_and_of_a_class_score(unit):
     scores = oracle.force(network.module, images, target, reach=reached, counts=counts)
     wanted = on_axis(layer, number, scores.scores_after)
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.nanmax(wanted))
+
+
+def test_force_iterates_what_lies_beyond_the_mean_too():
+    network, layer = opened("branched", "last")
+    images = double_images(network, 2)
+    means = kernel_means(layer, [images])
+    count = int(layer.reachable(1).sum())
+    run = ForceRun(1, (count,))
+    arguments = {"response": "sum_abs", "score": "actgrad_centred", "means": means}
+    # Of all kernels, the scores of the whole network.
+    (found,) = force_scores(layer, [run], lambda: [images], **arguments)
+    wanted = ablated_scores.actgrad_centred(network.module, images, Target("last", 1))
+    values = on_axis(layer, 1, wanted).mean(0)
+    np.testing.assert_allclose(found, values, rtol=0, atol=TOLERANCE * np.nanmax(values))
+    (masked,) = force_scores(layer, [ForceRun(1, (count // 2,))], lambda: [images], **arguments)
+    assert not np.allclose(masked, values, equal_nan=True)
 
 
 @pytest.mark.parametrize("criterion", ["actgrad", "snip", "force"])

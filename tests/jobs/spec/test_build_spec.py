@@ -107,6 +107,8 @@ def test_science_leaves_out_places_workers_and_the_choice_of_layers() -> None:
         "[circuits]\nablation = ['mean']",
         "[circuits]\ntop_images = 3",
         "[circuits]\nforce_steps = 3",
+        "[circuits]\nforce_score = 'actgrad'",
+        "[circuits]\nintegrated_steps = 3",
         "[circuits]\nconnected = true",
         "[preprocessing]\nresize = [8, 8]",
     ],

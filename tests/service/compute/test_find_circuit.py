@@ -57,6 +57,7 @@ def network():
         model[4].bias[2] = 3e38
     return model
 '''
+CRITERIA = ["actgrad", "actgrad_centred", "integrated", "snip", "force", "magnitude", "random"]
 KEEP = 0.2
 TOLERANCE = 1e-5
 """Of the largest score: float32 against float64, summed over up to 576 positions."""
@@ -74,7 +75,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
             "images": {"source": str(tmp_path / "pictures"), "held_out": ["05.png", "06.png"]},
             "layers": [{"name": "4", "units": [0, 3]}],
             "circuits": {
-                "criteria": ["actgrad", "snip", "force", "magnitude", "random"],
+                "criteria": CRITERIA,
                 "fractions": [KEEP],
                 "ablation": ["mean"],
                 "top_images": 4,
