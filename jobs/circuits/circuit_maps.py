@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
 from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
-from circuit_atlas.jobs.circuits.live_channels import compact_output
-from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 
 
@@ -40,20 +39,16 @@ def circuit_maps(
         number: the unit.
         masks: (circuits, kernels) bool.
         images: (images, channels, height, width).
-        means: as in `pruned_weights`. Default: pruned kernels are zero.
+        means: every kernel's mean contribution. Default: pruned kernels are zero.
         first: `open_first_convolution` of the same images and means. Default: none, and the same
             maps take longer.
 
     Returns:
         (circuits, images, map height, map width).
     """
-    read = layer.reads(number)
-    target = layer.targets([number]).reading(torch.from_numpy(read).to(images.device))
-    maps = []
     with torch.no_grad():
-        for mask in masks:
-            weights = pruned_weights(layer, number, mask, means)
-            output = compact_output(layer.network, weights, read, images, first)
-            maps.append(target.maps(output)[0])
+        maps = [
+            CompactCircuit(layer, number, mask, means).maps(images, first=first) for mask in masks
+        ]
     shape = (0, len(images), layer.index.height, layer.index.width)
     return torch.stack(maps) if maps else images.new_empty(shape)

@@ -24,20 +24,38 @@ def pruned_weights(
         means: None sets pruned kernels to zero; otherwise each leaves its mean contribution, a
             constant, in the bias. Biases stay.
     """
-    unit_rows = iter(layer.upstream.rows[number])
     replaced = {}
-    for piece, convolution, site in layer.pieces():
-        kernels = mask[piece].reshape(convolution.rows, convolution.in_channels)
-        if convolution.one_row:
-            (row,) = kernels
-            kernels = np.zeros(site.weight.shape[:2], dtype=np.bool_)
-            kernels[next(unit_rows)] = row
+    padded = np.append(mask, False)
+    for name, positions in kernel_positions(layer, number).items():
+        step = layer.network.by_name[name]
+        site = layer.network.sites[step.convolution or 0]
+        kernels = padded[positions]
         on_device = torch.from_numpy(kernels).to(site.weight.device)
         weight = site.weight * on_device[:, :, None, None]
-        for name in site.steps:
-            bias = layer.network.by_name[name].args[2:3]
-            replaced[name] = ConvWeights(weight, _bias(bias, name, on_device, means), kernels)
+        bias = _bias(step.args[2:3], name, on_device, means)
+        replaced[name] = ConvWeights(weight, bias, kernels)
     return replaced
+
+
+def kernel_positions(layer: TracedLayer, number: int) -> dict[str, NDArray[np.int64]]:
+    """Finds each kernel of the unit's convolutions on the axis.
+
+    Returns:
+        For each step that applies a convolution of the axis (out, in / groups) int64, by its name;
+        one past the end of the axis for a kernel of a row that is another unit's.
+    """
+    unit_rows = iter(layer.upstream.rows[number])
+    size = layer.upstream.index.size
+    found = {}
+    for piece, convolution, site in layer.pieces():
+        positions = np.arange(piece.start, piece.stop)
+        positions = positions.reshape(convolution.rows, convolution.in_channels)
+        if convolution.one_row:
+            (row,) = positions
+            positions = np.full(site.weight.shape[:2], size)
+            positions[next(unit_rows)] = row
+        found.update(dict.fromkeys(site.steps, positions))
+    return found
 
 
 def _bias(

@@ -82,7 +82,16 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def convolve(value: Tensor, kernels: ConvWeights, geometry: ConvGeometry) -> Tensor:
-    """Convolves (batch, channels, height, width)."""
+    """Convolves (batch, channels, height, width).
+
+    Where a gradient will be taken, a 1 x 1 convolution is a matrix product, as its gradients are:
+    torch would unfold the maps for them.
+    """
+    if _one_dnn(value) and _is_product(value, kernels, geometry):
+        rows = functional.linear(
+            value.permute(0, 2, 3, 1), kernels.weight[:, :, 0, 0], kernels.bias
+        )
+        return rows.permute(0, 3, 1, 2)
     stride, dilation = list(geometry.stride), list(geometry.dilation)
     if isinstance(geometry.padding, str) or not _one_dnn(value):
         padding: Any = geometry.padding
@@ -133,6 +142,18 @@ def weight_gradient(
         [False, True, False],
     )
     return gradient
+
+
+def _is_product(value: Tensor, kernels: ConvWeights, geometry: ConvGeometry) -> bool:
+    """Whether a convolution is a matrix product that a gradient will go through."""
+    return (
+        torch.is_grad_enabled()
+        and (value.requires_grad or kernels.weight.requires_grad)
+        and kernels.weight.shape[2:] == (1, 1)
+        and geometry.groups == 1
+        and geometry.stride == (1, 1)
+        and geometry.padding in ((0, 0), "valid", "same")
+    )
 
 
 def _one_dnn(value: Tensor) -> bool:

@@ -171,7 +171,8 @@ def _add_scores(
     network = layer.network
     replaced = pruned_weights(layer, number, mask, None)
     forward = _run(network, images, replaced, first)
-    read = live_channels(network, replaced, layer.reads(number))
+    masks = {name: each.mask for name, each in replaced.items() if each.mask is not None}
+    read = live_channels(network, masks, layer.reads(number))
     live = {
         step.name: torch.from_numpy(np.flatnonzero(read[step.name])).to(images.device)
         for step in network.steps
