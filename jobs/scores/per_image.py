@@ -26,7 +26,7 @@ from circuit_atlas.jobs.spec.sections import Criterion
 Score = Callable[[Sequence[ConvCall]], Tensor]
 
 # Scores of a unit as a whole, which `tasks.units` computes.
-_PER_UNIT = ("force", "magnitude", "random")
+_PER_UNIT = ("force", "learned", "magnitude", "random")
 _SHARED: dict[str, Score] = {"actgrad": actgrad, "snip": snip}
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from circuit_atlas.jobs.spec.learned import LearnedSpec
 from circuit_atlas.jobs.spec.messages import describe
 from circuit_atlas.jobs.spec.sections import (
     DEMO,
@@ -51,6 +52,7 @@ __all__ = [
     "FeaturesSpec",
     "ImagesSpec",
     "LayerSpec",
+    "LearnedSpec",
     "ModelSpec",
     "PreprocessingSpec",
     "RunSpec",
@@ -68,6 +70,7 @@ class BuildSpec(Section):
     preprocessing: PreprocessingSpec | None = None
     layers: Annotated[tuple[LayerSpec, ...], Listed, Field(min_length=1)]
     circuits: CircuitsSpec = Field(default_factory=CircuitsSpec)
+    learned: LearnedSpec = Field(default_factory=LearnedSpec)
     features: FeaturesSpec = Field(default_factory=FeaturesSpec)
     run: RunSpec = Field(default_factory=RunSpec)
 
@@ -137,20 +140,30 @@ class BuildSpec(Section):
         """Picks all that decides the atlas' numbers, as JSON has it.
 
         Where files lie is left out: weights and images have fingerprints. A model without arguments
-        has none there, and what came later to `[circuits]` and has its default is not there, as in
-        atlases from before there was any.
+        has none there, what is not trained no training, and what came later to `[circuits]` and has
+        its default is not there, as in atlases from before there was any.
         """
         values = self.model_dump(mode="json")
         for key in _LATER:
             if getattr(self.circuits, key) == CircuitsSpec.model_fields[key].default:
                 del values["circuits"][key]
         model = {key: values["model"][key] for key in ("reference", "arguments")}
+        trained = "learned" in self.circuits.criteria
         return {
             "model": model if self.model.arguments else {"reference": model["reference"]},
             "preprocessing": values["preprocessing"],
             "images": {"held_out": values["images"]["held_out"], "limit": self.images.limit},
             "circuits": values["circuits"],
+            **({"learned": self._training()} if trained else {}),
         }
+
+    @property
+    def learned_ablation(self) -> Ablation:
+        """What a pruned kernel is while rankings are trained."""
+        return self.learned.ablation or self.circuits.ablation[0]
+
+    def _training(self) -> dict[str, Any]:
+        return {**self.learned.model_dump(mode="json"), "ablation": self.learned_ablation}
 
     def canonical(self) -> str:
         """Writes `science` as the one JSON text that `sha256` is taken of."""

@@ -27,6 +27,7 @@ Criterion = Literal[
     "integrated",
     "snip",
     "force",
+    "learned",
     "magnitude",
     "random",
 ]

@@ -26,6 +26,9 @@ from circuit_atlas.jobs.spec.sections import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
 
+START = "actgrad"
+"""The criterion whose scores a learned ranking starts from."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -37,8 +40,8 @@ class Block:
         maps: (units, images, height, width), each unit's full response.
         responses: (units, images).
         top: for each unit, indices of its top images by rank.
-        scores: by criterion, for the live units, in the order of `live`; and the signed
-            `contribution`.
+        scores: by criterion, for the live units, in the order of `live`; with the signed
+            `contribution`, and with `START` where rankings are learned.
         live: numbers of the units that are neither dead nor failing.
         means: every kernel's mean contribution, where an ablation or a criterion asks for it.
         fields: the layer's receptive fields by row and by column.
@@ -96,14 +99,14 @@ def open_block(
     scores: Mapping[str, BlockScores] = {}
     means = None
     if live:
-        if "mean" in spec.ablation or CENTRED.intersection(_scored(spec)):
+        if "mean" in (*spec.ablation, opened.spec.learned_ablation) or CENTRED.intersection(_scored(spec)):
             means = kernel_means(layer, opened.batches(scoring, together))
         scores = score_images(
             layer,
             live,
             opened.batches(scoring, together),
             keep=top,
-            criteria=[*(name for name in spec.criteria if name in PER_IMAGE), CONTRIBUTION],
+            criteria=[*(name for name in _scored(spec) if name in PER_IMAGE), CONTRIBUTION],
             response=spec.response,
             block=len(live),
             means=means,
@@ -129,9 +132,12 @@ def open_block(
     )
 
 
-def _scored(spec: CircuitsSpec) -> tuple[str, ...]:
-    """The scores that the criteria take, that which FORCE iterates among them."""
-    return (*spec.criteria, *([spec.force_score] if "force" in spec.criteria else []))
+def _scored(spec: CircuitsSpec) -> list[str]:
+    """The scores that the criteria take: with that which FORCE iterates, and that which learned
+    rankings start from."""
+    also = {"force": spec.force_score, "learned": START}
+    more = (also[name] for name in spec.criteria if name in also)
+    return list(dict.fromkeys([*spec.criteria, *more]))
 
 
 def _classes(

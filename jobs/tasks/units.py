@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.connected import connected_masks
@@ -19,8 +21,9 @@ from circuit_atlas.jobs.circuits.responses import response_rows, responses_of
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
+from circuit_atlas.jobs.scores.learned import Training, learned_scores
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores
-from circuit_atlas.jobs.tasks.block import Block
+from circuit_atlas.jobs.tasks.block import START, Block
 from circuit_atlas.storage_schema.errors import AtlasError, NonFiniteError, UnitError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.ranking import kernels_kept
@@ -53,14 +56,28 @@ class UnitPlan:
     grouped: tuple[GroupedImages, ...]
 
 
+@dataclass(frozen=True)
+class UnitScores:
+    """The scores that units of a block are given together, by the unit's number.
+
+    Attributes:
+        force: (fractions, kernels), those that chose the circuit of each fraction.
+        learned: (kernels,), the ranking.
+    """
+
+    force: Mapping[int, NDArray[np.float32]]
+    learned: Mapping[int, NDArray[np.float32]]
+
+
 def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
     """Computes the record of every unit of the block, or records how it failed."""
     started = time.perf_counter()
     plans: dict[UnitKey, UnitPlan | FailureRecord] = {}
-    force = _force(block, [key.unit for key in keys if key.unit in block.live])
+    live = [key.unit for key in keys if key.unit in block.live]
+    scores = UnitScores(_force(block, live), _learned(block, live))
     for key in keys:
         try:
-            plans[key] = _plan(block, key, force)
+            plans[key] = _plan(block, key, scores)
         except UnitError as error:
             plans[key] = failure(key, error)
     runs: list[CircuitRun] = []
@@ -112,7 +129,35 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
     return dict(zip(numbers, by_unit, strict=True))
 
 
-def _plan(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) -> UnitPlan:
+def _learned(block: Block, numbers: Sequence[int]) -> Mapping[int, NDArray[np.float32]]:
+    """For each unit its learned ranking, (kernels,)."""
+    spec = block.opened.spec
+    if "learned" not in block.header.criteria or not numbers:
+        return {}
+    starts = block.scores[START].mean
+    return learned_scores(
+        block.layer,
+        {number: starts[block.live.index(number)] for number in numbers},
+        partial(_stacked, block),
+        block.scoring,
+        fractions=block.header.fractions,
+        training=Training(
+            steps=spec.learned.steps,
+            crop=spec.learned.crop,
+            batch=spec.learned.batch,
+            rate=spec.learned.rate,
+            seed=spec.learned.seed,
+        ),
+        response=spec.circuits.response,
+        means=block.means if spec.learned_ablation == "mean" else None,
+    )
+
+
+def _stacked(block: Block, indices: Sequence[int]) -> Tensor:
+    return torch.cat(list(block.batches(indices)))
+
+
+def _plan(block: Block, key: UnitKey, scores: UnitScores) -> UnitPlan:
     """Scores and masks of every criterion, and the runs of their circuits."""
     full = block.full(key.unit)
     if not np.isfinite(full).all():
@@ -124,15 +169,15 @@ def _plan(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) 
         )
     if key.unit not in block.live:
         return UnitPlan((), (), (), ())
-    criteria = tuple(_criterion(block, key.unit, name, force) for name in block.header.criteria)
+    criteria = tuple(_criterion(block, key.unit, name, scores) for name in block.header.criteria)
     every = range(len(block.images))
     run, top = partial(CircuitRun, key.unit), block.top[key.unit]
     sets, singles = [], []
     for record in criteria:
         masks_of: dict[int, NDArray[np.bool_]] = {}
         if record.image_scores is not None:
-            for index, scores in zip(top, record.image_scores, strict=True):
-                masks_of[index] = nested_masks(scores, block.header.fractions)
+            for index, single in zip(top, record.image_scores, strict=True):
+                masks_of[index] = nested_masks(single, block.header.fractions)
         for ablation in block.header.ablations:
             sets.append((record.name, run(ablation, record.masks, full, every)))
             for index, masks in masks_of.items():
@@ -152,9 +197,7 @@ def _plan(block: Block, key: UnitKey, force: Mapping[int, NDArray[np.float32]]) 
     return UnitPlan(criteria, tuple(sets), tuple(singles), grouped)
 
 
-def _criterion(
-    block: Block, number: int, name: str, force: Mapping[int, NDArray[np.float32]]
-) -> CriterionRecord:
+def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> CriterionRecord:
     """Scores and masks of one criterion; FORCE has other scores for each fraction."""
     spec = block.opened.spec.circuits
     fractions = block.header.fractions
@@ -165,7 +208,9 @@ def _criterion(
         scores = block.scores[name].mean[row][None]
         image_scores = block.scores[name].single[row]
     elif name == "force":
-        scores = force[number]
+        scores = of_units.force[number]
+    elif name == "learned":
+        scores = of_units.learned[number][None]
     elif name == "magnitude":
         scores = magnitude_scores(block.layer, number)[None]
     else:

@@ -1,0 +1,112 @@
+"""One unit's ranking of kernels, as it is trained: see `learned`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.storage_schema.ranking import kernels_kept
+
+_MOMENTUM = 0.9
+# Of the sigmoid that stands for the choice in the backward pass.
+_STEEPNESS = 4.0
+# s = -ln(1 - rank) / 3 spreads the kernels evenly over the decades of the kept fraction.
+_DECADES = 3.0
+_TINY = 1e-12
+
+
+class Learner:
+    """A unit's ranking, from the whole network down to its smallest circuit.
+
+    Attributes:
+        number: the unit.
+    """
+
+    def __init__(
+        self,
+        layer: TracedLayer,
+        number: int,
+        start: NDArray[np.float32],
+        means: KernelMeans | None,
+    ) -> None:
+        """Ranks the kernels by `start`, (kernels,); NaN where one cannot reach the unit."""
+        self.number = number
+        self._layer, self._means = layer, means
+        reachable = layer.reachable(number)
+        self._kernels = len(reachable)
+        self._total = int(reachable.sum())
+        like = layer.network.sites[-1].weight
+        # Best first, and of those that fell out of a circuit the last ones first.
+        order = np.argsort(-start[reachable], kind="stable")
+        self._order = torch.from_numpy(np.flatnonzero(reachable)[order]).to(like.device)
+        self._fallen: list[Tensor] = []
+        self._like = like
+
+    def begin(self, fraction: float) -> None:
+        """Starts on the circuit of a fraction, among the kernels of the one before."""
+        count = len(self._order)
+        self._keep = min(count, kernels_kept(fraction, self._total))
+        inside = np.zeros(self._kernels, dtype=np.bool_)
+        inside[self._order.cpu().numpy()] = True
+        self._circuit = CompactCircuit(self._layer, self.number, inside, self._means)
+        below = torch.arange(count, 0, -1, device=self._like.device, dtype=torch.float64)
+        self._value = (-torch.log((count - below + 0.5) / count) / _DECADES).to(self._like.dtype)
+        self._speed = torch.zeros_like(self._value)
+
+    def step(
+        self, images: Tensor, full: Tensor, rate: float, position: tuple[int, int] | None
+    ) -> None:
+        """Takes a step towards the unit's map in the whole network.
+
+        Args:
+            images: (images, channels, height, width).
+            full: (images, map height, map width).
+            rate: how far.
+            position: the row and column of the map that count. Default: all of it.
+        """
+        if self._keep == len(self._order):
+            return
+        value = self._value.requires_grad_()
+        with torch.enable_grad():
+            threshold = value.detach().topk(self._keep).values[-1]
+            hard = (value.detach() >= threshold).to(value.dtype)
+            soft = torch.sigmoid(_STEEPNESS * (value - threshold))
+            kept = value.new_zeros(self._kernels)
+            kept = kept.index_put((self._order,), hard + soft - soft.detach())
+            maps = self._circuit.maps(images, kept)
+            if position is not None:
+                maps, full = (each[:, position[0], position[1]] for each in (maps, full))
+            (gradient,) = torch.autograd.grad(1 - _correlation(maps, full), value)
+        self._value = value.detach()
+        gradient = gradient / (gradient.square().mean().sqrt() + _TINY)
+        # A kept kernel that changes nothing lies on no path, and makes way for another.
+        gradient = torch.where((hard > 0) & (gradient == 0), torch.ones_like(gradient), gradient)
+        self._speed = _MOMENTUM * self._speed + gradient
+        self._value -= rate * self._speed
+
+    def end(self) -> None:
+        """Drops the kernels outside the circuit."""
+        best = self._value.argsort(descending=True, stable=True)
+        self._order = self._order[best]
+        self._fallen.insert(0, self._order[self._keep :])
+        self._order = self._order[: self._keep]
+
+    def scores(self) -> NDArray[np.float32]:
+        """Gives the ranking as scores, (kernels,) in (0, 1], NaN where one cannot reach the
+        unit."""
+        ranked = torch.cat([self._order, *self._fallen]).cpu().numpy()
+        scores = np.full(self._kernels, np.nan, dtype=np.float32)
+        scores[ranked] = (np.arange(self._total, 0, -1) / self._total).astype(np.float32)
+        return scores
+
+
+def _correlation(circuit: Tensor, full: Tensor) -> Tensor:
+    """Pearson r; 0 where either is constant."""
+    a, b = circuit.flatten() - circuit.mean(), full.flatten() - full.mean()
+    scale = a.norm() * b.norm()
+    return a @ b / scale if scale > _TINY else a.sum() * 0
