@@ -34,6 +34,11 @@ _LEAST_NUMBERS = 64
 _MOST_IMAGES = 32
 # The rate falls to this share of itself within a stage.
 _LAST_RATE = 0.03
+# It grows as less is kept, up to this many times.
+_MOST_RATE = 4.0
+# A stage that keeps more than this share of the one above it takes fewer steps, as it has less to
+# choose: so the cost does not grow with the number of fractions.
+_FULL_STAGE = 2 / 3
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,11 @@ class Training:
     """How rankings are trained.
 
     Attributes:
-        steps: gradient steps for each halving of the kernels that are kept.
+        steps: gradient steps for the circuits of a fraction.
         crop: height and width of the crops, in pixels; None as `crops.crop_size` decides.
         batch: crops a step.
-        rate: of the gradient steps, in units of s.
+        rate: of the gradient steps, in units of s, where half of the kernels or more are kept; it
+            grows as the inverse of the fraction, to four times that.
         seed: decides which crops are drawn.
     """
 
@@ -62,24 +68,26 @@ class Stage:
     fraction: float
     steps: int
 
+    def rate(self, training: Training, step: int) -> float:
+        """Gives the rate of a step, which falls along half a cosine."""
+        most = training.rate * min(_MOST_RATE, max(1.0, 0.5 / self.fraction))
+        falling = (1 + math.cos(math.pi * step / self.steps)) / 2
+        return most * (_LAST_RATE + (1 - _LAST_RATE) * falling)
+
 
 def stages(fractions: Sequence[float], steps: int) -> tuple[Stage, ...]:
     """Plans the way down from the whole network, with stages between fractions that lie far apart.
 
     >>> [(round(each.fraction, 3), each.steps) for each in stages((1.0, 0.5, 0.1), 100)]
-    [(0.5, 100), (0.224, 116), (0.1, 116)]
+    [(0.5, 100), (0.224, 100), (0.1, 100)]
     """
     planned, above = [], 1.0
     for fraction in sorted({f for f in fractions if f < 1}, reverse=True):
         count = math.ceil(math.log(fraction / above) / math.log(_STEEPEST) - 1e-9)
         each = (fraction / above) ** (1 / count)
-        planned += [
-            Stage(
-                fraction if n == count else above * each**n,
-                max(1, round(-math.log2(each) * steps)),
-            )
-            for n in range(1, count + 1)
-        ]
+        taken = max(1, round(steps * min(1, math.log(each) / math.log(_FULL_STAGE))))
+        planned += [Stage(above * each**n, taken) for n in range(1, count)]
+        planned.append(Stage(fraction, taken))
         above = fraction
     return tuple(planned)
 
@@ -120,31 +128,26 @@ def learned_scores(
     generator = torch.Generator().manual_seed(training.seed)
     targets = layer.targets(numbers)
     learners = [Learner(layer, number, starts[number], means) for number in numbers]
-    batch = training.batch
+    positions = 1 if position else layer.index.height * layer.index.width
+    batch = images_a_step(training.batch, positions)
     for stage in stages(fractions, training.steps):
         for learner in learners:
             learner.begin(stage.fraction)
         for step in range(stage.steps):
-            rate = training.rate * _falling(step / stage.steps)
             chosen = torch.randperm(count, generator=generator)[:batch].tolist()
             batched = images(chosen)
             if position is None:
                 batched = random_crops(batched.unbind(), size, generator)
             with torch.no_grad():
                 full = targets.maps(network.output(batched))
-            batch = _enough(training.batch, 1 if position else full[0, 0].numel())
             for learner, maps in zip(learners, full, strict=True):
-                learner.step(batched, maps, rate, position)
+                learner.step(batched, maps, stage.rate(training, step), position)
         for learner in learners:
             learner.end()
     return {learner.number: learner.scores() for learner in learners}
 
 
-def _falling(done: float) -> float:
-    """The rate after a share of a stage's steps, along half a cosine."""
-    return _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
-
-
-def _enough(batch: int, positions: int) -> int:
-    """How many images a step takes, so that r is over enough numbers."""
+def images_a_step(batch: int, positions: int) -> int:
+    """Says how many images a step takes, so that r is over enough numbers: `batch`, or more where
+    the whole image has few positions in the map."""
     return max(batch, min(_MOST_IMAGES, math.ceil(_LEAST_NUMBERS / positions)))

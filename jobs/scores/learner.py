@@ -18,6 +18,9 @@ _STEEPNESS = 4.0
 # s = -ln(1 - rank) / 3 spreads the kernels evenly over the decades of the kept fraction.
 _DECADES = 3.0
 _TINY = 1e-12
+# A loss this small leaves nothing to learn but noise; after so many of them a stage is done.
+_SMALL_LOSS = 1e-3
+_PATIENCE = 10
 
 
 class Learner:
@@ -57,6 +60,7 @@ class Learner:
         below = torch.arange(count, 0, -1, device=self._like.device, dtype=torch.float64)
         self._value = (-torch.log((count - below + 0.5) / count) / _DECADES).to(self._like.dtype)
         self._speed = torch.zeros_like(self._value)
+        self._calm = 0
 
     def step(
         self, images: Tensor, full: Tensor, rate: float, position: tuple[int, int] | None
@@ -69,7 +73,7 @@ class Learner:
             rate: how far.
             position: the row and column of the map that count. Default: all of it.
         """
-        if self._keep == len(self._order):
+        if self._keep == len(self._order) or self._calm >= _PATIENCE:
             return
         value = self._value.requires_grad_()
         with torch.enable_grad():
@@ -81,8 +85,13 @@ class Learner:
             maps = self._circuit.maps(images, kept)
             if position is not None:
                 maps, full = (each[:, position[0], position[1]] for each in (maps, full))
-            (gradient,) = torch.autograd.grad(1 - _correlation(maps, full), value)
+            loss = 1 - _correlation(maps, full)
+            (gradient,) = torch.autograd.grad(loss, value)
         self._value = value.detach()
+        small = float(loss.detach()) < _SMALL_LOSS
+        self._calm = self._calm + 1 if small else 0
+        if small:
+            return
         gradient = gradient / (gradient.square().mean().sqrt() + _TINY)
         # A kept kernel that changes nothing lies on no path, and makes way for another.
         gradient = torch.where((hard > 0) & (gradient == 0), torch.ones_like(gradient), gradient)
@@ -109,4 +118,4 @@ def _correlation(circuit: Tensor, full: Tensor) -> Tensor:
     """Pearson r; 0 where either is constant."""
     a, b = circuit.flatten() - circuit.mean(), full.flatten() - full.mean()
     scale = a.norm() * b.norm()
-    return a @ b / scale if scale > _TINY else a.sum() * 0
+    return a @ b / scale if scale.detach() > _TINY else a.sum() * 0

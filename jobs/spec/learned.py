@@ -13,12 +13,12 @@ class LearnedSpec(Section):
     """`[learned]`: how rankings of kernels are trained.
 
     Attributes:
-        steps: gradient steps for each halving of the kernels that are kept. Default: 100.
+        steps: gradient steps for the circuits of each fraction. Default: 100.
         crop: height and width in pixels of the crops of the scoring images. Default: four sevenths
             of the input's, at least 64; all of the input where the network takes no other size.
-        batch: crops a step. Default: 4.
-        rate: of the gradient steps, where half of the kernels are kept; it grows as fewer are.
-            Default: 0.0015.
+        batch: crops a step. Default: 6.
+        rate: of the gradient steps, where half of the kernels or more are kept; it grows as fewer
+            are. Default: 0.0015.
         seed: decides which crops are drawn. Default: 0.
         ablation: what a pruned kernel is while circuits are trained: `zero` or `mean`. Default: the
             first of `circuits.ablation`.
@@ -26,7 +26,7 @@ class LearnedSpec(Section):
 
     steps: Annotated[int, Field(ge=1, le=100_000)] = 100
     crop: Annotated[int, Field(ge=16)] | None = None
-    batch: Annotated[int, Field(ge=1, le=1024)] = 4
+    batch: Annotated[int, Field(ge=1, le=1024)] = 6
     rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.0015
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     ablation: Ablation | None = None

@@ -99,14 +99,15 @@ def open_block(
     scores: Mapping[str, BlockScores] = {}
     means = None
     if live:
-        if "mean" in (*spec.ablation, opened.spec.learned_ablation) or CENTRED.intersection(_scored(spec)):
+        ablations = (*spec.ablation, opened.spec.learned_ablation)
+        if "mean" in ablations or CENTRED.intersection(_scored(spec)):
             means = kernel_means(layer, opened.batches(scoring, together))
         scores = score_images(
             layer,
             live,
             opened.batches(scoring, together),
             keep=top,
-            criteria=[*(name for name in _scored(spec) if name in PER_IMAGE), CONTRIBUTION],
+            criteria=_scored_by_image(spec),
             response=spec.response,
             block=len(live),
             means=means,
@@ -132,12 +133,17 @@ def open_block(
     )
 
 
-def _scored(spec: CircuitsSpec) -> list[str]:
-    """The scores that the criteria take: with that which FORCE iterates, and that which learned
-    rankings start from."""
-    also = {"force": spec.force_score, "learned": START}
-    more = (also[name] for name in spec.criteria if name in also)
-    return list(dict.fromkeys([*spec.criteria, *more]))
+def _scored(spec: CircuitsSpec) -> tuple[str, ...]:
+    """The scores that the criteria take, that which FORCE iterates among them."""
+    return (*spec.criteria, *([spec.force_score] if "force" in spec.criteria else []))
+
+
+def _scored_by_image(spec: CircuitsSpec) -> list[str]:
+    """What is scored image by image. Rankings start from activation x gradient."""
+    asked: list[str] = [name for name in spec.criteria if name in PER_IMAGE]
+    if "learned" in spec.criteria and START not in asked:
+        asked.append(START)
+    return [*asked, CONTRIBUTION]
 
 
 def _classes(

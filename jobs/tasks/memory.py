@@ -6,6 +6,7 @@ weights and the decoded images come on top.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.scores.learned import images_a_step
 from circuit_atlas.jobs.scores.per_image import ALONG_PATH
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
@@ -99,8 +101,9 @@ def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
     if force:
         masked = stored + first * (_FLOAT + _INDEX) + _output_gradients(network)
         per_image = max(per_image, masked)
+    trained = _training_images(layer, header) * (2 * stored + running)
     return Needs(
-        fixed=int(_OVERHEAD * (_unfolded(network) + 2 * _weights(network))),
+        fixed=int(_OVERHEAD * (max(_unfolded(network), trained) + 2 * _weights(network))),
         image=int(_OVERHEAD * per_image),
         unit=int(_OVERHEAD * _unit(layer, header, images, kernels)),
     )
@@ -183,6 +186,16 @@ def _unfolded(network: Network) -> int:
     return total + largest
 
 
+def _training_images(layer: TracedLayer, header: AtlasHeader) -> int:
+    """How many crops of images a step of training takes at most; 0 where nothing is trained."""
+    if "learned" not in header.criteria:
+        return 0
+    batch: int = json.loads(header.spec)["learned"]["batch"]
+    # For the response at one position, its value on each image.
+    positions = 1 if "@" in header.response else layer.index.height * layer.index.width
+    return images_a_step(batch, positions)
+
+
 def _weights(network: Network) -> int:
     return sum(site.weight.numel() * _FLOAT for site in network.sites)
 
@@ -207,4 +220,9 @@ def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) ->
     if "force" in header.criteria:
         stored += levels * kernels * _FLOAT
         force = levels * kernels * (_DOUBLE + _FLOAT + 1)
-    return stored + max(scoring, running, force)
+    learned = 0
+    if "learned" in header.criteria:
+        stored += kernels * _FLOAT
+        # The unit's own weights, twice, and its ranking, with what gradients need of it.
+        learned = 2 * _weights(layer.network) + kernels * 4 * _INDEX
+    return stored + max(scoring, running, force, learned)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING
 
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.analysis.unit_scores import unit_scores
 from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.commands.report import score_text
 from circuit_atlas.service.compute.spec import here
 from circuit_atlas.storage_schema.errors import SpecError
@@ -17,6 +20,11 @@ if TYPE_CHECKING:
 LAYER = "features.7.expand3x3"
 CHANNELS = 128
 STORE = "circuit-atlas-demo"
+_HOW = {
+    "actgrad": "activation x gradient, from one pass over the images",
+    "learned": "a ranking trained on the same images",
+    "random": "drawn, the floor",
+}
 
 
 def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
@@ -24,19 +32,22 @@ def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
 
     Args:
         store: where the atlas goes.
-        units: `all`, or how many, spread evenly over the layer's 128.
+        units: `all`, or how many, spread evenly over the layer's 128. Rankings are learned unless
+            it is all, which would take half an hour.
 
     Raises:
         SpecError: `units` is neither.
     """
     from circuit_atlas.jobs.spec.build_spec import BuildSpec
 
+    trained = [] if units == "all" else ["learned"]
+    criteria = ["actgrad", *trained, "random"]
     return BuildSpec.from_values(
         {
             "model": {"reference": "demo:squeezenet1_1"},
             "images": {"source": "demo:photos", "held_out": "odd"},
             "layers": [{"name": LAYER, "units": spread(units)}],
-            "circuits": {"criteria": ["actgrad", "random"]},
+            "circuits": {"criteria": criteria},
             "run": {"store": here(store)},
         }
     )
@@ -75,14 +86,33 @@ def demo_text(atlas: Atlas) -> str:
             "",
             score_text(layer, worst, title="Least faithful"),
             "",
+            *_by_criterion(layer, query),
+            "",
             "Next, in a browser:",
             f"  circuit-atlas serve {atlas.location} --open",
             "or here:",
             f"  circuit-atlas show {atlas.location} {LAYER}",
             f"  circuit-atlas show {atlas.location} {LAYER} {best.unit}",
+            *_show_learned(atlas),
             "or in Python:",
             "  from circuit_atlas.service import Atlas",
             f'  unit = Atlas.open("{atlas.location}").layer("{LAYER}").unit({best.unit})',
             f"  unit.circuit(keep={query.fraction:g}).kernels()",
         ]
     )
+
+
+def _by_criterion(layer: Layer, query: CircuitQuery) -> list[str]:
+    """What circuits of as many kernels keep, by how the kernels were chosen."""
+    lines = [f"Median r of the units, {query.fraction:.0%} of the kernels chosen by"]
+    for criterion in layer.reader.header.criteria:
+        of_units = unit_scores(layer.reader, layer.name, replace(query, criterion=criterion))
+        middle = median(score.r for score in of_units)
+        lines.append(f"  {criterion:<9}{middle:5.2f}  {_HOW.get(criterion, '')}".rstrip())
+    return lines
+
+
+def _show_learned(atlas: Atlas) -> list[str]:
+    if "learned" not in atlas.reader.header.criteria:
+        return []
+    return [f"  circuit-atlas show {atlas.location} {LAYER} --criterion learned"]

@@ -32,8 +32,16 @@ def test_the_demo_builds_16_units_spread_evenly():
     spec = demo_spec()
     assert spec.layers[0].units == tuple(range(0, 128, 8))
     assert demo_spec(units="all").layers[0].units == "all"
-    assert spec.circuits.criteria == ("actgrad", "random")
+    assert spec.circuits.criteria == ("actgrad", "learned", "random")
+    assert demo_spec(units="all").circuits.criteria == ("actgrad", "random")
     assert len(spec.circuits.fractions) == 12
+
+
+def _under(text: str, title: str) -> list[str]:
+    """The indented lines under a line that begins with the title."""
+    lines = text.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(title)) + 1
+    return lines[start : start + 3]
 
 
 def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys):
@@ -45,10 +53,14 @@ def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys
     assert "Least faithful: unit " in out
     assert "of 27,872 kernels" in out
     assert "imagenet_" in out
+    medians = {line.split()[0]: float(line.split()[1]) for line in _under(out, "Median r")}
+    assert medians["learned"] > medians["actgrad"] + 0.2
     assert f"circuit-atlas serve {STORE} --open" in out
     # The lines to type next work as they stand.
-    show, one = (line.split()[1:] for line in out.splitlines() if "circuit-atlas show" in line)
+    lines = [line.split()[1:] for line in out.splitlines() if "circuit-atlas show" in line]
+    show, one, learned = lines
     assert main(show) == 0
+    assert main(learned) == 0
     assert main(one) == 0
     assert "largest responses" in capsys.readouterr().out
     best = Atlas.open("circuit-atlas-demo").layer(LAYER).unit(int(one[-1]))

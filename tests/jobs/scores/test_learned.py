@@ -1,0 +1,151 @@
+"""Learned rankings: planted circuits, what units share, and the same again."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
+from circuit_atlas.jobs.circuits.kernel_means import kernel_means
+from circuit_atlas.jobs.circuits.masks import nested_masks
+from circuit_atlas.jobs.scores.learned import Training, learned_scores, stages
+from circuit_atlas.jobs.scores.over_images import random_scores
+from tests.jobs.axis import on_axis, open_double
+from tests.oracles.convolutions import convolutions
+from tests.oracles.networks import NAMED, planted
+
+FRACTIONS = (1.0, 0.5, 0.2, 0.05)
+FEW = Training(steps=20, crop=None, batch=4, rate=0.01, seed=0)
+
+
+def learn(
+    layer, images, units, *, starts=None, fractions=FRACTIONS, training=FEW, means=None, **changed
+):
+    starts = starts or {unit: random_scores(layer, unit, seed=1) for unit in units}
+    options = {"response": "sum_abs", **changed}
+    return learned_scores(
+        layer,
+        starts,
+        lambda indices: images[list(indices)],
+        len(images),
+        fractions=fractions,
+        training=training,
+        means=means,
+        **options,
+    )
+
+
+def kept_of(layer, images, unit, scores, fractions, means=None):
+    """Pearson r of the circuits of a ranking with the whole network."""
+    masks = nested_masks(scores, fractions)
+    maps = circuit_maps(layer, unit, masks, images, means=means).flatten(1)
+    whole = circuit_maps(layer, unit, layer.reachable(unit)[None], images)[0].flatten()
+    pairs = [np.corrcoef(each, whole)[0, 1] if np.ptp(each) else 0.0 for each in maps.numpy()]
+    return np.array(pairs)
+
+
+def test_the_way_down():
+    """No stage keeps less than a third of the one above, and small stages take fewer steps."""
+    found = stages((0.5, 1.0, 0.3, 0.01, 0.009), 100)
+    fractions = [round(stage.fraction, 4) for stage in found]
+    assert fractions == [0.5, 0.3, 0.1282, 0.0548, 0.0234, 0.01, 0.009]
+    assert [stage.steps for stage in found] == [100, 100, 100, 100, 100, 100, 26]
+
+
+def test_the_rate_falls_within_a_stage_and_grows_as_less_is_kept():
+    (half, tenth) = (stage for stage in stages((0.5, 0.1), 100) if stage.fraction in (0.5, 0.1))
+    assert half.rate(FEW, 0) == FEW.rate
+    assert half.rate(FEW, 99) == pytest.approx(0.03 * FEW.rate, rel=0.02)
+    assert tenth.rate(FEW, 0) == 4 * FEW.rate
+
+
+def planted_truth():
+    """The planted network's layer, its images, and which kernels of the axis are the circuit."""
+    plant = planted()
+    layer = open_double(plant.network, plant.layer)
+    like = convolutions(plant.network.module.double(), plant.network.images(1).double()[0])
+    wanted = {name: np.zeros(weight.shape[:2]) for name, weight in like.items()}
+    for name, out, column in plant.kernels:
+        wanted[name][out, column] = 1
+    truth = on_axis(layer, plant.unit, wanted) == 1
+    return layer, plant.unit, plant.network.images(8).double(), truth
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_kernels_that_the_start_lacks_are_found(seed):
+    """The start ranks some kernels of a planted circuit below the middle, and none near the top."""
+    layer, unit, images, truth = planted_truth()
+    generator = np.random.default_rng(seed)
+    start = generator.random(len(truth)).astype(np.float32)
+    start[truth] = 0.4 + 0.2 * generator.random(int(truth.sum()))
+    start[~layer.reachable(unit)] = np.nan
+    assert (nested_masks(start, (0.5,))[0] & truth).sum() < truth.sum()
+    training = Training(steps=100, crop=None, batch=4, rate=0.005, seed=0)
+    scores = learn(layer, images, [unit], starts={unit: start}, fractions=(0.5,), training=training)
+    assert (nested_masks(scores[unit], (0.5,))[0] & truth).sum() == truth.sum()
+    assert kept_of(layer, images, unit, scores[unit], (0.5,))[0] > 0.999
+
+
+def test_a_circuit_that_the_start_has_is_kept():
+    layer, unit, images, truth = planted_truth()
+    fraction = truth.sum() / layer.reachable(unit).sum()
+    start = np.where(truth, 1.0, 0.1 * np.arange(len(truth)) / len(truth)).astype(np.float32)
+    start[~layer.reachable(unit)] = np.nan
+    scores = learn(layer, images, [unit], starts={unit: start}, fractions=(0.5, fraction))[unit]
+    np.testing.assert_array_equal(nested_masks(scores, (fraction,))[0], truth)
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+@pytest.mark.parametrize("name", ["branched", "residual", "grouped", "depthwise", "gated"])
+def test_training_keeps_more_than_its_start(name, ablation):
+    network = NAMED[name]()
+    layer = open_double(network, network.targets[-2])
+    images = network.images(8).double()
+    means = kernel_means(layer, [images]) if ablation == "mean" else None
+    start = random_scores(layer, 1, seed=1)
+    scores = learn(layer, images, [1], means=means)[1]
+    np.testing.assert_array_equal(np.isnan(scores), ~layer.reachable(1))
+    fractions = FRACTIONS[1:2]
+    before = kept_of(layer, images, 1, start, fractions, means)
+    after = kept_of(layer, images, 1, scores, fractions, means)
+    assert after.mean() > before.mean() + 0.1
+
+
+def test_a_ranking_is_the_same_again_and_whatever_units_are_beside_it():
+    network = NAMED["branched"]()
+    layer = open_double(network, network.targets[-2])
+    images = network.images(6).double()
+    weights = [site.weight.clone() for site in layer.network.sites]
+    alone = learn(layer, images, [1])
+    beside = learn(layer, images, [0, 1])
+    np.testing.assert_array_equal(alone[1], beside[1])
+    assert not np.array_equal(beside[0], beside[1])
+    other = learn(layer, images, [1], training=Training(20, None, 4, 0.01, seed=5))
+    assert not np.array_equal(other[1], alone[1])
+    for site, weight in zip(layer.network.sites, weights, strict=True):
+        assert torch.equal(site.weight, weight)
+
+
+def test_scores_are_a_ranking():
+    network = NAMED["sequential"]()
+    layer = open_double(network, network.targets[-2])
+    scores = learn(layer, network.images(4).double(), [2])[2]
+    ranked = np.sort(scores[layer.reachable(2)])
+    np.testing.assert_allclose(ranked, np.arange(1, len(ranked) + 1) / len(ranked), rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["map", "vector", "position"])
+def test_what_is_explained(target):
+    network = NAMED["sequential"]()
+    name = "classify" if target == "vector" else network.targets[-2]
+    layer = open_double(network, name)
+    images = network.images(12).double()
+    response = (0, 0) if target == "position" else "sum_abs"
+    scores = learn(layer, images, [1], response=response)[1]
+    masks = nested_masks(scores, (0.5,))
+    circuit = circuit_maps(layer, 1, masks, images)[0]
+    whole = circuit_maps(layer, 1, layer.reachable(1)[None], images)[0]
+    if target == "position":
+        circuit, whole = circuit[:, 0, 0], whole[:, 0, 0]
+    assert np.corrcoef(circuit.flatten(), whole.flatten())[0, 1] > 0.5
