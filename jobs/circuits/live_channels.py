@@ -19,6 +19,7 @@ from circuit_atlas.jobs.network.step_kinds import (
     has_constant_tensors,
     is_channelwise,
     is_concatenation,
+    once,
 )
 
 Channels = NDArray[np.bool_]
@@ -77,16 +78,23 @@ def _filled(network: Network, step: Step, mark: Channels) -> Channels:
     Each part of a concatenation is filled up, so that the parts and all that follows channel by
     channel hold the same.
     """
+    source = _concatenated(network, step)
+    if source is None:
+        return _filled_up(mark)
+    pieces = np.split(mark, part_ends(network, source))
+    return np.concatenate([_filled_up(piece) for piece in pieces])
+
+
+@once
+def _concatenated(network: Network, step: Step) -> Step | None:
+    """The concatenation whose channels the step's result has, if any."""
     source = step
     while source.op != "cat" and len(source.inputs) == 1 and source.inputs[0] in network.by_name:
         before = network.by_name[source.inputs[0]]
         if source.convolution is not None or before.shape[:1] != source.shape[:1]:
             break
         source = before
-    if is_concatenation(network, source):
-        pieces = np.split(mark, part_ends(network, source))
-        return np.concatenate([_filled_up(piece) for piece in pieces])
-    return _filled_up(mark)
+    return source if is_concatenation(network, source) else None
 
 
 def _filled_up(mark: Channels) -> Channels:
@@ -97,11 +105,13 @@ def _filled_up(mark: Channels) -> Channels:
     return mark
 
 
+@once
 def part_ends(network: Network, step: Step) -> NDArray[np.int64]:
     """Says where the parts of a concatenation end, but for the last."""
     return np.cumsum([network.shape(part.name)[0] for part in step.args[0]])[:-1]
 
 
+@once
 def follows_channels(network: Network, step: Step) -> bool:
     """Says whether the step can run on some of its channels alone."""
     if step.convolution is not None:
@@ -112,6 +122,7 @@ def follows_channels(network: Network, step: Step) -> bool:
     return is_channelwise(network, step) and not constants
 
 
+@once
 def grouping(network: Network, step: Step) -> Literal["plain", "depthwise", "grouped"]:
     """Says how a convolution's channels fall into groups: into one, one a channel, or otherwise."""
     weight = network.sites[step.convolution or 0].weight

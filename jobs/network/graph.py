@@ -181,7 +181,7 @@ class Network:
         by_name: the steps by name.
         base: name of the step whose result is the module's own output.
         after: says after which operations on that the layer's output is taken; empty for none.
-        measured: what `reads` has found out about it, kept.
+        measured: what was found out about its steps, kept: see `step_kinds.once` and `reads`.
     """
 
     layer: str

@@ -4,6 +4,10 @@ operation by name, where the step's inputs are what it is known for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
 from torch import Tensor
 
 from circuit_atlas.jobs.network.aten import (
@@ -16,6 +20,23 @@ from circuit_atlas.jobs.network.aten import (
     UNARY,
 )
 from circuit_atlas.jobs.network.graph import Network, Ref, Step
+
+_Found = TypeVar("_Found")
+
+
+def once(find: Callable[[Network, Step], _Found]) -> Callable[[Network, Step], _Found]:
+    """Makes a function of a step find out what it says once for each, however often it is asked:
+    circuits ask by the thousand."""
+
+    @wraps(find)
+    def remembered(network: Network, step: Step) -> _Found:
+        key = (find, step.name)
+        if key not in network.measured:
+            network.measured[key] = find(network, step)
+        found: _Found = network.measured[key]
+        return found
+
+    return remembered
 
 
 def is_elementwise(network: Network, step: Step) -> bool:

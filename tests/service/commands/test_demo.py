@@ -46,9 +46,9 @@ def _under(text: str, title: str) -> list[str]:
 
 def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["demo", "--units", "2", "--executor", "local"]) == 0
+    assert main(["demo", "--units", "1", "--executor", "local"]) == 0
     out, err = capsys.readouterr()
-    assert "2/2 units" in err
+    assert "1/1 units" in err
     assert "Most faithful: unit " in out
     assert "Least faithful: unit " in out
     assert "of 27,872 kernels" in out
