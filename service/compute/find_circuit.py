@@ -7,7 +7,7 @@ build of the same weights, images and settings gives the same scores and the sam
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Real
 from typing import TYPE_CHECKING, Any, get_args
@@ -47,6 +47,7 @@ def find_circuit(
     response: str | tuple[int, int] = "sum_abs",
     fractions: Sequence[float] = (),
     top_images: int = 16,
+    learned: Mapping[str, int | float] | None = None,
     seed: int = 0,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -76,7 +77,7 @@ def find_circuit(
             such as class scores.
         unit: channel of that output, from 0; of class scores, the class.
         criterion: the score that ranks the kernels: actgrad, actgrad_centred, integrated, snip,
-            force, magnitude or random.
+            force, learned, magnitude or random.
         keep: fraction of the kernels that can reach the unit, in (0, 1].
         connected: let kernels on dead ends give way to the next best on a path from the image to
             the unit.
@@ -89,6 +90,8 @@ def find_circuit(
             position (y, x).
         fractions: further fractions to measure faithfulness at; the atlas in memory has them.
         top_images: so many images, of the largest responses, have scores of their own.
+        learned: for the criterion learned, how it is trained: `steps`, `crop`, `batch` and `rate`
+            as in the table `[learned]` of a spec.
         seed: decides whatever is drawn.
         mean: with `std`, what was subtracted from each channel of an image with values in 0..1, for
             drawings to show it as it was. Default: each channel is stretched from its least value
@@ -100,8 +103,8 @@ def find_circuit(
         ModelError: the model, the layer or the unit cannot be used, or the layer fails the
             self-check.
         ImageError: the images cannot be used.
-        SpecError: no such criterion, ablation, response or fraction; or `connected`, and a fraction
-            is too small for one path.
+        SpecError: no such criterion, ablation, response or fraction; a value of `learned` is out of
+            range; or `connected`, and a fraction is too small for one path.
         NonFiniteError: the unit responds with NaN or infinity, or its scores hold such.
         UnitError: the unit cannot be computed for another reason.
         QueryError: the unit is dead: its response is the same on every image.
@@ -134,6 +137,7 @@ def find_circuit(
                     "top_images": top_images,
                     "seed": seed,
                 },
+                "learned": {"seed": seed, **(learned or {})},
                 "run": {
                     "device": "mps" if device.type == "mps" else str(device),
                     "self_check": self_check,

@@ -96,6 +96,28 @@ def test_a_circuit_that_the_start_has_is_kept():
     np.testing.assert_array_equal(nested_masks(scores, (fraction,))[0], truth)
 
 
+def test_kernels_that_change_nothing_give_way():
+    """The start has kernels into channels that a bias keeps dead above all others, and more of
+    them than the circuit has kernels."""
+    layer, unit, images, truth = planted_truth()
+    plant = planted()
+    like = convolutions(plant.network.module.double(), plant.network.images(1).double()[0])
+    marked = {name: np.zeros(weight.shape[:2]) for name, weight in like.items()}
+    marked["stem"][5] = marked["one"][3] = marked["three"][0] = 1
+    idle = on_axis(layer, unit, marked) == 1
+    start = np.where(truth, 0.9, np.where(idle, 1.0, np.arange(len(truth)) / 100)).astype("f4")
+    start[~layer.reachable(unit)] = np.nan
+    assert idle.sum() > 2 * truth.sum()
+    fraction = 2 * truth.sum() / layer.reachable(unit).sum()
+    training = Training(steps=100, crop=None, batch=4, rate=0.005, seed=0)
+    scores = learn(
+        layer, images, [unit], starts={unit: start}, fractions=(0.6, fraction), training=training
+    )[unit]
+    kept = nested_masks(scores, (fraction,))[0]
+    assert kept.sum() == 2 * truth.sum()
+    assert (kept & truth).sum() == truth.sum()
+
+
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
 @pytest.mark.parametrize("name", ["branched", "residual", "grouped", "depthwise", "gated"])
 def test_training_keeps_more_than_its_start(name, ablation):

@@ -315,3 +315,44 @@ def test_units_of_a_layer() -> None:
 def test_units_that_a_layer_does_not_have(layer: LayerSpec, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         layer.resolve(8, 0)
+
+
+LEARNED = """[circuits]
+criteria = ["actgrad", "learned"]
+ablation = ["mean", "zero"]
+"""
+
+
+def test_training_is_science_where_something_is_trained() -> None:
+    plain, trained = BuildSpec.from_toml(SMALL), BuildSpec.from_toml(SMALL + LEARNED)
+    assert BuildSpec.from_toml(SMALL + "[learned]\nsteps = 7").sha256() == plain.sha256()
+    assert "learned" not in plain.science()
+    assert trained.science()["learned"]["ablation"] == "mean"
+    for change in ("steps = 7", "crop = 64", "batch = 3", "rate = 0.01", "seed = 1"):
+        other = BuildSpec.from_toml(SMALL + LEARNED + f"[learned]\n{change}")
+        assert other.sha256() != trained.sha256(), change
+    named = BuildSpec.from_toml(SMALL + LEARNED + '[learned]\nablation = "zero"')
+    assert named.science()["learned"]["ablation"] == "zero"
+    # What is taken by default and the same said are the same.
+    said = BuildSpec.from_toml(SMALL + LEARNED + '[learned]\nablation = "mean"')
+    assert said.sha256() == trained.sha256()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("steps = 0", "learned.steps"),
+        ("crop = 8", "learned.crop"),
+        ("batch = 0", "learned.batch"),
+        ("rate = 0.0", "learned.rate"),
+        ("rate = inf", "learned.rate"),
+        ("seed = -1", "learned.seed"),
+        ('ablation = "both"', "learned.ablation"),
+        ("step = 3", "steps"),
+    ],
+)
+def test_a_value_of_training_out_of_range_is_refused_in_a_line(line: str, told: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        BuildSpec.from_toml(f"{SMALL}[learned]\n{line}")
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)

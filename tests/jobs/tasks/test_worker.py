@@ -48,7 +48,16 @@ def fickle():
         model.bias.fill_(len(calls))
     return nn.Sequential(model)
 '''
-ALL = ["actgrad", "actgrad_centred", "integrated", "snip", "force", "learned", "magnitude", "random"]
+ALL = [
+    "actgrad",
+    "actgrad_centred",
+    "integrated",
+    "snip",
+    "force",
+    "learned",
+    "magnitude",
+    "random",
+]
 
 
 @pytest.fixture

@@ -81,6 +81,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildSpec:
                 "top_images": 4,
                 "seed": 3,
             },
+            "learned": {"steps": 5, "seed": 3},
             "run": {"store": str(tmp_path / "atlas")},
         }
     )
@@ -136,6 +137,7 @@ def test_it_is_the_circuit_that_a_build_stores(spec: BuildSpec) -> None:
             held_out=opened.batch(opened.held_out),
             ablation="mean",
             top_images=4,
+            learned={"steps": 5},
             seed=3,
         )
         stored = unit.circuit(keep=KEEP, criterion=criterion)
