@@ -13,7 +13,7 @@ class LearnedSpec(Section):
     """`[learned]`: how rankings of kernels are trained.
 
     Attributes:
-        steps: gradient steps for the circuits of each fraction. Default: 100.
+        steps: gradient steps for the circuits of each fraction. Default: 130.
         crop: height and width in pixels of the crops of the scoring images. Default: four sevenths
             of the input's, at least 64; all of the input where the network takes no other size.
         batch: crops a step. Default: 6.
@@ -24,7 +24,7 @@ class LearnedSpec(Section):
             first of `circuits.ablation`.
     """
 
-    steps: Annotated[int, Field(ge=1, le=100_000)] = 100
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 130
     crop: Annotated[int, Field(ge=16)] | None = None
     batch: Annotated[int, Field(ge=1, le=1024)] = 6
     rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.0015

@@ -57,7 +57,16 @@ def network():
         model[4].bias[2] = 3e38
     return model
 '''
-CRITERIA = ["actgrad", "actgrad_centred", "integrated", "snip", "force", "magnitude", "random"]
+CRITERIA = [
+    "actgrad",
+    "actgrad_centred",
+    "integrated",
+    "snip",
+    "force",
+    "learned",
+    "magnitude",
+    "random",
+]
 KEEP = 0.2
 TOLERANCE = 1e-5
 """Of the largest score: float32 against float64, summed over up to 576 positions."""
