@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 LAYER = "features.7.expand3x3"
 CHANNELS = 128
 STORE = "circuit-atlas-demo"
+# On ten photos more steps gain little, and the demo is to be short.
+STEPS = 50
 _HOW = {
     "actgrad": "activation x gradient, from one pass over the images",
     "learned": "a ranking trained on the same images",
@@ -48,6 +50,7 @@ def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
             "images": {"source": "demo:photos", "held_out": "odd"},
             "layers": [{"name": LAYER, "units": spread(units)}],
             "circuits": {"criteria": criteria},
+            "learned": {"steps": STEPS},
             "run": {"store": here(store)},
         }
     )
