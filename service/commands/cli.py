@@ -394,7 +394,7 @@ cli.add_command(delete_old_generations)
     default="16",
     show_default=True,
     metavar="UNITS",
-    help="How many of the layer's 128 units, evenly spread; or all.",
+    help="How many of the layer's 128 units, evenly spread; or all, without learned rankings.",
 )
 @click.option(
     "--store",
