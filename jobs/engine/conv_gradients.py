@@ -131,8 +131,8 @@ def averaged_passes(
     one_row: Mapping[int, Tensor],
     mean_inputs: Mapping[str, Tensor] | None = None,
 ) -> Iterator[LayerPass]:
-    """Walks back from a block of units over several passes of one image, with other weights each;
-    yields what `site_passes` does of the last, with the mean of all gradients.
+    """Walks back from a block of units over several passes, of one image each; yields what
+    `site_passes` does of the last, with the mean of all gradients.
 
     Args:
         forwards: one pass or more.

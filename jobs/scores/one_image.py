@@ -13,7 +13,7 @@ from circuit_atlas.jobs.engine.conv_gradients import LayerPass, averaged_passes,
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response, Targets
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.scores.integrated import AblationPath
+from circuit_atlas.jobs.scores.integrated import ImagePath
 from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, site_scores
 
 
@@ -33,7 +33,7 @@ class ImageScorer:
     criteria: Sequence[str]
     response: Response
     means: KernelMeans | None
-    path: AblationPath | None
+    path: ImagePath | None
 
     def scores(
         self,

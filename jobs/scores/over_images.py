@@ -15,7 +15,7 @@ from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION, magnitude, random
-from circuit_atlas.jobs.scores.integrated import AblationPath
+from circuit_atlas.jobs.scores.integrated import ImagePath
 from circuit_atlas.jobs.scores.one_image import ImageScorer
 
 
@@ -42,7 +42,7 @@ def per_image_scores(
     response: Response,
     block: int,
     means: KernelMeans | None = None,
-    path: AblationPath | None = None,
+    path: ImagePath | None = None,
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """Scores image by image, the forward pass shared by all the units.
 
@@ -82,7 +82,7 @@ def score_images(
     response: Response,
     block: int,
     means: KernelMeans | None = None,
-    path: AblationPath | None = None,
+    path: ImagePath | None = None,
 ) -> dict[str, BlockScores]:
     """Computes mean scores over all images, and single images' scores where they are asked for; of
     `contribution` the mean only.

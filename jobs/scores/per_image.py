@@ -43,7 +43,7 @@ PER_IMAGE = {name: score_of(name) for name in get_args(Criterion) if name not in
 CENTRED = frozenset({"actgrad_centred"})
 """Those of them whose calls are made with the inputs' means."""
 ALONG_PATH = frozenset({"integrated"})
-"""Those of them whose calls have gradients averaged along an `AblationPath`."""
+"""Those of them whose calls have gradients averaged along an `ImagePath`."""
 
 
 def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:

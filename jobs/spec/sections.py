@@ -390,8 +390,8 @@ class CircuitsSpec(Section):
         top_images: how many images a unit gets scores for single images on. Default: 10.
         force_steps: steps of the iterative score. Default: 10.
         force_score: the score that it iterates. Default: "snip", as published.
-        integrated_steps: networks on the way from the ablated to the whole one whose gradients
-            `integrated` averages. Default: 5.
+        integrated_steps: images on the way from one of a single colour to the whole one whose
+            gradients `integrated` averages. Default: 5.
         precision: of multiplications on a GPU: `float32`, or `tf32`, which keeps 10 bits of what is
             multiplied. Other devices always compute in float32. Default: "float32".
         seed: decides whatever is drawn. Default: 0.

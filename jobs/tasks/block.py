@@ -19,9 +19,9 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.images.classes import UnitClasses
 from circuit_atlas.jobs.network.receptive_field import Interval, receptive_fields
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
-from circuit_atlas.jobs.scores.integrated import AblationPath
+from circuit_atlas.jobs.scores.integrated import ImagePath, mean_colour
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
-from circuit_atlas.jobs.scores.per_image import CENTRED, PER_IMAGE
+from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, PER_IMAGE
 from circuit_atlas.jobs.spec.sections import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -111,7 +111,7 @@ def open_block(
             response=spec.response,
             block=len(live),
             means=means,
-            path=AblationPath(spec.integrated_steps, means if spec.ablation[0] == "mean" else None),
+            path=_path(opened, scoring, together, means),
         )
     return Block(
         opened=opened,
@@ -131,6 +131,17 @@ def open_block(
         together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
     )
+
+
+def _path(
+    opened: OpenedSpec, scoring: Sequence[int], together: int, means: KernelMeans | None
+) -> ImagePath | None:
+    spec = opened.spec.circuits
+    if not ALONG_PATH.intersection(spec.criteria):
+        return None
+    colour = mean_colour(opened.batches(scoring, together))
+    ablated = means if spec.ablation[0] == "mean" else None
+    return ImagePath(spec.integrated_steps, colour, ablated)
 
 
 def _scored(spec: CircuitsSpec) -> tuple[str, ...]:

@@ -206,7 +206,7 @@ def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) ->
     position = layer.index.height * layer.index.width * _FLOAT
     # The signed contribution is scored as a criterion without scores of single images.
     stored = kernels * _FLOAT * (1 + scored * (1 + top)) + images * position
-    # Gradients that are averaged along a path stand beside those of one of its networks.
+    # Gradients that are averaged along a path stand beside those of one of its images.
     walks = 2 if ALONG_PATH.intersection(header.criteria) else 1
     scoring = walks * _output_gradients(layer.network) + (1 + scored) * kernels * (
         2 * _FLOAT + _DOUBLE

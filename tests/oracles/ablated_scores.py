@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -39,36 +41,33 @@ def actgrad_centred(model: nn.Module, images: Tensor, target: Target) -> Scores:
     """Mean over positions of abs((A_oi - mean A_oi) · dr/dY_o), image by image; the mean is over
     these images: (images, out, in) each."""
     means = kernel_means(model, images, target.layer)
-    return _scores(model, images, target, steps=1, less=means, ablated=None)
+    return _scores(model, images, target, [images], less=means)
 
 
 def integrated(
     model: nn.Module, images: Tensor, target: Target, *, steps: int, mean: bool
 ) -> Scores:
     """Mean over positions of abs((A_oi - what ablation leaves) · G_o), G_o the mean of dr/dY_o over
-    networks with k / steps of every kernel, k = 1..steps, and the rest ablated."""
+    images k / steps of the way, k = 1..steps, from the mean colour of these to each."""
+    colour = images.transpose(0, 1).flatten(1).mean(1)[None, :, None, None]
+    way = [colour + (images - colour) * (step / steps) for step in range(1, steps + 1)]
     means = kernel_means(model, images, target.layer) if mean else None
-    return _scores(model, images, target, steps=steps, less=means, ablated=means)
+    return _scores(model, images, target, way, less=means)
 
 
 def _scores(
-    model: nn.Module,
-    images: Tensor,
-    target: Target,
-    *,
-    steps: int,
-    less: Means | None,
-    ablated: Means | None,
+    model: nn.Module, images: Tensor, target: Target, way: Sequence[Tensor], *, less: Means | None
 ) -> Scores:
+    """`way` holds images in the place of these, those themselves last."""
     model = double(model)
     rows: dict[str, list[np.ndarray]] = {}
-    for image in images:
+    for number in range(len(images)):
         gradients: dict[str, Tensor] = {}
-        for step in range(1, steps + 1):
-            calls, found = _walk(model, image, target, step / steps, ablated)
+        for between in way:
+            calls, found = _walk(model, between[number], target)
             for name, gradient in found.items():
-                gradients[name] = gradients.get(name, 0) + gradient / steps
-        # Of the last step: the whole network's.
+                gradients[name] = gradients.get(name, 0) + gradient / len(way)
+        # Of the last step: the image's own.
         for name, call in calls.items():
             scores = np.zeros(call.weight.shape[:2])
             for out, column in np.ndindex(*scores.shape):
@@ -81,21 +80,17 @@ def _scores(
 
 
 def _walk(
-    model: nn.Module, image: Tensor, target: Target, share: float, ablated: Means | None
+    model: nn.Module, image: Tensor, target: Target
 ) -> tuple[dict[str, ConvCall], dict[str, Tensor]]:
-    """The calls of a network with a share of every kernel, and dr/dY of each."""
+    """The calls of a pass, and dr/dY of each."""
     calls: dict[str, ConvCall] = {}
     outputs: dict[str, Tensor] = {}
 
     def watch(call: ConvCall) -> Tensor:
         calls[call.name] = call
-        # A leaf, so that a gradient goes back to the output of every convolution.
-        output = call.run((share * call.weight).detach().requires_grad_())
-        if ablated is not None:
-            output = output + (1 - share) * ablated[call.name].sum(1)[None, :, None, None]
-        outputs[call.name] = output
+        outputs[call.name] = call.run(call.weight.detach().requires_grad_())
         # What follows may work in place.
-        return output.clone()
+        return outputs[call.name].clone()
 
     y = unit_map(layer_output(model, image, target.layer, watch), target.unit)
     found = torch.autograd.grad(

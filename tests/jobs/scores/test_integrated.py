@@ -1,15 +1,14 @@
-"""Gradients averaged on the way from the ablated network, held against autograd in float64."""
+"""Gradients averaged on the way to an image, held against autograd in float64."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
-from circuit_atlas.jobs.scores.integrated import AblationPath
+from circuit_atlas.jobs.scores.integrated import ImagePath, mean_colour
 from circuit_atlas.jobs.scores.over_images import score_images
 from tests.jobs.axis import double_images, on_axis, open_double
 from tests.oracles import ablated_scores
@@ -23,7 +22,7 @@ CASES = [(name, make().targets[-1]) for name, make in NAMED.items()]
 
 @pytest.mark.parametrize("mean", [False, True])
 @pytest.mark.parametrize(("name", "target"), [*CASES, ("residual", "classify")])
-def test_gradients_are_averaged_on_the_way_from_the_ablated_network(name, target, mean):
+def test_gradients_are_averaged_on_the_way_from_one_colour_to_the_image(name, target, mean):
     network = NAMED[name]()
     layer, images = open_double(network, target), double_images(network, 2)
     means = kernel_means(layer, [images]) if mean else None
@@ -35,7 +34,7 @@ def test_gradients_are_averaged_on_the_way_from_the_ablated_network(name, target
         criteria=["integrated", CONTRIBUTION],
         response="sum_abs",
         block=2,
-        path=AblationPath(3, means),
+        path=ImagePath(3, mean_colour(images.split(1)), means),
     )["integrated"]
     for unit in (0, 1):
         oracle = ablated_scores.integrated(
@@ -59,33 +58,22 @@ def test_one_step_is_activation_times_gradient():
         criteria=["actgrad", "integrated"],
         response="sum_abs",
         block=2,
-        path=AblationPath(1, None),
+        path=ImagePath(1, mean_colour([images]), None),
     )
     np.testing.assert_allclose(found["integrated"].mean, found["actgrad"].mean, rtol=1e-6)
 
 
-@pytest.mark.parametrize("mean", [False, True])
-def test_the_path_leads_from_the_ablated_network_to_the_whole_one(mean):
+def test_the_path_leads_from_one_colour_to_the_image():
     network = NAMED["residual"]()
     layer, images = open_double(network, network.targets[-1]), double_images(network, 2)
-    means = kernel_means(layer, [images]) if mean else None
     whole = Forward(layer.network, layer.network.forward(images[:1]))
-    path = list(AblationPath(4, means).forwards(images[:1], whole))
+    colour = mean_colour(images.split(1))
+    path = list(ImagePath(4, colour, None).forwards(images[:1], whole))
     assert len(path) == 4
     assert path[-1] is whole
-    name = layer.network.target.name
-    # Kernels that are ablated for all but a millionth leave the same map for every image.
-    near = AblationPath(10**6, means)
-    first, second = (
-        next(iter(near.forwards(image, whole))).values[name] for image in images.split(1)
-    )
-    assert (first - second).abs().max() < 1e-4 * whole.values[name].abs().max()
-    if mean:
-        maps = torch.cat([layer.network.forward(image)[name] for image in images.split(1)])
-        # The last convolution adds its means then, whatever it reads.
-        np.testing.assert_allclose(
-            first.mean((2, 3)), maps.mean((0, 2, 3))[None], rtol=1e-4, atol=1e-6
-        )
+    first = path[0].values[layer.network.image]
+    np.testing.assert_allclose(first, 0.75 * colour + 0.25 * images[:1], rtol=1e-12)
+    np.testing.assert_allclose(colour[0, :, 0, 0], images.mean((0, 2, 3)), rtol=1e-12)
 
 
 def test_without_a_path_there_is_no_score():
