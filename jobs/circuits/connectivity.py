@@ -139,9 +139,9 @@ class Connectivity:
         """Gives the layer's, read off its graph once."""
         known = layer.network.measured
         key = ("connectivity", layer.network.target.name)
-        if key not in known:
-            known[key] = cls(layer)
-        found: Connectivity = known[key]
+        found: Connectivity | None = known.get(key)
+        if found is None or found._layer is not layer:  # with other units, of the same network
+            found = known[key] = cls(layer)
         return found
 
     def acting(self, number: int, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:

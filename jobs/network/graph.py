@@ -181,7 +181,8 @@ class Network:
         by_name: the steps by name.
         base: name of the step whose result is the module's own output.
         after: says after which operations on that the layer's output is taken; empty for none.
-        measured: what was found out about its steps, kept: see `step_kinds.once` and `reads`.
+        measured: what was found out about it, kept: its steps' kinds (`step_kinds.once`), what
+            they read (`reads`), and the ways of its layer by circuits.
     """
 
     layer: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -108,6 +110,13 @@ def test_what_acts_in_a_network_small_enough_to_see():
         mask[list(kernels)] = True
     found = Connectivity(opened_chain()).acting(0, masks)
     assert [tuple(np.flatnonzero(acts)) for acts in found] == list(circuits.values())
+
+
+def test_a_layers_ways_are_read_once():
+    layer = opened_chain()
+    assert Connectivity.of(layer) is Connectivity.of(layer)
+    other = replace(layer, index=replace(layer.index, channels=1))
+    assert Connectivity.of(other) is not Connectivity.of(layer)
 
 
 def test_a_convolution_in_a_loop_acts_in_any_of_its_turns():
