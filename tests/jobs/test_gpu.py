@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.faithfulness import correlation
+from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
+from circuit_atlas.jobs.scores.integrated import ImagePath, mean_colour
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.jobs.tasks.memory import free_bytes
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
@@ -59,6 +61,8 @@ def scores(device: str, criterion: str) -> NDArray[np.float32]:
         criteria=[criterion],
         response="sum_abs",
         block=len(UNITS),
+        means=kernel_means(layer, [images]),
+        path=ImagePath(5, mean_colour([images]), None),
     )[criterion].mean
 
 
@@ -68,7 +72,7 @@ def share_that_differs(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
     return float(np.mean([(a & ~b).sum() / KEPT for a, b in pairs]))
 
 
-@pytest.mark.parametrize("criterion", ["actgrad", "snip", "force"])
+@pytest.mark.parametrize("criterion", ["actgrad", "actgrad_centred", "integrated", "snip", "force"])
 def test_masks_are_those_of_the_processor(criterion, record_property):
     share = share_that_differs(scores("cuda", criterion), scores("cpu", criterion))
     record_property("share of kernels that differ", share)
