@@ -8,13 +8,14 @@ network's gradient, so that a pruned kernel has a score too.
 
 The same steps iterate any score whose calls tell it all: in a masked network these have the whole
 network's weights, and the masked one's inputs and gradients. `actgrad` is then |A_oi * dr/dY_o|,
-with A_oi what the kernel adds there or, pruned, would add.
+with A_oi what the kernel adds there or, pruned, would add. A score that is for mean ablation is
+taken in networks whose pruned kernels are their means; all others in those where they are zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,13 +74,13 @@ class _Iterated:
         layer: the layer.
         response: the number that is explained.
         score: the function of a convolution's calls.
-        mean_inputs: as in `image_passes`.
+        means: what pruned kernels are, where the score is for mean ablation; else None.
     """
 
     layer: TracedLayer
     response: Response
     score: Score
-    mean_inputs: Mapping[str, Tensor] | None
+    means: KernelMeans | None
 
 
 def force_scores(
@@ -108,8 +109,8 @@ def force_scores(
     Returns:
         For each run (kernels,) float32, NaN where a kernel cannot reach the unit.
     """
-    mean_inputs = None if means is None or score not in CENTRED else means.inputs
-    iterated = _Iterated(layer, response, score_of(score), mean_inputs)
+    ablated = means if score in CENTRED else None
+    iterated = _Iterated(layer, response, score_of(score), ablated)
     numbers = list(dict.fromkeys(run.number for run in runs))
     whole = {number: layer.reachable(number) for number in numbers}
     first = dict(
@@ -135,22 +136,23 @@ def _masked_scores(
     batches: Iterable[Tensor],
 ) -> list[NDArray[np.float32]]:
     """The scores of each (unit, mask), (kernels,)."""
-    layer = iterated.layer
+    layer, means = iterated.layer, iterated.means
     totals = [np.zeros(layer.upstream.index.size) for _ in masked]
     count = 0
+    by_step = None if means is None else means.by_step
     with torch.no_grad():
         together = (piece for batch in batches for piece in _together(layer.network, batch))
         for batch in together if masked else ():
-            first = FirstConvolution.of(layer.network, batch, None, argmax=True)
+            first = FirstConvolution.of(layer.network, batch, by_step, argmax=True)
             for total, (number, mask) in zip(totals, masked, strict=True):
                 _add_scores(total, iterated, number, mask, batch, first)
             count += len(batch)
-    means = []
+    found = []
     for total, (number, _) in zip(totals, masked, strict=True):
         scores = (total / max(count, 1)).astype(np.float32)
         scores[~layer.reachable(number)] = np.nan
-        means.append(scores)
-    return means
+        found.append(scores)
+    return found
 
 
 def _together(network: Network, images: Tensor) -> tuple[Tensor, ...]:
@@ -169,7 +171,7 @@ def _add_scores(
     """Adds the scores of every image, each of which counts by its own absolute values."""
     layer = iterated.layer
     network = layer.network
-    replaced = pruned_weights(layer, number, mask, None)
+    replaced = pruned_weights(layer, number, mask, iterated.means)
     forward = _run(network, images, replaced, first)
     masks = {name: each.mask for name, each in replaced.items() if each.mask is not None}
     read = live_channels(network, masks, layer.reads(number))
@@ -188,7 +190,7 @@ def _add_scores(
         iterated.response,
         one_row=layer.unit_rows([number]),
         live=live,
-        mean_inputs=iterated.mean_inputs,
+        mean_inputs=None if iterated.means is None else iterated.means.inputs,
     )
     for image, scored in passes:
         layer.write_scores(out[image : image + 1], scored, iterated.score(scored.calls))

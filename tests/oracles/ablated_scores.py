@@ -8,7 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tests.oracles.convolutions import ConvCall, Target, double, layer_output, response, unit_map
+from tests.oracles.convolutions import (
+    ConvCall,
+    Masks,
+    Target,
+    double,
+    layer_output,
+    response,
+    unit_map,
+)
 from tests.oracles.scores import Scores
 
 Means = dict[str, Tensor]
@@ -37,11 +45,17 @@ def kernel_means(model: nn.Module, images: Tensor, layer: str) -> Means:
     return totals
 
 
-def actgrad_centred(model: nn.Module, images: Tensor, target: Target) -> Scores:
+def actgrad_centred(
+    model: nn.Module, images: Tensor, target: Target, *, masks: Masks | None = None
+) -> Scores:
     """Mean over positions of abs((A_oi - mean A_oi) · dr/dY_o), image by image; the mean is over
-    these images: (images, out, in) each."""
+    these images: (images, out, in) each.
+
+    With `masks`, inputs and gradient are those of the network whose masked kernels are their means
+    in the whole one, and A_oi is what the kernel makes of them.
+    """
     means = kernel_means(model, images, target.layer)
-    return _scores(model, images, target, [images], less=means)
+    return _scores(model, images, target, [images], less=means, masks=masks)
 
 
 def integrated(
@@ -56,7 +70,13 @@ def integrated(
 
 
 def _scores(
-    model: nn.Module, images: Tensor, target: Target, way: Sequence[Tensor], *, less: Means | None
+    model: nn.Module,
+    images: Tensor,
+    target: Target,
+    way: Sequence[Tensor],
+    *,
+    less: Means | None,
+    masks: Masks | None = None,
 ) -> Scores:
     """`way` holds images in the place of these, those themselves last."""
     model = double(model)
@@ -64,7 +84,7 @@ def _scores(
     for number in range(len(images)):
         gradients: dict[str, Tensor] = {}
         for between in way:
-            calls, found = _walk(model, between[number], target)
+            calls, found = _walk(model, between[number], target, masks or {}, less or {})
             for name, gradient in found.items():
                 gradients[name] = gradients.get(name, 0) + gradient / len(way)
         # Of the last step: the image's own.
@@ -80,7 +100,7 @@ def _scores(
 
 
 def _walk(
-    model: nn.Module, image: Tensor, target: Target
+    model: nn.Module, image: Tensor, target: Target, masks: Masks, means: Means
 ) -> tuple[dict[str, ConvCall], dict[str, Tensor]]:
     """The calls of a pass, and dr/dY of each."""
     calls: dict[str, ConvCall] = {}
@@ -88,7 +108,13 @@ def _walk(
 
     def watch(call: ConvCall) -> Tensor:
         calls[call.name] = call
-        outputs[call.name] = call.run(call.weight.detach().requires_grad_())
+        weight, kept = call.weight.detach(), masks.get(call.name)
+        if kept is not None:
+            weight = weight * kept[:, :, None, None]
+        output = call.run(weight.requires_grad_())
+        if kept is not None:
+            output = output + (means[call.name] * ~kept).sum(1)[None, :, None, None]
+        outputs[call.name] = output
         # What follows may work in place.
         return outputs[call.name].clone()
 

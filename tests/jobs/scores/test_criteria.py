@@ -262,20 +262,31 @@ def test_force_of_a_rectified_direction_and_of_a_class_score(unit):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.nanmax(wanted))
 
 
-def test_force_iterates_what_lies_beyond_the_mean_too():
-    network, layer = opened("branched", "last")
+@pytest.mark.parametrize("name", ["branched", "residual", "depthwise", "grouped", "gated"])
+def test_force_of_a_score_for_mean_ablation_goes_by_networks_with_means(name):
+    network, layer = opened(name, "last")
     images = double_images(network, 2)
-    means = kernel_means(layer, [images])
-    count = int(layer.reachable(1).sum())
-    run = ForceRun(1, (count,))
-    arguments = {"response": "sum_abs", "score": "actgrad_centred", "means": means}
-    # Of all kernels, the scores of the whole network.
-    (found,) = force_scores(layer, [run], lambda: [images], **arguments)
-    wanted = ablated_scores.actgrad_centred(network.module, images, Target("last", 1))
-    values = on_axis(layer, 1, wanted).mean(0)
-    np.testing.assert_allclose(found, values, rtol=0, atol=TOLERANCE * np.nanmax(values))
-    (masked,) = force_scores(layer, [ForceRun(1, (count // 2,))], lambda: [images], **arguments)
-    assert not np.allclose(masked, values, equal_nan=True)
+    target = Target("last", 1)
+    reached: Masks = reach(network.module, images[0], target.layer, 1)
+    counts = schedule(9, int(layer.reachable(1).sum()), 3)
+    (found,) = force_scores(
+        layer,
+        [ForceRun(1, counts)],
+        lambda: [images],
+        response="sum_abs",
+        score="actgrad_centred",
+        means=kernel_means(layer, [images]),
+    )
+    formula = oracle.force(
+        network.module,
+        images,
+        target,
+        reach=reached,
+        counts=counts,
+        score=ablated_scores.actgrad_centred,
+    )
+    wanted = on_axis(layer, 1, formula.scores_after)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * np.nanmax(wanted))
 
 
 @pytest.mark.parametrize("criterion", ["actgrad", "snip", "force"])
