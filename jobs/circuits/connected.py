@@ -65,7 +65,7 @@ def require_path(layer: TracedLayer, numbers: Sequence[int], fraction: float) ->
         count = kernels_kept(fraction, len(order))
         if count < shortest:
             raise SpecError(
-                f"circuits.connected: fraction {fraction:g} keeps {count} of the {len(order)} "
+                f"circuits.connected: fraction {fraction:g} keeps {count} of the {len(order):,} "
                 f"kernels of unit {layer.index.unit(number).name} of {layer.index.layer!r}, and a "
                 f"path from the image to it takes {shortest}: give fractions of "
                 f"{_up(shortest / len(order)):g} and more"
