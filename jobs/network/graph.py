@@ -364,8 +364,8 @@ class ModelGraph:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Module paths that return a map, channels x height x width, or a vector."""
-        fit = {r.path for r, node in self._returned.items() if len(_shape(node) or ()) in _UNITS}
+        """Module paths that return a map of each image, channels x height x width, or a vector."""
+        fit = {which.path for which, node in self._returned.items() if _has_units(node)}
         return tuple(name for name, first in self._first_name.items() if first in fit and name)
 
     def network(self, layer: str, activation: Activation = "pre") -> Network:
@@ -442,7 +442,7 @@ class ModelGraph:
     def _nearby(self, network: Network) -> str:
         """The modules next to the layer, before and after it, that end in a map or a vector."""
         ends = {
-            path: (n, len(_shape(node) or ()) in _UNITS)
+            path: (n, _has_units(node))
             for n, node in enumerate(self._nodes)
             for path in self._paths[node.name][-1:]
         }
@@ -501,7 +501,7 @@ class ModelGraph:
         """The nodes of convolutions whose site has not the name of a module, by that name."""
         found = {}
         for node in self._nodes:
-            if node.op == "call_function" and node.target.__name__.startswith("conv2d."):
+            if _is_convolution(node):
                 module = (self._paths[node.name] or ("",))[-1]
                 parameter = self._parameters.get(node.args[1].name)
                 found[".".join(filter(None, (module, node.name)))] = node
@@ -567,6 +567,11 @@ class _Cutter:
         self._tuples: dict[str, Any] = {}
         self._integers: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = []
         self._sites: dict[Any, dict[str, Any]] = {}
+        self._applied_to_folded = {
+            graph.expression(node.args[1])
+            for node in nodes
+            if _is_convolution(node) and _is_folded(node) and node.args[1] not in graph._depends
+        }
         self._depth: dict[str, int] = {graph.image: 0}
 
     def network(self) -> Network:
@@ -656,18 +661,15 @@ class _Cutter:
 
     def _site(self, node: Any, step: Step) -> int | None:
         """The ordinal of the site that a convolution applies, a new one where its weight is; None
-        for other operations, and for convolutions that read their weight or bias off the image."""
-        if not node.target.__name__.startswith("conv2d."):
+        for other operations, for convolutions that read their weight or bias off the image, and
+        for those whose weight is applied to a batch into which an image is folded."""
+        if not _is_convolution(node):
             return None
         weight, *bias = step.args[1:3]
         if not isinstance(weight, Tensor) or isinstance(bias[0] if bias else None, Ref):
             return None
-        if step.folded:
-            raise ModelError(
-                f"layer {self._layer!r}: the convolution {step.location} runs on a batch into "
-                "which channels or positions of an image are folded, so that its kernels have no "
-                "single input; choose a layer before it"
-            )
+        if self._graph.expression(node.args[1]) in self._applied_to_folded:
+            return None
         # One weight is one site, in however many modules it stands and however often it is called
         # or computed: pruning a kernel of it changes them all.
         groups = conv_geometry(step.args).groups
@@ -833,9 +835,20 @@ def _shape(node: Any) -> tuple[int, ...] | None:
     return tuple(_size(extent, 1) for extent in value.shape[1:])
 
 
+def _has_units(node: Any) -> bool:
+    """Whether a node's result is a vector or may be a map, of each image."""
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.dim() - 1 in _UNITS and not _is_folded(node)
+
+
 def _require_shape(node: Any) -> tuple[int, ...]:
     shape = _shape(node)
     return () if shape is None else shape
+
+
+def _is_convolution(node: Any) -> bool:
+    """Whether a node is a two-dimensional convolution that is not transposed."""
+    return node.op == "call_function" and node.target.__name__.startswith("conv2d.")
 
 
 def _is_folded(node: Any) -> bool:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.graph import Network, Ref, Step
 
 
 class Kind(NamedTuple):
@@ -17,14 +17,17 @@ class Kind(NamedTuple):
 
 
 _LINEAR = Kind("linear layer", "linear layers")
+_MADE_FROM_IMAGE = Kind(
+    "convolution with a weight made from the image",
+    "convolutions with weights made from the image",
+)
+_ON_FOLDED = Kind(
+    "convolution of images folded into the batch", "convolutions of images folded into the batch"
+)
 _KINDS = {
     "conv_transpose": Kind("transposed convolution", "transposed convolutions"),
     "conv1d": Kind("convolution along one axis", "convolutions along one axis"),
     "conv3d": Kind("convolution along three axes", "convolutions along three axes"),
-    "conv2d": Kind(
-        "convolution with a weight made from the image",
-        "convolutions with weights made from the image",
-    ),
     "linear": _LINEAR,
     "bilinear": _LINEAR,
 }
@@ -38,12 +41,16 @@ def whole_modules(network: Network) -> dict[Kind, tuple[str, ...]]:
     """
     found: dict[Kind, dict[str, None]] = {}
     for step in network.up_to(network.base).steps:
-        kind = next((kind for op, kind in _KINDS.items() if step.op.startswith(op)), None)
-        if kind is not None and step.convolution is None and _is_weighted(step):
+        if (kind := _kind(step)) is not None:
             found.setdefault(kind, {})[step.module or step.op] = None
     return {kind: tuple(paths) for kind, paths in found.items()}
 
 
-def _is_weighted(step: Step) -> bool:
-    """Whether the operation has a weight of its own, or computes one from the image."""
-    return step.op == "conv2d" or any(isinstance(argument, Tensor) for argument in step.args)
+def _kind(step: Step) -> Kind | None:
+    """What stays whole in an operation with a weight of its own, or with one that is computed from
+    the image."""
+    if step.op == "conv2d" and step.convolution is None:
+        made = any(isinstance(argument, Ref) for argument in step.args[1:3])
+        return _MADE_FROM_IMAGE if made else _ON_FOLDED
+    kind = next((kind for op, kind in _KINDS.items() if step.op.startswith(op)), None)
+    return kind if any(isinstance(argument, Tensor) for argument in step.args) else None

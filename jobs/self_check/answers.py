@@ -170,6 +170,11 @@ def _on_axis(
     total: dict[int, Tensor] = {}
     signed: dict[int, Tensor] = {}
     outside, stray = 0.0, ""
+    whole = {
+        step.module
+        for step in layer.network.steps
+        if step.op == "conv2d" and step.convolution is None
+    }
 
     def off_axis(scores: Tensor, name: str) -> None:
         nonlocal outside, stray
@@ -183,7 +188,7 @@ def _on_axis(
         worth = use.weight * gradient
         if ordinal is None:
             # Transposed convolutions and the like stay whole, which is said elsewhere.
-            if use.plain:
+            if use.plain and use.module not in whole:
                 off_axis(_per_kernel(worth.abs()), use.module)
             continue
         total[ordinal] = total.get(ordinal, torch.zeros_like(worth)) + worth

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
@@ -30,6 +31,9 @@ _CONVOLUTIONS = frozenset(
         torch.conv_transpose2d,
         torch.conv_transpose3d,
     )
+)
+_NORMS = frozenset(
+    (torch.batch_norm, functional.batch_norm, torch.instance_norm, functional.instance_norm)
 )
 
 
@@ -71,6 +75,8 @@ class _Watch(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if func in _NORMS:
+            return _normalised(func, args, kwargs)
         if func not in _CONVOLUTIONS:
             return func(*args, **kwargs)
         weight = kwargs["weight"] if len(args) < 2 else args[1]
@@ -87,6 +93,22 @@ class _Watch(TorchFunctionMode):
         path = (self.inside or [""])[-1]
         self.uses.append(WeightUse(weight, leaf, positions, path, func is torch.conv2d))
         return output
+
+
+def _normalised(
+    func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Tensor:
+    """What a batch or instance norm gives, with values and gradient laid out in the plain order:
+    of one image whose axes are transposed in memory torch's backward pass gives other numbers
+    (torch 2.14.1)."""
+    if args:
+        args = (args[0].contiguous(), *args[1:])
+    else:
+        kwargs["input"] = kwargs["input"].contiguous()
+    output = func(*args, **kwargs)
+    if output.requires_grad:
+        output.register_hook(Tensor.contiguous)
+    return output
 
 
 @dataclass(frozen=True)

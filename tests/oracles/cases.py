@@ -180,6 +180,14 @@ def images_in_channels(s: Any, x: Tensor) -> Tensor:
     return y.reshape(n, c, h, w)
 
 
+def halves(s: Any, x: Tensor) -> Tensor:
+    """A convolution of the halves of an image, which are folded into the batch."""
+    n, c, h, w = x.shape
+    parts = x.view(n, c, 2, h // 2, w).transpose(1, 2).reshape(n * 2, c, h // 2, w)
+    y: Tensor = s.conv(parts)
+    return y.view(n, 2, c, h // 2, w).transpose(1, 2).reshape(n, c, h, w)
+
+
 def looked_up(s: Any, x: Tensor) -> Tensor:
     """A table read at integers made of the image."""
     index = (x.mean(1) * 4).long().clamp(-3, 3) + 3
@@ -340,6 +348,18 @@ CASES: dict[str, Case] = {
     ),
     "images folded into channels": Case(
         net(images_in_channels, modules=lambda: {"kernels": nn.Linear(8, 8)})
+    ),
+    "channels folded into the batch": Case(
+        net(
+            lambda s, x: s.conv(x.reshape(x.shape[0] * 2, 4, *SIZE)).reshape(x.shape)[:, :4],
+            4,
+            modules=lambda: {"conv": nn.Conv2d(4, 4, 3, padding=1)},
+        ),
+        kernels=4 + 4 * 3,
+    ),
+    "folded images and images, one weight": Case(
+        net(lambda s, x: s.conv(x).relu() + halves(s, x), modules=lambda: {"conv": conv()}),
+        kernels=8 + 8 * 3,
     ),
     "frequencies": Case(
         net(lambda _, x: torch.fft.irfft2(torch.fft.rfft2(x) * RAMP, s=x.shape[-2:]) + x)

@@ -56,6 +56,10 @@ def compare(
     """Compares one unit on one image (1, channels, height, width), all in float64."""
     read = reading(graph, layer)
     calls, gradients = oracle.gradients(module, read, image, unit)
+    # A convolution of folded images stays whole.
+    gradients = [
+        None if call.folded else gradient for call, gradient in zip(calls, gradients, strict=True)
+    ]
     owner = owners(layer, module, calls)
     snip, outside = on_axis(layer, unit, _snip(calls, gradients, owner))
     signed, _ = on_axis(layer, unit, _contribution(calls, gradients, owner))

@@ -12,12 +12,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 Chain = Callable[[Tensor], Tensor]
 """From the named module's own output to what its units pass on."""
 
 _CONVOLUTIONS = (torch.conv2d,)
+# Whose backward pass is wrong where one image's values or gradient are transposed in memory (torch
+# 2.14.1).
+_NORMS = (torch.batch_norm, functional.batch_norm, torch.instance_norm, functional.instance_norm)
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,14 @@ class Call:
         given: the weight as the module gave it, (out, in / groups, height, width).
         leaf: what stood in its place.
         positions: of the output.
+        folded: whether it ran on other than the one image, into whose batch something is folded.
         leads: whether it leads to what is read.
     """
 
     given: Tensor
     leaf: Tensor
     positions: int
+    folded: bool
     leads: bool = True
 
 
@@ -76,6 +82,11 @@ class Watched(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         given = dict(kwargs or {})
+        if func in _NORMS:
+            output = func(args[0].contiguous(), *args[1:], **given)
+            if output.requires_grad:
+                output.register_hook(Tensor.contiguous)
+            return output
         if func not in _CONVOLUTIONS:
             return func(*args, **given)
         given.update(zip(("input", "weight"), args, strict=False))
@@ -85,16 +96,16 @@ class Watched(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         leaf = self.weight_of(len(self.calls), weight)
         output = func(given.pop("input"), leaf, *args[2:], **given)
-        self.calls.append(Call(weight, leaf, output[0, 0].numel()))
+        self.calls.append(Call(weight, leaf, output[0, 0].numel(), len(output) != 1))
         return output
 
 
-def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
+def prepare(module: nn.Module, shape: tuple[int, int, int], images: int) -> nn.Module:
     """Draws every parameter and running statistic anew: as built, many networks have branches that
     begin at zero and would hide whatever is wrong there.
 
-    Running statistics lie about those of noise, so that values keep their size from layer to layer
-    as in a trained network.
+    Running statistics lie about those of some images of noise, so that values keep their size from
+    layer to layer as in a trained network.
     """
     generator = torch.Generator().manual_seed(0)
     for name, parameter in module.named_parameters():
@@ -113,7 +124,8 @@ def prepare(module: nn.Module, shape: tuple[int, int, int]) -> nn.Module:
     for norm in norms:
         norm.train()
         norm.momentum = 1.0
-    module(torch.randn((4, *shape), generator=generator))
+    if norms:
+        module(torch.randn((images, *shape), generator=generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval()
         norm.momentum = momentum

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.self_check.check import check_layer
-from circuit_atlas.storage_schema.errors import AtlasError
+from circuit_atlas.storage_schema.errors import AtlasError, ModelError
 from tests.zoo import oracle
 from tests.zoo.compare import compare
 from tests.zoo.doubled import doubled
@@ -21,6 +22,8 @@ from tests.zoo.networks import ZooNetwork
 TOLERANCE = 1e-5
 """The largest error, as a share of the largest score, with which a network works."""
 _ROUNDED = 1e-7
+# Images of noise for the running statistics.
+_CALIBRATIONS = (4, 32)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,19 @@ class Trial:
 
 
 def try_network(network: ZooNetwork) -> Trial:
-    """Builds a network with weights drawn anew, and tries a convolution and a block of it."""
+    """Builds a network with weights drawn anew, and tries a convolution and a block of it.
+
+    Running statistics of few images may leave a deep network so unsteady that float32 rounding
+    decides what it gives, and it is refused: then those of more are taken.
+    """
+    for images in _CALIBRATIONS:
+        trial = _try_network(network, images)
+        if not trial.refused:
+            break
+    return trial
+
+
+def _try_network(network: ZooNetwork, images: int) -> Trial:
     started = time.perf_counter()
     layers: tuple[str, ...] = ()
     error: float | None = None
@@ -66,7 +81,7 @@ def try_network(network: ZooNetwork) -> Trial:
     refused = ""
     try:
         torch.manual_seed(0)
-        module = oracle.prepare(network.make(), network.shape)
+        module = oracle.prepare(network.make(), network.shape, images)
         graph = ModelGraph(module, network.shape)
         layers = chosen_layers(module, graph)
         image = noise(network.shape)
@@ -119,6 +134,19 @@ def chosen_layers(module: nn.Module, graph: ModelGraph) -> tuple[str, ...]:
         for name in names
         if not isinstance(parts[name], nn.Conv2d) and next(parts[name].children(), None) is not None
     ]
-    kinds = ((convolutions, 2), (blocks, 3))
-    chosen = [kind[len(kind) * share // 5] for kind, share in kinds if kind]
+    chosen = (*_with_units(graph, convolutions, 2), *_with_units(graph, blocks, 3))
     return tuple(dict.fromkeys(chosen or names[len(names) // 2 :][:1]))
+
+
+def _with_units(graph: ModelGraph, names: Sequence[str], fifths: int) -> tuple[str, ...]:
+    """The layer after some fifths of them, or the next whose result is a map of channels rather
+    than, say, of heads and tokens; none where there is none."""
+    at = len(names) * fifths // 5
+    for name in (*names[at:], *names[:at]):
+        try:
+            graph.network(name, "post")
+        except ModelError as error:
+            if "so it has no units" in str(error):
+                continue
+        return (name,)
+    return ()

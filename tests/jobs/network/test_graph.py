@@ -215,25 +215,6 @@ def test_calls_and_keys_that_are_not_there_are_refused_with_those_that_are():
     assert several.network("middle.block").base == several.network("middle.block:fine").base
 
 
-def test_a_convolution_on_a_folded_batch_is_refused_with_its_line():
-    class Folded(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(2, 2, 3, padding=1)
-            self.out = nn.Conv2d(4, 2, 1)
-
-        def forward(self, x: Tensor) -> Tensor:
-            n, _, h, w = x.shape
-            y = self.conv(x.repeat(1, 2, 1, 1)[:, :4].reshape(n * 2, 2, h, w))
-            return self.out(y.reshape(n, 4, h, w))
-
-    graph = ModelGraph(Folded().eval().requires_grad_(False), (3, 8, 8))
-    with pytest.raises(
-        ModelError, match=r"'conv2d' in 'conv' \(.*test_graph.py:\d+\) runs on a batch"
-    ):
-        graph.network("out")
-
-
 def test_an_operation_without_a_gradient_is_refused_with_its_line():
     class Underivable(nn.Module):
         def __init__(self) -> None:

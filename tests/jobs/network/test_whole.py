@@ -19,6 +19,14 @@ from tests.oracles.cases import CASES, SIZE
             "images folded into channels",
             {"convolution with a weight made from the image": ("middle",)},
         ),
+        (
+            "channels folded into the batch",
+            {"convolution of images folded into the batch": ("middle.conv",)},
+        ),
+        (
+            "folded images and images, one weight",
+            {"convolution of images folded into the batch": ("middle.conv",)},
+        ),
         ("a gate with batch norm of vectors", {"linear layer": ("middle.down", "middle.up")}),
         ("twice in series", {}),
     ],

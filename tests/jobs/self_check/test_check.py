@@ -24,6 +24,7 @@ from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
 from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
+from tests.oracles import cases
 from tests.oracles.networks import NAMED
 
 # Both sides compute in float32, in other orders.
@@ -259,6 +260,40 @@ def test_stored_filters_and_weights_from_the_image_are_told_apart():
             return y
 
     assert checked(Blurred(), "last").difference < ROUNDING
+
+
+@pytest.mark.parametrize(
+    "name", ["channels folded into the batch", "folded images and images, one weight"]
+)
+def test_what_stays_whole_on_folded_images_is_taken_for_no_stray_kernels(name):
+    found = checked(cases.CASES[name].build(), "target")
+    assert found.difference < ROUNDING
+    assert found.unseen == ()
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, nn.InstanceNorm2d])
+def test_torchs_gradient_of_a_norm_of_transposed_values_is_not_believed(norm):
+    """The backward pass of a norm gives other numbers where the gradient of one image comes in
+    another order, here that of positions x channels."""
+
+    class Attention(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = norm(6, affine=True)
+            if isinstance(self.norm, nn.BatchNorm2d):
+                nn.init.uniform_(self.norm.running_var, 0.5, 1.5)
+
+        def between_norm(self, x: Tensor) -> Tensor:
+            flat = self.norm(x).flatten(2).transpose(1, 2)
+            weights = torch.softmax(flat @ flat.transpose(1, 2) / 12, 2)
+            y: Tensor = (weights @ flat).transpose(1, 2).reshape(x.shape)
+            return y
+
+        def forward(self, x: Tensor) -> Tensor:
+            y: Tensor = self.last(self.between_norm(self.first(x)))
+            return y
+
+    assert checked(Attention(), "last").difference < ROUNDING
 
 
 def test_noise_takes_the_place_of_an_image_without_a_response():
