@@ -39,7 +39,7 @@ _NORMS = frozenset(
 
 @dataclass(frozen=True)
 class WeightUse:
-    """One call of a convolution whose weight does not depend on the image.
+    """One call of a convolution of what depends on the image by a weight that does not.
 
     Attributes:
         weight: as the model gave it, (out, in / groups, height, width).
@@ -79,9 +79,11 @@ class _Watch(TorchFunctionMode):
             return _normalised(func, args, kwargs)
         if func not in _CONVOLUTIONS:
             return func(*args, **kwargs)
+        source = args[0] if args else kwargs["input"]
         weight = kwargs["weight"] if len(args) < 2 else args[1]
-        # The image needs a gradient, and so does every weight that is computed from it.
-        if weight.requires_grad:
+        # The image needs a gradient, and so does all that is computed from it. What runs on
+        # anything else, such as positions, is a constant of the network.
+        if weight.requires_grad or not source.requires_grad:
             return func(*args, **kwargs)
         leaf = self.swap(len(self.uses), weight)
         if len(args) < 2:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from tests.zoo.forms import cifar, cornet, dynamic, unet
-from tests.zoo.timm_families import FAMILIES
+from tests.zoo.timm_families import FAMILIES, LAYERS
 
 # So small that a run takes seconds, and large enough for five halvings.
 _SIDE = 64
@@ -28,6 +28,7 @@ class ZooNetwork:
         family: networks of one family share their code; refusals are counted by family.
         make: builds it.
         shape: (channels, height, width) of its images.
+        layers: those to look at. Default: a convolution and a block are chosen.
     """
 
     source: str
@@ -35,6 +36,7 @@ class ZooNetwork:
     family: str
     make: Callable[[], nn.Module]
     shape: tuple[int, int, int] = (3, _SIDE, _SIDE)
+    layers: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -87,7 +89,14 @@ def _timm_model(name: str) -> nn.Module:
 
 def _timm() -> list[ZooNetwork]:
     return [
-        ZooNetwork("timm", name, f"timm {family}", partial(_timm_model, name), (3, side, side))
+        ZooNetwork(
+            "timm",
+            name,
+            f"timm {family}",
+            partial(_timm_model, name),
+            (3, side, side),
+            LAYERS.get(name, ()),
+        )
         for family, models in FAMILIES.items()
         for name, side in models.items()
     ]

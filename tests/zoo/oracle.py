@@ -41,7 +41,7 @@ class Read:
 
 @dataclass
 class Call:
-    """One call of a convolution whose weight does not depend on the image.
+    """One call of a convolution of what depends on the image by a weight that does not.
 
     Attributes:
         given: the weight as the module gave it, (out, in / groups, height, width).
@@ -91,8 +91,9 @@ class Watched(TorchFunctionMode):
             return func(*args, **given)
         given.update(zip(("input", "weight"), args, strict=False))
         weight = given.pop("weight")
-        # The image needs a gradient, and so does any weight that is computed from it.
-        if weight.requires_grad:
+        # The image needs a gradient, and so does all that is computed from it. What runs on
+        # anything else is a constant.
+        if weight.requires_grad or not given["input"].requires_grad:
             return func(*args, **(kwargs or {}))
         leaf = self.weight_of(len(self.calls), weight)
         output = func(given.pop("input"), leaf, *args[2:], **given)

@@ -104,3 +104,12 @@ FAMILIES: dict[str, dict[str, int]] = {
     "xception_aligned": {"xception41p": 64},
     "xcit": {"xcit_nano_12_p16_224": 224},
 }
+
+# Of the networks in which others than the chosen layers are to be looked at.
+LAYERS: dict[str, tuple[str, ...]] = {
+    # Behind windows folded into the batch. Deeper in, attention by random weights is so sharp that
+    # float32 rounding decides what it gives.
+    "efficientvit_m0": ("stages.0.blocks.0.dw1.m.conv", "stages.1.downsample.res2.0"),
+    # All but class scores are tokens, and maps of attention.
+    "tnt_s_patch16_224": ("head",),
+}

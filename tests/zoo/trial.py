@@ -83,7 +83,7 @@ def _try_network(network: ZooNetwork, images: int) -> Trial:
         torch.manual_seed(0)
         module = oracle.prepare(network.make(), network.shape, images)
         graph = ModelGraph(module, network.shape)
-        layers = chosen_layers(module, graph)
+        layers = network.layers or chosen_layers(module, graph)
         image = noise(network.shape)
         opened = [open_layer(graph, name, activation="post") for name in layers]
         difference = max(

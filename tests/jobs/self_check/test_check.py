@@ -296,6 +296,23 @@ def test_torchs_gradient_of_a_norm_of_transposed_values_is_not_believed(norm):
     assert checked(Attention(), "last").difference < ROUNDING
 
 
+def test_a_convolution_of_positions_is_a_constant_of_the_network():
+    class Positions(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoding = nn.Conv2d(2, 6, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            rows, columns = torch.linspace(0, 1, 12), torch.linspace(0, 1, 12)
+            positions = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+            y: Tensor = self.last((self.first(x) + self.encoding(positions)).relu())
+            return y
+
+    found = checked(Positions(), "last")
+    assert found.difference < ROUNDING
+    assert found.unseen == ()
+
+
 def test_noise_takes_the_place_of_an_image_without_a_response():
     module = nn.Sequential(
         nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.Conv2d(6, 4, 3, bias=False)
