@@ -3,8 +3,9 @@
 Builds every network with random weights, downloads nothing, and takes about an hour on one core. It
 goes on where it was stopped: what stands in `results.json` is not tried again.
 
-facenet-pytorch and torchxrayvision ask for an old torch or for much else, and work without:
-`pip install --no-deps facenet-pytorch torchxrayvision`.
+Two packages are in no extra. facenet-pytorch asks for an old torch, and works with this one:
+`pip install --no-deps facenet-pytorch`. torchxrayvision imports all that it asks for:
+`pip install torchxrayvision`.
 """
 
 from __future__ import annotations

@@ -101,12 +101,13 @@ class Watched(TorchFunctionMode):
         return output
 
 
-def prepare(module: nn.Module, shape: tuple[int, int, int], images: int) -> nn.Module:
+def prepare(module: nn.Module, shape: tuple[int, int, int], least: float) -> nn.Module:
     """Draws every parameter and running statistic anew: as built, many networks have branches that
     begin at zero and would hide whatever is wrong there.
 
-    Running statistics lie about those of some images of noise, so that values keep their size from
-    layer to layer as in a trained network.
+    Running statistics lie about those of noise, so that values keep their size from layer to layer
+    as in a trained network. Variances are between `least` and `least` + 1 of those of noise: from 1
+    on differences shrink from norm to norm, where else they may grow.
     """
     generator = torch.Generator().manual_seed(0)
     for name, parameter in module.named_parameters():
@@ -126,14 +127,14 @@ def prepare(module: nn.Module, shape: tuple[int, int, int], images: int) -> nn.M
         norm.train()
         norm.momentum = 1.0
     if norms:
-        module(torch.randn((images, *shape), generator=generator))
+        module(torch.randn((4, *shape), generator=generator))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval()
         norm.momentum = momentum
         mean, variance = norm.running_mean, norm.running_var
         if mean is not None and variance is not None:
             mean += 0.2 * variance.sqrt() * torch.randn(mean.shape, generator=generator)
-            variance *= 0.5 + torch.rand(variance.shape, generator=generator)
+            variance *= least + torch.rand(variance.shape, generator=generator)
     return module
 
 

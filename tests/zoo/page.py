@@ -23,8 +23,8 @@ runs the module itself, by torch's autograd alone.
 - **self-check** is what [the self-check](your-model.md#the-self-check) says of the same layers in
   float32.
 
-Running statistics lie about those of four images of noise. Where a deep network is then so unsteady
-that float32 rounding decides what it gives, and is refused, they are taken of 32.
+Running statistics lie about those of noise. Where a deep network is then so unsteady that float32
+rounding decides what it gives, and it is refused, it is tried once more with larger variances.
 """
 
 

@@ -215,6 +215,14 @@ def test_calls_and_keys_that_are_not_there_are_refused_with_those_that_are():
     assert several.network("middle.block").base == several.network("middle.block:fine").base
 
 
+def test_what_gives_folded_images_is_no_layer():
+    graph = _graph("channels folded into the batch")
+    assert {"stem", "middle", "target"} <= set(graph.layers)
+    assert "middle.conv" not in graph.layers
+    with pytest.raises(ModelError, match="folded into the batch where it runs"):
+        graph.network("middle.conv")
+
+
 def test_an_operation_without_a_gradient_is_refused_with_its_line():
     class Underivable(nn.Module):
         def __init__(self) -> None:
