@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -17,25 +17,33 @@ from tests.oracles.convolutions import Masks, Mixed, double
 from tests.oracles.networks import Network
 
 
+@lru_cache(maxsize=32)
+def double_graph(network: Network) -> ModelGraph:
+    """The traced graph of a float64 copy, so that rounding hides nothing.
+
+    Tracing takes most of a test's time: tests of one process share what is traced.
+    """
+    module = double(network.module).requires_grad_(False)
+    return ModelGraph(module, (3, *network.size))
+
+
 def open_double(
     network: Network, name: str, directions: Mapping[str, tuple[float, ...]] | None = None
 ) -> TracedLayer:
-    """The layer of a float64 copy, so that rounding hides nothing."""
-    module = double(network.module).requires_grad_(False)
+    """The layer of a float64 copy."""
     mixed = partial(Directions.of_spec, directions or {})
-    return open_layer(ModelGraph(module, (3, *network.size)), name, mixed)
+    return open_layer(double_graph(network), name, mixed)
 
 
 def open_mixed(network: Network, name: str, unit: Mixed) -> TracedLayer:
     """The layer of a float64 copy with one direction, as from a file; its last unit."""
-    module = double(network.module).requires_grad_(False)
     directions = Directions(
         ("mixed",),
         np.array([unit.weights]),
         np.array([unit.bias]),
         "relu" if unit.rectified else "none",
     )
-    return open_layer(ModelGraph(module, (3, *network.size)), name, lambda _channels: directions)
+    return open_layer(double_graph(network), name, lambda _channels: directions)
 
 
 def double_images(network: Network, count: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 
 import torch
 from hypothesis import strategies as st
@@ -122,25 +123,28 @@ def networks(draw: st.DrawFn, *, blocks: int = 3, kinds: Sequence[str] = tuple(K
     return build(chosen, seed=draw(st.integers(0, 2**16)), size=size)
 
 
-NAMED: dict[str, Callable[[], Network]] = {
-    "sequential": lambda: build(["plain", "max_pool", "pointwise", "avg_pool", "plain"]),
-    "branched": lambda: build(["plain", "branched", "branched"]),
-    "residual": lambda: build(["normed", "residual", "strided_residual"]),
-    "grouped": lambda: build(["plain", "grouped", "grouped"]),
-    "depthwise": lambda: build(["plain", "depthwise", "depthwise"]),
-    "multiplied": lambda: build(["plain", "multiplied"]),
-    "dilated": lambda: build(["dilated", "dilated"]),
-    "gated": lambda: build(["strided", "gated", "plain"]),
-    "same_pad": lambda: build(["strided_same_pad", "same_pad", "depthwise"]),
-    "preactivated": lambda: build(["plain", "preactivated", "preactivated"]),
-    "shuffled": lambda: build(["plain", "shuffled"]),
-    "standardised": lambda: build(["plain", "standardised"]),
-    "attended": lambda: build(["plain", "attended", "plain"]),
-    "pooled": lambda: build(
-        ["normed", "max_pool", "branched", "pointwise", "branched", "max_pool"]
-    ),
+_KINDS = {
+    "sequential": ["plain", "max_pool", "pointwise", "avg_pool", "plain"],
+    "branched": ["plain", "branched", "branched"],
+    "residual": ["normed", "residual", "strided_residual"],
+    "grouped": ["plain", "grouped", "grouped"],
+    "depthwise": ["plain", "depthwise", "depthwise"],
+    "multiplied": ["plain", "multiplied"],
+    "dilated": ["dilated", "dilated"],
+    "gated": ["strided", "gated", "plain"],
+    "same_pad": ["strided_same_pad", "same_pad", "depthwise"],
+    "preactivated": ["plain", "preactivated", "preactivated"],
+    "shuffled": ["plain", "shuffled"],
+    "standardised": ["plain", "standardised"],
+    "attended": ["plain", "attended", "plain"],
+    "pooled": ["normed", "max_pool", "branched", "pointwise", "branched", "max_pool"],
 }
-"""One small network of each kind, always the same."""
+
+NAMED: dict[str, Callable[[], Network]] = {
+    name: cache(partial(build, kinds)) for name, kinds in _KINDS.items()
+}
+"""One small network of each kind, always the same: all tests of a process share it, so none may
+change it."""
 
 
 @dataclass(frozen=True)

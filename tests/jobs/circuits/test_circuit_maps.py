@@ -65,7 +65,7 @@ def test_every_kind_of_network(name, ablation):
             assert_maps(network, layer, 1, kept, ablation)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_random_networks(data):
     network = data.draw(networks(blocks=2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -36,7 +37,7 @@ def slow(values: np.ndarray, sign: int) -> float:
 def made(request):
     """A network of its kind, the layer `last` with a direction (unit 4), and three pictures."""
     network = NAMED[request.param]()
-    module = network.module.requires_grad_(False)
+    module = copy.deepcopy(network.module).requires_grad_(False)
     directions = partial(Directions.of_spec, {"d": DIRECTION})
     layer = open_layer(ModelGraph(module, (3, *network.size)), "last", directions)
     return module, layer, network.images(3)
@@ -121,8 +122,8 @@ def test_peaks_of_a_small_map_are_at_least_one_position():
 
 def test_a_channel_that_overflows_spoils_no_unit_that_does_not_read_it():
     network = NAMED["sequential"]()
-    network.module.get_submodule("last").bias.data[0] = float("inf")
-    module = network.module.requires_grad_(False)
+    module = copy.deepcopy(network.module).requires_grad_(False)
+    module.get_submodule("last").bias[0] = float("inf")
     layer = open_layer(ModelGraph(module, (3, *network.size)), "last")
     factors = torch.ones(2)
     measure = measure_in_network(layer.network, layer.targets([0, 1]).directions, factors)
