@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.live_channels import live_channels
-from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
+from circuit_atlas.jobs.circuits.pruned_weights import kernel_positions
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.convolution import (
     ConvGeometry,
@@ -51,7 +51,9 @@ def circuit_multiplications(layer: TracedLayer, unit: int, mask: NDArray[np.bool
     """Multiply-adds of a circuit over one image, of the channels that it reads and without the
     first convolution, which circuits share."""
     network = layer.network
-    live = live_channels(network, pruned_weights(layer, unit, mask, None), layer.reads(unit))
+    padded = np.append(mask, False)
+    masks = {name: padded[at] for name, at in kernel_positions(layer, unit).items()}
+    live = live_channels(network, masks, layer.reads(unit))
     total = 0
     for step in network.steps:
         if step.convolution is not None and network.image not in step.inputs and step.name in live:

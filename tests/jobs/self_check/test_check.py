@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from circuit_atlas.jobs.circuits import circuit_maps
+from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import open_layer
@@ -203,12 +203,12 @@ def test_a_reach_that_is_too_small_is_refused():
 
 
 def test_a_wrong_circuit_is_refused(monkeypatch):
-    right = circuit_maps.compact_output
+    right = CompactCircuit.maps
 
-    def wrong(*args):
-        return right(*args) * 1.01
+    def wrong(*args, **options):
+        return right(*args, **options) * 1.01
 
-    monkeypatch.setattr(circuit_maps, "compact_output", wrong)
+    monkeypatch.setattr(CompactCircuit, "maps", wrong)
     with pytest.raises(ModelError, match="its circuits differ"):
         checked(Net(), "last")
 
