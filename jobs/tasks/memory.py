@@ -19,6 +19,7 @@ import torch
 from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.scores.crops import crop_size
 from circuit_atlas.jobs.scores.learned import images_a_step
 from circuit_atlas.jobs.scores.per_image import ALONG_PATH
 from circuit_atlas.storage_schema.errors import SpecError
@@ -113,10 +114,11 @@ def require(layer: TracedLayer, header: AtlasHeader, *, images: int, budget_byte
     """Raises SpecError where a budget does not hold one unit and one image."""
     smallest = needs(layer, header, images=images).smallest
     if budget_bytes < smallest:
+        smaller = " or a smaller batch of [learned]" if "learned" in header.criteria else ""
         raise SpecError(
             f"run.memory_bytes = {budget_bytes} is too small for layer {layer.index.layer!r}: one "
             f"unit and one image take {smallest}; give at least that, or fewer criteria, "
-            "fractions or top_images"
+            f"fractions or top_images{smaller}"
         )
 
 
@@ -186,14 +188,20 @@ def _unfolded(network: Network) -> int:
     return total + largest
 
 
-def _training_images(layer: TracedLayer, header: AtlasHeader) -> int:
-    """How many crops of images a step of training takes at most; 0 where nothing is trained."""
+def _training_images(layer: TracedLayer, header: AtlasHeader) -> float:
+    """How many images a step of training takes at most, a crop for its share of one; 0 where
+    nothing is trained."""
     if "learned" not in header.criteria:
         return 0
-    batch: int = json.loads(header.spec)["learned"]["batch"]
-    # For the response at one position, its value on each image.
-    positions = 1 if "@" in header.response else layer.index.height * layer.index.width
-    return images_a_step(batch, positions)
+    training = json.loads(header.spec)["learned"]
+    batch: int = training["batch"]
+    # For the response at one position, its value on each whole image.
+    if "@" in header.response:
+        return images_a_step(batch, 1)
+    _, height, width = layer.network.image_shape
+    crop = crop_size(layer.network, training["crop"])
+    positions = layer.index.height * layer.index.width
+    return images_a_step(batch, positions) * prod(crop) / (height * width)
 
 
 def _weights(network: Network) -> int:

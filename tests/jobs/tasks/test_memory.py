@@ -12,7 +12,7 @@ import pytest
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.block import open_block
-from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
+from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs, require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
@@ -158,3 +158,17 @@ def test_no_room_for_one_unit_and_one_image(spec, monkeypatch):
     with pytest.raises(InfrastructureError, match="with one unit and one image at a time"):
         CircuitJob(spec, 1).open().run(task(spec, 0, 1))
     assert not Reader(spec.run.store).failures(LAYER)
+
+
+def test_training_takes_room_for_its_crops(spec):
+    def trained(batch: int) -> BuildSpec:
+        circuits = spec.circuits.model_copy(update={"criteria": ("learned",)})
+        learned = spec.learned.model_copy(update={"batch": batch})
+        return spec.model_copy(update={"circuits": circuits, "learned": learned})
+
+    layer = OpenedSpec(spec).layer(LAYER)
+    few, many = (needs(layer, resolve(trained(n)).header, images=12) for n in (16, 64))
+    assert few.fixed > needs(layer, resolve(spec).header, images=12).fixed
+    assert many.fixed > 3 * few.fixed
+    with pytest.raises(SpecError, match=r"or a smaller batch of \[learned\]$"):
+        require(layer, resolve(trained(64)).header, images=12, budget_bytes=many.fixed)
