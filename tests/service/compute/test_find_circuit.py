@@ -316,7 +316,10 @@ def test_a_connected_circuit_has_no_dead_ends() -> None:
             )
             for each in (False, True)
         )
-        assert plain.faithfulness()["acting"][0].as_py() < len(plain) == len(connected)
+        acting = plain.faithfulness()["acting"][0].as_py()
+        assert acting < len(plain) == len(connected)
+        # As the diagram finds them, by the stored wiring.
+        assert f" of {acting} kernels on a path drawn" in repr(plain.diagram(node_images=False))
         assert connected.faithfulness()["acting"].to_pylist() == [len(connected)]
         unit = Atlas(connected.origins[0].reader).layer(layer).unit(1)
         with pytest.raises(QueryError, match="only its stored circuits can be had"):
