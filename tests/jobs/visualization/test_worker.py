@@ -78,9 +78,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildSpec, Reader]:
 
 
 @pytest.fixture(scope="module")
-def responds() -> Callable[[str, int, Image.Image, int], float]:
-    """`responds(layer, unit, picture, sign)`: the objective by torchvision's preprocessing and the
-    module itself."""
+def responses() -> Callable[[Image.Image], dict[str, np.ndarray]]:
+    """`responses(image)`: the output of both layers by torchvision's preprocessing and the modules
+    themselves, each (channels, positions), descending."""
     model = squeezenet1_1()
     normalise = v2.Compose(
         [
@@ -90,18 +90,38 @@ def responds() -> Callable[[str, int, Image.Image, int], float]:
         ]
     )
 
-    def measured(layer: str, unit: int, picture: Image.Image, sign: int) -> float:
-        found: list[Tensor] = []
-        handle = model.get_submodule(layer).register_forward_hook(
-            lambda _module, _args, output: found.append(output.clone())
-        )
+    def measured(image: Image.Image) -> dict[str, np.ndarray]:
+        found: dict[str, np.ndarray] = {}
+
+        def note(layer: str, output: Tensor) -> None:
+            found[layer] = -np.sort(-output[0].flatten(1).numpy().astype(float))
+
+        handles = [
+            model.get_submodule(layer).register_forward_hook(
+                lambda _module, _args, output, layer=layer: note(layer, output)
+            )
+            for layer in (LAYER, NODES[0])
+        ]
         with torch.no_grad():
-            model(normalise(picture.convert("RGB"))[None])
-        handle.remove()
-        values = np.sort(found[0][0, unit].numpy().ravel().astype(float))[::-sign]
-        return float(values[: round(len(values) / 5)].mean())
+            model(normalise(image.convert("RGB"))[None])
+        for handle in handles:
+            handle.remove()
+        return found
 
     return measured
+
+
+@pytest.fixture(scope="module")
+def of_photos(responses) -> list[dict[str, np.ndarray]]:
+    """The responses to each of the demo's photos."""
+    resize = v2.Resize((224, 224), antialias=True)
+    return [responses(resize(Image.open(photo.path).convert("RGB"))) for photo in photos()]
+
+
+def objective(found: dict[str, np.ndarray], layer: str, unit: int, sign: int) -> float:
+    """The mean of the fifth of a unit's values that is largest, or smallest."""
+    values = found[layer][unit][::sign]
+    return float(values[: round(len(values) / 5)].mean())
 
 
 # Channels of circuits have positive pictures alone.
@@ -110,22 +130,18 @@ def responds() -> Callable[[str, int, Image.Image, int], float]:
     [*((LAYER, n, sign) for sign in (1, -1) for n in UNITS), (NODES[0], 5, 1)],
 )
 def test_a_unit_responds_to_its_own_picture_more_than_to_any_photo(
-    demo, responds, layer, unit, sign
+    demo, responses, of_photos, layer, unit, sign
 ):
     """And to its negative picture less."""
     _, reader = demo
     record = reader.feature_visualization(layer, unit, "positive" if sign > 0 else "negative")
     own = Image.open(io.BytesIO(reader.visualization_image(record)))
-    response = responds(layer, unit, own, sign)
-    resize = v2.Resize((224, 224), antialias=True)
-    of_photos = [
-        responds(layer, unit, resize(Image.open(photo.path).convert("RGB")), sign)
-        for photo in photos()
-    ]
-    best = int(np.argmax(sign * np.array(of_photos)))
-    assert sign * response > sign * of_photos[best]
+    response = objective(responses(own), layer, unit, sign)
+    photo_responses = [objective(found, layer, unit, sign) for found in of_photos]
+    best = int(np.argmax(sign * np.array(photo_responses)))
+    assert sign * response > sign * photo_responses[best]
     assert record.response == pytest.approx(response, rel=1e-3)
-    assert record.best_image_response == pytest.approx(of_photos[best], rel=1e-3)
+    assert record.best_image_response == pytest.approx(photo_responses[best], rel=1e-3)
     assert record.best_image == best
     assert record.beats_images
     assert record.contrast > 0.1
