@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.patience import PATIENCE_S
 
-pytest_plugins = ["tests.reporting"]
+pytest_plugins = ["tests.reporting", "tests.tracing"]
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -28,6 +28,25 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     which would wait longer for their start than it takes."""
     whole = config.args == config.getini("testpaths")
     return min(4, 1 + (os.cpu_count() or 1)) if whole else 0
+
+
+# Files that take longest, the longest first: one that starts last would be waited for alone.
+LONGEST = (
+    "tests/zoo/test_zoo.py",
+    "tests/cluster/test_executors.py",
+    "tests/benchmarks/test_benchmarks.py",
+    "tests/cluster/test_submit.py",
+    "tests/jobs/tasks/test_memory.py",
+    "tests/browser/test_accessibility.py",
+    "tests/jobs/scores/test_criteria.py",
+    "tests/cluster/test_visualizations.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the others keep their order."""
+    rank = {config.rootpath / name: n for n, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,3 +76,12 @@ def patience() -> None:
     """httpx waits 5 s for an answer unless told otherwise, which all of its functions share."""
     limits: httpx.Timeout = inspect.signature(httpx.get).parameters["timeout"].default
     limits.connect = limits.read = limits.write = limits.pool = PATIENCE_S
+
+
+@pytest.fixture(scope="module")
+def own_ray(private_home: Path) -> Iterator[None]:
+    """Connected to a Ray with two CPUs, which ends with the module."""
+    from circuit_atlas.cluster.ray_executor import RayExecutor
+
+    with RayExecutor("local", workers=2, temp_dir=private_home / "r"):
+        yield
