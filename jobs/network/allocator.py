@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 
 # Parameters of glibc's mallopt(3), and their values here.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
-_PAD_BYTES = 64 << 20
 _LARGEST_REUSED_BYTES = 1 << 30
 
 
@@ -21,4 +20,3 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
-        mallopt(_M_TOP_PAD, _PAD_BYTES)
