@@ -67,7 +67,7 @@ def workers(*, units: int, images: int = 20) -> Row:
     )
 
 
-def demo(*, units: str) -> Row:
+def demo(*, units: str, executor: str = "ray") -> Row:
     """`circuit-atlas demo`, from the command to the finished atlas."""
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder, "atlas")
@@ -80,7 +80,7 @@ def demo(*, units: str) -> Row:
         ]
         started = time.perf_counter()
         subprocess.run(
-            [*command, "--units", units, "--store", str(store)],
+            [*command, "--units", units, "--executor", executor, "--store", str(store)],
             check=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -59,18 +59,18 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
         ),
         lambda: engine.places(ALEXNET, layers=("features.3", "features.6"), units=2),
     ),
-    "summary-layer": (lambda: layers.summary(units=1000), lambda: layers.summary(units=8)),
-    "tables-layer": (lambda: layers.tables(units=400), lambda: layers.tables(units=8)),
-    "masks-layer": (lambda: layers.masks(units=1000), lambda: layers.masks(units=8)),
+    "summary-layer": (lambda: layers.summary(units=1000), lambda: layers.summary(units=8, times=1)),
+    "tables-layer": (lambda: layers.tables(units=400), lambda: layers.tables(units=8, times=1)),
+    "masks-layer": (lambda: layers.masks(units=1000), lambda: layers.masks(units=8, times=1)),
     "units-layer": (
         lambda: layers.answer("units", units=1000),
-        lambda: layers.answer("units", units=8),
+        lambda: layers.answer("units", units=8, times=1),
     ),
     "distribution-layer": (
         lambda: layers.answer("distribution", units=1000),
-        lambda: layers.answer("distribution", units=8),
+        lambda: layers.answer("distribution", units=8, times=1),
     ),
     "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2, images=2)),
-    "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1")),
+    "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1", executor="local")),
 }
 """By name: what measures a line at full size, and at a small one."""

@@ -79,11 +79,15 @@ _WIRES = (
 
 
 def write_large(folder: Path, units: int = 1000, *, processes: int = 2) -> None:
-    """Write the atlas: its layout in this process, its units in several."""
+    """Write the atlas: its layout in this process, and its units in several or, where `processes`
+    is 1, in this one as well."""
     objects = open_store(folder, create=True)
     layer = _layer(units)
     create(objects, _header(), [layer], _images(), Plan(((LAYER, tuple(range(units))),)))
     network.store(objects, layer, partial(_network, layer))
+    if processes == 1:
+        _write_units(folder, units, range(units))
+        return
     blocks = [range(first, units, processes) for first in range(processes)]
     # zarr runs a thread of its own, so a forked process could wait for ever.
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
