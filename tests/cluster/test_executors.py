@@ -1,4 +1,5 @@
-"""One suite over every executor: what becomes of tasks that end well, fail, or are lost."""
+"""One suite over every executor: what becomes of tasks that end well, fail, or are lost, and that
+a whole build gives the same atlas on each. One Ray serves them all."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ from circuit_atlas.cluster.executor import (
 )
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.run import build, executor_for
+from circuit_atlas.cluster.visualizations import build_visualizations
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.storage_schema.errors import (
     DeadlineError,
     InfrastructureError,
@@ -29,6 +33,9 @@ from circuit_atlas.storage_schema.errors import (
     WorkerLostError,
     WriteError,
 )
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.verify import verify
 
 
 def _load_toy() -> ModuleType:
@@ -213,3 +220,56 @@ def test_threads_are_set_before_the_worker_loads(tmp_path: Path) -> None:
         assert executor.workers == 1, "two CPUs, two threads each"
         events = run(executor, toy.tasks((0,)), toy.ToyJob(tmp_path, {0: "threads"}))
     assert [r.size_bytes for e in events if isinstance(e, TaskDone) for r in e.receipts] == [2]
+
+
+LAYER = "features.3.squeeze"
+SPEC = """
+[model]
+reference = "demo:squeezenet1_1"
+[preprocessing]
+resize = [64, 64]
+[images]
+source = "demo:photos"
+held_out = "odd"
+limit = 4
+[[layers]]
+name = "features.3.squeeze"
+units = [0, 1, 2]
+[circuits]
+criteria = ["actgrad", "random"]
+fractions = [1, 0.3, 0.1]
+top_images = 2
+[features]
+steps = 8
+node_steps = 4
+node_fraction = 0.1
+tries = 1
+[run]
+store = "atlas"
+units_per_task = 2
+"""
+
+
+def made(folder: Path, executor: Executor | None = None) -> tuple[object, ...]:
+    """The units' circuits and which visualizations there are, of a whole build in `folder`."""
+    folder.mkdir()
+    spec = BuildSpec.from_toml(SPEC, folder=folder)
+    built = build(spec, executor=executor or executor_for(spec))
+    assert (built.done, built.retried) == (3, 0)
+    visualized = build_visualizations(spec, executor=executor or executor_for(spec))
+    assert (visualized.failed, visualized.lost, visualized.retried) == (0, 0, 0)
+    assert not verify(open_store(folder / "atlas"))
+    reader = Reader(folder / "atlas")
+    masks = {
+        (unit, criterion, level): reader.mask(commit, criterion, level).tobytes()
+        for unit, commit in reader.commits(LAYER).items()
+        for criterion in reader.header.criteria
+        for level in range(len(reader.header.fractions))
+    }
+    return masks, [reader.feature_variants(layer) for layer in (LAYER, "features.0")]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
+def test_a_whole_build_on_ray_gives_the_same_atlas(tmp_path: Path) -> None:
+    assert made(tmp_path / "ray") == made(tmp_path / "local", LocalExecutor())
