@@ -14,6 +14,8 @@ from circuit_atlas.service.commands.demo import LAYER, STORE, demo_spec
 SPEC = """
 [model]
 reference = "demo:squeezenet1_1"
+[preprocessing]
+resize = [64, 64]
 [images]
 source = "demo:photos"
 held_out = "odd"
