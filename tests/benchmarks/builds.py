@@ -51,6 +51,7 @@ def workers(*, units: int, images: int = 20) -> Row:
             values = demo_spec(store=str(Path(folder, "atlas")), units=str(units)).model_dump()
             values["run"] |= {"workers": count, "units_per_task": max(1, units // 8)}
             values["images"]["limit"] = images
+            values["circuits"]["criteria"] = ["actgrad", "random"]
             spec = BuildSpec.from_values(values)
             watch = Watch()
             build(spec, executor=executor_for(spec), on_event=watch.note)

@@ -30,7 +30,7 @@ from tests.benchmarks.works import WORKS
 UNIT = 5
 # Of the largest score: float32 on both sides, sums in another order.
 TOLERANCE = 1e-4
-STARTS_RAY = ("workers-demo", "demo")
+BUILDS = ("workers-demo", "demo")
 
 
 def on_axis(scores: Scores) -> np.ndarray:
@@ -107,7 +107,7 @@ def test_a_straight_line_is_found():
     assert residual == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name in WORKS if name not in STARTS_RAY])
+@pytest.mark.parametrize("name", [name for name in WORKS if name not in BUILDS])
 def test_every_line_runs_at_a_small_size(name, tmp_path):
     row = WORKS[name][True]().to_json()
     # On a loaded machine a slope over so few points may be anything, below zero too.
@@ -120,10 +120,16 @@ def test_every_line_runs_at_a_small_size(name, tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", STARTS_RAY)
-def test_every_build_runs_at_a_small_size(name, tmp_path):
+@pytest.mark.usefixtures("own_ray")
+def test_builds_of_one_worker_and_of_two_are_compared():
+    row = WORKS["workers-demo"][True]().to_json()
+    assert row["ours_s"] > 0
+    assert row["facts"]["times the work of one worker"] > 0
+
+
+def test_the_command_measures_in_a_process_of_its_own(tmp_path):
     written = tmp_path / "rows.json"
-    options = [name, "--small", "--json", str(written)]
+    options = ["demo", "--small", "--json", str(written)]
     ended = CliRunner().invoke(main, options, catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
     (row,) = json.loads(written.read_text())["rows"]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from circuit_atlas.service import Atlas
-from circuit_atlas.service.commands import exits
+from circuit_atlas.service.commands import demo, exits
 from circuit_atlas.service.commands.cli import main
 from circuit_atlas.service.commands.demo import LAYER, STORE, demo_spec
 
@@ -48,6 +48,7 @@ def _under(text: str, title: str) -> list[str]:
 
 def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo, "STEPS", 10)
     assert main(["demo", "--units", "1", "--executor", "local"]) == 0
     out, err = capsys.readouterr()
     assert "1/1 units" in err
