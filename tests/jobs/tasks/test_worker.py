@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, Criterion
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.plan import Task, estimate, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
@@ -48,16 +49,7 @@ def fickle():
         model.bias.fill_(len(calls))
     return nn.Sequential(model)
 '''
-ALL = [
-    "actgrad",
-    "actgrad_centred",
-    "integrated",
-    "snip",
-    "force",
-    "learned",
-    "magnitude",
-    "random",
-]
+ALL = list(get_args(Criterion))
 
 
 @pytest.fixture

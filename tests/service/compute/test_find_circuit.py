@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.images.tensor_images import TensorImages
-from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec, Criterion
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
@@ -57,16 +57,7 @@ def network():
         model[4].bias[2] = 3e38
     return model
 '''
-CRITERIA = [
-    "actgrad",
-    "actgrad_centred",
-    "integrated",
-    "snip",
-    "force",
-    "learned",
-    "magnitude",
-    "random",
-]
+CRITERIA = list(get_args(Criterion))
 KEEP = 0.2
 TOLERANCE = 1e-5
 """Of the largest score: float32 against float64, summed over up to 576 positions."""
