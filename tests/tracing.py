@@ -1,7 +1,9 @@
-"""The demo's network is traced once a process, whatever number of builds open it.
+"""Networks that are known by heart are traced once a process, whatever number of builds open them.
 
-Tracing it takes over a second, and a small build opens it twice: most of the time of the tests that
-build was spent on it. Networks of a test's own are traced each time, as are all in other processes.
+Tracing takes a second, and a small build does it twice: most of the time of the tests that build
+was spent on it. Known are the demo's network and those made of torch's own modules alone, by what
+they print and the digest of their weights. All others are traced each time, as are all in other
+processes.
 """
 
 from __future__ import annotations
@@ -29,12 +31,24 @@ def _share(opened_spec: Any) -> None:
 
     @wraps(traced)
     def once(self: Any, size: tuple[int, int]) -> Any:
-        if not self.spec.model.reference.startswith("demo:"):
+        demo = self.spec.model.reference.startswith("demo:")
+        if not demo and not _is_torchs_own(self._module):
             return traced(self, size)
-        model = self.spec.model.model_dump_json()
+        model = self.spec.model.model_dump_json() if demo else repr(self._module)
         key = (model, self.weights_sha256, self.images.channels, size, self.device)
         if key not in graphs:
             graphs[key] = traced(self, size)
         return graphs[key]
 
     opened_spec._traced = once
+
+
+def _is_torchs_own(network: Any) -> bool:
+    """Whether a network prints all that it does: it has no code of a test's, and no hooks."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_parametrizations", "parametrizations")
+    return all(
+        type(module).__module__.startswith("torch.nn.modules.")
+        and "forward" not in vars(module)
+        and not any(getattr(module, name, None) for name in hooks)
+        for module in network.modules()
+    )

@@ -129,7 +129,7 @@ def test_builds_of_one_worker_and_of_two_are_compared():
 
 def test_the_command_measures_in_a_process_of_its_own(tmp_path):
     written = tmp_path / "rows.json"
-    options = ["demo", "--small", "--json", str(written)]
+    options = ["masks-layer", "--small", "--json", str(written)]
     ended = CliRunner().invoke(main, options, catch_exceptions=False)
     assert ended.exit_code == 0, ended.output
     (row,) = json.loads(written.read_text())["rows"]
