@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ _TINY = 1e-12
 # A loss this small leaves nothing to learn but noise; after so many of them a stage is done.
 _SMALL_LOSS = 1e-3
 _PATIENCE = 10
+# A circuit that has come to fire gives up this share of what it keeps at each step.
+_GIVEN_UP = 0.03
 
 
 class Learner:
@@ -53,7 +57,7 @@ class Learner:
     def begin(self, fraction: float) -> None:
         """Starts on the circuit of a fraction, among the kernels of the one before."""
         count = len(self._order)
-        self._keep = min(count, kernels_kept(fraction, self._total))
+        self._keep = self._held = min(count, kernels_kept(fraction, self._total))
         inside = np.zeros(self._kernels, dtype=np.bool_)
         inside[self._order.cpu().numpy()] = True
         self._circuit = CompactCircuit(self._layer, self.number, inside, self._means)
@@ -77,7 +81,7 @@ class Learner:
             return
         value = self._value.requires_grad_()
         with torch.enable_grad():
-            threshold = value.detach().topk(self._keep).values[-1]
+            threshold = value.detach().topk(self._held).values[-1]
             hard = (value.detach() >= threshold).to(value.dtype)
             soft = torch.sigmoid(_STEEPNESS * (value - threshold))
             kept = value.new_zeros(self._kernels)
@@ -88,8 +92,9 @@ class Learner:
             loss = 1 - _correlation(maps, full)
             (gradient,) = torch.autograd.grad(loss, value)
         self._value = value.detach()
+        self._hold(fires=_varies(maps) or not _varies(full))
         small = float(loss.detach()) < _SMALL_LOSS
-        self._calm = self._calm + 1 if small else 0
+        self._calm = self._calm + 1 if small and self._held == self._keep else 0
         if small:
             return
         gradient = gradient / (gradient.square().mean().sqrt() + _TINY)
@@ -97,6 +102,16 @@ class Learner:
         gradient = torch.where((hard > 0) & (gradient == 0), torch.ones_like(gradient), gradient)
         self._speed = _MOMENTUM * self._speed + gradient
         self._value -= rate * self._speed
+
+    def _hold(self, *, fires: bool) -> None:
+        """Decides how many kernels the next step keeps: more than the fraction's while the circuit
+        is silent, as little can be learned from what does not fire; then fewer step by step."""
+        if fires:
+            self._held = max(self._keep, int(self._held * (1 - _GIVEN_UP)))
+        else:
+            self._held = min(
+                len(self._order) - 1, math.ceil(math.sqrt(self._held * len(self._order)))
+            )
 
     def end(self) -> None:
         """Drops the kernels outside the circuit."""
@@ -119,3 +134,7 @@ def _correlation(circuit: Tensor, full: Tensor) -> Tensor:
     a, b = circuit.flatten() - circuit.mean(), full.flatten() - full.mean()
     scale = a.norm() * b.norm()
     return a @ b / scale if scale.detach() > _TINY else a.sum() * 0
+
+
+def _varies(maps: Tensor) -> bool:
+    return bool((maps.detach() != maps.detach().flatten()[0]).any())

@@ -5,10 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
+from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import nested_masks
+from circuit_atlas.jobs.engine.traced_layer import open_layer
+from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.scores import learner
 from circuit_atlas.jobs.scores.learned import Training, learned_scores, stages
 from circuit_atlas.jobs.scores.over_images import random_scores
 from tests.jobs.axis import on_axis, open_double
@@ -116,6 +121,57 @@ def test_kernels_that_change_nothing_give_way():
     kept = nested_masks(scores, (fraction,))[0]
     assert kept.sum() == 2 * truth.sum()
     assert (kept & truth).sum() == truth.sum()
+
+
+class Rectified(nn.Module):
+    """The planted network with a ReLU behind it, which lets its largest responses through."""
+
+    def __init__(self, body: nn.Module, threshold: float) -> None:
+        super().__init__()
+        self.body = body
+        self.threshold = threshold
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.body(images) - self.threshold)
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_a_circuit_that_is_silent_learns_to_fire(ablation, monkeypatch):
+    """The start keeps nothing of the planted circuit, so that nothing gets through the ReLU. More
+    kernels are kept until something does, and then fewer again."""
+    plant = planted()
+    images = plant.network.images(8).double()
+    body = plant.network.module.double()
+    with torch.no_grad():
+        threshold = float(body(images)[:, plant.unit].quantile(0.8))
+    graph = ModelGraph(Rectified(body, threshold).requires_grad_(False), tuple(images.shape[1:]))
+    layer = open_layer(graph, f"body.{plant.layer}", activation="post")
+    truth = planted_truth()[3]
+    start = np.where(truth, 0.0, 1 + np.arange(len(truth)) / len(truth)).astype(np.float32)
+    start[~layer.reachable(plant.unit)] = np.nan
+    means = kernel_means(layer, [images]) if ablation == "mean" else None
+    assert kept_of(layer, images, plant.unit, start, (0.4,), means)[0] == 0
+    kept = []
+
+    class Counted(CompactCircuit):
+        def maps(self, images, mask=None, first=None):
+            kept.append(int((mask.detach() > 0.5).sum()))
+            return super().maps(images, mask, first)
+
+    monkeypatch.setattr(learner, "CompactCircuit", Counted)
+    training = Training(steps=100, crop=None, batch=4, rate=0.01, seed=0)
+    scores = learn(
+        layer,
+        images,
+        [plant.unit],
+        starts={plant.unit: start},
+        fractions=(0.4,),
+        training=training,
+        means=means,
+    )[plant.unit]
+    assert kept_of(layer, images, plant.unit, scores, (0.4,), means)[0] > 0.9
+    assert kept[0] == kept[-1] == round(0.4 * layer.reachable(plant.unit).sum())
+    assert kept[1] > kept[0]
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
