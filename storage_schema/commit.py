@@ -47,6 +47,11 @@ class Commit:
     ]
     objects: Annotated[tuple[StoredObject, ...], "Every chunk and fragment of the unit."]
     compute_s: Annotated[float, "Time the unit took its worker, in seconds."]
+    criteria_s: Annotated[
+        tuple[tuple[str, float], ...],
+        "Per criterion, the time in seconds that choosing its circuits took: of work that units "
+        "share the unit's share, of work that criteria share all. Empty where nobody looked.",
+    ] = ()
 
     @property
     def key(self) -> UnitKey:
@@ -105,6 +110,7 @@ class Commit:
                 forms=tuple((name, form) for name, form in content["forms"]),
                 objects=tuple(StoredObject.of(stored) for stored in content["objects"]),
                 compute_s=content["compute_s"],
+                criteria_s=tuple((name, time_s) for name, time_s in content.get("criteria_s", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} is no commit record: {error!r}") from error

@@ -36,7 +36,8 @@ def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> N
         circuits = (record.criteria, record.faithfulness, record.subfeatures)
         maps = (record.contribution, record.response_maps)
         grouped = (record.groups, record.contrast)
-        if any(circuits) or any(grouped) or any(array is not None for array in maps):
+        given = (*maps, record.image_sums)
+        if any(circuits) or any(grouped) or any(rows is not None for rows in given):
             _refuse(record, "a dead unit with circuits", "responses alone")
         return
     names = tuple(criterion.name for criterion in record.criteria)
@@ -51,6 +52,7 @@ def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> N
         _check_image_scores(record, criterion, header, layer)
     _check_contribution(record, layer)
     _check_groups(record, header)
+    _check_image_sums(record, header)
 
 
 def _check_scores(
@@ -117,6 +119,15 @@ def _check_top_images(record: CircuitRecord, header: AtlasHeader, layer: LayerIn
         _refuse(record, f"top images of ranks {ranks}", f"0, 1, ... below {header.top_images}")
     shape = (len(ranks), layer.height, layer.width)
     _check_array(record, "response maps", record.response_maps, np.float32, shape)
+
+
+def _check_image_sums(record: CircuitRecord, header: AtlasHeader) -> None:
+    if record.image_sums is None:
+        return
+    circuits = len(header.criteria) * len(header.ablations) * len(header.fractions)
+    expected = circuits * len(record.responses)
+    if record.image_sums.num_rows != expected:
+        _refuse(record, f"{record.image_sums.num_rows} rows of image sums", f"{expected}")
 
 
 def _check_groups(record: CircuitRecord, header: AtlasHeader) -> None:

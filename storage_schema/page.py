@@ -18,7 +18,7 @@ from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
 from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
-from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK, Table
+from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK, ON_REQUEST, Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.visualization_plan import PlannedVisualizations, VisualizationPlan
@@ -143,7 +143,7 @@ def _tables() -> list[str]:
         "where that is another one.",
         "",
     ]
-    for table in (IMAGES, *NETWORK, *FRAGMENTS):
+    for table in (IMAGES, *NETWORK, *FRAGMENTS, *ON_REQUEST):
         lines += _table(table)
     return lines
 

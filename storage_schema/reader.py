@@ -293,6 +293,12 @@ class Reader:
         self._require(tables.SELECTIVITY.name)
         return self._rows(commit, tables.SELECTIVITY)
 
+    def image_sums(self, commit: Commit) -> pa.Table | None:
+        """Return the sums that r over any choice of images is made of: `tables.IMAGE_SUMS`; None
+        where the unit was built without them."""
+        rows = self._rows(commit, tables.IMAGE_SUMS)
+        return rows if rows.num_rows else None
+
     def contribution(self, commit: Commit) -> NDArray[np.float32]:
         """Return the signed contribution of each kernel to the response, NaN where a kernel cannot
         reach the unit. Shape: (kernels,). QueryError for a dead unit or an old atlas."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
@@ -115,12 +116,15 @@ class CriterionRecord:
         masks: (fractions, kernels) bool, in the ladder's order, from the largest circuit down.
         image_scores: (top images, kernels) float32 in the order of rank, or None where the score
             does not depend on images.
+        compute_s: time that it took to choose its circuits, in seconds, or None where nobody
+            looked: of work that units share the unit's share, of work that criteria share all.
     """
 
     name: str
     scores: NDArray[np.float32]
     masks: NDArray[np.bool_]
     image_scores: NDArray[np.float32] | None
+    compute_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class CircuitRecord:
         response_maps: (top images, height, width) float32 in the order of rank.
         groups: a row a criterion with per-image scores, and top image.
         contrast: empty where there is one group.
+        image_sums: rows of `tables.IMAGE_SUMS`, or None where nobody asked for them.
     """
 
     key: UnitKey
@@ -148,6 +153,7 @@ class CircuitRecord:
     response_maps: NDArray[np.float32] | None = None
     groups: tuple[GroupRow, ...] = ()
     contrast: tuple[ContrastRow, ...] = ()
+    image_sums: pa.Table | None = None
 
 
 @dataclass(frozen=True)

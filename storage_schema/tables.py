@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.columns import Column, completed, is_of, schema_of
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -57,7 +59,7 @@ class Table:
         names = [column.stored_name for column in self.columns]
         return self.from_columns({name: [getattr(row, name) for row in rows] for name in names})
 
-    def from_columns(self, columns: Mapping[str, Sequence[object]]) -> pa.Table:
+    def from_columns(self, columns: Mapping[str, Sequence[object] | NDArray[Any]]) -> pa.Table:
         """Make a table to store of columns by stored name; ValueError as in `table`, KeyError where
         one is missing."""
         arrays = []
@@ -454,6 +456,51 @@ SELECTIVITY = Table(
 )
 
 FRAGMENTS: tuple[Table, ...] = (RESPONSES, FAITHFULNESS, SUBFEATURES, GROUPS, SELECTIVITY)
+
+_OVER_POSITIONS = "Over the positions of the image:"
+IMAGE_SUMS = Table(
+    "image_sums",
+    "Sums of a circuit's output c and the whole network's output y over the positions of one "
+    "image: Pearson r over any choice of images is made of them. A unit has them where its build "
+    "was asked for them, and no sealed generation does.",
+    (
+        _CRITERION,
+        _ABLATION,
+        _SPLIT,
+        _LEVEL,
+        _IMAGE_ID,
+        Column("positions", pa.int32(), "positions", "Positions", "Positions of the output."),
+        Column(
+            "circuit", pa.float64(), "of the output", "Circuit", f"{_OVER_POSITIONS} the sum of c."
+        ),
+        Column(
+            "full", pa.float64(), "of the output", "Network", f"{_OVER_POSITIONS} the sum of y."
+        ),
+        Column(
+            "circuit_squares",
+            pa.float64(),
+            "of the output, squared",
+            "Circuit, squares",
+            f"{_OVER_POSITIONS} the sum of c c.",
+        ),
+        Column(
+            "full_squares",
+            pa.float64(),
+            "of the output, squared",
+            "Network, squares",
+            f"{_OVER_POSITIONS} the sum of y y.",
+        ),
+        Column(
+            "products",
+            pa.float64(),
+            "of the output, squared",
+            "Products",
+            f"{_OVER_POSITIONS} the sum of c y.",
+        ),
+    ),
+)
+ON_REQUEST: tuple[Table, ...] = (IMAGE_SUMS,)
+"""Tables that a unit has where its build was asked for them."""
 
 _CONVOLUTION = Column(
     "convolution", pa.string(), "", "Convolution", "Name of the convolution, as in the index."

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema import arrays, conformance, layout, tables
@@ -116,14 +117,9 @@ class Writer:
         )
         for table, rows in fragments:
             if table is tables.RESPONSES or record.state == "done":
-                path = layout.fragment(self._layer.layer, unit, attempt, table.stored_name)
-                data = table.to_parquet(table.table(rows))
-                if not self._objects.put_if_absent(path, data):
-                    raise WriteError(
-                        f"{self._objects.at(path)} is there already: two attempts drew the same "
-                        "number; run again"
-                    )
-                stored.append(StoredObject(path, len(data), sha256(data)))
+                stored.append(self._fragment(unit, attempt, table, table.table(rows)))
+        if record.image_sums is not None:
+            stored.append(self._fragment(unit, attempt, tables.IMAGE_SUMS, record.image_sums))
         return Commit(
             model=self._header.model,
             layer=self._layer.layer,
@@ -135,7 +131,23 @@ class Writer:
             forms=tuple(forms),
             objects=tuple(stored),
             compute_s=record.compute_s,
+            criteria_s=tuple(
+                (criterion.name, criterion.compute_s)
+                for criterion in record.criteria
+                if criterion.compute_s is not None
+            ),
         )
+
+    def _fragment(self, unit: int, attempt: int, table: Table, rows: pa.Table) -> StoredObject:
+        """Write a unit's rows of one table; WriteError where the attempt's name was drawn twice."""
+        path = layout.fragment(self._layer.layer, unit, attempt, table.stored_name)
+        data = table.to_parquet(rows)
+        if not self._objects.put_if_absent(path, data):
+            raise WriteError(
+                f"{self._objects.at(path)} is there already: two attempts drew the same number; "
+                "run again"
+            )
+        return StoredObject(path, len(data), sha256(data))
 
     def _chunks(
         self, criterion: CriterionRecord, form: Form

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ class ImageScorer:
         response: the number that is explained.
         means: of the scoring images, for those in `per_image.CENTRED`; None where there is none.
         path: for those in `per_image.ALONG_PATH`; None where there is none.
+        others_s: for each criterion, the seconds so far that went into others alone.
     """
 
     layer: TracedLayer
@@ -34,6 +37,7 @@ class ImageScorer:
     response: Response
     means: KernelMeans | None
     path: ImagePath | None
+    others_s: Counter[str] = field(default_factory=Counter)
 
     def scores(
         self,
@@ -53,9 +57,13 @@ class ImageScorer:
             shape = (len(targets), self.layer.upstream.index.size)
             for rows in parts.values():
                 rows.append(image.new_zeros(shape))
+            started = time.perf_counter()
             for names, scored in self._passes(forward, image, targets, unit_rows):
                 for name, values in site_scores(scored.calls, names).items():
                     self.layer.write_scores(parts[name][-1], scored, values)
+                now = time.perf_counter()
+                self.others_s.update(dict.fromkeys(parts.keys() - names, now - started))
+                started = now
         return {name: torch.cat(rows) for name, rows in parts.items()}
 
     def _passes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,49 +28,12 @@ class BlockScores:
         mean: (units, kernels) float32 over all images, NaN where a kernel cannot reach the unit.
         single: for each unit, (images, kernels) float32, the scores on single images in the order
             asked for; empty for `contribution`.
+        compute_s: seconds that they took, with all that they share with other criteria.
     """
 
     mean: NDArray[np.float32]
     single: tuple[NDArray[np.float32], ...]
-
-
-def per_image_scores(
-    layer: TracedLayer,
-    numbers: Sequence[int],
-    batches: Iterable[Tensor],
-    *,
-    criteria: Sequence[str],
-    response: Response,
-    block: int,
-    means: KernelMeans | None = None,
-    path: ImagePath | None = None,
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """Scores image by image, the forward pass shared by all the units.
-
-    Args:
-        layer: the layer.
-        numbers: the units.
-        batches: images (batch, channels, height, width) in order.
-        criteria: names in `per_image.PER_IMAGE`, and `contribution`.
-        response: the number that is explained.
-        block: how many units walk back together.
-        means: of the scoring images, for criteria in `per_image.CENTRED`. Default: none.
-        path: for criteria in `per_image.ALONG_PATH`. Default: none.
-
-    Yields:
-        The image's index in the order, and for each criterion (units, kernels); a kernel that does
-        not reach a unit has 0 here.
-    """
-    blocks = [tuple(numbers[a : a + block]) for a in range(0, len(numbers), block)]
-    prepared = [(layer.targets(units), layer.unit_rows(units)) for units in blocks]
-    scorer = ImageScorer(layer, criteria, response, means, path)
-    image_index = 0
-    with torch.no_grad():
-        for batch in batches:
-            forwards = Forward.of_batch(layer.network, batch)
-            for image, forward in zip(batch.split(1), forwards, strict=True):
-                yield image_index, scorer.scores(forward, image, prepared)
-                image_index += 1
+    compute_s: float
 
 
 def score_images(
@@ -88,9 +52,17 @@ def score_images(
     `contribution` the mean only.
 
     Args:
-        layer, numbers, batches, criteria, response, block, means, path: as in `per_image_scores`.
+        layer: the layer.
+        numbers: the units.
+        batches: images (batch, channels, height, width) in order.
         keep: for each unit, indices of the images whose single scores are returned.
+        criteria: names in `per_image.PER_IMAGE`, and `contribution`.
+        response: the number that is explained.
+        block: how many units walk back together.
+        means: of the scoring images, for criteria in `per_image.CENTRED`. Default: none.
+        path: for criteria in `per_image.ALONG_PATH`. Default: none.
     """
+    started = time.perf_counter()
     like, shape = layer.network.sites[-1].weight, (len(numbers), layer.upstream.index.size)
     # On the device, so that nothing waits for it before the end; MPS has no float64.
     exact = torch.float32 if like.device.type == "mps" else torch.float64
@@ -101,16 +73,8 @@ def score_images(
         if name != CONTRIBUTION
     }
     count = 0
-    for image_index, scores in per_image_scores(
-        layer,
-        numbers,
-        batches,
-        criteria=criteria,
-        response=response,
-        block=block,
-        means=means,
-        path=path,
-    ):
+    scorer = ImageScorer(layer, criteria, response, means, path)
+    for image_index, scores in _by_image(scorer, numbers, batches, block=block):
         count += 1
         for name, values in scores.items():
             total[name] += values
@@ -119,12 +83,37 @@ def score_images(
                     rank = list(keep[number]).index(image_index)
                     single[name][row][rank] = values[row]
     results = {}
+    pass_s = time.perf_counter() - started
     for name in criteria:
+        started = time.perf_counter()
         mean = _on_axis(layer, numbers, total[name] / max(count, 1))
         by_unit = zip(numbers, single.get(name, ()), strict=name in single)
         on_axis = (_on_axis(layer, [number] * len(rows), rows) for number, rows in by_unit)
-        results[name] = BlockScores(mean, tuple(on_axis))
+        singles = tuple(on_axis)
+        own_s = pass_s - scorer.others_s[name] + time.perf_counter() - started
+        results[name] = BlockScores(mean, singles, own_s)
     return results
+
+
+def _by_image(
+    scorer: ImageScorer, numbers: Sequence[int], batches: Iterable[Tensor], *, block: int
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Scores image by image, the forward pass shared by all the units.
+
+    Yields:
+        The image's index in the order, and for each criterion (units, kernels); a kernel that does
+        not reach a unit has 0 here.
+    """
+    layer = scorer.layer
+    blocks = [tuple(numbers[a : a + block]) for a in range(0, len(numbers), block)]
+    prepared = [(layer.targets(units), layer.unit_rows(units)) for units in blocks]
+    image_index = 0
+    with torch.no_grad():
+        for batch in batches:
+            forwards = Forward.of_batch(layer.network, batch)
+            for image, forward in zip(batch.split(1), forwards, strict=True):
+                yield image_index, scorer.scores(forward, image, prepared)
+                image_index += 1
 
 
 def _on_axis(layer: TracedLayer, numbers: Sequence[int], scores: Tensor) -> NDArray[np.float32]:

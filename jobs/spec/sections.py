@@ -449,6 +449,8 @@ class RunSpec(Section):
         retries: further tries of a task whose worker was lost. Default: 2.
         self_check: hold each layer against the model itself, on one image and two units, before any
             work. Default: true.
+        image_sums: store of each circuit and image the sums that r over any choice of images is
+            made of, see `storage_schema.tables.IMAGE_SUMS`. Default: false.
     """
 
     store: Annotated[str, Field(min_length=1)] = "atlas"
@@ -461,6 +463,7 @@ class RunSpec(Section):
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3600.0
     retries: Annotated[int, Field(ge=0)] = 2
     self_check: bool = True
+    image_sums: bool = False
 
     @field_validator("device")
     @classmethod

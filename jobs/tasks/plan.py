@@ -207,8 +207,9 @@ def make_tasks(
     return tuple(tasks)
 
 
-def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
-    """Estimates the units, kernels, tasks and bytes of the work in `tasks`, before any of it."""
+def estimate(build: Build, tasks: Sequence[Task], *, image_sums: bool = False) -> Estimate:
+    """Estimates the units, kernels, tasks and bytes of the work in `tasks`, before any of it;
+    `image_sums`: those of each unit too. Default: not."""
     layers = []
     for index in build.layers:
         of_layer = [task for task in tasks if task.layer == index.layer]
@@ -220,7 +221,8 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
                 units=units,
                 kernels=index.index.size,
                 tasks=len(of_layer),
-                size_bytes=units * _unit_bytes(build.header, index, build.images.num_rows)
+                size_bytes=units
+                * _unit_bytes(build.header, index, build.images.num_rows, image_sums=image_sums)
                 + (_network_bytes(index) if units else 0),
                 self_check=index.self_check,
             )
@@ -235,13 +237,13 @@ def estimate(build: Build, tasks: Sequence[Task]) -> Estimate:
     )
 
 
-def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int) -> int:
+def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int, *, image_sums: bool) -> int:
     levels = len(header.fractions)
     per_kernel = sum(4 * header.runs(name) + 1 for name in header.criteria)
     per_kernel += 2 * header.top_images * len(header.image_criteria) + 4
     maps = 4 * header.top_images * index.height * index.width
     protocols = len(header.criteria) * len(header.ablations) * levels
-    rows = images + 2 * protocols
+    rows = images + 2 * protocols + (images * protocols if image_sums else 0)
     top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * levels
     # Of single images, and of the circuits of so many groups at most.
     rows += (1 + min(MOST_GROUPS, header.top_images)) * top_rows

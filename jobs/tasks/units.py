@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.connected import connected_masks
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse, class_auc, over_images
+from circuit_atlas.jobs.circuits.image_sums import image_sums
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.circuits.responses import response_rows, responses_of
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
@@ -63,10 +65,14 @@ class UnitScores:
     Attributes:
         force: (fractions, kernels), those that chose the circuit of each fraction.
         learned: (kernels,), the ranking.
+        force_s: seconds that those of all units took.
+        learned_s: the same of the rankings.
     """
 
     force: Mapping[int, NDArray[np.float32]]
     learned: Mapping[int, NDArray[np.float32]]
+    force_s: float
+    learned_s: float
 
 
 def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | FailureRecord]:
@@ -74,7 +80,7 @@ def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | F
     started = time.perf_counter()
     plans: dict[UnitKey, UnitPlan | FailureRecord] = {}
     live = [key.unit for key in keys if key.unit in block.live]
-    scores = UnitScores(_force(block, live), _learned(block, live))
+    scores = _of_units(block, live)
     for key in keys:
         try:
             plans[key] = _plan(block, key, scores)
@@ -93,6 +99,14 @@ def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | F
             yield plan
         else:
             yield _record(block, key, plan, each_s)
+
+
+def _of_units(block: Block, numbers: Sequence[int]) -> UnitScores:
+    started = time.perf_counter()
+    force = _force(block, numbers)
+    between = time.perf_counter()
+    learned = _learned(block, numbers)
+    return UnitScores(force, learned, between - started, time.perf_counter() - between)
 
 
 def failure(key: UnitKey, error: Exception) -> FailureRecord:
@@ -199,18 +213,21 @@ def _plan(block: Block, key: UnitKey, scores: UnitScores) -> UnitPlan:
 
 def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> CriterionRecord:
     """Scores and masks of one criterion; FORCE has other scores for each fraction."""
+    started = time.perf_counter()
     spec = block.opened.spec.circuits
     fractions = block.header.fractions
     reachable = block.layer.reachable(number)
-    image_scores = None
+    image_scores, together_s = None, 0.0  # what all units of the block took together
     if name in block.scores:
         row = block.live.index(number)
         scores = block.scores[name].mean[row][None]
         image_scores = block.scores[name].single[row]
+        together_s = block.scores[name].compute_s
     elif name == "force":
-        scores = of_units.force[number]
+        scores, together_s = of_units.force[number], of_units.force_s
     elif name == "learned":
         scores = of_units.learned[number][None]
+        together_s = of_units.learned_s + block.scores[START].compute_s
     elif name == "magnitude":
         scores = magnitude_scores(block.layer, number)[None]
     else:
@@ -228,7 +245,8 @@ def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> Cr
         masks = np.concatenate([masks_of(row, [fraction]) for row, fraction in each])
     else:
         masks = masks_of(scores[0], fractions)
-    return CriterionRecord(name, scores, masks, image_scores)
+    compute_s = together_s / len(block.live) + time.perf_counter() - started
+    return CriterionRecord(name, scores, masks, image_scores, compute_s)
 
 
 def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> CircuitRecord:
@@ -237,8 +255,6 @@ def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> Cir
     if plan.criteria:
         contribution = block.scores[CONTRIBUTION].mean[block.live.index(number)]
         response_maps = block.full(number)[list(block.top[number])]
-    splits: list[Split] = ["scoring"] * block.scoring
-    splits += ["held_out"] * (len(block.images) - block.scoring)
     return CircuitRecord(
         key=key,
         state="done" if plan.criteria else "dead",
@@ -248,7 +264,7 @@ def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> Cir
             block.full(number),
             block.responses[block.numbers.index(number)],
             images=block.images,
-            splits=splits,
+            splits=_splits(block),
             top=block.top[number] if plan.criteria else [],
             fields=block.fields,
         ),
@@ -265,6 +281,24 @@ def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> Cir
                 block.images, header=block.header, response=block.opened.spec.circuits.response
             )
         ),
+        image_sums=_image_sums(block, plan),
+    )
+
+
+def _splits(block: Block) -> list[Split]:
+    """The split of each image."""
+    splits: list[Split] = ["scoring"] * block.scoring
+    splits += ["held_out"] * (len(block.images) - block.scoring)
+    return splits
+
+
+def _image_sums(block: Block, plan: UnitPlan) -> pa.Table | None:
+    if not block.opened.spec.run.image_sums or not plan.sets:
+        return None
+    splits = _splits(block)
+    return pa.concat_tables(
+        image_sums(criterion, run, images=block.images, splits=splits)
+        for criterion, run in plan.sets
     )
 
 

@@ -45,7 +45,7 @@ def plan_build(spec: BuildSpec) -> Estimate:
         layers = [index.layer for index in build.layers if is_laid_out(objects, index)]
         done = {name: reader.commits(name) for name in layers}
     tasks = make_tasks(build, spec, done, workers=spec.run.workers or os.cpu_count() or 1)
-    return estimate(build, tasks)
+    return estimate(build, tasks, image_sums=spec.run.image_sums)
 
 
 def run_build(

@@ -129,6 +129,49 @@ def test_what_is_stored_of_a_unit(spec):
     assert own.shape == (2, 48)
 
 
+def test_what_a_comparison_needs_is_stored_where_it_is_asked_for(spec):
+    circuits = spec.circuits.model_copy(
+        update={"criteria": ("actgrad", "integrated", "learned", "random")}
+    )
+    learned = spec.learned.model_copy(update={"steps": 8})
+    run = spec.run.model_copy(update={"image_sums": True})
+    spec = spec.model_copy(update={"circuits": circuits, "learned": learned, "run": run})
+    lay_out(spec)
+    CircuitJob(spec, 1).open().run(task(spec, 0, 1))
+    reader = Reader(spec.run.store)
+    assert reader.image_sums(reader.commits("2")[1]) is None, "a dead unit"
+    commit = reader.commits("2")[0]
+    keys = ["criterion", "ablation", "split", "level"]
+    sums = ["positions", "circuit", "full", "products", "circuit_squares", "full_squares"]
+    added = reader.image_sums(commit).group_by(keys).aggregate([(name, "sum") for name in sums])
+    stored = {
+        tuple(row[key] for key in keys): row["pearson"]
+        for row in reader.faithfulness(commit).to_pylist()
+    }
+    assert len(added) == len(stored)
+    for row in added.to_pylist():
+        n, c, y, both, cc, yy = (row[f"{name}_sum"] for name in sums)
+        r = stored[tuple(row[key] for key in keys)]
+        assert n == 3 * 12 * 12, "images x positions"
+        if r is not None:
+            spread = (n * cc - c * c) * (n * yy - y * y)
+            assert r == pytest.approx((n * both - c * y) / np.sqrt(spread), abs=1e-6)
+    build = resolve(spec)
+    tasks = make_tasks(build, spec, {}, workers=1)
+    without, with_sums = (
+        estimate(build, tasks, image_sums=asked).size_bytes for asked in (False, True)
+    )
+    size_bytes = sum(o.size_bytes for o in commit.objects if "image_sums" in o.path)
+    assert 0 < size_bytes <= (with_sums - without) / 6, "of six units that are planned"
+
+    times_s = dict(commit.criteria_s)
+    assert tuple(times_s) == circuits.criteria
+    assert all(0 < time_s < commit.compute_s for time_s in times_s.values())
+    # Five backward passes an image where another takes one; training on top of its start.
+    assert times_s["integrated"] > 1.5 * times_s["actgrad"]
+    assert times_s["learned"] > times_s["actgrad"] > times_s["random"]
+
+
 def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
     lay_out(spec)
     reader = Reader(spec.run.store)
