@@ -20,6 +20,7 @@ from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.comparison.comparison import Comparison
 from circuit_atlas.storage_schema.errors import (
     AtlasError,
     CorruptError,
@@ -58,6 +59,7 @@ __all__ = [
     "AtlasError",
     "BuildSpec",
     "Circuit",
+    "Comparison",
     "CorruptError",
     "DeadlineError",
     "Finished",

@@ -10,6 +10,7 @@ unit.circuit(keep=0.1).kernels().to_pandas()
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,8 @@ from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
 from circuit_atlas.service.client.layer import Layer
+from circuit_atlas.service.comparison.comparison import Comparison, compare
+from circuit_atlas.service.comparison.query import DRAWS, ComparisonQuery, compared_commits
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.reader import Reader
@@ -74,6 +77,60 @@ class Atlas:
         """
         table = self.reader.images()
         return table if files else table.drop_columns(["file"])
+
+    def compare(
+        self,
+        *,
+        layer: str | None = None,
+        units: Sequence[int | str] | None = None,
+        criteria: Sequence[str] | None = None,
+        ablation: str | None = None,
+        keep: float | None = None,
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> Comparison:
+        """Hold the criteria against each other: what the circuits that each chooses preserve, over
+        the units of a layer.
+
+        ```python
+        found = atlas.compare(criteria=["learned", "actgrad", "random"])
+        found.areas.to_pandas()
+        found.save("comparison")
+        ```
+
+        Medians over units at each kept fraction, on scoring and on held-out images, with 95 %
+        intervals by the percentile bootstrap (Efron 1979) over units, and over images where units
+        were built with `image_sums = true` under `[run]`; for how many units each criterion is the
+        best, and how many are tied; the area under r over the logarithm of the fraction; silent
+        circuits; kernels that act; cost. See `Comparison`. Undefined r counts as 0.
+
+        Args:
+            layer: its name. Default: the atlas' only one.
+            units: numbers or names of directions. Default: all that are done.
+            criteria: two or more, in this order. Default: all of the atlas.
+            ablation: what stood for dropped kernels. Default: the atlas' first.
+            keep: the stored fraction that the report's text tells of. Default: the nearest to a
+                tenth.
+            draws: of each bootstrap.
+            seed: of the draws: the same seed gives the same intervals.
+
+        Raises:
+            QueryError: there is no such layer, unit, criterion, ablation or fraction, there are
+                several layers and none is named, fewer than two criteria, or no unit is done.
+        """
+        known = self.layers
+        if layer is None and len(known) != 1:
+            raise QueryError(
+                f"{self.location} has {len(known)} layers: give layer="
+                + " or ".join(repr(name) for name in known[:4])
+                if known
+                else f"{self.location} has no layers yet: run its build first"
+            )
+        index = self.layer(known[0] if layer is None else layer).index
+        query = ComparisonQuery.of(
+            self.reader, criteria=criteria, ablation=ablation, keep=keep, draws=draws, seed=seed
+        )
+        return compare(self.reader, index, query, compared_commits(self.reader, index, units))
 
     def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> pa.Table:
         """Return the units that respond to an image most: first those for which fewest other
