@@ -19,13 +19,13 @@ from circuit_atlas.service.analysis.arguments import whole
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.search import search
 from circuit_atlas.service.analysis.sql import sql
-from circuit_atlas.service.analysis.units import layer_counts
+from circuit_atlas.service.analysis.units import LayerStates, layer_counts
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.comparison.comparison import Comparison, compare
-from circuit_atlas.service.comparison.query import DRAWS, ComparisonQuery, compared_commits
+from circuit_atlas.service.comparison.query import DRAWS, ComparisonQuery
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.reader import Reader
@@ -130,7 +130,7 @@ class Atlas:
         query = ComparisonQuery.of(
             self.reader, criteria=criteria, ablation=ablation, keep=keep, draws=draws, seed=seed
         )
-        return compare(self.reader, index, query, compared_commits(self.reader, index, units))
+        return compare(self.reader, LayerStates.read(self.reader, index), query, units=units)
 
     def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> pa.Table:
         """Return the units that respond to an image most: first those for which fewest other

@@ -21,6 +21,7 @@ from circuit_atlas.service.commands.build_commands import (
     run_build,
     run_features,
 )
+from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
@@ -89,6 +90,9 @@ def build(work: options.Work) -> None:
     is then 1.
     """
     _have_done(work, run_build)
+
+
+cli.add_command(compare)
 
 
 @cli.command()

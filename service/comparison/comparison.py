@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
+from circuit_atlas.service.analysis.units import LayerStates
 from circuit_atlas.service.comparison import tables
 from circuit_atlas.service.comparison.findings import Findings, Subject
 from circuit_atlas.service.comparison.image_draws import ImageDraws
 from circuit_atlas.service.comparison.measures import COLUMNS, Measures, measures
-from circuit_atlas.service.comparison.query import RANDOM, ComparisonQuery
+from circuit_atlas.service.comparison.query import RANDOM, ComparisonQuery, compared_commits
 from circuit_atlas.service.comparison.report import Report, Section
 from circuit_atlas.service.comparison.sections import method, sections, titled
 from circuit_atlas.service.comparison.tables import Numbers
-from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import WriteError
-from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layout import escape
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import one_line
@@ -53,29 +52,33 @@ class Comparison(Findings):
 
 def compare(
     reader: Reader,
-    index: LayerIndex,
+    states: LayerStates,
     query: ComparisonQuery,
-    commits: Mapping[int, Commit],
     *,
+    units: Sequence[int | str] | None = None,
     faithfulness: pa.Table | None = None,
 ) -> Comparison:
     """Compare criteria over some units of a layer.
 
     Args:
         reader: of the atlas.
-        index: of the layer.
+        states: of the layer's units.
         query: which criteria, and how.
-        commits: of the units, all of them done, ascending.
+        units: numbers, or names of directions. Default: all that are done.
         faithfulness: a table of at least these units, with the columns `unit` and `COLUMNS`, where
             it was read already.
+
+    Raises:
+        QueryError: no unit is done, or one of those that are asked for is not stored or dead.
     """
+    index, commits = states.index, compared_commits(reader, states, units)
     if faithfulness is None:
         faithfulness = reader.table(index.layer, "faithfulness", columns=COLUMNS, commits=commits)
-    header, units = reader.header, tuple(commits)
+    header, compared = reader.header, tuple(commits)
     splits = reader.images(columns=["split"])["split"].to_pylist()
-    found = measures(faithfulness, query, units, header.fractions)
+    found = measures(faithfulness, query, compared, header.fractions)
     draws = ImageDraws(reader, commits, query)
-    numbers = Numbers(query, units, header.fractions, found, draws.r)
+    numbers = Numbers(query, compared, header.fractions, found, draws.r)
     cost = tables.cost_table(query.criteria, commits)
     return Comparison(
         subject=Subject(
@@ -88,7 +91,7 @@ def compare(
             images={split: splits.count(split) for split in query.splits},
             fractions=header.fractions,
             level=query.level,
-            units=len(units),
+            units=len(compared),
             draws=query.draws,
             seed=query.seed,
         ),
@@ -97,7 +100,11 @@ def compare(
         pairs=tables.pair_table(numbers),
         cost=cost,
         units=tables.unit_rows(numbers, index),
-        notes=(*_notes(query, found, cost), *draws.notes),
+        notes=(
+            *(_left_out(states) if units is None else ()),
+            *_notes(query, found, cost),
+            *draws.notes,
+        ),
     )
 
 
@@ -127,6 +134,18 @@ def save(compared: Sequence[Comparison], folder: str | Path) -> tuple[Path, ...]
             f"the report cannot be written to {str(into)!r}: {one_line(error)}; give another folder"
         ) from error
     return tuple(paths)
+
+
+def _left_out(states: LayerStates) -> list[str]:
+    """Which units that were asked for are not compared."""
+    counts = states.counts()
+    told = {
+        "dead (the response never changes)": counts["dead"],
+        "failed": counts["failed"],
+        "not computed yet": counts["missing"],
+    }
+    parts = ", ".join(f"{count} {what}" for what, count in told.items() if count)
+    return [f"Units left out: {parts}."] if parts else []
 
 
 def _notes(query: ComparisonQuery, found: Measures, cost: pa.Table) -> list[str]:

@@ -58,8 +58,8 @@ class ImageDraws:
         if lacking:
             self.notes.append(
                 f"No interval over images: {lacking} of {len(commits)} units were built without "
-                "sums of single images; set image_sums = true under [run] and build into another "
-                "store, or let `circuit-atlas compare SPEC` build them, which does."
+                "sums of single images; set image_sums = true under [run], and build into another "
+                "store. The command compare asks for them where it builds a unit itself."
             )
             return
         images = reader.images(columns=["split"])["split"].to_pylist()

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.query import nearest_level, stored_fraction
-from circuit_atlas.service.analysis.units import find_unit, stored_commit
+from circuit_atlas.service.analysis.units import LayerStates, find_unit, stored_commit
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.reader import Reader
 
 DRAWS = 2000
 """Draws of a bootstrap where none are given."""
 RANDOM = "random"
 """The criterion that is the floor of every other."""
-_MOST_DRAWS = 100_000
+MOST_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class ComparisonQuery:
                 else f"{named} alone cannot be compared: give two or more of "
                 + ", ".join(reader.header.criteria)
             )
-        if arguments.at_least(draws, 1, what="draws") > _MOST_DRAWS:
-            raise QueryError(f"draws={draws} is too large: give {_MOST_DRAWS:,} or fewer")
+        if arguments.at_least(draws, 1, what="draws") > MOST_DRAWS:
+            raise QueryError(f"draws={draws} is too large: give {MOST_DRAWS:,} or fewer")
         found = set(reader.images(columns=["split"])["split"].to_pylist())
         fractions = reader.header.fractions
         return cls(
@@ -87,24 +86,25 @@ class ComparisonQuery:
 
 
 def compared_commits(
-    reader: Reader, index: LayerIndex, units: Sequence[int | str] | None
+    reader: Reader, states: LayerStates, units: Sequence[int | str] | None
 ) -> dict[int, Commit]:
     """Return the commits of the units to compare, ascending: of all that are done, or of some.
 
     QueryError where none is done, or one of those that are asked for is not stored or dead.
     """
+    index = states.index
     if units is None:
-        done = {u: c for u, c in reader.commits(index.layer).items() if c.state == "done"}
+        done = {unit: c for unit, c in sorted(states.commits.items()) if c.state == "done"}
         if not done:
             raise QueryError(
                 f"no unit of {index.layer!r} has a circuit yet: run its build, or see "
                 f"`circuit-atlas status {reader.objects.location}`"
             )
         return done
-    infos = sorted((find_unit(index, unit) for unit in units), key=lambda info: info.number)
-    if not infos:
+    numbers = sorted({find_unit(index, unit).number for unit in units})
+    if not numbers:
         raise QueryError("units is empty: give some units, or none for all")
-    commits = {info.number: stored_commit(reader, index, info) for info in infos}
+    commits = {n: stored_commit(reader, index, index.unit(n)) for n in numbers}
     for commit in commits.values():
         commit.require_circuit()
     return commits

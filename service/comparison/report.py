@@ -152,7 +152,7 @@ def _markdown(part: Text | Grid | Charts) -> Iterator[str]:
 
 def _plain(text: str) -> str:
     """A text as Markdown shows it, whatever a name holds."""
-    for character in "\\`*_[]<>":
+    for character in "\\`*_[<":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())
 

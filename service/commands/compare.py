@@ -1,0 +1,150 @@
+"""`circuit-atlas compare` builds an atlas, compares its criteria, and writes the report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from circuit_atlas.service.circuit.display import text_table
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.commands import exits, json_output, options, report
+from circuit_atlas.service.commands.build_commands import ExecutorKind, run_build
+from circuit_atlas.service.comparison.comparison import Comparison, save
+from circuit_atlas.service.comparison.query import DRAWS, MOST_DRAWS
+from circuit_atlas.service.comparison.sections import headline
+from circuit_atlas.service.compute.spec import load_spec
+from circuit_atlas.storage_schema.errors import QueryError, SpecError
+
+if TYPE_CHECKING:
+    from circuit_atlas.cluster.run import Summary
+    from circuit_atlas.jobs.spec.build_spec import BuildSpec
+
+_SHOWN = ("criterion", "split", "area", "low_units", "high_units", "best", "tied")
+
+
+@click.command()
+@click.argument("spec")
+@options.ADDRESS
+@options.EXECUTOR
+@options.STORE
+@options.UNITS
+@click.option(
+    "--out",
+    metavar="DIR",
+    help="Folder for the report. Where not given: beside the atlas, its name with -comparison; of "
+    "one at a URL, here.",
+)
+@click.option("--ablation", metavar="NAME", help="Which ablation; the first where not given.")
+@click.option(
+    "--draws",
+    type=click.IntRange(1, MOST_DRAWS),
+    default=DRAWS,
+    show_default=True,
+    help="Draws of each bootstrap.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@options.PLAIN
+@options.JSON
+@options.debug
+def compare(
+    spec: str,
+    address: str,
+    executor: ExecutorKind,
+    store: str | None,
+    units: str | None,
+    out: str | None,
+    ablation: str | None,
+    draws: int,
+    seed: int,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Compare the criteria of SPEC: build its atlas as far as it is missing, and write a report.
+
+    The report says what the circuits that each criterion chooses preserve: as one HTML file, as
+    Markdown with charts in SVG, and as tables in CSV. SPEC names two criteria or more; with random
+    among them there is a floor. Units that are built here also store what intervals over images
+    need. SPEC may also be the folder or URL of an atlas, which is compared as it is.
+    """
+    exits.resumable()
+    summary: Summary | None = None
+    layers: dict[str, Sequence[int] | None]
+    if "://" in spec or Path(spec).is_dir():
+        if store is not None or units is not None:
+            raise QueryError(
+                f"{spec!r} is an atlas, which is compared as it is: give no --store and no --units"
+            )
+        atlas = Atlas.open(spec)
+        layers = dict.fromkeys(atlas.layers)
+    else:
+        wanted = _checked(load_spec(spec, store=store, units=units), ablation)
+        summary = run_build(
+            wanted, executor=executor, address=address, progress=sys.stderr, plain=plain
+        )
+        atlas = Atlas.open(wanted.run.store)
+        layers = _asked_for(atlas, wanted)
+    compared = [
+        atlas.compare(layer=name, units=numbers, ablation=ablation, draws=draws, seed=seed)
+        for name, numbers in layers.items()
+    ]
+    if not compared:
+        raise QueryError(f"no unit of {atlas.location} has a circuit: there is nothing to compare")
+    written = save(compared, _folder(atlas) if out is None else out)
+    if as_json:
+        click.echo(json_output.to_json({"layers": compared, "files": written, "build": summary}))
+    else:
+        if summary is not None:
+            click.echo(f"{report.summary_text(summary, location=atlas.location)}\n")
+        for one in compared:
+            click.echo(f"{_told(one)}\n")
+        click.echo(f"written: {written[0]}, and {len(written) - 1} files beside it")
+    if summary is not None and summary.failures:
+        click.get_current_context().exit(exits.UNIT_FAILED)
+
+
+def _checked(spec: BuildSpec, ablation: str | None) -> BuildSpec:
+    """The spec with sums of single images, which the intervals over images are made of; SpecError
+    where what it builds cannot be compared."""
+    criteria = spec.circuits.criteria
+    if len(criteria) < 2:
+        raise SpecError(
+            f"circuits.criteria names {criteria[0]!r} alone: name two or more to compare, such as "
+            '["actgrad", "learned", "random"]'
+        )
+    if ablation not in (None, *spec.circuits.ablation):
+        known = ", ".join(spec.circuits.ablation)
+        raise SpecError(f"--ablation {ablation!r} is none of circuits.ablation: it names {known}")
+    return spec.model_copy(update={"run": spec.run.model_copy(update={"image_sums": True})})
+
+
+def _asked_for(atlas: Atlas, spec: BuildSpec) -> dict[str, Sequence[int] | None]:
+    """The units of the spec that have a circuit, by layer, None where these are all that have;
+    without layers that have none."""
+    found: dict[str, Sequence[int] | None] = {}
+    for layer in spec.layers:
+        index = atlas.layer(layer.name).index
+        numbers = layer.resolve(index.channels, len(index.direction_names))
+        states = atlas.reader.commits(layer.name).items()
+        done = {unit for unit, commit in states if commit.state == "done"}
+        if done.intersection(numbers):
+            found[layer.name] = None if done <= set(numbers) else sorted(done.intersection(numbers))
+    return found
+
+
+def _folder(atlas: Atlas) -> Path:
+    """The folder beside the atlas; of one that lies at a URL, in the current one."""
+    location = atlas.location.rstrip("/")
+    if "://" in location:
+        return Path(f"{location.rsplit('/', 1)[-1]}-comparison")
+    return Path(f"{location}-comparison")
+
+
+def _told(found: Comparison) -> str:
+    """What was found in a layer, in a terminal's width."""
+    lines = [found.subject.layer, f"  {headline(found)}"]
+    lines += [text_table(found.areas.select(_SHOWN)), *(f"  note: {note}" for note in found.notes)]
+    return "\n".join(lines)
