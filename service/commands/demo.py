@@ -51,7 +51,7 @@ def demo_spec(*, store: str = STORE, units: str = "16") -> BuildSpec:
             "layers": [{"name": LAYER, "units": spread(units)}],
             "circuits": {"criteria": criteria},
             "learned": {"steps": STEPS},
-            "run": {"store": here(store)},
+            "run": {"store": here(store), "image_sums": True},
         }
     )
 
@@ -97,6 +97,7 @@ def demo_text(atlas: Atlas) -> str:
             f"  circuit-atlas show {atlas.location} {LAYER}",
             f"  circuit-atlas show {atlas.location} {LAYER} {best.unit}",
             *_show_learned(atlas),
+            f"  circuit-atlas compare {atlas.location}",
             "or in Python:",
             "  from circuit_atlas.service import Atlas",
             f'  unit = Atlas.open("{atlas.location}").layer("{LAYER}").unit({best.unit})',

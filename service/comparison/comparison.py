@@ -25,6 +25,7 @@ from circuit_atlas.storage_schema.wording import one_line
 
 NAME = "comparison"
 """Of the files of a report."""
+_NOT_DRAWN = "No interval over images of so many units here: Python and the command line draw it."
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def compare(
     *,
     units: Sequence[int | str] | None = None,
     faithfulness: pa.Table | None = None,
+    over_images: bool = True,
 ) -> Comparison:
     """Compare criteria over some units of a layer.
 
@@ -67,6 +69,7 @@ def compare(
         units: numbers, or names of directions. Default: all that are done.
         faithfulness: a table of at least these units, with the columns `unit` and `COLUMNS`, where
             it was read already.
+        over_images: draw images anew too, for which a file a unit is read. Default: do.
 
     Raises:
         QueryError: no unit is done, or one of those that are asked for is not stored or dead.
@@ -77,8 +80,8 @@ def compare(
     header, compared = reader.header, tuple(commits)
     splits = reader.images(columns=["split"])["split"].to_pylist()
     found = measures(faithfulness, query, compared, header.fractions)
-    draws = ImageDraws(reader, commits, query)
-    numbers = Numbers(query, compared, header.fractions, found, draws.r)
+    draws = ImageDraws(reader, commits, query) if over_images else None
+    numbers = Numbers(query, compared, header.fractions, found, {} if draws is None else draws.r)
     cost = tables.cost_table(query.criteria, commits)
     return Comparison(
         subject=Subject(
@@ -103,7 +106,7 @@ def compare(
         notes=(
             *(_left_out(states) if units is None else ()),
             *_notes(query, found, cost),
-            *draws.notes,
+            *([_NOT_DRAWN] if draws is None else draws.notes),
         ),
     )
 

@@ -98,7 +98,8 @@ class LineChart:
         for fraction in self._ticks():
             x = self._x(fraction)
             yield f'<path d="M{x:.1f} {bottom}v4" stroke="{colour("line-strong")}"/>'
-            yield self._text(x, bottom + 17, percent(fraction), "middle", colour)
+            anchor = "end" if x > _WIDTH - _RIGHT - 1 else "middle"  # it would not fit
+            yield self._text(x, bottom + 17, percent(fraction), anchor, colour)
         middle = (_LEFT + _WIDTH - _RIGHT) / 2
         yield self._text(middle, bottom + 34, "kernels kept", "middle", colour)
 

@@ -15,13 +15,15 @@ body { margin: 0 auto; max-width: 68rem; padding: 1.2rem clamp(0.8rem, 3vw, 2rem
   background: var(--paper); color: var(--ink); font: 400 0.9375rem/1.5 var(--sans); }
 h1 { font-size: 1.5rem; margin: 0 0 0.6rem; overflow-wrap: anywhere; }
 h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; overflow-wrap: anywhere; }
-p { max-width: 46rem; margin: 0.4rem 0; }
+section { display: flex; flex-wrap: wrap; gap: 0 2rem; align-items: flex-start; }
+h2, p, .charts { flex: 0 0 100%; }
+p { margin: 0.4rem 0; padding-right: max(0rem, 100% - 46rem); box-sizing: border-box; }
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; }
 figure { margin: 0.8rem 0; flex: 1 1 20rem; max-width: 32rem; }
 figure svg { width: 100%; height: auto; border: 1px solid var(--line);
   border-radius: var(--radius); }
 figcaption, caption { color: var(--ink-3); font-size: var(--small); text-align: left; }
-.table { overflow-x: auto; margin: 0.8rem 0; }
+.table { overflow-x: auto; margin: 0.8rem 0; max-width: 100%; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: var(--small);
   background: var(--surface); }
 th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid var(--line); text-align: right;

@@ -69,10 +69,10 @@ def headline(found: Findings) -> str:
         if (row["split"], row["level"]) == (subject.split, subject.level)
     ]
     rows.sort(key=lambda row: -row["median"])
-    said = ", ".join(f"{row['criterion']} {_with_interval(row, 'median')}" for row in rows)
+    said = [f"{_with_interval(row, 'median')} by {row['criterion']}" for row in rows]
     return (
-        f"Of {percent(subject.fraction)} of the kernels, circuits preserve a median r on "
-        f"{_SPLITS[subject.split]} images of: {said}."
+        f"Circuits that keep {percent(subject.fraction)} of the kernels have a median r on "
+        f"{_SPLITS[subject.split]} images of {', '.join(said[:-1])} and {said[-1]}."
     )
 
 

@@ -14,6 +14,7 @@ import { themeButton } from "./theme.js";
 const PAGES = {
   atlas: { module: "./pages/atlas.js", of: [] },
   layer: { module: "./pages/layer.js", of: ["layer"], facts: ({ layer }) => ["layers", layer] },
+  criteria: { module: "./pages/criteria.js", of: ["layer"] },
   unit: { module: "./pages/unit.js", of: ["layer", "unit"], facts: unitFacts },
   images: { module: "./pages/images.js", of: [] },
   image: { module: "./pages/image.js", of: ["image"], facts: ({ image }) => ["images", image] },
@@ -21,7 +22,7 @@ const PAGES = {
   map: { module: "./pages/map.js", of: ["layer", "unit"], facts: unitFacts },
 };
 const NAV = { atlas: "Atlas", images: "Images", compare: "Compare" };
-const UNDER = { layer: "atlas", unit: "atlas", map: "atlas", image: "images" };
+const UNDER = { layer: "atlas", criteria: "atlas", unit: "atlas", map: "atlas", image: "images" };
 
 function unitFacts({ layer, unit }) {
   return unitPath(layer, unit);

@@ -50,6 +50,8 @@ export function reading(state, atlas) {
   };
 }
 
+/** The colour of a criterion's lines. */
+export const criterionColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
 export const splitText = (split) => SPLITS[split] ?? split;
 export const ablationText = (ablation) => ABLATIONS[ablation] ?? ablation;
 

@@ -14,6 +14,7 @@ from circuit_atlas.service.web import (
     atlas_routes,
     circuit_routes,
     compare_routes,
+    comparison_routes,
     diagram_routes,
     image_routes,
     layer_routes,
@@ -45,6 +46,7 @@ def routes() -> APIRouter:
     for part in (
         atlas_routes,
         layer_routes,
+        comparison_routes,
         unit_routes,
         circuit_routes,
         analysis_routes,

@@ -20,6 +20,8 @@ EDGES = 20_000
 """Kernels drawn in one diagram."""
 DETAILED = 200
 """Units of one answer that a file each is read for."""
+COMPARED = 2000
+"""Units of a comparison of criteria, each drawn thousands of times."""
 MATCHES = 100
 """Matches of one search."""
 

@@ -10,6 +10,7 @@ PAGES = {
     "atlas": ("photos", {}),
     "layer": ("photos", {"layer": LAYER}),
     "layer as a table": ("photos", {"layer": LAYER, "view": "table"}),
+    "criteria": ("photos", {"layer": LAYER}),
     "unit": ("two_ways", {"layer": "head", "unit": 0, "keep": 0.2}),
     "unit with maps": ("photos", {"layer": LAYER, "unit": UNITS[0], "maps": 1, "chart": "table"}),
     "dead unit": ("invented", {"layer": "conv3", "unit": 3}),

@@ -117,6 +117,10 @@ export async function page(state, atlas) {
         ["Kernels", whole(facts.kernels)],
         ["Convolutions", whole(facts.convolutions)],
       ],
+      actions: [
+        atlas.criteria.length > 1 &&
+          h("a", { class: "button", href: to("criteria", { layer }) }, "Compare criteria"),
+      ],
     }),
     bar.element,
     h("div", { class: "panels" }, sizes.element, filters.element, units.element),

@@ -12,7 +12,7 @@ import { percent, ratio, whole } from "../figures.js";
 import { lineChart } from "../line_chart.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { ablationText, reading, splitText, THRESHOLD } from "../reading.js";
+import { ablationText, criterionColor, reading, splitText, THRESHOLD } from "../reading.js";
 import { svgFile } from "../svg_file.js";
 import { table } from "../table.js";
 
@@ -27,8 +27,6 @@ const METRICS = {
 };
 /** Those that a threshold of r is drawn for. */
 const CORRELATIONS = new Set(["pearson", "spearman", "pearson_images"]);
-
-const seriesColor = (criterion) => `var(--series-${criterion}, var(--series-other))`;
 
 /**
  * Makes the panel of faithfulness.
@@ -123,7 +121,7 @@ function seriesOf(rows, atlas, chosen, metric) {
         criterion,
         split,
         values,
-        color: seriesColor(criterion),
+        color: criterionColor(criterion),
         dashed: split !== "held_out",
         faint: split !== chosen.split && criterion !== chosen.criterion,
       };
@@ -233,7 +231,7 @@ function values(series, atlas, chosen, level, kernels) {
       criterion: h(
         "span",
         { class: criterion === chosen.criterion ? "strong" : null },
-        h("i", { class: "swatch", style: { color: seriesColor(criterion) } }),
+        h("i", { class: "swatch", style: { color: criterionColor(criterion) } }),
         criterion === "random" ? "random, the floor" : criterion,
       ),
       ...Object.fromEntries(
