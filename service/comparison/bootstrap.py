@@ -34,8 +34,21 @@ def over_units(values: NDArray[np.float64], *, draws: int, seed: int) -> NDArray
     if units < 2:
         return np.full((2, columns), np.nan)
     drawn = np.random.default_rng(seed).integers(0, units, (draws, units))
-    medians = np.stack([np.median(column[drawn], axis=1) for column in values.T], axis=1)
-    return ends(medians)
+    rows = np.arange(draws)[:, None] * units
+    counts = np.bincount((rows + drawn).ravel(), minlength=draws * units).astype(np.int32)
+    counts = counts.reshape(draws, units)
+    return ends(np.stack([_medians(column, counts) for column in values.T], axis=1))
+
+
+def _medians(values: NDArray[np.float64], counts: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The median of each draw, given how often each value is in it: (draws,). Several times as fast
+    as medians of what was drawn, as the values are put in order once."""
+    order = np.argsort(values)
+    passed = counts[:, order].cumsum(axis=1, dtype=np.int32)
+    units = len(values)
+    middle = [(passed < rank).sum(axis=1) for rank in ((units + 1) // 2, units // 2 + 1)]
+    found: NDArray[np.float64] = values[order][middle].mean(axis=0)
+    return found
 
 
 def ends(drawn: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -9,12 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from circuit_atlas.service.circuit.display import size
 from circuit_atlas.service.comparison.bootstrap import r_of_drawn_images
 from circuit_atlas.service.comparison.query import ComparisonQuery
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.reader import Reader
 
-MOST_BYTES = 2**30
+MOST_BYTES = 2**29
 """Of what is drawn, at most."""
 _SUMS = ("positions", "circuit", "full", "circuit_squares", "full_squares", "products")
 
@@ -38,8 +39,8 @@ class ImageDraws:
         size_bytes = 4 * query.draws * len(commits) * circuits * len(query.splits)
         if size_bytes > MOST_BYTES:
             self.notes.append(
-                f"No interval over images: {len(commits)} units take {size_bytes / 2**30:.1f} GiB "
-                f"of draws, more than {MOST_BYTES / 2**30:.0f}; compare fewer units or criteria."
+                f"No interval over images: {len(commits)} units take {size(size_bytes)} of draws, "
+                f"more than {size(MOST_BYTES)}; compare fewer units or criteria."
             )
             return
         drawn: dict[str, list[NDArray[np.float32]]] = {split: [] for split in query.splits}

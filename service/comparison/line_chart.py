@@ -10,9 +10,12 @@ from html import escape
 from circuit_atlas.service.comparison.colours import of_criterion, on_white
 
 Colour = Callable[[str], str]
-_WIDTH, _TOP, _PLOT, _LEFT, _RIGHT = 500, 34, 230, 40, 14
-_BELOW, _ENTRY, _LINE = 44, 118, 19
-_FONT = "Inter, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
+_WIDTH, _TOP, _PLOT, _LEFT, _RIGHT = 500, 34, 230, 40, 22
+_BELOW, _ENTRY, _LINE = 44, 150, 19
+# Fractions that span more than this leave no room for names between powers of ten.
+_ROOMY = 2000
+# The last is what many a machine without a browser has alone.
+_FONT = "Inter, 'Helvetica Neue', Arial, 'Liberation Sans', 'DejaVu Sans', sans-serif"
 
 
 @dataclass(frozen=True)
@@ -98,20 +101,20 @@ class LineChart:
         for fraction in self._ticks():
             x = self._x(fraction)
             yield f'<path d="M{x:.1f} {bottom}v4" stroke="{colour("line-strong")}"/>'
-            anchor = "end" if x > _WIDTH - _RIGHT - 1 else "middle"  # it would not fit
-            yield self._text(x, bottom + 17, percent(fraction), anchor, colour)
+            yield self._text(x, bottom + 17, percent(fraction), "middle", colour)
         middle = (_LEFT + _WIDTH - _RIGHT) / 2
         yield self._text(middle, bottom + 34, "kernels kept", "middle", colour)
 
     def _ticks(self) -> Iterator[float]:
-        """1, 2 and 5 of each power of ten, as far as the fractions go; the fraction itself where
-        there is one."""
+        """Powers of ten as far as the fractions go, with 2 and 5 of each where there is room; the
+        fraction itself where there is one."""
         low, high = min(self.fractions), max(self.fractions)
         if low == high:
             yield low
             return
+        digits = (1, 2, 5) if high / low < _ROOMY else (1,)
         for power in range(math.floor(math.log10(low)), 1):
-            for digit in (1, 2, 5):
+            for digit in digits:
                 tick = digit * 10.0**power
                 if low * 0.999 <= tick <= high * 1.001:
                     yield tick
