@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
 from circuit_atlas.storage_schema.records import Split
@@ -29,10 +30,13 @@ def image_sums(
         splits: the split of each.
     """
     circuits, count, *extent = run.maps.shape
-    circuit = run.maps.reshape(circuits, count, -1).astype(np.float64)
     full = run.full.reshape(count, -1).astype(np.float64)
-    of_full = np.broadcast_to(full.sum(-1), (circuits, count))
-    of_squares = np.broadcast_to((full * full).sum(-1), (circuits, count))
+    sums: list[tuple[NDArray[np.float64], ...]] = []
+    for maps in run.maps:  # one at a time, as doubles of all may take more than there is
+        circuit = maps.reshape(count, -1).astype(np.float64)
+        sums.append((circuit.sum(-1), _products(circuit, circuit), _products(circuit, full)))
+    columns = zip(*sums, strict=True)
+    of_circuit, of_squares, of_both = (np.concatenate(column) for column in columns)
     rows = circuits * count
     return IMAGE_SUMS.from_columns(
         {
@@ -42,10 +46,16 @@ def image_sums(
             "rung": np.repeat(np.arange(circuits), count),
             "image": np.tile(images, circuits),
             "positions": np.full(rows, np.prod(extent, dtype=np.int64)),
-            "circuit": circuit.sum(-1).ravel(),
-            "full": of_full.ravel(),
-            "circuit_squares": (circuit * circuit).sum(-1).ravel(),
-            "full_squares": of_squares.ravel(),
-            "products": (circuit * full).sum(-1).ravel(),
+            "circuit": of_circuit,
+            "full": np.tile(full.sum(-1), circuits),
+            "circuit_squares": of_squares,
+            "full_squares": np.tile(_products(full, full), circuits),
+            "products": of_both,
         }
     )
+
+
+def _products(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sums of products over positions: (images,)."""
+    summed: NDArray[np.float64] = np.einsum("ip,ip->i", a, b)
+    return summed

@@ -41,15 +41,16 @@ def method(subject: Subject) -> Section:
             ),
             Text(
                 "Circuits of the same fraction have the same number of kernels of a unit, whoever "
-                "chose them. The area is that under r over the logarithm of the kept fraction, "
-                "divided by that of r = 1 throughout. "
+                "chose them; random is one draw a unit. The area is that under r over the "
+                "logarithm of the kept fraction, divided by that of r = 1 throughout. "
                 f"Values that differ by less than {TIE:g} are tied."
             ),
             Text(
                 f"Intervals are of 95 %, by the percentile bootstrap (Efron 1979) with "
                 f"{subject.draws:,} draws, seed {subject.seed}. Over units: how the median changes "
                 "where other units of the layer are drawn, the images being these. Over images: "
-                "where other images are drawn, the units and their circuits being these."
+                "where other images are drawn, the units and their circuits being these. Each "
+                "interval is for itself; over few units it is rough."
             ),
             Text(
                 "Cost is the time that choosing a unit's circuits of all fractions took its "
