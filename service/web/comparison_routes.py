@@ -18,6 +18,7 @@ from circuit_atlas.service.web.responding import note
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
 from circuit_atlas.service.web.rows import Rows, page, row_model, rows_of
 from circuit_atlas.storage_schema.comparison_columns import AREAS, COMPARISON, COST, PAIRS
+from circuit_atlas.storage_schema.errors import QueryError
 
 router = APIRouter(tags=["layers"], route_class=AnswerRoute)
 
@@ -67,6 +68,8 @@ def comparison(
     def render() -> Rows | Body:
         done = [unit for unit, commit in snapshot.commits.items() if commit.state == "done"]
         units = sorted(facts.units.intersection(done) - facts.problems.keys())
+        if not units:
+            raise QueryError(f"no unit of {snapshot.index.layer!r} has a circuit to compare yet")
         if len(units) > limits.COMPARED:
             raise TooLargeError(
                 f"{len(units):,} units are more than this server compares ({limits.COMPARED:,}): "
@@ -76,7 +79,7 @@ def comparison(
             reader,
             snapshot,
             asked,
-            units=units or None,
+            units=units,
             faithfulness=facts.faithfulness,
             over_images=len(units) <= limits.DETAILED,
         )

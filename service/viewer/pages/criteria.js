@@ -35,7 +35,6 @@ export async function page(state, atlas) {
   const bar = readingBar(atlas, { parts: ["ablation", "split", "keep"] });
   const query = (now) => ({ ablation: reading(now, atlas).ablation });
   const load = (now) => get(path, query(now));
-  const empty = (found) => (found.units ? null : "No unit of this layer has a circuit yet.");
   const files = (name) => (_, now) => tableFiles(path, { ...query(now), table: name });
   const id = fresh("band");
   const band = h(
@@ -54,7 +53,6 @@ export async function page(state, atlas) {
     key: query,
     look: (now) => [reading(now, atlas).split, reading(now, atlas).level, now.band],
     load,
-    empty,
     draw: (found, now) => {
       const { split, level } = reading(now, atlas);
       const rows = found.rows.filter((row) => row.split === split);
@@ -101,7 +99,6 @@ export async function page(state, atlas) {
     key: query,
     look: (now) => reading(now, atlas).split,
     load,
-    empty,
     draw: (found, now) => areaTable(found.areas, found.costs, reading(now, atlas).split),
     files: files("areas"),
   });
@@ -111,7 +108,6 @@ export async function page(state, atlas) {
     key: query,
     look: (now) => reading(now, atlas).split,
     load,
-    empty,
     draw: (found, now) => pairTable(found.pairs, reading(now, atlas).split),
     files: files("pairs"),
   });

@@ -10,6 +10,10 @@ import pytest
 
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.web import limits
+from circuit_atlas.service.web.app import create_app
+from circuit_atlas.storage_schema import layout
+from tests.service.conftest import write_atlas
+from tests.service.stores import served
 
 
 @pytest.fixture
@@ -50,3 +54,22 @@ def test_what_cannot_be_compared_is_refused(ask, monkeypatch):
     answer = ask("conv2")  # not asked before, so not remembered
     assert answer.status_code == 413
     assert "3 units are more than this server compares (2)" in answer.json()["error"]["message"]
+
+
+def test_an_altered_unit_is_left_out_and_told_of(tmp_path):
+    write_atlas(tmp_path / "atlas")
+    whole = Atlas.open(tmp_path / "atlas").compare(layer="conv3", units=[1, 2])
+    folder = tmp_path / "atlas" / layout.layer("conv3") / "units"
+    answers = []
+    for altered in ([0], [0, 1, 2]):
+        for unit in altered:
+            (fragment,) = (folder / str(unit)).glob("*/faithfulness.parquet")
+            fragment.write_bytes(fragment.read_bytes()[:-1] + b"x")
+        with served(create_app(tmp_path / "atlas")) as address:
+            answers.append(httpx.get(f"{address}/api/v1/layers/conv3/comparison", timeout=60))
+    body = answers[0].json()
+    assert body["rows"] == whole.table.to_pylist()
+    assert not body["complete"]
+    assert body["note"].startswith("1 unit cannot be read: ")
+    assert answers[1].status_code == 400
+    assert "no unit of 'conv3' has a circuit to compare yet" in answers[1].text
