@@ -104,7 +104,7 @@ def _by_size(found: Findings) -> Iterator[Charts | Grid]:
         [
             (
                 figure_name(subject, f"r-{_SPLITS[split]}"),
-                _chart(found, split),
+                _chart(found, split, "median", f"Median r on {_SPLITS[split]} images", "units"),
                 "Lines: median over units. Bands: 95 % interval over units.",
             )
             for split in subject.images
@@ -143,18 +143,19 @@ def _sizes(subject: Subject, at: Mapping[tuple[str, int], Row], ends: str, what:
     )
 
 
-def _chart(found: Findings, split: str) -> LineChart:
+def _chart(found: Findings, split: str, key: str, title: str, ends: str | None) -> LineChart:
+    """A line for each criterion; `ends`: what its band is over, None where it has none."""
     subject = found.subject
     rows = [row for row in found.table.to_pylist() if row["split"] == split]
     series = []
     for name in subject.criteria:
         own = [row for row in rows if row["criterion"] == name]
-        values, low, high = (
-            [row[key] for row in own] for key in ("median", "low_units", "high_units")
+        low, high = (
+            [None if ends is None else row[f"{end}_{ends}"] for row in own]
+            for end in ("low", "high")
         )
-        series.append(Series(name, values, low, high, floor=name == RANDOM))
-    title = f"Median r on {_SPLITS[split]} images, {subject.layer}"
-    return LineChart(title, subject.fractions, series)
+        series.append(Series(name, [row[key] for row in own], low, high, floor=name == RANDOM))
+    return LineChart(f"{title}, {subject.layer}", subject.fractions, series)
 
 
 def _over_sizes(found: Findings) -> Iterator[Grid]:
@@ -192,8 +193,12 @@ def _over_sizes(found: Findings) -> Iterator[Grid]:
         )
 
 
-def _silent(found: Findings) -> Iterator[Grid]:
+def _silent(found: Findings) -> Iterator[Charts | Grid]:
     subject = found.subject
+    if found.table["acting"].null_count < len(found.table):
+        chart = _chart(found, subject.split, "acting", "Share of the kernels kept that act", None)
+        said = "Median over units: kernels on a path of kept ones from the image to the unit."
+        yield Charts([(figure_name(subject, "acting"), chart, said)])
     rows = [row for row in found.table.to_pylist() if row["split"] == subject.split]
     at = {(row["criterion"], row["level"]): row for row in rows}
     for key, what, say in (

@@ -60,7 +60,7 @@ def test_an_atlas_is_built_and_compared(spec: Path, capsys: pytest.CaptureFixtur
     assert "units: 2 done, 1 dead" in out
     assert "note: Units left out: 1 dead (the response never changes)." in out
     folder = spec.parent / "atlas-comparison"
-    assert f"written: {folder / 'comparison.html'}, and 8 files beside it" in out
+    assert f"written: {folder / 'comparison.html'}, and 9 files beside it" in out
     found = Atlas.open(spec.parent / "atlas").compare(draws=50)
     assert (folder / "comparison.md").read_text() == found.to_markdown()
     # What it built has all that intervals over images and cost need.

@@ -77,6 +77,9 @@ def test_a_chart_has_a_line_a_band_and_a_name_for_each_criterion(found, tmp_path
     assert len(list(drawing.iter(f"{SVG}polygon"))) == len(CRITERIA)
     texts = [element.text for element in drawing.iter(f"{SVG}text")]
     assert set(CRITERIA) <= set(texts)
+    acting = ElementTree.parse(tmp_path / "conv3-acting.svg").getroot()
+    assert len(list(acting.iter(f"{SVG}polyline"))) == len(CRITERIA)
+    assert not list(acting.iter(f"{SVG}polygon"))
     # A file of its own has no style sheet to take colours from.
     assert "var(" not in (tmp_path / "conv3-r-scoring.svg").read_text()
 
