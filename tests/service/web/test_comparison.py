@@ -40,7 +40,7 @@ def test_the_answer_is_what_python_gives(ask, location):
         assert len(rows) == 1 + table.num_rows
 
 
-def test_what_cannot_be_compared_is_refused(ask, monkeypatch):
+def test_what_cannot_be_compared_is_refused(ask, location, monkeypatch):
     for query, says in (
         ({"ablation": "mean"}, "has no ablation 'mean'"),
         ({"criterion": "actgrad"}, "criterion"),
@@ -51,7 +51,9 @@ def test_what_cannot_be_compared_is_refused(ask, monkeypatch):
         assert says in answer.json()["error"]["message"]
     assert ask("conv9").status_code == 404
     monkeypatch.setattr(limits, "COMPARED", 2)
-    answer = ask("conv2")  # not asked before, so not remembered
+    # A server of its own: another remembers what it answered before.
+    with served(create_app(location)) as address:
+        answer = httpx.get(f"{address}/api/v1/layers/conv3/comparison", timeout=60)
     assert answer.status_code == 413
     assert "3 units are more than this server compares (2)" in answer.json()["error"]["message"]
 
