@@ -166,7 +166,8 @@ def test_what_a_comparison_needs_is_stored_where_it_is_asked_for(spec):
 
     times_s = dict(commit.criteria_s)
     assert tuple(times_s) == circuits.criteria
-    assert all(0 < time_s < commit.compute_s for time_s in times_s.values())
+    # The dead unit has half of the task's time, and none of what was scored.
+    assert all(0 < time_s < 2 * commit.compute_s for time_s in times_s.values())
     # Five backward passes an image where another takes one; training on top of its start.
     assert times_s["integrated"] > 1.5 * times_s["actgrad"]
     assert times_s["learned"] > times_s["actgrad"] > times_s["random"]
