@@ -21,7 +21,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 
 ATTEMPTS = 2**31 - 1
 
-Per = Literal["criterion", "image criterion", "unit"]
+Per = Literal["criterion", "image criterion", "redrawn criterion", "unit"]
 
 AXES: tuple[tuple[str, str], ...] = (
     ("units", "Units of the layer: channels, then directions."),
@@ -49,7 +49,7 @@ class ArraySpec:
         sentence: what a value is.
         fill_meaning: what the fill value means within a chunk that was written.
         per: what there is one for: each criterion, each of those with scores of their own for each
-            top image, or the unit.
+            top image, each of those whose circuits were drawn anew, or the unit.
     """
 
     name: str
@@ -65,6 +65,8 @@ class ArraySpec:
         """Return the criteria that have this array; None alone where it is the unit's."""
         if self.per == "unit":
             return (None,)
+        if self.per == "redrawn criterion":
+            return tuple(name for name, _ in header.redrawn)
         return header.image_criteria if self.per == "image criterion" else header.criteria
 
     def shape(
@@ -135,6 +137,18 @@ IMAGE_SCALE = ArraySpec(
     fill_meaning="0: every score on the image is zero.",
     per="image criterion",
 )
+STABILITY = ArraySpec(
+    name="stability",
+    axes=("units", "attempts", "fractions", "kernels"),
+    dtype="uint8",
+    fill=0,
+    unit="draws",
+    sentence="In how many draws the circuit of that kept fraction holds the kernel, of as many as "
+    "the header's `redrawn` says. A draw is the circuit of as many of the unit's top images, drawn "
+    "with replacement; of `learned`, that of another training seed.",
+    fill_meaning="0: no draw's circuit holds the kernel.",
+    per="redrawn criterion",
+)
 
 CONTRIBUTION = ArraySpec(
     name="contribution",
@@ -166,6 +180,7 @@ ARRAYS: tuple[ArraySpec, ...] = (
     PACKED,
     IMAGE_SCORE,
     IMAGE_SCALE,
+    STABILITY,
     CONTRIBUTION,
     RESPONSE_MAP,
 )

@@ -50,6 +50,7 @@ def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> N
         _check_scores(record, criterion, header, layer)
         _check_masks(record, criterion, header, layer)
         _check_image_scores(record, criterion, header, layer)
+        _check_stability(record, criterion, header, layer)
     _check_contribution(record, layer)
     _check_groups(record, header)
     _check_image_sums(record, header)
@@ -103,6 +104,24 @@ def _check_image_scores(
         _refuse(record, f"{what} with NaN elsewhere than its scores", "NaN out of reach alone")
     if not (np.isfinite(scores[:, reached]).all() and (scores[:, reached] >= 0).all()):
         _refuse(record, f"{what} below zero or infinite", "finite numbers of at least 0")
+
+
+def _check_stability(
+    record: CircuitRecord, criterion: CriterionRecord, header: AtlasHeader, layer: LayerIndex
+) -> None:
+    what = f"stability of {criterion.name}"
+    counts, draws = criterion.stability, dict(header.redrawn).get(criterion.name)
+    if (counts is not None) != (draws is not None):
+        has = "none" if counts is None else "some"
+        _refuse(record, f"{has} {what}", f"it for {[name for name, _ in header.redrawn]} alone")
+    if counts is None or draws is None:
+        return
+    shape = (len(header.fractions), layer.index.size)
+    _check_array(record, what, counts, np.uint8, shape)
+    held = counts.sum(axis=1, dtype=np.int64)
+    wanted = draws * criterion.masks.sum(axis=1)
+    if (counts > draws).any() or (held != wanted).any():
+        _refuse(record, f"{what} of {held.tolist()} kernels", f"{wanted.tolist()} in {draws} draws")
 
 
 def _check_contribution(record: CircuitRecord, layer: LayerIndex) -> None:

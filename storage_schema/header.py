@@ -152,6 +152,11 @@ class AtlasHeader:
         "Whether kernels on dead ends gave way to the next best that act, in stored circuits of "
         "the scoring images.",
     ] = False
+    redrawn: Annotated[
+        tuple[tuple[str, int], ...],
+        "Criteria whose circuits were drawn anew, and in how many draws: of the images, or of "
+        "training seeds.",
+    ] = ()
 
     def runs(self, criterion: str) -> int:
         """Tell how many score vectors a unit has for `criterion`: a fraction each for `force`, else
@@ -195,6 +200,7 @@ class AtlasHeader:
                 input_height=content["input_height"],
                 input_width=content["input_width"],
                 connected=content.get("connected", False),
+                redrawn=tuple((name, draws) for name, draws in content.get("redrawn", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} is no atlas header: {error!r}") from error

@@ -54,6 +54,7 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
 _PER = {
     "criterion": "each criterion",
     "image criterion": "each criterion with per-image scores",
+    "redrawn criterion": "each criterion of the header's `redrawn`",
     "unit": "the unit",
 }
 

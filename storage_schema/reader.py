@@ -269,6 +269,20 @@ class Reader:
             )
         return self._arrays.image_scores(self.layer(commit.layer), commit, criterion)
 
+    def stability(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
+        """Tell in how many draws each kernel is in the circuit of each kept fraction, of as many as
+        the header's `redrawn` says. Shape: (fractions, kernels).
+
+        QueryError where the criterion's circuits were not drawn anew.
+        """
+        commit.form(criterion)
+        known = [name for name, _ in self.header.redrawn]
+        if criterion not in known:
+            raise QueryError(
+                f"no stability of {criterion!r} is stored: choose from {', '.join(known) or 'none'}"
+            )
+        return self._arrays.chunk(self.layer(commit.layer), commit, arrays.STABILITY, criterion)
+
     def responses(self, commit: Commit) -> pa.Table:
         """Tell what each image does to the unit: `tables.RESPONSES`."""
         return self._rows(commit, tables.RESPONSES)

@@ -118,6 +118,8 @@ class CriterionRecord:
             does not depend on images.
         compute_s: time that it took to choose its circuits, in seconds, or None where nobody
             looked: of work that units share the unit's share, of work that criteria share all.
+        stability: (fractions, kernels) uint8, how many draws' circuits hold the kernel, or None
+            where they were not drawn anew.
     """
 
     name: str
@@ -125,6 +127,7 @@ class CriterionRecord:
     masks: NDArray[np.bool_]
     image_scores: NDArray[np.float32] | None
     compute_s: float | None = None
+    stability: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,8 @@ class Writer:
             missing = self._header.top_images - len(codes)
             chunks.append((arrays.IMAGE_SCORE, np.pad(codes, ((0, missing), (0, 0)))))
             chunks.append((arrays.IMAGE_SCALE, np.pad(scale, (0, missing))))
+        if criterion.stability is not None:
+            chunks.append((arrays.STABILITY, criterion.stability))
         return chunks
 
     def _unit_chunks(self, record: CircuitRecord) -> list[tuple[ArraySpec, NDArray[np.generic]]]:

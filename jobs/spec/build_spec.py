@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +59,9 @@ __all__ = [
     "RunSpec",
 ]
 
-# Keys of `[circuits]` that the first atlases did not have.
-_LATER = ("connected", "force_score", "integrated_steps")
+# Keys of `[circuits]` and of `[learned]` that the first atlases did not have.
+_LATER = ("connected", "force_score", "integrated_steps", "stability")
+_LATER_TRAINING = ("seeds",)
 
 
 class BuildSpec(Section):
@@ -140,13 +142,11 @@ class BuildSpec(Section):
         """Picks all that decides the atlas' numbers, as JSON has it.
 
         Where files lie is left out: weights and images have fingerprints. A model without arguments
-        has none there, what is not trained no training, and what came later to `[circuits]` and has
-        its default is not there, as in atlases from before there was any.
+        has none there, what is not trained no training, and what came later to a table and has its
+        default is not there, as in atlases from before there was any.
         """
         values = self.model_dump(mode="json")
-        for key in _LATER:
-            if getattr(self.circuits, key) == CircuitsSpec.model_fields[key].default:
-                del values["circuits"][key]
+        _drop_defaults(values["circuits"], self.circuits, _LATER)
         model = {key: values["model"][key] for key in ("reference", "arguments")}
         trained = "learned" in self.circuits.criteria
         return {
@@ -163,7 +163,9 @@ class BuildSpec(Section):
         return self.learned.ablation or self.circuits.ablation[0]
 
     def _training(self) -> dict[str, Any]:
-        return {**self.learned.model_dump(mode="json"), "ablation": self.learned_ablation}
+        values = self.learned.model_dump(mode="json")
+        _drop_defaults(values, self.learned, _LATER_TRAINING)
+        return {**values, "ablation": self.learned_ablation}
 
     def canonical(self) -> str:
         """Writes `science` as the one JSON text that `sha256` is taken of."""
@@ -199,3 +201,10 @@ class BuildSpec(Section):
         return self.model_copy(
             update={"model": model, "images": images, "layers": layers, "run": run}
         )
+
+
+def _drop_defaults(values: dict[str, Any], section: Section, keys: Sequence[str]) -> None:
+    """Takes those of the keys out of a section's values that have their default."""
+    for key in keys:
+        if getattr(section, key) == type(section).model_fields[key].default:
+            del values[key]

@@ -20,6 +20,9 @@ class LearnedSpec(Section):
         rate: of the gradient steps, where half of the kernels or more are kept; it grows as fewer
             are. Default: 0.0015.
         seed: decides which crops are drawn. Default: 0.
+        seeds: how many rankings are trained, from as many seeds one after the other. The first
+            chooses the circuits; of more than one it is stored in how many trainings' circuits each
+            kernel is. Default: 1.
         ablation: what a pruned kernel is while circuits are trained: `zero` or `mean`. Default: the
             first of `circuits.ablation`.
     """
@@ -29,4 +32,5 @@ class LearnedSpec(Section):
     batch: Annotated[int, Field(ge=1, le=1024)] = 6
     rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.0015
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
     ablation: Ablation | None = None

@@ -388,6 +388,9 @@ class CircuitsSpec(Section):
         ablation: what a dropped kernel becomes: `zero`, or its `mean` over the scoring images.
             Default: "zero" alone.
         top_images: how many images a unit gets scores for single images on. Default: 10.
+        stability: store how often each kernel is in the circuits when those images are drawn anew,
+            see `storage_schema.stability`, for each criterion that scores single images. Default:
+            false.
         force_steps: steps of the iterative score. Default: 10.
         force_score: the score that it iterates. Default: "snip", as published.
         integrated_steps: images on the way from one of a single colour to the whole one whose
@@ -403,6 +406,7 @@ class CircuitsSpec(Section):
     connected: bool = False
     ablation: Annotated[tuple[Ablation, ...], Listed, Field(min_length=1)] = ("zero",)
     top_images: _Positive = 10
+    stability: bool = False
     force_steps: _Positive = 10
     force_score: Iterated = "snip"
     integrated_steps: _Positive = 5

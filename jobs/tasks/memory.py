@@ -25,6 +25,7 @@ from circuit_atlas.jobs.scores.per_image import ALONG_PATH
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader
+from circuit_atlas.storage_schema.stability import SETS_AT_ONCE
 
 _FLOAT, _DOUBLE, _INDEX = 4, 8, 8
 # The share of what is free that workers may take: other programs grow too.
@@ -103,8 +104,12 @@ def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
         masked = stored + first * (_FLOAT + _INDEX) + _output_gradients(network)
         per_image = max(per_image, masked)
     trained = _training_images(layer, header) * (2 * stored + running)
+    redrawn = 0
+    if header.redrawn:
+        # One unit's scores at a time, to and from the form that they are stored in, and sums.
+        redrawn = kernels * (2 * header.top_images * _DOUBLE + SETS_AT_ONCE * _FLOAT)
     return Needs(
-        fixed=int(_OVERHEAD * (max(_unfolded(network), trained) + 2 * _weights(network))),
+        fixed=int(_OVERHEAD * (max(_unfolded(network), trained, redrawn) + 2 * _weights(network))),
         image=int(_OVERHEAD * per_image),
         unit=int(_OVERHEAD * _unit(layer, header, images, kernels)),
     )
@@ -223,6 +228,7 @@ def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) ->
     runs = len(header.criteria) * levels * images + (scored + groups) * levels * top
     masks = (scored * top + groups) * levels
     running = kernels * (len(header.criteria) * (levels + _FLOAT) + masks)
+    running += kernels * len(header.redrawn) * levels
     running += len(header.ablations) * runs * position
     force = 0
     if "force" in header.criteria:
@@ -230,7 +236,7 @@ def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) ->
         force = levels * kernels * (_DOUBLE + _FLOAT + 1)
     learned = 0
     if "learned" in header.criteria:
-        stored += kernels * _FLOAT
+        stored += kernels * _FLOAT * dict(header.redrawn).get("learned", 1)
         # The unit's own weights, twice, and its ranking, with what gradients need of it.
         learned = 2 * _weights(layer.network) + kernels * 4 * _INDEX
     return stored + max(scoring, running, force, learned)

@@ -20,10 +20,12 @@ from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.remarks import remarks
 from circuit_atlas.storage_schema.directions import Directions
+from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
 from circuit_atlas.storage_schema.network import TOP_CROPS
+from circuit_atlas.storage_schema.stability import DRAWS, FEWEST_IMAGES
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 
@@ -157,6 +159,7 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         input_height=height,
         input_width=width,
         connected=circuits.connected,
+        redrawn=_redrawn(spec, images=len(opened.images.scoring)),
     )
     if circuits.connected:
         for name, numbers in planned:
@@ -182,6 +185,27 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         opened.images.passed_over,
         opened.images.channels,
     )
+
+
+def _redrawn(spec: BuildSpec, *, images: int) -> tuple[tuple[str, int], ...]:
+    """The criteria whose circuits are drawn anew, and how often; SpecError where that cannot be."""
+    circuits, redrawn = spec.circuits, []
+    if circuits.stability:
+        redrawn = [(name, DRAWS) for name in circuits.criteria if name in PER_IMAGE]
+        if not redrawn:
+            raise SpecError(
+                f"circuits.stability: {', '.join(circuits.criteria)} "
+                f"{'has' if len(circuits.criteria) == 1 else 'have'} no scores of single images to "
+                "draw anew; add a criterion that has, such as 'actgrad', or leave stability out"
+            )
+        if (number := min(circuits.top_images, images)) < FEWEST_IMAGES:
+            raise SpecError(
+                f"circuits.stability: units have scores of {number} image, and there is nothing to "
+                f"draw; give top_images, and scoring images, of {FEWEST_IMAGES} or more"
+            )
+    if "learned" in circuits.criteria and spec.learned.seeds > 1:
+        redrawn.append(("learned", spec.learned.seeds))
+    return tuple(redrawn)
 
 
 def make_tasks(
@@ -241,6 +265,7 @@ def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int, *, image_su
     levels = len(header.fractions)
     per_kernel = sum(4 * header.runs(name) + 1 for name in header.criteria)
     per_kernel += 2 * header.top_images * len(header.image_criteria) + 4
+    per_kernel += levels * len(header.redrawn)
     maps = 4 * header.top_images * index.height * index.width
     protocols = len(header.criteria) * len(header.ablations) * levels
     rows = images + 2 * protocols + (images * protocols if image_sums else 0)

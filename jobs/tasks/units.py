@@ -28,6 +28,7 @@ from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_score
 from circuit_atlas.jobs.tasks.block import START, Block
 from circuit_atlas.storage_schema.errors import AtlasError, NonFiniteError, UnitError
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.quantise import dequantise, quantise
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
@@ -37,6 +38,7 @@ from circuit_atlas.storage_schema.records import (
     Split,
     SubfeatureRow,
 )
+from circuit_atlas.storage_schema.stability import bootstrap
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class UnitScores:
 
     Attributes:
         force: (fractions, kernels), those that chose the circuit of each fraction.
-        learned: (kernels,), the ranking.
+        learned: (seeds, kernels), the ranking of each training.
         force_s: seconds that those of all units took.
         learned_s: the same of the rankings.
     """
@@ -144,11 +146,17 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
 
 
 def _learned(block: Block, numbers: Sequence[int]) -> Mapping[int, NDArray[np.float32]]:
-    """For each unit its learned ranking, (kernels,)."""
-    spec = block.opened.spec
+    """For each unit its learned rankings, one a seed, (seeds, kernels)."""
+    spec = block.opened.spec.learned
     if "learned" not in block.header.criteria or not numbers:
         return {}
-    starts = block.scores[START].mean
+    each = [_trained(block, numbers, spec.seed + n) for n in range(spec.seeds)]
+    return {number: np.stack([scores[number] for scores in each]) for number in numbers}
+
+
+def _trained(block: Block, numbers: Sequence[int], seed: int) -> Mapping[int, NDArray[np.float32]]:
+    """For each unit the ranking that is trained from a seed, (kernels,)."""
+    spec, starts = block.opened.spec, block.scores[START].mean
     return learned_scores(
         block.layer,
         {number: starts[block.live.index(number)] for number in numbers},
@@ -160,7 +168,7 @@ def _learned(block: Block, numbers: Sequence[int]) -> Mapping[int, NDArray[np.fl
             crop=spec.learned.crop,
             batch=spec.learned.batch,
             rate=spec.learned.rate,
-            seed=spec.learned.seed,
+            seed=seed,
         ),
         response=spec.circuits.response,
         means=block.means if spec.learned_ablation == "mean" else None,
@@ -226,7 +234,7 @@ def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> Cr
     elif name == "force":
         scores, together_s = of_units.force[number], of_units.force_s
     elif name == "learned":
-        scores = of_units.learned[number][None]
+        scores = of_units.learned[number][:1]
         together_s = of_units.learned_s + block.scores[START].compute_s
     elif name == "magnitude":
         scores = magnitude_scores(block.layer, number)[None]
@@ -241,12 +249,21 @@ def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> Cr
     if spec.connected:
         masks_of = partial(connected_masks, block.layer, number)
     if len(scores) > 1:
-        each = zip(scores, fractions, strict=True)
-        masks = np.concatenate([masks_of(row, [fraction]) for row, fraction in each])
+        pairs = zip(scores, fractions, strict=True)
+        masks = np.concatenate([masks_of(row, [fraction]) for row, fraction in pairs])
     else:
         masks = masks_of(scores[0], fractions)
     compute_s = together_s / len(block.live) + time.perf_counter() - started
-    return CriterionRecord(name, scores, masks, image_scores, compute_s)
+    stability = None
+    if name in dict(block.header.redrawn):
+        if image_scores is None:
+            each = np.stack([masks_of(row, fractions) for row in of_units.learned[number]])
+            stability = each.sum(axis=0, dtype=np.uint8)
+        else:
+            # Of the scores as they are stored: whoever reads them draws the same circuits.
+            stored = dequantise(*quantise(image_scores))
+            stability = bootstrap(stored, fractions, seed=spec.seed)
+    return CriterionRecord(name, scores, masks, image_scores, compute_s, stability)
 
 
 def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> CircuitRecord:

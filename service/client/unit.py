@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -19,13 +19,22 @@ from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.analysis.projection import projection
 from circuit_atlas.service.analysis.selectivity import selectivity
+from circuit_atlas.service.analysis.stability import (
+    Certificate,
+    Stability,
+    certificate_of,
+    redrawable,
+    stability_of,
+)
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.service.analysis.units import stored_commit
+from circuit_atlas.service.circuit.chosen import chosen_circuit
 from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.circuit.selection import select
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
+from circuit_atlas.storage_schema.certificate import CONFIDENCE, DELETION, PARTS
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
@@ -125,19 +134,9 @@ class Unit:
                 "responses and no circuit"
             )
         picked = select(self.reader, commit, chosen, keep=keep, kernels=kernels, images=images)
-        ids = self.index.index.full_ids(self.info.rows)
-        return Circuit(
-            title=f"{self.name} {chosen}"
-            + ("" if images is None else f" of images {listed(picked.images)}"),
-            model=header.model,
-            weights_sha256=header.weights_sha256,
-            index=self.index.index,
-            ids=ids[picked.positions],
-            reachable=ids[picked.reachable],
-            scores=picked.scores,
-            positions=picked.positions,
-            origins=(Origin(self.reader, self.index, self.info, commit, chosen, picked.images),),
-        )
+        which = "" if images is None else f" of images {listed(picked.images)}"
+        origin = replace(self._origin(chosen), images=picked.images)
+        return chosen_circuit(origin, picked, title=f"{chosen}{which}")
 
     def faithfulness(self) -> pa.Table:
         """Tell how well its circuits preserve its response: a row for each criterion, ablation,
@@ -232,6 +231,67 @@ class Unit:
         chosen = self.groups(criterion=criterion, groups=groups)
         return of_groups(self.reader, self.commit, chosen.grouping, keep=keep)
 
+    def stability(self, *, keep: float = KEEP, criterion: str | None = None) -> Stability:
+        """Tell how often each kernel is in the unit's circuit when its images are drawn anew.
+
+        200 times as many of its top images as there are are drawn with replacement, and the circuit
+        of their mean score is found: `unit.stability(keep=0.1).core()` is the circuit of the
+        kernels that 95 % of them hold. Of `learned`, the circuits of other training seeds stand for
+        them, where `seeds` of `[learned]` was above 1. No model is needed: what the build stored is
+        read, else it is worked out from the scores of single images, the same. In an atlas whose
+        circuits are connected, those of drawn images are not.
+
+        Args:
+            keep: the fraction that circuits keep, in (0, 1]. Of `learned`, a stored one.
+            criterion: one of the atlas' criteria. Default: the first with scores of single images.
+
+        Raises:
+            QueryError: the unit has no circuit or scores of fewer than two images, there is no such
+                criterion or fraction, or the criterion has neither scores of single images nor
+                trainings from several seeds.
+        """
+        return stability_of(self._origin(redrawable(self.reader, criterion)), keep=keep)
+
+    def certificate(
+        self,
+        *,
+        keep: float = KEEP,
+        criterion: str | None = None,
+        edits: int = 1,
+        deletion: float = DELETION,
+        draws: int = PARTS,
+        confidence: float = CONFIDENCE,
+    ) -> Certificate:
+        """Certify kernels whose place in the unit's circuit no few edits of its images can change.
+
+        An edit deletes one of its top images, or inserts any other image, whatever its scores. What
+        is certified is the place in the smoothed circuit, which holds the kernels that are in the
+        circuit of more than half of all parts of the images. The theorem stands at the top of
+        `storage_schema.certificate`. No model is needed.
+
+        Args:
+            keep: the fraction that the circuits of parts keep, in (0, 1].
+            criterion: one with scores of single images. Default: the atlas' first.
+            edits: how many edits to certify for.
+            deletion: the probability with which an image is left out of a part. Up to 1 edit can be
+                certified with .7, 3 with .8, 6 with .9; the more, the fewer kernels.
+            draws: how many parts are drawn. So many are also the most of which all are looked at,
+                as of ten images by default; the certificate is then without chance.
+            confidence: the probability that no kernel is certified wrongly, where parts are drawn.
+
+        Raises:
+            QueryError: as of `stability`, the criterion has no scores of single images, `edits` is
+                too large for `deletion`, or a number is out of range.
+        """
+        return certificate_of(
+            self._origin(redrawable(self.reader, criterion)),
+            keep=keep,
+            edits=edits,
+            deletion=deletion,
+            draws=draws,
+            confidence=confidence,
+        )
+
     def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
         """Tell how much of the responses to its own images each group's circuit preserves, and how
         much of the responses to the others', on every level: the paper's own comparison.
@@ -271,6 +331,10 @@ class Unit:
                 installed.
         """
         return projection(self.reader, self.commit, criterion=criterion, method=method)
+
+    def _origin(self, criterion: str) -> Origin:
+        """The unit as where a circuit comes from; QueryError where it is not stored."""
+        return Origin(self.reader, self.index, self.info, self.commit, criterion)
 
     @cached_property
     def _found(self) -> Commit | None:

@@ -110,6 +110,7 @@ def test_science_leaves_out_places_workers_and_the_choice_of_layers() -> None:
         "[circuits]\nforce_score = 'actgrad'",
         "[circuits]\nintegrated_steps = 3",
         "[circuits]\nconnected = true",
+        "[circuits]\nstability = true",
         "[preprocessing]\nresize = [8, 8]",
     ],
 )
@@ -328,7 +329,8 @@ def test_training_is_science_where_something_is_trained() -> None:
     assert BuildSpec.from_toml(SMALL + "[learned]\nsteps = 7").sha256() == plain.sha256()
     assert "learned" not in plain.science()
     assert trained.science()["learned"]["ablation"] == "mean"
-    for change in ("steps = 7", "crop = 64", "batch = 3", "rate = 0.01", "seed = 1"):
+    assert "seeds" not in trained.science()["learned"]  # as before there could be several
+    for change in ("steps = 7", "crop = 64", "batch = 3", "rate = 0.01", "seed = 1", "seeds = 3"):
         other = BuildSpec.from_toml(SMALL + LEARNED + f"[learned]\n{change}")
         assert other.sha256() != trained.sha256(), change
     named = BuildSpec.from_toml(SMALL + LEARNED + '[learned]\nablation = "zero"')
@@ -347,6 +349,7 @@ def test_training_is_science_where_something_is_trained() -> None:
         ("rate = 0.0", "learned.rate"),
         ("rate = inf", "learned.rate"),
         ("seed = -1", "learned.seed"),
+        ("seeds = 0", "learned.seeds"),
         ('ablation = "both"', "learned.ablation"),
         ("step = 3", "steps"),
     ],
