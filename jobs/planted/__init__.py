@@ -1,0 +1,1 @@
+"""Networks whose circuits are known, to hold the ways of choosing kernels against."""
