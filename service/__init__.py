@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from circuit_atlas.jobs.spec.build_spec import BuildSpec
     from circuit_atlas.service.compute.build import Finished, build
     from circuit_atlas.service.compute.find_circuit import find_circuit
+    from circuit_atlas.service.compute.transfer import transfer, transfer_in
 
 __all__ = [
     "Atlas",
@@ -87,6 +88,8 @@ __all__ = [
     "WriteError",
     "build",
     "find_circuit",
+    "transfer",
+    "transfer_in",
 ]
 
 _COMPUTING = {
@@ -100,6 +103,7 @@ _COMPUTING = {
     "circuit_atlas.jobs.spec.build_spec": ("BuildSpec",),
     "circuit_atlas.service.compute.build": ("Finished", "build"),
     "circuit_atlas.service.compute.find_circuit": ("find_circuit",),
+    "circuit_atlas.service.compute.transfer": ("transfer", "transfer_in"),
 }
 
 

@@ -6,27 +6,25 @@ build of the same weights, images and settings gives the same scores and the sam
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from numbers import Real
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import torch
 from obstore.store import MemoryStore
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.images.tensor_images import TensorImages
-from circuit_atlas.jobs.network.model_copy import copy_model, model_device
-from circuit_atlas.jobs.spec.build_spec import Ablation, BuildSpec, Criterion
+from circuit_atlas.jobs.spec.build_spec import Ablation, Criterion
 from circuit_atlas.jobs.spec.sections import Activation
-from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.compute.in_memory import (
+    check_choices,
+    computing,
+    fraction_of,
+    open_in_memory,
+    unit_of,
+)
 from circuit_atlas.service.compute.one_unit import compute_unit
-from circuit_atlas.storage_schema.errors import ModelError, SpecError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.wording import nearest
 
 if TYPE_CHECKING:
     from circuit_atlas.service.circuit.circuit import Circuit
@@ -90,8 +88,8 @@ def find_circuit(
             position (y, x).
         fractions: further fractions to measure faithfulness at; the atlas in memory has them.
         top_images: so many images, of the largest responses, have scores of their own.
-        learned: for the criterion learned, how it is trained: `steps`, `crop`, `batch` and `rate`
-            as in the table `[learned]` of a spec.
+        learned: for the criterion learned, how it is trained: `steps`, `crop`, `batch`, `rate` and
+            `seeds` as in the table `[learned]` of a spec.
         seed: decides whatever is drawn.
         mean: with `std`, what was subtracted from each channel of an image with values in 0..1, for
             drawings to show it as it was. Default: each channel is stretched from its least value
@@ -110,76 +108,31 @@ def find_circuit(
         QueryError: the unit is dead: its response is the same on every image.
         InfrastructureError: memory ran out.
     """
-    fraction = _fraction(keep)
-    for name, value, known in (
-        ("criterion", criterion, get_args(Criterion)),
-        ("ablation", ablation, get_args(Ablation)),
-        ("activation", activation, get_args(Activation)),
-    ):
-        if value not in known:
-            raise SpecError(f"{name}={value!r}: {nearest(value, known, what=f'choices of {name}')}")
-    number = _unit(unit)
-    with _computing():
-        loaded = copy_model(model)
-        image_set = TensorImages(images, held_out, mean=mean, std=std)
-        device = model_device(model)
-        spec = BuildSpec.from_values(
-            {
-                "model": {"reference": loaded.reference},
-                "images": {"source": "memory:"},
-                "layers": [{"name": layer, "units": [number], "activation": activation}],
-                "circuits": {
-                    "response": response,
-                    "criteria": [criterion],
-                    "fractions": [fraction, *fractions],
-                    "connected": connected,
-                    "ablation": [ablation],
-                    "top_images": top_images,
-                    "seed": seed,
-                },
-                "learned": {"seed": seed, **(learned or {})},
-                "run": {
-                    "device": "mps" if device.type == "mps" else str(device),
-                    "self_check": self_check,
-                },
-            }
+    fraction, number = fraction_of(keep), unit_of(unit)
+    check_choices(criterion=criterion, ablation=ablation, activation=activation)
+    with computing():
+        opened = open_in_memory(
+            model,
+            images,
+            layer=layer,
+            unit=number,
+            activation=activation,
+            circuits={
+                "response": response,
+                "criteria": [criterion],
+                "fractions": [fraction, *fractions],
+                "connected": connected,
+                "ablation": [ablation],
+                "top_images": top_images,
+                "seed": seed,
+            },
+            learned={"seed": seed, **(learned or {})},
+            held_out=held_out,
+            mean=mean,
+            std=std,
+            self_check=self_check,
         )
         objects = Objects(MemoryStore(), location="memory:")
-        compute_unit(OpenedSpec(spec, model=loaded, images=image_set), objects)
+        compute_unit(opened, objects)
     found = Atlas(Reader(objects)).layer(layer).unit(number)
     return found.circuit(keep=fraction, criterion=criterion)
-
-
-def _fraction(keep: object) -> float:
-    if not isinstance(keep, Real) or isinstance(keep, bool) or not 0 < float(keep) <= 1:
-        raise SpecError(f"keep={keep!r}: give a fraction of the kernels in (0, 1], such as 0.1")
-    return float(keep)
-
-
-def _unit(unit: Any) -> int:
-    try:
-        number = operator.index(unit)
-    except TypeError:
-        raise ModelError(f"unit={unit!r}: give a channel of the layer, a number from 0") from None
-    if number < 0:
-        raise ModelError(f"unit={number}: channels count from 0")
-    return number
-
-
-@contextmanager
-def _computing() -> Iterator[None]:
-    """Torch as a worker has it, whatever the caller's settings are, which then come back: full
-    float32, no inference mode, no autocast."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = False
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-        ):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before

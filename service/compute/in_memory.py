@@ -1,0 +1,117 @@
+"""A model and images in memory, opened as a build opens those of a spec."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from numbers import Real
+from typing import Any, get_args
+
+import torch
+from torch import Tensor, nn
+
+from circuit_atlas.jobs.images.tensor_images import TensorImages
+from circuit_atlas.jobs.network.model_copy import copy_model, model_device
+from circuit_atlas.jobs.spec.build_spec import Ablation, BuildSpec, Criterion
+from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.storage_schema.errors import ModelError, SpecError
+from circuit_atlas.storage_schema.wording import nearest
+
+_CHOICES = {
+    "criterion": get_args(Criterion),
+    "ablation": get_args(Ablation),
+    "activation": get_args(Activation),
+}
+
+
+def open_in_memory(
+    model: nn.Module,
+    images: Tensor,
+    *,
+    layer: str,
+    unit: int,
+    activation: Activation,
+    circuits: Mapping[str, Any],
+    learned: Mapping[str, Any] | None = None,
+    held_out: Tensor | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    self_check: bool = True,
+) -> OpenedSpec:
+    """Open a copy of a model with images as a spec of one unit.
+
+    Args:
+        model, images, held_out, mean, std, self_check: as of `find_circuit`.
+        layer: path of a module.
+        unit: channel of its output.
+        activation: what its response is taken from.
+        circuits: keys of the table `[circuits]`.
+        learned: keys of the table `[learned]`.
+
+    Raises:
+        ModelError, ImageError, SpecError: one of them cannot be used.
+    """
+    loaded = copy_model(model)
+    image_set = TensorImages(images, held_out, mean=mean, std=std)
+    device = model_device(model)
+    spec = BuildSpec.from_values(
+        {
+            "model": {"reference": loaded.reference},
+            "images": {"source": "memory:"},
+            "layers": [{"name": layer, "units": [unit], "activation": activation}],
+            "circuits": dict(circuits),
+            "learned": dict(learned or {}),
+            "run": {
+                "device": "mps" if device.type == "mps" else str(device),
+                "self_check": self_check,
+            },
+        }
+    )
+    return OpenedSpec(spec, model=loaded, images=image_set)
+
+
+def check_choices(**given: str) -> None:
+    """Raise SpecError, with the nearest one, where a criterion, ablation or activation is none."""
+    for name, value in given.items():
+        if value not in _CHOICES[name]:
+            told = nearest(value, _CHOICES[name], what=f"choices of {name}")
+            raise SpecError(f"{name}={value!r}: {told}")
+
+
+def fraction_of(keep: object) -> float:
+    """Return a kept fraction; SpecError where it is none."""
+    if not isinstance(keep, Real) or isinstance(keep, bool) or not 0 < float(keep) <= 1:
+        raise SpecError(f"keep={keep!r}: give a fraction of the kernels in (0, 1], such as 0.1")
+    return float(keep)
+
+
+def unit_of(unit: Any) -> int:
+    """Return the number of a channel; ModelError where it is none."""
+    try:
+        number = operator.index(unit)
+    except TypeError:
+        raise ModelError(f"unit={unit!r}: give a channel of the layer, a number from 0") from None
+    if number < 0:
+        raise ModelError(f"unit={number}: channels count from 0")
+    return number
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Have torch as a worker has it, whatever the caller's settings are, which then come back: full
+    float32, no inference mode, no autocast."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False),
+        ):
+            yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
