@@ -50,7 +50,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +70,8 @@ class Certified:
     Attributes:
         decision: int8, 1 in the smoothed circuit, -1 outside, 0 abstained from, also where a kernel
             cannot reach the unit. Shape: (kernels,).
-        edits: int16, the number of edits up to which that holds; -1 where it was abstained from.
-            Shape: (kernels,).
+        edits: int16, the number of edits up to which that holds, at most as many as there are
+            images; -1 where it was abstained from. Shape: (kernels,).
         exact: whether all parts of the images were looked at.
     """
 
@@ -111,7 +110,8 @@ def certify(
         seed: decides which are.
     """
     images = len(scores)
-    limits = [0.5 * deletion**-edits for edits in range(most_edits(deletion) + 1)]
+    most = min(most_edits(deletion), images)
+    limits = [0.5 * deletion**-edits for edits in range(most + 1)]
     exact = 2**images <= draws
     if exact:
         share = _exact_share(scores, kept, deletion)
@@ -133,7 +133,7 @@ def certify(
 def _exact_share(scores: NDArray[np.float32], kept: int, deletion: float) -> NDArray[np.float64]:
     """g of each kernel, over all parts of the images. Parts of one size are equally likely."""
     images = len(scores)
-    parts = np.array(list(product((0, 1), repeat=images)), np.int8)
+    parts = (np.arange(2**images)[:, None] >> np.arange(images) & 1).astype(np.int8)
     sizes = parts.sum(axis=1)
     share = np.zeros(scores.shape[1])
     for size in range(1, images + 1):

@@ -84,8 +84,8 @@ class Certificate:
         images: ids of the images.
         decision: int8, 1 certified inside for `edits`, -1 outside, 0 abstained from. Shape:
             (kernels of the axis,).
-        certified_edits: int16, the most edits for which each kernel could be certified, -1 for
-            none. Shape: (kernels of the axis,).
+        certified_edits: int16, the most edits, up to the number of images, for which each kernel
+            could be certified, -1 for none. Shape: (kernels of the axis,).
     """
 
     origin: Origin = field(repr=False)
@@ -165,9 +165,14 @@ def certificate_of(
     if origin.criterion not in reader.header.image_criteria:
         raise QueryError(_no_draws(reader, origin.criterion))
     commit.form(origin.criterion)
-    kept = kernels_kept(keep, commit.kernels)
+    kept, scores = kernels_kept(keep, commit.kernels), _scores(origin)
+    if edits > len(scores):
+        raise QueryError(
+            f"edits={edits} is too many: unit {origin.name} has scores of {len(scores)} images, "
+            "which so many edits can exchange for any others; give fewer"
+        )
     found = certify(
-        _scores(origin),
+        scores,
         kept,
         deletion=deletion,
         draws=draws,

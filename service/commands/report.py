@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.analysis.stability import CORE
 from circuit_atlas.service.analysis.unit_scores import UnitScore, unit_scores, with_silent
 from circuit_atlas.service.circuit.display import difference_text, size, text_table
 from circuit_atlas.service.client import visualization_status
@@ -147,12 +148,22 @@ def unit_text(unit: Unit, query: CircuitQuery) -> str:
     lines += ["", f"faithfulness of the {query.criterion} circuits, {query.ablation} ablation"]
     circuit = unit.circuit(keep=query.fraction, criterion=query.criterion)
     lines += [text_table(_ladder(unit, query)), "", repr(circuit)[1:-1]]
+    if query.criterion in dict(unit.reader.header.redrawn):
+        lines.append(_stable(unit, query))
     lines += [text_table(circuit.by_convolution())]
     groups = known_groups(unit)
     if groups is not None:
         apart = "" if groups.silhouette is None else f", silhouette {groups.silhouette:.2f}"
         lines += ["", f"sub-features by {groups.criterion}{apart}", text_table(_groups(groups))]
     return "\n".join(lines)
+
+
+def _stable(unit: Unit, query: CircuitQuery) -> str:
+    """How many of the circuit's kernels nearly all circuits hold that were found anew."""
+    found = unit.stability(keep=query.fraction, criterion=query.criterion)
+    what = "draws of its images" if found.images else "trainings"
+    share = len(found.core()) / found.kernels
+    return f"  stable: {share:.0%} as many kernels are in {CORE:.0%} of {found.draws} {what}"
 
 
 def _groups(groups: Groups) -> pa.Table:

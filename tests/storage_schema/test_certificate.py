@@ -144,6 +144,11 @@ def test_a_kernel_out_of_reach_is_abstained_from():
         assert found.edits[3] == -1
 
 
+def test_no_more_edits_are_counted_than_there_are_images():
+    found = certificate(concentrated(4, 0), 0.999)
+    assert found.edits.max() == 4  # of kernels that are in no part's circuit
+
+
 def test_more_confidence_certifies_less():
     scores = np.random.default_rng(0).gamma(0.5, size=(30, 300)).astype(np.float32)
     certain = [

@@ -17,6 +17,8 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks import units
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service import Atlas, QueryError, SpecError, Unit
+from circuit_atlas.service.analysis.query import CircuitQuery
+from circuit_atlas.service.commands.report import unit_text
 from circuit_atlas.service.compute.one_unit import compute_unit
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
@@ -152,6 +154,17 @@ def test_drawn_parts_have_a_confidence(plain):
     assert len(found.outside) > 0
 
 
+@pytest.mark.parametrize(
+    ("criterion", "drawn"), [("actgrad", "200 draws of its images"), ("learned", "3 trainings")]
+)
+def test_showing_a_unit_tells_what_is_stored(stored, plain, criterion, drawn):
+    query = CircuitQuery.of(stored.reader, criterion=criterion, fraction=0.2)
+    found = stored.stability(keep=0.2, criterion=criterion)
+    share = f"{len(found.core()) / found.kernels:.0%}"
+    assert f"  stable: {share} as many kernels are in 95% of {drawn}\n" in unit_text(stored, query)
+    assert "stable" not in unit_text(plain, query)
+
+
 BOTH = "stability", "certificate"
 
 
@@ -163,6 +176,7 @@ BOTH = "stability", "certificate"
         *((ask, {"criterion": "actgrid"}, "did you mean 'actgrad'") for ask in BOTH),
         *((ask, {"keep": 1.5}, r"outside \(0, 1\]") for ask in BOTH),
         ("certificate", {"edits": 4}, "at most 3 can be certified; give fewer, or a larger"),
+        ("certificate", {"edits": 7, "deletion": 0.95}, "has scores of 6 images"),
         ("certificate", {"edits": -1}, "too small"),
         ("certificate", {"edits": 1.5}, "no whole number"),
         ("certificate", {"deletion": 1}, "no probability"),
