@@ -2,8 +2,8 @@
 
 Anani et al., "Certified Circuits", 2026 (arXiv 2602.22968), certify a circuit against edits of the
 images that it was found by, with the randomised deletion of Huang et al., "RS-Del", 2023 (arXiv
-2302.01757). They run the network for every draw. Here each image's scores are stored, and a draw is
-a row-sum.
+2302.01757), whose theorem is for sequences; the one below is for sets. They run the network for
+every draw. Here each image's scores are stored, and a draw is a row-sum.
 
 **The smoothed circuit.** Let S be the set of images, and let a random part T of it lose each image
 with probability p, on its own. A kernel's share g(S) is the probability that the circuit of T, the
