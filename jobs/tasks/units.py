@@ -263,7 +263,9 @@ def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> Cr
             # Of the scores as they are stored: whoever reads them draws the same circuits.
             stored = dequantise(*quantise(image_scores))
             stability = bootstrap(stored, fractions, seed=spec.seed)
-    return CriterionRecord(name, scores, masks, image_scores, compute_s, stability)
+    return CriterionRecord(
+        name, scores, masks, image_scores, compute_s=compute_s, stability=stability
+    )
 
 
 def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> CircuitRecord:

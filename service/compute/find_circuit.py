@@ -17,12 +17,12 @@ from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.compute.in_memory import (
     check_choices,
-    computing,
     fraction_of,
     open_in_memory,
     unit_of,
 )
 from circuit_atlas.service.compute.one_unit import compute_unit
+from circuit_atlas.service.compute.torch_settings import worker_settings
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
 
@@ -110,7 +110,7 @@ def find_circuit(
     """
     fraction, number = fraction_of(keep), unit_of(unit)
     check_choices(criterion=criterion, ablation=ablation, activation=activation)
-    with computing():
+    with worker_settings():
         opened = open_in_memory(
             model,
             images,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, get_args
 
-import torch
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.images.tensor_images import TensorImages
@@ -96,22 +94,3 @@ def unit_of(unit: Any) -> int:
     if number < 0:
         raise ModelError(f"unit={number}: channels count from 0")
     return number
-
-
-@contextmanager
-def computing() -> Iterator[None]:
-    """Have torch as a worker has it, whatever the caller's settings are, which then come back: full
-    float32, no inference mode, no autocast."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    try:
-        matmul.allow_tf32 = cudnn.allow_tf32 = False
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            torch.autocast("cpu", enabled=False),
-            torch.autocast("cuda", enabled=False),
-        ):
-            yield
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before

@@ -16,12 +16,12 @@ from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.transfer import REPEATS, TransferRow, transfer_rows
 from circuit_atlas.service.compute.in_memory import (
     check_choices,
-    computing,
     fraction_of,
     open_in_memory,
     unit_of,
 )
 from circuit_atlas.service.compute.spec import load_spec
+from circuit_atlas.service.compute.torch_settings import worker_settings
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.wording import nearest
@@ -87,7 +87,7 @@ def transfer(
     fraction, number = fraction_of(keep), unit_of(unit)
     check_choices(criterion=criterion, activation=activation)
     circuits = {"response": response, **_circuits(criterion, fraction), "seed": seed}
-    with computing():
+    with worker_settings():
         opened = open_in_memory(
             model,
             images,
@@ -132,7 +132,7 @@ def transfer_in(
     values: dict[str, Any] = loaded.model_dump(mode="json", exclude_none=True)
     values["circuits"].update(_circuits(chosen, fraction))
     values["layers"] = [each for each in values["layers"] if each["name"] == layer]
-    with computing():
+    with worker_settings():
         opened = OpenedSpec(BuildSpec.from_values(values))
         opened.layer(layer).index.unit(number)
         rows = transfer_rows(opened, layer, number, numbers=numbers, repeats=repeats)
