@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.benchmarks import builds, engine, layers
+from tests.benchmarks import builds, engine, layers, redrawn
 from tests.benchmarks.measured import Row
 from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET
 
@@ -69,6 +69,14 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
     "distribution-layer": (
         lambda: layers.answer("distribution", units=1000),
         lambda: layers.answer("distribution", units=8, times=1),
+    ),
+    "stability": (
+        lambda: redrawn.stability(kernels=200_000, images=50),
+        lambda: redrawn.stability(kernels=500, images=11, times=1),
+    ),
+    "certificate": (
+        lambda: redrawn.certificate(kernels=200_000, images=50),
+        lambda: redrawn.certificate(kernels=500, images=11, times=1),
     ),
     "workers-demo": (lambda: builds.workers(units=64), lambda: builds.workers(units=2, images=2)),
     "demo": (lambda: builds.demo(units="all"), lambda: builds.demo(units="1", executor="local")),
