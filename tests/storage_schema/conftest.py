@@ -28,6 +28,7 @@ from circuit_atlas.storage_schema.records import (
     ResponseRow,
     SubfeatureRow,
 )
+from circuit_atlas.storage_schema.stability import DRAWS, bootstrap
 from circuit_atlas.storage_schema.tables import CHANNELS, IMAGES
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -56,6 +57,7 @@ def _header() -> AtlasHeader:
         versions=(("circuit-atlas", "0.1.0"), ("numpy", np.__version__)),
         input_height=32,
         input_width=32,
+        redrawn=(("actgrad", DRAWS),),
     )
 
 
@@ -114,11 +116,14 @@ def make_record(
         for rung, k in enumerate(kept):
             order = np.argsort(-scores[rung % len(scores)], kind="stable")
             masks[rung, order[:k]] = True
-        image_scores = None
+        image_scores = stability = None
         if name in header.image_criteria:
             image_scores = rng.exponential(size=(top, size)).astype(np.float32)
             image_scores[:, ~reached] = np.nan
-        criteria.append(CriterionRecord(name, scores, masks, image_scores))
+        if name in dict(header.redrawn):
+            assert image_scores is not None
+            stability = bootstrap(image_scores, header.fractions, seed=0)
+        criteria.append(CriterionRecord(name, scores, masks, image_scores, stability=stability))
     responses = tuple(
         ResponseRow(
             image=image,

@@ -74,6 +74,9 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
         rtol=RELATIVE_ERROR + EPS,
         atol=0,
     )
+    np.testing.assert_array_equal(
+        reader.stability(commit, "actgrad"), written.criteria[0].stability
+    )
     np.testing.assert_array_equal(reader.contribution(commit), written.contribution)
     np.testing.assert_array_equal(reader.response_maps(commit), written.response_maps)
     for name in ("responses", "faithfulness", "subfeatures", "groups", "selectivity"):
@@ -134,7 +137,7 @@ def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, dea
     commit = reader.commits("features.3")[1]
     assert reader.responses(commit).num_rows == 4
     assert reader.faithfulness(commit).equals(tables.FAITHFULNESS.schema.empty_table())
-    for ask in (reader.scores, reader.levels, reader.image_scores):
+    for ask in (reader.scores, reader.levels, reader.image_scores, reader.stability):
         with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
             ask(commit, "actgrad")
     for ask in (reader.contribution, reader.response_maps):
@@ -276,6 +279,9 @@ def test_questions_without_an_answer(objects, header, layer, record):
         r"no sparsity level -1": lambda: reader.mask(commit, "actgrad", -1),
         r"'force' has no scores for single images: choose from actgrad": lambda: (
             reader.image_scores(commit, "force")
+        ),
+        r"no stability of 'force' is stored: choose from actgrad": lambda: reader.stability(
+            commit, "force"
         ),
         r"no table 'x': choose from responses": lambda: reader.table("features.3", "x"),
     }.items():

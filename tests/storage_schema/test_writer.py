@@ -327,6 +327,16 @@ BAD = {
     "image scores of actgrad below zero": lambda r: _changed(
         r, image_scores=_with(r.criteria[0].image_scores, (0, 0), -1)
     ),
+    "none stability of actgrad: expected it for ['actgrad'] alone": lambda r: _changed(
+        r, stability=None
+    ),
+    "some stability of force": lambda r: _changed(r, 1, stability=r.criteria[0].stability),
+    "stability of actgrad as uint8 (3, 24): expected uint8 (4, 24)": lambda r: _changed(
+        r, stability=r.criteria[0].stability[:3]
+    ),
+    "stability of actgrad of [4401, 2200, 800, 200] kernels": lambda r: _changed(
+        r, stability=_with(r.criteria[0].stability, (0, 0), 201)
+    ),
     "contribution as NoneType: expected float32 (24,)": lambda r: dataclasses.replace(
         r, contribution=None
     ),
