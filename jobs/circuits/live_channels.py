@@ -28,7 +28,11 @@ _MULTIPLE = 8
 
 
 def live_channels(
-    network: Network, masks: Mapping[str, Channels], read: Channels
+    network: Network,
+    masks: Mapping[str, Channels],
+    read: Channels,
+    *,
+    varying: Mapping[str, Channels] | None = None,
 ) -> dict[str, Channels]:
     """Marks the channels to compute of each value that some channels of the layer's output need.
 
@@ -37,6 +41,10 @@ def live_channels(
         masks: (out, in / groups) bool, the kernels that are kept of a convolution, by the name of
             its step; one that is not named keeps all.
         read: (channels,) bool over the layer's output.
+        varying: (channels,) bool of each value, the channels that depend on the image. A value of
+            which no marked channel does so is a constant, and needs nothing; channels are not
+            filled up; and of a convolution with groups, `balanced_groups` are computed. Default:
+            every channel counts as one that depends on it.
 
     Returns:
         (channels,) bool for each value that is computed, by its name.
@@ -48,23 +56,70 @@ def live_channels(
     for step in reversed(network.steps):
         if step.name not in needs:
             continue
-        if not follows_channels(network, step):
+        cut = varying is not None and is_grouped(network, step)
+        if cut:
+            rows, columns = balanced_groups(network, step, needs[step.name], masks[step.name])
+            needs[step.name] = fill[step.name] = rows
+        elif not follows_channels(network, step):
             needs[step.name] = fill[step.name] = _every(step.shape)
         marks = needs[step.name], fill[step.name]
-        if step is not network.target:
+        if varying is None and step is not network.target:
             marks = marks[0], _filled(network, step, marks[1])
         live[step.name] = marks[1]
-        needed = _needed(network, step, marks[0], masks)
+        if varying is not None and not (marks[1] & varying[step.name]).any():
+            continue
+        needed = [(step.inputs[0], columns)] if cut else _needed(network, step, marks[0], masks)
         mixes = step.convolution is not None and grouping(network, step) != "depthwise"
         filled = needed if mixes else _needed(network, step, marks[1], masks)
         for known, inputs in ((needs, needed), (fill, filled)):
             for name, channels in inputs:
                 if not channels.any():
+                    if varying is not None:
+                        continue
                     # An empty tensor would be a case of its own in every operation.
                     channels[0] = True
                 known[name] = known[name] | channels if name in known else channels
     live[network.image] = np.ones(network.image_shape[0], dtype=np.bool_)
     return live
+
+
+def is_grouped(network: Network, step: Step) -> bool:
+    """Says whether the step is a convolution of several groups of several channels."""
+    return step.convolution is not None and grouping(network, step) == "grouped"
+
+
+def balanced_groups(
+    network: Network, step: Step, mark: Channels, kernels: Channels
+) -> tuple[Channels, Channels]:
+    """Marks what is computed of a convolution with groups, so that it stays one: of each group that
+    has a marked row as many rows, and as many input channels.
+
+    Args:
+        network: the traced network.
+        step: applies the convolution.
+        mark: (out,) bool, its rows that are needed.
+        kernels: (out, in / groups) bool, those that are kept.
+
+    Returns:
+        (out,) and (in,) bool. For the first of them it gives the same two again.
+    """
+    groups = network.sites[step.convolution or 0].groups
+    rows = _balanced(mark.reshape(groups, -1))
+    kept = kernels.reshape(groups, rows.shape[1], -1) & rows[:, :, None]
+    used = rows.any(axis=1)
+    columns = np.zeros((groups, kept.shape[2]), dtype=np.bool_)
+    columns[used] = _balanced(np.any(kept[used], axis=1), least=1)
+    return rows.ravel(), columns.ravel()
+
+
+def _balanced(marks: Channels, *, least: int = 0) -> Channels:
+    """Marks more, (groups, channels), so that groups with any have as many, and all at `least`."""
+    counts = marks.sum(axis=1)
+    most = max(least, int(counts.max(initial=0)))
+    marks = marks.copy()
+    for group in np.flatnonzero(np.maximum(counts, least)):
+        marks[group, np.flatnonzero(~marks[group])[: most - counts[group]]] = True
+    return marks
 
 
 def _every(shape: tuple[int, ...]) -> Channels:

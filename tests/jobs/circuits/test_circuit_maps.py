@@ -1,4 +1,5 @@
-"""Running a pruned network, held against replacing each pruned kernel's map by hand."""
+"""Running a pruned network, held against replacing each pruned kernel's map by hand: cut down for
+the time of a run, and extracted as a network of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps, open_first_convolution
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.extraction.small_network import small_network
 from tests.jobs.axis import double_images, off_axis, open_double, open_mixed
 from tests.oracles.convolutions import Mixed, Target, convolutions
 from tests.oracles.faithfulness import circuit_response, full_response
@@ -53,6 +56,9 @@ def assert_maps(
     for first in (None, open_first_convolution(layer, images, means)):
         found = circuit_maps(layer, unit, mask[None], images, means=means, first=first)[0].numpy()
         np.testing.assert_allclose(found, wanted, rtol=0, atol=TOLERANCE * scale)
+    weights = pruned_weights(layer, unit, mask, means)
+    small = small_network(layer.network, weights, layer.reads(unit), layer.targets([unit]))
+    np.testing.assert_allclose(small.module(images), wanted, rtol=0, atol=TOLERANCE * scale)
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])

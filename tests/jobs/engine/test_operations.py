@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import numpy as np
@@ -9,9 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.gradient_rules import BackwardWalk, is_rectified, rule_of
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
+from circuit_atlas.jobs.extraction.small_network import small_network
 from circuit_atlas.jobs.network.graph import ModelGraph, Network, Step
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import score_images
@@ -111,6 +114,24 @@ def test_scores_and_reach(name: str) -> None:
     np.testing.assert_array_equal(
         layer.reachable(UNIT)[: reached.size].reshape(reached.shape), reached
     )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_extracted_circuit_in_which_two_channels_are_constants(name: str) -> None:
+    layer = opened(name)
+    generator = np.random.default_rng(1)
+    stem = torch.from_numpy(generator.random((CHANNELS, 3)) < 0.5)
+    stem[2:4] = False
+    row = torch.from_numpy(generator.random(layer.upstream.index.size - stem.numel()) < 0.5)
+    mask = torch.cat([stem.flatten(), row]).numpy()
+    weights = pruned_weights(layer, UNIT, mask, None)
+    small = small_network(layer.network, weights, layer.reads(UNIT), layer.targets([UNIT]))
+    masked = copy.deepcopy(alone(name))
+    masked[0].weight *= stem[:, :, None, None]
+    masked[1].target.weight[UNIT] *= row[:, None, None]
+    wanted = masked(image())[:, UNIT]
+    largest = float(wanted.abs().max())
+    torch.testing.assert_close(small.module(image()), wanted, rtol=0, atol=EXACT * largest)
 
 
 def laid_out(value: Tensor, layout: torch.memory_format) -> Tensor:
