@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
+from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.extraction.small_network import small_network
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import score_images
@@ -20,6 +22,8 @@ from tests.zoo import oracle
 from tests.zoo.oracle import Call, Read
 
 _KEPT = 0.8
+# Of an extracted circuit too, where more channels are constants.
+_FEW_KEPT = 0.3
 Masks = dict[int, Tensor]
 
 
@@ -31,6 +35,7 @@ class Errors:
         response: of the unit's map.
         snip, contribution: of the scores.
         circuit: of the unit's map in a circuit.
+        extracted: of the unit's map in networks that were extracted of that circuit and of another.
         outside: the largest `snip` of a kernel that is said not to reach the unit.
         kernels: how many are said to reach it.
         unseen: convolutions of the engine that the module never runs.
@@ -40,6 +45,7 @@ class Errors:
     snip: float
     contribution: float
     circuit: float
+    extracted: float
     outside: float
     kernels: int
     unseen: tuple[str, ...]
@@ -47,7 +53,8 @@ class Errors:
     @property
     def largest(self) -> float:
         """The largest of the errors."""
-        return max(self.response, self.snip, self.contribution, self.circuit, self.outside)
+        scores = max(self.snip, self.contribution, self.outside)
+        return max(self.response, scores, self.circuit, self.extracted)
 
 
 def compare(
@@ -67,12 +74,16 @@ def compare(
     largest = max(float(snip.max(initial=0.0)), outside) or 1.0
     largest_signed = float(np.abs(signed).max(initial=0.0)) or 1.0
     found = _engine(layer, unit, image)
-    mask = reachable & (np.random.default_rng(0).random(len(reachable)) < _KEPT)
+    drawn = np.random.default_rng(0).random(len(reachable))
+    mask, few = reachable & (drawn < _KEPT), reachable & (drawn < _FEW_KEPT)
     whole = oracle.masked(module, read, image, unit, [None] * len(calls))
-    masks = _by_ordinal(layer, unit, mask)
-    circuit = oracle.masked(
-        module, read, image, unit, [masks.get(owner.get(n, -1)) for n in range(len(calls))]
-    )
+
+    def masked(mask: NDArray[np.bool_]) -> Tensor:
+        masks = _by_ordinal(layer, unit, mask)
+        of_calls = [masks.get(owner.get(n, -1)) for n in range(len(calls))]
+        return oracle.masked(module, read, image, unit, of_calls)
+
+    circuit = masked(mask)
     with torch.no_grad():
         response = layer.targets([unit]).maps(layer.network.output(image))[0, 0]
     sites = layer.network.sites
@@ -82,12 +93,24 @@ def compare(
         contribution=float(np.abs(found[CONTRIBUTION] - signed)[reachable].max(initial=0.0))
         / largest_signed,
         circuit=_share(circuit_maps(layer, unit, mask[None], image)[0, 0], circuit),
+        extracted=max(
+            _share(extracted(layer, unit, mask, image), circuit),
+            _share(extracted(layer, unit, few, image), masked(few)),
+        ),
         outside=max(outside, float(snip[~reachable].max(initial=0.0))) / largest,
         kernels=int(reachable.sum()),
         unseen=tuple(
             sites[n].name for n in layer.upstream.ordinals if n not in set(owner.values())
         ),
     )
+
+
+def extracted(layer: TracedLayer, unit: int, mask: NDArray[np.bool_], image: Tensor) -> Tensor:
+    """The unit's map in the small network of a circuit."""
+    weights = pruned_weights(layer, unit, mask, None)
+    small = small_network(layer.network, weights, layer.reads(unit), layer.targets([unit]))
+    maps: Tensor = small.module(image)
+    return maps[0]
 
 
 def reading(graph: ModelGraph, layer: TracedLayer) -> Read:
