@@ -5,10 +5,12 @@ from __future__ import annotations
 import grimp
 
 PACKAGES = ["storage_schema", "jobs", "cluster", "service"]
-# `Circuit.diagram` draws itself: the one lazy call upward.
+# `Circuit.diagram` and `Circuit.extract`: the lazy calls upward.
 UPWARD = {
     ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.diagram.draw"),
     ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.diagram.drawing"),
+    ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.compute.extract"),
+    ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.compute.extracted_circuit"),
 }
 
 

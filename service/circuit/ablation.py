@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,17 @@ from circuit_atlas.storage_schema.wording import nearest
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+def require_torch(what: str) -> None:
+    """Raise QueryError where torch is not installed; `what` is done with a circuit and a model."""
+    try:
+        import_module("torch")
+    except ModuleNotFoundError as error:
+        raise QueryError(
+            f"a circuit is {what} a torch model, and torch is not installed: "
+            "python -m pip install 'circuit-atlas[build]'"
+        ) from error
 
 
 def keep_only(
@@ -33,13 +45,9 @@ def keep_only(
     Raises:
         QueryError: torch is not installed, or the model is not the one the convolutions are of.
     """
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise QueryError(
-            "a circuit is applied to a torch model, and torch is not installed: "
-            "python -m pip install 'circuit-atlas[build]'"
-        ) from error
+    require_torch("applied to")
+    import torch
+
     if not isinstance(model, torch.nn.Module):
         raise QueryError(f"give a torch.nn.Module to apply a circuit to, not {model!r}")
     fixed = [c.name for c in convolutions if c.weight is None]

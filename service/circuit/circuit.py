@@ -21,8 +21,9 @@ from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.wording import listed
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+    from circuit_atlas.service.compute.extracted_circuit import ExtractedCircuit
     from circuit_atlas.service.diagram.drawing import Diagram
 
     Ids = NDArray[np.int64]
@@ -245,6 +246,42 @@ class Circuit:
         from circuit_atlas.service.circuit.ablation import keep_only
 
         return keep_only(model, self.index.convolutions, self._grids())
+
+    def extract(
+        self, model: nn.Module, *, ablation: str = "zero", images: Tensor | None = None
+    ) -> ExtractedCircuit:
+        """Build a small network that computes the unit's output in this circuit, and nothing else.
+
+        It holds the channels that the circuit needs: those that nothing kept reads are left out,
+        and those that are the same for every image become constants, at the borders of padded
+        convolutions too. It gives what the masked network does, see `apply_to`, but for rounding;
+        `.receipt` says how far off it is, and what it costs. `.save("x.pt2")` and `.save("x.onnx")`
+        write it to a file. `model` is left as it is.
+
+        Args:
+            model: the model that the atlas was built from, or that the circuit was found in, in
+                evaluation mode.
+            ablation: what dropped kernels are: `zero`, or `mean`, each its mean over `images`.
+            images: (images, channels, height, width), preprocessed as the model wants them: what
+                the receipt's difference and times are measured on, and for mean ablation the
+                scoring images. Default: noise.
+
+        Returns:
+            A `torch.nn.Module`: images (batch, channels, height, width) -> the unit's maps (batch,
+            map height, map width), on the model's device.
+
+        Raises:
+            QueryError: torch is not installed, the circuit is of several units, the model is not
+                the one that it is of, or mean ablation lacks its images.
+            ModelError: the model is in training mode, or cannot be traced.
+            ImageError: the images are not of the size that the atlas was built on.
+        """
+        from circuit_atlas.service.circuit.ablation import require_torch
+
+        require_torch("extracted from")
+        from circuit_atlas.service.compute.extract import extract
+
+        return extract(self, model, ablation=ablation, images=images)
 
     def faithfulness(self) -> pa.Table:
         """Tell how well this circuit preserves the unit's response, one row an ablation and split.
