@@ -22,6 +22,7 @@ from circuit_atlas.service.commands.build_commands import (
     run_features,
 )
 from circuit_atlas.service.commands.compare import compare
+from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
@@ -362,6 +363,9 @@ def diagram(
         click.echo(json_output.to_json({"file": str(written), "counts": drawn.content.counts}))
     else:
         click.echo(f"{repr(drawn)[1:-1]}\nwritten to {written}")
+
+
+cli.add_command(extract)
 
 
 @cli.command()

@@ -1,0 +1,66 @@
+"""`circuit-atlas extract` writes one circuit as a network of its own."""
+
+from __future__ import annotations
+
+import click
+
+from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.commands import json_output, options
+
+
+@click.command()
+@options.ATLAS
+@click.argument("layer")
+@click.argument("unit")
+@click.option(
+    "--keep",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Kept fraction of the kernels that can reach the unit.",
+)
+@click.option("--criterion", metavar="NAME", help="Which score chose them; the first if not given.")
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help="The model's weights, where the atlas was built with those of a file.",
+)
+@click.option(
+    "--output",
+    metavar="FILE",
+    required=True,
+    help="File to write: .onnx for ONNX runtimes, .pt2 for torch.export.load.",
+)
+@options.JSON
+@options.debug
+def extract(
+    atlas: str,
+    layer: str,
+    unit: str,
+    keep: float,
+    criterion: str | None,
+    weights: str | None,
+    output: str,
+    as_json: bool,
+) -> None:
+    """Write the circuit of a UNIT of LAYER as a small network of its own.
+
+    It computes the unit's output in the circuit, with zero ablation, and nothing else. Prints its
+    receipt: kernels, parameters, multiply-adds, time, and the largest difference from the masked
+    network, measured on noise. Loads the model that ATLAS names, so it needs what a build needs,
+    and for .onnx circuit-atlas[onnx].
+    """
+    # Only here: `--help` and other commands do without torch.
+    from circuit_atlas.service.compute.atlas_model import load_atlas_model
+    from circuit_atlas.service.compute.extracted_circuit import file_of_circuit
+
+    file_of_circuit(output)
+
+    circuit = Atlas.open(atlas).layer(layer).unit(unit).circuit(keep=keep, criterion=criterion)
+    extracted = circuit.extract(load_atlas_model(circuit.origins[0].reader, weights=weights))
+    written = extracted.save(output)
+    if as_json:
+        told = {"file": str(written), "receipt": extracted.receipt.to_dict()}
+        click.echo(json_output.to_json(told))
+    else:
+        click.echo(f"{extracted.receipt}\nwritten to {written}")
