@@ -71,7 +71,7 @@ def build(
         work = Work(
             Planned(missing, units - missing, 0, resolved.remarks if missing else ()),
             tasks=lambda workers: make_tasks(resolved, spec, committed, workers=workers),
-            job=partial(CircuitJob, spec),
+            job=partial(CircuitJob, spec, trace=resolved.trace),
             fail=partial(_fail, resolved, objects),
         )
         summary = run_work(

@@ -64,7 +64,7 @@ def build_visualizations(
                 work="features",
             ),
             tasks=lambda workers: missing.tasks(build.header.model, workers=workers),
-            job=partial(VisualizationJob, spec),
+            job=partial(VisualizationJob, spec, trace=build.trace),
             fail=writer.fail,
             channels=missing.channels,
         )

@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep what is freed."""
+"""The C library's allocator, told to keep what is freed, and when to give it back."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+def give_back_freed_memory() -> None:
+    """Gives what is freed back to the system, where the C library is glibc: pieces of many sizes
+    add up in a process that keeps them for good."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
+import operator
+import pickle
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -40,6 +43,34 @@ class Trace:
     refusal: ModelError | None = None
     unsure: frozenset[str] = frozenset()
 
+    def to_bytes(self) -> bytes | None:
+        """Writes the trace down, without the network's weights, for other processes of the same
+        build; None where torch cannot write such a program, so that they have to trace anew."""
+        light = copy.copy(self.program)
+        light._state_dict = {name: _empty(each) for name, each in self.program.state_dict.items()}
+        written = io.BytesIO()
+        try:
+            with warnings.catch_warnings(), _captured(io.StringIO()):
+                warnings.simplefilter("ignore")
+                torch.export.save(light, written)
+            rest = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+            return pickle.dumps((written.getvalue(), rest))
+        except Exception:  # operations of the user's may have arguments that nothing else knows
+            return None
+
+    @classmethod
+    def of_bytes(cls, written: bytes) -> Trace:
+        """Reads what `to_bytes` wrote, which is to be trusted: it may run code."""
+        program, rest = pickle.loads(written)
+        with warnings.catch_warnings(), _captured(io.StringIO()):
+            warnings.simplefilter("ignore")
+            loaded = torch.export.load(io.BytesIO(program))
+        # Of what an operation gives, torch reads back also what nothing takes.
+        for node in list(loaded.graph.nodes):
+            if node.target is operator.getitem and not node.users:
+                loaded.graph.erase_node(node)
+        return cls(loaded, **rest)
+
 
 def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
     """Traces `model`, in eval mode, for batches of any size of images of `image_shape`.
@@ -63,6 +94,14 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
         except ModelError:
             raise error from error.__cause__
         return replace(part, root=root, refusal=error)
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    """A tensor of the same kind without values."""
+    nothing = tensor.detach().new_empty(0)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(nothing, requires_grad=False)
+    return nothing
 
 
 def _traced(model: nn.Module, images: Tensor, *, root: str = "") -> Trace:

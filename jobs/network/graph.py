@@ -24,7 +24,7 @@ from circuit_atlas.jobs.network.convolution import (
     conv_geometry,
     convolve,
 )
-from circuit_atlas.jobs.network.export import trace
+from circuit_atlas.jobs.network.export import Trace, trace
 from circuit_atlas.jobs.network.origin import source_line
 from circuit_atlas.jobs.network.passed_on import chain_end, in_words
 from circuit_atlas.jobs.network.returned import Returned, path_in_model
@@ -306,13 +306,20 @@ class Network:
 class ModelGraph:
     """A whole traced model, from which networks are cut layer by layer."""
 
-    def __init__(self, model: nn.Module, image_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, model: nn.Module, image_shape: tuple[int, ...], traced: Trace | None = None
+    ) -> None:
         """Traces `model` for images of `image_shape` (channels, height, width), in eval mode.
+
+        Args:
+            model: the network.
+            image_shape: of its images.
+            traced: that of another copy of it, which is not to be used again. Default: traces.
 
         Raises:
             ModelError: the model cannot be traced.
         """
-        traced = trace(model, image_shape)
+        traced = traced or trace(model, image_shape)
         program = traced.program
         self.root = traced.root
         self._refusal = traced.refusal

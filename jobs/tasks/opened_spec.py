@@ -12,6 +12,7 @@ from torch import Tensor
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.images.decode import MODES
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
+from circuit_atlas.jobs.network.export import Trace, trace
 from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
@@ -46,6 +47,8 @@ class OpenedSpec:
         *,
         model: LoadedModel | None = None,
         images: ImageSet | None = None,
+        trace: bytes | None = None,
+        keep_trace: bool = False,
     ) -> None:
         """Loads the model and lists the images; InputError where either cannot be used.
 
@@ -53,6 +56,8 @@ class OpenedSpec:
             spec: what to build.
             model: in place of the one that the spec names. Default: loads that one.
             images: in place of the spec's, preprocessed already. Default: lists those.
+            trace: that of another process. Default: the model is traced here.
+            keep_trace: write the trace down, for others. Default: do not.
         """
         loaded = model or load_model(spec.model)
         if images is None:
@@ -72,6 +77,7 @@ class OpenedSpec:
         self.images: ImageSet = images
         self._weights = loaded.weights
         self._module = loaded.module.requires_grad_(False).to(self.device)
+        self._trace, self._keep_trace = trace, keep_trace
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
         self._read: dict[str, Directions] = {}
         self._layers: dict[tuple[str, tuple[int, int]], TracedLayer] = {}
@@ -100,6 +106,12 @@ class OpenedSpec:
     def graph(self) -> ModelGraph:
         """The traced model."""
         return self._traced(self.images.size)
+
+    @property
+    def trace(self) -> bytes | None:
+        """The trace of the model as `Trace.to_bytes` writes it; None where that is not kept, or
+        cannot be written."""
+        return self._trace
 
     def layer(self, name: str, size: tuple[int, int] | None = None) -> TracedLayer:
         """Opens a layer of the spec, or any other without directions.
@@ -166,8 +178,14 @@ class OpenedSpec:
     def _traced(self, size: tuple[int, int]) -> ModelGraph:
         """Traces the model; where that fails and it takes other channels, the error says so."""
         channels, taken = self.images.channels, input_channels(self._module)
+        shape, own = (channels, *size), size == self.images.size
+        if own and self._trace is not None:
+            return ModelGraph(self._module, shape, Trace.of_bytes(self._trace))
         try:
-            return ModelGraph(self._module, (channels, *size))
+            traced = trace(self._module, shape)
+            if own and self._keep_trace:
+                self._trace = traced.to_bytes()
+            return ModelGraph(self._module, shape, traced)
         except ModelError as error:
             if taken in (channels, None):
                 raise

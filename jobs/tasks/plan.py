@@ -60,7 +60,8 @@ class Build:
 
     Of layers by name, `directions` are those that came from a file, and `unit_labels` what units
     stand for, by number. `passed_over` counts the files of each suffix that lie beside the images
-    and are taken for none; `channels` are those of an image.
+    and are taken for none; `channels` are those of an image. `trace` is the model's, for workers,
+    where it was kept.
     """
 
     header: AtlasHeader
@@ -72,6 +73,7 @@ class Build:
     unit_labels: Mapping[str, Mapping[int, str]]
     passed_over: Mapping[str, int]
     channels: int
+    trace: bytes | None
 
     @property
     def left_out(self) -> int:
@@ -116,7 +118,7 @@ def resolve(spec: BuildSpec, *, self_check: bool = False) -> Build:
         InputError: the spec, the model, a layer, a unit or the images cannot be used; ModelError
             where a layer fails the self-check.
     """
-    opened = OpenedSpec(spec)
+    opened = OpenedSpec(spec, keep_trace=True)
     build = resolve_opened(opened, self_check=self_check)
     return replace(build, remarks=(*remarks(opened), *build.remarks))
 
@@ -184,6 +186,7 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         unit_labels,
         opened.images.passed_over,
         opened.images.channels,
+        opened.trace,
     )
 
 

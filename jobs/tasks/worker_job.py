@@ -22,10 +22,12 @@ class WorkerJob:
     Attributes:
         spec: the build's.
         workers: how many share the tasks, and perhaps a machine.
+        trace: the planner's trace of the model. Default: the worker traces it.
     """
 
     spec: BuildSpec
     workers: int
+    trace: bytes | None = None
 
     @property
     def threads(self) -> int:
@@ -45,7 +47,7 @@ class WorkerJob:
         tf32 = self.spec.circuits.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
-        opened = OpenedSpec(self.spec)
+        opened = OpenedSpec(self.spec, trace=self.trace)
         objects = open_store(self.spec.run.store)
         build = resolve_opened(opened)
         budget_bytes = self.spec.run.memory_bytes or default_budget(

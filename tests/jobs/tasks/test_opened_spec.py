@@ -11,6 +11,8 @@ from torch import nn
 from torchvision.models import squeezenet1_1
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks import opened_spec
+from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import resolve
 from circuit_atlas.storage_schema.errors import ModelError
 from tests.jobs.builds import write_noise
@@ -62,3 +64,16 @@ def test_whatever_an_operation_runs_into_is_told_of_the_layer(
     monkeypatch.setattr("circuit_atlas.jobs.tasks.opened_spec.open_layer", fail)
     with pytest.raises(ModelError, match=r"layer 'features.3' .*: IndexError: tuple index out of"):
         resolve(spec(folder, "features.3"))
+
+
+def test_a_worker_takes_the_planners_trace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = spec(folder, "features.3.squeeze")
+    build = resolve(asked)
+    assert build.trace is not None
+
+    def fail(*_: object) -> None:
+        raise AssertionError("traced again")
+
+    monkeypatch.setattr(opened_spec, "trace", fail)
+    opened = OpenedSpec(asked, trace=build.trace)
+    assert opened.layer("features.3.squeeze").index == build.layers[0]
