@@ -28,6 +28,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader
 
 START = "actgrad"
 """The criterion whose scores a learned ranking starts from."""
+_FORWARD_TOGETHER = 2
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def open_block(
         scores = score_images(
             layer,
             live,
-            opened.batches(scoring, together),
+            opened.batches(scoring, forward_together(opened, together)),
             keep=top,
             criteria=_scored_by_image(spec),
             response=spec.response,
@@ -131,6 +132,12 @@ def open_block(
         together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
     )
+
+
+def forward_together(opened: OpenedSpec, together: int) -> int:
+    """Says how many of so many images go through a pass that keeps all values for the way back,
+    image by image: on a processor more of them are no faster."""
+    return min(together, _FORWARD_TOGETHER) if opened.device.type == "cpu" else together
 
 
 def _path(

@@ -76,15 +76,17 @@ class Needs:
         """Bytes for one unit and one image at a time."""
         return self.fixed + self.image + self.unit
 
-    def portion(self, budget_bytes: int, *, batch_size: int) -> Portion | None:
-        """Fits as many as the budget holds, images first up to half of it; None where not one
-        fits."""
+    def portion(
+        self, budget_bytes: int, *, batch_size: int, most_units: int | None = None
+    ) -> Portion | None:
+        """Fits as many as the budget holds, images first up to half of it, and at most so many;
+        None where not one fits."""
         if budget_bytes < self.smallest:
             return None
         images = (budget_bytes // 2 - self.fixed) // max(1, self.image)
         images = max(1, min(batch_size, images))
         units = (budget_bytes - self.fixed - images * self.image) // max(1, self.unit)
-        return Portion(max(1, units), images)
+        return Portion(max(1, min(units, most_units or units)), images)
 
 
 def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.tasks.block import open_block
+from circuit_atlas.jobs.network.allocator import give_back_freed_memory
+from circuit_atlas.jobs.tasks.block import forward_together, open_block
 from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
 from circuit_atlas.jobs.tasks.network_record import network_record
 from circuit_atlas.jobs.tasks.plan import Task
@@ -29,6 +30,10 @@ from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord, R
 from circuit_atlas.storage_schema.template import check_same, is_laid_out
 from circuit_atlas.storage_schema.wording import one_line
 from circuit_atlas.storage_schema.writer import Writer
+
+# On a processor, what units share is a fiftieth of their work for so many, and more of them would
+# only take more memory.
+_MOST_UNITS = 16
 
 
 class CircuitJob(WorkerJob):
@@ -92,6 +97,8 @@ class CircuitWorker:
         )
         for result in compute(block, keys):
             yield _stored(writer, result)
+        del block
+        give_back_freed_memory()
 
     def halve(self, keys: Sequence[UnitKey], error: Exception) -> None:
         """Uses half of the memory from now on; InfrastructureError where there is no half."""
@@ -124,8 +131,11 @@ class CircuitWorker:
         if layer not in self._needs:
             images = len(self._opened.images.scoring) + len(self._opened.images.held_out)
             self._needs[layer] = needs(self._opened.layer(layer), self._header, images=images)
+        on_processor = self._opened.device.type == "cpu"
         fitting = self._needs[layer].portion(
-            self._budget_bytes, batch_size=self._opened.spec.run.batch_size
+            self._budget_bytes,
+            batch_size=self._opened.spec.run.batch_size,
+            most_units=_MOST_UNITS if on_processor else None,
         )
         return fitting or Portion(1, 1)
 
@@ -134,7 +144,7 @@ class CircuitWorker:
         if layer.index.layer in self._networks:
             return
         scoring = self._opened.images.scoring
-        batches = self._opened.batches(scoring, together)
+        batches = self._opened.batches(scoring, forward_together(self._opened, together))
         store(self._objects, layer.index, lambda: network_record(layer, scoring, batches))
         self._networks.add(layer.index.layer)
 

@@ -99,6 +99,7 @@ def test_images_get_half_and_units_the_rest():
     assert found.portion(35, batch_size=16) == Portion(units=1, images=1)
     assert found.portion(100, batch_size=16) == Portion(units=10, images=2)
     assert found.portion(10**6, batch_size=16).images == 16
+    assert found.portion(100, batch_size=16, most_units=4) == Portion(units=4, images=2)
 
 
 def test_a_budget_that_holds_nothing_names_the_smallest_that_works(spec):
