@@ -4,54 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 
+from circuit_atlas.jobs.planted.by_criterion import by_criterion
 from circuit_atlas.jobs.planted.recovery import CRITERIA, STEPS, ground_truth
 from circuit_atlas.storage_schema.errors import AtlasError
-
-Row = dict[str, Any]
-
-_WHERE = ("network", "unit", "sub_feature", "planted")
 
 
 def markdown(table: pa.Table) -> str:
     """Write a table of `ground_truth` as two: planted circuits, and single ablations."""
-    rows = table.to_pylist()
-    planted = [row for row in rows if row["auroc"] is not None]
-    alone = [row for row in rows if row["rank_correlation"] is not None]
-    return "\n".join(
-        [
-            "AUROC of planted kernels, and the share of them in the circuit of as many:",
-            "",
-            *_table(planted, _WHERE, lambda row: f"{row['auroc']:.2f}, {row['recovered']:.0%}"),
-            "",
-            "Spearman's rank correlation of scores with what leaving one kernel out changes:",
-            "",
-            *_table(alone, _WHERE[:2], lambda row: f"{row['rank_correlation']:.2f}"),
-            "",
-        ]
-    )
-
-
-def _table(rows: Sequence[Row], where: Sequence[str], text: Callable[[Row], str]) -> Iterator[str]:
-    """Lines of a Markdown table with a column a criterion, empty where it has no row."""
-    criteria = list(dict.fromkeys(row["criterion"] for row in rows))
-    cells: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        name = tuple("" if row[key] is None else str(row[key]) for key in where)
-        cells.setdefault(name, {})[row["criterion"]] = text(row)
-    head = (*(key.replace("_", "-") for key in where), *(f"`{name}`" for name in criteria))
-    yield _line(head)
-    yield _line(["---"] * len(head))
-    for name, of_criteria in cells.items():
-        yield _line([*name, *(of_criteria.get(criterion, "") for criterion in criteria)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    lines: list[str] = []
+    for each in by_criterion(table):
+        rows = (each.head, ["---"] * len(each.head), *each.rows)
+        lines += [f"{each.caption}:", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from circuit_atlas.service.commands import exits, json_output, options, report
 from circuit_atlas.service.commands.build_commands import ExecutorKind, run_build
 from circuit_atlas.service.comparison.comparison import Comparison, save
 from circuit_atlas.service.comparison.query import DRAWS, MOST_DRAWS
+from circuit_atlas.service.comparison.report import Grid, Section, Text
 from circuit_atlas.service.comparison.sections import headline
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.errors import QueryError, SpecError
@@ -47,6 +48,12 @@ _SHOWN = ("criterion", "split", "area", "low_units", "high_units", "best", "tied
     help="Draws of each bootstrap.",
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
+@click.option(
+    "--ground-truth/--no-ground-truth",
+    default=None,
+    help="Add how far the criteria find circuits planted in small networks, which takes some ten "
+    "seconds. Where not given: of a spec.",
+)
 @options.PLAIN
 @options.JSON
 @options.debug
@@ -60,6 +67,7 @@ def compare(
     ablation: str | None,
     draws: int,
     seed: int,
+    ground_truth: bool | None,
     plain: bool,
     as_json: bool,
 ) -> None:
@@ -68,7 +76,8 @@ def compare(
     The report says what the circuits that each criterion chooses preserve: as one HTML file, as
     Markdown with charts in SVG, and as tables in CSV. SPEC names two criteria or more; with random
     among them there is a floor. Units that are built here also store what intervals over images
-    need. SPEC may also be the folder or URL of an atlas, which is compared as it is.
+    need. How far the criteria find circuits that are planted in small networks stands beside it.
+    SPEC may also be the folder or URL of an atlas, which is compared as it is.
     """
     exits.resumable()
     summary: Summary | None = None
@@ -80,6 +89,7 @@ def compare(
             )
         atlas = Atlas.open(spec)
         layers = dict.fromkeys(atlas.layers)
+        ground_truth = bool(ground_truth)
     else:
         wanted = _checked(load_spec(spec, store=store, units=units), ablation)
         summary = run_build(
@@ -87,13 +97,15 @@ def compare(
         )
         atlas = Atlas.open(wanted.run.store)
         layers = _asked_for(atlas, wanted)
+        ground_truth = ground_truth is not False
     compared = [
         atlas.compare(layer=name, units=numbers, ablation=ablation, draws=draws, seed=seed)
         for name, numbers in layers.items()
     ]
     if not compared:
         raise QueryError(f"no unit of {atlas.location} has a circuit: there is nothing to compare")
-    written = save(compared, _folder(atlas) if out is None else out)
+    further = [_ground_truth(compared[0].subject.criteria)] if ground_truth else []
+    written = save(compared, _folder(atlas) if out is None else out, further=further)
     if as_json:
         click.echo(json_output.to_json({"layers": compared, "files": written, "build": summary}))
     else:
@@ -104,6 +116,27 @@ def compare(
         click.echo(f"written: {written[0]}, and {len(written) - 1} files beside it")
     if summary is not None and summary.failures:
         click.get_current_context().exit(exits.UNIT_FAILED)
+
+
+def _ground_truth(criteria: Sequence[str]) -> Section:
+    """How far criteria find planted circuits, as a section."""
+    from circuit_atlas.jobs.planted.by_criterion import by_criterion
+    from circuit_atlas.jobs.planted.recovery import CRITERIA, ground_truth
+
+    table = ground_truth([name for name in CRITERIA if name in criteria])
+    grids = [Grid(each.caption, each.head, each.rows) for each in by_criterion(table)]
+    return Section(
+        "Ground truth",
+        [
+            Text(
+                "Small networks in which circuits are planted, among decoys whose weights are "
+                "larger but never matter: what each criterion finds of them. A row with a "
+                "sub-feature is of the images of that one alone. The network small has random "
+                "weights, where every kernel matters."
+            ),
+            *grids,
+        ],
+    )
 
 
 def _checked(spec: BuildSpec, ablation: str | None) -> BuildSpec:

@@ -121,13 +121,15 @@ def report(compared: Sequence[Comparison], *, further: Sequence[Section] = ()) -
     return Report(title, [*parts, *further, method(compared[0].subject)])
 
 
-def save(compared: Sequence[Comparison], folder: str | Path) -> tuple[Path, ...]:
+def save(
+    compared: Sequence[Comparison], folder: str | Path, *, further: Sequence[Section] = ()
+) -> tuple[Path, ...]:
     """Write the report of some layers and all their tables into a folder, which is made where it is
     not there; return what was written. WriteError where that cannot be done."""
     into = Path(folder).expanduser()
     try:
         into.mkdir(parents=True, exist_ok=True)
-        paths = list(report(compared).save(into, name=NAME))
+        paths = list(report(compared, further=further).save(into, name=NAME))
         for one in compared:
             for name, table in one.tables.items():
                 paths.append(into / f"{escape(one.subject.layer)}-{name}.csv")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,14 @@ def test_an_atlas_is_built_and_compared(spec: Path, capsys: pytest.CaptureFixtur
     folder = spec.parent / "atlas-comparison"
     assert f"written: {folder / 'comparison.html'}, and 9 files beside it" in out
     found = Atlas.open(spec.parent / "atlas").compare(draws=50)
-    assert (folder / "comparison.md").read_text() == found.to_markdown()
+    written = (folder / "comparison.md").read_text()
+    start, end = written.index("## Ground truth"), written.index("## How this is measured")
+    assert written[:start] + written[end:] == found.to_markdown()
+    # A unit whose planted circuit activation x gradient finds whole, and where it is one by chance.
+    (row,) = re.findall(r"^\| disjoint \| 0 \|  \| \d+ \| ([^|]*) \| ([^|]*) \|", written, re.M)
+    assert row[0] == "1.00, 100%"
+    assert float(row[1].split(",")[0]) < 0.9
+    assert "<h2>Ground truth</h2>" in (folder / "comparison.html").read_text()
     # What it built has all that intervals over images and cost need.
     assert found.table["low_images"].null_count == 0
     assert found.cost["units"].to_pylist() == [2, 2]
