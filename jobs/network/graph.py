@@ -580,6 +580,8 @@ class _Cutter:
             if _is_convolution(node) and _is_folded(node) and node.args[1] not in graph._depends
         }
         self._depth: dict[str, int] = {graph.image: 0}
+        # Values that hold something of the image, and not of the size of its batch alone.
+        self._carrying = {graph.image}
 
     def network(self) -> Network:
         for node in self._nodes:
@@ -661,6 +663,8 @@ class _Cutter:
             module=(self._graph._paths[source.name] or ("",))[-1],
             line=source_line(source),
         )
+        if not self._carrying.isdisjoint(inputs):
+            self._carrying.add(node.name)
         site = self._site(source, step)
         self._steps[node.name] = replace(step, convolution=site)
         depth = max((self._depth[name] for name in inputs), default=0)
@@ -668,9 +672,10 @@ class _Cutter:
 
     def _site(self, node: Any, step: Step) -> int | None:
         """The ordinal of the site that a convolution applies, a new one where its weight is; None
-        for other operations, for convolutions that read their weight or bias off the image, and
-        for those whose weight is applied to a batch into which an image is folded."""
-        if not _is_convolution(node):
+        for other operations, for convolutions that read their weight or bias off the image or run
+        on what is no image, such as positions, and for those whose weight is applied to a batch
+        into which an image is folded."""
+        if not _is_convolution(node) or self._carrying.isdisjoint(step.inputs[:1]):
             return None
         weight, *bias = step.args[1:3]
         if not isinstance(weight, Tensor) or isinstance(bias[0] if bias else None, Ref):

@@ -40,7 +40,11 @@ def whole_modules(network: Network) -> dict[Kind, tuple[str, ...]]:
         The paths of the modules by what they are.
     """
     found: dict[Kind, dict[str, None]] = {}
+    carrying = {network.image}
     for step in network.up_to(network.base).steps:
+        if carrying.isdisjoint(step.inputs):
+            continue
+        carrying.add(step.name)
         if (kind := _kind(step)) is not None:
             found.setdefault(kind, {})[step.module or step.op] = None
     return {kind: tuple(paths) for kind, paths in found.items()}

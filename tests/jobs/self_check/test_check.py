@@ -296,7 +296,10 @@ def test_torchs_gradient_of_a_norm_of_transposed_values_is_not_believed(norm):
     assert checked(Attention(), "last").difference < ROUNDING
 
 
-def test_a_convolution_of_positions_is_a_constant_of_the_network():
+@pytest.mark.parametrize("one_each", [False, True])
+def test_a_convolution_of_positions_is_a_constant_of_the_network(one_each):
+    """Of one set of positions for all images, and of one for each, whose number they know."""
+
     class Positions(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -305,6 +308,8 @@ def test_a_convolution_of_positions_is_a_constant_of_the_network():
         def forward(self, x: Tensor) -> Tensor:
             rows, columns = torch.linspace(0, 1, 12), torch.linspace(0, 1, 12)
             positions = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None]
+            if one_each:
+                positions = torch.ones(x.shape[0], 1, 1, 1).cumsum(1) * positions
             y: Tensor = self.last((self.first(x) + self.encoding(positions)).relu())
             return y
 
