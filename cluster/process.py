@@ -6,8 +6,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
+
+# How long an ending may take before another interrupt cuts it off.
+_ENDING_S = 10.0
 
 
 @contextlib.contextmanager
@@ -32,11 +36,24 @@ def sigterm_kept() -> Iterator[None]:
 def sigterm_interrupts() -> Iterator[None]:
     """Turns SIGTERM, by which a cluster ends a program, into the KeyboardInterrupt of Ctrl-C.
 
-    Only the main thread can handle signals: in another, SIGTERM keeps the meaning it had.
+    What comes soon after the first of either is ignored: it would cut off the ending that is under
+    way. Only the main thread can handle signals: in another, both keep the meaning they had, as
+    does Ctrl-C where the caller handles it in its own way.
     """
-    with _restored(signal.SIGTERM) as here:
+    since_s: list[float] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        now_s = time.monotonic()
+        if not since_s or now_s - since_s[0] > _ENDING_S:
+            since_s[:] = [now_s]
+            raise KeyboardInterrupt
+
+    with _restored(signal.SIGTERM) as here, _restored(signal.SIGINT):
         if here:
-            signal.signal(signal.SIGTERM, _interrupt)
+            signal.signal(signal.SIGTERM, interrupt)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, interrupt)
         yield
 
 
@@ -77,8 +94,3 @@ def _restored(number: signal.Signals) -> Iterator[bool]:
         yield True
     finally:
         signal.signal(number, before)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise KeyboardInterrupt

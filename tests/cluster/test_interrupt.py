@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from circuit_atlas.cluster.process import interrupts_deferred
+from circuit_atlas.cluster import process
+from circuit_atlas.cluster.process import interrupts_deferred, sigterm_interrupts
 from tests.patience import PATIENCE_S, until
 
 PROGRAM = """
@@ -124,4 +125,22 @@ def test_an_interrupt_waits_for_what_must_not_be_cut_off() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["all"]
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+def test_a_second_interrupt_does_not_cut_the_ending_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    ended = []
+    with sigterm_interrupts():
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+                os.kill(os.getpid(), number)
+            ended.append("whole")
+        monkeypatch.setattr(process, "_ENDING_S", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert ended == ["whole"]
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
