@@ -172,9 +172,7 @@ def status(atlas: str, as_json: bool) -> None:
     show_default=True,
     help="Which circuits: the stored kept fraction that is nearest to this, in ratio.",
 )
-@click.option(
-    "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
-)
+@options.CRITERION
 @options.JSON
 @options.debug
 def show(
@@ -304,16 +302,10 @@ def _whole_numbers(
 
 @cli.command()
 @options.ATLAS
-@click.argument("layer")
-@click.argument("unit")
-@click.option(
-    "--keep",
-    type=float,
-    default=0.01,
-    show_default=True,
-    help="Kept fraction of the kernels that can reach the unit.",
-)
-@click.option("--criterion", metavar="NAME", help="Which score chose them; the first if not given.")
+@options.LAYER
+@options.UNIT
+@options.keep(0.01)
+@options.CRITERION
 @click.option(
     "--images",
     metavar="IDS",

@@ -10,16 +10,10 @@ from circuit_atlas.service.commands import json_output, options
 
 @click.command()
 @options.ATLAS
-@click.argument("layer")
-@click.argument("unit")
-@click.option(
-    "--keep",
-    type=float,
-    default=0.1,
-    show_default=True,
-    help="Kept fraction of the kernels that can reach the unit.",
-)
-@click.option("--criterion", metavar="NAME", help="Which score chose them; the first if not given.")
+@options.LAYER
+@options.UNIT
+@options.keep(0.1)
+@options.CRITERION
 @click.option(
     "--weights",
     metavar="FILE",

@@ -17,6 +17,11 @@ Command = Callable[..., Any]
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
 ATLAS = click.argument("atlas")
+LAYER = click.argument("layer")
+UNIT = click.argument("unit")
+CRITERION = click.option(
+    "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 STORE = click.option(
     "--store", metavar="LOCATION", help="Folder or URL of the atlas, instead of the spec's."
@@ -80,3 +85,14 @@ def work(command: Callable[[Work], None]) -> Command:
     for option in (debug, JSON, PLAIN, UNITS, STORE, EXECUTOR, ADDRESS, SPEC):
         decorated = option(decorated)
     return decorated
+
+
+def keep(default: float) -> Callable[[Command], Command]:
+    """Gives the option that says how large a circuit is."""
+    return click.option(
+        "--keep",
+        type=float,
+        default=default,
+        show_default=True,
+        help="Kept fraction of the kernels that can reach the unit.",
+    )

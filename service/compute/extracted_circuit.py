@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import itertools
 import json
@@ -108,14 +109,12 @@ class ExtractedCircuit(nn.Module):
         return file.getvalue()
 
     def _onnx(self) -> bytes:
-        try:
-            import onnx  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise QueryError(
-                f"an .onnx file needs the package {error.name!r}, which is not installed: "
-                "python -m pip install 'circuit-atlas[onnx]'; or save as .pt2"
-            ) from None
+        for name in ("onnx", "onnxscript"):
+            if importlib.util.find_spec(name) is None:
+                raise QueryError(
+                    f"an .onnx file needs the package {name!r}, which is not installed: "
+                    "python -m pip install 'circuit-atlas[onnx]'; or save as .pt2"
+                )
         program: Any = torch.onnx.export(
             self.export(),
             dynamo=True,
