@@ -35,10 +35,15 @@ def network():
 LAYER = "7"
 
 # Lays the atlas out, computes one unit so that everything is loaded, and then runs under a limit on
-# all memory that can be written.
+# all memory that can be written. That counts the stack of a thread whole, though it is hardly used,
+# and a pool that starts one when none is idle may do so at any time: Zarr gets a single one.
 LIMITED = """
 import resource, sys
 from pathlib import Path
+
+import zarr
+
+zarr.config.set({"threading.max_workers": 1})
 from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.worker import CircuitJob
