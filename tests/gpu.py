@@ -17,7 +17,7 @@ from torch import Tensor
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.learned import Training, learned_scores
 from circuit_atlas.jobs.scores.over_images import random_scores
 from circuit_atlas.jobs.spec.sections import FRACTIONS

@@ -15,7 +15,7 @@ from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
 from circuit_atlas.jobs.circuits.pruned_weights import kernel_positions
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.convolution import ConvWeights, channels_last
-from circuit_atlas.jobs.network.graph import Step
+from circuit_atlas.jobs.network.step import Step
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,8 @@ from circuit_atlas.jobs.network.convolution import (
     conv_geometry,
     convolve,
 )
-from circuit_atlas.jobs.network.graph import Network, Replaced, Step
+from circuit_atlas.jobs.network.layer_network import Network, Replaced
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.network.step_kinds import is_channelwise
 
 # Their results are tensors of their own, in which others may write.

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.network.reads import reads, regions
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.network.step_kinds import is_concatenation
 from circuit_atlas.storage_schema.kernels import Convolution
 

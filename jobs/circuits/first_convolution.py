@@ -21,7 +21,8 @@ from torch.nn import functional
 from circuit_atlas.jobs.engine.forward import pool_options
 from circuit_atlas.jobs.network.aten import BATCH_NORM, UNARY
 from circuit_atlas.jobs.network.convolution import ConvWeights, channels_last
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.network.step_kinds import is_channelwise
 
 # 2^4 patterns a channel: more inputs would cost more than they save.

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.network.aten import BATCH_NORM
 from circuit_atlas.jobs.network.convolution import conv_geometry
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.network.step_kinds import (
     has_constant_tensors,
     is_channelwise,

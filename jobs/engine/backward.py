@@ -22,7 +22,8 @@ from circuit_atlas.jobs.engine.gradient_rules import (
 from circuit_atlas.jobs.network.aten import MOVES, QUICK
 from circuit_atlas.jobs.network.aten_gradient import aten_gradient
 from circuit_atlas.jobs.network.convolution import channels_last
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import one_line
 

@@ -20,7 +20,8 @@ from circuit_atlas.jobs.engine.conv_input import one_row_input_gradient
 from circuit_atlas.jobs.engine.forward import Forward, Maxima, unfold_input
 from circuit_atlas.jobs.engine.targets import Response, Targets, response_gradient
 from circuit_atlas.jobs.network.convolution import ConvGeometry, conv_geometry
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 
 # 2, 4, 8 and 16 were tried on SqueezeNet at 224 x 224: maps of 4 units fill a 2 MiB cache.
 _UNITS_TOGETHER = 4

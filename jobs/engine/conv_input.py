@@ -12,7 +12,8 @@ from circuit_atlas.jobs.network.convolution import (
     conv_geometry,
     convolve,
 )
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 
 
 def conv_input_gradient(

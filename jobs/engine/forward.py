@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from circuit_atlas.jobs.network.convolution import channels_last, conv_geometry, pair
-from circuit_atlas.jobs.network.graph import Network, Replaced, Step
+from circuit_atlas.jobs.network.layer_network import Network, Replaced
+from circuit_atlas.jobs.network.step import Step
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from circuit_atlas.jobs.engine.forward import Forward, unpool
 from circuit_atlas.jobs.network.aten import BATCH_NORM, UNARY
 from circuit_atlas.jobs.network.aten_gradient import aten_gradient
 from circuit_atlas.jobs.network.convolution import channels_last
-from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Ref, Step
 from circuit_atlas.jobs.network.step_kinds import is_concatenation, is_elementwise
 
 

@@ -13,8 +13,10 @@ from torch import Tensor
 from circuit_atlas.jobs.engine.backward import refuse_underivable
 from circuit_atlas.jobs.engine.conv_gradients import LayerPass
 from circuit_atlas.jobs.engine.targets import Targets
-from circuit_atlas.jobs.network.graph import ModelGraph, Network, Site
 from circuit_atlas.jobs.network.kernel_axis import Upstream, upstream
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.model_graph import ModelGraph
+from circuit_atlas.jobs.network.site import Site
 from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError

@@ -18,7 +18,8 @@ from torch import Tensor
 from circuit_atlas.jobs.circuits.live_channels import Channels, follows_channels
 from circuit_atlas.jobs.network.aten import BY_MAP, REDUCTIONS
 from circuit_atlas.jobs.network.convolution import ConvWeights, conv_geometry, pair
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 
 # Of a map of one number, maps of the same number whatever the size.
 _LEVEL = frozenset("max_pool2d adaptive_avg_pool2d adaptive_max_pool2d mean amin amax".split())

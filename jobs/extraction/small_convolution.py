@@ -21,7 +21,8 @@ from circuit_atlas.jobs.network.convolution import (
     conv_geometry,
     convolve,
 )
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 
 # How many multiply-adds take as long as to pick one number from among others, on a processor.
 _PICKED = 100

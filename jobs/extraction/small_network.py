@@ -29,7 +29,8 @@ from circuit_atlas.jobs.extraction.constants import Constants
 from circuit_atlas.jobs.extraction.small_convolution import conv2d, small_convolution
 from circuit_atlas.jobs.network.aten import BATCH_NORM, PADS, POINTWISE
 from circuit_atlas.jobs.network.convolution import ConvGeometry, ConvWeights
-from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Ref, Step
 
 _SAME = frozenset({"clone", "dropout"})
 # Traced with the sizes of their results.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from circuit_atlas.jobs.network.convolution import channels_last
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Step
 
 # Whose backward pass is right for channels-last gradients, and faster there. That of others may not
 # be: of instance_norm it gives other numbers (torch 2.14.1).

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.network.reads import reads, regions
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.network.step_kinds import is_concatenation
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.network.aten import MOVES, POINTWISE, UNARY
-from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Ref, Step
 from circuit_atlas.jobs.network.step_kinds import is_channelwise, is_concatenation, moves_maps
 
 Reads = NDArray[np.bool_]

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.network.aten import POINTWISE
 from circuit_atlas.jobs.network.convolution import conv_geometry, pair
-from circuit_atlas.jobs.network.graph import Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.network.reads import Region, reads, regions
+from circuit_atlas.jobs.network.step import Step
 
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
 

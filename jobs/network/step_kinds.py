@@ -19,7 +19,8 @@ from circuit_atlas.jobs.network.aten import (
     REDUCTIONS,
     UNARY,
 )
-from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Ref, Step
 
 _Found = TypeVar("_Found")
 

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from circuit_atlas.jobs.network.graph import Network, Ref, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.step import Ref, Step
 
 
 class Kind(NamedTuple):

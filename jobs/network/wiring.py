@@ -15,9 +15,10 @@ from itertools import groupby, zip_longest
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.jobs.network.graph import Network, Step
 from circuit_atlas.jobs.network.kernel_axis import Upstream
+from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.network.reads import Region, map_names, reads, regions
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.network.step_kinds import is_concatenation
 from circuit_atlas.storage_schema.wiring import IMAGE, Joined, Stretch, Wiring
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from circuit_atlas.jobs.network.convolution import channels_last
-from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.network.layer_network import Network
 
 _SMALLEST, _LARGEST = 0.7, 1.4
 # Of each side: 128 of 224 pixels.

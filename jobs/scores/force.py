@@ -32,7 +32,7 @@ from circuit_atlas.jobs.engine.conv_gradients import image_passes
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Network, Replaced
+from circuit_atlas.jobs.network.layer_network import Network, Replaced
 from circuit_atlas.jobs.scores.per_image import CENTRED, Score, score_of
 
 # Share of live channels below which it pays to copy them out of a map.

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph, Step
+from circuit_atlas.jobs.network.model_graph import ModelGraph
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.jobs.self_check.answers import Answers, answers, circuit_map

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.export import without_autocast
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.returned import Returned, returned_tensors
 
 _CONVOLUTIONS = frozenset(

@@ -12,7 +12,9 @@ from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.gradient_rules import BackwardWalk, rule_of
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.network.convolution import channels_last
-from circuit_atlas.jobs.network.graph import ModelGraph, Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.model_graph import ModelGraph
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.self_check.answers import explained
 from circuit_atlas.jobs.self_check.difference import share
 from circuit_atlas.jobs.self_check.module_run import LayerOutput, run_module

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Step
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.storage_schema.network import TOP_CROPS
 from circuit_atlas.storage_schema.tables import CHANNELS
 

@@ -18,7 +18,7 @@ import torch
 
 from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.scores.crops import crop_size
 from circuit_atlas.jobs.scores.learned import images_a_step
 from circuit_atlas.jobs.scores.per_image import ALONG_PATH

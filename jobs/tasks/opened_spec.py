@@ -13,9 +13,9 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.images.decode import MODES
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
 from circuit_atlas.jobs.network.export import Trace, trace
-from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
 from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, PreprocessingSpec
 from circuit_atlas.jobs.spec.sections import LayerSpec

@@ -17,7 +17,7 @@ from circuit_atlas.jobs.circuits.kernel_means import KernelMeans, kernel_means
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.targets import Targets
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Network, Replaced
+from circuit_atlas.jobs.network.layer_network import Network, Replaced
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.visualization.objective import (

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
-from circuit_atlas.jobs.network.graph import Network, Replaced, Step
+from circuit_atlas.jobs.network.layer_network import Network, Replaced
+from circuit_atlas.jobs.network.step import Step
 
 Measure = Callable[[Tensor], Tensor]
 """Images (images, channels, height, width) -> the objective at each, (images,)."""

@@ -16,10 +16,10 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.extraction.cost import multiply_adds, parameters, seconds
 from circuit_atlas.jobs.extraction.small_network import SmallNetwork, small_network
 from circuit_atlas.jobs.network.convolution import ConvWeights
-from circuit_atlas.jobs.network.graph import ModelGraph
 from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel
 from circuit_atlas.jobs.network.model_copy import copy_model
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.spec.sections import Activation
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.compute.extracted_circuit import ExtractedCircuit

@@ -15,7 +15,7 @@ from circuit_atlas.jobs.network.convolution import (
     channels_last,
     convolve,
 )
-from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.network.layer_network import Network
 from tests.benchmarks.measured import best_s
 
 _SIDE = 1536

@@ -12,7 +12,7 @@ from torchvision.models import alexnet, resnet50
 
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service.commands.demo import LAYER, demo_spec
 from tests.benchmarks.slow import Slow, open_slow

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.storage_schema.directions import Directions
 from tests.oracles.convolutions import Masks, Mixed, double
 from tests.oracles.networks import Network

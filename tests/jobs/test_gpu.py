@@ -15,7 +15,7 @@ from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.integrated import ImagePath, mean_colour
 from circuit_atlas.jobs.scores.over_images import score_images

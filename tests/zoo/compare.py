@@ -15,7 +15,7 @@ from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.extraction.small_network import small_network
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import score_images
 from tests.zoo import oracle

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.self_check.check import check_layer
 from circuit_atlas.storage_schema.errors import AtlasError, ModelError
 from tests.zoo import oracle

@@ -13,7 +13,7 @@ from torch import nn
 
 from circuit_atlas.jobs.circuits.connectivity import Connectivity
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from tests.jobs.axis import off_axis, on_axis, open_double
 from tests.oracles.acting import acting
 from tests.oracles.convolutions import convolutions

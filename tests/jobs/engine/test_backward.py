@@ -8,7 +8,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.engine.backward import backward, generic_operations
 from circuit_atlas.jobs.engine.forward import Forward
-from circuit_atlas.jobs.network.graph import Network
+from circuit_atlas.jobs.network.layer_network import Network
 from tests.jobs.axis import double_images, open_double
 from tests.oracles.networks import NAMED
 

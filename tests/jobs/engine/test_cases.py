@@ -16,7 +16,7 @@ from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
 from circuit_atlas.jobs.network.wiring import wiring
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION

@@ -15,7 +15,9 @@ from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.gradient_rules import BackwardWalk, is_rectified, rule_of
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.extraction.small_network import small_network
-from circuit_atlas.jobs.network.graph import ModelGraph, Network, Step
+from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.jobs.network.model_graph import ModelGraph
+from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.over_images import score_images
 from tests.oracles import calls as oracle

@@ -18,7 +18,7 @@ from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.extraction.constant_map import ConstantMap
 from circuit_atlas.jobs.extraction.small_network import SmallNetwork, small_network
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from tests.jobs.axis import open_double
 from tests.oracles.networks import planted
 

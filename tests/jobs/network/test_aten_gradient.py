@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from circuit_atlas.jobs.network.aten_gradient import aten_gradient
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 
 
 class Odd(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.engine.traced_layer import open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.storage_schema.errors import ModelError
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import logging
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch.testing import assert_close
 from torchvision.models.detection.anchor_utils import DefaultBoxGenerator
 from torchvision.models.detection.ssd import SSD
 
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.storage_schema.errors import ModelError
 
 SHAPE = (3, 16, 16)
@@ -251,3 +253,60 @@ def test_a_module_that_is_called_module_keeps_its_name() -> None:
     graph = ModelGraph(model.eval(), SHAPE)
     assert graph.network("module").target.shape[0] == 4
     assert graph.network("module.second").target.shape[0] == 6
+
+
+class Moody(nn.Module):
+    """Decides by a value which way to go: no graph says what it computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        print("on my way")  # noqa: T201
+        y: Tensor = self.one(x) if bool(x.sum() > 0) else x
+        return y
+
+
+def test_a_model_that_decides_by_values_cannot_be_traced():
+    with pytest.raises(ModelError, match="cannot be traced for images of 3 x 8 x 8"):
+        ModelGraph(Moody().eval(), (3, 8, 8))
+
+
+class Loud(nn.Conv2d):
+    """Says something each time it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        print("on my way")  # noqa: T201
+        return super().forward(x)
+
+
+def test_a_models_own_words_go_to_stderr(capsys):
+    ModelGraph(Loud(3, 2, 1).eval(), (3, 8, 8))
+    assert capsys.readouterr() == ("", "on my way\n")
+
+
+class Misfit(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.zeros(3, 3)
+
+
+class Exits(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        del x
+        raise SystemExit(0)
+
+
+@pytest.mark.parametrize("module", [Moody(), Misfit(), Exits()])
+def test_torchs_own_account_of_a_failure_is_a_note_and_no_output(module, capsys):
+    logged = io.StringIO()
+    logger, handler = (
+        logging.getLogger("torch._subclasses.fake_tensor"),
+        logging.StreamHandler(logged),
+    )
+    logger.addHandler(handler)
+    with pytest.raises(ModelError, match="cannot be traced") as caught:
+        ModelGraph(module.eval(), (3, 8, 8))
+    logger.removeHandler(handler)
+    assert (capsys.readouterr(), logged.getvalue()) == (("", ""), "")
+    assert ("def forward" in caught.value.__notes__[0]) == isinstance(module, Moody)

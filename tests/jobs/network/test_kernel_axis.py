@@ -11,7 +11,7 @@ from torch import nn
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network import reads
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from tests.jobs.axis import open_double
 from tests.oracles.networks import NAMED, Network, build, networks
 from tests.oracles.reach import reach

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.engine.traced_layer import open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
 from circuit_atlas.jobs.network.wiring import wiring
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION

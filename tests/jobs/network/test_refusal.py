@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.storage_schema.errors import ModelError
 
 SHAPE = (3, 16, 16)

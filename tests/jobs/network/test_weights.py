@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import densenet
 
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.weights import FileWeights, load_weights
 from circuit_atlas.storage_schema.errors import ModelError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.whole import whole_modules
 from tests.oracles.cases import CASES, SIZE
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.wiring import wiring
 from circuit_atlas.storage_schema.wiring import IMAGE, Stretch
 from tests.jobs.axis import open_double

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from circuit_atlas.jobs.network import export
 from circuit_atlas.jobs.network.export import Trace, trace
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.storage_schema.errors import ModelError
 
 SHAPE = (3, 12, 12)

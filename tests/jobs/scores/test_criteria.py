@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores, score_images

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.crops import crop_size, random_crops
 
 

@@ -12,7 +12,7 @@ from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.traced_layer import open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores import learner
 from circuit_atlas.jobs.scores.learned import Training, learned_scores, stages
 from circuit_atlas.jobs.scores.over_images import random_scores

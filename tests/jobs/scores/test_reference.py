@@ -11,7 +11,7 @@ from circuit_atlas.jobs.circuits.circuit_maps import circuit_maps
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse
 from circuit_atlas.jobs.circuits.masks import keep_best, nested_masks
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, score_images
 from tests.oracles import reference

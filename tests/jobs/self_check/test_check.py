@@ -18,7 +18,7 @@ from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.engine.targets import Response
 from circuit_atlas.jobs.engine.traced_layer import open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.self_check import check
 from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
 from circuit_atlas.jobs.spec.sections import Activation

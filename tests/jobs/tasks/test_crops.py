@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.engine.traced_layer import open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.tasks.crops import channel_crops
 from tests.jobs.axis import double_images, open_double
 from tests.oracles.convolutions import ConvCall, double, layer_output

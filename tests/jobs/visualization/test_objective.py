@@ -13,7 +13,7 @@ from torch import Tensor
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import open_layer
-from circuit_atlas.jobs.network.graph import ModelGraph
+from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.visualization.objective import (
     BestImages,
     Objective,
