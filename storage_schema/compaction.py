@@ -26,7 +26,7 @@ from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.row_groups import Block, SealedFile
 from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
 from circuit_atlas.storage_schema.sealed_layer import open_newest
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.unit_arrays import Circuits, UnitArrays
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 

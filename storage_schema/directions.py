@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.errors import CorruptError, ModelError
-from circuit_atlas.storage_schema.tables import DIRECTIONS
+from circuit_atlas.storage_schema.network_tables import DIRECTIONS
 
 SumActivation = Literal["none", "relu"]
 
@@ -119,7 +119,7 @@ class Directions:
         return hashlib.sha256(table.tobytes()).hexdigest()
 
     def table(self) -> pa.Table:
-        """Make the table `tables.DIRECTIONS`."""
+        """Make the table `network_tables.DIRECTIONS`."""
         return DIRECTIONS.from_columns(
             {
                 "bias": list(self.bias.astype(np.float32)),

@@ -8,8 +8,10 @@ from dataclasses import replace
 import pyarrow as pa
 
 from circuit_atlas.storage_schema import sealed
+from circuit_atlas.storage_schema.circuit_columns import ACTING
 from circuit_atlas.storage_schema.columns import UNIT, Column
-from circuit_atlas.storage_schema.tables import ACTING, AUC, BOX, MEASURES, PEARSON_IMAGES
+from circuit_atlas.storage_schema.image_table import BOX
+from circuit_atlas.storage_schema.measures import AUC, MEASURES, PEARSON_IMAGES
 
 _NAME = Column("name", pa.string(), "", "Name", "Number as text, or the direction's name.")
 _LABEL = Column(

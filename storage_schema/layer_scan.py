@@ -17,7 +17,7 @@ from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.sealed_layer import SealedLayer, open_newest
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.unit_arrays import Circuits, UnitArrays
 
 _THREADS = 4

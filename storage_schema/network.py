@@ -20,8 +20,8 @@ from circuit_atlas.storage_schema.documents import seal, sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, RecordError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.kernels import Convolution
+from circuit_atlas.storage_schema.network_tables import CHANNELS, WEIGHTS
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.tables import CHANNELS, WEIGHTS
 from circuit_atlas.storage_schema.wiring import Wiring
 
 TOP_CROPS = 4
@@ -36,7 +36,7 @@ class NetworkRecord:
         wiring: how the convolutions are joined.
         weights: for each convolution of the axis (out, in / groups, height, width) float32, or
             None where they are unknown.
-        channels: `tables.CHANNELS`.
+        channels: `network_tables.CHANNELS`.
     """
 
     wiring: Wiring
@@ -99,8 +99,8 @@ def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
 
 
 def weights_of(table: pa.Table, layer: LayerIndex) -> tuple[NDArray[np.float32] | None, ...]:
-    """Read the weights of each convolution of the axis from `tables.WEIGHTS`, None where they are
-    unknown."""
+    """Read the weights of each convolution of the axis from `network_tables.WEIGHTS`,
+    None where they are unknown."""
     weights: list[NDArray[np.float32] | None] = []
     for convolution, row in zip(layer.index.convolutions, table["values"], strict=True):
         flat = row.values.to_numpy(zero_copy_only=False) if row.is_valid else None

@@ -14,12 +14,15 @@ from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import stored_keys
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.labels import UnitLabels
+from circuit_atlas.storage_schema.network_tables import NETWORK
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
 from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
-from circuit_atlas.storage_schema.tables import FRAGMENTS, IMAGES, NETWORK, ON_REQUEST, Table
+from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
+from circuit_atlas.storage_schema.unit_tables import FRAGMENTS, ON_REQUEST
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.visualization_plan import PlannedVisualizations, VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureCircuit, FeatureRecord

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from circuit_atlas.storage_schema import (
     arrays,
     fragments,
+    image_table,
     labels,
     layout,
-    tables,
+    network_tables,
+    unit_tables,
     visualizations,
 )
 from circuit_atlas.storage_schema.commit import Commit, Failure
@@ -27,7 +29,7 @@ from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
@@ -82,7 +84,7 @@ class Reader:
         altered."""
         if self._images is None:
             self._images = self._get(layout.IMAGES)
-        table, location = tables.IMAGES, self.objects.at(layout.IMAGES)
+        table, location = image_table.IMAGES, self.objects.at(layout.IMAGES)
         names = None if columns is None else table.stored_names(columns)
         return table.public(table.from_parquet(self._images, location=location, columns=names))
 
@@ -137,7 +139,7 @@ class Reader:
         if layer not in self._directions:
             path = layout.directions(layer)
             location = self.objects.at(path)
-            table = tables.DIRECTIONS.from_parquet(self._get(path), location=location)
+            table = network_tables.DIRECTIONS.from_parquet(self._get(path), location=location)
             found = Directions.of_table(
                 table, index.direction_names, index.directions, location=location
             )
@@ -284,33 +286,33 @@ class Reader:
         return self._arrays.chunk(self.layer(commit.layer), commit, arrays.STABILITY, criterion)
 
     def responses(self, commit: Commit) -> pa.Table:
-        """Tell what each image does to the unit: `tables.RESPONSES`."""
-        return self._rows(commit, tables.RESPONSES)
+        """Tell what each image does to the unit: `unit_tables.RESPONSES`."""
+        return self._rows(commit, unit_tables.RESPONSES)
 
     def faithfulness(self, commit: Commit) -> pa.Table:
-        """Tell how well its circuits preserve the response: `tables.FAITHFULNESS`."""
-        return self._rows(commit, tables.FAITHFULNESS)
+        """Tell how well its circuits preserve the response: `unit_tables.FAITHFULNESS`."""
+        return self._rows(commit, unit_tables.FAITHFULNESS)
 
     def subfeatures(self, commit: Commit) -> pa.Table:
-        """Tell the same of the circuits of single images: `tables.SUBFEATURES`."""
-        return self._rows(commit, tables.SUBFEATURES)
+        """Tell the same of the circuits of single images: `unit_tables.SUBFEATURES`."""
+        return self._rows(commit, unit_tables.SUBFEATURES)
 
     def groups(self, commit: Commit) -> pa.Table:
-        """Return the sub-feature groups of its top images: `tables.GROUPS`; QueryError for an old
-        atlas."""
-        self._require(tables.GROUPS.name)
-        return self._rows(commit, tables.GROUPS)
+        """Return the sub-feature groups of its top images: `unit_tables.GROUPS`; QueryError
+        for an old atlas."""
+        self._require(unit_tables.GROUPS.name)
+        return self._rows(commit, unit_tables.GROUPS)
 
     def selectivity(self, commit: Commit) -> pa.Table:
-        """Tell what the groups' circuits preserve of its top images: `tables.SELECTIVITY`, empty
-        where there is one group. QueryError for an old atlas."""
-        self._require(tables.SELECTIVITY.name)
-        return self._rows(commit, tables.SELECTIVITY)
+        """Tell what the groups' circuits preserve of its top images: `unit_tables.SELECTIVITY`,
+        empty where there is one group. QueryError for an old atlas."""
+        self._require(unit_tables.SELECTIVITY.name)
+        return self._rows(commit, unit_tables.SELECTIVITY)
 
     def image_sums(self, commit: Commit) -> pa.Table | None:
-        """Return the sums that r over any choice of images is made of: `tables.IMAGE_SUMS`; None
-        where the unit was built without them."""
-        rows = self._rows(commit, tables.IMAGE_SUMS)
+        """Return the sums that r over any choice of images is made of: `unit_tables.IMAGE_SUMS`;
+        None where the unit was built without them."""
+        rows = self._rows(commit, unit_tables.IMAGE_SUMS)
         return rows if rows.num_rows else None
 
     def contribution(self, commit: Commit) -> NDArray[np.float32]:
@@ -346,17 +348,17 @@ class Reader:
         if layer not in self._weights:
             path = layout.weights(layer)
             data = self._network(layer, path)
-            table = tables.WEIGHTS.from_parquet(data, location=self.objects.at(path))
+            table = network_tables.WEIGHTS.from_parquet(data, location=self.objects.at(path))
             # Those of one layer at a time: of a large network they are many.
             self._weights = {layer: weights_of(table, self.layer(layer))}
         return self._weights[layer]
 
     def channels(self, layer: str) -> pa.Table:
-        """Tell where each output channel of each convolution is largest: `tables.CHANNELS`."""
+        """Tell where each convolution's channels are largest: `network_tables.CHANNELS`."""
         if layer not in self._channels:
             path = layout.channels(layer)
             data = self._network(layer, path)
-            table = tables.CHANNELS.from_parquet(data, location=self.objects.at(path))
+            table = network_tables.CHANNELS.from_parquet(data, location=self.objects.at(path))
             self._channels[layer] = table
         return self._channels[layer]
 
@@ -404,7 +406,7 @@ class Reader:
 
         Args:
             layer: its name.
-            name: of one of `tables.FRAGMENTS`.
+            name: of one of `unit_tables.FRAGMENTS`.
             units: only of these, where they are stored.
             columns: only these, after `unit`.
             commits: of the layer, as `commits` gave them just now, which saves a listing.
@@ -412,11 +414,11 @@ class Reader:
         Raises:
             QueryError: there is no such layer or table, or none in an old atlas.
         """
-        table = next((table for table in tables.FRAGMENTS if table.name == name), None)
+        table = next((table for table in unit_tables.FRAGMENTS if table.name == name), None)
         if table is None:
-            known = ", ".join(table.name for table in tables.FRAGMENTS)
+            known = ", ".join(table.name for table in unit_tables.FRAGMENTS)
             raise QueryError(f"there is no table {name!r}: choose from {known}")
-        if table in (tables.GROUPS, tables.SELECTIVITY):
+        if table in (unit_tables.GROUPS, unit_tables.SELECTIVITY):
             self._require(name)
         if commits is None:
             commits = self.commits(layer)

@@ -141,7 +141,7 @@ class CircuitRecord:
         response_maps: (top images, height, width) float32 in the order of rank.
         groups: a row a criterion with per-image scores, and top image.
         contrast: empty where there is one group.
-        image_sums: rows of `tables.IMAGE_SUMS`, or None where nobody asked for them.
+        image_sums: rows of `unit_tables.IMAGE_SUMS`, or None where nobody asked for them.
     """
 
     key: UnitKey

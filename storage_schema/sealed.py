@@ -22,7 +22,8 @@ from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.row_groups import SealedFile
-from circuit_atlas.storage_schema.tables import FRAGMENTS, GROUPS, SELECTIVITY, Table
+from circuit_atlas.storage_schema.table import Table
+from circuit_atlas.storage_schema.unit_tables import FRAGMENTS, GROUPS, SELECTIVITY
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 COMMITS = Table(

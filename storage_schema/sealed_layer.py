@@ -15,7 +15,7 @@ from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.row_groups import RowGroup
 from circuit_atlas.storage_schema.sealed import Manifest
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 
 
 class SealedLayer:

@@ -19,8 +19,8 @@ from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.polysemanticity import polysemanticity
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
-from circuit_atlas.storage_schema.tables import GROUPS, RESPONSES
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
+from circuit_atlas.storage_schema.unit_tables import GROUPS, RESPONSES
 
 _UNITS_AT_ONCE = 32
 

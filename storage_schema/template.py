@@ -26,8 +26,9 @@ from circuit_atlas.storage_schema.errors import (
     RecordError,
 )
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.image_table import IMAGES
+from circuit_atlas.storage_schema.network_tables import DIRECTIONS
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.tables import DIRECTIONS, IMAGES
 
 _REMEDY = "give the same as stored, or build into another store"
 _SHOWN = 8
@@ -79,7 +80,7 @@ def create(
         objects: the store.
         header: the build's.
         layers: those that it names.
-        images: `tables.IMAGES`.
+        images: `image_table.IMAGES`.
         plan: which units it asks for.
         directions: those of each layer that came from a file.
         unit_labels: what units of each layer stand for, by number, in place of what was stored.

@@ -13,7 +13,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.sealed_layer import SealedLayer
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
 
 _THREADS = 8

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import arrays, conformance, layout, tables
+from circuit_atlas.storage_schema import arrays, conformance, layout, unit_tables
 from circuit_atlas.storage_schema.arrays import ArraySpec
 from circuit_atlas.storage_schema.chunks import ChunkArray
 from circuit_atlas.storage_schema.commit import Commit, Failure, Form, StoredObject
@@ -31,7 +31,7 @@ from circuit_atlas.storage_schema.records import (
     FailureRecord,
     Receipt,
 )
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 
 
 class Writer:
@@ -109,17 +109,17 @@ class Writer:
         for spec, of_unit in self._unit_chunks(record):
             stored.append(self._array(spec, None).write(unit, attempt, of_unit))
         fragments: tuple[tuple[Table, Sequence[object]], ...] = (
-            (tables.RESPONSES, record.responses),
-            (tables.FAITHFULNESS, record.faithfulness),
-            (tables.SUBFEATURES, record.subfeatures),
-            (tables.GROUPS, record.groups),
-            (tables.SELECTIVITY, record.contrast),
+            (unit_tables.RESPONSES, record.responses),
+            (unit_tables.FAITHFULNESS, record.faithfulness),
+            (unit_tables.SUBFEATURES, record.subfeatures),
+            (unit_tables.GROUPS, record.groups),
+            (unit_tables.SELECTIVITY, record.contrast),
         )
         for table, rows in fragments:
-            if table is tables.RESPONSES or record.state == "done":
+            if table is unit_tables.RESPONSES or record.state == "done":
                 stored.append(self._fragment(unit, attempt, table, table.table(rows)))
         if record.image_sums is not None:
-            stored.append(self._fragment(unit, attempt, tables.IMAGE_SUMS, record.image_sums))
+            stored.append(self._fragment(unit, attempt, unit_tables.IMAGE_SUMS, record.image_sums))
         return Commit(
             model=self._header.model,
             layer=self._layer.layer,

@@ -64,8 +64,8 @@ def test_a_light_package_imports_without_what_builds_need(package):
 
 def test_an_atlas_is_read_without_what_builds_need(tmp_path):
     from circuit_atlas.storage_schema.header import AtlasHeader
+    from circuit_atlas.storage_schema.image_table import IMAGES
     from circuit_atlas.storage_schema.opening import open_store
-    from circuit_atlas.storage_schema.tables import IMAGES
     from circuit_atlas.storage_schema.template import Plan, create
     from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun
 from circuit_atlas.storage_schema.records import Split
-from circuit_atlas.storage_schema.tables import IMAGE_SUMS
+from circuit_atlas.storage_schema.unit_tables import IMAGE_SUMS
 
 
 def image_sums(

@@ -25,7 +25,7 @@ from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.sections import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError
-from circuit_atlas.storage_schema.tables import IMAGES
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.wording import one_line
 
 ImageSplit = Literal["scoring", "held_out", "left_out"]

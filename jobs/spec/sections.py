@@ -454,7 +454,7 @@ class RunSpec(Section):
         self_check: hold each layer against the model itself, on one image and two units, before any
             work. Default: true.
         image_sums: store of each circuit and image the sums that r over any choice of images is
-            made of, see `storage_schema.tables.IMAGE_SUMS`. Default: false.
+            made of, see `storage_schema.unit_tables.IMAGE_SUMS`. Default: false.
     """
 
     store: Annotated[str, Field(min_length=1)] = "atlas"

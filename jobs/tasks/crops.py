@@ -15,7 +15,7 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.receptive_field import receptive_fields
 from circuit_atlas.jobs.network.step import Step
 from circuit_atlas.storage_schema.network import TOP_CROPS
-from circuit_atlas.storage_schema.tables import CHANNELS
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class _LargestMaxima:
 
 
 def channel_crops(layer: TracedLayer, images: Sequence[int], batches: Iterable[Tensor]) -> pa.Table:
-    """Makes the table `tables.CHANNELS` of the convolutions on the layer's axis.
+    """Makes the table `network_tables.CHANNELS` of the convolutions on the layer's axis.
 
     A maximum that is NaN or infinite counts for nothing. Where a convolution runs several times,
     the largest maximum of its calls counts.

@@ -15,15 +15,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import tables
+from circuit_atlas.storage_schema import unit_tables
+from circuit_atlas.storage_schema.circuit_columns import ACTING
 from circuit_atlas.storage_schema.columns import UNIT, schema_of
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.layer_columns import TOP_IMAGE
+from circuit_atlas.storage_schema.measures import AUC, MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
-from circuit_atlas.storage_schema.tables import ACTING, AUC, MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
 _ROWS = 2**20  # of responses, which are read together
@@ -41,9 +42,9 @@ _FAITHFULNESS = (
 )
 _GROUPS = ("criterion", "groups", "silhouette")
 _EMPTY = {
-    "faithfulness": schema_of([UNIT, *tables.FAITHFULNESS.columns]).empty_table(),
-    "groups": schema_of([UNIT, *tables.GROUPS.columns]).empty_table(),
-    "responses": schema_of([UNIT, *tables.RESPONSES.columns]).empty_table(),
+    "faithfulness": schema_of([UNIT, *unit_tables.FAITHFULNESS.columns]).empty_table(),
+    "groups": schema_of([UNIT, *unit_tables.GROUPS.columns]).empty_table(),
+    "responses": schema_of([UNIT, *unit_tables.RESPONSES.columns]).empty_table(),
     "polysemanticity": schema_of([UNIT, *POLYSEMANTICITY.columns]).empty_table(),
 }
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.units import LayerStates, layer_counts
-from circuit_atlas.storage_schema import tables
+from circuit_atlas.storage_schema import unit_tables
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest, one_line
@@ -157,5 +157,5 @@ VIEWS: dict[str, Callable[[Reader], pa.Table]] = {
     "images": _images,
     "layers": layer_counts,
     "units": _units,
-    **{table.name: _rows(table.name) for table in tables.FRAGMENTS},
+    **{table.name: _rows(table.name) for table in unit_tables.FRAGMENTS},
 }

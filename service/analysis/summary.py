@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from circuit_atlas.service.analysis.facts import LayerFacts
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.analysis.units import LayerStates
+from circuit_atlas.storage_schema.circuit_columns import ACTING
 from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.layer_columns import (
     DISTRIBUTION,
@@ -22,7 +23,6 @@ from circuit_atlas.storage_schema.layer_columns import (
     UNIT_FACTS,
     r_columns,
 )
-from circuit_atlas.storage_schema.tables import ACTING
 
 _QUANTILES = {"low": 0.1, "quarter": 0.25, "median": 0.5, "three_quarters": 0.75, "high": 0.9}
 

@@ -17,8 +17,8 @@ from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
 from circuit_atlas.service.web.responding import responding
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, row_model, rows_of
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.layer_columns import RESPONDING
-from circuit_atlas.storage_schema.tables import IMAGES
 
 router = APIRouter(tags=["images"], route_class=AnswerRoute)
 

@@ -8,7 +8,7 @@ from circuit_atlas.service.analysis.facts import LayerFacts
 from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
 from circuit_atlas.storage_schema.header import AtlasHeader
-from circuit_atlas.storage_schema.tables import MEASURES
+from circuit_atlas.storage_schema.measures import MEASURES
 
 _SPLITS = 2
 

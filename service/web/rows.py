@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, create_model
 from circuit_atlas.service.web.parameters import PageParameters
 from circuit_atlas.service.web.responses import Body, plain, to_file
 from circuit_atlas.storage_schema.columns import Column
-from circuit_atlas.storage_schema.tables import Table
+from circuit_atlas.storage_schema.table import Table
 
 
 class Rows(BaseModel):

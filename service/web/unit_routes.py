@@ -28,7 +28,7 @@ from circuit_atlas.service.web.responses import AnswerSource, digest
 from circuit_atlas.service.web.rows import Rows, page_or_file, table_model
 from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.tables import (
+from circuit_atlas.storage_schema.unit_tables import (
     FAITHFULNESS,
     RESPONSES,
     SELECTIVITY,

@@ -18,7 +18,7 @@ from circuit_atlas.service.web.responses import AnswerSource, Body, digest
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of, table_model
 from circuit_atlas.service.web.server_state import ServerState
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.tables import CHANNELS
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 router = APIRouter(tags=["visualizations"], route_class=AnswerRoute)

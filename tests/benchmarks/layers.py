@@ -14,7 +14,7 @@ from circuit_atlas.service import Atlas
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.storage_schema.compaction import compact
-from circuit_atlas.storage_schema.tables import FRAGMENTS
+from circuit_atlas.storage_schema.unit_tables import FRAGMENTS
 from tests.benchmarks.measured import Row, once_s
 from tests.service.large import LAYER, write_large
 from tests.service.stores import served

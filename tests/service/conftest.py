@@ -22,9 +22,11 @@ from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.reader import Reader
@@ -38,7 +40,6 @@ from circuit_atlas.storage_schema.records import (
     ResponseRow,
     SubfeatureRow,
 )
-from circuit_atlas.storage_schema.tables import CHANNELS, IMAGES
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring

@@ -24,9 +24,11 @@ from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.records import (
@@ -39,7 +41,6 @@ from circuit_atlas.storage_schema.records import (
     Split,
     SubfeatureRow,
 )
-from circuit_atlas.storage_schema.tables import CHANNELS, IMAGES
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import IMAGE, Stretch, Wiring

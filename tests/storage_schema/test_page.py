@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from circuit_atlas.storage_schema import page, tables
+from circuit_atlas.storage_schema import image_table, network_tables, page, unit_tables
 from circuit_atlas.storage_schema.arrays import ARRAYS, AXES
 
 PAGE = Path(page.__file__).with_name("SCHEMA.md")
@@ -23,7 +23,7 @@ def test_everything_is_described():
         assert spec.sentence
         assert spec.fill_meaning
         assert set(spec.axes) <= {name for name, _ in AXES}
-    for table in (tables.IMAGES, *tables.NETWORK, *tables.FRAGMENTS):
+    for table in (image_table.IMAGES, *network_tables.NETWORK, *unit_tables.FRAGMENTS):
         for column in table.columns:
             stored = f"`{column.stored_as}`" if column.stored_as else ""
             assert f"| `{column.name}` | {stored} | {column.type} |" in text

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pytest
 from obstore.store import MemoryStore
 
-from circuit_atlas.storage_schema import layout, tables
+from circuit_atlas.storage_schema import image_table, layout, unit_tables
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.errors import (
     CorruptError,
@@ -55,7 +55,7 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     assert reader.layers() == ("features.3",)
     assert reader.layer("features.3") == layer
     assert reader.plan() == plan
-    assert reader.images().equals(tables.IMAGES.public(images))
+    assert reader.images().equals(image_table.IMAGES.public(images))
     assert reader.images(columns=["file", "name"]).schema.names == ["file", "name"]
     for criterion in written.criteria:
         scores = reader.scores(commit, criterion.name)
@@ -86,7 +86,7 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
         assert [tuple(row.values()) for row in table.to_pylist()] == [
             tuple(row.values()) for row in rows
         ]
-        declared = next(one for one in tables.FRAGMENTS if one.name == name)
+        declared = next(one for one in unit_tables.FRAGMENTS if one.name == name)
         assert table.schema.names == [column.name for column in declared.columns]
 
 
@@ -136,15 +136,15 @@ def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, dea
     reader = Reader(objects)
     commit = reader.commits("features.3")[1]
     assert reader.responses(commit).num_rows == 4
-    assert reader.faithfulness(commit).equals(tables.FAITHFULNESS.schema.empty_table())
+    assert reader.faithfulness(commit).equals(unit_tables.FAITHFULNESS.schema.empty_table())
     for ask in (reader.scores, reader.levels, reader.image_scores, reader.stability):
         with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
             ask(commit, "actgrad")
     for ask in (reader.contribution, reader.response_maps):
         with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
             ask(commit)
-    assert reader.groups(commit).equals(tables.GROUPS.schema.empty_table())
-    assert reader.selectivity(commit).equals(tables.SELECTIVITY.schema.empty_table())
+    assert reader.groups(commit).equals(unit_tables.GROUPS.schema.empty_table())
+    assert reader.selectivity(commit).equals(unit_tables.SELECTIVITY.schema.empty_table())
 
 
 def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, record):
@@ -153,7 +153,7 @@ def test_a_table_of_the_whole_layer_has_a_unit_column(objects, header, layer, re
         writer.commit(record(unit))
     reader = Reader(objects)
     table = reader.table("features.3", "faithfulness")
-    assert table.schema.names == ["unit", *tables.FAITHFULNESS.schema.names]
+    assert table.schema.names == ["unit", *unit_tables.FAITHFULNESS.schema.names]
     renamed = {"response": "target", "rung": "level"}
     expected = [
         {

@@ -15,7 +15,7 @@ from threading import Barrier
 import numpy as np
 import pytest
 
-from circuit_atlas.storage_schema import chunks, layout, network, tables
+from circuit_atlas.storage_schema import chunks, layout, network, unit_tables
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects, write_error
@@ -354,7 +354,7 @@ BAD = {
         r, groups=tuple(dataclasses.replace(row, groups=3) for row in r.groups)
     ),
     "0 rows of image sums: expected 32": lambda r: dataclasses.replace(
-        r, image_sums=tables.IMAGE_SUMS.stored_schema.empty_table()
+        r, image_sums=unit_tables.IMAGE_SUMS.stored_schema.empty_table()
     ),
     "groups of other criteria": lambda r: dataclasses.replace(
         r, groups=(*r.groups, dataclasses.replace(r.groups[0], criterion="force"))

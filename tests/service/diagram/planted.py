@@ -16,8 +16,10 @@ from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
@@ -26,7 +28,6 @@ from circuit_atlas.storage_schema.records import (
     GroupRow,
     ResponseRow,
 )
-from circuit_atlas.storage_schema.tables import CHANNELS, IMAGES
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring
