@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from circuit_atlas.cluster.executor import Event, Executor, Job, Planned
 from circuit_atlas.cluster.ledger import Ledger, Summary
 from circuit_atlas.cluster.retries import Policy
-from circuit_atlas.jobs.spec.build_spec import RunSpec
+from circuit_atlas.jobs.spec.run import RunSpec
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torchvision.models import get_model
 
-from circuit_atlas.jobs.spec.sections import IMAGENET_MEAN, IMAGENET_STD, PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import IMAGENET_MEAN, IMAGENET_STD, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError, InputError, ModelError
 from circuit_atlas.storage_schema.wording import one_line
 

@@ -20,7 +20,7 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.learned import Training, learned_scores
 from circuit_atlas.jobs.scores.over_images import random_scores
-from circuit_atlas.jobs.spec.sections import FRACTIONS
+from circuit_atlas.jobs.spec.circuits import FRACTIONS
 from tests.benchmarks.engine import scored
 from tests.benchmarks.measured import once_s, spend
 from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET, BenchmarkSubject

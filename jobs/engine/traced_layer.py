@@ -17,7 +17,7 @@ from circuit_atlas.jobs.network.kernel_axis import Upstream, upstream
 from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.network.site import Site
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo

@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.images.entry import Entry, Listing
-from circuit_atlas.jobs.spec.sections import ImagesSpec
+from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 

@@ -20,7 +20,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import center_crop, resize
 
 from circuit_atlas.jobs.images.metadata import upright, without_metadata
-from circuit_atlas.jobs.spec.sections import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.wording import one_line
 
 # What `convert("RGB")` turns into 8-bit colours without a choice of ours.

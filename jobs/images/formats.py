@@ -23,7 +23,7 @@ from circuit_atlas.jobs.images.arrays import ArrayListing
 from circuit_atlas.jobs.images.decode import MODES, UnreadableImageError, decode, preprocess
 from circuit_atlas.jobs.images.entry import Listing
 from circuit_atlas.jobs.images.shown import shown
-from circuit_atlas.jobs.spec.sections import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError, SpecError
 
 # What images are stored in: their numbers are shares of the largest.

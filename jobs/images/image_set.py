@@ -23,7 +23,7 @@ from circuit_atlas.jobs.images.formats import ImageFormat, format_of
 from circuit_atlas.jobs.images.sources import entries
 from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.spec.sections import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.wording import one_line

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from circuit_atlas.jobs.images.entry import Entry
 from circuit_atlas.jobs.images.parquet_labels import read_labels
-from circuit_atlas.jobs.spec.sections import ImagesSpec
+from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 

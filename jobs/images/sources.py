@@ -16,7 +16,7 @@ from circuit_atlas.jobs.images.entry import Entry, Listing
 from circuit_atlas.jobs.images.folder import read_folder
 from circuit_atlas.jobs.images.limit import limited
 from circuit_atlas.jobs.images.parquet import PARQUET_SUFFIXES, read_parquet
-from circuit_atlas.jobs.spec.sections import DEMO, ImagesSpec
+from circuit_atlas.jobs.spec.images import DEMO, ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest
 

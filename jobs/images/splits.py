@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from circuit_atlas.jobs.spec.sections import ImagesSpec
+from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest
 

@@ -23,7 +23,8 @@ from circuit_atlas.jobs.network.weights import (
     load_weights,
 )
 from circuit_atlas.jobs.network.wrappers import unwrapped
-from circuit_atlas.jobs.spec.sections import ModelSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 

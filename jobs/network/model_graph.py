@@ -29,7 +29,7 @@ from circuit_atlas.jobs.network.traced_node import (
     is_folded,
     shape_of,
 )
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed
 

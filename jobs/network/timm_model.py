@@ -11,7 +11,8 @@ from typing import Any, get_args
 from torch import nn
 
 from circuit_atlas.jobs.network.model_function import call
-from circuit_atlas.jobs.spec.sections import Interpolation, ModelSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.jobs.spec.preprocessing import Interpolation, PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 

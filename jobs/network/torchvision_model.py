@@ -22,7 +22,8 @@ from torchvision.transforms._presets import ImageClassification
 
 from circuit_atlas.jobs.network.model_function import call
 from circuit_atlas.jobs.network.weights import file_sha256
-from circuit_atlas.jobs.spec.sections import ModelSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 

@@ -34,7 +34,7 @@ from circuit_atlas.jobs.planted.networks import (
     small,
 )
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.spec.sections import Criterion
+from circuit_atlas.jobs.spec.circuits import Criterion
 from circuit_atlas.jobs.tasks.block import Block, open_block
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import resolve_opened

@@ -103,7 +103,7 @@ def force_scores(
         batches: gives the scoring images (batch, channels, height, width), from the start at each
             call.
         response: the number that is explained.
-        score: name of the score that is iterated, in `spec.sections.Iterated`. Default: SNIP.
+        score: name of the score that is iterated, in `spec.circuits.Iterated`. Default: SNIP.
         means: of the scoring images, where the score is in `per_image.CENTRED`. Default: none.
 
     Returns:

@@ -2,7 +2,7 @@
 
 `actgrad` and `snip` share their work with the signed contribution, and stand in `criteria`. Every
 other criterion of this kind has a file here, `NAME.py` with a function `NAME` of the same form; its
-name among `spec.sections.Criterion` is all that makes it one.
+name among `spec.circuits.Criterion` is all that makes it one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from circuit_atlas.jobs.scores.criteria import (
     snip,
     snip_and_contribution,
 )
-from circuit_atlas.jobs.spec.sections import Criterion
+from circuit_atlas.jobs.spec.circuits import Criterion
 
 Score = Callable[[Sequence[ConvCall]], Tensor]
 

@@ -29,7 +29,7 @@ from circuit_atlas.jobs.self_check.answers import Answers, answers, circuit_map
 from circuit_atlas.jobs.self_check.difference import ratio, share
 from circuit_atlas.jobs.self_check.module_run import LayerOutput
 from circuit_atlas.jobs.self_check.parting import where_they_part
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, one_line
 

@@ -16,48 +16,19 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from circuit_atlas.jobs.spec.circuits import Ablation, CircuitsSpec
+from circuit_atlas.jobs.spec.images import DEMO, ImagesSpec
+from circuit_atlas.jobs.spec.layers import LayerSpec
 from circuit_atlas.jobs.spec.learned import LearnedSpec
 from circuit_atlas.jobs.spec.messages import describe
-from circuit_atlas.jobs.spec.sections import (
-    DEMO,
-    FRACTIONS,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Ablation,
-    CircuitsSpec,
-    Criterion,
-    DirectionsFile,
-    ImagesSpec,
-    LayerSpec,
-    Listed,
-    ModelSpec,
-    PreprocessingSpec,
-    RunSpec,
-    Section,
-)
+from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
+from circuit_atlas.jobs.spec.run import RunSpec
+from circuit_atlas.jobs.spec.section import Listed, Section
 from circuit_atlas.jobs.spec.toml import to_toml
 from circuit_atlas.jobs.spec.visualization import FeaturesSpec
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.wording import one_line
-
-__all__ = [
-    "DEMO",
-    "FRACTIONS",
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Ablation",
-    "BuildSpec",
-    "CircuitsSpec",
-    "Criterion",
-    "DirectionsFile",
-    "FeaturesSpec",
-    "ImagesSpec",
-    "LayerSpec",
-    "LearnedSpec",
-    "ModelSpec",
-    "PreprocessingSpec",
-    "RunSpec",
-]
 
 # Keys of `[circuits]` and of `[learned]` that the first atlases did not have.
 _LATER = ("connected", "force_score", "integrated_steps", "stability")

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from circuit_atlas.jobs.spec.sections import Ablation, Section
+from circuit_atlas.jobs.spec.circuits import Ablation
+from circuit_atlas.jobs.spec.section import Section
 
 
 class LearnedSpec(Section):

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from circuit_atlas.jobs.spec.sections import Criterion, Listed, Section
+from circuit_atlas.jobs.spec.circuits import Criterion
+from circuit_atlas.jobs.spec.section import Listed, Section
 
 _Positive = Annotated[int, Field(ge=1)]
 

@@ -22,7 +22,7 @@ from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.integrated import ImagePath, mean_colour
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
 from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, PER_IMAGE
-from circuit_atlas.jobs.spec.sections import CircuitsSpec
+from circuit_atlas.jobs.spec.circuits import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.header import AtlasHeader
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from circuit_atlas.jobs.spec.sections import DirectionsFile
+from circuit_atlas.jobs.spec.layers import DirectionsFile
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, nearest, one_line

@@ -17,8 +17,9 @@ from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
 from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, PreprocessingSpec
-from circuit_atlas.jobs.spec.sections import LayerSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.jobs.tasks.directions_file import read_directions
 from circuit_atlas.jobs.tasks.stored_directions import STORED
 from circuit_atlas.storage_schema.directions import Directions

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, DirectionsFile, LayerSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
 from circuit_atlas.storage_schema.reader import Reader
 

@@ -73,7 +73,8 @@ def r_of_drawn_images(sums: NDArray[np.float64], *, draws: int, seed: int) -> ND
 
     Args:
         sums: over the positions of each image, as of `unit_tables.IMAGE_SUMS` in its order:
-            positions, circuit, full, circuit_squares, full_squares, products. Shape: (6, circuits, images).
+            positions, circuit, full, circuit_squares, full_squares, products.
+            Shape: (6, circuits, images).
         draws: how often.
         seed: of the draws: the same images for all circuits.
 

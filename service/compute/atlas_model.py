@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from circuit_atlas.jobs.network.load import load_model
-from circuit_atlas.jobs.spec.sections import ModelSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
 from circuit_atlas.storage_schema.reader import Reader
 
 

@@ -20,7 +20,7 @@ from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel
 from circuit_atlas.jobs.network.model_copy import copy_model
 from circuit_atlas.jobs.network.model_graph import ModelGraph
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.compute.extracted_circuit import ExtractedCircuit
 from circuit_atlas.service.compute.receipt import Receipt

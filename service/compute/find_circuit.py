@@ -12,15 +12,10 @@ from typing import TYPE_CHECKING
 from obstore.store import MemoryStore
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.spec.build_spec import Ablation, Criterion
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.circuits import Ablation, Criterion
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.service.client.atlas import Atlas
-from circuit_atlas.service.compute.in_memory import (
-    check_choices,
-    fraction_of,
-    open_in_memory,
-    unit_of,
-)
+from circuit_atlas.service.compute.in_memory import open_in_memory
 from circuit_atlas.service.compute.one_unit import compute_unit
 from circuit_atlas.service.compute.torch_settings import worker_settings
 from circuit_atlas.storage_schema.objects import Objects
@@ -108,31 +103,27 @@ def find_circuit(
         QueryError: the unit is dead: its response is the same on every image.
         InfrastructureError: memory ran out.
     """
-    fraction, number = fraction_of(keep), unit_of(unit)
-    check_choices(criterion=criterion, ablation=ablation, activation=activation)
     with worker_settings():
-        opened = open_in_memory(
+        one = open_in_memory(
             model,
             images,
             layer=layer,
-            unit=number,
+            unit=unit,
+            criterion=criterion,
+            keep=keep,
             activation=activation,
-            circuits={
-                "response": response,
-                "criteria": [criterion],
-                "fractions": [fraction, *fractions],
-                "connected": connected,
-                "ablation": [ablation],
-                "top_images": top_images,
-                "seed": seed,
-            },
+            response=response,
+            seed=seed,
+            self_check=self_check,
+            fractions=fractions,
+            ablation=ablation,
+            circuits={"connected": connected, "top_images": top_images},
             learned={"seed": seed, **(learned or {})},
             held_out=held_out,
             mean=mean,
             std=std,
-            self_check=self_check,
         )
         objects = Objects(MemoryStore(), location="memory:")
-        compute_unit(opened, objects)
-    found = Atlas(Reader(objects)).layer(layer).unit(number)
-    return found.circuit(keep=fraction, criterion=criterion)
+        compute_unit(one.opened, objects)
+    found = Atlas(Reader(objects)).layer(layer).unit(one.unit)
+    return found.circuit(keep=one.fraction, criterion=criterion)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any, get_args
 
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.network.model_copy import copy_model, model_device
-from circuit_atlas.jobs.spec.build_spec import Ablation, BuildSpec, Criterion
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.circuits import Ablation, Criterion
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.storage_schema.errors import ModelError, SpecError
 from circuit_atlas.storage_schema.wording import nearest
@@ -24,33 +26,54 @@ _CHOICES = {
 }
 
 
+@dataclass(frozen=True)
+class UnitInMemory:
+    """One unit of a model in memory, its arguments checked.
+
+    Attributes:
+        opened: the model and images, as those of a spec of that unit.
+        unit: number of the channel.
+        fraction: of the kernels, to keep.
+    """
+
+    opened: OpenedSpec
+    unit: int
+    fraction: float
+
+
 def open_in_memory(
     model: nn.Module,
     images: Tensor,
     *,
     layer: str,
     unit: int,
+    criterion: Criterion,
+    keep: float,
     activation: Activation,
-    circuits: Mapping[str, Any],
+    response: str | tuple[int, int],
+    seed: int,
+    self_check: bool,
+    fractions: Sequence[float] = (),
+    ablation: Ablation = "zero",
+    circuits: Mapping[str, Any] | None = None,
     learned: Mapping[str, Any] | None = None,
     held_out: Tensor | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    self_check: bool = True,
-) -> OpenedSpec:
+) -> UnitInMemory:
     """Open a copy of a model with images as a spec of one unit.
 
     Args:
-        model, images, held_out, mean, std, self_check: as of `find_circuit`.
-        layer: path of a module.
-        unit: channel of its output.
-        activation: what its response is taken from.
-        circuits: keys of the table `[circuits]`.
+        circuits: further keys of the table `[circuits]`.
         learned: keys of the table `[learned]`.
+
+    All other arguments are those of `find_circuit`, which describes them.
 
     Raises:
         ModelError, ImageError, SpecError: one of them cannot be used.
     """
+    fraction, number = fraction_of(keep), unit_of(unit)
+    check_choices(criterion=criterion, ablation=ablation, activation=activation)
     loaded = copy_model(model)
     image_set = TensorImages(images, held_out, mean=mean, std=std)
     device = model_device(model)
@@ -58,8 +81,15 @@ def open_in_memory(
         {
             "model": {"reference": loaded.reference},
             "images": {"source": "memory:"},
-            "layers": [{"name": layer, "units": [unit], "activation": activation}],
-            "circuits": dict(circuits),
+            "layers": [{"name": layer, "units": [number], "activation": activation}],
+            "circuits": {
+                "response": response,
+                "criteria": [criterion],
+                "fractions": [fraction, *fractions],
+                "ablation": [ablation],
+                "seed": seed,
+                **(circuits or {}),
+            },
             "learned": dict(learned or {}),
             "run": {
                 "device": "mps" if device.type == "mps" else str(device),
@@ -67,7 +97,8 @@ def open_in_memory(
             },
         }
     )
-    return OpenedSpec(spec, model=loaded, images=image_set)
+    opened = OpenedSpec(spec, model=loaded, images=image_set)
+    return UnitInMemory(opened, number, fraction)
 
 
 def check_choices(**given: str) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor, nn
 
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, Criterion
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.circuits import Criterion
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.transfer import REPEATS, TransferRow, transfer_rows
 from circuit_atlas.service.compute.in_memory import (
@@ -84,20 +85,20 @@ def transfer(
         SpecError: a value is out of range, or the criterion scores no single images.
         QueryError: the unit is dead.
     """
-    fraction, number = fraction_of(keep), unit_of(unit)
-    check_choices(criterion=criterion, activation=activation)
-    circuits = {"response": response, **_circuits(criterion, fraction), "seed": seed}
     with worker_settings():
-        opened = open_in_memory(
+        one = open_in_memory(
             model,
             images,
             layer=layer,
-            unit=number,
+            unit=unit,
+            criterion=criterion,
+            keep=keep,
             activation=activation,
-            circuits=circuits,
+            response=response,
+            seed=seed,
             self_check=self_check,
         )
-        rows = transfer_rows(opened, layer, number, numbers=numbers, repeats=repeats)
+        rows = transfer_rows(one.opened, layer, one.unit, numbers=numbers, repeats=repeats)
     return _table(rows)
 
 
@@ -130,24 +131,21 @@ def transfer_in(
     if layer not in names:
         raise SpecError(f"the spec has no layer {layer!r}: {nearest(layer, names, what='layers')}")
     values: dict[str, Any] = loaded.model_dump(mode="json", exclude_none=True)
-    values["circuits"].update(_circuits(chosen, fraction))
+    values["circuits"].update(
+        {
+            "criteria": [chosen],
+            "fractions": [fraction],
+            "connected": False,
+            "stability": False,
+            "ablation": ["zero"],
+        }
+    )
     values["layers"] = [each for each in values["layers"] if each["name"] == layer]
     with worker_settings():
         opened = OpenedSpec(BuildSpec.from_values(values))
         opened.layer(layer).index.unit(number)
         rows = transfer_rows(opened, layer, number, numbers=numbers, repeats=repeats)
     return _table(rows)
-
-
-def _circuits(criterion: str, fraction: float) -> dict[str, Any]:
-    """The keys of `[circuits]` that decide which circuits are tested."""
-    return {
-        "criteria": [criterion],
-        "fractions": [fraction],
-        "connected": False,
-        "stability": False,
-        "ablation": ["zero"],
-    }
 
 
 def _table(rows: Sequence[TransferRow]) -> pa.Table:

@@ -16,7 +16,7 @@ from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
 from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
-from circuit_atlas.jobs.spec.sections import FRACTIONS
+from circuit_atlas.jobs.spec.circuits import FRACTIONS
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from tests.benchmarks.limits import (
     backward_multiplications,

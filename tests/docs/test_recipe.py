@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from circuit_atlas.jobs.scores import per_image
-from circuit_atlas.jobs.spec.sections import Criterion
+from circuit_atlas.jobs.spec.circuits import Criterion
 
 ROOT = Path(__file__).parents[2]
 RECIPE = (ROOT / "docs" / "pages" / "contributing.md").read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def test_the_recipes_criterion_passes_the_recipes_test(monkeypatch, blocks):
 
 def test_the_recipes_line_goes_into_the_list_of_the_spec():
     (lines,) = re.findall(r"^```text\n(Criterion = .*?)^```$", RECIPE, re.MULTILINE | re.DOTALL)
-    source = (ROOT / "jobs" / "spec" / "sections.py").read_text(encoding="utf-8")
+    source = (ROOT / "jobs" / "spec" / "circuits.py").read_text(encoding="utf-8")
     assert lines.count('    "activation",\n') == 1
     assert lines.replace('    "activation",\n', "") in source
     assert "activation" not in Criterion.__args__

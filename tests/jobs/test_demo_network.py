@@ -13,7 +13,7 @@ from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.scores.over_images import score_images
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 
 LAYER = "features.7.expand3x3"

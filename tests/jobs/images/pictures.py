@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from circuit_atlas.jobs.images.image_set import ImageSet, load_images
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError
 
 SIZE = (6, 8)

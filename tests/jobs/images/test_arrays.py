@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from circuit_atlas.jobs.images.image_set import SourceImages, load_images
-from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError, SpecError
 from tests.jobs.images.pictures import spec_of
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from circuit_atlas.jobs.images.image_set import SourceImages, load_images
-from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import SpecError
 from tests.jobs.images.pictures import SIZE, coloured, png, spec_of
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from circuit_atlas.jobs.images.decode import UnreadableImageError, decode, preprocess
-from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from tests.jobs.images.pictures import EXACT, SIZE, coloured, png
 
 

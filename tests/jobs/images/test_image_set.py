@@ -15,7 +15,7 @@ from PIL import Image
 
 from circuit_atlas.jobs.images import image_set as images_module
 from circuit_atlas.jobs.images.image_set import load_images
-from circuit_atlas.jobs.spec.build_spec import PreprocessingSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.image_table import IMAGES
 from tests.jobs.images.pictures import SIZE, coloured, load, png, refusal, spec_of

@@ -22,7 +22,8 @@ from torchvision.models import get_model, get_model_weights
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
 from circuit_atlas.jobs.network.torchvision_model import _published_preprocessing
 from circuit_atlas.jobs.network.weights import fingerprint
-from circuit_atlas.jobs.spec.build_spec import ModelSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
 
 NETWORKS = """

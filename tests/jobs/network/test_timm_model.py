@@ -15,7 +15,8 @@ from timm.data import create_transform
 from circuit_atlas.jobs.images.decode import preprocess
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
 from circuit_atlas.jobs.network.timm_model import preprocessing
-from circuit_atlas.jobs.spec.build_spec import ModelSpec, PreprocessingSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError
 
 NAME = "test_resnet.r160_in1k"

@@ -21,7 +21,7 @@ from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.self_check import check
 from circuit_atlas.jobs.self_check.check import SelfCheck, check_layer
-from circuit_atlas.jobs.spec.sections import Activation
+from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError
 from tests.oracles import cases

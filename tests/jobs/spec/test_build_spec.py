@@ -8,13 +8,10 @@ from typing import Any
 
 import pytest
 
-from circuit_atlas.jobs.spec.build_spec import (
-    FRACTIONS,
-    BuildSpec,
-    DirectionsFile,
-    LayerSpec,
-    PreprocessingSpec,
-)
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.circuits import FRACTIONS
+from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ModelError, SpecError
 
 SMALL = """

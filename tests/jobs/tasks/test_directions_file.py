@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from circuit_atlas.jobs.spec.sections import DirectionsFile
+from circuit_atlas.jobs.spec.layers import DirectionsFile
 from circuit_atlas.jobs.tasks.directions_file import read_directions
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import ModelError

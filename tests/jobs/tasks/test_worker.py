@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, Criterion
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.circuits import Criterion
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.plan import Task, estimate, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.network.model_graph import ModelGraph
-from circuit_atlas.jobs.spec.build_spec import IMAGENET_MEAN, IMAGENET_STD
+from circuit_atlas.jobs.spec.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from circuit_atlas.jobs.visualization.ascent import (
     Canvas,
     Normalisation,

@@ -16,8 +16,10 @@ from torchvision.transforms import v2
 
 from circuit_atlas.jobs.circuits.masks import keep_best
 from circuit_atlas.jobs.demo import photos, squeezenet1_1
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, FeaturesSpec, LayerSpec
-from circuit_atlas.jobs.spec.sections import IMAGENET_MEAN, IMAGENET_STD
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.layers import LayerSpec
+from circuit_atlas.jobs.spec.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from circuit_atlas.jobs.spec.visualization import FeaturesSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.jobs.visualization import worker

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from circuit_atlas.jobs.network.load import load_model
-from circuit_atlas.jobs.spec.sections import ModelSpec
+from circuit_atlas.jobs.spec.model import ModelSpec
 from circuit_atlas.service import build
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.commands.cli import main

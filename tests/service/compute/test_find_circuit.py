@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.images.tensor_images import TensorImages
-from circuit_atlas.jobs.spec.build_spec import BuildSpec, Criterion
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.spec.circuits import Criterion
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
