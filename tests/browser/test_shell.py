@@ -19,6 +19,27 @@ def test_the_bar_goes_to_every_part_of_the_app(photos, tab):
         assert current.inner_text() == name
 
 
+@pytest.mark.parametrize(
+    ("page", "state", "above"),
+    [
+        ("image", {"image": 0}, {"Atlas": "atlas", "Images": "images"}),
+        ("criteria", {"layer": "head"}, {"Atlas": "atlas", "head": "layer"}),
+        (
+            "map",
+            {"layer": "head", "unit": 0},
+            {"Atlas": "atlas", "head": "layer", "Unit 0": "unit"},
+        ),
+    ],
+)
+def test_each_page_links_to_those_above_it(two_ways, tab, page, state, above):
+    for name, shown in above.items():
+        tab.open(two_ways.link(page, **state))
+        crumbs = tab.page.get_by_role("navigation", name="Where this is").get_by_role("link")
+        assert crumbs.all_inner_texts() == list(above)
+        crumbs.filter(has_text=name).click()
+        tab.shown(shown)
+
+
 def test_back_and_forward_go_through_what_was_seen(photos, tab):
     tab.open(photos.link("atlas"))
     tab.page.get_by_role("link", name=LAYER).click()

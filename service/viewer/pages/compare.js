@@ -5,8 +5,9 @@
  * @import { State } from "../address.js"
  */
 
-import { change, to } from "../address.js";
+import { change } from "../address.js";
 import { get, unitPath, url } from "../api.js";
+import { atlasCrumbs } from "../crumbs.js";
 import { h, put } from "../dom.js";
 import { count, ratio } from "../figures.js";
 import { heading } from "../heading.js";
@@ -144,7 +145,7 @@ export async function page(state, atlas) {
     "div",
     null,
     heading({
-      crumbs: [["Atlas", to("atlas")]],
+      crumbs: atlasCrumbs(),
       title: "Compare circuits",
       actions: [swap],
     }),

@@ -6,8 +6,9 @@
  * @import { Column } from "../table.js"
  */
 
-import { change, to } from "../address.js";
+import { change } from "../address.js";
 import { get } from "../api.js";
+import { layerCrumbs } from "../crumbs.js";
 import { fresh, h, put } from "../dom.js";
 import { count, measure, percent, ratio, whole } from "../figures.js";
 import { heading } from "../heading.js";
@@ -115,10 +116,7 @@ export async function page(state, atlas) {
     "div",
     null,
     heading({
-      crumbs: [
-        ["Atlas", to("atlas")],
-        [layer, to("layer", { layer })],
-      ],
+      crumbs: layerCrumbs(layer),
       title: "Criteria compared",
     }),
     bar.element,

@@ -7,6 +7,7 @@
 
 import { change, to } from "../address.js";
 import { get, unitPath } from "../api.js";
+import { imagesCrumbs } from "../crumbs.js";
 import { fresh, h, put, whenNear } from "../dom.js";
 import { count, imageText, measure, percent, whole } from "../figures.js";
 import { heading } from "../heading.js";
@@ -60,10 +61,7 @@ export async function page(state, atlas) {
     "div",
     null,
     heading({
-      crumbs: [
-        ["Atlas", to("atlas")],
-        ["Images", to("images")],
-      ],
+      crumbs: imagesCrumbs(),
       title: facts.label ?? facts.name,
       facts: [
         ["File", facts.name],

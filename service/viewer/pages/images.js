@@ -7,6 +7,7 @@
 
 import { change, to } from "../address.js";
 import { get, imageUrl } from "../api.js";
+import { atlasCrumbs } from "../crumbs.js";
 import { fresh, h, put } from "../dom.js";
 import { imageText } from "../figures.js";
 import { heading } from "../heading.js";
@@ -72,7 +73,7 @@ export async function page(_, atlas) {
     element: h(
       "div",
       null,
-      heading({ crumbs: [["Atlas", to("atlas")]], title: "Images" }),
+      heading({ crumbs: atlasCrumbs(), title: "Images" }),
       h("div", { class: "panels" }, images.element),
     ),
     update(now) {

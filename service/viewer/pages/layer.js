@@ -7,6 +7,7 @@
 
 import { changed, to } from "../address.js";
 import { get } from "../api.js";
+import { atlasCrumbs } from "../crumbs.js";
 import { smallestCounts } from "../distribution.js";
 import { h } from "../dom.js";
 import { count, percent, whole } from "../figures.js";
@@ -108,7 +109,7 @@ export async function page(state, atlas) {
     "div",
     null,
     heading({
-      crumbs: [["Atlas", to("atlas")]],
+      crumbs: atlasCrumbs(),
       title: layer,
       facts: [
         ["Units", progressText(facts)],

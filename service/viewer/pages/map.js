@@ -5,9 +5,10 @@
  * @import { State } from "../address.js"
  */
 
-import { change, state as current, to } from "../address.js";
+import { change, state as current } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { groupColor } from "../contrast.js";
+import { unitCrumbs } from "../crumbs.js";
 import { h, put } from "../dom.js";
 import { count, groupName, percent } from "../figures.js";
 import { badge, heading } from "../heading.js";
@@ -96,11 +97,7 @@ export async function page(state, whole) {
     "div",
     null,
     heading({
-      crumbs: [
-        ["Atlas", to("atlas")],
-        [layer, to("layer", { layer })],
-        [`Unit ${facts.name}`, to("unit", of)],
-      ],
+      crumbs: unitCrumbs(of, facts.name),
       title: "Map of its images",
       beside: [done ? null : badge(facts.state)],
     }),

@@ -7,6 +7,7 @@
 
 import { to } from "../address.js";
 import { get, unitPath } from "../api.js";
+import { layerCrumbs } from "../crumbs.js";
 import { h, prose } from "../dom.js";
 import { measure, whole } from "../figures.js";
 import { badge, heading } from "../heading.js";
@@ -62,10 +63,7 @@ export async function page(state, atlas) {
     "div",
     null,
     heading({
-      crumbs: [
-        ["Atlas", to("atlas")],
-        [layer, to("layer", { layer })],
-      ],
+      crumbs: layerCrumbs(layer),
       title: facts.direction ? `Direction ${facts.name ?? unit}` : `Unit ${facts.name ?? unit}`,
       beside: [facts.unit_label && h("span", { class: "dim" }, facts.unit_label), badge(facts.state)],
       facts: [
