@@ -1,11 +1,9 @@
-"""Visualizations of the demo network against its photos, and units whose pictures go wrong."""
+"""Visualizations of the demo network against its photos."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +19,6 @@ from circuit_atlas.jobs.spec.layers import LayerSpec
 from circuit_atlas.jobs.spec.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from circuit_atlas.jobs.spec.visualization import FeaturesSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve
-from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.jobs.visualization import worker
 from circuit_atlas.jobs.visualization.plan import plan_visualizations
 from circuit_atlas.jobs.visualization.variants import (
@@ -32,24 +29,15 @@ from circuit_atlas.jobs.visualization.variants import (
 )
 from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.service import Atlas
-from circuit_atlas.storage_schema.errors import QueryError, SpecError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
-from circuit_atlas.storage_schema.visualizations import FeatureRecord
-from tests.jobs.builds import lay_out, write_noise
+from tests.jobs.visualization.runs import built, made
 
 LAYER = "features.4.expand3x3"
 UNITS = (0, 20, 40)
 NODES = ("features.3.squeeze", (1, 5))
 NODE = ("features.3.squeeze", 5)
-
-
-def built(spec: BuildSpec, layer: str, units: tuple[int, ...]) -> Reader:
-    lay_out(spec)
-    model = spec.model.reference
-    CircuitJob(spec, 1).open().run(Task(layer, tuple(UnitKey(model, layer, n) for n in units)))
-    return Reader(spec.run.store)
 
 
 @pytest.fixture(scope="module")
@@ -273,194 +261,6 @@ def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
     assert (mask <= reader.mask(commit, "actgrad", 1)).all()
 
 
-MODEL = '''
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    """Units of `last`: 0 an edge; 1 the same everywhere; 2 how bright it is. The model takes
-    pictures of 24 x 24 pixels alone."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 4, 3, padding=1)
-        self.last = nn.Conv2d(4, 4, 1)
-        self.head = nn.Linear(4 * 24 * 24, 2)
-        with torch.no_grad():
-            self.first.weight.zero_(); self.first.bias.zero_()
-            self.first.weight[0, 0] = torch.tensor([[-1., 0, 1]] * 3)
-            self.first.weight[1, :, 1, 1] = 1.0
-            self.last.weight.zero_(); self.last.bias.fill_(0.5)
-            self.last.weight[0, 0] = 1.0
-            self.last.weight[2, 1] = 1.0
-
-    def forward(self, x):
-        y = self.last(self.first(x))
-        return self.head(y.flatten(1))
-
-def network():
-    return Net()
-'''
-
-
-@pytest.fixture
-def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., BuildSpec]:
-    """Spec of a network with odd units; pictures of noise, and a white one."""
-    (tmp_path / "feature_models.py").write_text(MODEL)
-    monkeypatch.syspath_prepend(tmp_path)
-    write_noise(tmp_path / "pictures", count=3, side=24)
-    Image.new("RGB", (24, 24), "white").save(tmp_path / "pictures" / "white.png")
-
-    def spec(**features: Any) -> BuildSpec:
-        return BuildSpec.from_values(
-            {
-                "model": {"reference": "feature_models:network"},
-                "preprocessing": {"resize": [24, 24]},
-                "images": {"source": str(tmp_path / "pictures"), "held_out": 0},
-                "layers": [{"name": "last", "directions": {"mixed": [1, 0, 1, 0]}}],
-                "circuits": {"fractions": [1, 0.5], "top_images": 2},
-                "features": {"steps": 4, "node_steps": 4, "tries": 2, **features},
-                "run": {"store": str(tmp_path / "atlas")},
-            }
-        )
-
-    return spec
-
-
-def made(spec: BuildSpec, layer: str, *units: int) -> tuple[Any, ...]:
-    keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
-    return VisualizationJob(spec, 1).open().run(Task(layer, keys))
-
-
-def test_a_grey_picture_is_an_error_of_its_unit_alone(odd):
-    spec = odd(fractions=[], steps=40, node_steps=40)
-    reader = built(spec, "last", (0,))
-    # Channel 2 of `first` has weights of zero: nothing can be climbed.
-    edge, dead = made(spec, "first", 0, 2)
-    assert edge.state == "done"
-    assert dead.state == "failed"
-    assert dead.kind == "unit"
-    assert (
-        "visualization 'positive' of channel 2 of 'first', the best of 2 tries, is all but grey"
-        in (dead.message)
-    )
-    assert dead.message.endswith("raise features.node_steps")
-    assert reader.feature_visualizations("first", 2) == ()
-    assert len(reader.feature_visualizations("first", 0)) == 1
-    assert verify(reader.objects) == ()
-
-
-def test_a_picture_that_does_not_beat_every_photo_is_told(odd):
-    """Nothing is brighter than white: two tries, the second with twice the steps."""
-    spec = odd(fractions=[], steps=16)
-    reader = built(spec, "last", (2,))
-    (receipt,) = made(spec, "last", 2)
-    assert receipt.state == "done"
-    record = reader.feature_visualization("last", 2, "positive")
-    assert isinstance(record, FeatureRecord)
-    assert not record.beats_images
-    assert record.response <= record.best_image_response
-    assert record.best_image == 3
-    assert (record.tries, record.steps, record.seed) == (2, 32, 1)
-    negative = reader.feature_visualization("last", 2, "negative")
-    assert negative is not None
-    assert "not beyond every image" in repr(
-        Atlas(reader).layer("last").unit(2).feature_visualizations()[0]
-    )
-
-
-ROOT = '''
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    """Unit 0 is the square root of how red its surroundings are, above a red that no picture of
-    noise goes below: a darker one gives NaN. Unit 1 is an edge."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 2, 15, padding=7)
-        self.last = nn.Conv2d(2, 2, 1, groups=2)
-        with torch.no_grad():
-            self.first.weight.zero_(); self.last.weight.fill_(1.0); self.last.bias.zero_()
-            self.first.weight[0, 0] = 1 / 225
-            self.first.weight[1, 0, 6:9, 6:9] = torch.tensor([[-1., 0, 1]] * 3)
-            self.first.bias.copy_(torch.tensor([0.6, 0.0]))
-
-    def forward(self, x):
-        around, edge = self.first(x).split(1, 1)
-        return self.last(torch.cat([around ** 0.5, edge], 1))
-
-def network():
-    return Net()
-'''
-
-
-def test_a_picture_that_leads_to_nan_is_an_error_of_its_unit_alone(odd, tmp_path):
-    """Every photo gives a number; the negative picture climbs down to where there is none."""
-    (tmp_path / "feature_models_root.py").write_text(ROOT)
-    spec = odd(fractions=[], steps=40)
-    model = spec.model.model_copy(update={"reference": "feature_models_root:network"})
-    spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
-    reader = built(spec, "last", (0, 1))
-    assert reader.failures("last") == {}
-    root, edge = made(spec, "last", 0, 1)
-    assert (root.state, root.kind) == ("failed", "non_finite")
-    assert "visualization 'negative' of unit 0 of 'last', the best of 2 tries, is or gives NaN" in (
-        root.message
-    )
-    assert (edge.state, edge.message) == ("done", None)
-    assert reader.feature_variants("last") == {
-        0: ("positive",),
-        1: ("negative", "positive"),
-    }
-
-
-CLOSED = '''
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    """Unit 0 sees red through a ReLU that grey does not pass, unit 1 through one that no picture
-    passes."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 2, 1)
-        self.last = nn.Conv2d(2, 2, 1, groups=2)
-        with torch.no_grad():
-            self.first.weight.zero_(); self.last.weight.fill_(1.0); self.last.bias.zero_()
-            self.first.weight[:, 0] = 1.0
-            self.first.bias.copy_(torch.tensor([-0.3, -99.0]))
-
-    def forward(self, x):
-        return self.last(torch.relu(self.first(x)))
-
-def network():
-    return Net()
-'''
-
-
-def test_a_unit_that_grey_does_not_reach_has_a_picture(odd, tmp_path):
-    """A start that is all but grey has nothing to climb there; a louder one has."""
-    (tmp_path / "feature_models_closed.py").write_text(CLOSED)
-    spec = odd(fractions=[], steps=24, tries=3, negative=False)
-    model = spec.model.model_copy(update={"reference": "feature_models_closed:network"})
-    spec = spec.model_copy(update={"model": model, "layers": (LayerSpec(name="last"),)})
-    reader = built(spec, "last", (0, 1))
-    red, never = made(spec, "last", 0, 1)
-    assert (red.state, red.message) == ("done", None)
-    record = reader.feature_visualization("last", 0, "positive")
-    assert record.tries > 1
-    assert record.response > 0.5
-    # Louder noise that nothing was made of is no picture: it would not be grey.
-    assert never.state == "failed"
-    assert (
-        "visualization 'positive' of channel 1 of 'last', the best of 3 tries, is all but grey"
-        in (never.message)
-    )
-
-
 def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path):
     """Of a ReLU, grey may be as low as any picture is: that is stored, and no failure."""
     spec, _ = demo
@@ -479,31 +279,3 @@ def test_a_unit_that_cannot_go_below_zero_has_a_negative_picture(demo, tmp_path)
     assert (lowest.response, lowest.best_image_response, lowest.tries) == (0, 0, 1)
     assert not lowest.beats_images
     assert lowest.contrast < 0.05
-
-
-def test_a_model_of_one_size_and_a_size_that_it_does_not_take(odd):
-    spec = odd(fractions=[1.0], negative=False, steps=40)
-    reader = built(spec, "last", (0, 4))
-    assert [receipt.state for receipt in made(spec, "last", 0, 4)] == ["done", "done"]
-    records = reader.feature_visualizations("last", 4)
-    assert [(one.variant, one.height, one.width) for one in records] == [
-        ("positive", 24, 24),
-        ("positive.actgrad.1", 24, 24),
-    ]
-    # All kernels are the network: the same picture, but for rounding.
-    assert records[0].response == pytest.approx(records[1].response, rel=0.02)
-    sized = odd(fractions=[], size=32)
-    with pytest.raises(SpecError, match=r"features.size: the model does not take images of 32 x"):
-        made(sized, "last", 0, 4)
-
-
-def test_an_atlas_without_its_units_and_criteria_it_lacks(odd):
-    spec = odd()
-    lay_out(spec)
-    reader = Reader(spec.run.store)
-    with pytest.raises(QueryError, match="no unit that the spec names has a circuit in"):
-        plan_visualizations(resolve(spec), spec, reader)
-    with pytest.raises(SpecError, match=r"features\.criterion: the atlas has no 'snip'"):
-        plan_visualizations(resolve(spec), odd(criterion="snip"), reader)
-    with pytest.raises(SpecError, match=r"features.fractions.*2.0 is outside \(0, 1\]"):
-        odd(fractions=[2.0])
