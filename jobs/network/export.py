@@ -117,6 +117,8 @@ def _traced(model: nn.Module, images: Tensor, *, root: str = "") -> Trace:
         ):
             # A module may keep a result aside, as an attribute: that is no weight.
             warnings.filterwarnings("ignore", message="The tensor attributes? ")
+            # Some versions of torch copy what they themselves call deprecated.
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
             program = torch.export.export(
                 ReturningModules(model, runs.append, root=root),
                 (images,),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import warnings
 from typing import Any
 
 import pytest
@@ -97,6 +98,19 @@ class Inference(Plain):
     @torch.inference_mode()
     def forward(self, x: Tensor) -> Any:
         return super().forward(x)
+
+
+class Deprecated(Plain):
+    """Warns as torch 2.11 does within its own export."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated", FutureWarning, stacklevel=2)
+        return super().forward(x)
+
+
+def test_what_torch_calls_deprecated_in_itself_stops_nothing() -> None:
+    found, expected = outputs(Deprecated(), "middle")
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
