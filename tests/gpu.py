@@ -84,7 +84,8 @@ def _seconds(subject: BenchmarkSubject, work: Work, device: str, units: int, ima
 
 
 def _actgrad(layer: TracedLayer, pictures: Tensor, units: int) -> None:
-    spend(scored(layer, units, pictures, "actgrad"))
+    together = units if pictures.is_cuda else 16
+    spend(scored(layer, units, pictures, "actgrad", together=together))
 
 
 def _circuits(layer: TracedLayer, pictures: Tensor, units: int) -> None:

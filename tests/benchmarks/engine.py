@@ -51,11 +51,16 @@ _IMAGES_TOGETHER = 16
 
 
 def scored(
-    layer: TracedLayer, units: int, images: Tensor, criterion: str
+    layer: TracedLayer,
+    units: int,
+    images: Tensor,
+    criterion: str,
+    *,
+    together: int = _UNITS_TOGETHER,
 ) -> Iterator[tuple[range, BlockScores]]:
-    """Per-image scores of all images, kept, a block of units at a time."""
+    """Per-image scores of all images, kept, a block of at most `together` units at a time."""
     bytes_a_unit = layer.upstream.index.size * 4 * (len(images) + 4)
-    together = max(1, min(_UNITS_TOGETHER, _SCORES_BYTES // bytes_a_unit))
+    together = max(1, min(together, _SCORES_BYTES // bytes_a_unit))
     for start in range(0, units, together):
         numbers = range(start, min(start + together, units))
         yield (
