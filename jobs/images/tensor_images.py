@@ -42,9 +42,9 @@ class TensorImages(ImageSet):
             ImageError: a tensor is of another type or shape, empty, or not finite; or `mean` and
                 `std` do not fit the channels.
         """
-        parts = [_checked(scoring, "images")]
+        parts = [checked_images(scoring, "images")]
         if held_out is not None:
-            parts.append(_checked(held_out, "held_out"))
+            parts.append(checked_images(held_out, "held_out"))
             if parts[0].shape[1:] != parts[1].shape[1:]:
                 raise ImageError(
                     f"held_out holds images of shape {tuple(parts[1].shape[1:])} and images of "
@@ -89,8 +89,12 @@ class TensorImages(ImageSet):
         )
 
 
-def _checked(images: Tensor, what: str) -> Tensor:
-    """The images in float32 and main memory; ImageError where they cannot be used."""
+def checked_images(images: Tensor, what: str) -> Tensor:
+    """Gives the images in float32 and main memory.
+
+    Raises ImageError, which calls them `what`, where they are no tensor of that form, empty or not
+    finite.
+    """
     if not isinstance(images, Tensor):
         raise ImageError(
             f"{what} is of type {type(images).__name__!r}: give a torch.Tensor of shape (images, "

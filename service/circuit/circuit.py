@@ -271,10 +271,12 @@ class Circuit:
             map height, map width), on the model's device.
 
         Raises:
-            QueryError: torch is not installed, the circuit is of several units, the model is not
-                the one that it is of, or mean ablation lacks its images.
+            QueryError: torch is not installed, the circuit is of several units or of two
+                atlases that differ in `activation`, the model is not the one that it is of, or
+                mean ablation lacks its images.
             ModelError: the model is in training mode, or cannot be traced.
-            ImageError: the images are not of the size that the atlas was built on.
+            ImageError: the images are not of the size that the atlas was built on, or not finite.
+            NonFiniteError: the circuit gives NaN or infinity on the images.
         """
         from circuit_atlas.service.circuit.ablation import require_torch
 

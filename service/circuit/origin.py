@@ -37,9 +37,10 @@ class Origin:
     alone: bool = True
 
     @property
-    def choice(self) -> tuple[str, int, str, tuple[int, ...]]:
+    def choice(self) -> tuple[object, ...]:
         """Return what tells two origins of one model apart."""
-        return self.layer.layer, self.unit.number, self.criterion, self.images
+        layer = self.layer
+        return layer.layer, layer.activation, self.unit.number, self.criterion, self.images
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.extraction.cost import multiply_adds, parameters, seconds
 from circuit_atlas.jobs.extraction.small_network import SmallNetwork, small_network
+from circuit_atlas.jobs.images.tensor_images import checked_images
 from circuit_atlas.jobs.network.convolution import ConvWeights
 from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel
@@ -26,7 +27,7 @@ from circuit_atlas.service.compute.extracted_circuit import ExtractedCircuit
 from circuit_atlas.service.compute.receipt import Receipt
 from circuit_atlas.service.compute.torch_settings import worker_settings
 from circuit_atlas.storage_schema.directions import Directions
-from circuit_atlas.storage_schema.errors import ImageError, QueryError
+from circuit_atlas.storage_schema.errors import ImageError, NonFiniteError, QueryError
 from circuit_atlas.storage_schema.wording import listed, nearest
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ def _extracted(
         small = small_network(layer.network, weights, read, target)
         every = np.ones(layer.index.channels, dtype=np.bool_)
         whole = small_network(layer.network, {}, every, target)
-        difference, largest = _difference(layer, number, weights, small, shown)
+        difference, largest = _difference(
+            layer, number, weights, small, shown, noise=images is None
+        )
         batch = shown[:_BATCH]
         taken, taken_whole = seconds([small.module, whole.module], batch)
     receipt = Receipt(
@@ -124,13 +127,20 @@ def _extracted(
 
 
 def _one_unit(circuit: Circuit) -> Origin:
-    """The unit that the circuit is of; QueryError where it is of none or of several."""
+    """The unit that the circuit is of; QueryError where it is of none or of several, or of one
+    whose response is taken from two places."""
     units = {(each.layer.layer, each.unit.number): each for each in circuit.origins}
+    activations = {each.layer.activation for each in circuit.origins}
     if len(units) != 1:
         names = listed([each.name for each in units.values()]) if units else "no unit"
         raise QueryError(
             f"{circuit.title} is of {names}: extract a circuit of one unit, or a combination of "
             "circuits of one"
+        )
+    if len(activations) > 1:
+        raise QueryError(
+            f'{circuit.title} is of two atlases, one with activation = "post" and one with '
+            '"pre", so what it computes is not one thing: extract circuits of one of them'
         )
     return next(iter(units.values()))
 
@@ -156,14 +166,13 @@ def _layer(origin: Origin, graph: ModelGraph) -> TracedLayer:
 
 
 def _images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    fits = isinstance(images, Tensor) and images.dim() == 4 and tuple(images.shape[1:]) == shape
-    if not fits or not len(images) or not images.is_floating_point():
-        given = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+    values = checked_images(images, "images")
+    if tuple(values.shape[1:]) != shape:
         raise ImageError(
-            f"images={given}: give a floating tensor of images {' x '.join(map(str, shape))}, as "
-            "the atlas was built on, preprocessed as the model wants them"
+            f"images holds images of shape {tuple(values.shape[1:])}: the atlas was built on "
+            f"images of shape {shape}, so give such"
         )
-    return images.detach()
+    return values
 
 
 def _mask(circuit: Circuit, origin: Origin) -> NDArray[np.bool_]:
@@ -182,12 +191,19 @@ def _difference(
     weights: Mapping[str, ConvWeights],
     small: SmallNetwork,
     images: Tensor,
+    *,
+    noise: bool,
 ) -> tuple[float, float]:
     """The largest difference from the masked network, and the range of its output with 0."""
     name, target = layer.network.target.name, layer.targets([number])
     difference, least, most = 0.0, 0.0, 0.0
     for batch in images.split(_BATCH):
         masked = target.maps(layer.network.forward(batch, replaced=weights)[name])[0]
+        if not masked.isfinite().all():
+            raise NonFiniteError(
+                f"the circuit gives NaN or infinity on {'noise' if noise else 'these images'}, so "
+                "nothing can be said of how far off it is: give other images, images="
+            )
         difference = max(difference, float((small.module(batch) - masked).abs().max()))
         least, most = min(least, float(masked.min())), max(most, float(masked.max()))
     return difference, most - least

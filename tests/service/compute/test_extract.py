@@ -17,6 +17,7 @@ from circuit_atlas.service import (
     Circuit,
     ImageError,
     ModelError,
+    NonFiniteError,
     QueryError,
     WriteError,
     find_circuit,
@@ -217,6 +218,24 @@ def test_circuits_of_several_units_are_refused(unit, whole, model):
         (unit.circuit(keep=0.1) | whole).extract(model)
 
 
+def test_a_combination_of_what_is_passed_on_and_what_is_put_out_is_refused(unit, model, images):
+    other = find_circuit(model, images, layer="last", unit=1, keep=0.3, activation="pre")
+    for both in (unit.circuit(keep=0.3) | other, other | unit.circuit(keep=0.3)):
+        with pytest.raises(QueryError, match=r'one with activation = "post" and one with "pre"'):
+            both.extract(model)
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_no_receipt_is_given_where_no_difference_can_be_told(unit, model, images, ablation):
+    circuit = unit.circuit(keep=0.6)
+    broken = images.clone()
+    broken[2, 0, 0, 0] = torch.nan
+    with pytest.raises(ImageError, match=r"NaN or infinity \(1 of 5 images, the first at 2\)"):
+        circuit.extract(model, ablation=ablation, images=broken)
+    with pytest.raises(NonFiniteError, match="gives NaN or infinity on these images"):
+        circuit.extract(model, ablation=ablation, images=images.sign() * 3e38)
+
+
 def test_what_cannot_be_used_is_told_in_a_line(
     unit, extracted, model, images, tmp_path, monkeypatch
 ):
@@ -225,8 +244,10 @@ def test_what_cannot_be_used_is_told_in_a_line(
         circuit.extract(model, ablation="median")
     with pytest.raises(QueryError, match="an atlas does not store them: give those images"):
         circuit.extract(model, ablation="mean")
-    with pytest.raises(ImageError, match=r"images=\(5, 3, 5, 11\): give .* 3 x 11 x 11"):
+    with pytest.raises(ImageError, match=r"shape \(3, 5, 11\): .* images of shape \(3, 11, 11\)"):
         circuit.extract(model, images=images[:, :, :5])
+    with pytest.raises(ImageError, match=r"images is of torch.int32: give floating numbers"):
+        circuit.extract(model, images=images.int())
     with pytest.raises(QueryError, match=r"this model's weights .* are not those"):
         circuit.extract(Net().eval())
     with pytest.raises(ModelError, match="training mode"):
