@@ -70,7 +70,7 @@ class Commit:
                 return form
         self.require_circuit()
         raise QueryError(
-            f"unit {self.unit} of {self.layer} has no criterion {criterion!r}: it has "
+            f"unit {self.layer}/{self.unit} has no criterion {criterion!r}: it has "
             + ", ".join(name for name, _ in self.forms)
         )
 
@@ -78,8 +78,8 @@ class Commit:
         """Raise QueryError where the unit is dead."""
         if self.state == "dead":
             raise QueryError(
-                f"unit {self.unit} of {self.layer} is dead (its response never changes): it has "
-                "responses and no circuit"
+                f"unit {self.layer}/{self.unit} is dead: its response is the same on every image, "
+                "so it has responses and no circuit"
             )
 
     def receipt(self) -> Receipt:

@@ -3,7 +3,7 @@ anew, and which ones no few edits of the images can move."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
 
@@ -27,7 +27,7 @@ CORE = 0.95
 """The share of draws that makes a kernel one of the stable core where none is given."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stability:
     """Says how often each kernel is in a unit's circuit when that is found anew.
 
@@ -43,18 +43,26 @@ class Stability:
         stored: whether they come from the atlas, and were not worked out anew.
     """
 
-    origin: Origin = field(repr=False)
+    origin: Origin
     keep: float
     kernels: int
     draws: int
     images: tuple[int, ...]
-    counts: NDArray[np.int64] = field(repr=False)
+    counts: NDArray[np.int64]
     stored: bool
 
     @property
     def share(self) -> NDArray[np.float64]:
         """Return the share of the circuits that hold each kernel. Shape: as of `counts`."""
         return self.counts / self.draws
+
+    def __repr__(self) -> str:
+        what = "draws of its images" if self.images else "seeds"
+        return (
+            f"<Stability {self.origin.name} {self.origin.criterion}, keep {self.keep:g}: "
+            f"{len(self.core())} kernels in {CORE:.0%} of {self.draws} {what}, a circuit has "
+            f"{self.kernels}>"
+        )
 
     def core(self, at_least: float = CORE) -> Circuit:
         """Return the circuit of the kernels that so large a share of the circuits hold.
@@ -68,7 +76,7 @@ class Stability:
         return _circuit(self.origin, inside, f"in {float(at_least):.0%} of {self.draws} {what}")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
     """Says which kernels are in a unit's smoothed circuit, or outside, whatever a few edits make of
     its images. The theorem and its proof stand at the top of `storage_schema.certificate`.
@@ -88,25 +96,32 @@ class Certificate:
             could be certified, -1 for none. Shape: (kernels of the axis,).
     """
 
-    origin: Origin = field(repr=False)
+    origin: Origin
     keep: float
     kernels: int
     edits: int
     deletion: float
     confidence: float
     images: tuple[int, ...]
-    decision: NDArray[np.int8] = field(repr=False)
-    certified_edits: NDArray[np.int16] = field(repr=False)
+    decision: NDArray[np.int8]
+    certified_edits: NDArray[np.int16]
+
+    def __repr__(self) -> str:
+        return (
+            f"<Certificate {self.origin.name} {self.origin.criterion}, keep {self.keep:g}, "
+            f"{_edits(self.edits)}: {len(self.inside)} kernels inside, {len(self.outside)} "
+            f"outside, {self.abstained} abstained from; a circuit has {self.kernels}>"
+        )
 
     @cached_property
     def inside(self) -> Circuit:
         """Return the circuit of the kernels that are certified to be inside."""
-        return _circuit(self.origin, self.decision == 1, f"certified for {self.edits} edits")
+        return _circuit(self.origin, self.decision == 1, f"certified for {_edits(self.edits)}")
 
     @cached_property
     def outside(self) -> Circuit:
         """Return the circuit of the kernels that are certified to be outside."""
-        what = f"certified outside for {self.edits} edits"
+        what = f"certified outside for {_edits(self.edits)}"
         return _circuit(self.origin, self.decision == -1, what)
 
     @property
@@ -158,12 +173,19 @@ def certificate_of(
     draws = arguments.at_least(draws, 1, what="draws")
     most = most_edits(deletion)
     if edits > most:
+        remedy = "give fewer, or a larger deletion" if most else "give a deletion above 0.5"
         raise QueryError(
             f"edits={edits} is too many: where images are deleted with probability {deletion:g}, "
-            f"at most {most} can be certified; give fewer, or a larger deletion"
+            f"at most {most} can be certified; {remedy}"
         )
     if origin.criterion not in reader.header.image_criteria:
-        raise QueryError(_no_draws(reader, origin.criterion))
+        arguments.image_criterion(reader, None)  # an atlas without any says so
+        known = reader.header.image_criteria
+        remedy = nearest(origin.criterion, known, what="criteria that have them")
+        raise QueryError(
+            f"{origin.criterion!r} has no scores of single images, which a certificate is made of: "
+            f"{remedy}"
+        )
     commit.form(origin.criterion)
     kept, scores = kernels_kept(keep, commit.kernels), _scores(origin)
     if edits > len(scores):
@@ -226,8 +248,14 @@ def _no_draws(reader: Reader, criterion: str) -> str:
 
 def _between(value: object, *, what: str) -> float:
     if not isinstance(value, Real) or not 0 < float(value) < 1:
-        raise QueryError(f"{what}={value!r} is no probability: give one between 0 and 1")
+        raise QueryError(
+            f"{what}={value!r} is out of range: give a probability above 0 and below 1"
+        )
     return float(value)
+
+
+def _edits(number: int) -> str:
+    return "1 edit" if number == 1 else f"{number} edits"
 
 
 def _circuit(origin: Origin, inside: NDArray[np.bool_], title: str) -> Circuit:

@@ -138,10 +138,10 @@ def test_a_dead_unit_has_empty_tables_and_no_circuit(objects, header, layer, dea
     assert reader.responses(commit).num_rows == 4
     assert reader.faithfulness(commit).equals(unit_tables.FAITHFULNESS.schema.empty_table())
     for ask in (reader.scores, reader.levels, reader.image_scores, reader.stability):
-        with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
+        with pytest.raises(QueryError, match=r"unit features.3/1 is dead"):
             ask(commit, "actgrad")
     for ask in (reader.contribution, reader.response_maps):
-        with pytest.raises(QueryError, match=r"unit 1 of features.3 is dead"):
+        with pytest.raises(QueryError, match=r"unit features.3/1 is dead"):
             ask(commit)
     assert reader.groups(commit).equals(unit_tables.GROUPS.schema.empty_table())
     assert reader.selectivity(commit).equals(unit_tables.SELECTIVITY.schema.empty_table())

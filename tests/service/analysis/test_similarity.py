@@ -135,7 +135,7 @@ def test_many_threads_add_each_unit_once(planted):
             "no convolution 'wild' on its kernel axis: did you mean 'wide'",
         ),
         (lambda a: a.layer("top").similarity().nearest(2), "unit 2 of top has no circuit"),
-        (lambda a: a.layer("top").unit(2).similar(), "unit 2 of top is dead"),
+        (lambda a: a.layer("top").unit(2).similar(), "unit top/2 is dead"),
         (lambda a: a.layer("top").unit(0).similar(limit=0), "limit=0 is too small: give 1"),
         (lambda a: a.layer("top").unit(0).similar(limit="x"), "limit='x' is no whole number"),
     ],

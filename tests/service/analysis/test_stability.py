@@ -114,6 +114,7 @@ def test_the_core_is_what_nearly_all_draws_hold(plain):
     assert len(found.core(1.0)) <= len(core) <= len(found.core(0.5))
     assert core.scores.tolist() == circuit.scores[np.isin(circuit.ids, core.ids)].tolist()
     assert "95% of 200 draws" in core.title
+    assert f": {len(core)} kernels in 95% of 200 draws of its images, " in repr(found)
     with pytest.raises(QueryError, match="was not chosen for one unit"):
         core.faithfulness()
 
@@ -145,7 +146,11 @@ def test_a_certificate_of_few_images_looks_at_all_parts(plain):
     stricter = plain.certificate(keep=0.2, edits=0, deletion=0.7)
     assert stricter.inside.contains(found.inside)
     assert len(stricter.inside) > len(found.inside)
-    assert "certified for 1 edits" in found.inside.title
+    assert found.inside.title.endswith("certified for 1 edit")
+    inside, outside = len(found.inside), len(found.outside)
+    assert f"1 edit: {inside} kernels inside, {outside} outside, {found.abstained} abst" in repr(
+        found
+    )
 
 
 def test_drawn_parts_have_a_confidence(plain):
@@ -172,15 +177,17 @@ BOTH = "stability", "certificate"
     ("ask", "given", "message"),
     [
         *((ask, {"criterion": "magnitude"}, "no scores of single images") for ask in BOTH),
-        *((ask, {"criterion": "learned"}, r"seeds = 3 in \[learned\]") for ask in BOTH),
+        ("stability", {"criterion": "learned"}, r"seeds = 3 in \[learned\]"),
+        ("certificate", {"criterion": "learned"}, "a certificate is made of: there is only 'actgr"),
         *((ask, {"criterion": "actgrid"}, "did you mean 'actgrad'") for ask in BOTH),
         *((ask, {"keep": 1.5}, r"outside \(0, 1\]") for ask in BOTH),
         ("certificate", {"edits": 4}, "at most 3 can be certified; give fewer, or a larger"),
         ("certificate", {"edits": 7, "deletion": 0.95}, "has scores of 6 images"),
         ("certificate", {"edits": -1}, "too small"),
         ("certificate", {"edits": 1.5}, "no whole number"),
-        ("certificate", {"deletion": 1}, "no probability"),
-        ("certificate", {"confidence": 0}, "no probability"),
+        ("certificate", {"deletion": 0.4}, "at most 0 can be certified; give a deletion above 0.5"),
+        ("certificate", {"deletion": 1}, "out of range: give a probability above 0 and below 1"),
+        ("certificate", {"confidence": 0}, "out of range: give a probability above 0 and below 1"),
         ("certificate", {"draws": 0}, "too small"),
     ],
 )
