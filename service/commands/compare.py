@@ -91,6 +91,11 @@ def compare(
         layers = dict.fromkeys(atlas.layers)
         ground_truth = bool(ground_truth)
     else:
+        if not Path(spec).exists():
+            raise QueryError(
+                f"no spec and no atlas at {spec!r}: give a TOML file, or the folder or URL of an "
+                "atlas"
+            )
         wanted = _checked(load_spec(spec, store=store, units=units), ablation)
         summary = run_build(
             wanted, executor=executor, address=address, progress=sys.stderr, plain=plain

@@ -79,10 +79,10 @@ def demo_text(atlas: Atlas) -> str:
     best, worst = ranked[0], ranked[-1]
     return "\n".join(
         [
-            f"{len(ranked)} units of {LAYER} of SqueezeNet 1.1. Of each unit, the circuit that "
-            f"keeps {query.fraction:.0%} of",
-            "its kernels, held against the whole network on photos that took no part in choosing "
-            "it",
+            f"{len(ranked)} units of {LAYER} of SqueezeNet 1.1. Of each unit, the circuit by",
+            f"{query.criterion} that keeps {query.fraction:.0%} of its kernels, held against the "
+            "whole network on",
+            "photos that took no part in choosing it",
             "(r = 1: the unit responds the same; r = 0: nothing of its response is left).",
             "",
             score_text(layer, best, title="Most faithful"),
@@ -112,7 +112,7 @@ def _by_criterion(layer: Layer, query: CircuitQuery) -> list[str]:
     for criterion in layer.reader.header.criteria:
         of_units = unit_scores(layer.reader, layer.name, replace(query, criterion=criterion))
         middle = median(score.r for score in of_units)
-        lines.append(f"  {criterion:<9}{middle:5.2f}  {_HOW.get(criterion, '')}".rstrip())
+        lines.append(f"  {criterion:<9}{middle:z5.2f}  {_HOW.get(criterion, '')}".rstrip())
     return lines
 
 

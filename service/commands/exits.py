@@ -88,7 +88,7 @@ def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
         where = (
             error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else name
         )
-        _tell(f"{_ended(error.format_message())} See `{where} --help`.")
+        _tell(f"{_ended(_message(error))} See `{where} --help`.")
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         return _stopped(resumes=_RESUMABLE in meta)
@@ -101,6 +101,14 @@ def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
             traceback.print_exc()
         return _explained(error)
     return 0
+
+
+def _message(error: click.ClickException) -> str:
+    """What click says, and of a negative number, which it takes for an option, what it was."""
+    text = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.option_name[1:].isdecimal():
+        return f"{text.rstrip('.')}: units count from 0, so none is negative"
+    return text
 
 
 def _explained(error: Exception) -> int:

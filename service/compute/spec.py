@@ -58,9 +58,12 @@ def parse_units(text: str) -> str | list[int]:
     if text == "all" or ":" in text:
         return text
     try:
-        return [int(number) for number in text.split(",")]
+        numbers = [int(number) for number in text.split(",")]
     except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0:
         raise SpecError(
             f"units {text!r} cannot be read: give all, a range such as 0:64:2, or numbers such as "
             "0,8,16"
-        ) from None
+        )
+    return numbers

@@ -107,6 +107,8 @@ def test_what_cannot_be_compared_is_one_line(spec, capsys, change, arguments, me
 
 
 def test_an_atlas_is_compared_as_it_is(location, capsys):
+    assert main(["compare", "nowhere"]) == exits.BAD_INPUT
+    assert "no spec and no atlas at 'nowhere': give a TOML file, or" in capsys.readouterr().err
     assert main(["compare", str(location), "--units", "0"]) == exits.BAD_INPUT
     assert "is an atlas, which is compared as it is" in capsys.readouterr().err
     occupied = location.parent / "file"

@@ -56,6 +56,8 @@ def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys
     assert "Least faithful: unit " in out
     assert "of 27,872 kernels" in out
     assert "imagenet_" in out
+    assert "the circuit by\nactgrad that keeps 10% of its kernels" in out
+    assert "-0.00" not in out
     medians = {line.split()[0]: float(line.split()[1]) for line in _under(out, "Median r")}
     assert medians["learned"] > medians["actgrad"] + 0.2
     assert f"circuit-atlas serve {STORE} --open" in out
