@@ -19,6 +19,7 @@ from circuit_atlas.service.comparison.report import Grid, Section, Text
 from circuit_atlas.service.comparison.sections import headline
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.errors import QueryError, SpecError
+from circuit_atlas.storage_schema.wording import listed
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
@@ -88,7 +89,8 @@ def compare(
                 f"{spec!r} is an atlas, which is compared as it is: give no --store and no --units"
             )
         atlas = Atlas.open(spec)
-        layers = dict.fromkeys(atlas.layers)
+        layers = {name: None for name in atlas.layers if _done(atlas, name)}
+        left_out = [name for name in atlas.layers if name not in layers]
         ground_truth = bool(ground_truth)
     else:
         if not Path(spec).exists():
@@ -102,22 +104,31 @@ def compare(
         )
         atlas = Atlas.open(wanted.run.store)
         layers = _asked_for(atlas, wanted)
+        left_out = [each.name for each in wanted.layers if each.name not in layers]
         ground_truth = ground_truth is not False
     compared = [
         atlas.compare(layer=name, units=numbers, ablation=ablation, draws=draws, seed=seed)
         for name, numbers in layers.items()
     ]
     if not compared:
-        raise QueryError(f"no unit of {atlas.location} has a circuit: there is nothing to compare")
-    further = [_ground_truth(compared[0].subject.criteria)] if ground_truth else []
+        raise QueryError(
+            f"no unit of {atlas.location} has a circuit, so there is nothing to compare: "
+            f"`circuit-atlas status {atlas.location}` says why, and what to run"
+        )
+    further = [Section("Left out", [Text(_told_left_out(left_out))])] if left_out else []
+    if ground_truth:
+        further.append(_ground_truth(compared[0].subject.criteria))
     written = save(compared, _folder(atlas) if out is None else out, further=further)
     if as_json:
-        click.echo(json_output.to_json({"layers": compared, "files": written, "build": summary}))
+        told = {"layers": compared, "left_out": left_out, "files": written, "build": summary}
+        click.echo(json_output.to_json(told))
     else:
         if summary is not None:
             click.echo(f"{report.summary_text(summary, location=atlas.location)}\n")
         for one in compared:
             click.echo(f"{_told(one)}\n")
+        if left_out:
+            click.echo(f"note: {_told_left_out(left_out)}\n")
         click.echo(f"written: {written[0]}, and {len(written) - 1} files beside it")
     if summary is not None and summary.failures:
         click.get_current_context().exit(exits.UNIT_FAILED)
@@ -166,11 +177,21 @@ def _asked_for(atlas: Atlas, spec: BuildSpec) -> dict[str, Sequence[int] | None]
     for layer in spec.layers:
         index = atlas.layer(layer.name).index
         numbers = layer.resolve(index.channels, len(index.direction_names))
-        states = atlas.reader.commits(layer.name).items()
-        done = {unit for unit, commit in states if commit.state == "done"}
+        done = _done(atlas, layer.name)
         if done.intersection(numbers):
             found[layer.name] = None if done <= set(numbers) else sorted(done.intersection(numbers))
     return found
+
+
+def _done(atlas: Atlas, layer: str) -> set[int]:
+    """The units of a layer that have a circuit."""
+    commits = atlas.reader.commits(layer).items()
+    return {unit for unit, commit in commits if commit.state == "done"}
+
+
+def _told_left_out(layers: Sequence[str]) -> str:
+    """Which layers are not compared."""
+    return f"Layers without a circuit, which are not compared: {listed(layers)}."
 
 
 def _folder(atlas: Atlas) -> Path:

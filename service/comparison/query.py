@@ -97,8 +97,8 @@ def compared_commits(
         done = {unit: c for unit, c in sorted(states.commits.items()) if c.state == "done"}
         if not done:
             raise QueryError(
-                f"no unit of {index.layer!r} has a circuit yet: run its build, or see "
-                f"`circuit-atlas status {reader.objects.location}`"
+                f"no unit of {index.layer!r} has a circuit: `circuit-atlas status "
+                f"{reader.objects.location}` says why, and what to run"
             )
         return done
     numbers = sorted({find_unit(index, unit).number for unit in units})

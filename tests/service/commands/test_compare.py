@@ -86,6 +86,25 @@ def test_an_atlas_is_built_and_compared(spec: Path, capsys: pytest.CaptureFixtur
     assert sorted(facts["files"]) == sorted(str(path) for path in out_dir.iterdir())
 
 
+def test_a_layer_without_a_circuit_is_left_out_and_told_of(spec, capsys):
+    other = spec.parent / "partly.toml"
+    layers = 'name = "0"\nunits = [0]\n[[layers]]\nname = "2"\nunits = [2]'
+    other.write_text(SPEC.replace('name = "2"', layers).replace('"atlas"', '"partly"'))
+    build(other, executor="local")
+    for what in (
+        [str(other), "--executor", "local", "--no-ground-truth"],
+        [str(other.parent / "partly")],
+    ):
+        assert main(["compare", *what, "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert [each["subject"]["layer"] for each in facts["layers"]] == ["0"]
+        assert facts["left_out"] == ["2"]
+    assert main(["compare", *what]) == 0
+    told = "Layers without a circuit, which are not compared: '2'."
+    assert f"note: {told}" in capsys.readouterr().out
+    assert told in (other.parent / "partly-comparison" / "comparison.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("change", "arguments", "message"),
     [
