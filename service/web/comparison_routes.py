@@ -69,7 +69,7 @@ def comparison(
         done = [unit for unit, commit in snapshot.commits.items() if commit.state == "done"]
         units = sorted(facts.units.intersection(done) - facts.problems.keys())
         if not units:
-            raise QueryError(f"no unit of {snapshot.index.layer!r} has a circuit to compare yet")
+            raise QueryError(f"no unit of {snapshot.index.layer!r} has a circuit to compare")
         if len(units) > limits.COMPARED:
             raise TooLargeError(
                 f"{len(units):,} units are more than this server compares ({limits.COMPARED:,}): "

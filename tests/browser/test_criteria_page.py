@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.browser.atlases import LAYER
 
 
@@ -50,3 +52,15 @@ def test_criteria_are_compared_as_by_python(photos, tab):
     lines = tab.page.locator(".chart.lines svg")
     assert lines.locator("polyline").count() == lines.locator("polygon.band").count() == 2
     assert "No interval over images" in tab.page.locator("main").inner_text()
+
+
+def test_a_layer_without_a_circuit_is_no_error(photos, tab):
+    def none_done(route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "done": 0})
+
+    tab.page.route(re.compile(rf"/layers/{re.escape(LAYER)}(\?.*)?$"), none_done)
+    tab.open(photos.link("criteria", layer=LAYER))
+    assert "No unit of this layer has a circuit" in tab.page.locator("p.message").inner_text()
+    assert tab.page.get_by_role("button", name="Try again").count() == 0
+    assert tab.page.locator("section").count() == 0

@@ -168,6 +168,7 @@ def test_the_first_tab_goes_to_the_content(photos, tab):
     [
         ({"page": "layer", "layer": "features.9"}, "no layer 'features.9'"),
         ({"page": "unit", "layer": LAYER, "unit": "500"}, "has no unit 500; units go from 0 to"),
+        ({"page": "criteria", "layer": "nowhere"}, "has no layer 'nowhere'"),
         ({"page": "image", "image": "700"}, "700"),
         ({"page": "elsewhere"}, "there is no page elsewhere"),
         ({"page": "constructor"}, "there is no page constructor"),

@@ -31,6 +31,7 @@ const BANDS = { units: "95 % interval over units", images: "95 % interval over i
  */
 export async function page(state, atlas) {
   const layer = state.layer;
+  const { done } = await get(["layers", layer]);
   /** @type {readonly ["layers", string, "comparison"]} */
   const path = ["layers", layer, "comparison"];
   const bar = readingBar(atlas, { parts: ["ablation", "split", "keep"] });
@@ -119,13 +120,19 @@ export async function page(state, atlas) {
       crumbs: layerCrumbs(layer),
       title: "Criteria compared",
     }),
-    bar.element,
-    h("div", { class: "panels" }, sizes.element, areas.element, pairs.element),
+    done && bar.element,
+    done
+      ? h("div", { class: "panels" }, sizes.element, areas.element, pairs.element)
+      : h("p", { class: "message" }, "No unit of this layer has a circuit, so there is nothing to compare."),
   );
   return {
     title: `Criteria of ${layer}`,
     element,
     update(now) {
+      if (!done) {
+        useful("criteria");
+        return;
+      }
       bar.update(now);
       areas.update(now);
       pairs.update(now);

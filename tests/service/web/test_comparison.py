@@ -74,4 +74,4 @@ def test_an_altered_unit_is_left_out_and_told_of(tmp_path):
     assert not body["complete"]
     assert body["note"].startswith("1 unit cannot be read: ")
     assert answers[1].status_code == 400
-    assert "no unit of 'conv3' has a circuit to compare yet" in answers[1].text
+    assert "no unit of 'conv3' has a circuit to compare" in answers[1].text
