@@ -42,7 +42,7 @@ def extract(
     It computes the unit's output in the circuit, with zero ablation, and nothing else. Prints its
     receipt: kernels, parameters, multiply-adds, time, and the largest difference from the masked
     network, measured on noise. Loads the model that ATLAS names, so it needs what a build needs,
-    and for .onnx circuit-atlas[onnx].
+    and for .onnx circuit-atlas[onnx]. With mean ablation, circuits are extracted from Python.
     """
     # Only here: `--help` and other commands do without torch.
     from circuit_atlas.service.compute.atlas_model import load_atlas_model
@@ -51,8 +51,16 @@ def extract(
     file_of_circuit(output)
 
     circuit = Atlas.open(atlas).layer(layer).unit(unit).circuit(keep=keep, criterion=criterion)
-    extracted = circuit.extract(load_atlas_model(circuit.origins[0].reader, weights=weights))
+    reader = circuit.origins[0].reader
+    extracted = circuit.extract(load_atlas_model(reader, weights=weights))
     written = extracted.save(output)
+    if "zero" not in reader.header.ablations:
+        click.echo(
+            "note: dropped kernels are zero here, and their means in all that the atlas measured: "
+            'circuit.extract(model, ablation="mean", images=...) in Python takes the scoring '
+            "images for them",
+            err=True,
+        )
     if as_json:
         told = {"file": str(written), "receipt": extracted.receipt.to_dict()}
         click.echo(json_output.to_json(told))

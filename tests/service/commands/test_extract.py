@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from circuit_atlas.jobs.network.load import load_model
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.model import ModelSpec
 from circuit_atlas.service import build
 from circuit_atlas.service.client.atlas import Atlas
@@ -83,3 +84,17 @@ def test_what_is_printed(atlas, tmp_path, capsys):
     assert path.stat().st_size > 0
     assert main(["extract", atlas.location, "2", "1", "--output", "circuit.zip"]) == BAD_INPUT
     assert "end its name with '.pt2' or '.onnx'" in capsys.readouterr().err
+
+
+def test_an_atlas_of_mean_ablation_alone_has_a_note(atlas, tmp_path, monkeypatch, capsys):
+    folder = Path(atlas.location).parent
+    monkeypatch.syspath_prepend(folder)
+    changed = SPEC.replace("[0.5]", '[0.5]\nablation = ["mean"]')
+    spec = BuildSpec.from_toml(changed.replace('"atlas"', '"mean"'), folder=folder)
+    build(spec, executor="local")
+    for location, note in ((atlas.location, False), (str(folder / "mean"), True)):
+        path = str(tmp_path / "circuit.pt2")
+        assert main(["extract", location, "2", "1", "--output", path, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert json.loads(out)["receipt"]["ablation"] == "zero"
+        assert err.startswith("note: dropped kernels are zero here, and their means in") == note

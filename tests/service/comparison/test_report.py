@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 
 from circuit_atlas.service import Comparison
@@ -61,6 +62,12 @@ def test_names_that_hold_anything_stay_text(found):
     assert r"## a\<b>|\*c\*\_d\_" in text
     for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
         ElementTree.fromstring(svg)
+
+
+def test_long_times_are_written_out(found):
+    rows = [{**row, "total_s": 1234.56} for row in found.cost.to_pylist()]
+    long = replace(found, cost=pa.Table.from_pylist(rows, found.cost.schema))
+    assert "| 1,235 |" in long.to_markdown()
 
 
 def test_further_sections_stand_before_the_method(found):
