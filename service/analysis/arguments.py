@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 import operator
-from collections.abc import Sequence
-from typing import Any, SupportsIndex, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsIndex, TypeVar, cast
 
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest
+
+_T = TypeVar("_T")
 
 
 def criterion(reader: Reader, given: str | None) -> str:
@@ -56,6 +58,15 @@ def at_least(value: object, smallest: int, *, what: str) -> int:
     if number < smallest:
         raise QueryError(f"{what}={number} is too small: give {smallest} or more")
     return number
+
+
+def several(values: Sequence[_T], *, what: str) -> list[_T]:
+    """Return a list of one thing or more; QueryError where it is none, such as a text alone."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise QueryError(f"{what}={values!r} is no list: give [{values!r}]")
+    if not (found := list(values)):
+        raise QueryError(f"{what} is empty: give one or more, or leave it out for all")
+    return found
 
 
 def module(name: str, *, package: str, what: str) -> Any:

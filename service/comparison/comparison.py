@@ -16,7 +16,7 @@ from circuit_atlas.service.comparison.image_draws import ImageDraws
 from circuit_atlas.service.comparison.measures import COLUMNS, Measures, measures
 from circuit_atlas.service.comparison.query import RANDOM, ComparisonQuery, compared_commits
 from circuit_atlas.service.comparison.report import Report, Section
-from circuit_atlas.service.comparison.sections import method, sections, titled
+from circuit_atlas.service.comparison.sections import headline, method, sections, titled
 from circuit_atlas.service.comparison.tables import Numbers
 from circuit_atlas.storage_schema.errors import WriteError
 from circuit_atlas.storage_schema.layout import escape
@@ -34,6 +34,13 @@ class Comparison(Findings):
 
     `table`, `areas`, `pairs`, `cost` and `units` are Arrow tables; `notes` says what is missing.
     """
+
+    def __repr__(self) -> str:
+        subject = self.subject
+        lines = [headline(self), *(f"note: {note}" for note in self.notes)]
+        told = "".join(f"\n  {line}" for line in lines)
+        units = f"{subject.units} unit{'' if subject.units == 1 else 's'}"
+        return f"<Comparison of criteria over {units} of {subject.layer}{told}>"
 
     def to_html(self) -> str:
         """Return the report as one HTML file, which asks for nothing."""

@@ -60,10 +60,12 @@ class ComparisonQuery:
             draws: from 1 to 100,000. Default: 2,000.
             seed: from 0 up. Default: 0.
         """
+        if criteria is not None:
+            criteria = arguments.several(criteria, what="criteria")
         given = reader.header.criteria if criteria is None else tuple(dict.fromkeys(criteria))
         known = tuple(arguments.criterion(reader, name) for name in given)
         if len(known) < 2:
-            named = f"criterion {known[0]!r}" if known else "no criterion"
+            named = f"criterion {known[0]!r}"
             raise QueryError(
                 f"{named} alone cannot be compared: name two or more under `criteria` of "
                 '[circuits], such as ["actgrad", "learned", "random"], and build into another store'
@@ -101,9 +103,8 @@ def compared_commits(
                 f"{reader.objects.location}` says why, and what to run"
             )
         return done
-    numbers = sorted({find_unit(index, unit).number for unit in units})
-    if not numbers:
-        raise QueryError("units is empty: give some units, or none for all")
+    given = arguments.several(units, what="units")
+    numbers = sorted({find_unit(index, unit).number for unit in given})
     commits = {n: stored_commit(reader, index, index.unit(n)) for n in numbers}
     for commit in commits.values():
         commit.require_circuit()

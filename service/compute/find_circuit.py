@@ -118,7 +118,7 @@ def find_circuit(
             fractions=fractions,
             ablation=ablation,
             circuits={"connected": connected, "top_images": top_images},
-            learned={"seed": seed, **(learned or {})},
+            learned=learned,
             held_out=held_out,
             mean=mean,
             std=std,

@@ -74,6 +74,8 @@ def open_in_memory(
     """
     fraction, number = fraction_of(keep), unit_of(unit)
     check_choices(criterion=criterion, ablation=ablation, activation=activation)
+    if not isinstance(learned, Mapping | None):
+        raise SpecError(f'learned={learned!r} is no table: give one such as {{"steps": 130}}')
     loaded = copy_model(model)
     image_set = TensorImages(images, held_out, mean=mean, std=std)
     device = model_device(model)
@@ -90,7 +92,7 @@ def open_in_memory(
                 "seed": seed,
                 **(circuits or {}),
             },
-            "learned": dict(learned or {}),
+            "learned": {"seed": seed, **(learned or {})},
             "run": {
                 "device": "mps" if device.type == "mps" else str(device),
                 "self_check": self_check,

@@ -189,7 +189,9 @@ def test_what_is_missing_is_said(tmp_path):
         ({"units": []}, "units is empty"),
         ({"criteria": ["actgrad"]}, "criterion 'actgrad' alone cannot be compared: give two or"),
         ({"criteria": ["actgrad", "snap"]}, "has no criterion 'snap'"),
-        ({"criteria": []}, "no criterion alone cannot be compared"),
+        ({"criteria": []}, "criteria is empty: give one or more, or leave it out for all"),
+        ({"criteria": "learned"}, "criteria='learned' is no list: give ['learned']"),
+        ({"units": 0}, "units=0 is no list: give [0]"),
         ({"ablation": "mean"}, "has no ablation 'mean'"),
         ({"keep": 0.3}, "keep=0.3 is no stored fraction"),
         ({"draws": 0}, "draws=0 is too small"),
@@ -210,6 +212,8 @@ def test_a_layer_is_named_where_there_are_several(location):
         atlas.compare()
     found = atlas.compare(layer="conv3", draws=DRAWS)
     assert found.subject.units == 3
+    assert repr(found).startswith("<Comparison of criteria over 3 units of conv3\n  Circuits that ")
+    assert "\n  note: Units left out: 1 dead" in repr(found)
     assert found.notes[0] == "Units left out: 1 dead (the response never changes), 1 failed."
 
 

@@ -140,6 +140,8 @@ REFUSED: list[tuple[dict[str, Any], type[AtlasError], str]] = [
     ({"response": "sum"}, SpecError, "circuits.response = 'sum': should be \"sum_abs\""),
     ({"response": (9, 0)}, ModelError, "position [9, 0] lies outside the layer's map"),
     ({"fractions": [2]}, SpecError, "circuits.fractions"),
+    ({"learned": [3]}, SpecError, "learned=[3] is no table: give one such as {"),
+    ({"learned": {"stops": 3}}, SpecError, "unknown key 'learned.stops': did you mean 'steps'?"),
     ({"top_images": 0}, SpecError, "circuits.top_images = 0"),
     ({"images": noise()[0]}, ImageError, "images is of shape (3, 12, 12): give (images, channels"),
     ({"images": noise().int()}, ImageError, "images is of torch.int32: give floating numbers"),
