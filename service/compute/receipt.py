@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -71,16 +72,21 @@ class Receipt:
 
     @property
     def relative_difference(self) -> float:
-        """Divide the largest difference by the response's range; 0 where there is none."""
-        return self.difference / self.response_range if self.difference else 0.0
+        """Divide the largest difference by the response's range: 0 where there is none, infinity
+        where the masked network gives 0 alone and the extracted one does not."""
+        if not self.difference:
+            return 0.0
+        return self.difference / self.response_range if self.response_range else math.inf
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, `speed_up` and `relative_difference`, fit for JSON."""
+        """Return all fields, `speed_up` and `relative_difference`, which is None where it is
+        infinite, fit for JSON."""
+        relative = self.relative_difference
         return {
             **asdict(self),
             "image_shape": list(self.image_shape),
             "speed_up": self.speed_up,
-            "relative_difference": self.relative_difference,
+            "relative_difference": relative if math.isfinite(relative) else None,
         }
 
     def __str__(self) -> str:
@@ -90,6 +96,9 @@ class Receipt:
         run = f"{self.kernels_run:,} have to be run"
         if not self.kernels_run:
             run = "none has to be run: the output is the same for every image"
+        share = f"{self.relative_difference:.1g} of its range"
+        if not math.isfinite(self.relative_difference):
+            share = "which gives 0 alone"
         rows = {
             "kernels": f"{self.kernels:,} of {self.kernels_whole:,}; {run}",
             "parameters": _share(self.parameters, self.parameters_whole),
@@ -98,7 +107,7 @@ class Receipt:
             f"of {self.batch}: {self.speed_up:.3g} times as fast ({self.device}, "
             f"{self.threads} thread{'' if self.threads == 1 else 's'})",
             "difference": f"{self.difference:.2g} at most from the masked network, "
-            f"{self.relative_difference:.1g} of its range, on {self.images} {images}",
+            f"{share}, on {self.images} {images}",
             "images": f"{channels} channels, {size}",
         }
         title = f"{self.layer}/{self.unit} of {self.model}, {self.ablation} ablation"

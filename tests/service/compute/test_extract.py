@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
@@ -121,6 +123,13 @@ def test_mean_ablation(unit, model, images):
     found = extracted(images).numpy()
     np.testing.assert_allclose(found, wanted.clip(min=0), rtol=0, atol=MOST * wanted.max())
     assert extracted.receipt.ablation == "mean"
+
+
+def test_a_masked_network_that_gives_0_alone_has_no_share_of_its_range(extracted):
+    receipt = replace(extracted.receipt, difference=1e-9, response_range=0.0)
+    assert receipt.relative_difference == math.inf
+    assert json.loads(json.dumps(receipt.to_dict(), allow_nan=False))["relative_difference"] is None
+    assert "1e-09 at most from the masked network, which gives 0 alone, on 5 images" in str(receipt)
 
 
 def test_the_receipt_counts_what_is_there(unit, model, extracted):
