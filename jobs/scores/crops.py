@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from circuit_atlas.jobs.network.convolution import channels_last
 from circuit_atlas.jobs.network.layer_network import Network
+from circuit_atlas.storage_schema.errors import SpecError
 
 _SMALLEST, _LARGEST = 0.7, 1.4
 # Of each side: 128 of 224 pixels.
@@ -23,14 +24,28 @@ def crop_size(network: Network, pixels: int | None) -> tuple[int, int]:
 
     Args:
         network: the traced network; where it takes images of one size alone, crops are of that.
-        pixels: the sides asked for, at most those of the images. Default: four sevenths of each, at
+        pixels: the sides asked for, each at most the image's. Default: four sevenths of each, at
             least 64 pixels.
+
+    Raises:
+        SpecError: more pixels are asked for than either side of the images has.
     """
     _, *sides = network.image_shape
+    if pixels is not None:
+        check_crop(pixels, (sides[0], sides[1]))
     asked = [round(_PART * side) if pixels is None else pixels for side in sides]
     least = 1 if pixels is not None else _LEAST_PIXELS
     height, width = (min(side, max(least, n)) for side, n in zip(sides, asked, strict=True))
     return (height, width) if _takes(network, height, width) else (sides[0], sides[1])
+
+
+def check_crop(pixels: int, sides: tuple[int, int]) -> None:
+    """Raises SpecError where a crop's side is longer than both of an image's."""
+    if pixels > max(sides):
+        raise SpecError(
+            f"learned.crop = {pixels} is larger than the images, which are of {sides[0]} x "
+            f"{sides[1]}: give at most {max(sides)}, or leave it out"
+        )
 
 
 def random_crops(

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from circuit_atlas.jobs.circuits.connected import require_path
 from circuit_atlas.jobs.engine.targets import check_position, response_text
+from circuit_atlas.jobs.scores.crops import check_crop
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.labels_file import read_labels
@@ -143,6 +144,8 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         planned.append((layer_spec.name, units))
     circuits = spec.circuits
     height, width = opened.images.size
+    if "learned" in circuits.criteria and spec.learned.crop is not None:
+        check_crop(spec.learned.crop, (height, width))
     header = AtlasHeader(
         schema=SCHEMA_VERSION,
         model=spec.model.reference,

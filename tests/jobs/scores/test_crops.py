@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from circuit_atlas.jobs.network.model_graph import ModelGraph
 from circuit_atlas.jobs.scores.crops import crop_size, random_crops
+from circuit_atlas.storage_schema.errors import SpecError
 
 
 def network(module: nn.Module, size: tuple[int, int]):
@@ -40,6 +41,12 @@ class Flat(nn.Module):
 def test_the_size(size, pixels, wanted):
     convolutions = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
     assert crop_size(network(convolutions, size), pixels) == wanted
+
+
+def test_a_crop_larger_than_the_images_is_refused():
+    convolutions = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    with pytest.raises(SpecError, match=r"learned\.crop = 225 .* 224 x 90: give at most 224"):
+        crop_size(network(convolutions, (224, 90)), 225)
 
 
 def test_a_network_of_one_size_gets_that():
