@@ -17,11 +17,12 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 
 ATTEMPTS = 2**31 - 1
 
-Per = Literal["criterion", "image criterion", "redrawn criterion", "unit"]
+Per = Literal["criterion", "image criterion", "redrawn criterion", "grouped criterion", "unit"]
 
 AXES: tuple[tuple[str, str], ...] = (
     ("units", "Units of the layer: channels, then directions."),
@@ -30,6 +31,7 @@ AXES: tuple[tuple[str, str], ...] = (
     ("kernels", "Kernels that can reach any unit of the layer, see `kernels.KernelIndex`."),
     ("fractions", "The ladder of kept fractions, largest first."),
     ("kernel_bytes", "Eight kernels a byte, the first in the lowest bit."),
+    ("groups", "Sub-feature groups of the unit, as many as there may be, the largest first."),
     ("top", "The unit's top images by rank; those past the commit's `top_images` are empty."),
     ("height", "Rows of the layer's output, in positions."),
     ("width", "Columns of the layer's output, in positions."),
@@ -49,7 +51,8 @@ class ArraySpec:
         sentence: what a value is.
         fill_meaning: what the fill value means within a chunk that was written.
         per: what there is one for: each criterion, each of those with scores of their own for each
-            top image, each of those whose circuits were drawn anew, or the unit.
+            top image, each of those whose circuits were drawn anew, each of those whose circuits of
+            groups are stored, or the unit.
     """
 
     name: str
@@ -67,6 +70,8 @@ class ArraySpec:
             return (None,)
         if self.per == "redrawn criterion":
             return tuple(name for name, _ in header.redrawn)
+        if self.per == "grouped criterion":
+            return header.grouped
         return header.image_criteria if self.per == "image criterion" else header.criteria
 
     def shape(
@@ -80,6 +85,7 @@ class ArraySpec:
             "kernels": layer.index.size,
             "fractions": len(header.fractions),
             "kernel_bytes": -(-layer.index.size // 8),
+            "groups": min(MOST_GROUPS, header.top_images),
             "top": header.top_images,
             "height": layer.height,
             "width": layer.width,
@@ -150,6 +156,18 @@ STABILITY = ArraySpec(
     per="redrawn criterion",
 )
 
+GROUP_LEVEL = ArraySpec(
+    name="group_level",
+    axes=("units", "attempts", "groups", "kernels"),
+    dtype="uint8",
+    fill=0,
+    unit="rungs",
+    sentence="How many rungs' circuits of a sub-feature group hold the kernel, as `level` says of "
+    "the unit's own; they are nested. A unit has them where it has two groups or more.",
+    fill_meaning="0: no circuit holds the kernel, or the unit has fewer groups.",
+    per="grouped criterion",
+)
+
 CONTRIBUTION = ArraySpec(
     name="contribution",
     axes=("units", "attempts", "kernels"),
@@ -181,6 +199,7 @@ ARRAYS: tuple[ArraySpec, ...] = (
     IMAGE_SCORE,
     IMAGE_SCALE,
     STABILITY,
+    GROUP_LEVEL,
     CONTRIBUTION,
     RESPONSE_MAP,
 )

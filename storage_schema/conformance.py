@@ -51,6 +51,7 @@ def check(record: CircuitRecord, *, header: AtlasHeader, layer: LayerIndex) -> N
         _check_masks(record, criterion, header, layer)
         _check_image_scores(record, criterion, header, layer)
         _check_stability(record, criterion, header, layer)
+        _check_group_levels(record, criterion, header, layer)
     _check_contribution(record, layer)
     _check_groups(record, header)
     _check_image_sums(record, header)
@@ -124,6 +125,26 @@ def _check_stability(
         _refuse(record, f"{what} of {held.tolist()} kernels", f"{wanted.tolist()} in {draws} draws")
 
 
+def _check_group_levels(
+    record: CircuitRecord, criterion: CriterionRecord, header: AtlasHeader, layer: LayerIndex
+) -> None:
+    what = f"circuits of groups of {criterion.name}"
+    levels = criterion.group_levels
+    count = len({row.group for row in record.groups if row.criterion == criterion.name})
+    if (levels is not None) != (criterion.name in header.grouped and count > 1):
+        has = "no" if levels is None else "some"
+        _refuse(record, f"{has} {what}", f"them for {header.grouped} alone, and several groups")
+    if levels is None:
+        return
+    _check_array(record, what, levels, np.uint8, (count, layer.index.size))
+    if (levels[:, np.isnan(criterion.scores[0])] > 0).any():
+        _refuse(record, f"{what} with kernels out of reach", "only kernels that have a score")
+    kept = [(levels > level).sum(axis=1).tolist() for level in range(len(header.fractions))]
+    wanted = [[size] * count for size in criterion.masks.sum(axis=1).tolist()]
+    if kept != wanted:
+        _refuse(record, f"{what} of {kept} kernels", f"{wanted}")
+
+
 def _check_contribution(record: CircuitRecord, layer: LayerIndex) -> None:
     values = record.contribution
     _check_array(record, "contribution", values, np.float32, (layer.index.size,))
@@ -150,10 +171,10 @@ def _check_image_sums(record: CircuitRecord, header: AtlasHeader) -> None:
 
 
 def _check_groups(record: CircuitRecord, header: AtlasHeader) -> None:
-    """Every top image is in one group of each criterion with per-image scores; contrast is of
-    groups and images that are there."""
+    """Every top image is in one group of each criterion that has groups; contrast is of groups and
+    images that are there."""
     counts = {}
-    for name in header.image_criteria:
+    for name in header.group_criteria:
         rows = [row for row in record.groups if row.criterion == name]
         found = {row.group for row in rows}
         if (
@@ -166,7 +187,7 @@ def _check_groups(record: CircuitRecord, header: AtlasHeader) -> None:
             )
         counts[name] = len(found)
     if any(row.criterion not in counts for row in record.groups):
-        _refuse(record, "groups of other criteria", f"{header.image_criteria}")
+        _refuse(record, "groups of other criteria", f"{header.group_criteria}")
     if any(not 0 <= row.group < counts.get(row.criterion, 0) for row in record.contrast):
         _refuse(record, "contrast of a group that is not there", f"groups below {counts}")
 

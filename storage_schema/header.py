@@ -157,11 +157,22 @@ class AtlasHeader:
         "Criteria whose circuits were drawn anew, and in how many draws: of the images, or of "
         "training seeds.",
     ] = ()
+    grouped: Annotated[
+        tuple[str, ...],
+        "Criteria without scores of single images whose circuits were chosen for each sub-feature "
+        "group too.",
+    ] = ()
 
     def runs(self, criterion: str) -> int:
         """Tell how many score vectors a unit has for `criterion`: a fraction each for `force`, else
         one."""
         return len(self.fractions) if criterion == "force" else 1
+
+    @property
+    def group_criteria(self) -> tuple[str, ...]:
+        """Name the criteria that units have sub-feature groups by: those with scores of single
+        images first."""
+        return (*self.image_criteria, *self.grouped)
 
     def only_stored(self, criterion: str) -> str | None:
         """Say why only the stored circuits of a criterion can be had; None where its scores tell
@@ -201,6 +212,7 @@ class AtlasHeader:
                 input_width=content["input_width"],
                 connected=content.get("connected", False),
                 redrawn=tuple((name, draws) for name, draws in content.get("redrawn", ())),
+                grouped=tuple(content.get("grouped", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} is no atlas header: {error!r}") from error

@@ -58,6 +58,7 @@ _PER = {
     "criterion": "each criterion",
     "image criterion": "each criterion with per-image scores",
     "redrawn criterion": "each criterion of the header's `redrawn`",
+    "grouped criterion": "each criterion of the header's `grouped`",
     "unit": "the unit",
 }
 

@@ -285,6 +285,29 @@ class Reader:
             )
         return self._arrays.chunk(self.layer(commit.layer), commit, arrays.STABILITY, criterion)
 
+    def group_levels(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
+        """Tell how many sparsity levels' circuits of each sub-feature group hold each kernel, by a
+        criterion of the header's `grouped`. Shape: (groups, kernels).
+
+        A unit of one group has none: its own circuits are the group's. QueryError where nothing of
+        the kind is stored.
+        """
+        commit.form(criterion)
+        if criterion not in self.header.grouped:
+            known = ", ".join(self.header.grouped) or "none"
+            raise QueryError(
+                f"no circuits of groups by {criterion!r} are stored: choose from {known}"
+            )
+        rows = self.groups(commit).to_pylist()
+        count = next(row["groups"] for row in rows if row["criterion"] == criterion)
+        if count == 1:
+            raise QueryError(
+                f"unit {commit.unit} of {commit.layer} has one group by {criterion!r}: no circuits "
+                "but the unit's own are stored"
+            )
+        index = self.layer(commit.layer)
+        return self._arrays.chunk(index, commit, arrays.GROUP_LEVEL, criterion)[:count]
+
     def responses(self, commit: Commit) -> pa.Table:
         """Tell what each image does to the unit: `unit_tables.RESPONSES`."""
         return self._rows(commit, unit_tables.RESPONSES)

@@ -120,6 +120,8 @@ class CriterionRecord:
             looked: of work that units share the unit's share, of work that criteria share all.
         stability: (fractions, kernels) uint8, how many draws' circuits hold the kernel, or None
             where they were not drawn anew.
+        group_levels: (groups, kernels) uint8, how many of a sub-feature group's circuits hold the
+            kernel, or None where no circuits are chosen for groups, or there is one group.
     """
 
     name: str
@@ -128,6 +130,7 @@ class CriterionRecord:
     image_scores: NDArray[np.float32] | None
     compute_s: float | None = None
     stability: NDArray[np.uint8] | None = None
+    group_levels: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class CircuitRecord:
         kernels: N, how many can reach the unit.
         contribution: (kernels,) float32, signed, NaN where a kernel cannot reach the unit.
         response_maps: (top images, height, width) float32 in the order of rank.
-        groups: a row a criterion with per-image scores, and top image.
+        groups: a row a criterion of the header's `group_criteria`, and top image.
         contrast: empty where there is one group.
         image_sums: rows of `unit_tables.IMAGE_SUMS`, or None where nobody asked for them.
     """

@@ -166,6 +166,12 @@ class Writer:
             chunks.append((arrays.IMAGE_SCALE, np.pad(scale, (0, missing))))
         if criterion.stability is not None:
             chunks.append((arrays.STABILITY, criterion.stability))
+        if criterion.group_levels is not None:
+            most = arrays.GROUP_LEVEL.shape(self._header, self._layer, criterion.name)[2]
+            missing = most - len(criterion.group_levels)
+            chunks.append(
+                (arrays.GROUP_LEVEL, np.pad(criterion.group_levels, ((0, missing), (0, 0))))
+            )
         return chunks
 
     def _unit_chunks(self, record: CircuitRecord) -> list[tuple[ArraySpec, NDArray[np.generic]]]:

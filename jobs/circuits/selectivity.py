@@ -36,6 +36,14 @@ class GroupedImages:
     groups: GroupLabels
     runs: tuple[tuple[int, CircuitRun], ...]
 
+    def levels(self) -> NDArray[np.uint8] | None:
+        """Tells how many of each group's circuits hold each kernel, (groups, kernels); None where
+        there is one group."""
+        masks = {group: run.masks for group, run in self.runs}
+        if not masks:
+            return None
+        return np.stack([masks[group].sum(axis=0, dtype=np.uint8) for group in sorted(masks)])
+
     def group_rows(self, images: Sequence[int]) -> Iterator[GroupRow]:
         """Yields a row an image; `images` are the ids of all images by index."""
         for index, group in zip(self.top, self.groups.labels, strict=True):
@@ -94,15 +102,40 @@ def group_top_images(
         top: indices of the top images among them, by rank.
         header: fractions and ablations.
     """
+    groups, means = image_groups(scores)
+    return with_circuits(criterion, groups, means, number=number, full=full, top=top, header=header)
+
+
+def image_groups(scores: NDArray[np.float32]) -> tuple[GroupLabels, NDArray[np.float64]]:
+    """Groups images by their scores, (images, kernels), as they will be stored; with the mean score
+    of each group, (groups, kernels)."""
     stored = dequantise(*quantise(scores))
     groups = group_images(stored)
+    means = [
+        stored[groups.labels == group].astype(np.float64).mean(axis=0)
+        for group in range(groups.count)
+    ]
+    return groups, np.stack(means)
+
+
+def with_circuits(
+    criterion: str,
+    groups: GroupLabels,
+    scores: Sequence[NDArray[np.floating]] | NDArray[np.floating],
+    *,
+    number: int,
+    full: NDArray[np.float32],
+    top: Sequence[int],
+    header: AtlasHeader,
+) -> GroupedImages:
+    """Sets up runs of the circuits of groups, where there are several; `scores` has one of
+    (kernels,) for each, and the rest is as of `group_top_images`."""
     if groups.count == 1:
         return GroupedImages(criterion, top, groups, ())
     indices = sorted(top)
     runs = []
-    for group in range(groups.count):
-        mean = stored[groups.labels == group].astype(np.float64).mean(axis=0)
-        masks = nested_masks(mean, header.fractions)
+    for group, score in enumerate(scores):
+        masks = nested_masks(score, header.fractions)
         runs += [
             (group, CircuitRun(number, ablation, masks, full[indices], indices))
             for ablation in header.ablations

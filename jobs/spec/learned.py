@@ -24,6 +24,8 @@ class LearnedSpec(Section):
         seeds: how many rankings are trained, from as many seeds one after the other. The first
             chooses the circuits; of more than one it is stored in how many trainings' circuits each
             kernel is. Default: 1.
+        groups: train circuits of each of a unit's sub-feature groups too, on that group's images
+            alone; each group takes about as long as the unit. Default: false.
         ablation: what a pruned kernel is while circuits are trained: `zero` or `mean`. Default: the
             first of `circuits.ablation`.
     """
@@ -34,4 +36,5 @@ class LearnedSpec(Section):
     rate: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.0015
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    groups: bool = False
     ablation: Ablation | None = None

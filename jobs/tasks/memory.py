@@ -110,8 +110,10 @@ def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
     if header.redrawn:
         # One unit's scores at a time, to and from the form that they are stored in, and sums.
         redrawn = kernels * (2 * header.top_images * _DOUBLE + SETS_AT_ONCE * _FLOAT)
+    grouped = _group_training(layer, header) if header.grouped else 0
+    once = max(_unfolded(network), trained + grouped, redrawn)
     return Needs(
-        fixed=int(_OVERHEAD * (max(_unfolded(network), trained, redrawn) + 2 * _weights(network))),
+        fixed=int(_OVERHEAD * (once + 2 * _weights(network))),
         image=int(_OVERHEAD * per_image),
         unit=int(_OVERHEAD * _unit(layer, header, images, kernels)),
     )
@@ -211,6 +213,13 @@ def _training_images(layer: TracedLayer, header: AtlasHeader) -> float:
     return images_a_step(batch, positions) * prod(crop) / (height * width)
 
 
+def _group_training(layer: TracedLayer, header: AtlasHeader) -> int:
+    """Bytes of one unit whose groups' rankings are trained, beside the images of a step: scores of
+    its top images, to and from the form that they are stored in, and of groups; its own weights."""
+    scores = 2 * header.top_images * _DOUBLE + 2 * min(MOST_GROUPS, header.top_images) * _DOUBLE
+    return layer.upstream.index.size * (scores + 4 * _INDEX) + 2 * _weights(layer.network)
+
+
 def _weights(network: Network) -> int:
     return sum(site.weight.numel() * _FLOAT for site in network.sites)
 
@@ -226,11 +235,13 @@ def _unit(layer: TracedLayer, header: AtlasHeader, images: int, kernels: int) ->
     scoring = walks * _output_gradients(layer.network) + (1 + scored) * kernels * (
         2 * _FLOAT + _DOUBLE
     )
-    groups = scored * min(MOST_GROUPS, top)
+    groups = len(header.group_criteria) * min(MOST_GROUPS, top)
     runs = len(header.criteria) * levels * images + (scored + groups) * levels * top
     masks = (scored * top + groups) * levels
     running = kernels * (len(header.criteria) * (levels + _FLOAT) + masks)
-    running += kernels * len(header.redrawn) * levels
+    running += kernels * (
+        len(header.redrawn) * levels + len(header.grouped) * min(MOST_GROUPS, top)
+    )
     running += len(header.ablations) * runs * position
     force = 0
     if "force" in header.criteria:

@@ -22,6 +22,7 @@ from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.remarks import remarks
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import SpecError
+from circuit_atlas.storage_schema.grouping import FEWEST_IMAGES as FEWEST_IMAGES_OF_GROUPS
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey, Whose
@@ -165,6 +166,7 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         input_width=width,
         connected=circuits.connected,
         redrawn=_redrawn(spec, images=len(opened.images.scoring)),
+        grouped=_grouped(spec, images=len(opened.images.scoring)),
     )
     if circuits.connected:
         for name, numbers in planned:
@@ -212,6 +214,25 @@ def _redrawn(spec: BuildSpec, *, images: int) -> tuple[tuple[str, int], ...]:
     if "learned" in circuits.criteria and spec.learned.seeds > 1:
         redrawn.append(("learned", spec.learned.seeds))
     return tuple(redrawn)
+
+
+def _grouped(spec: BuildSpec, *, images: int) -> tuple[str, ...]:
+    """The criteria whose circuits are trained for each sub-feature group; SpecError where that
+    cannot be."""
+    if not spec.learned.groups or "learned" not in spec.circuits.criteria:
+        return ()
+    if (number := min(spec.circuits.top_images, images)) < FEWEST_IMAGES_OF_GROUPS:
+        raise SpecError(
+            f"learned.groups: units have {number} top image{'' if number == 1 else 's'}, too few "
+            f"for groups; give top_images, and scoring images, of {FEWEST_IMAGES_OF_GROUPS} or more"
+        )
+    if not isinstance(spec.circuits.response, str):
+        raise SpecError(
+            "learned.groups: a group's few images are trained on as crops, and the response at a "
+            'position is that of whole images; give response "sum_abs" or "max", or leave groups '
+            "out"
+        )
+    return ("learned",)
 
 
 def make_tasks(
@@ -272,12 +293,14 @@ def _unit_bytes(header: AtlasHeader, index: LayerIndex, images: int, *, image_su
     per_kernel = sum(4 * header.runs(name) + 1 for name in header.criteria)
     per_kernel += 2 * header.top_images * len(header.image_criteria) + 4
     per_kernel += levels * len(header.redrawn)
+    most_groups = min(MOST_GROUPS, header.top_images)
+    per_kernel += most_groups * len(header.grouped)
     maps = 4 * header.top_images * index.height * index.width
     protocols = len(header.criteria) * len(header.ablations) * levels
     rows = images + 2 * protocols + (images * protocols if image_sums else 0)
-    top_rows = header.top_images * len(header.image_criteria) * len(header.ablations) * levels
-    # Of single images, and of the circuits of so many groups at most.
-    rows += (1 + min(MOST_GROUPS, header.top_images)) * top_rows
+    # Circuits of single images, and of so many groups at most.
+    top_circuits = len(header.image_criteria) + most_groups * len(header.group_criteria)
+    rows += header.top_images * top_circuits * len(header.ablations) * levels
     return per_kernel * index.index.size + maps + _ROW_BYTES * rows + _UNIT_BYTES
 
 

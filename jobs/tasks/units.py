@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.connected import connected_masks
@@ -23,9 +21,9 @@ from circuit_atlas.jobs.circuits.responses import response_rows, responses_of
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, group_top_images
 from circuit_atlas.jobs.scores.criteria import CONTRIBUTION
 from circuit_atlas.jobs.scores.force import ForceRun, force_scores, schedule
-from circuit_atlas.jobs.scores.learned import Training, learned_scores
 from circuit_atlas.jobs.scores.over_images import magnitude_scores, random_scores
 from circuit_atlas.jobs.tasks.block import START, Block
+from circuit_atlas.jobs.tasks.rankings import learned_groups, learned_rankings
 from circuit_atlas.storage_schema.errors import AtlasError, NonFiniteError, UnitError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.quantise import dequantise, quantise
@@ -107,7 +105,7 @@ def _of_units(block: Block, numbers: Sequence[int]) -> UnitScores:
     started = time.perf_counter()
     force = _force(block, numbers)
     between = time.perf_counter()
-    learned = _learned(block, numbers)
+    learned = learned_rankings(block, numbers)
     return UnitScores(force, learned, between - started, time.perf_counter() - between)
 
 
@@ -145,40 +143,6 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
     return dict(zip(numbers, by_unit, strict=True))
 
 
-def _learned(block: Block, numbers: Sequence[int]) -> Mapping[int, NDArray[np.float32]]:
-    """For each unit its learned rankings, one a seed, (seeds, kernels)."""
-    spec = block.opened.spec.learned
-    if "learned" not in block.header.criteria or not numbers:
-        return {}
-    each = [_trained(block, numbers, spec.seed + n) for n in range(spec.seeds)]
-    return {number: np.stack([scores[number] for scores in each]) for number in numbers}
-
-
-def _trained(block: Block, numbers: Sequence[int], seed: int) -> Mapping[int, NDArray[np.float32]]:
-    """For each unit the ranking that is trained from a seed, (kernels,)."""
-    spec, starts = block.opened.spec, block.scores[START].mean
-    return learned_scores(
-        block.layer,
-        {number: starts[block.live.index(number)] for number in numbers},
-        partial(_stacked, block),
-        block.scoring,
-        fractions=block.header.fractions,
-        training=Training(
-            steps=spec.learned.steps,
-            crop=spec.learned.crop,
-            batch=spec.learned.batch,
-            rate=spec.learned.rate,
-            seed=seed,
-        ),
-        response=spec.circuits.response,
-        means=block.means if spec.learned_ablation == "mean" else None,
-    )
-
-
-def _stacked(block: Block, indices: Sequence[int]) -> Tensor:
-    return torch.cat(list(block.batches(indices)))
-
-
 def _plan(block: Block, key: UnitKey, scores: UnitScores) -> UnitPlan:
     """Scores and masks of every criterion, and the runs of their circuits."""
     full = block.full(key.unit)
@@ -204,7 +168,7 @@ def _plan(block: Block, key: UnitKey, scores: UnitScores) -> UnitPlan:
             sets.append((record.name, run(ablation, record.masks, full, every)))
             for index, masks in masks_of.items():
                 singles.append((record.name, run(ablation, masks, full[[index]], [index])))
-    grouped = tuple(
+    grouped = [
         group_top_images(
             record.name,
             record.image_scores,
@@ -215,8 +179,15 @@ def _plan(block: Block, key: UnitKey, scores: UnitScores) -> UnitPlan:
         )
         for record in criteria
         if record.image_scores is not None
-    )
-    return UnitPlan(criteria, tuple(sets), tuple(singles), grouped)
+    ]
+    if "learned" in block.header.grouped:
+        of_groups = learned_groups(block, key.unit)
+        grouped.append(of_groups)
+        criteria = tuple(
+            replace(record, group_levels=of_groups.levels()) if record.name == "learned" else record
+            for record in criteria
+        )
+    return UnitPlan(criteria, tuple(sets), tuple(singles), tuple(grouped))
 
 
 def _criterion(block: Block, number: int, name: str, of_units: UnitScores) -> CriterionRecord:

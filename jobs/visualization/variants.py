@@ -62,8 +62,12 @@ def criterion_of(spec: FeaturesSpec, header: AtlasHeader) -> str:
             f"features.criterion: the atlas has no {criterion!r}: "
             + nearest(criterion, header.criteria, what="criteria")
         )
-    for fraction in (*spec.fractions, *([spec.node_fraction] if spec.nodes else [])):
-        reason = header.only_stored(criterion)
+    trained = None
+    if spec.groups and criterion in header.grouped:
+        trained = f"circuits of groups by {criterion!r} are stored as they were trained"
+    asked = [(fraction, trained) for fraction in spec.fractions]
+    for fraction, group_reason in [*asked, *([(spec.node_fraction, None)] if spec.nodes else [])]:
+        reason = header.only_stored(criterion) or group_reason
         if reason is not None and _level_of(header, fraction) is None:
             stored = ", ".join(f"{kept:g}" for kept in header.fractions)
             raise SpecError(
@@ -102,7 +106,10 @@ def variants_of_unit(
             continue
         if (fraction, group) not in circuits:
             images = None if group is None else groups[group]
-            mask = circuit_mask(reader, commit, criterion, fraction, images=images)
+            if group is not None and criterion in reader.header.grouped:
+                mask = _trained_mask(reader, commit, criterion, fraction, group)
+            else:
+                mask = circuit_mask(reader, commit, criterion, fraction, images=images)
             kernels = int(mask.sum())
             circuit = FeatureCircuit(criterion, ablation, fraction, kernels, group, images)
             circuits[fraction, group] = circuit, mask
@@ -163,6 +170,17 @@ def circuit_mask(
     if level is not None:
         return reader.mask(commit, criterion, level)
     return keep_best(reader.scores(commit, criterion)[0], count)
+
+
+def _trained_mask(
+    reader: Reader, commit: Commit, criterion: str, fraction: float, group: int
+) -> NDArray[np.bool_]:
+    """The circuit of a kept fraction that was trained for a group: (kernels,) bool."""
+    level = _level_of(reader.header, fraction)
+    if level is None:  # `criterion_of` has said so before
+        raise SpecError(f"no circuits of groups keep {fraction:g}")
+    mask: NDArray[np.bool_] = reader.group_levels(commit, criterion)[group] > level
+    return mask
 
 
 def nodes_of(

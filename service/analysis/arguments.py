@@ -31,6 +31,19 @@ def image_criterion(reader: Reader, given: str | None) -> str:
     return _of(reader, given, known, "criterion with scores of single images", "criteria")
 
 
+def group_criterion(reader: Reader, given: str | None) -> str:
+    """Do the same among the criteria that units have sub-feature groups by."""
+    header = reader.header
+    if given == "learned" and given in header.criteria and given not in header.grouped:
+        raise QueryError(
+            f"{reader.objects.location} has no learned circuits of groups: build it with groups = "
+            "true in [learned] into another store"
+        )
+    if not header.grouped:
+        return image_criterion(reader, given)
+    return _of(reader, given, header.group_criteria, "criterion with groups", "criteria")
+
+
 def ablation(reader: Reader, given: str | None) -> str:
     """Return the ablation of that name, or the atlas' first; QueryError, with the nearest names."""
     return _of(reader, given, reader.header.ablations, "ablation", "ablations")

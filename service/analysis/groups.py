@@ -47,7 +47,7 @@ class ImageGroups:
 
 def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> ImageGroups:
     """Return the groups that the build found, see `Unit.groups`."""
-    chosen = arguments.image_criterion(reader, criterion)
+    chosen = arguments.group_criterion(reader, criterion)
     commit.form(chosen)  # a dead unit says so
     rows = reader.groups(commit)
     rows = rows.filter(pc.equal(rows["criterion"], chosen))
@@ -65,9 +65,9 @@ def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> I
 
 def has_groups(reader: Reader, commit: Commit | None) -> bool:
     """Tell whether groups are stored of a unit: it is done, and the atlas has a criterion with
-    scores of single images and is new enough."""
+    groups and is new enough."""
     header = reader.header
-    new = bool(header.image_criteria) and header.schema >= NETWORK_SINCE
+    new = bool(header.group_criteria) and header.schema >= NETWORK_SINCE
     return new and commit is not None and commit.state == "done"
 
 

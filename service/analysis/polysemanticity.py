@@ -24,7 +24,7 @@ def of_groups(
         raise QueryError(
             f"keep={keep!r} leaves nothing to compare: give a fraction between 0 and 1, such as 0.1"
         )
-    scores = reader.image_scores(commit, groups.criterion)
+    scores = reader.image_scores(commit, arguments.image_criterion(reader, groups.criterion))
     return polysemanticity(scores, groups.labels, criterion=groups.criterion, keep=float(keep))
 
 

@@ -16,7 +16,7 @@ def selectivity(
     reader: Reader, commit: Commit, *, criterion: str | None, ablation: str | None
 ) -> pa.Table:
     """Compare what each group's circuit preserves and leaks, see `Unit.selectivity`."""
-    chosen = arguments.image_criterion(reader, criterion)
+    chosen = arguments.group_criterion(reader, criterion)
     dropped = arguments.ablation(reader, ablation)
     rows = reader.selectivity(commit)
     rows = rows.filter(

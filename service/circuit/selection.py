@@ -16,7 +16,7 @@ from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.ranking import kernels_kept, ranking
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.wording import nearest
+from circuit_atlas.storage_schema.wording import listed, nearest
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,18 @@ def select(
     """Select the kernels that `Unit.circuit` gives, whose arguments these are; `commit` is of a
     unit that is done."""
     count = _count(commit, keep, kernels)
+    level = _level(reader.header.fractions, commit.kernels, count, keep)
     if images is not None:
         chosen = _ids(images)
-        scores = mean_of_images(reader, commit, criterion, chosen)
+        scores = scores_of_images(reader, commit, criterion, chosen)
+        if criterion in reader.header.grouped and level is None:
+            trained = f"circuits of groups by {criterion!r} are stored as they were trained"
+            raise QueryError(_only_stored(reader, commit, trained))
         return _best(scores, count, chosen)
-    fractions = reader.header.fractions
-    level = _level(fractions, commit.kernels, count, keep)
     stored = reader.scores(commit, criterion)
     reason = reader.header.only_stored(criterion)
     if level is None and reason is not None:
-        known = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
-        raise QueryError(
-            f"{reason}, so only its stored circuits can be had; keep (and kernels) are {known}"
-        )
+        raise QueryError(_only_stored(reader, commit, reason))
     if level is None:
         return _best(stored[0], count)
     mask = reader.mask(commit, criterion, level)
@@ -145,17 +144,36 @@ def _level(
     return None
 
 
-def mean_of_images(
+def _only_stored(reader: Reader, commit: Commit, reason: str) -> str:
+    """Which circuits can be had where others cannot."""
+    fractions = reader.header.fractions
+    known = ", ".join(f"{f:g} ({kernels_kept(f, commit.kernels):,})" for f in fractions)
+    return f"{reason}, so only its stored circuits can be had; keep (and kernels) are {known}"
+
+
+def scores_of_images(
     reader: Reader, commit: Commit, criterion: str, images: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    """Return the score of a set of the unit's top images: the mean of theirs. Shape: (kernels,).
+    """Return the score of a set of the unit's top images: the mean of theirs. Shape: (kernels,),
+    NaN where a kernel cannot reach the unit.
 
-    QueryError where the criterion has no scores of single images, or an image is none of the top.
+    Where circuits of stored sub-feature groups were trained, that of a group is the share of kept
+    fractions whose circuits hold the kernel.
+
+    QueryError where the criterion has no scores of single images, or an image is none of the top;
+    where circuits were trained, unless the images are those of a group.
     """
+    if criterion in reader.header.grouped:
+        return _trained_scores(reader, commit, criterion, images)
     known = reader.header.image_criteria
     if criterion not in known:
+        untrained = (
+            ", and this atlas no learned circuits of groups, as groups = true in [learned] gives"
+            if criterion == "learned"
+            else ""
+        )
         raise QueryError(
-            f"{criterion!r} has no scores of single images: "
+            f"{criterion!r} has no scores of single images{untrained}: "
             + nearest(criterion, known, what="criteria that have them")
         )
     responses = reader.responses(commit)
@@ -178,6 +196,26 @@ def mean_of_images(
     rows = reader.image_scores(commit, criterion)[sorted(ranks[image] for image in images)]
     mean: NDArray[np.float64] = rows.mean(axis=0, dtype=np.float64)
     return mean
+
+
+def _trained_scores(
+    reader: Reader, commit: Commit, criterion: str, images: tuple[int, ...]
+) -> NDArray[np.float64]:
+    levels = reader.group_levels(commit, criterion)
+    groups: dict[int, set[int]] = {}
+    for row in reader.groups(commit).to_pylist():
+        if row["criterion"] == criterion:
+            groups.setdefault(row["group"], set()).add(row["image"])
+    for group, members in groups.items():
+        if members == set(images):
+            scores = levels[group] / np.float64(len(reader.header.fractions))
+            scores[np.isnan(reader.scores(commit, criterion)[0])] = np.nan
+            return scores
+    known = "; ".join(", ".join(map(str, sorted(each))) for _, each in sorted(groups.items()))
+    raise QueryError(
+        f"{criterion!r} has circuits of whole groups alone, and images {listed(images)} are none: "
+        f"the groups of unit {commit.unit} of {commit.layer} are {known}"
+    )
 
 
 def _ids(images: Sequence[int]) -> tuple[int, ...]:

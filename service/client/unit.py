@@ -193,7 +193,9 @@ class Unit:
         `storage_schema.grouping`.
 
         Args:
-            criterion: whose scores of single images. Default: the atlas' first that has such.
+            criterion: whose scores of single images. Default: the atlas' first that has such. The
+                groups by `learned`, where `groups = true` in `[learned]` had their circuits
+                trained, are those that `actgrad` gives; stored fractions alone have circuits.
             groups: how many, found anew from the stored scores; "auto" for as many as there seem
                 to be, found anew. Default: the stored groups.
 
@@ -306,7 +308,7 @@ class Unit:
         sums to 0 or there are no such images.
 
         Args:
-            criterion: whose scores of single images. Default: the atlas' first that has such.
+            criterion: one that `groups` takes. Default: the atlas' first.
             ablation: what stood for dropped kernels. Default: the atlas' first.
 
         Raises:
@@ -372,7 +374,12 @@ class Group:
     images: tuple[int, ...]
 
     def circuit(self, *, keep: float | None = None, kernels: int | None = None) -> Circuit:
-        """Return the circuit of the mean score of its images; see `Unit.circuit`."""
+        """Return the circuit of the mean score of its images, or by `learned` the one that was
+        trained on them; see `Unit.circuit`.
+
+        QueryError, too, where a group's circuit was trained and none keeps that many kernels, or
+        the unit has this group alone.
+        """
         return self.unit.circuit(
             keep=keep, kernels=kernels, criterion=self.criterion, images=self.images
         )
@@ -457,8 +464,11 @@ class Groups:
         return html_table(self.table(), caption=repr(self)[1:-1])
 
 
-def known_groups(unit: Unit) -> Groups | None:
-    """Return the stored groups of a unit by the first criterion that has such; None where there are
-    none: it is not done, or the atlas has no groups."""
+def known_groups(unit: Unit, criterion: str) -> Groups | None:
+    """Return the stored groups of a unit by a criterion, or by the first that has such; None where
+    there are none: it is not done, or the atlas has no groups."""
     commit = unit.reader.commit(unit.layer, unit.number)
-    return unit.groups() if has_groups(unit.reader, commit) else None
+    if not has_groups(unit.reader, commit):
+        return None
+    chosen = criterion if criterion in unit.reader.header.group_criteria else None
+    return unit.groups(criterion=chosen)

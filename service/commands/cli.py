@@ -21,6 +21,7 @@ from circuit_atlas.service.commands.build_commands import (
     run_build,
     run_features,
 )
+from circuit_atlas.service.commands.chosen_circuit import circuit_of
 from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
@@ -289,29 +290,14 @@ def sql(atlas: str, query: str, as_json: bool) -> None:
     click.echo(json_output.to_json(table) if as_json else text_table(table))
 
 
-def _whole_numbers(
-    context: click.Context, parameter: click.Parameter, value: str | None
-) -> tuple[int, ...] | None:
-    """1,2,3 -> the numbers."""
-    del context, parameter
-    try:
-        return None if value is None else tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of ids such as 1,2,3") from None
-
-
 @cli.command()
 @options.ATLAS
 @options.LAYER
 @options.UNIT
 @options.keep(0.01)
 @options.CRITERION
-@click.option(
-    "--images",
-    metavar="IDS",
-    callback=_whole_numbers,
-    help="The circuit of some of the unit's top images, such as 1,2,3.",
-)
+@options.IMAGES
+@options.GROUP
 @click.option(
     "--edges",
     type=int,
@@ -334,6 +320,7 @@ def diagram(
     keep: float,
     criterion: str | None,
     images: tuple[int, ...] | None,
+    group: int | None,
     edges: int,
     output: str,
     as_json: bool,
@@ -343,12 +330,8 @@ def diagram(
     Only kernels on a path from the image to the unit are drawn; what is printed says how many of
     how many.
     """
-    circuit = (
-        Atlas.open(atlas)
-        .layer(layer)
-        .unit(unit)
-        .circuit(keep=keep, criterion=criterion, images=images)
-    )
+    one = Atlas.open(atlas).layer(layer).unit(unit)
+    circuit = circuit_of(one, keep=keep, criterion=criterion, images=images, group=group)
     drawn = circuit.diagram(edges=edges)
     written = drawn.save(output)
     if as_json:

@@ -6,6 +6,7 @@ import click
 
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.commands import json_output, options
+from circuit_atlas.service.commands.chosen_circuit import circuit_of
 
 
 @click.command()
@@ -14,6 +15,8 @@ from circuit_atlas.service.commands import json_output, options
 @options.UNIT
 @options.keep(0.1)
 @options.CRITERION
+@options.IMAGES
+@options.GROUP
 @click.option(
     "--weights",
     metavar="FILE",
@@ -33,6 +36,8 @@ def extract(
     unit: str,
     keep: float,
     criterion: str | None,
+    images: tuple[int, ...] | None,
+    group: int | None,
     weights: str | None,
     output: str,
     as_json: bool,
@@ -50,7 +55,8 @@ def extract(
 
     file_of_circuit(output)
 
-    circuit = Atlas.open(atlas).layer(layer).unit(unit).circuit(keep=keep, criterion=criterion)
+    one = Atlas.open(atlas).layer(layer).unit(unit)
+    circuit = circuit_of(one, keep=keep, criterion=criterion, images=images, group=group)
     reader = circuit.origins[0].reader
     extracted = circuit.extract(load_atlas_model(reader, weights=weights))
     written = extracted.save(output)

@@ -95,12 +95,13 @@ def unit_facts(unit: Unit, query: CircuitQuery) -> dict[str, object]:
             "layers": circuit.by_convolution(),
             "kernels": circuit.kernels(),
         }
-    groups = known_groups(unit)
+    groups = known_groups(unit, query.criterion)
     if groups is not None:
         facts["groups"] = {
             "criterion": groups.criterion,
             "silhouette": groups.silhouette,
             "images": groups.table(),
+            "selectivity": unit.selectivity(criterion=groups.criterion, ablation=query.ablation),
         }
     return facts
 

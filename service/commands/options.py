@@ -22,6 +22,31 @@ UNIT = click.argument("unit")
 CRITERION = click.option(
     "--criterion", metavar="NAME", help="Which score chose them; the first where not given."
 )
+
+
+def _whole_numbers(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
+    """1,2,3 -> the numbers."""
+    del context, parameter
+    try:
+        return None if value is None else tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of ids such as 1,2,3") from None
+
+
+IMAGES = click.option(
+    "--images",
+    metavar="IDS",
+    callback=_whole_numbers,
+    help="The circuit of some of the unit's top images, such as 1,2,3.",
+)
+GROUP = click.option(
+    "--group",
+    type=int,
+    metavar="NUMBER",
+    help="The circuit of one of its stored sub-feature groups, from 0.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 STORE = click.option(
     "--store", metavar="LOCATION", help="Folder or URL of the atlas, instead of the spec's."

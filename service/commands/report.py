@@ -151,10 +151,14 @@ def unit_text(unit: Unit, query: CircuitQuery) -> str:
     if query.criterion in dict(unit.reader.header.redrawn):
         lines.append(_stable(unit, query))
     lines += [text_table(circuit.by_convolution())]
-    groups = known_groups(unit)
+    groups = known_groups(unit, query.criterion)
     if groups is not None:
         apart = "" if groups.silhouette is None else f", silhouette {groups.silhouette:.2f}"
-        lines += ["", f"sub-features by {groups.criterion}{apart}", text_table(_groups(groups))]
+        lines += [
+            "",
+            f"sub-features by {groups.criterion}{apart}",
+            text_table(_groups(groups, query)),
+        ]
     return "\n".join(lines)
 
 
@@ -166,8 +170,9 @@ def _stable(unit: Unit, query: CircuitQuery) -> str:
     return f"  stable: {share:.0%} as many kernels are in {CORE:.0%} of {found.draws} {what}"
 
 
-def _groups(groups: Groups) -> pa.Table:
-    """A row a group: how many images, and the first of them."""
+def _groups(groups: Groups, query: CircuitQuery) -> pa.Table:
+    """A row a group: how many images, the first of them, and where there are several groups the
+    share of the responses that its circuit preserves to them, and to the others."""
     named = {row["image"]: row["label"] or row["name"] for row in groups.table().to_pylist()}
     shown = [[named[image] for image in group.images[:_SHOWN]] for group in groups]
     return pa.table(
@@ -175,8 +180,15 @@ def _groups(groups: Groups) -> pa.Table:
             "group": [group.number for group in groups],
             "images": [len(group) for group in groups],
             "first": [", ".join(names) for names in shown],
+            **_preserved(groups, query),
         }
     )
+
+
+def _preserved(groups: Groups, query: CircuitQuery) -> dict[str, list[float | None]]:
+    rows = groups.unit.selectivity(criterion=groups.criterion, ablation=query.ablation).to_pylist()
+    rows = [row for row in rows if row["fraction"] == query.fraction]
+    return {name: [row[name] for row in rows] for name in ("preserved", "leaked") if rows}
 
 
 def score_text(layer: Layer, score: UnitScore, *, title: str, images: int = 3) -> str:

@@ -83,8 +83,8 @@ def find_circuit(
             position (y, x).
         fractions: further fractions to measure faithfulness at; the atlas in memory has them.
         top_images: so many images, of the largest responses, have scores of their own.
-        learned: for the criterion learned, how it is trained: `steps`, `crop`, `batch`, `rate` and
-            `seeds` as in the table `[learned]` of a spec.
+        learned: for the criterion learned, how it is trained: `steps`, `crop`, `batch`, `rate`,
+            `seeds` and `groups` as in the table `[learned]` of a spec.
         seed: decides whatever is drawn.
         mean: with `std`, what was subtracted from each channel of an image with values in 0..1, for
             drawings to show it as it was. Default: each channel is stretched from its least value

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.service.circuit.circuit import Circuit, aligned
 from circuit_atlas.service.circuit.origin import Origin
-from circuit_atlas.service.circuit.selection import mean_of_images
+from circuit_atlas.service.circuit.selection import scores_of_images
 from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.ranking import kernels_kept, ranking
 
@@ -207,7 +207,7 @@ def _stored_scores(origin: Origin) -> NDArray[np.floating]:
     reader, commit = origin.reader, origin.commit
     if not origin.images:
         return reader.scores(commit, origin.criterion)[0]
-    return mean_of_images(reader, commit, origin.criterion, origin.images)
+    return scores_of_images(reader, commit, origin.criterion, origin.images)
 
 
 def _contributions(

@@ -59,7 +59,7 @@ class GroupsAnswer(BaseModel):
     silhouette: float | None = Field(description="How well they part, -1 to 1. Null: one group.")
     polysemanticity: float | None = Field(
         description="0 for one feature, 1 where images of different groups share no more kernels "
-        "than chance. Null: undefined."
+        "than chance. Null: undefined, or the criterion has no scores of single images."
     )
     pairs: list[GroupPair] = Field(description="What it is the mean of.")
     rows: list[GroupedImage] = Field(description="The top images, by rank.")
@@ -196,13 +196,16 @@ def groups(
         if query.form != "json":
             return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-groups")
         server.check_scores(one)
-        measure = of_groups(one.reader, one.commit, labels.grouping, keep=KEEP)
+        value, pairs = None, []
+        if labels.criterion in one.reader.header.image_criteria:
+            measure = of_groups(one.reader, one.commit, labels.grouping, keep=KEEP)
+            value, pairs = measure.value, measure.pairs.to_pylist()
         return GroupsAnswer(
             criterion=labels.criterion,
             groups=len(labels),
             silhouette=labels.silhouette,
-            polysemanticity=measure.value,
-            pairs=[GroupPair(**row) for row in measure.pairs.to_pylist()],
+            polysemanticity=value,
+            pairs=[GroupPair(**row) for row in pairs],
             rows=[GroupedImage(**row) for row in table.to_pylist()],
         )
 

@@ -83,6 +83,9 @@ class AtlasFacts(BaseModel):
     response: str = Field(description="The response that is explained.")
     criteria: list[str] = Field(description="The scores that every unit has, the default first.")
     image_criteria: list[str] = Field(description="Those with scores of single images.")
+    group_criteria: list[str] = Field(
+        description="Those with stored sub-feature groups, and circuits of each."
+    )
     fractions: list[float] = Field(description="Kept fractions, largest first.")
     connected: bool = Field(
         description="Whether kernels on dead ends gave way to others that act, in stored circuits."
@@ -216,6 +219,7 @@ def _facts(server: ServerState, snapshots: list[LayerSnapshot]) -> AtlasFacts:
     return AtlasFacts.model_validate(
         {
             **vars(header),
+            "group_criteria": header.group_criteria,
             "location": server.name,
             "version": server.version,
             "server": server_facts(),

@@ -56,7 +56,11 @@ export function groups(atlas, facts, { layer, unit }) {
         ? null
         : found.old
           ? "This atlas was built by an older `circuit-atlas` and has no groups: build it again into another store."
-          : `No groups are stored for ${found.criterion}: they need scores of single images.`,
+          : found.criterion === "learned"
+            ? found.number && atlas.group_criteria.includes("learned")
+              ? "Groups that are found anew have no learned circuits: choose “as found”."
+              : "This atlas has no learned circuits of groups: `groups = true` in `[learned]` trains them."
+            : `No groups are stored for ${found.criterion}: they need scores of single images.`,
     draw: (found, now) => {
       number.value = now.groups ?? "";
       return draw(found, now, { atlas, facts, layer, unit });
@@ -104,9 +108,10 @@ export function groups(atlas, facts, { layer, unit }) {
  */
 export async function loadGroups(atlas, facts, { criterion, ablation }, number) {
   const { layer, name } = facts;
-  const none = { criterion, groups: { rows: [] }, selectivity: [], features: [] };
+  const none = { criterion, number, groups: { rows: [] }, selectivity: [], features: [] };
   if (!facts.has.groups) return { ...none, old: true };
-  if (!atlas.image_criteria.includes(criterion)) return none;
+  const known = number ? atlas.image_criteria : atlas.group_criteria;
+  if (!known.includes(criterion)) return none;
   const groups = groupsOf(layer, name, criterion, number);
   if (number) return { criterion, number, groups: await groups, selectivity: [], features: [] };
   const [selectivity, features] = await Promise.all([

@@ -197,10 +197,11 @@ export function sidePicker(side, atlas) {
  */
 async function subsets(own, chosen, atlas) {
   if (!own.layer || !own.unit) return [];
-  if (!atlas.image_criteria.includes(chosen.criterion)) return [];
+  if (!atlas.group_criteria.includes(chosen.criterion)) return [];
   try {
     const facts = await get(unitPath(own.layer, own.unit));
-    const single = facts.top.map((image) => [
+    const scored = atlas.image_criteria.includes(chosen.criterion);
+    const single = (scored ? facts.top : []).map((image) => [
       `images:${image.image}`,
       `only ${image.label ?? image.name}`,
     ]);

@@ -26,7 +26,7 @@ export async function suggestions({ left }, now, atlas) {
   if (!left) return [];
   const chosen = reading(now, atlas);
   const found = [];
-  if (left.facts.has.groups && atlas.image_criteria.includes(chosen.criterion)) {
+  if (left.facts.has.groups && atlas.group_criteria.includes(chosen.criterion)) {
     const groups = await groupsOf(left.layer, left.unit, chosen.criterion);
     if (new Set(groups.rows.map((row) => row.group)).size > 1) {
       found.push([

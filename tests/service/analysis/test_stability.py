@@ -14,7 +14,7 @@ from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.network.model_copy import copy_model
 from circuit_atlas.jobs.scores.learned import learned_scores
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks import units
+from circuit_atlas.jobs.tasks import rankings
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service import Atlas, QueryError, SpecError, Unit
 from circuit_atlas.service.analysis.query import CircuitQuery
@@ -68,7 +68,7 @@ def stored(trained: Trainings) -> Unit:
         return scores
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(units, "learned_scores", watched)
+        patch.setattr(rankings, "learned_scores", watched)
         circuits = {**CIRCUITS, "stability": True}
         return built(circuits=circuits, learned={**LEARNED, "seeds": SEEDS})
 

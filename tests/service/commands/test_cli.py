@@ -79,9 +79,9 @@ def test_show_a_unit(call, location):
     ]
     groups = out.partition("sub-features by actgrad")[2].splitlines()
     assert [line.split() for line in groups[1:4]] == [
-        ["group", "images", "first"],
-        ["0", "2", "dog", "<small>,", "dog"],
-        ["1", "1", "cat"],
+        ["group", "images", "first", "preserved", "leaked"],
+        ["0", "2", "dog", "<small>,", "dog", "0.900", "0.200"],
+        ["1", "1", "cat", "0.900", "0.200"],
     ]
     code, out, _ = call("show", location, "conv3", "3")
     assert code == 0
