@@ -25,6 +25,7 @@ from circuit_atlas.service.commands.chosen_circuit import circuit_of
 from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
+from circuit_atlas.service.commands.transfer import transfer
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import KEEP
@@ -95,6 +96,7 @@ def build(work: options.Work) -> None:
 
 
 cli.add_command(compare)
+cli.add_command(transfer)
 
 
 @cli.command()

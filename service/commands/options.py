@@ -24,21 +24,21 @@ CRITERION = click.option(
 )
 
 
-def _whole_numbers(
+def whole_numbers(
     context: click.Context, parameter: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
-    """1,2,3 -> the numbers."""
+    """Read a list of numbers: 1,2,3."""
     del context, parameter
     try:
         return None if value is None else tuple(int(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no list of ids such as 1,2,3") from None
+        raise click.BadParameter(f"{value!r} is no list of whole numbers such as 1,2,3") from None
 
 
 IMAGES = click.option(
     "--images",
     metavar="IDS",
-    callback=_whole_numbers,
+    callback=whole_numbers,
     help="The circuit of some of the unit's top images, such as 1,2,3.",
 )
 GROUP = click.option(

@@ -321,4 +321,4 @@ def test_the_command_writes_a_file_and_says_what_is_in_it(tmp_path, capsys):
     assert main([*words, str(tmp_path / "x.pdf")]) == 2
     assert "end its name with" in capsys.readouterr().err
     assert main([*words, str(target), "--images", "2,x"]) == 2
-    assert "'2,x' is no list of ids" in capsys.readouterr().err
+    assert "'2,x' is no list of whole numbers" in capsys.readouterr().err
