@@ -174,6 +174,12 @@ class AtlasHeader:
         images first."""
         return (*self.image_criteria, *self.grouped)
 
+    @property
+    def redrawable(self) -> tuple[str, ...]:
+        """Name the criteria whose circuits can be drawn anew, or were: those with scores of single
+        images first."""
+        return tuple(dict.fromkeys((*self.image_criteria, *(name for name, _ in self.redrawn))))
+
     def only_stored(self, criterion: str) -> str | None:
         """Say why only the stored circuits of a criterion can be had; None where its scores tell
         those of any fraction."""

@@ -219,7 +219,7 @@ def redrawable(reader: Reader, given: str | None) -> str:
     QueryError where there is none."""
     if given is not None:
         return arguments.criterion(reader, given)
-    known = [*reader.header.image_criteria, *(name for name, _ in reader.header.redrawn)]
+    known = reader.header.redrawable
     return known[0] if known else arguments.image_criterion(reader, None)
 
 

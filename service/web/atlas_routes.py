@@ -86,6 +86,9 @@ class AtlasFacts(BaseModel):
     group_criteria: list[str] = Field(
         description="Those with stored sub-feature groups, and circuits of each."
     )
+    redrawable: list[str] = Field(
+        description="Those whose circuits can be found anew, to see which kernels stay."
+    )
     fractions: list[float] = Field(description="Kept fractions, largest first.")
     connected: bool = Field(
         description="Whether kernels on dead ends gave way to others that act, in stored circuits."
@@ -220,6 +223,7 @@ def _facts(server: ServerState, snapshots: list[LayerSnapshot]) -> AtlasFacts:
         {
             **vars(header),
             "group_criteria": header.group_criteria,
+            "redrawable": header.redrawable,
             "location": server.name,
             "version": server.version,
             "server": server_facts(),

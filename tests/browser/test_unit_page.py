@@ -391,3 +391,33 @@ def test_every_pair_of_many_groups_can_be_compared(two_ways, tab):
     links.last.click()
     tab.shown("compare")
     assert (tab.state["left.group"], tab.state["right.group"]) == ("1", "4")
+
+
+def test_how_stable_the_circuit_is_and_what_is_certified(tab, unit, link):
+    tab.open(f"{link}&keep=0.1")
+    tab.settled()
+    part = panel(tab, "Stability")
+    told = part.locator(".lead").inner_text()
+    core = unit.stability(keep=0.1).core()
+    kernels = len(unit.circuit(keep=0.1))
+    assert told.startswith(
+        f"{len(core):,} kernels are stable, where the circuit keeps {kernels:,}:"
+    )
+    assert "95 % of the circuits that 200 draws of its 10 top images give" in told
+    inside = [len(unit.certificate(keep=0.1, edits=edits).inside) for edits in (1, 2, 3)]
+    assert f"{inside[0]:,} for 1 edit, {inside[1]:,} for 2 edits, {inside[2]:,} for 3" in told
+    shown = [row.locator("th, td").all_inner_texts() for row in part.locator("tbody tr").all()]
+    wanted = zip(
+        core.by_convolution().to_pylist(),
+        unit.circuit(keep=0.1).by_convolution().to_pylist(),
+        strict=True,
+    )
+    assert [row[:3] for row in shown] == [
+        [stable["convolution"], f"{stable['kernels']:,}", f"{whole['kernels']:,}"]
+        for stable, whole in wanted
+    ]
+    tab.page.get_by_label("Score", exact=True).select_option("random")
+    tab.settled()
+    assert part.inner_text().endswith(
+        "There are no scores of single images by random to draw anew."
+    )

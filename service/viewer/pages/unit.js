@@ -18,6 +18,7 @@ import { faithfulness } from "../parts/faithfulness.js";
 import { features } from "../parts/features.js";
 import { groups } from "../parts/groups.js";
 import { similar } from "../parts/similar.js";
+import { stability } from "../parts/stability.js";
 import { subset } from "../parts/subset.js";
 import { topImages } from "../parts/top_images.js";
 import { reading, readingBar } from "../reading.js";
@@ -54,6 +55,7 @@ export async function page(state, atlas) {
             };
           },
         }),
+        stability(atlas, of),
         groups(atlas, facts, of),
         similar(atlas, of),
       ]
