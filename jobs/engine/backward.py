@@ -6,7 +6,7 @@ Each step has a rule (`gradient_rules`) that takes the gradients by its result b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,7 @@ def backward(
     *,
     live: Mapping[str, Tensor] | None = None,
     at_maxima: bool = False,
+    handed: Callable[[Step], Tensor] | None = None,
 ) -> Iterator[ConvGradient]:
     """Walks back from the steps of `start`, and yields each convolution once its gradient is
     complete.
@@ -60,6 +61,8 @@ def backward(
         live: for some ungrouped convolutions, the output channels whose gradient is not zero.
         at_maxima: give the first convolution's gradients at the maxima of its max-pool only. It
             needs a forward pass of one image, and pays for many gradients.
+        handed: gives in place of each convolution's rule the gradient by what it reads, (N,
+            channels, height, width); asked after the convolution was yielded. Default: its rule.
     """
     network = forward.network
     walk = BackwardWalk(forward, live or {})
@@ -73,6 +76,10 @@ def backward(
             gradient = channels_last(gradient)
             yield ConvGradient(step, gradient, None)
         if not any(name in needed for name in step.inputs):
+            continue
+        if step.convolution is not None and handed is not None:
+            source, part = step.inputs[0], handed(step)
+            pending[source] = pending[source] + part if source in pending else part
             continue
         first = _first_convolution(network, step, needed) if at_maxima else None
         if first is not None:

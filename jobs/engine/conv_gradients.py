@@ -8,7 +8,7 @@ network, which belongs to one unit, it is the images that walk back together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -166,17 +166,25 @@ def _by_step(
     at_maxima: bool,
 ) -> dict[str, list[ConvGradient]]:
     """The gradients of each convolution's step, of some units after the others."""
+    by_step: dict[str, list[ConvGradient]] = {}
+    for units, part, gradient in unit_gradients(forward, targets, response):
+        rows = {ordinal: of_units[units] for ordinal, of_units in one_row.items()}
+        for each in _walk(forward, part, gradient, rows, at_maxima=at_maxima):
+            by_step.setdefault(each.step.name, []).append(each)
+    return by_step
+
+
+def unit_gradients(
+    forward: Forward, targets: Targets, response: Response
+) -> Iterator[tuple[slice, Targets, Tensor]]:
+    """Yields the units that walk back together over one image, with the gradients of their
+    responses by their weighted sums of channels, (units, height, width)."""
     maps = targets.maps(forward.values[forward.network.target.name])
     gradient = targets.gated(response_gradient(maps, response), maps)[:, 0]
-    by_step: dict[str, list[ConvGradient]] = {}
     together = _UNITS_TOGETHER if gradient.device.type == "cpu" else _UNITS_TOGETHER_ON_GPU
     for start in range(0, len(targets), together):
         units = slice(start, start + together)
-        rows = {ordinal: of_units[units] for ordinal, of_units in one_row.items()}
-        part = targets.part(units)
-        for each in _walk(forward, part, gradient[units], rows, at_maxima=at_maxima):
-            by_step.setdefault(each.step.name, []).append(each)
-    return by_step
+        yield units, targets.part(units), gradient[units]
 
 
 def _passes(
@@ -187,7 +195,7 @@ def _passes(
 ) -> Iterator[LayerPass]:
     for ordinal, site in enumerate(forward.network.sites):
         calls = tuple(
-            _call(forward, by_step[name], one_row.get(ordinal), mean_inputs)
+            conv_call(forward, by_step[name], one_row.get(ordinal), mean_inputs)
             for name in site.steps
             if name in by_step
         )
@@ -275,12 +283,20 @@ def _walk(
             yield ConvGradient(each.step, in_rows, each.maxima)
 
 
-def _call(
+def conv_call(
     forward: Forward,
-    gradients: list[ConvGradient],
+    gradients: Sequence[ConvGradient],
     rows: Tensor | None,
-    mean_inputs: Mapping[str, Tensor] | None,
+    mean_inputs: Mapping[str, Tensor] | None = None,
 ) -> ConvCall:
+    """Makes the call of a convolution's step on the one image.
+
+    Args:
+        forward: the image's values.
+        gradients: of the step, of some units after the others; (units, positions) with `rows`.
+        rows: the row of each unit, where each reaches one alone. Default: they reach all.
+        mean_inputs: as in `site_passes`.
+    """
     step, maxima = gradients[0].step, gradients[0].maxima
     unfolded, value = partial(forward.unfolded, step), forward.values[step.inputs[0]]
     pieces = [each.output_gradient for each in gradients]

@@ -15,8 +15,9 @@ from circuit_atlas.jobs.engine.conv_gradients import LayerPass, averaged_passes,
 from circuit_atlas.jobs.engine.forward import Forward
 from circuit_atlas.jobs.engine.targets import Response, Targets
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
+from circuit_atlas.jobs.scores.cla import cla
 from circuit_atlas.jobs.scores.integrated import ImagePath
-from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, site_scores
+from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, OWN_WALK, site_scores
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,18 @@ class ImageScorer:
                 now = time.perf_counter()
                 self.others_s.update(dict.fromkeys(parts.keys() - names, now - started))
                 started = now
+            if "cla" in parts:
+                for ordinal, values in cla(forward, targets, self.response, one_row=unit_rows):
+                    self.layer.write_scores(parts["cla"][-1], LayerPass(ordinal, ()), values)
+                now = time.perf_counter()
+                self.others_s.update(dict.fromkeys(parts.keys() - {"cla"}, now - started))
         return {name: torch.cat(rows) for name, rows in parts.items()}
 
     def _passes(
         self, forward: Forward, image: Tensor, targets: Targets, unit_rows: Mapping[int, Tensor]
     ) -> Iterator[tuple[list[str], LayerPass]]:
         """Every convolution with what each criterion's calls are made with."""
-        at_once = [name for name in self.criteria if name not in ALONG_PATH]
+        at_once = [name for name in self.criteria if name not in ALONG_PATH | OWN_WALK]
         along = [name for name in self.criteria if name in ALONG_PATH]
         if at_once:
             centred = self.means if CENTRED.intersection(at_once) else None

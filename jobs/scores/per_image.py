@@ -1,8 +1,8 @@
 """The criteria that score one image at a time, by name, and several of them in one call.
 
-`actgrad` and `snip` share their work with the signed contribution, and stand in `criteria`. Every
-other criterion of this kind has a file here, `NAME.py` with a function `NAME` of the same form; its
-name among `spec.circuits.Criterion` is all that makes it one.
+`actgrad` and `snip` share their work with the signed contribution, and stand in `criteria`; `cla`
+has a walk back of its own. Every other criterion of this kind has a file here, `NAME.py` with a
+function `NAME` of the same form; its name among `spec.circuits.Criterion` is all that makes it one.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ CENTRED = frozenset({"actgrad_centred"})
 """Those of them whose calls are made with the inputs' means."""
 ALONG_PATH = frozenset({"integrated"})
 """Those of them whose calls have gradients averaged along an `ImagePath`."""
+
+OWN_WALK = frozenset({"cla"})
+"""Those of them that score all convolutions of an image at once."""
 
 
 def site_scores(calls: Sequence[ConvCall], names: Collection[str]) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ Criterion = Literal[
     "actgrad",
     "actgrad_centred",
     "integrated",
+    "cla",
     "snip",
     "force",
     "learned",

@@ -69,8 +69,8 @@ def find_circuit(
         layer: path of a module, as in `model.named_modules()`, whose output is a map or a vector,
             such as class scores.
         unit: channel of that output, from 0; of class scores, the class.
-        criterion: the score that ranks the kernels: actgrad, actgrad_centred, integrated, snip,
-            force, learned, magnitude or random.
+        criterion: the score that ranks the kernels: actgrad, actgrad_centred, integrated, cla,
+            snip, force, learned, magnitude or random.
         keep: fraction of the kernels that can reach the unit, in (0, 1].
         connected: let kernels on dead ends give way to the next best on a path from the image to
             the unit.

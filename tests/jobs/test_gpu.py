@@ -72,7 +72,9 @@ def share_that_differs(one: NDArray[np.float32], other: NDArray[np.float32]) -> 
     return float(np.mean([(a & ~b).sum() / KEPT for a, b in pairs]))
 
 
-@pytest.mark.parametrize("criterion", ["actgrad", "actgrad_centred", "integrated", "snip", "force"])
+@pytest.mark.parametrize(
+    "criterion", ["actgrad", "actgrad_centred", "integrated", "cla", "snip", "force"]
+)
 def test_masks_are_those_of_the_processor(criterion, record_property):
     share = share_that_differs(scores("cuda", criterion), scores("cpu", criterion))
     record_property("share of kernels that differ", share)

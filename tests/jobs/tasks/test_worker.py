@@ -110,7 +110,7 @@ def test_what_is_stored_of_a_unit(spec):
         first, last = mask[:18].reshape(6, 3), mask[18:24]
         assert row["acting"] == (first & last[:, None]).sum() + (last & first.any(1)).sum()
     subfeatures = reader.subfeatures(commit).to_pylist()
-    assert len(subfeatures) == 4 * 2 * 2 * 3, "criteria x ablations x images x fractions"
+    assert len(subfeatures) == 5 * 2 * 2 * 3, "criteria x ablations x images x fractions"
     assert {row["acting"] for row in subfeatures if row["fraction"] == 1} == {24}
     assert all(row["acting"] <= row["kernels"] for row in subfeatures)
     responses = reader.responses(commit).to_pylist()
