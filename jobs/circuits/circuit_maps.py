@@ -10,6 +10,7 @@ from torch import Tensor
 from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.circuits.first_convolution import FirstConvolution
 from circuit_atlas.jobs.circuits.kernel_means import KernelMeans
+from circuit_atlas.jobs.circuits.side_by_side import can_stand_side_by_side
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 
 
@@ -37,7 +38,8 @@ def circuit_maps(
     Args:
         layer: the layer.
         number: the unit.
-        masks: (circuits, kernels) bool.
+        masks: (circuits, kernels) bool; or (circuits, images, kernels), where each image goes
+            through circuits of its own.
         images: (images, channels, height, width).
         means: every kernel's mean contribution. Default: pruned kernels are zero.
         first: `open_first_convolution` of the same images and means. Default: none, and the same
@@ -47,8 +49,25 @@ def circuit_maps(
         (circuits, images, map height, map width).
     """
     with torch.no_grad():
-        maps = [
-            CompactCircuit(layer, number, mask, means).maps(images, first=first) for mask in masks
-        ]
+        maps = [_of_circuit(layer, number, mask, images, means, first) for mask in masks]
     shape = (0, len(images), layer.index.height, layer.index.width)
     return torch.stack(maps) if maps else images.new_empty(shape)
+
+
+def _of_circuit(
+    layer: TracedLayer,
+    number: int,
+    mask: NDArray[np.bool_],
+    images: Tensor,
+    means: KernelMeans | None,
+    first: FirstConvolution | None,
+) -> Tensor:
+    """The maps in one circuit, or in one for each image."""
+    if mask.ndim == 1 or can_stand_side_by_side(layer.network):
+        return CompactCircuit(layer, number, mask, means).maps(images, first=first)
+    each = []
+    for n, own in enumerate(mask):
+        circuit = CompactCircuit(layer, number, own, means)
+        part = None if first is None else first.part(slice(n, n + 1))
+        each.append(circuit.maps(images[n : n + 1], first=part))
+    return torch.cat(each)

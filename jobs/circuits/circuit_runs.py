@@ -23,11 +23,13 @@ class CircuitRun:
     Attributes:
         number: the unit.
         ablation: what a pruned kernel becomes.
-        masks: (circuits, kernels) bool.
+        masks: (circuits, kernels) bool; or (circuits, images, kernels), where each image goes
+            through circuits of its own.
         full: (images, height, width), the whole network's map on those images.
         image_indices: the images' indices among all images of the task, in any order.
         maps: (circuits, images, height, width), filled by `run_circuits`.
-        acting: (circuits,), how many kernels of each act; filled by `run_circuits`.
+        acting: (circuits,) or (circuits, images), how many kernels of each act; filled by
+            `run_circuits`.
     """
 
     number: int
@@ -41,7 +43,7 @@ class CircuitRun:
     def __post_init__(self) -> None:
         shape = (len(self.masks), *self.full.shape)
         object.__setattr__(self, "maps", np.empty(shape, dtype=self.full.dtype))
-        object.__setattr__(self, "acting", np.zeros(len(self.masks), dtype=np.int64))
+        object.__setattr__(self, "acting", np.zeros(self.masks.shape[:-1], dtype=np.int64))
 
 
 def run_circuits(
@@ -62,7 +64,11 @@ def run_circuits(
     """
     connectivity = Connectivity.of(layer)
     for each in runs:
-        each.acting[:] = connectivity.acting(each.number, each.masks).sum(axis=1)
+        # An image at a time: what is found on the way is as large as the masks.
+        of_images = each.masks if each.masks.ndim > 2 else each.masks[:, None]
+        of_each = of_images.swapaxes(0, 1)
+        counts = [connectivity.acting(each.number, masks).sum(axis=1) for masks in of_each]
+        each.acting[:] = np.stack(counts, axis=1).reshape(each.acting.shape)
     indices = sorted({index for each in runs for index in each.image_indices})
     start = 0
     for batch in batches(indices):
@@ -92,8 +98,20 @@ def _run_images(
     first: FirstConvolution | None,
 ) -> None:
     """Fills the maps of some of a run's images; `here` are their indices among the run's."""
+    of_images = run.masks.ndim > 2
     # A circuit of all kernels is the network itself.
-    whole = run.masks.sum(axis=1) == layer.reachable(run.number).sum()
+    whole = run.masks.sum(axis=-1) == layer.reachable(run.number).sum()
+    whole = whole.all(axis=1) if of_images else whole
     run.maps[np.ix_(whole, here)] = run.full[here]
-    maps = circuit_maps(layer, run.number, run.masks[~whole], images, means=means, first=first)
-    run.maps[np.ix_(~whole, here)] = maps.cpu().numpy()
+    # One in which no kernel acts does the same with every image.
+    silent = np.zeros_like(whole) if of_images else (run.acting == 0) & ~whole
+    if silent.any() and 0 in here:
+        image = images[:1].expand(int(silent.sum()), -1, -1, -1)
+        once = None if first is None else first.part([0] * len(image))
+        masks = run.masks[silent][None]
+        maps = circuit_maps(layer, run.number, masks, image, means=means, first=once)[0]
+        run.maps[silent] = maps.cpu().numpy()[:, None]
+    for level in np.flatnonzero(~(whole | silent)):
+        masks = run.masks[level, here] if of_images else run.masks[level]
+        maps = circuit_maps(layer, run.number, masks[None], images, means=means, first=first)[0]
+        run.maps[level, here] = maps.cpu().numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ class _Kernels:
 
     Attributes:
         step: the convolution.
-        weight: (rows, columns, height, width), as in the whole network.
+        weight: (rows, columns, height, width), as in the whole network; of a set for each image,
+            this and the others have an axis of images where they differ.
         bias: (rows,), or None.
         positions: (rows, columns) int64, where each kernel stands on the axis; one past its end for
             a kernel that is not on it.
@@ -56,7 +57,8 @@ class CompactCircuit:
         Args:
             layer: the layer.
             number: the unit.
-            kernels: (kernels,) bool, the set.
+            kernels: (kernels,) bool, the set; or (images, kernels), a set for each image of `maps`,
+                where the network is one that `can_stand_side_by_side`.
             means: each kernel's mean contribution, which it leaves in the bias where it is pruned.
                 Default: a pruned kernel is zero.
         """
@@ -64,9 +66,10 @@ class CompactCircuit:
         read = layer.reads(number)
         positions = kernel_positions(layer, number)
         # One past the axis: a kernel that is on no path of the unit's, and pruned for good.
-        masks = {name: np.append(kernels, False)[at] for name, at in positions.items()}
+        padded = np.concatenate([kernels, np.zeros((*kernels.shape[:-1], 1), np.bool_)], -1)
+        masks = {name: padded[..., at] for name, at in positions.items()}
         self._device = network.sites[-1].weight.device
-        self._kernels = torch.from_numpy(kernels).to(self._device)
+        self._kernels = _padded(torch.from_numpy(kernels).to(network.sites[-1].weight))
         self._masks = masks
         self._network = CompactNetwork(network, masks, read)
         self._target = layer.targets([number]).reading(torch.from_numpy(read).to(self._device))
@@ -94,8 +97,14 @@ class CompactCircuit:
         Returns:
             (images, map height, map width).
         """
-        weights = {each.step.name: self._weights(each, kept) for each in self._convolutions}
-        output = self._network.output(images, weights, first if kept is None else None)
+        mask = self._kernels if kept is None else _padded(kept)
+        weights = {each.step.name: _weights(each, mask) for each in self._convolutions}
+        if kept is not None:
+            first = None
+        elif first is not None and first.convolution.name in weights:
+            name = first.convolution.name
+            weights[name] = replace(weights[name], mask=self._masks[name])
+        output = self._network.output(images, weights, first)
         return self._target.maps(output)[0]
 
     def _of(self, step: Step, positions: NDArray[np.int64], means: KernelMeans | None) -> _Kernels:
@@ -104,25 +113,38 @@ class CompactCircuit:
         on_axis = torch.from_numpy(positions).to(self._device)
         bias = step.args[2] if len(step.args) > 2 else None
         shift = None if means is None else means.by_step[step.name]
+        weight = self._network.compact(step, site.weight)
         return _Kernels(
             step=step,
-            weight=channels_last(self._network.compact(step, site.weight)),
+            weight=weight if weight.dim() > 4 else channels_last(weight),
             bias=_rows(bias, rows),
             positions=self._network.compact(step, on_axis),
             every=None if means is None else _rows(on_axis, rows),
             means=_rows(shift, rows),
         )
 
-    def _weights(self, each: _Kernels, kept: Tensor | None) -> ConvWeights:
-        mask = self._kernels.to(each.weight.dtype) if kept is None else kept
-        # What is not on the axis is pruned.
-        mask = torch.cat([mask, mask.new_zeros(1)])
-        bias = each.bias
-        if each.means is not None and each.every is not None:
-            shift = (each.means * (1 - mask[each.every])).sum(1)
-            bias = shift if bias is None else bias + shift
-        weight = each.weight * mask[each.positions][:, :, None, None]
-        return ConvWeights(weight, bias, self._masks[each.step.name])
+
+def _weights(each: _Kernels, mask: Tensor) -> ConvWeights:
+    """Prunes the weights by a mask, (kernels + 1,), or by one for each image."""
+    bias = each.bias
+    if each.means is not None and each.every is not None:
+        shift = (each.means * (1 - _taken(mask, each.every))).sum(-1)
+        bias = shift if bias is None else bias + shift
+    elif bias is not None:
+        bias = bias.expand(*mask.shape[:-1], -1)
+    return ConvWeights(each.weight * _taken(mask, each.positions)[..., None, None], bias)
+
+
+def _padded(mask: Tensor) -> Tensor:
+    """A mask, with one more for what is not on the axis, which is pruned."""
+    return torch.cat([mask, mask.new_zeros((*mask.shape[:-1], 1))], -1)
+
+
+def _taken(mask: Tensor, positions: Tensor) -> Tensor:
+    """What a mask says at positions (rows, columns), or at those of each image."""
+    if positions.dim() == 2:
+        return mask[..., positions]
+    return mask.gather(1, positions.flatten(1)).view(positions.shape)
 
 
 def _rows(values: Tensor | None, rows: Tensor | None) -> Tensor | None:

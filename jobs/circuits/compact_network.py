@@ -23,6 +23,13 @@ from circuit_atlas.jobs.circuits.live_channels import (
     live_channels,
     part_ends,
 )
+from circuit_atlas.jobs.circuits.side_by_side import (
+    concatenated,
+    of_channels,
+    of_circuits,
+    picked,
+    side_by_side,
+)
 from circuit_atlas.jobs.network.aten import BATCH_NORM
 from circuit_atlas.jobs.network.convolution import (
     ConvWeights,
@@ -44,7 +51,7 @@ class _Planned:
 
     Attributes:
         step: the step.
-        channels: those of its result that are computed, (n,) int64; None for all.
+        channels: those of its result that are computed, (n,) int64, or (circuits, n); None for all.
         taken: for each input that is not taken whole, the channels to take of what is held.
         parts: of a concatenation, for each input the channels to take; None where all, and no entry
             where none.
@@ -68,7 +75,7 @@ class CompactNetwork:
 
     Attributes:
         network: the whole network.
-        live: (channels,) bool of each value that is computed, by its name.
+        live: (channels,) bool of each value that is computed, by its name, or (circuits, channels).
     """
 
     def __init__(self, network: Network, masks: Mapping[str, Channels], read: Channels) -> None:
@@ -76,25 +83,29 @@ class CompactNetwork:
 
         Args:
             network: the traced network.
-            masks: as in `live_channels`.
+            masks: as in `live_channels`; with an axis of circuits, `output` takes an image for each
+                of them, and the network has to be one that `can_stand_side_by_side`.
             read: (channels,) bool, the channels of the layer's output to compute.
         """
         self.network = network
+        several = next((mask.shape[:-2] for mask in masks.values()), ())
+        read = np.broadcast_to(read, (*several, len(read)))
         self.live = live_channels(network, masks, read)
         self._device = network.sites[-1].weight.device
+        self._apart = bool(several)
         steps = [step for step in network.steps if step.name in self.live]
         moved = {step.inputs[0] for step in steps if self._follows_a_relu(step)}
         self._plan = {step.name: self._planned(step, moved) for step in steps}
         self._read = self._take(self.live[network.target.name], read)
 
     def rows(self, step: Step) -> Tensor | None:
-        """Gives the output channels of a convolution that are computed, (n,) int64; None for
-        all."""
+        """Gives the output channels of a convolution that are computed, (n,) int64, or (circuits,
+        n); None for all."""
         return None if grouping(self.network, step) == "grouped" else self._plan[step.name].channels
 
     def columns(self, step: Step) -> Tensor | None:
-        """Gives the input channels that a convolution's kernels are taken of, (n,) int64; None for
-        all."""
+        """Gives the input channels that a convolution's kernels are taken of, (n,) int64, or
+        (circuits, n); None for all."""
         if grouping(self.network, step) != "plain":
             return None
         held = self.live[step.inputs[0]]
@@ -102,10 +113,13 @@ class CompactNetwork:
 
     def compact(self, step: Step, kernels: Tensor) -> Tensor:
         """Takes what is computed of a tensor with an entry for each kernel of a convolution:
-        (out, in / groups, ...)."""
+        (out, in / groups, ...), or one for each circuit."""
         rows, columns = self.rows(step), self.columns(step)
-        kernels = kernels if rows is None else kernels[rows]
-        return kernels if columns is None else kernels[:, columns]
+        if columns is None:
+            return kernels if rows is None else kernels[rows]
+        if rows is None:
+            rows = torch.arange(len(kernels), device=kernels.device)
+        return kernels[rows[..., :, None], columns[..., None, :]]
 
     def output(
         self, images: Tensor, weights: Replaced, first: FirstConvolution | None = None
@@ -113,7 +127,7 @@ class CompactNetwork:
         """Computes the channels of the layer's output.
 
         Args:
-            images: (images, channels, height, width).
+            images: (images, channels, height, width), one for each circuit where there are several.
             weights: what each convolution of it runs with, as `compact` gives it; the biases of
                 `rows` with them. One that is not named runs with the model's own.
             first: the first convolution for these images and this ablation, where the network has
@@ -123,23 +137,26 @@ class CompactNetwork:
             (images, channels read, map height, map width).
         """
         network = self.network
+        circuits = len(images) if self._apart else 1
         values: dict[str, Any] = {**network.sizes.at(len(images), network.image)}
         plan = list(self._plan.values())
         if first is not None and first.last.name in self.live:
             kernels = weights.get(first.convolution.name)
-            values[first.last.name] = first.channels(kernels, self.live[first.last.name])
+            known = first.channels(kernels, self.live[first.last.name])
+            values[first.last.name] = side_by_side(known) if self._apart else known
             plan = plan[[each.step for each in plan].index(first.last) + 1 :]
         else:
-            values[network.image] = channels_last(images)
+            order = side_by_side if self._apart else channels_last
+            values[network.image] = order(images)
         left = Counter(name for each in plan for name in each.step.inputs)
         for each in plan:
-            values[each.step.name] = self._run(each, values, weights)
+            values[each.step.name] = self._run(each, values, weights, circuits)
             for name in each.step.inputs:
                 left[name] -= 1
                 if not left[name]:
                     del values[name]
-        result: Tensor = values[network.target.name]
-        return result if self._read is None else result[:, self._read]
+        result: Tensor = picked(values[network.target.name], self._read, circuits)
+        return result[0].unflatten(0, (circuits, -1)) if self._apart else result
 
     def _planned(self, step: Step, moved: set[str]) -> _Planned:
         mark = self.live[step.name]
@@ -152,14 +169,14 @@ class CompactNetwork:
         if not follows_channels(self.network, step):
             return _Planned(step, None, {})
         if step.op == "cat":
-            pieces = zip(step.args[0], np.split(mark, part_ends(self.network, step)), strict=True)
+            pieces = np.split(mark, part_ends(self.network, step), axis=-1)
             parts = tuple(
                 (part.name, self._take(self.live[part.name], piece))
-                for part, piece in pieces
+                for part, piece in zip(step.args[0], pieces, strict=True)
                 if piece.any()
             )
             return _Planned(step, channels, {}, parts, self._stays_apart(step))
-        wide = [name for name in step.inputs if self.network.shape(name)[0] == len(mark)]
+        wide = [name for name in step.inputs if self.network.shape(name)[0] == mark.shape[-1]]
         return _Planned(
             step,
             channels,
@@ -188,37 +205,49 @@ class CompactNetwork:
         """Where the channels `read` stand in a value that holds the channels `held`."""
         if held.sum() == read.sum():
             return None
-        return torch.from_numpy(np.flatnonzero(read[held])).to(self._device)
+        return self._where(read[held].reshape(*held.shape[:-1], -1))
 
     def _numbers(self, mark: Channels) -> Tensor | None:
-        return None if mark.all() else torch.from_numpy(np.flatnonzero(mark)).to(self._device)
+        return None if mark.all() else self._where(mark)
+
+    def _where(self, mark: Channels) -> Tensor:
+        return torch.from_numpy(mark.nonzero()[-1].reshape(*mark.shape[:-1], -1)).to(self._device)
 
     def _run(
-        self, planned: _Planned, values: Mapping[str, Any], weights: Mapping[str, ConvWeights]
+        self,
+        planned: _Planned,
+        values: Mapping[str, Any],
+        weights: Mapping[str, ConvWeights],
+        circuits: int,
     ) -> Tensor | tuple[Tensor, ...]:
         """The step's live channels; in parts where what is concatenated stays apart."""
         step = planned.step
         if step.convolution is not None:
-            return self._convolve(planned, values, weights.get(step.name))
+            return self._convolve(planned, values, weights.get(step.name), circuits)
         if planned.parts:
-            parts = [_picked(values[name], index) for name, index in planned.parts]
-            return tuple(parts) if planned.apart else torch.cat(parts, 1)
+            parts = [picked(values[name], index, circuits) for name, index in planned.parts]
+            return tuple(parts) if planned.apart else concatenated(parts, circuits)
         if step.inputs and isinstance(values[step.inputs[0]], tuple):
             return tuple(
-                self._apply(planned, {step.inputs[0]: part}) for part in values[step.inputs[0]]
+                self._apply(planned, {step.inputs[0]: part}, circuits)
+                for part in values[step.inputs[0]]
             )
-        taken = {name: values[name][:, index] for name, index in planned.taken.items()}
-        return self._apply(planned, {**values, **taken})
+        taken = {
+            name: picked(values[name], index, circuits) for name, index in planned.taken.items()
+        }
+        return self._apply(planned, {**values, **taken}, circuits)
 
-    def _apply(self, planned: _Planned, values: Mapping[str, Any]) -> Tensor:
+    def _apply(self, planned: _Planned, values: Mapping[str, Any], circuits: int) -> Tensor:
         """The result of a step that is neither a convolution nor a concatenation."""
         step = planned.step
         if planned.passes:
             result: Tensor = values[step.inputs[0]]
             return result
-        if step.op == BATCH_NORM and planned.channels is not None:
-            index = planned.channels
-            args = [arg[index] if isinstance(arg, Tensor) else arg for arg in step.args[1:]]
+        if step.op == BATCH_NORM and (planned.channels is not None or circuits > 1):
+            args = [
+                of_channels(arg, planned.channels, circuits) if isinstance(arg, Tensor) else arg
+                for arg in step.args[1:]
+            ]
             normalised: Tensor = step.call(values[step.inputs[0]], *args)[0]
             return normalised
         if step.op == "relu":
@@ -236,7 +265,11 @@ class CompactNetwork:
         return torch.relu(value)
 
     def _convolve(
-        self, planned: _Planned, values: Mapping[str, Any], kernels: ConvWeights | None
+        self,
+        planned: _Planned,
+        values: Mapping[str, Any],
+        kernels: ConvWeights | None,
+        circuits: int,
     ) -> Tensor:
         step = planned.step
         source = step.inputs[0]
@@ -248,11 +281,13 @@ class CompactNetwork:
         if how == "grouped":
             return step.run({**values, source: value}, kernels)
         if how == "depthwise":
-            value = _picked(value, planned.taken.get(source))
-        geometry = replace(geometry, groups=len(kernels.weight) if how == "depthwise" else 1)
+            value = picked(value, planned.taken.get(source), circuits)
+        kernels = of_circuits(kernels, circuits)
+        groups = len(kernels.weight) if how == "depthwise" else circuits
+        geometry = replace(geometry, groups=groups)
         if isinstance(value, Tensor):
             return convolve(value, kernels, geometry)
-        weights = kernels.weight.split([part.shape[1] for part in value], 1)
+        weights = kernels.weight.split([part.shape[1] // circuits for part in value], 1)
         result = convolve(value[0], ConvWeights(weights[0], kernels.bias), geometry)
         for part, weight in zip(value[1:], weights[1:], strict=True):
             result += convolve(part, ConvWeights(weight, None), geometry)
@@ -280,8 +315,3 @@ class CompactNetwork:
         if self.network.reads[step.name] != 1 or step is self.network.target:
             return None
         return next(other for other in self.network.steps if step.name in other.inputs)
-
-
-def _picked(value: Tensor, index: Tensor | None) -> Tensor:
-    """Some channels of a value, or all."""
-    return value if index is None else value[:, index]

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+
+from circuit_atlas.jobs.circuits.ranks import mean_ranks
 
 # Maps whose values differ by less than this share of the largest are constant: fp32 rounding of
 # a constant through ten layers stays below it.
@@ -46,7 +47,7 @@ class FullResponse:
         """Takes maps of any shape, (images, height, width) as a rule."""
         self._maps = np.asarray(maps, dtype=np.float64).ravel()
         self.constant = is_constant(self._maps)
-        self._ranks = rankdata(self._maps)
+        self._ranks = mean_ranks(self._maps)
         self._sum = float(np.abs(self._maps).sum())
         self._peak = int(self._maps.argmax())
         self._firing = float((self._maps > 0).mean())
@@ -58,7 +59,7 @@ class FullResponse:
             pearson = spearman = None
         else:
             pearson = correlation(maps, self._maps)
-            spearman = correlation(rankdata(maps), self._ranks)
+            spearman = correlation(mean_ranks(maps), self._ranks)
         peak = float(self._maps[self._peak])
         return Faithfulness(
             pearson=pearson,
@@ -93,7 +94,7 @@ def class_auc(scores: NDArray[np.floating], is_class: NDArray[np.floating]) -> f
     inside, outside = int(of_class.sum()), int((~of_class).sum())
     if not inside or not outside or np.isnan(scores[known]).any():
         return None
-    ranks = rankdata(scores[known])
+    ranks = mean_ranks(scores[known])
     return float((ranks[of_class].sum() - inside * (inside + 1) / 2) / (inside * outside))
 
 

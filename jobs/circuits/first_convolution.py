@@ -8,7 +8,7 @@ from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -41,6 +41,7 @@ class FirstConvolution:
         table: (images, patterns * channels, height, width), results of `last`.
         argmax: of the same shape, the flat input position of each maximum that `last`, a max-pool,
             took; None where that is not asked for.
+        rows: the images' rows in both: some images are picked without a copy.
     """
 
     convolution: Step
@@ -48,6 +49,7 @@ class FirstConvolution:
     weight: Tensor
     table: Tensor
     argmax: Tensor | None
+    rows: Sequence[int]
 
     @classmethod
     def of(
@@ -94,16 +96,34 @@ class FirstConvolution:
                 table[n, channels] = value[0]
                 if positions is not None and indices is not None:
                     positions[n, channels] = indices[0]
-        return cls(first, chain[-1], weight, table, positions)
+        return cls(first, chain[-1], weight, table, positions, range(len(images)))
 
     def part(self, images: slice | list[int]) -> FirstConvolution:
         """Gives the same for some of the images."""
-        argmax = None if self.argmax is None else self.argmax[images]
-        return replace(self, table=self.table[images], argmax=argmax)
+        part = self.rows[images] if isinstance(images, slice) else [self.rows[n] for n in images]
+        return replace(self, rows=part)
 
     def channels(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
-        """Picks the live channels of `last` in a circuit: (images, channels, height, width)."""
-        return channels_last(self.table[:, self._index(kernels, live)])
+        """Picks the live channels of `last` in a circuit: (images, channels, height, width).
+
+        Where the mask is (images, out, in) and `live` (images, out), each image's are those in a
+        circuit of its own, and they lie in memory as `side_by_side` has them.
+        """
+        index = self._index(kernels, live)
+        images, channels = len(self.rows), index.shape[-1]
+        shape = (images, channels) if index.dim() == 1 else (1, images * channels)
+        found = torch.empty(
+            (*shape, *self.table.shape[2:]),
+            dtype=self.table.dtype,
+            device=self.table.device,
+            memory_format=torch.channels_last,
+        )
+        if index.dim() > 1:
+            found = found[0].unflatten(0, (images, channels))
+        # An image at a time goes through the processor's cache, at half of the time.
+        for into, row, own in zip(found, self.rows, index.expand(images, -1), strict=True):
+            into.copy_(self.table[row].index_select(0, own))
+        return found
 
     def argmax_in(self, kernels: ConvWeights) -> Tensor:
         """Picks the positions of the max-pool's maxima in a circuit: (images, channels,
@@ -111,16 +131,20 @@ class FirstConvolution:
         if self.argmax is None:
             raise ValueError("the first convolution was opened without argmax")
         live = np.ones(len(self.weight), dtype=np.bool_)
-        return self.argmax[:, self._index(kernels, live)].flatten(2)
+        index = self._index(kernels, live)
+        return torch.stack([self.argmax[row].index_select(0, index) for row in self.rows]).flatten(
+            2
+        )
 
     def _index(self, kernels: ConvWeights | None, live: NDArray[np.bool_]) -> Tensor:
+        """(channels,) int64 among the table's, or (images, channels)."""
         out, inputs = self.weight.shape[:2]
         mask = None if kernels is None else kernels.mask
         if mask is None:
             mask = np.ones((out, inputs), dtype=np.bool_)
-        pattern = (mask * 2 ** np.arange(inputs)).sum(1)
-        index = (pattern * out + np.arange(out))[live]
-        return torch.from_numpy(index).to(self.table.device)
+        pattern = (mask * 2 ** np.arange(inputs)).sum(-1)
+        index = np.broadcast_to(pattern * out + np.arange(out), live.shape)[live]
+        return torch.from_numpy(index.reshape(*live.shape[:-1], -1)).to(self.table.device)
 
 
 def first_convolution_size(network: Network) -> int:

@@ -40,7 +40,8 @@ def live_channels(
     Args:
         network: the traced network.
         masks: (out, in / groups) bool, the kernels that are kept of a convolution, by the name of
-            its step; one that is not named keeps all.
+            its step; one that is not named keeps all. Or (circuits, out, in / groups), and all that
+            is given and returned has an axis of circuits: as many channels of each are marked.
         read: (channels,) bool over the layer's output.
         varying: (channels,) bool of each value, the channels that depend on the image. A value of
             which no marked channel does so is a constant, and needs nothing; channels are not
@@ -62,7 +63,7 @@ def live_channels(
             rows, columns = balanced_groups(network, step, needs[step.name], masks[step.name])
             needs[step.name] = fill[step.name] = rows
         elif not follows_channels(network, step):
-            needs[step.name] = fill[step.name] = _every(step.shape)
+            needs[step.name] = fill[step.name] = _every(step.shape, needs[step.name])
         marks = needs[step.name], fill[step.name]
         if varying is None and step is not network.target:
             marks = marks[0], _filled(network, step, marks[1])
@@ -74,13 +75,13 @@ def live_channels(
         filled = needed if mixes else _needed(network, step, marks[1], masks)
         for known, inputs in ((needs, needed), (fill, filled)):
             for name, channels in inputs:
-                if not channels.any():
-                    if varying is not None:
-                        continue
+                if varying is None:
                     # An empty tensor would be a case of its own in every operation.
-                    channels[0] = True
+                    channels[..., 0] |= ~channels.any(axis=-1)
+                elif not channels.any():
+                    continue
                 known[name] = known[name] | channels if name in known else channels
-    live[network.image] = np.ones(network.image_shape[0], dtype=np.bool_)
+    live[network.image] = _every(network.image_shape, read)
     return live
 
 
@@ -123,8 +124,9 @@ def _balanced(marks: Channels, *, least: int = 0) -> Channels:
     return marks
 
 
-def _every(shape: tuple[int, ...]) -> Channels:
-    return np.ones(shape[:1] or 1, dtype=np.bool_)
+def _every(shape: tuple[int, ...], like: Channels) -> Channels:
+    """A mark of all channels, with as many circuits as another."""
+    return np.ones((*like.shape[:-1], *(shape[:1] or (1,))), dtype=np.bool_)
 
 
 def _filled(network: Network, step: Step, mark: Channels) -> Channels:
@@ -137,8 +139,8 @@ def _filled(network: Network, step: Step, mark: Channels) -> Channels:
     source = _concatenated(network, step)
     if source is None:
         return _filled_up(mark)
-    pieces = np.split(mark, part_ends(network, source))
-    return np.concatenate([_filled_up(piece) for piece in pieces])
+    pieces = np.split(mark, part_ends(network, source), axis=-1)
+    return np.concatenate([_filled_up(piece) for piece in pieces], axis=-1)
 
 
 @once
@@ -154,11 +156,10 @@ def _concatenated(network: Network, step: Step) -> Step | None:
 
 
 def _filled_up(mark: Channels) -> Channels:
-    more = -int(mark.sum()) % _MULTIPLE
-    mark = mark.copy()
-    if mark.any():
-        mark[np.flatnonzero(~mark)[:more]] = True
-    return mark
+    counts = mark.sum(axis=-1, keepdims=True)
+    most = int(counts.max())
+    more = most + -most % _MULTIPLE - counts
+    return mark | (np.cumsum(~mark, axis=-1) <= more) if most else mark
 
 
 @once
@@ -197,15 +198,15 @@ def _needed(
             return [(step.inputs[0], mark.copy())]
         kernels = masks.get(step.name)
         if kernels is None:
-            return [(step.inputs[0], _every(network.shape(step.inputs[0])))]
-        inputs: Channels = np.any(kernels[mark], axis=0)
+            return [(step.inputs[0], _every(network.shape(step.inputs[0]), mark))]
+        inputs: Channels = np.any(kernels & mark[..., None], axis=-2)
         return [(step.inputs[0], inputs)]
     if not follows_channels(network, step):
-        return [(name, _every(network.shape(name))) for name in step.inputs]
+        return [(name, _every(network.shape(name), mark)) for name in step.inputs]
     if step.op == "cat":
-        pieces = np.split(mark, part_ends(network, step))
+        pieces = np.split(mark, part_ends(network, step), axis=-1)
         return [(p.name, piece.copy()) for p, piece in zip(step.args[0], pieces, strict=True)]
     return [
-        (name, mark.copy() if network.shape(name)[0] == len(mark) else np.ones(1, np.bool_))
+        (name, mark.copy() if network.shape(name)[0] == mark.shape[-1] else _every((1,), mark))
         for name in step.inputs
     ]

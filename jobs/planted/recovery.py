@@ -19,11 +19,11 @@ from typing import get_args
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from circuit_atlas.jobs.circuits.circuit_runs import CircuitRun, run_circuits
 from circuit_atlas.jobs.circuits.faithfulness import class_auc, correlation, is_constant
 from circuit_atlas.jobs.circuits.masks import keep_best
+from circuit_atlas.jobs.circuits.ranks import mean_ranks
 from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.network.model_copy import copy_model
 from circuit_atlas.jobs.planted.networks import (
@@ -149,7 +149,7 @@ def rank_correlation(scores: NDArray[np.floating], effects: NDArray[np.float64])
     """Compute Spearman's rank correlation over the kernels that can reach the unit, NaN in both
     where one cannot; None where either is constant."""
     known = ~np.isnan(effects)
-    ranks = [rankdata(each[known].astype(np.float64)) for each in (scores, effects)]
+    ranks = [mean_ranks(each[known].astype(np.float64)) for each in (scores, effects)]
     return None if any(is_constant(each) for each in ranks) else correlation(*ranks)
 
 

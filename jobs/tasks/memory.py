@@ -17,6 +17,7 @@ import psutil
 import torch
 
 from circuit_atlas.jobs.circuits.first_convolution import first_convolution_size
+from circuit_atlas.jobs.circuits.side_by_side import can_stand_side_by_side
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.layer_network import Network
 from circuit_atlas.jobs.scores.crops import crop_size
@@ -30,6 +31,7 @@ from circuit_atlas.storage_schema.stability import SETS_AT_ONCE
 _FLOAT, _DOUBLE, _INDEX = 4, 8, 8
 # The share of what is free that workers may take: other programs grow too.
 _SHARE = 0.5
+_WEIGHTS_BESIDE = 3
 # What the allocator and the libraries' own buffers take on top: as measured, at most .48.
 _OVERHEAD = 1.5
 _RAN_OUT = (
@@ -101,7 +103,11 @@ def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
     stored, running = _values(network)
     first = first_convolution_size(network)
     force = "force" in header.criteria
-    per_image = max(stored, running + first * _FLOAT)
+    beside = 0
+    if header.image_criteria and can_stand_side_by_side(network):
+        # The weights of an image's own circuit, pruned, and once more as they are moved.
+        beside = _WEIGHTS_BESIDE * _weights(network)
+    per_image = max(stored, running + first * _FLOAT + beside)
     if force:
         masked = stored + first * (_FLOAT + _INDEX) + _output_gradients(network)
         per_image = max(per_image, masked)

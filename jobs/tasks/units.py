@@ -48,7 +48,8 @@ class UnitPlan:
         criteria: scores and masks.
         sets: with its criterion, a run of the whole set's circuits on all images, for each
             ablation.
-        singles: the same for the circuits of each top image, on that image.
+        singles: the same for the circuits of each top image, on that image; the top images are in
+            the order of their ranks.
         grouped: groups of the top images, by criterion, with runs of the groups' circuits.
     """
 
@@ -160,14 +161,14 @@ def _plan(block: Block, key: UnitKey, scores: UnitScores) -> UnitPlan:
     run, top = partial(CircuitRun, key.unit), block.top[key.unit]
     sets, singles = [], []
     for record in criteria:
-        masks_of: dict[int, NDArray[np.bool_]] = {}
+        of_images = None
         if record.image_scores is not None:
-            for index, single in zip(top, record.image_scores, strict=True):
-                masks_of[index] = nested_masks(single, block.header.fractions)
+            each = [nested_masks(single, block.header.fractions) for single in record.image_scores]
+            of_images = np.stack(each, axis=1)
         for ablation in block.header.ablations:
             sets.append((record.name, run(ablation, record.masks, full, every)))
-            for index, masks in masks_of.items():
-                singles.append((record.name, run(ablation, masks, full[[index]], [index])))
+            if of_images is not None:
+                singles.append((record.name, run(ablation, of_images, full[list(top)], top)))
     grouped = [
         group_top_images(
             record.name,
@@ -333,16 +334,17 @@ def _auc(maps: NDArray[np.floating], in_class: NDArray[np.floating] | None) -> f
 
 def _subfeatures(block: Block, plan: UnitPlan) -> Iterator[SubfeatureRow]:
     for criterion, run in plan.singles:
-        full = FullResponse(run.full)
-        for level, fraction in enumerate(block.header.fractions):
-            yield SubfeatureRow(
-                criterion=criterion,
-                ablation=run.ablation,
-                response=block.header.response,
-                image=block.images[run.image_indices[0]],
-                rung=level,
-                fraction=fraction,
-                kernels=int(run.masks[level].sum()),
-                **vars(full.compare(run.maps[level])),
-                acting=int(run.acting[level]),
-            )
+        for n, index in enumerate(run.image_indices):
+            full = FullResponse(run.full[n])
+            for level, fraction in enumerate(block.header.fractions):
+                yield SubfeatureRow(
+                    criterion=criterion,
+                    ablation=run.ablation,
+                    response=block.header.response,
+                    image=block.images[index],
+                    rung=level,
+                    fraction=fraction,
+                    kernels=int(run.masks[level, n].sum()),
+                    **vars(full.compare(run.maps[level, n])),
+                    acting=int(run.acting[level, n]),
+                )

@@ -119,3 +119,33 @@ def test_which_networks_share_their_first_convolution():
         "depthwise": "relu",
         "gated": "relu",
     }
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+@pytest.mark.parametrize("name", NAMED)
+def test_each_image_in_a_circuit_of_its_own(name, ablation):
+    network = NAMED[name]()
+    for target in {network.targets[-2], network.other_targets[-1]}:
+        layer = open_double(network, target)
+        images = double_images(network, 3)
+        means = kernel_means(layer, [images]) if ablation == "mean" else None
+        generator = np.random.default_rng(5)
+        drawn = generator.random((3, layer.upstream.index.size))
+        # From the first image's circuit, which is empty, to one of most kernels.
+        masks = layer.reachable(1) & (drawn < np.array([[0.0], [0.2], [0.8]]))
+        for first in (None, open_first_convolution(layer, images, means)):
+            found = circuit_maps(layer, 1, masks[None], images, means=means, first=first)[0]
+            for n, mask in enumerate(masks):
+                part = slice(n, n + 1)
+                alone = circuit_maps(layer, 1, mask[None], images[part], means=means)[0, 0]
+                scale = float(alone.abs().max()) or 1.0
+                torch.testing.assert_close(found[n], alone, rtol=0, atol=TOLERANCE * scale)
+                by_itself = circuit_maps(
+                    layer,
+                    1,
+                    masks[None, part],
+                    images[part],
+                    means=means,
+                    first=None if first is None else first.part(part),
+                )[0, 0]
+                torch.testing.assert_close(by_itself, alone, rtol=0, atol=TOLERANCE * scale)
