@@ -103,15 +103,17 @@ def _run_images(
     whole = run.masks.sum(axis=-1) == layer.reachable(run.number).sum()
     whole = whole.all(axis=1) if of_images else whole
     run.maps[np.ix_(whole, here)] = run.full[here]
-    # One in which no kernel acts does the same with every image.
-    silent = np.zeros_like(whole) if of_images else (run.acting == 0) & ~whole
-    if silent.any() and 0 in here:
-        image = images[:1].expand(int(silent.sum()), -1, -1, -1)
+    # One that sees nothing of the image does the same with every image.
+    blind = np.zeros_like(whole)
+    if not of_images and not run.acting.all():
+        blind = ~Connectivity.of(layer).sees_image(run.number, run.masks) & ~whole
+    if blind.any() and 0 in here:
+        image = images[:1].expand(int(blind.sum()), -1, -1, -1)
         once = None if first is None else first.part([0] * len(image))
-        masks = run.masks[silent][None]
+        masks = run.masks[blind][None]
         maps = circuit_maps(layer, run.number, masks, image, means=means, first=once)[0]
-        run.maps[silent] = maps.cpu().numpy()[:, None]
-    for level in np.flatnonzero(~(whole | silent)):
+        run.maps[blind] = maps.cpu().numpy()[:, None]
+    for level in np.flatnonzero(~(whole | blind)):
         masks = run.masks[level, here] if of_images else run.masks[level]
         maps = circuit_maps(layer, run.number, masks[None], images, means=means, first=first)[0]
         run.maps[level, here] = maps.cpu().numpy()

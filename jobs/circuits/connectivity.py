@@ -165,6 +165,20 @@ class Connectivity:
                 acting[:, call.piece] |= used.reshape(len(masks), -1)
         return acting
 
+    def sees_image(self, number: int, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Says of circuits of a unit whether any of the image gets to it, by kernels that act or by
+        a way without kernels, such as a shortcut from the image.
+
+        Args:
+            number: the unit.
+            masks: (circuits, kernels) bool.
+
+        Returns:
+            (circuits,) bool; where it is false, the unit's map is the same for every image.
+        """
+        carried = self.carries(number, masks)[self.base]
+        return np.asarray((carried & self._layer.reads(number)).any(1))
+
     @property
     def base(self) -> int:
         """Number of the value that is the layer's module's own output."""
