@@ -81,12 +81,15 @@ def compare(
     SPEC may also be the folder or URL of an atlas, which is compared as it is.
     """
     exits.resumable()
+    if out == "":
+        raise QueryError("--out is empty: give a folder, or leave it out")
     summary: Summary | None = None
     layers: dict[str, Sequence[int] | None]
     if "://" in spec or Path(spec).is_dir():
-        if store is not None or units is not None:
+        if given := _given("store", "units", "address", "executor"):
             raise QueryError(
-                f"{spec!r} is an atlas, which is compared as it is: give no --store and no --units"
+                f"{spec!r} is an atlas, which is compared as it is: give no "
+                + " and no ".join(given)
             )
         atlas = Atlas.open(spec)
         layers = {name: None for name in atlas.layers if _done(atlas, name)}
@@ -194,11 +197,19 @@ def _told_left_out(layers: Sequence[str]) -> str:
     return f"Layers without a circuit, which are not compared: {listed(layers)}."
 
 
+def _given(*names: str) -> list[str]:
+    """Those of the command's options that its line gives."""
+    context = click.get_current_context()
+    known = {option.name: option.opts[0] for option in context.command.params}
+    source = click.core.ParameterSource.DEFAULT
+    return [known[name] for name in names if context.get_parameter_source(name) is not source]
+
+
 def _folder(atlas: Atlas) -> Path:
     """The folder beside the atlas; of one that lies at a URL, in the current one."""
     location = atlas.location.rstrip("/")
     if "://" in location:
-        return Path(f"{location.rsplit('/', 1)[-1]}-comparison")
+        return Path(f"{location.rsplit('/', 1)[-1].replace(':', '-')}-comparison")
     return Path(f"{location}-comparison")
 
 

@@ -128,8 +128,12 @@ def test_what_cannot_be_compared_is_one_line(spec, capsys, change, arguments, me
 def test_an_atlas_is_compared_as_it_is(location, capsys):
     assert main(["compare", "nowhere"]) == exits.BAD_INPUT
     assert "no spec and no atlas at 'nowhere': give a TOML file, or" in capsys.readouterr().err
-    assert main(["compare", str(location), "--units", "0"]) == exits.BAD_INPUT
-    assert "is an atlas, which is compared as it is" in capsys.readouterr().err
+    given = ["--units", "0", "--executor", "local"]
+    assert main(["compare", str(location), *given]) == exits.BAD_INPUT
+    refused = "is an atlas, which is compared as it is: give no --units and no --executor"
+    assert refused in capsys.readouterr().err
+    assert main(["compare", str(location), "--out", ""]) == exits.BAD_INPUT
+    assert "--out is empty: give a folder, or leave it out" in capsys.readouterr().err
     occupied = location.parent / "file"
     occupied.write_text("")
     assert main(["compare", str(location), "--out", str(occupied)]) == exits.STORE
