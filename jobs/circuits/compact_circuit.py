@@ -84,6 +84,8 @@ class CompactCircuit:
         images: Tensor,
         kept: Tensor | None = None,
         first: FirstConvolution | None = None,
+        *,
+        rectified: bool = True,
     ) -> Tensor:
         """Computes the unit's map in one of the circuits.
 
@@ -93,6 +95,8 @@ class CompactCircuit:
                 0 outside the set; gradients by it are those of the mask. Default: the whole set.
             first: `open_first_convolution` of the same images and means, for the whole set alone.
                 Default: none, and the same map takes longer.
+            rectified: false for what the map is before the ReLU that makes the layer's output,
+                where one does.
 
         Returns:
             (images, map height, map width).
@@ -104,7 +108,7 @@ class CompactCircuit:
         elif first is not None and first.convolution.name in weights:
             name = first.convolution.name
             weights[name] = replace(weights[name], mask=self._masks[name])
-        output = self._network.output(images, weights, first)
+        output = self._network.output(images, weights, first, rectified=rectified)
         return self._target.maps(output)[0]
 
     def _of(self, step: Step, positions: NDArray[np.int64], means: KernelMeans | None) -> _Kernels:

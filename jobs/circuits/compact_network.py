@@ -122,7 +122,12 @@ class CompactNetwork:
         return kernels[rows[..., :, None], columns[..., None, :]]
 
     def output(
-        self, images: Tensor, weights: Replaced, first: FirstConvolution | None = None
+        self,
+        images: Tensor,
+        weights: Replaced,
+        first: FirstConvolution | None = None,
+        *,
+        rectified: bool = True,
     ) -> Tensor:
         """Computes the channels of the layer's output.
 
@@ -132,6 +137,7 @@ class CompactNetwork:
                 `rows` with them. One that is not named runs with the model's own.
             first: the first convolution for these images and this ablation, where the network has
                 one; the weights of it come with the mask of all its kernels. Default: none.
+            rectified: false to leave out a ReLU that makes the layer's output.
 
         Returns:
             (images, channels read, map height, map width).
@@ -148,6 +154,9 @@ class CompactNetwork:
         else:
             order = side_by_side if self._apart else channels_last
             values[network.image] = order(images)
+        bare = None
+        if not rectified and network.target.op == "relu":
+            *plan, bare = plan
         left = Counter(name for each in plan for name in each.step.inputs)
         for each in plan:
             values[each.step.name] = self._run(each, values, weights, circuits)
@@ -155,7 +164,12 @@ class CompactNetwork:
                 left[name] -= 1
                 if not left[name]:
                     del values[name]
-        result: Tensor = picked(values[network.target.name], self._read, circuits)
+        if bare is None:
+            made = values[network.target.name]
+        else:
+            source = bare.step.inputs[0]
+            made = picked(values[source], bare.taken.get(source), circuits)
+        result: Tensor = picked(made, self._read, circuits)
         return result[0].unflatten(0, (circuits, -1)) if self._apart else result
 
     def _planned(self, step: Step, moved: set[str]) -> _Planned:

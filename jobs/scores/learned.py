@@ -132,7 +132,7 @@ def learned_scores(
     batch = images_a_step(training.batch, positions)
     for stage in stages(fractions, training.steps):
         for learner in learners:
-            learner.begin(stage.fraction)
+            learner.begin(stage.fraction, steps=stage.steps, rate=stage.rate(training, 0))
         for step in range(stage.steps):
             chosen = torch.randperm(count, generator=generator)[:batch].tolist()
             batched = images(chosen)

@@ -54,8 +54,9 @@ class Learner:
         self._fallen: list[Tensor] = []
         self._like = like
 
-    def begin(self, fraction: float) -> None:
-        """Starts on the circuit of a fraction, among the kernels of the one before."""
+    def begin(self, fraction: float, *, steps: int, rate: float) -> None:
+        """Starts on the circuit of a fraction, among the kernels of the one before, for so many
+        steps, of which the largest is `rate`."""
         count = len(self._order)
         self._keep = self._held = min(count, kernels_kept(fraction, self._total))
         inside = np.zeros(self._kernels, dtype=np.bool_)
@@ -64,7 +65,8 @@ class Learner:
         below = torch.arange(count, 0, -1, device=self._like.device, dtype=torch.float64)
         self._value = (-torch.log((count - below + 0.5) / count) / _DECADES).to(self._like.dtype)
         self._speed = torch.zeros_like(self._value)
-        self._calm = 0
+        self._calm = self._taken = 0
+        self._steps, self._rate, self._silent = steps, rate, False
 
     def step(
         self, images: Tensor, full: Tensor, rate: float, position: tuple[int, int] | None
@@ -87,26 +89,33 @@ class Learner:
             kept = value.new_zeros(self._kernels)
             kept = kept.index_put((self._order,), hard + soft - soft.detach())
             maps = self._circuit.maps(images, kept)
+            silent = not _varies(maps) and _varies(full)
+            if silent:
+                maps = self._circuit.maps(images, kept, rectified=False)
             if position is not None:
                 maps, full = (each[:, position[0], position[1]] for each in (maps, full))
-            loss = 1 - _correlation(maps, full)
+            loss = _level(maps, full) if silent else 1 - _correlation(maps, full)
             (gradient,) = torch.autograd.grad(loss, value)
         self._value = value.detach()
-        self._hold(fires=_varies(maps) or not _varies(full))
-        small = float(loss.detach()) < _SMALL_LOSS
+        self._hold(fires=not silent)
+        small = not silent and float(loss.detach()) < _SMALL_LOSS
         self._calm = self._calm + 1 if small and self._held == self._keep else 0
         if small:
             return
         gradient = gradient / (gradient.square().mean().sqrt() + _TINY)
         # A kept kernel that changes nothing lies on no path, and makes way for another.
         gradient = torch.where((hard > 0) & (gradient == 0), torch.ones_like(gradient), gradient)
+        if silent != self._silent:
+            self._speed, self._silent = torch.zeros_like(self._speed), silent
         self._speed = _MOMENTUM * self._speed + gradient
-        self._value -= rate * self._speed
+        self._value -= (self._rate if silent else rate) * self._speed
 
     def _hold(self, *, fires: bool) -> None:
         """Decides how many kernels the next step keeps: more than the fraction's while the circuit
-        is silent, as little can be learned from what does not fire; then fewer step by step."""
-        if fires:
+        is silent, as little can be learned from what does not fire; then fewer step by step, and so
+        in the second half in any case."""
+        self._taken += 1
+        if fires or self._taken > self._steps / 2:
             self._held = max(self._keep, int(self._held * (1 - _GIVEN_UP)))
         else:
             self._held = min(
@@ -134,6 +143,12 @@ def _correlation(circuit: Tensor, full: Tensor) -> Tensor:
     a, b = circuit.flatten() - circuit.mean(), full.flatten() - full.mean()
     scale = a.norm() * b.norm()
     return a @ b / scale if scale.detach() > _TINY else a.sum() * 0
+
+
+def _level(before: Tensor, full: Tensor) -> Tensor:
+    """The loss of a silent circuit, to which r passes no gradient: how low its maps are before the
+    ReLU where the whole network fires."""
+    return -(full * before).sum() / (full.abs().sum() + _TINY)
 
 
 def _varies(maps: Tensor) -> bool:

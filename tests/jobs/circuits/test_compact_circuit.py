@@ -9,8 +9,9 @@ import torch
 from circuit_atlas.jobs.circuits.compact_circuit import CompactCircuit
 from circuit_atlas.jobs.circuits.kernel_means import kernel_means
 from circuit_atlas.jobs.circuits.pruned_weights import kernel_positions
+from circuit_atlas.jobs.engine.traced_layer import open_layer
 from circuit_atlas.jobs.network.convolution import ConvWeights
-from tests.jobs.axis import double_images, open_double
+from tests.jobs.axis import double_graph, double_images, open_double
 from tests.oracles.networks import NAMED
 
 TOLERANCE = 1e-10
@@ -57,3 +58,17 @@ def test_maps_and_gradients_by_the_mask(name, ablation):
         torch.testing.assert_close(
             by_found[inside], by_wanted[inside], rtol=0, atol=TOLERANCE * scale
         )
+
+
+@pytest.mark.parametrize("activation", ["pre", "post"])
+def test_maps_before_the_relu_that_makes_the_output(activation):
+    network = NAMED["branched"]()
+    layer = open_layer(double_graph(network), network.targets[-1], activation=activation)
+    images = double_images(network, 3)
+    kernels = layer.reachable(1) & (
+        np.random.default_rng(0).random(layer.upstream.index.size) < 0.7
+    )
+    circuit = CompactCircuit(layer, 1, kernels)
+    maps, before = circuit.maps(images), circuit.maps(images, rectified=False)
+    assert (before < 0).any()
+    torch.testing.assert_close(maps, before.relu() if activation == "post" else before)

@@ -135,10 +135,8 @@ class Rectified(nn.Module):
         return torch.relu(self.body(images) - self.threshold)
 
 
-@pytest.mark.parametrize("ablation", ["zero", "mean"])
-def test_a_circuit_that_is_silent_learns_to_fire(ablation, monkeypatch):
-    """The start keeps nothing of the planted circuit, so that nothing gets through the ReLU. More
-    kernels are kept until something does, and then fewer again."""
+def silent_start(ablation):
+    """A layer, images, a unit, a start that keeps nothing of its planted circuit, and means."""
     plant = planted()
     images = plant.network.images(8).double()
     body = plant.network.module.double()
@@ -151,27 +149,53 @@ def test_a_circuit_that_is_silent_learns_to_fire(ablation, monkeypatch):
     start[~layer.reachable(plant.unit)] = np.nan
     means = kernel_means(layer, [images]) if ablation == "mean" else None
     assert kept_of(layer, images, plant.unit, start, (0.4,), means)[0] == 0
+    return layer, images, plant.unit, start, means
+
+
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_a_circuit_that_is_silent_learns_to_fire(ablation, monkeypatch):
+    """The start keeps nothing of the planted circuit, so that nothing gets through the ReLU. More
+    kernels are kept until something does, and then fewer again."""
+    layer, images, unit, start, means = silent_start(ablation)
     kept = []
 
     class Counted(CompactCircuit):
-        def maps(self, images, mask=None, first=None):
-            kept.append(int((mask.detach() > 0.5).sum()))
-            return super().maps(images, mask, first)
+        def maps(self, images, mask=None, first=None, *, rectified=True):
+            if rectified:
+                kept.append(int((mask.detach() > 0.5).sum()))
+            return super().maps(images, mask, first, rectified=rectified)
 
     monkeypatch.setattr(learner, "CompactCircuit", Counted)
     training = Training(steps=100, crop=None, batch=4, rate=0.01, seed=0)
     scores = learn(
         layer,
         images,
-        [plant.unit],
-        starts={plant.unit: start},
+        [unit],
+        starts={unit: start},
         fractions=(0.4,),
         training=training,
         means=means,
-    )[plant.unit]
-    assert kept_of(layer, images, plant.unit, scores, (0.4,), means)[0] > 0.9
-    assert kept[0] == kept[-1] == round(0.4 * layer.reachable(plant.unit).sum())
+    )[unit]
+    assert kept_of(layer, images, unit, scores, (0.4,), means)[0] > 0.9
+    assert kept[0] == kept[-1] == round(0.4 * layer.reachable(unit).sum())
     assert kept[1] > kept[0]
+
+
+def test_a_circuit_that_cannot_keep_more_comes_to_fire(monkeypatch):
+    """What there is before the ReLU says which kernels keep it silent."""
+    layer, images, unit, start, means = silent_start("zero")
+    monkeypatch.setattr(learner.Learner, "_hold", lambda *_, **__: None)
+    training = Training(steps=200, crop=None, batch=4, rate=0.01, seed=0)
+    scores = learn(
+        layer,
+        images,
+        [unit],
+        starts={unit: start},
+        fractions=(0.4,),
+        training=training,
+        means=means,
+    )[unit]
+    assert kept_of(layer, images, unit, scores, (0.4,), means)[0] > 0.9
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
