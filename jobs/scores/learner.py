@@ -91,6 +91,7 @@ class Learner:
             maps = self._circuit.maps(images, kept)
             silent = not _varies(maps) and _varies(full)
             if silent:
+                del maps  # with all that its gradient would take
                 maps = self._circuit.maps(images, kept, rectified=False)
             if position is not None:
                 maps, full = (each[:, position[0], position[1]] for each in (maps, full))
