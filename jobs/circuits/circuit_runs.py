@@ -30,6 +30,8 @@ class CircuitRun:
         maps: (circuits, images, height, width), filled by `run_circuits`.
         acting: (circuits,) or (circuits, images), how many kernels of each act; filled by
             `run_circuits`.
+        blind: (circuits,) bool, those that see nothing of the image, and so do the same with every
+            one; false where each image has its own. Filled by `run_circuits`.
     """
 
     number: int
@@ -39,11 +41,13 @@ class CircuitRun:
     image_indices: Sequence[int]
     maps: NDArray[np.float32] = field(init=False)
     acting: NDArray[np.int64] = field(init=False)
+    blind: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
         shape = (len(self.masks), *self.full.shape)
         object.__setattr__(self, "maps", np.empty(shape, dtype=self.full.dtype))
         object.__setattr__(self, "acting", np.zeros(self.masks.shape[:-1], dtype=np.int64))
+        object.__setattr__(self, "blind", np.zeros(len(self.masks), dtype=np.bool_))
 
 
 def run_circuits(
@@ -69,6 +73,8 @@ def run_circuits(
         of_each = of_images.swapaxes(0, 1)
         counts = [connectivity.acting(each.number, masks).sum(axis=1) for masks in of_each]
         each.acting[:] = np.stack(counts, axis=1).reshape(each.acting.shape)
+        if each.masks.ndim == 2 and not each.acting.all():
+            each.blind[:] = ~connectivity.sees_image(each.number, each.masks)
     indices = sorted({index for each in runs for index in each.image_indices})
     start = 0
     for batch in batches(indices):
@@ -103,10 +109,7 @@ def _run_images(
     whole = run.masks.sum(axis=-1) == layer.reachable(run.number).sum()
     whole = whole.all(axis=1) if of_images else whole
     run.maps[np.ix_(whole, here)] = run.full[here]
-    # One that sees nothing of the image does the same with every image.
-    blind = np.zeros_like(whole)
-    if not of_images and not run.acting.all():
-        blind = ~Connectivity.of(layer).sees_image(run.number, run.masks) & ~whole
+    blind = run.blind & ~whole
     if blind.any() and 0 in here:
         image = images[:1].expand(int(blind.sum()), -1, -1, -1)
         once = None if first is None else first.part([0] * len(image))
