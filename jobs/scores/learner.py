@@ -82,19 +82,19 @@ class Learner:
         if self._keep == len(self._order) or self._calm >= _PATIENCE:
             return
         value = self._value.requires_grad_()
+        at = ... if position is None else (slice(None), *position)
+        full = full[at]
         with torch.enable_grad():
             threshold = value.detach().topk(self._held).values[-1]
             hard = (value.detach() >= threshold).to(value.dtype)
             soft = torch.sigmoid(_STEEPNESS * (value - threshold))
             kept = value.new_zeros(self._kernels)
             kept = kept.index_put((self._order,), hard + soft - soft.detach())
-            maps = self._circuit.maps(images, kept)
+            maps = self._circuit.maps(images, kept)[at]
             silent = not _varies(maps) and _varies(full)
             if silent:
                 del maps  # with all that its gradient would take
-                maps = self._circuit.maps(images, kept, rectified=False)
-            if position is not None:
-                maps, full = (each[:, position[0], position[1]] for each in (maps, full))
+                maps = self._circuit.maps(images, kept, rectified=False)[at]
             loss = _level(maps, full) if silent else 1 - _correlation(maps, full)
             (gradient,) = torch.autograd.grad(loss, value)
         self._value = value.detach()

@@ -152,6 +152,21 @@ def silent_start(ablation):
     return layer, images, plant.unit, start, means
 
 
+def learned_to_fire(layer, images, unit, start, means):
+    """Whether training from such a start ends with a circuit that keeps the unit's map."""
+    training = Training(steps=100, crop=None, batch=4, rate=0.01, seed=0)
+    scores = learn(
+        layer,
+        images,
+        [unit],
+        starts={unit: start},
+        fractions=(0.4,),
+        training=training,
+        means=means,
+    )[unit]
+    return kept_of(layer, images, unit, scores, (0.4,), means)[0] > 0.9
+
+
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
 def test_a_circuit_that_is_silent_learns_to_fire(ablation, monkeypatch):
     """The start keeps nothing of the planted circuit, so that nothing gets through the ReLU. More
@@ -166,17 +181,7 @@ def test_a_circuit_that_is_silent_learns_to_fire(ablation, monkeypatch):
             return super().maps(images, mask, first, rectified=rectified)
 
     monkeypatch.setattr(learner, "CompactCircuit", Counted)
-    training = Training(steps=100, crop=None, batch=4, rate=0.01, seed=0)
-    scores = learn(
-        layer,
-        images,
-        [unit],
-        starts={unit: start},
-        fractions=(0.4,),
-        training=training,
-        means=means,
-    )[unit]
-    assert kept_of(layer, images, unit, scores, (0.4,), means)[0] > 0.9
+    assert learned_to_fire(layer, images, unit, start, means)
     assert kept[0] == kept[-1] == round(0.4 * layer.reachable(unit).sum())
     assert kept[1] > kept[0]
 
@@ -185,17 +190,26 @@ def test_a_circuit_that_cannot_keep_more_comes_to_fire(monkeypatch):
     """What there is before the ReLU says which kernels keep it silent."""
     layer, images, unit, start, means = silent_start("zero")
     monkeypatch.setattr(learner.Learner, "_hold", lambda *_, **__: None)
-    training = Training(steps=200, crop=None, batch=4, rate=0.01, seed=0)
-    scores = learn(
-        layer,
-        images,
-        [unit],
-        starts={unit: start},
-        fractions=(0.4,),
-        training=training,
-        means=means,
-    )[unit]
-    assert kept_of(layer, images, unit, scores, (0.4,), means)[0] > 0.9
+    assert learned_to_fire(layer, images, unit, start, means)
+
+
+@pytest.mark.parametrize(("position", "fires"), [(None, True), ((0, 0), True), ((1, 1), False)])
+def test_a_circuit_fires_where_its_response_is_taken(position, fires, monkeypatch):
+    layer, images, unit, start, _ = silent_start("zero")
+
+    class AtACorner(CompactCircuit):
+        def maps(self, images, mask, **_):
+            at = torch.zeros(len(images), 3, 3, dtype=images.dtype)
+            at[:, 0, 0] = torch.arange(len(images)) + 1
+            return at * mask.sum()
+
+    seen = []
+    monkeypatch.setattr(learner, "CompactCircuit", AtACorner)
+    monkeypatch.setattr(learner.Learner, "_hold", lambda _, *, fires: seen.append(fires))
+    one = learner.Learner(layer, unit, start, None)
+    one.begin(0.4, steps=1, rate=0.01)
+    one.step(images, torch.randn(len(images), 3, 3, dtype=images.dtype), 0.01, position)
+    assert seen == [fires]
 
 
 @pytest.mark.parametrize("ablation", ["zero", "mean"])
