@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,36 +69,63 @@ def read_array(spec: ImagesSpec) -> ArrayListing:
         digits = len(str(max(count - 1, 0)))
         names = [f"row-{row:0{digits}d}" for row in range(count)]
     _require_distinct(names, spec)
-    rows = _Rows(array)
     entries = [
-        Entry(name, None if label in _NO_LABEL else label, row, partial(rows.read, row))
+        Entry(name, None if label in _NO_LABEL else label, row)
         for row, (name, label) in enumerate(zip(names, labels, strict=True))
     ]
     channels, height, width = shape
-    return ArrayListing(entries, dtype=np.dtype(array.dtype), shape=(channels, height, width))
+    member = None if group is None else array.path
+    return ArrayListing(
+        entries,
+        _Rows(path, member),
+        dtype=np.dtype(array.dtype),
+        shape=(channels, height, width),
+    )
+
+
+def usual_beside(path: Path, *keys: str) -> list[Path]:
+    """Names the files, there or not, in which the array's `ids` and `labels` are looked for."""
+    return [
+        path.with_name(f"{path.stem}.{key}{suffix}")
+        for key in keys or _MEMBERS
+        for suffix in _BESIDE
+    ]
 
 
 class _Rows:
     """Reads single images; of a Zarr array keeps the rows of the chunks read last."""
 
-    def __init__(self, array: _Array) -> None:
-        self._array = array
-        self._at_once = int(array.chunks[0]) if isinstance(array, zarr.Array) else 1
+    def __init__(self, path: Path, member: str | None) -> None:
+        """Takes a `.npy` file, or a Zarr folder with the array's path in it."""
+        self._path, self._member = path, member
+        self._array: _Array = None
         self._start = -1
         self._block: NDArray[Any] | None = None
 
-    def read(self, row: int) -> bytes:
+    def __reduce__(self) -> tuple[type[_Rows], tuple[Path, str | None]]:
+        return _Rows, (self._path, self._member)
+
+    def __call__(self, entry: Entry) -> bytes:
         """Gives one image as a `.npy` file; OSError where it cannot be read."""
-        start = row - row % self._at_once
-        if self._block is None or start != self._start:
-            try:
-                self._block = np.asarray(self._array[start : start + self._at_once])
-            except Exception as error:  # whatever a codec stumbles over in a broken chunk
-                raise OSError(one_line(error)) from error
-            self._start = start
+        try:
+            if self._array is None:
+                self._array = self._opened()
+            at_once = int(self._array.chunks[0]) if isinstance(self._array, zarr.Array) else 1
+            start = entry.row - entry.row % at_once
+            if self._block is None or start != self._start:
+                self._block = np.asarray(self._array[start : start + at_once])
+                self._start = start
+        except Exception as error:  # whatever a codec stumbles over in a broken chunk
+            raise OSError(one_line(error)) from error
         stream = io.BytesIO()
-        np.save(stream, np.ascontiguousarray(self._block[row - start]), allow_pickle=False)
+        row = self._block[entry.row - start]
+        np.save(stream, np.ascontiguousarray(row), allow_pickle=False)
         return stream.getvalue()
+
+    def _opened(self) -> _Array:
+        if self._member is None:
+            return np.load(self._path, mmap_mode="r")
+        return zarr.open_array(self._path, path=self._member, mode="r")
 
 
 def _images(group: Any, spec: ImagesSpec) -> _Array:
@@ -152,8 +178,8 @@ def _beside(path: Path, group: Any, key: str, given: str | None, count: int) -> 
             values: Any = arrays[member][:]
             source, texts = member, _texts(values.tolist())
     if texts is None:
-        usual = [path.with_name(f"{path.stem}.{key}{suffix}") for suffix in _BESIDE]
-        file = Path(given) if given else next((f for f in usual if f.is_file()), None)
+        usual = (file for file in usual_beside(path, key) if file.is_file())
+        file = Path(given) if given else next(usual, None)
         if file is None:
             return None
         source, texts = str(file), _of_file(file, key)

@@ -1,9 +1,10 @@
-"""One image of a source, before it is read, and the list of them."""
+"""One image of a source, before it is read; the list of them; and the source they are of."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,20 @@ class Entry:
         name: unlike any other in the source.
         label: its class, where known.
         row: its row in the source; reading in the order of rows is fastest.
-        read: gives the encoded bytes, each time anew; OSError where it can't.
     """
 
     name: str
     label: str | None
     row: int
-    read: Callable[[], bytes]
+
+
+class ReadsBytes(Protocol):
+    """Reads images of a source. It travels to other machines, where the source lies at the same
+    place, and is small: files are opened, and what is kept of them begins anew, where it reads."""
+
+    def __call__(self, entry: Entry) -> bytes:
+        """Gives an image's encoded bytes, each time anew; OSError where it can't."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,25 @@ class Listing:
 
     Attributes:
         entries: the images.
+        read: reads any of them.
         passed_over: how many files of each suffix lie there and are taken for no images. Default:
             none.
     """
 
     entries: Sequence[Entry]
+    read: ReadsBytes
     passed_over: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where images are from.
+
+    Attributes:
+        stamp: another one where a file of the source was added, removed, renamed, or written anew
+            with another size or at another time. No image is read for it.
+        listing: lists the images; ImageError where that cannot be done.
+    """
+
+    stamp: str
+    listing: Callable[[], Listing]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.images.entry import Entry, Listing, Source
+from circuit_atlas.jobs.images.stamp import Stamp
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import one_line
 
@@ -21,8 +23,8 @@ _AVIF_BRANDS = (b"ftypavif", b"ftypavis")
 _HEAD_BYTES = 16
 
 
-def read_folder(root: Path, *, label_level: int) -> Listing:
-    """Lists every image below a folder, and counts the other files by suffix.
+def open_folder(root: Path, *, label_level: int) -> Source:
+    """Finds every image below a folder, and counts the other files by suffix.
 
     Hidden files are neither. Linked folders are followed, each real folder once. Raises ImageError
     where a folder cannot be listed.
@@ -32,23 +34,44 @@ def read_folder(root: Path, *, label_level: int) -> Listing:
         label_level: as in `ImagesSpec`.
     """
     passed_over: Counter[str] = Counter()
-    names = []
+    names, stamp = [], Stamp()
     try:
-        for name in _walk(root):
-            suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES or _begins_as_image(root / name):
+        for name, file in _walk(str(root)):
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in SUFFIXES or _begins_as_image(file.path):
                 names.append(name)
+                stamp.add(name, file)
             else:
                 passed_over[suffix or "without a suffix"] += 1
     except OSError as error:
         raise ImageError(
             f"the images in {str(root)!r} cannot be listed: {one_line(error)}"
         ) from error
-    entries = [
-        Entry(_shown(name), _label(_shown(name), label_level), row, (root / name).read_bytes)
-        for row, name in enumerate(names)
-    ]
-    return Listing(entries, passed_over)
+
+    def listing() -> Listing:
+        shown = [_shown(name) for name in names]
+        entries = [Entry(name, _label(name, label_level), row) for row, name in enumerate(shown)]
+        odd = {s: name for s, name in zip(shown, names, strict=True) if s != name}
+        return Listing(entries, FileBytes(root, odd), passed_over)
+
+    return Source(stamp.text(), listing)
+
+
+@dataclass(frozen=True)
+class FileBytes:
+    """Reads files in a folder.
+
+    Attributes:
+        root: the folder.
+        odd: the names of files by those of their entries, where they are others.
+    """
+
+    root: Path
+    odd: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, entry: Entry) -> bytes:
+        """Gives a file's bytes; OSError where it cannot be read."""
+        return (self.root / self.odd.get(entry.name, entry.name)).read_bytes()
 
 
 def _label(name: str, level: int) -> str | None:
@@ -59,11 +82,11 @@ def _label(name: str, level: int) -> str | None:
     return folders[level - 1 if level > 0 else level]
 
 
-def _begins_as_image(path: Path) -> bool:
-    if not path.is_file():  # to read from a pipe would wait for ever
+def _begins_as_image(path: str) -> bool:
+    if not os.path.isfile(path):  # to read from a pipe would wait for ever
         return False
     try:
-        with path.open("rb") as file:
+        with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError:  # a file that cannot be opened and does not claim to be an image
         return False
@@ -76,20 +99,25 @@ def _shown(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Names of files relative to the root, with forward slashes."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
+def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Files below the root, by folder, with their names relative to it."""
     seen: set[str] = set()
-    for folder, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+    waiting = [("", root)]
+    while waiting:
+        inside, folder = waiting.pop()
         real = os.path.realpath(folder)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if not name.startswith("."):
-                yield (Path(folder) / name).relative_to(root).as_posix()
+        with os.scandir(folder) as found:
+            shown = sorted(
+                (entry for entry in found if not entry.name.startswith(".")),
+                key=lambda entry: entry.name,
+            )
+        below = []
+        for entry in shown:
+            if entry.is_dir():
+                below.append((f"{inside}{entry.name}/", entry.path))
+            else:
+                yield f"{inside}{entry.name}", entry
+        waiting += reversed(below)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.images.decode import UnreadableImageError, jpeg
-from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.images.entry import Entry, Listing, ReadsBytes
 from circuit_atlas.jobs.images.formats import ImageFormat, format_of
-from circuit_atlas.jobs.images.sources import entries
+from circuit_atlas.jobs.images.sources import open_source
 from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
@@ -156,7 +156,7 @@ class SourceImages(ImageSet):
         )
         self.preprocessing = image_format.preprocessing
         self.remark = image_format.remark
-        self._entries = tuple(listing.entries)
+        self._entries, self._bytes = tuple(listing.entries), listing.read
         self._format = image_format
         self._values = values
 
@@ -182,7 +182,7 @@ class SourceImages(ImageSet):
             return values
         changed = f"image {image} ({info.name!r}) changed after the set was loaded: run again"
         try:
-            data = self._entries[image].read()
+            data = self._bytes(self._entries[image])
             if hashlib.sha256(data).hexdigest() != info.sha256:
                 raise ImageError(changed)
             values = self._format.read(data).values
@@ -229,13 +229,13 @@ def load_images(
         ImageError: there are no images, none can be read, or none is left for scoring.
         SpecError: mean and std are of another number of channels.
     """
-    listing = entries(spec.images)
+    listing = open_source(spec.images).listing()
     image_format = format_of(listing, preprocessing, channels=channels)
     listed = listing.entries
     values = _Values(_PIXELS_LIMIT_BYTES)
     read: dict[int, ImageInfo] = {}
     for image, entry in sorted(enumerate(listed), key=lambda pair: pair[1].row):
-        read[image] = _read(image, entry, image_format, values)
+        read[image] = _read(image, entry, listing.read, image_format, values)
     infos = [read[image] for image in range(len(listed))]
     _require_some(infos, spec)
     image_format.check()
@@ -257,10 +257,12 @@ def load_images(
     return SourceImages(infos, listing, image_format, values=values)
 
 
-def _read(image: int, entry: Entry, image_format: ImageFormat, values: _Values) -> ImageInfo:
+def _read(
+    image: int, entry: Entry, read: ReadsBytes, image_format: ImageFormat, values: _Values
+) -> ImageInfo:
     data = b""
     try:
-        data = entry.read()
+        data = read(entry)
         found = image_format.read(data)
         values.put(image, found.values)
         image_format.note(found.values)

@@ -7,15 +7,14 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from circuit_atlas.jobs.images.entry import Entry
+from circuit_atlas.jobs.images.entry import Entry, Listing
 from circuit_atlas.jobs.images.parquet_labels import read_labels
 from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
@@ -47,7 +46,7 @@ class _Shard:
     groups: list[int]
 
 
-def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> list[Entry]:
+def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> Listing:
     """Lists one entry a row, file by file in the file's order.
 
     An image is named by its path in the file or the file's name column, else by its row; a name
@@ -68,11 +67,16 @@ def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> list[Entry]:
         if len(named) == len(shards)
         else [f"row-{row:0{digits}d}" for row in range(len(labels))]
     )
-    rows = _Rows(shards)
-    return [
-        Entry(name, label, row, partial(rows.read, row))
+    entries = [
+        Entry(name, label, row)
         for row, (name, label) in enumerate(zip(_distinct(names), labels, strict=True))
     ]
+    groups = [
+        _Group(shard.path, shard.column, number, rows)
+        for shard in shards
+        for number, rows in enumerate(shard.groups)
+    ]
+    return Listing(entries, _Rows(groups))
 
 
 def _listed(path: Path, spec: ImagesSpec) -> _Shard:
@@ -93,22 +97,41 @@ def _listed(path: Path, spec: ImagesSpec) -> _Shard:
         ) from error
 
 
+@dataclass(frozen=True)
+class _Group:
+    """One row group of images.
+
+    Attributes:
+        path: the file.
+        column: the column of images.
+        number: of the group, in the file.
+        rows: how many it has.
+    """
+
+    path: Path
+    column: str
+    number: int
+    rows: int
+
+
 class _Rows:
     """Reads single images; keeps the row groups used last, up to 256 MiB and at least one."""
 
-    def __init__(self, shards: Sequence[_Shard]) -> None:
-        self._groups_of = [(shard, group) for shard in shards for group in range(len(shard.groups))]
-        sizes = [shard.groups[group] for shard, group in self._groups_of]
-        self._starts = [sum(sizes[:g]) for g in range(len(sizes))]
-        self._groups: OrderedDict[int, pa.ChunkedArray[Any]] = OrderedDict()
+    def __init__(self, groups: Sequence[_Group]) -> None:
+        self._groups = tuple(groups)
+        self._starts = [0, *accumulate(group.rows for group in groups)]
+        self._read: OrderedDict[int, pa.ChunkedArray[Any]] = OrderedDict()
 
-    def read(self, row: int) -> bytes:
+    def __reduce__(self) -> tuple[type[_Rows], tuple[tuple[_Group, ...]]]:
+        return _Rows, (self._groups,)
+
+    def __call__(self, entry: Entry) -> bytes:
         """Reads the bytes of a row, empty where it has none.
 
         Raises OSError where the row only says where its image lies.
         """
-        group = bisect_right(self._starts, row) - 1
-        value = self._group(group)[row - self._starts[group]].as_py()
+        group = bisect_right(self._starts, entry.row) - 1
+        value = self._column(group)[entry.row - self._starts[group]].as_py()
         if isinstance(value, dict):
             path, value = value.get("path"), value["bytes"]
             if value is None and path:
@@ -118,22 +141,24 @@ class _Rows:
                 )
         return value if isinstance(value, bytes) else b""
 
-    def _group(self, group: int) -> pa.ChunkedArray[Any]:
-        if group not in self._groups:
-            shard, number = self._groups_of[group]
+    def _column(self, number: int) -> pa.ChunkedArray[Any]:
+        if number not in self._read:
+            group = self._groups[number]
             try:
-                with pq.ParquetFile(shard.path) as file:
-                    table = file.read_row_group(number, columns=[shard.column], use_threads=False)
+                with pq.ParquetFile(group.path) as file:
+                    table = file.read_row_group(
+                        group.number, columns=[group.column], use_threads=False
+                    )
             except pa.ArrowException as error:
                 raise OSError(one_line(error)) from error
-            self._groups[group] = table.column(0)
-            while len(self._groups) > 1 and self._size_bytes() > _GROUPS_LIMIT_BYTES:
-                self._groups.popitem(last=False)
-        self._groups.move_to_end(group)
-        return self._groups[group]
+            self._read[number] = table.column(0)
+            while len(self._read) > 1 and self._size_bytes() > _GROUPS_LIMIT_BYTES:
+                self._read.popitem(last=False)
+        self._read.move_to_end(number)
+        return self._read[number]
 
     def _size_bytes(self) -> int:
-        return sum(int(column.nbytes) for column in self._groups.values())
+        return sum(int(column.nbytes) for column in self._read.values())
 
 
 def _image_column(schema: pa.Schema, column: str | None, path: Path) -> str:

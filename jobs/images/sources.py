@@ -6,56 +6,69 @@ A source lists its images once, by name in order, and reads any of them again la
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from circuit_atlas.jobs import demo
-from circuit_atlas.jobs.images.arrays import read_array
-from circuit_atlas.jobs.images.entry import Entry, Listing
-from circuit_atlas.jobs.images.folder import read_folder
+from circuit_atlas.jobs.images.arrays import read_array, usual_beside
+from circuit_atlas.jobs.images.entry import Entry, Listing, Source
+from circuit_atlas.jobs.images.folder import FileBytes, open_folder
 from circuit_atlas.jobs.images.limit import limited
 from circuit_atlas.jobs.images.parquet import PARQUET_SUFFIXES, read_parquet
+from circuit_atlas.jobs.images.stamp import stamp_of
 from circuit_atlas.jobs.spec.images import DEMO, ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest
 
 
-def entries(spec: ImagesSpec) -> Listing:
-    """Lists the images of the source by name, no more than the limit.
+def open_source(spec: ImagesSpec) -> Source:
+    """Finds the source; its listing has the images by name, no more than the limit.
 
-    Raises ImageError where there is no such source, or no image in it.
+    Raises ImageError, as its listing does, where there is no such source, or no image in it.
     """
+    source = _opened(spec)
+
+    def listing() -> Listing:
+        found = source.listing()
+        if not found.entries:
+            others = ", ".join(f"{count} {kind}" for kind, count in found.passed_over.items())
+            raise ImageError(
+                f"no images (.jpg, .png ..., or rows of .parquet) in {spec.source!r}"
+                f"{others and f', only {others}'}: give at least one"
+            )
+        return replace(found, entries=limited(found.entries, spec.limit))
+
+    return replace(source, listing=listing)
+
+
+def _opened(spec: ImagesSpec) -> Source:
     if spec.source.startswith(DEMO):
-        # As many as were asked for before limits minded classes: two photos are of one.
-        listing = Listing(_demo(spec.source.removeprefix(DEMO))[: spec.limit])
-    elif spec.is_array:
-        listing = read_array(spec)
-    else:
-        listing = _files(spec)
-    if not listing.entries:
-        others = ", ".join(f"{count} {kind}" for kind, count in listing.passed_over.items())
-        raise ImageError(
-            f"no images (.jpg, .png ..., or rows of .parquet) in {spec.source!r}"
-            f"{others and f', only {others}'}: give at least one"
-        )
-    return replace(listing, entries=limited(listing.entries, spec.limit))
+        return _demo(spec.source.removeprefix(DEMO), spec.limit)
+    if spec.is_array:
+        beside = [Path(name) for name in (spec.ids, spec.labels) if name is not None]
+        path = Path(spec.source)
+        return Source(stamp_of([path, *usual_beside(path), *beside]), partial(read_array, spec))
+    return _files(spec)
 
 
-def _files(spec: ImagesSpec) -> Listing:
+def _files(spec: ImagesSpec) -> Source:
     path = Path(spec.source)
     if path.is_dir():
-        listing = read_folder(path, label_level=spec.label_level)
+        folder = open_folder(path, label_level=spec.label_level)
+        listing = folder.listing()
         shards = [] if listing.entries else _parquet_below(path)
         if not shards:
-            return listing
+            return folder
         others = {k: n for k, n in listing.passed_over.items() if k not in PARQUET_SUFFIXES}
-        return Listing(read_parquet(shards, spec), others)
+        return _shards(shards, spec, passed_over=others)
     if path.is_file() and path.suffix in PARQUET_SUFFIXES:
-        return Listing(read_parquet([path], spec))
+        return _shards([path], spec)
     matches = [] if path.exists() else sorted(Path(f) for f in glob.glob(spec.source))
     if matches and len(_parquet_files(matches)) == len(matches):
-        return Listing(read_parquet(matches, spec))
+        return _shards(matches, spec)
     forms = (
         "a folder of images, a .parquet file, several as data/train-*.parquet, an array in a .npy "
         'file or a .zarr folder, or "demo:photos"'
@@ -64,6 +77,17 @@ def _files(spec: ImagesSpec) -> Listing:
         what = f"names {str(matches[0])!r}, which" if matches else "is a file that"
         raise ImageError(f"images.source {spec.source!r} {what} is no .parquet file: give {forms}")
     raise ImageError(f"no images at {spec.source!r}: give {forms}")
+
+
+def _shards(
+    paths: Sequence[Path],
+    spec: ImagesSpec,
+    *,
+    passed_over: Mapping[str, int] = MappingProxyType({}),
+) -> Source:
+    return Source(
+        stamp_of(paths), lambda: replace(read_parquet(paths, spec), passed_over=dict(passed_over))
+    )
 
 
 def _parquet_below(root: Path) -> list[Path]:
@@ -80,11 +104,16 @@ def _parquet_files(paths: Iterable[Path]) -> list[Path]:
     return [path for path in paths if path.suffix in PARQUET_SUFFIXES and path.is_file()]
 
 
-def _demo(name: str) -> list[Entry]:
+def _demo(name: str, limit: int | None) -> Source:
     if name not in demo.IMAGES:
         known = nearest(name, demo.IMAGES, what="demo images")
         raise ImageError(f"the demo has no images {name!r}: {known}")
-    return [
-        Entry(photo.name, photo.label, row, photo.path.read_bytes)
-        for row, photo in enumerate(demo.photos())
-    ]
+
+    def listing() -> Listing:
+        # As many as were asked for before limits minded classes: two photos are of one.
+        photos = demo.photos()[:limit]
+        entries = [Entry(photo.name, photo.label, row) for row, photo in enumerate(photos)]
+        return Listing(entries, FileBytes(photos[0].path.parent))
+
+    # Whatever the photos are, they are checked by their digest.
+    return Source(f"{DEMO}{name}", listing)
