@@ -55,7 +55,8 @@ class Planned:
         remarks: what a person should know beforehand, a line each. Default: nothing.
         channels: how many channels of convolutions get feature visualizations beside the units.
             Default: 0.
-        work: whether circuits are built or feature visualizations made. Default: "build".
+        work: whether circuits are built, feature visualizations made, or images prepared, of
+            which `units` then counts chunks. Default: "build".
     """
 
     units: int
@@ -63,7 +64,7 @@ class Planned:
     tasks: int
     remarks: tuple[str, ...] = ()
     channels: int = 0
-    work: Literal["build", "features"] = "build"
+    work: Literal["build", "features", "images"] = "build"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ _LINE_EVERY_S = 20.0
 _WORK = {
     "build": ("to build", "are there"),
     "features": ("to get feature visualizations", "have theirs"),
+    "images": ("of images to prepare", "are prepared"),
 }
 
 

@@ -14,10 +14,11 @@ from functools import partial
 from typing import Literal
 
 from circuit_atlas.cluster.executor import Event, Executor, Planned
+from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
-from circuit_atlas.cluster.work import Work, run_work
+from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
 from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
@@ -52,9 +53,10 @@ def build(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is committed stays.
     """
     started_s = time.monotonic()
-    with sigterm_interrupts():
+    with sigterm_interrupts(), Session(executor) as session:
         spec = with_stored_directions(spec)
-        resolved = resolve(spec, self_check=spec.run.self_check)
+        images = ImageStage(session, on_event)
+        resolved = resolve(spec, self_check=spec.run.self_check, prepare=images)
         objects = open_store(spec.run.store, create=True)
         create(
             objects,
@@ -62,21 +64,21 @@ def build(
             resolved.layers,
             resolved.images,
             resolved.plan,
+            pixels=resolved.store_pixels(objects),
             directions=resolved.directions,
             unit_labels=resolved.unit_labels,
         )
+        images.finish(objects)
         committed = {name: Reader(objects).commits(name) for name, _ in resolved.plan.units}
         units = sum(len(numbers) for _, numbers in resolved.plan.units)
         missing = sum(len(set(n) - committed[name].keys()) for name, n in resolved.plan.units)
         work = Work(
             Planned(missing, units - missing, 0, resolved.remarks if missing else ()),
             tasks=lambda workers: make_tasks(resolved, spec, committed, workers=workers),
-            job=partial(CircuitJob, spec, trace=resolved.trace),
+            job=partial(CircuitJob, resolved.spec, trace=resolved.trace),
             fail=partial(_fail, resolved, objects),
         )
-        summary = run_work(
-            work, spec.run, executor=executor, on_event=on_event, started_s=started_s
-        )
+        summary = run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)
         try:
             _seal(objects, resolved.layers)
         except WriteError:

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from functools import partial
 
 from circuit_atlas.cluster.executor import Event, Executor, Planned
+from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.process import sigterm_interrupts
-from circuit_atlas.cluster.work import Work, run_work
+from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import resolve
 from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
@@ -44,12 +45,14 @@ def build_visualizations(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is stored stays.
     """
     started_s = time.monotonic()
-    with sigterm_interrupts():
+    with sigterm_interrupts(), Session(executor) as session:
         objects = open_store(spec.run.store)
         reader = Reader(objects)
         spec = with_stored_directions(spec)
-        build = resolve(spec)
+        images = ImageStage(session, on_event)
+        build = resolve(spec, prepare=images)
         check_same(reader.header, build.header, location=objects.location)
+        images.finish(objects)
         missing = plan_visualizations(build, spec, reader)
         writer = FeatureWriter(objects)
         # Before anything else: who looks on sees how much there is to come.
@@ -64,8 +67,8 @@ def build_visualizations(
                 work="features",
             ),
             tasks=lambda workers: missing.tasks(build.header.model, workers=workers),
-            job=partial(VisualizationJob, spec, trace=build.trace),
+            job=partial(VisualizationJob, build.spec, trace=build.trace),
             fail=writer.fail,
             channels=missing.channels,
         )
-        return run_work(work, spec.run, executor=executor, on_event=on_event, started_s=started_s)
+        return run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from circuit_atlas.cluster.executor import Event, Executor, Job, Planned
 from circuit_atlas.cluster.ledger import Ledger, Summary
@@ -35,35 +36,59 @@ class Work:
     channels: int = 0
 
 
+class Session:
+    """An executor through the stages of one run: entered when there is the first work for it, and
+    left once, at the end."""
+
+    def __init__(self, executor: Executor) -> None:
+        """Takes the executor, and enters nothing yet."""
+        self._executor = executor
+        self._entered = contextlib.ExitStack()
+        self._is_entered = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._entered.close()
+
+    def executor(self) -> Executor:
+        """Gives the executor, entered."""
+        if not self._is_entered:
+            self._entered.enter_context(self._executor)
+            self._is_entered = True
+        return self._executor
+
+
 def run_work(
     work: Work,
     run: RunSpec,
     *,
-    executor: Executor,
+    session: Session,
     on_event: Callable[[Event], None] | None,
     started_s: float,
 ) -> Summary:
-    """Runs the work's tasks to their end; without work, the executor is not entered.
+    """Runs the work's tasks to their end; without work, no executor is entered.
 
     Args:
         work: what to do.
         run: retries and deadline.
-        executor: how tasks reach workers.
+        session: how tasks reach workers.
         on_event: sees every event as it comes.
         started_s: when the run began, by `time.monotonic`.
     """
     ledger = Ledger()
     tell = on_event or _ignore
     if work.planned.units or work.planned.channels:
-        with executor:
-            tasks = work.tasks(executor.workers)
-            tell(replace(work.planned, tasks=len(tasks)))
-            policy = Policy(retries=run.retries, deadline_s=run.deadline_s)
-            job = work.job(executor.workers)
-            with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
-                for event in events:
-                    ledger.note(event, work.fail)
-                    tell(event)
+        executor = session.executor()
+        tasks = work.tasks(executor.workers)
+        tell(replace(work.planned, tasks=len(tasks)))
+        policy = Policy(retries=run.retries, deadline_s=run.deadline_s)
+        job = work.job(executor.workers)
+        with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
+            for event in events:
+                ledger.note(event, work.fail)
+                tell(event)
     else:
         tell(work.planned)
     return ledger.summary(

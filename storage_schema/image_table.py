@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import pyarrow as pa
+from collections.abc import Sequence
 
-from circuit_atlas.storage_schema.columns import Column
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from circuit_atlas.storage_schema.columns import Column, completed
 from circuit_atlas.storage_schema.table import Table
+from circuit_atlas.storage_schema.version import PIXELS_SINCE
 
 IMAGE_ID = Column("image", pa.int32(), "image id", "Image", "The image: `id` of the images table.")
 BOX = (
@@ -71,14 +75,71 @@ IMAGES = Table(
             "problem", pa.string(), "", "Problem", "Why the image is left out.", null="It is used."
         ),
         Column(
-            "file",
-            pa.binary(),
-            "JPEG",
-            "File",
-            "The image as the network sees it, to look at: resized and cropped, before "
-            "normalisation; channels that are no colours as the grey of their mean.",
-            null="The image is left out.",
-            stored_as="picture",
+            "place",
+            pa.int32(),
+            "",
+            "Place",
+            "Where its pixels are stored: in the chunk of that number divided by the images a "
+            "chunk, at the remainder.",
+            null="The atlas is of a schema before 4.",
+            since=PIXELS_SINCE,
+        ),
+        Column(
+            "pixels_sha256",
+            pa.string(),
+            "hex",
+            "SHA-256 of the pixels",
+            "SHA-256 of the pixels as they are stored.",
+            null="The image is left out, or the atlas is of a schema before 4.",
+            since=PIXELS_SINCE,
         ),
     ),
 )
+
+FILE = Column(
+    "file",
+    pa.binary(),
+    "JPEG",
+    "File",
+    "The image as the network sees it, to look at: resized and cropped, before normalisation; "
+    "channels that are no colours as the grey of their mean.",
+    null="The image is left out.",
+    stored_as="picture",
+)
+"""The column of an image's JPEG, which atlases before schema 4 have stored."""
+
+IMAGES_WITH_FILES = Table(
+    IMAGES.name,
+    IMAGES.sentence,
+    (*(column for column in IMAGES.columns if column.since < PIXELS_SINCE), FILE),
+)
+"""The table of the image set in atlases before schema 4."""
+
+
+def read(data: bytes, *, columns: Sequence[str] | None, location: str) -> pa.Table:
+    """Read the stored table, of an atlas of any schema, all columns or some, under their public
+    names; CorruptError where it is cut or altered."""
+    table = IMAGES_WITH_FILES if has_files(data) else IMAGES
+    names = [column.name for column in IMAGES.columns] if columns is None else list(columns)
+    known = {column.name for column in table.columns}
+    rows = table.from_parquet(
+        data,
+        location=location,
+        columns=table.stored_names([name for name in names if name in known]),
+    )
+    wanted = [column for column in IMAGES.columns if column.name in names]
+    return IMAGES.public(completed(rows, [column.field(column.stored_name) for column in wanted]))
+
+
+def has_files(data: bytes) -> bool:
+    """Tell whether a stored table has the images' JPEGs, as those before schema 4."""
+    try:
+        return FILE.stored_name in pq.read_schema(pa.BufferReader(data)).names
+    except pa.ArrowException:
+        return False
+
+
+def files(data: bytes, *, location: str) -> pa.ChunkedArray:
+    """Read the JPEGs of such a table, by id; CorruptError as in `read`."""
+    table = IMAGES_WITH_FILES.from_parquet(data, location=location, columns=[FILE.stored_name])
+    return table.column(0)

@@ -8,6 +8,8 @@ from typing import Literal
 Whose = Literal["unit", "channel"]
 """What a visualization is of: a unit of a layer, or an output channel of a convolution that lies in
 a circuit. A key names either: of a channel, its `layer` is the convolution."""
+Numbered = Literal["unit", "channel", "chunk"]
+"""What a task's numbers count: these, or chunks of images, whose key has the stage as its layer."""
 
 
 @dataclass(frozen=True, order=True, slots=True)

@@ -11,14 +11,31 @@ import re
 HEADER = "atlas.json"
 IMAGES = "images.parquet"
 IMAGES_RECORD = "images.json"
+PREPARED = "prepared"
 LAYERS = "layers"
 PLANS = "plans"
 VISUALIZATIONS = "features"
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
-    (IMAGES, "One row an image, with a JPEG of what the network sees."),
-    (IMAGES_RECORD, "Size and SHA-256 of `images.parquet`."),
+    (IMAGES, "One row an image."),
+    (
+        IMAGES_RECORD,
+        "Size and SHA-256 of `images.parquet` and of every chunk of pixels, and how these are laid "
+        "out.",
+    ),
+    (
+        f"{PREPARED}/pixels/<sha256>",
+        "The pixels of some images, one after the other, as they are before normalisation.",
+    ),
+    (
+        f"{PREPARED}/<source>/<chunk>.json",
+        "The chunk is prepared: what was found of its images, and where its pixels lie.",
+    ),
+    (
+        f"{PREPARED}/<source>/whole.json",
+        "All images of the source are prepared: the fingerprint of the set that they are.",
+    ),
     (f"{PLANS}/<sha256>.json", "Which layers and units one build asked for."),
     (f"{LAYERS}/<layer>/layer.json", "Units and kernel axis of a layer; its arrays are laid out."),
     (
@@ -69,6 +86,7 @@ PATHS: tuple[tuple[str, str], ...] = (
     ),
 )
 
+_PREPARED = re.compile(rf"{PREPARED}/([0-9a-f]{{64}})/(\d+|whole)\.json")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
 _LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
@@ -115,6 +133,37 @@ def unescape(segment: str) -> str:
         rb"=([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), segment.encode(errors="replace")
     )
     return raw.decode(errors="replace")
+
+
+def pixels(sha256: str) -> str:
+    """Return the path of a chunk of pixels."""
+    return f"{PREPARED}/pixels/{sha256}"
+
+
+def prepared(source: str) -> str:
+    """Return the path of the folder of what is prepared of a source's images."""
+    return f"{PREPARED}/{source}"
+
+
+def prepared_chunk(source: str, chunk: int) -> str:
+    """Return the path of the record of one chunk of a source's images."""
+    return f"{prepared(source)}/{chunk}.json"
+
+
+def prepared_whole(source: str) -> str:
+    """Return the path of the record that a source's images are all prepared."""
+    return f"{prepared(source)}/whole.json"
+
+
+def is_prepared(path: str) -> bool:
+    """Tell whether a record of prepared images lies at `path`."""
+    return _PREPARED.fullmatch(path) is not None
+
+
+def preparing(path: str) -> int | None:
+    """Return the chunk whose record lies at `path`, or None where it is no such record."""
+    match = _PREPARED.fullmatch(path)
+    return int(match[2]) if match and match[2] != "whole" else None
 
 
 def layer(layer: str) -> str:

@@ -12,11 +12,12 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import ObjectStore
+from obstore.store import LocalStore, ObjectStore
 
 from circuit_atlas.storage_schema.errors import StoreError, WriteError
 
@@ -106,6 +107,13 @@ class Objects:
     def at(self, path: str) -> str:
         """Return a path as messages name it."""
         return f"{self.location.rstrip('/')}/{path}"
+
+    def file(self, path: str) -> Path | None:
+        """Return the file that an object is, there or not; None where the store is no folder."""
+        store = self.store
+        if not isinstance(store, LocalStore) or store.prefix is None:
+            return None
+        return Path(store.prefix, path)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         """Write an object unless there is one; whether this call wrote it.

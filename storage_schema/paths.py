@@ -20,6 +20,8 @@ _PARTS = {
     "table": "[a-z_]{1,40}",
     "generation": r"\d{1,10}-[0-9a-f]{8}",
     "number": r"\d{1,10}",
+    "source": "[0-9a-f]{64}",
+    "chunk": r"\d{1,10}",
 }
 
 

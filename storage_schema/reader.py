@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +27,14 @@ from circuit_atlas.storage_schema.layer_scan import LayerScan
 from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
+from circuit_atlas.storage_schema.pixels import PixelsRecord
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
-from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.version import NETWORK_SINCE, PIXELS_SINCE
 from circuit_atlas.storage_schema.visualization_states import (
     Listing,
     VisualizationState,
@@ -74,6 +76,8 @@ class Reader:
         self._arrays = UnitArrays(self.objects, self.header)
         self._scan = LayerScan(self.objects, self._arrays)
         self._images: bytes | None = None
+        self._pixels: PixelsRecord | None = None
+        self._chunks: PixelChunks | None = None
         self._wirings: dict[str, Wiring] = {}
         self._weights: dict[str, tuple[NDArray[np.float32] | None, ...]] = {}
         self._channels: dict[str, pa.Table] = {}
@@ -82,11 +86,53 @@ class Reader:
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the images table, all columns or some; CorruptError where it is missing or
         altered."""
+        return image_table.read(
+            self._image_table(),
+            columns=columns,
+            location=self.objects.at(layout.IMAGES),
+        )
+
+    def _image_table(self) -> bytes:
         if self._images is None:
             self._images = self._get(layout.IMAGES)
-        table, location = image_table.IMAGES, self.objects.at(layout.IMAGES)
-        names = None if columns is None else table.stored_names(columns)
-        return table.public(table.from_parquet(self._images, location=location, columns=names))
+        return self._images
+
+    def pixels(self) -> PixelsRecord:
+        """Return where the images' pixels lie, and what they are.
+
+        Raises:
+            QueryError: the atlas is of a schema before 4, and has a JPEG of each image alone.
+            CorruptError: the record is missing or altered.
+        """
+        if self.header.schema < PIXELS_SINCE:
+            raise QueryError(
+                f"the atlas at {self.objects.location} is of schema {self.header.schema} and has "
+                "no pixels of its images: build it anew"
+            )
+        if self._pixels is None:
+            data = self._get(layout.IMAGES_RECORD)
+            location = self.objects.at(layout.IMAGES_RECORD)
+            self._pixels = PixelsRecord.from_json(data, location=location)
+        return self._pixels
+
+    def jpegs(self, images: Iterable[int]) -> dict[int, bytes | None]:
+        """Return some images as the network sees them, JPEG; None for those that were left out.
+
+        CorruptError where one is missing or altered.
+        """
+        wanted, stored = sorted(set(images)), self._image_table()
+        if image_table.has_files(stored):
+            files = image_table.files(stored, location=self.objects.at(layout.IMAGES))
+            return {image: files[image].as_py() for image in wanted}
+        record, table = self.pixels(), self.images(columns=["place", "pixels_sha256"])
+        if self._chunks is None:
+            self._chunks = PixelChunks(self.objects, record)
+        found: dict[int, bytes | None] = {}
+        for image in wanted:
+            digest = table["pixels_sha256"][image].as_py()
+            place = table["place"][image].as_py()
+            found[image] = digest and record.jpeg(self._chunks.one(place, digest))
+        return found
 
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers that are laid out, sorted."""

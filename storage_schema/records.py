@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema.keys import UnitKey, Whose
+from circuit_atlas.storage_schema.keys import Numbered, UnitKey
 
 Split = Literal["scoring", "held_out"]
 State = Literal["done", "dead", "failed"]
@@ -184,4 +184,4 @@ class Receipt:
     compute_s: float
     kind: str | None = None
     message: str | None = None
-    of: Whose = "unit"
+    of: Numbered = "unit"

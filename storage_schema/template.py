@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import arrays, labels, layout
+from circuit_atlas.storage_schema import arrays, image_table, labels, layout
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
@@ -29,6 +29,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.network_tables import DIRECTIONS
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.pixels import PixelsRecord
 
 _REMEDY = "give the same as stored, or build into another store"
 _SHOWN = 8
@@ -71,6 +72,7 @@ def create(
     images: pa.Table,
     plan: Plan,
     *,
+    pixels: PixelsRecord,
     directions: Mapping[str, Directions] | None = None,
     unit_labels: Mapping[str, Mapping[int, str]] | None = None,
 ) -> None:
@@ -82,6 +84,7 @@ def create(
         layers: those that it names.
         images: `image_table.IMAGES`.
         plan: which units it asks for.
+        pixels: where the images' values lie, which are stored already.
         directions: those of each layer that came from a file.
         unit_labels: what units of each layer stand for, by number, in place of what was stored.
 
@@ -104,7 +107,9 @@ def create(
     if not objects.exists(layout.IMAGES_RECORD):
         data = objects.get(layout.IMAGES)
         record = StoredObject(layout.IMAGES, len(data), sha256(data))
-        objects.put_if_absent(layout.IMAGES_RECORD, seal({"objects": [asdict(record)]}).encode())
+        named = [asdict(stored) for stored in (record, *pixels.chunks)]
+        document = seal({"objects": named, "pixels": pixels.content()})
+        objects.put_if_absent(layout.IMAGES_RECORD, document.encode())
     for layer in new:
         _lay_out(objects, header, layer, (directions or {}).get(layer.layer))
     for name, texts in (unit_labels or {}).items():
@@ -115,7 +120,7 @@ def create(
 
 def check_location(objects: Objects) -> None:
     """Raise NotAnAtlasError where a store holds other things and no atlas."""
-    names = objects.names()
+    names = [name for name in objects.names() if name != layout.PREPARED]
     if names and layout.HEADER not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise NotAnAtlasError(
@@ -232,6 +237,26 @@ def check_same(
         )
 
 
+def check_names(objects: Objects, names: Collection[str]) -> None:
+    """Raise MismatchError where an atlas has images of other names: so much can be told before
+    any image is read."""
+    try:
+        data = objects.get(layout.IMAGES)
+    except FileNotFoundError:  # a layout that was cut off
+        return
+    table = image_table.read(data, columns=["name"], location=objects.at(layout.IMAGES))
+    stored, given = set(table["name"].to_pylist()), set(names)
+    changes = [
+        *(f"{name} removed" for name in sorted(stored - given)),
+        *(f"{name} added" for name in sorted(given - stored)),
+    ]
+    if changes:
+        raise MismatchError(
+            f"the atlas at {objects.location} was built from other images ({_shown(changes)}), "
+            f"stored -> given; {_REMEDY}"
+        )
+
+
 def _derived(header: AtlasHeader) -> dict[str, Any]:
     """What follows from the fingerprints; package versions may change between builds."""
     content = asdict(header)
@@ -247,7 +272,7 @@ def _image_differences(objects: Objects, images: pa.Table) -> str:
         data = objects.get(layout.IMAGES)
     except FileNotFoundError:
         return ""
-    table = IMAGES.from_parquet(data, location=objects.at(layout.IMAGES), columns=columns)
+    table = image_table.read(data, columns=columns, location=objects.at(layout.IMAGES))
     old = {row["name"]: row for row in table.to_pylist()}
     new = {row["name"]: row for row in images.select(columns).to_pylist()}
     both = [(name, old[name], new[name]) for name in new if name in old]

@@ -109,6 +109,8 @@ class _Check:
                 or layout.failed_visualization(path) is not None
             ):
                 self._document(path, Failure.from_json)
+            elif layout.is_prepared(path):
+                self._document(path, unseal)
             elif layout.is_visualization_plan(path):
                 self._document(path, VisualizationPlan.from_json)
             elif layout.labelling(path) is not None:

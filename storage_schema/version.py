@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from circuit_atlas.storage_schema.errors import SchemaError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 NETWORK_SINCE = 2
 """The first version with each layer's wiring, weights and channels, and each unit's contribution,
 response maps, groups and contrast."""
+PIXELS_SINCE = 4
+"""The first version with the images' pixels, in place of a JPEG of each."""
 
 
 def check(version: int, *, location: str) -> None:

@@ -66,6 +66,7 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
     from circuit_atlas.storage_schema.header import AtlasHeader
     from circuit_atlas.storage_schema.image_table import IMAGES
     from circuit_atlas.storage_schema.opening import open_store
+    from circuit_atlas.storage_schema.pixels import PixelForm, PixelsRecord
     from circuit_atlas.storage_schema.template import Plan, create
     from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 
@@ -87,7 +88,9 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
         input_height=8,
         input_width=8,
     )
-    create(open_store(tmp_path), header, [], IMAGES.table([]), Plan(()))
+    objects = open_store(tmp_path)
+    pixels = PixelsRecord(PixelForm("uint8", (8, 8, 3), True, 255), (0.0,), (1.0,), 64, ())
+    create(objects, header, [], plan=Plan(()), images=IMAGES.table([]), pixels=pixels)
     done = _python(
         "from circuit_atlas.service import Atlas\n"
         "from circuit_atlas.service.commands.cli import main\n"

@@ -48,6 +48,8 @@ def open_folder(root: Path, *, label_level: int) -> Source:
             f"the images in {str(root)!r} cannot be listed: {one_line(error)}"
         ) from error
 
+    stamp.note(f"beside: {sorted(passed_over.items())}")
+
     def listing() -> Listing:
         shown = [_shown(name) for name in names]
         entries = [Entry(name, _label(name, label_level), row) for row, name in enumerate(shown)]

@@ -1,8 +1,4 @@
-"""The two formats of what a source reads: encoded images, and single images of an array.
-
-A format says how the bytes of an image become its values, how values become the network's input,
-and how they are shown.
-"""
+"""The two formats of what a source reads: encoded images, and single images of an array."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,9 +19,9 @@ from torchvision.transforms.v2.functional import center_crop, resize
 from circuit_atlas.jobs.images.arrays import ArrayListing
 from circuit_atlas.jobs.images.decode import MODES, UnreadableImageError, decode, preprocess
 from circuit_atlas.jobs.images.entry import Listing
-from circuit_atlas.jobs.images.shown import shown
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError, SpecError
+from circuit_atlas.storage_schema.pixels import PixelForm
 
 # What images are stored in: their numbers are shares of the largest.
 _SCALED = {"bool": 1, "uint8": 255, "uint16": 65535}
@@ -39,7 +36,7 @@ class ReadImage:
     Attributes:
         width, height: as in the source, in pixels.
         mode: Pillow's, or the type of an array's numbers.
-        values: resized and cropped, as the format keeps them.
+        values: resized and cropped, of the format's form.
     """
 
     width: int
@@ -49,52 +46,32 @@ class ReadImage:
 
 
 class ImageFormat(ABC):
-    """How images of a source become the network's input.
+    """How images of a source become stored values.
 
     Attributes:
         preprocessing: with mean and std for each channel.
         size: height and width of the network's input, in pixels.
-        remark: what a person should know of the images; empty where there is nothing.
+        form: what the values of an image are.
     """
 
     preprocessing: PreprocessingSpec
     size: tuple[int, int]
-    remark: str
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """What is subtracted from each channel of an image as it is shown, from 0 to 1."""
-        return self.preprocessing.mean
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """What each channel is divided by after that."""
-        return self.preprocessing.std
+    form: PixelForm
 
     @abstractmethod
     def read(self, data: bytes) -> ReadImage:
         """Reads an image; UnreadableImageError where it is to be left out."""
 
     @abstractmethod
-    def note(self, values: NDArray[Any]) -> None:
-        """Takes note of an image of the set, for how all of them are shown."""
+    def remark(self, low: Sequence[float], high: Sequence[float]) -> str:
+        """Says what a person should know of the images, perhaps nothing.
 
-    @abstractmethod
-    def check(self) -> None:
-        """Raises ImageError where the images noted do not fit the preprocessing."""
+        Raises ImageError where they do not fit the preprocessing.
 
-    @abstractmethod
-    def network_input(self, values: NDArray[Any]) -> Tensor:
-        """Gives the network's input, (channels, height, width), float32."""
-
-    @abstractmethod
-    def pixels(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Shows an image, (height, width, 3)."""
-
-    def _normalised(self, values: Tensor) -> Tensor:
-        mean = torch.tensor(self.preprocessing.mean).view(-1, 1, 1)
-        std = torch.tensor(self.preprocessing.std).view(-1, 1, 1)
-        return (values - mean) / std
+        Args:
+            low: the smallest value of each channel, over all images.
+            high: the largest.
+        """
 
 
 class EncodedFormat(ImageFormat):
@@ -110,13 +87,7 @@ class EncodedFormat(ImageFormat):
             )
         self.preprocessing = preprocessing
         self.size = preprocessing.size
-        self.remark = ""
-
-    def note(self, values: NDArray[Any]) -> None:
-        """Notes nothing: levels of 8 bits have a range of their own."""
-
-    def check(self) -> None:
-        """Finds nothing to refuse."""
+        self.form = PixelForm("uint8", (*self.size, len(preprocessing.mean)), True, 255)
 
     def read(self, data: bytes) -> ReadImage:
         """Reads an image, as `ImageFormat.read` says."""
@@ -124,21 +95,15 @@ class EncodedFormat(ImageFormat):
         values = preprocess(decoded.image, self.preprocessing)
         return ReadImage(decoded.width, decoded.height, decoded.mode, values)
 
-    def network_input(self, values: NDArray[Any]) -> Tensor:
-        """Gives the network's input, as `ImageFormat.network_input` says."""
-        return self._normalised(torch.from_numpy(values).permute(2, 0, 1).float() / 255)
-
-    def pixels(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Shows an image, as `ImageFormat.pixels` says: what has an opacity over white."""
-        if values.shape[-1] in (2, 4):
-            opacity = values[..., -1:] / 255
-            values = np.rint(values[..., :-1] * opacity + 255 * (1 - opacity)).astype(np.uint8)
-        return np.broadcast_to(values, (*values.shape[:2], 3))
+    def remark(self, low: Sequence[float], high: Sequence[float]) -> str:
+        """Finds nothing: levels of 8 bits have a range of their own."""
+        del low, high
+        return ""
 
 
 class ArrayFormat(ImageFormat):
     """Single images of an array, as `.npy` files hold them; values are (channels, height, width),
-    float32, before mean and std.
+    before mean and std.
 
     Numbers of 8 or 16 bits without a sign, which images are stored in, are divided by the largest
     that their type holds, and so lie in 0..1. Others are taken as they are, and shown between the
@@ -164,67 +129,50 @@ class ArrayFormat(ImageFormat):
             )
         self.size = crop or (int(whole.shape[1]), int(whole.shape[2]))
         self._largest = _SCALED.get(dtype.name)
-        self._low = np.full(shape[0], 0.0 if self._largest else np.inf)
-        self._high = np.full(shape[0], 1.0 if self._largest else -np.inf)
-
-    @property
-    def mean(self) -> tuple[float, ...]:
-        """Mean, as `ImageFormat.mean` says."""
-        given = np.array(self.preprocessing.mean)
-        return tuple(((given - self._low) / self._range).tolist())
-
-    @property
-    def std(self) -> tuple[float, ...]:
-        """Standard deviation, as `ImageFormat.std` says."""
-        return tuple((np.array(self.preprocessing.std) / self._range).tolist())
+        # As they are where they stay whole numbers.
+        whole_numbers = self._largest is not None and preprocessing.resize is None
+        self.form = PixelForm(
+            dtype.name if whole_numbers else "float32",
+            (self._shape[0], *self.size),
+            False,
+            float(self._largest or 1) if whole_numbers else 1.0,
+        )
 
     def read(self, data: bytes) -> ReadImage:
         """Reads an image, as `ImageFormat.read` says."""
         array = np.load(io.BytesIO(data), allow_pickle=False)
+        _, height, width = self._shape
+        read = partial(ReadImage, width, height, self._dtype.name)
+        if self.form.dtype != "float32":
+            native = torch.from_numpy(np.ascontiguousarray(array, self.form.dtype))
+            return read(self._cropped(native).numpy())
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinity
             values = torch.from_numpy(array.astype(np.float32)) / (self._largest or 1)
         if not values.isfinite().all():
             raise UnreadableImageError("it holds NaN or infinity")
-        _, height, width = self._shape
-        mode = self._dtype.name
-        return ReadImage(width, height, mode, self._cropped(self._resized(values)).numpy())
+        return read(self._cropped(self._resized(values)).numpy())
 
-    def note(self, values: NDArray[Any]) -> None:
-        """Notes the smallest and the largest value of each channel."""
-        if self._largest is None:
-            self._low = np.minimum(self._low, values.min((1, 2)))
-            self._high = np.maximum(self._high, values.max((1, 2)))
+    def remark(self, low: Sequence[float], high: Sequence[float]) -> str:
+        """Says what type and range the values are of.
 
-    def check(self) -> None:
-        """Raises ImageError where mean and std are ImageNet's and values lie far outside of its."""
+        Raises ImageError where mean and std are ImageNet's and values lie far outside of its.
+        """
         channels, height, width = self._shape
-        low, high = self._low.min(), self._high.max()
-        how = "divided by the largest number" if self._largest else f"from {low:.4g} to {high:.4g}"
-        self.remark = (
-            f"the images are arrays of {self._dtype.name}, {how}, {channels} "
-            f"channel{'' if channels == 1 else 's'} of {height} x {width}"
-        )
-        least, most = _ABOUT_0_TO_1
-        if self.preprocessing.is_imagenets and (low < least or high > most):
+        lowest, highest = min(low), max(high)
+        if self.preprocessing.is_imagenets and not (
+            _ABOUT_0_TO_1[0] <= lowest and highest <= _ABOUT_0_TO_1[1]
+        ):
             raise ImageError(
-                f"the images' values go from {low:.4g} to {high:.4g}, and mean and std are "
+                f"the images' values go from {lowest:.4g} to {highest:.4g}, and mean and std are "
                 "ImageNet's, for values from 0 to 1: give preprocessing.mean and std, [0, 0, 0] "
                 "and [1, 1, 1] where they are normalised already"
             )
-
-    def network_input(self, values: NDArray[Any]) -> Tensor:
-        """Gives the network's input, as `ImageFormat.network_input` says."""
-        return self._normalised(torch.from_numpy(values))
-
-    def pixels(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Shows an image, as `ImageFormat.pixels` says."""
-        levels = (values - self._low[:, None, None]) / self._range[:, None, None]
-        return shown(torch.from_numpy(levels))
-
-    @property
-    def _range(self) -> NDArray[Any]:
-        # An even channel could be shown as grey just as well as black.
-        return np.where(self._high > self._low, self._high - self._low, 1.0)
+        how = f"from {lowest:.4g} to {highest:.4g}"
+        return (
+            f"the images are arrays of {self._dtype.name}, "
+            f"{'divided by the largest number' if self._largest else how}, {channels} "
+            f"channel{'' if channels == 1 else 's'} of {height} x {width}"
+        )
 
     def _resized(self, values: Tensor) -> Tensor:
         given = self.preprocessing

@@ -28,7 +28,11 @@ class Stamp:
             what = f"{found.st_size} {found.st_mtime_ns}"
         except OSError:
             what = "-"
-        self._hash.update(os.fsencode(f"{name}\0{what}\n"))
+        self.note(f"{name}\0{what}")
+
+    def note(self, text: str) -> None:
+        """Takes what else counts."""
+        self._hash.update(os.fsencode(f"{text}\n"))
 
     def text(self) -> str:
         """Gives the fingerprint of those taken so far, in hexadecimal."""

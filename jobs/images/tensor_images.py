@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from circuit_atlas.jobs.images.image_set import ImageInfo, ImageSet
-from circuit_atlas.jobs.images.shown import shown
 from circuit_atlas.storage_schema.errors import ImageError
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.pixel_chunks import put_chunk
+from circuit_atlas.storage_schema.pixels import CHUNK_IMAGES, PixelForm, PixelsRecord
 
 
 class TensorImages(ImageSet):
@@ -70,23 +70,43 @@ class TensorImages(ImageSet):
         """Gives the network's input for some images, as `ImageSet.batch` says."""
         return self._values[list(ids)]
 
-    def pixels(self, image: int) -> NDArray[np.uint8]:
-        """Shows an image, as `ImageSet.pixels` says."""
-        return shown((self._values[image] - self._low) / self._range)
+    def store(self, objects: Objects) -> PixelsRecord:
+        """Writes the images, as `ImageSet.store` says."""
+        form = PixelForm("float32", _shape(self._values), False, 1.0)
+        values = self._values.numpy()
+        low = self._low.flatten()
+        return PixelsRecord(
+            form,
+            tuple(low.tolist()),
+            tuple((low + self._range.flatten()).tolist()),
+            CHUNK_IMAGES,
+            tuple(
+                put_chunk(objects, form, list(values[start : start + CHUNK_IMAGES]))
+                for start in range(0, len(values), CHUNK_IMAGES)
+            ),
+        )
 
     def _info(self, image: int, number: int, split: Literal["scoring", "held_out"]) -> ImageInfo:
-        _, channels, height, width = self._values.shape
+        channels, height, width = _shape(self._values)
+        digest = hashlib.sha256(self._values[image].numpy().tobytes()).hexdigest()
         return ImageInfo(
             id=image,
             name=f"{'image' if split == 'scoring' else 'held out'} {number}",
             label=None,
             split=split,
-            sha256=hashlib.sha256(self._values[image].numpy().tobytes()).hexdigest(),
+            sha256=digest,
             width=width,
             height=height,
             mode="RGB" if channels == 3 else "L",
             problem=None,
+            place=image,
+            pixels_sha256=digest,
         )
+
+
+def _shape(values: Tensor) -> tuple[int, int, int]:
+    _, channels, height, width = values.shape
+    return channels, height, width
 
 
 def checked_images(images: Tensor, what: str) -> Tensor:

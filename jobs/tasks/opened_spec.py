@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer, open_layer
 from circuit_atlas.jobs.images.decode import MODES
-from circuit_atlas.jobs.images.image_set import ImageSet, load_images
+from circuit_atlas.jobs.images.image_set import ImageSet
+from circuit_atlas.jobs.images.preparation import Preparation
+from circuit_atlas.jobs.images.prepared_images import Prepare, prepare_here
 from circuit_atlas.jobs.network.export import Trace, trace
 from circuit_atlas.jobs.network.input_channels import input_channels
 from circuit_atlas.jobs.network.load import LoadedModel, load_model
@@ -48,40 +50,50 @@ class OpenedSpec:
         *,
         model: LoadedModel | None = None,
         images: ImageSet | None = None,
+        prepare: Prepare = prepare_here,
         trace: bytes | None = None,
         keep_trace: bool = False,
     ) -> None:
-        """Loads the model and lists the images; InputError where either cannot be used.
+        """Loads the model and finds the images; InputError where either cannot be used.
 
         Args:
             spec: what to build.
             model: in place of the one that the spec names. Default: loads that one.
-            images: in place of the spec's, preprocessed already. Default: lists those.
+            images: in place of the spec's, preprocessed already. Default: the spec's are prepared
+                when they are first asked for.
+            prepare: prepares them. Default: does so in this process.
             trace: that of another process. Default: the model is traced here.
             keep_trace: write the trace down, for others. Default: do not.
         """
         loaded = model or load_model(spec.model)
         if images is None:
-            preprocessing = spec.preprocessing or loaded.preprocessing
-            if preprocessing is None and spec.images.is_array:
-                preprocessing = PreprocessingSpec()
-            if preprocessing is None:
-                raise SpecError(
-                    f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
-                    "give resize = [height, width], mean and std"
-                )
-            listed = load_images(spec, preprocessing, channels=_file_channels(loaded))
-            spec = spec.resolved(listed.preprocessing)
-            images = listed
+            preparation = Preparation(
+                spec, _preprocessing(spec, loaded), channels=_file_channels(loaded)
+            )
+            self._prepare: Callable[[], ImageSet] = partial(prepare, preparation)
+            spec = preparation.spec
+            self._input = (preparation.form.form.channels, preparation.form.size)
+        else:
+            self._prepare = partial(_as_it_is, images)
+            self._input = (images.channels, images.size)
         self.spec = spec
         self.weights_sha256 = loaded.sha256
-        self.images: ImageSet = images
         self._weights = loaded.weights
         self._module = loaded.module.requires_grad_(False).to(self.device)
         self._trace, self._keep_trace = trace, keep_trace
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
         self._read: dict[str, Directions] = {}
         self._layers: dict[tuple[str, tuple[int, int]], TracedLayer] = {}
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """The images; ImageError where none can be read, or none is left for scoring."""
+        return self._prepare()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input, in pixels."""
+        return self._input[1]
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -106,7 +118,7 @@ class OpenedSpec:
     @cached_property
     def graph(self) -> ModelGraph:
         """The traced model."""
-        return self._traced(self.images.size)
+        return self._traced(self.size)
 
     @property
     def trace(self) -> bytes | None:
@@ -122,7 +134,7 @@ class OpenedSpec:
             size: height and width of the images that go in; the model is traced anew for another
                 size, ModelError where it does not take that. Default: the spec's.
         """
-        size = size or self.images.size
+        size = size or self.size
         if (name, size) not in self._layers:
             with _refusing(name):
                 self._layers[name, size] = self._opened(name, size)
@@ -130,7 +142,7 @@ class OpenedSpec:
 
     def _opened(self, name: str, size: tuple[int, int]) -> TracedLayer:
         if size not in self._graphs:
-            same = size == self.images.size
+            same = size == self.size
             self._graphs[size] = self.graph if same else self._traced(size)
         graph = self._graphs[size]
         asked = next((s for s in self.spec.layers if s.name == name), LayerSpec(name=name))
@@ -178,8 +190,8 @@ class OpenedSpec:
 
     def _traced(self, size: tuple[int, int]) -> ModelGraph:
         """Traces the model; where that fails and it takes other channels, the error says so."""
-        channels, taken = self.images.channels, input_channels(self._module)
-        shape, own = (channels, *size), size == self.images.size
+        channels, taken = self._input[0], input_channels(self._module)
+        shape, own = (channels, *size), size == self.size
         if own and self._trace is not None:
             return ModelGraph(self._module, shape, Trace.of_bytes(self._trace))
         try:
@@ -195,6 +207,23 @@ class OpenedSpec:
                 f"the network's first convolution reads {taken}: give preprocessing.mean and std, "
                 "a number a channel"
             ) from error
+
+
+def _as_it_is(images: ImageSet) -> ImageSet:
+    return images
+
+
+def _preprocessing(spec: BuildSpec, model: LoadedModel) -> PreprocessingSpec:
+    """The spec's, or the model's; an array can do without."""
+    found = spec.preprocessing or model.preprocessing
+    if found is None and spec.images.is_array:
+        found = PreprocessingSpec()
+    if found is None:
+        raise SpecError(
+            f"[preprocessing] is missing and {spec.model.reference!r} brings none: "
+            "give resize = [height, width], mean and std"
+        )
+    return found
 
 
 def _file_channels(model: LoadedModel) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from circuit_atlas.jobs.circuits.connected import require_path
 from circuit_atlas.jobs.engine.targets import check_position, response_text
+from circuit_atlas.jobs.images.prepared_images import Prepare, prepare_here
 from circuit_atlas.jobs.scores.crops import check_crop
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -25,8 +26,10 @@ from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.grouping import FEWEST_IMAGES as FEWEST_IMAGES_OF_GROUPS
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
-from circuit_atlas.storage_schema.keys import UnitKey, Whose
+from circuit_atlas.storage_schema.keys import Numbered, UnitKey
 from circuit_atlas.storage_schema.network import TOP_CROPS
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.pixels import PixelsRecord
 from circuit_atlas.storage_schema.stability import DRAWS, FEWEST_IMAGES
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -48,27 +51,30 @@ class Task:
         layer: the layer.
         units: the units.
         of: "channel" where these are channels of a convolution, which get feature visualizations,
-            and `layer` is that convolution. Default: "unit".
+            and `layer` is that convolution; "chunk" where they are chunks of images, and `layer` is
+            what is done with them. Default: "unit".
     """
 
     layer: str
     units: tuple[UnitKey, ...]
-    of: Whose = "unit"
+    of: Numbered = "unit"
 
 
 @dataclass(frozen=True)
 class Build:
     """A resolved spec: all that the store is laid out from, and remarks to show.
 
-    Of layers by name, `directions` are those that came from a file, and `unit_labels` what units
-    stand for, by number. `passed_over` counts the files of each suffix that lie beside the images
-    and are taken for none; `channels` are those of an image. `trace` is the model's, for workers,
-    where it was kept.
+    `spec` has the preprocessing written out. Of layers by name, `directions` are those that came
+    from a file, and `unit_labels` what units stand for, by number. `passed_over` counts the files
+    of each suffix that lie beside the images and are taken for none; `channels` are those of an
+    image. `trace` is the model's, for workers, where it was kept. `store_pixels` writes the images'
+    values into a store that lacks them, and says where they lie.
     """
 
     header: AtlasHeader
     layers: tuple[LayerIndex, ...]
     plan: Plan
+    spec: BuildSpec
     images: pa.Table
     remarks: tuple[str, ...]
     directions: Mapping[str, Directions]
@@ -76,6 +82,7 @@ class Build:
     passed_over: Mapping[str, int]
     channels: int
     trace: bytes | None
+    store_pixels: Callable[[Objects], PixelsRecord]
 
     @property
     def left_out(self) -> int:
@@ -109,18 +116,19 @@ class Estimate:
     remarks: tuple[str, ...]
 
 
-def resolve(spec: BuildSpec, *, self_check: bool = False) -> Build:
-    """Loads the model and the images, traces each layer, and fixes the numbers of every unit.
+def resolve(spec: BuildSpec, *, self_check: bool = False, prepare: Prepare = prepare_here) -> Build:
+    """Loads the model, traces each layer, prepares the images, and fixes the numbers of every unit.
 
     Args:
         spec: what to build.
+        prepare: prepares the images. Default: does so in this process.
         self_check: whether to hold each layer against the model itself too. Default: not.
 
     Raises:
         InputError: the spec, the model, a layer, a unit or the images cannot be used; ModelError
             where a layer fails the self-check.
     """
-    opened = OpenedSpec(spec, keep_trace=True)
+    opened = OpenedSpec(spec, prepare=prepare, keep_trace=True)
     build = resolve_opened(opened, self_check=self_check)
     return replace(build, remarks=(*remarks(opened), *build.remarks))
 
@@ -144,7 +152,7 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         units = layer_spec.resolve(layer.index.channels, len(layer.directions))
         planned.append((layer_spec.name, units))
     circuits = spec.circuits
-    height, width = opened.images.size
+    height, width = opened.size
     if "learned" in circuits.criteria and spec.learned.crop is not None:
         check_crop(spec.learned.crop, (height, width))
     header = AtlasHeader(
@@ -185,6 +193,7 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         header,
         tuple(layers),
         Plan(tuple(planned)),
+        spec,
         opened.images.table(),
         tuple(told),
         directions,
@@ -192,6 +201,7 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         opened.images.passed_over,
         opened.images.channels,
         opened.trace,
+        opened.images.store,
     )
 
 
@@ -258,9 +268,17 @@ def make_tasks(
     return tuple(tasks)
 
 
-def estimate(build: Build, tasks: Sequence[Task], *, image_sums: bool = False) -> Estimate:
-    """Estimates the units, kernels, tasks and bytes of the work in `tasks`, before any of it;
-    `image_sums`: those of each unit too. Default: not."""
+def estimate(
+    build: Build, tasks: Sequence[Task], *, images: int, image_sums: bool = False
+) -> Estimate:
+    """Estimates the units, kernels, tasks and bytes of the work in `tasks`, before any of it.
+
+    Args:
+        build: the resolved build, perhaps with a sample of its images.
+        tasks: what is to do.
+        images: how many there are in all.
+        image_sums: whether those of each unit are stored too. Default: not.
+    """
     layers = []
     for index in build.layers:
         of_layer = [task for task in tasks if task.layer == index.layer]
@@ -272,15 +290,14 @@ def estimate(build: Build, tasks: Sequence[Task], *, image_sums: bool = False) -
                 units=units,
                 kernels=index.index.size,
                 tasks=len(of_layer),
-                size_bytes=units
-                * _unit_bytes(build.header, index, build.images.num_rows, image_sums=image_sums)
+                size_bytes=units * _unit_bytes(build.header, index, images, image_sums=image_sums)
                 + (_network_bytes(index) if units else 0),
                 self_check=index.self_check,
             )
         )
     return Estimate(
         layers=tuple(layers),
-        images=build.images.num_rows - build.left_out,
+        images=images - build.left_out,
         left_out=build.left_out,
         passed_over=build.passed_over,
         size_bytes=sum(layer.size_bytes for layer in layers),

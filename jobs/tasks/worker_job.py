@@ -8,11 +8,13 @@ import torch
 
 from circuit_atlas.jobs.network.allocator import keep_freed_memory
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.atlas_images import atlas_images
 from circuit_atlas.jobs.tasks.memory import default_budget
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Build, resolve_opened
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class WorkerJob:
     """All that a worker needs to start, small enough to send anywhere.
 
     Attributes:
-        spec: the build's.
+        spec: the build's, with the preprocessing written out.
         workers: how many share the tasks, and perhaps a machine.
         trace: the planner's trace of the model. Default: the worker traces it.
     """
@@ -35,8 +37,8 @@ class WorkerJob:
         return self.spec.run.threads
 
     def prepare(self) -> PreparedWorker:
-        """Sets this process' threads and precision, loads the model and the images, and opens the
-        store.
+        """Sets this process' threads and precision, loads the model, and opens the store with the
+        images in it.
 
         Raises:
             InputError: the spec cannot be used here.
@@ -47,8 +49,10 @@ class WorkerJob:
         tf32 = self.spec.circuits.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
-        opened = OpenedSpec(self.spec, trace=self.trace)
         objects = open_store(self.spec.run.store)
+        assert self.spec.preprocessing is not None, "a resolved spec"
+        images = atlas_images(Reader(objects), self.spec.preprocessing)
+        opened = OpenedSpec(self.spec, images=images, trace=self.trace)
         build = resolve_opened(opened)
         budget_bytes = self.spec.run.memory_bytes or default_budget(
             opened.device, workers=self.workers, threads=self.threads

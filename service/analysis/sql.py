@@ -124,10 +124,6 @@ def _number(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.float64())
 
 
-def _images(reader: Reader) -> pa.Table:
-    return reader.images().drop_columns(["file"])
-
-
 def _over_layers(reader: Reader, rows: Callable[[str], pa.Table]) -> pa.Table:
     """A table of all layers, with their names first."""
     pieces = []
@@ -154,7 +150,7 @@ def _rows(table: str) -> Callable[[Reader], pa.Table]:
 
 
 VIEWS: dict[str, Callable[[Reader], pa.Table]] = {
-    "images": _images,
+    "images": Reader.images,
     "layers": layer_counts,
     "units": _units,
     **{table.name: _rows(table.name) for table in unit_tables.FRAGMENTS},

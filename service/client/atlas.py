@@ -28,6 +28,7 @@ from circuit_atlas.service.comparison.comparison import Comparison, compare
 from circuit_atlas.service.comparison.query import DRAWS, ComparisonQuery
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader
+from circuit_atlas.storage_schema.image_table import FILE
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest
 
@@ -76,7 +77,11 @@ class Atlas:
             files: with a column `file` of JPEG bytes, each image as the network sees it.
         """
         table = self.reader.images()
-        return table if files else table.drop_columns(["file"])
+        if not files:
+            return table
+        jpegs = self.reader.jpegs(range(len(table)))
+        column = pa.array([jpegs[image] for image in range(len(table))], FILE.type)
+        return table.append_column(FILE.field(), column)
 
     def compare(
         self,

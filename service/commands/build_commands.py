@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from circuit_atlas.storage_schema import layout
@@ -30,6 +31,7 @@ def plan_build(spec: BuildSpec) -> Estimate:
         NotAnAtlasError: the store is a file, or holds other things.
         MismatchError: the store holds an atlas of something else.
     """
+    from circuit_atlas.jobs.tasks.look import LookedAt
     from circuit_atlas.jobs.tasks.plan import estimate, make_tasks, resolve
     from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 
@@ -37,15 +39,18 @@ def plan_build(spec: BuildSpec) -> Estimate:
     if objects is not None:
         check_location(objects)
     spec = with_stored_directions(spec)
-    build = resolve(spec, self_check=spec.run.self_check)
+    looked = LookedAt(objects)
+    build = resolve(spec, self_check=spec.run.self_check, prepare=looked)
     done: Mapping[str, Any] = {}
     if objects is not None and objects.exists(layout.HEADER):
         reader = Reader(objects)
-        check_same(reader.header, build.header, location=objects.location)
+        if looked.at_all:
+            check_same(reader.header, build.header, location=objects.location)
         layers = [index.layer for index in build.layers if is_laid_out(objects, index)]
         done = {name: reader.commits(name) for name in layers}
     tasks = make_tasks(build, spec, done, workers=spec.run.workers or os.cpu_count() or 1)
-    return estimate(build, tasks, image_sums=spec.run.image_sums)
+    found = estimate(build, tasks, images=looked.images, image_sums=spec.run.image_sums)
+    return replace(found, remarks=(*found.remarks, *looked.remarks))
 
 
 def run_build(

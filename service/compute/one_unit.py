@@ -31,6 +31,7 @@ def compute_unit(opened: OpenedSpec, objects: Objects) -> None:
         build.layers,
         build.images,
         build.plan,
+        pixels=build.store_pixels(objects),
         directions=build.directions,
         unit_labels=build.unit_labels,
     )

@@ -6,9 +6,6 @@ import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from circuit_atlas.service.diagram.crops import Feature
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -29,12 +26,8 @@ class NodeImages:
 
     def jpegs(self, images: Iterable[int]) -> dict[int, bytes]:
         """Return each image as the network sees it, JPEG."""
-        wanted = pa.array(sorted(set(images)), pa.int32())
-        if not len(wanted):
-            return {}
-        table = self.reader.images(columns=["id", "file"])
-        table = table.filter(pc.is_in(table["id"], wanted))
-        return dict(zip(table["id"].to_pylist(), table["file"].to_pylist(), strict=True))
+        found = self.reader.jpegs(images)
+        return {image: data for image, data in found.items() if data is not None}
 
     def png(self, node: int) -> bytes:
         """Return the visualization of one node of the content; CorruptError where it is missing."""

@@ -25,7 +25,7 @@ router = APIRouter(tags=["images"], route_class=AnswerRoute)
 ImageRow = row_model(
     "ImageRow",
     "Describes an image of the set.",
-    tuple(column for column in IMAGES.columns if column.name != "file"),
+    IMAGES.columns,
 )
 ImageRows = rows_of(ImageRow)
 

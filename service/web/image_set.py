@@ -48,13 +48,12 @@ class ImageSet:
 
 
 class ImageSetReader:
-    """Reads the image set once. The files are held as they are stored: JPEG."""
+    """Reads the image set once."""
 
     def __init__(self, atlas: Atlas) -> None:
         self._atlas = atlas
         self._lock = threading.Lock()
         self._set: ImageSet | None = None
-        self._files: pa.ChunkedArray | None = None
 
     def images(self) -> ImageSet:
         """Return the facts of all images, from the store where they were not read before."""
@@ -68,10 +67,7 @@ class ImageSetReader:
         out."""
         images = self.images()
         images.check(image)
-        with self._lock:
-            if self._files is None:
-                self._files = self._atlas.reader.images(columns=["file"])["file"]
-            data: bytes | None = self._files[image].as_py()
+        data = self._atlas.reader.jpegs([image])[image]
         if data is None:
             raise NotFoundError(f"image {image} was left out: {images.facts(image)['problem']}")
         return data

@@ -73,7 +73,8 @@ def write_many(location: Path) -> Path:
     units = tuple(UnitInfo(n, str(n), None, (n,)) for n in range(130))
     layer = LayerIndex("wide", 130, 6, 6, KernelIndex((CONV1, wide)), units)
     header, objects = make_header(), open_store(location, create=True)
-    create(objects, header, [layer], make_images(), Plan((("wide", tuple(range(130))),)))
+    plan = Plan((("wide", tuple(range(130))),))
+    create(objects, header, [layer], plan=plan, **make_images(objects))
     writer = Writer(objects, header, layer)
     for unit in range(130):
         writer.commit(make_record(header, layer, unit))

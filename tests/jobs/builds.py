@@ -32,6 +32,7 @@ def lay_out(spec: BuildSpec) -> None:
         build.layers,
         build.images,
         build.plan,
+        pixels=build.store_pixels(store),
         directions=build.directions,
         unit_labels=build.unit_labels,
     )

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from circuit_atlas.jobs import demo
-from circuit_atlas.jobs.images.image_set import load_images
+from circuit_atlas.jobs.images.prepared_images import load_images
 from circuit_atlas.jobs.network.load import load_model
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.storage_schema.errors import ImageError, ModelError

@@ -7,26 +7,25 @@ planned, 3 was never asked for. `conv2` is grouped: unit 0 reaches the first hal
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
 
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
-from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
 from circuit_atlas.storage_schema.network_tables import CHANNELS
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.reader import Reader
@@ -45,6 +44,7 @@ from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring
 from circuit_atlas.storage_schema.writer import Writer
 from tests.service.stores import object_store, served
+from tests.stored_images import store_images
 
 FRACTIONS = (1.0, 0.5, 0.1)
 TOP = 3
@@ -90,9 +90,11 @@ def make_header(
     )
 
 
-def make_images() -> pa.Table:
+def make_images(objects: Objects) -> dict[str, Any]:
+    """The images of an atlas, for `template.create`, and their pixels in its store."""
     left_out = [name == "cut.jpg" for name in NAMES]
-    return IMAGES.from_columns(
+    return store_images(
+        objects,
         {
             "id": range(len(NAMES)),
             "name": NAMES,
@@ -103,21 +105,19 @@ def make_images() -> pa.Table:
             "height": [None if out else 50 for out in left_out],
             "mode": [None if out else "RGB" for out in left_out],
             "problem": ["it is cut" if out else None for out in left_out],
-            "picture": [None if out else picture(n) for n, out in enumerate(left_out)],
-        }
+        },
+        [None if out else picture(n) for n, out in enumerate(left_out)],
     )
 
 
-def picture(number: int) -> bytes:
-    """A JPEG of 32 x 32 pixels: a disc, elsewhere and of another colour for each number."""
+def picture(number: int) -> NDArray[np.uint8]:
+    """32 x 32 pixels: a disc, elsewhere and of another colour for each number."""
     rows, columns = np.mgrid[:32, :32]
     centre = 8 + 4 * (number % 5)
     disc = (rows - centre) ** 2 + (columns - centre) ** 2 < 49
     pixels = np.full((32, 32, 3), 40 * number, dtype=np.uint8)
     pixels[disc] = np.random.default_rng(number).integers(64, 256, 3, dtype=np.uint8)
-    data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "JPEG")
-    return data.getvalue()
+    return pixels
 
 
 def make_network(layer: LayerIndex) -> NetworkRecord:
@@ -290,7 +290,7 @@ def write_atlas(
     conv2, conv3 = layer_conv2(), layer_conv3()
     objects = open_store(location, create=True)
     plan = Plan((("conv3", (0, 1, 2, 3, 4)), ("conv2", (0, 1, 2, 4))))
-    create(objects, header, [conv2, conv3], make_images(), plan)
+    create(objects, header, [conv2, conv3], plan=plan, **make_images(objects))
     for layer, units in ((conv3, (0, 1, 2)), (conv2, (0, 1, 4))):
         network.store(objects, layer, partial(make_network, layer))
         writer = Writer(objects, header, layer)

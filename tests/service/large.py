@@ -14,9 +14,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,11 +24,11 @@ from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
-from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
 from circuit_atlas.storage_schema.network_tables import CHANNELS
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.records import (
@@ -45,6 +45,7 @@ from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import IMAGE, Stretch, Wiring
 from circuit_atlas.storage_schema.writer import Writer
+from tests.stored_images import store_images
 
 LAYER = "head"
 FRACTIONS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -84,7 +85,8 @@ def write_large(folder: Path, units: int = 1000, *, processes: int = 2) -> None:
     is 1, in this one as well."""
     objects = open_store(folder, create=True)
     layer = _layer(units)
-    create(objects, _header(), [layer], _images(), Plan(((LAYER, tuple(range(units))),)))
+    plan = Plan(((LAYER, tuple(range(units))),))
+    create(objects, _header(), [layer], plan=plan, **_images(objects))
     network.store(objects, layer, partial(_network, layer))
     if processes == 1:
         _write_units(folder, units, range(units))
@@ -171,9 +173,10 @@ def _network(layer: LayerIndex) -> NetworkRecord:
     )
 
 
-def _images() -> pa.Table:
+def _images(objects: Objects) -> dict[str, Any]:
     pictures = [_picture(number) for number in range(IMAGE_COUNT)]
-    return IMAGES.from_columns(
+    return store_images(
+        objects,
         {
             "id": range(IMAGE_COUNT),
             "name": [f"picture_{number:02}.jpg" for number in range(IMAGE_COUNT)],
@@ -186,8 +189,8 @@ def _images() -> pa.Table:
             "height": [SIDE] * IMAGE_COUNT,
             "mode": ["RGB"] * IMAGE_COUNT,
             "problem": [None] * IMAGE_COUNT,
-            "picture": pictures,
-        }
+        },
+        pictures,
     )
 
 

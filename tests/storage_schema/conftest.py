@@ -6,15 +6,16 @@ import dataclasses
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
-from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import NetworkRecord
@@ -34,6 +35,7 @@ from circuit_atlas.storage_schema.stability import DRAWS, bootstrap
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring
+from tests.stored_images import store_images
 
 FRACTIONS = (1.0, 0.5, 0.2, 0.05)
 TOP = 3
@@ -76,9 +78,14 @@ def _layer(name: str, *, directions: int) -> LayerIndex:
     return LayerIndex(name, 4, 8, 8, index, channels + named)
 
 
-def _images(names: tuple[str, ...] = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "bad.jpg")) -> pa.Table:
+def make_images(
+    objects: Objects,
+    names: tuple[str, ...] = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "bad.jpg"),
+) -> dict[str, Any]:
+    """The images of an atlas, for `template.create`, and their pixels in its store."""
     bad = ["cut" if name == "bad.jpg" else None for name in names]
-    return IMAGES.from_columns(
+    return store_images(
+        objects,
         {
             "id": range(len(names)),
             "name": names,
@@ -92,8 +99,8 @@ def _images(names: tuple[str, ...] = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "bad.j
             "height": [None if b else 50 for b in bad],
             "mode": [None if b else "RGB" for b in bad],
             "problem": bad,
-            "picture": [None if b else b"jpeg" for b in bad],
-        }
+        },
+        [None if b else np.full((8, 8, 3), n, np.uint8) for n, b in enumerate(bad)],
     )
 
 
@@ -222,7 +229,8 @@ def odd_layer() -> LayerIndex:
 
 @pytest.fixture
 def images() -> pa.Table:
-    return _images()
+    objects = Objects(MemoryStore(), location="memory:")
+    return make_images(objects)["images"]
 
 
 @pytest.fixture
@@ -237,7 +245,15 @@ def lay_out(
     """Lay out the small atlas in a store, with any part of it replaced."""
 
     def create_with(objects: Objects, **changes: object) -> None:
-        parts = {"header": header, "layers": [layer], "images": images, "plan": plan, **changes}
+        pixels = make_images(objects)["pixels"]
+        parts = {
+            "header": header,
+            "layers": [layer],
+            "images": images,
+            "pixels": pixels,
+            "plan": plan,
+            **changes,
+        }
         create(objects, parts.pop("header"), **parts)
 
     return create_with

@@ -195,7 +195,7 @@ def test_an_older_atlas_is_read_and_says_what_it_lacks(old, record):
 
 def test_an_older_atlas_is_not_added_to(old, lay_out, snapshot):
     before = snapshot(old)
-    says = r"built by an older circuit-atlas \(schema version 1, not 3\): it can be read and not"
+    says = r"built by an older circuit-atlas \(schema version 1, not 4\): it can be read and not"
     with pytest.raises(MismatchError, match=says):
         lay_out(old)
     assert snapshot(old) == before

@@ -20,6 +20,8 @@ def test_every_documented_path_is_one():
         "table": "responses",
         "generation": "12-0a1b2c3d",
         "number": "3",
+        "source": "b" * 64,
+        "chunk": "5",
         "variant": "positive.actgrad.0=2E1",
     }
     for template, _ in layout.PATHS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 from obstore.store import MemoryStore
+from PIL import Image
 
 from circuit_atlas.storage_schema import image_table, layout, unit_tables
 from circuit_atlas.storage_schema.commit import Commit, Failure
@@ -56,7 +58,11 @@ def test_what_was_written_is_read(objects, header, layer, images, plan, record):
     assert reader.layer("features.3") == layer
     assert reader.plan() == plan
     assert reader.images().equals(image_table.IMAGES.public(images))
-    assert reader.images(columns=["file", "name"]).schema.names == ["file", "name"]
+    assert reader.images(columns=["name", "label"]).schema.names == ["name", "label"]
+    found = reader.jpegs([0, 4])
+    assert found[4] is None
+    shown = np.asarray(Image.open(io.BytesIO(found[0])))
+    assert (shown.shape, shown.max()) == ((8, 8, 3), 0)
     for criterion in written.criteria:
         scores = reader.scores(commit, criterion.name)
         assert scores.dtype == np.float32

@@ -247,7 +247,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, lay_out):
     says = r"thesis holds other things \(chapter.tex, figures\) and no atlas: choose a new or empty"
     with pytest.raises(NotAnAtlasError, match=says):
         lay_out(objects)
-    assert len(objects.list()) == 2
+    assert not objects.exists(layout.HEADER)
 
 
 def test_an_altered_header_is_not_built_upon(objects, lay_out, snapshot):

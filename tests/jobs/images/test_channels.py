@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from circuit_atlas.jobs.images.image_set import SourceImages, load_images
+from circuit_atlas.jobs.images.prepared_images import PreparedImages, load_images
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import SpecError
-from tests.jobs.images.pictures import SIZE, coloured, png, spec_of
+from tests.jobs.images.pictures import SIZE, coloured, png, shown, spec_of
 
 
-def load(source: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> SourceImages:
+def load(source: Path, mean: tuple[float, ...], std: tuple[float, ...]) -> PreparedImages:
     return load_images(spec_of(source), PreprocessingSpec(resize=SIZE, mean=mean, std=std))
 
 
@@ -44,7 +44,7 @@ def test_one_channel_is_grey(folder: Path) -> None:
     opacity = coloured(1)[..., :1] / 255
     over_white = coloured() * opacity + 255 * (1 - opacity)
     assert np.abs(levels[2] - luma(over_white)).max() <= 2
-    assert np.array_equal(found.pixels(1), np.stack([coloured()[..., 0]] * 3, -1))
+    assert np.array_equal(shown(found, 1), np.stack([coloured()[..., 0]] * 3, -1))
 
 
 def test_two_and_four_channels_have_an_opacity(folder: Path) -> None:
@@ -57,12 +57,12 @@ def test_two_and_four_channels_have_an_opacity(folder: Path) -> None:
     assert np.abs(levels[2, ..., :3] - coloured())[seen].max() <= 0
     opacity = coloured(1)[..., :1] / 255
     over_white = coloured() * opacity + 255 * (1 - opacity)
-    assert np.abs(found.pixels(2) - over_white).max() <= 1
-    assert found.table().column("picture").null_count == 0
+    assert np.abs(shown(found, 2) - over_white).max() <= 1
+    assert found.table().column("pixels_sha256").null_count == 0
     two = load(folder, (0.0, 0.0), (1.0, 1.0))
     assert torch.equal(two.batch([2])[0, 1], found.batch([2])[0, 3])
     assert torch.equal(two.batch([1])[0, 0] * 255, torch.from_numpy(coloured()[..., 0]).float())
-    assert two.pixels(2).shape == (*SIZE, 3)
+    assert shown(two, 2).shape == (*SIZE, 3)
 
 
 def test_the_default_follows_the_network(folder: Path) -> None:

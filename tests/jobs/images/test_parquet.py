@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from circuit_atlas.jobs.images import image_set as images_module
 from tests.jobs.images.broken_metadata import WHOLE_PNG
-from tests.jobs.images.pictures import coloured, load, png, refusal
+from tests.jobs.images.pictures import coloured, load, png, refusal, shown
 
 
 def parquet(path: Path, columns: dict[str, Any], *, row_group_size: int | None = None) -> Path:
@@ -38,7 +37,7 @@ def test_parquet_with_a_plain_column(tmp_path: Path) -> None:
     assert [info.split for info in found.infos] == ["scoring"] * 3 + ["left_out"] * 2
     assert found.infos[3].problem == "the file is empty"
     for row in range(3):
-        assert np.array_equal(found.pixels(row), coloured(row))
+        assert np.array_equal(shown(found, row), coloured(row))
 
 
 def test_parquet_of_hugging_face(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
         ("b.png", "cat"),
         ("c.png", "cat"),
     ]
-    assert np.array_equal(found.pixels(0), coloured(1))
+    assert np.array_equal(shown(found, 0), coloured(1))
 
 
 def huggingface(**classes: list[str]) -> dict[str, str]:
@@ -168,7 +167,7 @@ def test_other_types_of_bytes_and_text(
     ]
     assert [info.label for info in found.infos] == ["a", None, "a"]
     for row in range(3):
-        assert np.array_equal(found.pixels(row), coloured(row))
+        assert np.array_equal(shown(found, row), coloured(row))
 
 
 @pytest.mark.parametrize("source", ["", "data", "data/train-*.parquet", "*/*-0000[01]-*"])
@@ -194,7 +193,7 @@ def test_shards_are_one_set(tmp_path: Path, source: str) -> None:
     ]
     assert found.passed_over == ({".md": 1} if not source else {})
     for row in range(4):
-        assert np.array_equal(found.pixels(row), coloured(row))
+        assert np.array_equal(shown(found, row), coloured(row))
 
 
 def test_avif_and_broken_metadata_in_parquet(tmp_path: Path) -> None:
@@ -203,18 +202,17 @@ def test_avif_and_broken_metadata_in_parquet(tmp_path: Path) -> None:
     columns = {"image": pa.array([avif.getvalue(), WHOLE_PNG["long text"]], pa.binary())}
     found = load(parquet(tmp_path / "s.parquet", columns))
     assert [info.problem for info in found.infos] == [None, None]
-    assert np.array_equal(found.pixels(1), coloured())
+    assert np.array_equal(shown(found, 1), coloured())
 
 
 def test_rows_dropped_from_the_cache_are_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images_module, "_PIXELS_LIMIT_BYTES", 0)
     monkeypatch.setattr("circuit_atlas.jobs.images.parquet._GROUPS_LIMIT_BYTES", 0)
     columns = {"image": pa.array(encoded(4), pa.large_binary())}
     found = load(parquet(tmp_path / "s.parquet", columns, row_group_size=1))
     for row in (3, 0, 2):
-        assert np.array_equal(found.pixels(row), coloured(row))
+        assert np.array_equal(shown(found, row), coloured(row))
 
 
 def test_names_that_come_again_are_numbered(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from circuit_atlas.jobs.images.tensor_images import TensorImages
+from tests.jobs.images.pictures import shown
 
 
 def test_a_drawing_shows_the_images_as_they_were() -> None:
@@ -16,5 +17,5 @@ def test_a_drawing_shows_the_images_as_they_were() -> None:
     images = (levels / 255 - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
     for options in ({"mean": mean, "std": std}, {}):
         for image in range(3):
-            shown = TensorImages(images, **options).pixels(image)
-            np.testing.assert_array_equal(shown, levels[image].permute(1, 2, 0).numpy())
+            found = shown(TensorImages(images, **options), image)
+            np.testing.assert_array_equal(found, levels[image].permute(1, 2, 0).numpy())

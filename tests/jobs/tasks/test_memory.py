@@ -52,7 +52,8 @@ from circuit_atlas.storage_schema.template import create
 spec = BuildSpec.load(sys.argv[1])
 build = resolve(spec)
 store = open_store(spec.run.store, create=True)
-create(store, build.header, build.layers, build.images, build.plan)
+pixels = build.store_pixels(store)
+create(store, build.header, build.layers, build.images, build.plan, pixels=pixels)
 keys = [UnitKey(spec.model.reference, "7", unit) for unit in range(16)]
 worker = CircuitJob(spec, 1).open()
 worker.run(Task("7", (keys[0],)))

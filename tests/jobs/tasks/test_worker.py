@@ -160,7 +160,8 @@ def test_what_a_comparison_needs_is_stored_where_it_is_asked_for(spec):
     build = resolve(spec)
     tasks = make_tasks(build, spec, {}, workers=1)
     without, with_sums = (
-        estimate(build, tasks, image_sums=asked).size_bytes for asked in (False, True)
+        estimate(build, tasks, images=build.images.num_rows, image_sums=asked).size_bytes
+        for asked in (False, True)
     )
     size_bytes = sum(o.size_bytes for o in commit.objects if "image_sums" in o.path)
     assert 0 < size_bytes <= (with_sums - without) / 6, "of six units that are planned"
@@ -229,7 +230,7 @@ def test_the_plan_leaves_out_what_is_committed(spec):
     build = resolve(spec)
     tasks = make_tasks(build, spec, {"2": [0, 4]}, workers=1)
     assert [key.unit for task in tasks for key in task.units] == [1, 2, 3, 5]
-    found = estimate(build, tasks)
+    found = estimate(build, tasks, images=build.images.num_rows)
     assert (found.layers[0].units, found.layers[0].kernels, found.images) == (4, 48, 6)
     assert found.size_bytes == found.layers[0].size_bytes > 0
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
-from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.records import (
@@ -33,6 +33,7 @@ from circuit_atlas.storage_schema.records import (
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.writer import Writer
+from tests.stored_images import store_images
 
 FRACTIONS = (1.0, 0.5, 0.2, 0.1)
 UNITS = 6
@@ -84,7 +85,8 @@ def plant(
     infos = tuple(UnitInfo(n, str(n), None, rows) for n, rows in enumerate(ROWS * 2))
     layer = LayerIndex("top", len(infos), 4, 4, KernelIndex((WIDE, DEPTHWISE, TOP)), infos)
     objects = open_store(location, create=True)
-    create(objects, header, [layer], _images(images, labels), Plan((("top", tuple(range(UNITS))),)))
+    plan = Plan((("top", tuple(range(UNITS))),))
+    create(objects, header, [layer], plan=plan, **_images(objects, images, labels))
     writer = Writer(objects, header, layer)
     for number, unit in units.items():
         writer.commit(_record(header, number, unit, images=images))
@@ -124,9 +126,10 @@ def _header(
     )
 
 
-def _images(count: int, labels: Sequence[str | None] | None) -> pa.Table:
+def _images(objects: Objects, count: int, labels: Sequence[str | None] | None) -> dict[str, Any]:
     names = [f"image {n}.jpg" for n in range(count)]
-    return IMAGES.from_columns(
+    return store_images(
+        objects,
         {
             "id": range(count),
             "name": names,
@@ -137,8 +140,8 @@ def _images(count: int, labels: Sequence[str | None] | None) -> pa.Table:
             "height": [16] * count,
             "mode": ["RGB"] * count,
             "problem": [None] * count,
-            "picture": [b"jpeg"] * count,
-        }
+        },
+        [np.zeros((16, 16, 3), np.uint8)] * count,
     )
 
 

@@ -57,7 +57,8 @@ def write_planted(
     the network, whoever chose them."""
     header = replace(make_header(), criteria=criteria, image_criteria=("actgrad",))
     layer, objects = layer_conv3(), open_store(location, create=True)
-    create(objects, header, [layer], make_images(), Plan((("conv3", (*units, 3)),)))
+    plan = Plan((("conv3", (*units, 3)),))
+    create(objects, header, [layer], plan=plan, **make_images(objects))
     writer = Writer(objects, header, layer)
     full, maps = {}, {}
     for unit in units:

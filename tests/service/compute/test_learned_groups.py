@@ -253,7 +253,8 @@ def test_the_budget_and_the_plan_count_them(network):
         spec = opened(network, learned={"groups": groups})
         build = resolve_opened(spec)
         needed.append(needs(spec.layer(network.layer), build.header, images=12))
-        sizes.append(estimate(build, make_tasks(build, spec.spec, {}, workers=1)).size_bytes)
+        tasks = make_tasks(build, spec.spec, {}, workers=1)
+        sizes.append(estimate(build, tasks, images=12).size_bytes)
     assert needed[1].fixed > needed[0].fixed
     assert needed[1].unit > needed[0].unit
     assert sizes[1] > sizes[0]

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -16,10 +17,10 @@ from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
-from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network_tables import CHANNELS
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import (
     CircuitRecord,
@@ -32,6 +33,7 @@ from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 from circuit_atlas.storage_schema.wiring import Stretch, Wiring
 from circuit_atlas.storage_schema.writer import Writer
+from tests.stored_images import store_images
 
 IMAGE_COUNT = 4
 SIZE = 32
@@ -112,7 +114,7 @@ def plant(location: Path, planted: Planted) -> Atlas:
     )
     objects = open_store(location, create=True)
     plan = Plan(((planted.layer, tuple(planted.scores)),))
-    create(objects, header, [layer], _images(pictures, width, height), plan)
+    create(objects, header, [layer], plan=plan, **_images(objects, pictures, width, height))
     network.store(objects, layer, lambda: _network(planted, len(pictures), (height, width)))
     writer = Writer(objects, header, layer)
     for unit in planted.scores:
@@ -125,9 +127,10 @@ def unit_of(location: Path, planted: Planted, which: int | str = 0) -> Unit:
     return plant(location, planted).layer(planted.layer).unit(which)
 
 
-def _images(pictures: Sequence[bytes], width: int, height: int):
+def _images(objects: Objects, pictures: Sequence[bytes], width: int, height: int) -> dict[str, Any]:
     count = len(pictures)
-    return IMAGES.from_columns(
+    return store_images(
+        objects,
         {
             "id": range(count),
             "name": [f"{n}.jpg" for n in range(count)],
@@ -138,8 +141,8 @@ def _images(pictures: Sequence[bytes], width: int, height: int):
             "height": [height] * count,
             "mode": ["RGB"] * count,
             "problem": [None] * count,
-            "picture": list(pictures),
-        }
+        },
+        pictures,
     )
 
 

@@ -46,7 +46,8 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     layer = LayerIndex("conv1", channels, 8, 8, KernelIndex((CONV1,)), units)
     header = replace(make_header(), criteria=("actgrad",))
     objects = open_store(folder, create=True)
-    create(objects, header, [layer], make_images(), Plan((("conv1", tuple(range(UNITS))),)))
+    plan = Plan((("conv1", tuple(range(UNITS))),))
+    create(objects, header, [layer], plan=plan, **make_images(objects))
     network.store(objects, layer, partial(make_network, layer))
     writer = Writer(objects, header, layer)
     for unit in range(UNITS):

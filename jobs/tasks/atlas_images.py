@@ -1,0 +1,71 @@
+"""The images of an atlas, opened as it has them stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from circuit_atlas.jobs.images.image_set import ImageInfo
+from circuit_atlas.jobs.images.preparation import Preparation, PreparedSet
+from circuit_atlas.jobs.images.prepared_images import PreparedImages
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.reader import Reader
+
+
+def atlas_images(
+    reader: Reader,
+    preprocessing: PreprocessingSpec,
+    *,
+    passed_over: Mapping[str, int] = MappingProxyType({}),
+    remark: str = "",
+) -> PreparedImages:
+    """Opens the images of an atlas.
+
+    Args:
+        reader: the atlas.
+        preprocessing: what its spec says.
+        passed_over, remark: as the attributes of the images. Default: nothing.
+
+    Raises:
+        QueryError: the atlas is of a schema before 4, and has no pixels.
+        CorruptError: what is on record of them is missing or altered.
+    """
+    pixels = reader.pixels()
+    infos = tuple(ImageInfo(**row) for row in reader.images().to_pylist())
+    fitting = preprocessing.for_channels(pixels.form.channels)
+    return PreparedImages(
+        reader.objects,
+        PreparedSet(infos, pixels),
+        mean=fitting.mean,
+        std=fitting.std,
+        passed_over=passed_over,
+        remark=remark,
+    )
+
+
+def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None:
+    """Opens the images of an atlas where they are known to be those of the source as it is now;
+    None where they are not."""
+    objects, path = reader.objects, layout.prepared_whole(preparation.key)
+    try:
+        whole = unseal(objects.get(path), location=objects.at(path))
+    except FileNotFoundError:
+        return None
+    if whole.get("images_sha256") != reader.header.images_sha256:
+        return None
+    pixels = reader.pixels()
+    return atlas_images(
+        reader,
+        preparation.form.preprocessing,
+        passed_over=whole.get("passed_over", {}),
+        remark=preparation.form.remark(pixels.low, pixels.high),
+    )
+
+
+def mark_whole(preparation: Preparation, images: PreparedImages, objects: Objects) -> None:
+    """Puts on record that the source as it is now holds an atlas' images."""
+    content = {"images_sha256": images.sha256, "passed_over": images.passed_over}
+    objects.put_if_absent(layout.prepared_whole(preparation.key), seal(content).encode())

@@ -1,0 +1,78 @@
+"""The tasks that prepare images, and the worker that does them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from circuit_atlas.jobs.images.preparation import Chunker
+from circuit_atlas.jobs.spec.run import RunSpec
+from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.records import Receipt
+
+STAGE = "images"
+"""The layer of the keys of chunks of images."""
+# A worker is asked for work again after some seconds.
+_CHUNKS_PER_TASK = 8
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """What a worker that prepares images is made from.
+
+    Attributes:
+        run: names the store, and the threads of a worker.
+        chunker: prepares chunks.
+    """
+
+    run: RunSpec
+    chunker: Chunker
+
+    @property
+    def threads(self) -> int:
+        """Threads that the worker computes with."""
+        return self.run.threads
+
+    def open(self) -> ImageWorker:
+        """Opens the worker, in the process that calls; StoreError where there is no store."""
+        torch.set_num_threads(self.threads)
+        return ImageWorker(open_store(self.run.store), self.chunker)
+
+
+@dataclass(frozen=True)
+class ImageWorker:
+    """Prepares chunks of images.
+
+    Attributes:
+        objects: where their pixels go.
+        chunker: prepares them.
+    """
+
+    objects: Objects
+    chunker: Chunker
+
+    def run(self, task: Task) -> tuple[Receipt, ...]:
+        """Prepares the chunks of a task: one receipt each. Raises WriteError where the store
+        refuses."""
+        receipts = []
+        for key in task.units:
+            started = time.perf_counter()
+            size_bytes = self.chunker.prepare(self.objects, key.unit)
+            compute_s = time.perf_counter() - started
+            receipts.append(Receipt(key, "done", 0, size_bytes, compute_s, of="chunk"))
+        return tuple(receipts)
+
+
+def image_tasks(model: str, chunks: Iterable[int]) -> tuple[Task, ...]:
+    """Puts chunks of images, which are for a model, into tasks."""
+    keys = [UnitKey(model, STAGE, chunk) for chunk in sorted(chunks)]
+    return tuple(
+        Task(STAGE, tuple(keys[start : start + _CHUNKS_PER_TASK]), of="chunk")
+        for start in range(0, len(keys), _CHUNKS_PER_TASK)
+    )

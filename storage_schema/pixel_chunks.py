@@ -1,0 +1,179 @@
+"""Chunks of pixels, written and read.
+
+A chunk of a folder is mapped into memory where it lies. One of another store is first brought to
+this machine, once for all processes on it, into the folder for temporary files. Both are then the
+system's to keep in memory or to let go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from obstore.store import LocalStore, MemoryStore
+
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.pixels import PixelForm, PixelsRecord
+
+CACHE = "CIRCUIT_ATLAS_CACHE"
+"""The environment's variable that names the folder of chunks from other stores."""
+# Of what the disk of that folder has free, so much is left to others.
+_KEPT_FREE = 0.1
+
+
+def put_chunk(
+    objects: Objects, form: PixelForm, images: Sequence[NDArray[Any] | None]
+) -> StoredObject:
+    """Write the pixels of some images, zeros where an image is None; WriteError where the store
+    refuses."""
+    empty = bytes(form.size_bytes)
+    data = b"".join(
+        empty if values is None else np.ascontiguousarray(values, form.dtype).tobytes()
+        for values in images
+    )
+    digest = sha256(data)
+    objects.put_if_absent(layout.pixels(digest), data)
+    return StoredObject(layout.pixels(digest), len(data), digest)
+
+
+class PixelChunks:
+    """Reads the pixels of an atlas' images. Each image is held against its checksum the first time
+    that it is asked for. Safe to share between threads."""
+
+    def __init__(self, objects: Objects, record: PixelsRecord) -> None:
+        """Reads nothing yet."""
+        self._objects, self._record = objects, record
+        self._chunks: dict[int, NDArray[Any]] = {}
+        self._checked: set[int] = set()
+
+    def values(self, place: int, digest: str) -> NDArray[Any]:
+        """Return the values of an image, read-only, from its whole chunk, which stays at hand.
+
+        Raises:
+            CorruptError: they are missing, or another's.
+            StoreError: the store cannot be read.
+        """
+        chunk, row = divmod(place, self._record.chunk_images)
+        values: NDArray[Any] = self._chunk(chunk)[row]
+        if place not in self._checked:
+            self._require(values.tobytes(), place, digest)
+            self._checked.add(place)
+        return values
+
+    def one(self, place: int, digest: str) -> NDArray[Any]:
+        """Do the same for who wants few images: of a store elsewhere, no more is read."""
+        if self._at_hand:
+            return self.values(place, digest)
+        chunk, row = divmod(place, self._record.chunk_images)
+        form = self._record.form
+        path = self._stored(chunk).path
+        try:
+            (data,) = self._objects.get_ranges(path, [(row * form.size_bytes, form.size_bytes)])
+        except FileNotFoundError as error:
+            raise self._gone(chunk) from error
+        self._require(data, place, digest)
+        return np.frombuffer(data, form.dtype).reshape(form.shape)
+
+    @property
+    def _in_memory(self) -> bool:
+        return isinstance(self._objects.store, MemoryStore)
+
+    @property
+    def _at_hand(self) -> bool:
+        return self._in_memory or isinstance(self._objects.store, LocalStore)
+
+    def _chunk(self, number: int) -> NDArray[Any]:
+        chunk = self._chunks.get(number)
+        if chunk is None:
+            chunk = self._opened(number)
+            if not isinstance(chunk.base, np.memmap) and not self._in_memory:
+                self._chunks.clear()  # no room on this machine's disk: one at a time
+            self._chunks[number] = chunk
+        return chunk
+
+    def _opened(self, number: int) -> NDArray[Any]:
+        stored, form = self._stored(number), self._record.form
+        path = self._objects.file(stored.path)
+        if path is None and not self._at_hand:
+            path = _brought(self._objects, stored)
+        try:
+            if path is None:
+                flat: NDArray[Any] = np.frombuffer(self._objects.get(stored.path), np.uint8)
+            else:
+                flat = np.memmap(path, np.uint8, "r")
+        except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
+            raise self._gone(number) from error
+        if len(flat) != stored.size_bytes:
+            raise CorruptError(
+                f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
+                f"{stored.size_bytes}: it is cut or altered; restore it from a copy"
+            )
+        return flat.view(form.dtype).reshape(-1, *form.shape)
+
+    def _stored(self, number: int) -> StoredObject:
+        if not 0 <= number < len(self._record.chunks):
+            raise CorruptError(
+                f"{self._objects.at(layout.IMAGES_RECORD)} names {len(self._record.chunks)} chunks "
+                f"of pixels, and an image lies in number {number}: restore the atlas from a copy"
+            )
+        return self._record.chunks[number]
+
+    def _gone(self, number: int) -> CorruptError:
+        path = self._objects.at(self._stored(number).path)
+        return CorruptError(f"{path} is missing: restore it from a copy")
+
+    def _require(self, data: bytes, place: int, digest: str) -> None:
+        if sha256(data) != digest:
+            path = self._stored(place // self._record.chunk_images).path
+            raise CorruptError(
+                f"{self._objects.at(path)} holds other pixels than were prepared: it is altered; "
+                "restore it from a copy"
+            )
+
+
+def _brought(objects: Objects, stored: StoredObject) -> Path | None:
+    """A chunk's file on this machine; None where its disk has no room for it."""
+    folder = Path(os.environ.get(CACHE) or tempfile.gettempdir(), f"circuit-atlas-{os.getuid()}")
+    path = folder / stored.sha256
+    with contextlib.suppress(OSError):
+        if path.stat().st_size == stored.size_bytes:
+            os.utime(path)
+            return path
+    data = objects.get(stored.path)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_room(folder, len(data))
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
+            file.write(data)
+        os.replace(file.name, path)
+    except OSError:
+        return None
+    return path
+
+
+def _make_room(folder: Path, size_bytes: int) -> None:
+    """Lets go of the chunks that were brought longest ago, until there is room for one more."""
+    for path in sorted(folder.iterdir(), key=_time):
+        disk = os.statvfs(folder)
+        if disk.f_bavail * disk.f_frsize - size_bytes > _KEPT_FREE * disk.f_blocks * disk.f_frsize:
+            return
+        if not path.name.startswith(".") or time.time() - _time(path) > 3600:
+            path.unlink(missing_ok=True)
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
