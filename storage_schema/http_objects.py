@@ -44,7 +44,7 @@ class HttpObjects(Objects):
     def __reduce__(self) -> tuple[type[HttpObjects], tuple[str]]:
         return HttpObjects, (self.location,)
 
-    def put_if_absent(self, path: str, data: bytes) -> bool:
+    def put_if_absent(self, path: str, data: bytes | memoryview) -> bool:
         """Refuse: a served atlas cannot be written (WriteError)."""
         del data
         raise _read_only(self.at(path))

@@ -115,7 +115,7 @@ class Objects:
             return None
         return Path(store.prefix, path)
 
-    def put_if_absent(self, path: str, data: bytes) -> bool:
+    def put_if_absent(self, path: str, data: bytes | memoryview) -> bool:
         """Write an object unless there is one; whether this call wrote it.
 
         Looking first costs a request, and saves sending what is there already; it also lets a

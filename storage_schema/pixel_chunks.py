@@ -11,7 +11,6 @@ import contextlib
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.pixels import PixelForm, PixelsRecord
+from circuit_atlas.storage_schema.pixels import PixelsRecord
 
 CACHE = "CIRCUIT_ATLAS_CACHE"
 """The environment's variable that names the folder of chunks from other stores."""
@@ -32,16 +31,10 @@ CACHE = "CIRCUIT_ATLAS_CACHE"
 _KEPT_FREE = 0.1
 
 
-def put_chunk(
-    objects: Objects, form: PixelForm, images: Sequence[NDArray[Any] | None]
-) -> StoredObject:
-    """Write the pixels of some images, zeros where an image is None; WriteError where the store
-    refuses."""
-    empty = bytes(form.size_bytes)
-    data = b"".join(
-        empty if values is None else np.ascontiguousarray(values, form.dtype).tobytes()
-        for values in images
-    )
+def put_chunk(objects: Objects, images: NDArray[Any]) -> StoredObject:
+    """Write the values of some images, (images, channels, height, width); WriteError where the
+    store refuses."""
+    data = images.reshape(-1).view(np.uint8).data
     digest = sha256(data)
     objects.put_if_absent(layout.pixels(digest), data)
     return StoredObject(layout.pixels(digest), len(data), digest)
@@ -58,7 +51,7 @@ class PixelChunks:
         self._checked: set[int] = set()
 
     def values(self, place: int, digest: str) -> NDArray[Any]:
-        """Return the values of an image, read-only, from its whole chunk, which stays at hand.
+        """Return the values of an image from its whole chunk, which stays at hand.
 
         Raises:
             CorruptError: they are missing, or another's.
@@ -67,7 +60,7 @@ class PixelChunks:
         chunk, row = divmod(place, self._record.chunk_images)
         values: NDArray[Any] = self._chunk(chunk)[row]
         if place not in self._checked:
-            self._require(values.tobytes(), place, digest)
+            self._require(values.reshape(-1).view(np.uint8).data, place, digest)
             self._checked.add(place)
         return values
 
@@ -94,24 +87,24 @@ class PixelChunks:
         return self._in_memory or isinstance(self._objects.store, LocalStore)
 
     def _chunk(self, number: int) -> NDArray[Any]:
-        chunk = self._chunks.get(number)
-        if chunk is None:
-            chunk = self._opened(number)
-            if not isinstance(chunk.base, np.memmap) and not self._in_memory:
-                self._chunks.clear()  # no room on this machine's disk: one at a time
-            self._chunks[number] = chunk
-        return chunk
+        if number not in self._chunks:
+            stored = self._stored(number)
+            path = self._objects.file(stored.path)
+            if path is None and not self._in_memory:
+                path = _brought(self._objects, stored)
+                if path is None:
+                    self._chunks.clear()  # this machine's disk is full: one at a time
+            self._chunks[number] = self._opened(number, stored, path)
+        return self._chunks[number]
 
-    def _opened(self, number: int) -> NDArray[Any]:
-        stored, form = self._stored(number), self._record.form
-        path = self._objects.file(stored.path)
-        if path is None and not self._at_hand:
-            path = _brought(self._objects, stored)
+    def _opened(self, number: int, stored: StoredObject, path: Path | None) -> NDArray[Any]:
+        form = self._record.form
         try:
             if path is None:
-                flat: NDArray[Any] = np.frombuffer(self._objects.get(stored.path), np.uint8)
+                data = bytearray(self._objects.get(stored.path))
+                flat: NDArray[Any] = np.frombuffer(data, np.uint8)
             else:
-                flat = np.memmap(path, np.uint8, "r")
+                flat = np.asarray(np.memmap(path, np.uint8, "c"))
         except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
             raise self._gone(number) from error
         if len(flat) != stored.size_bytes:
@@ -133,7 +126,7 @@ class PixelChunks:
         path = self._objects.at(self._stored(number).path)
         return CorruptError(f"{path} is missing: restore it from a copy")
 
-    def _require(self, data: bytes, place: int, digest: str) -> None:
+    def _require(self, data: bytes | memoryview, place: int, digest: str) -> None:
         if sha256(data) != digest:
             path = self._stored(place // self._record.chunk_images).path
             raise CorruptError(

@@ -28,10 +28,8 @@ class PixelForm:
     """Says what the stored values of an image are."""
 
     dtype: Annotated[str, "Type of the values, as numpy names it."]
-    shape: Annotated[tuple[int, int, int], "Of one image."]
-    channels_last: Annotated[
-        bool, "Whether that is (height, width, channels), or (channels, height, width)."
-    ]
+    shape: Annotated[tuple[int, int, int], "Of one image: channels, height, width."]
+    opacity: Annotated[bool, "Whether the last channel is an opacity."]
     divisor: Annotated[
         float, "What values are divided by before mean and std: 255 of 8 bits, 65535 of 16, or 1."
     ]
@@ -39,12 +37,12 @@ class PixelForm:
     @property
     def channels(self) -> int:
         """Return how many channels an image has."""
-        return self.shape[2] if self.channels_last else self.shape[0]
+        return self.shape[0]
 
     @property
     def size(self) -> tuple[int, int]:
         """Return height and width of an image, in pixels."""
-        return self.shape[:2] if self.channels_last else self.shape[1:]
+        return self.shape[1:]
 
     @property
     def size_bytes(self) -> int:
@@ -54,12 +52,9 @@ class PixelForm:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> PixelForm:
         """Make one from a document's keys; KeyError or TypeError where they are those of none."""
-        height, width, channels = content["shape"]
+        channels, height, width = content["shape"]
         form = cls(
-            content["dtype"],
-            (height, width, channels),
-            content["channels_last"],
-            content["divisor"],
+            content["dtype"], (channels, height, width), content["opacity"], content["divisor"]
         )
         np.dtype(form.dtype)
         return form
@@ -99,16 +94,15 @@ class PixelsRecord:
             raise CorruptError(f"{location} describes no pixels: {error!r}") from error
 
     def shown(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """Show an image, (height, width, 3): one channel as grey, three as red, green and blue; of
-        an image file two or four with an opacity, over white; any others as the grey of their mean.
+        """Show an image, (height, width, 3): what has an opacity over white; one channel as grey,
+        three as red, green and blue, any others as the grey of their mean.
         """
-        form = self.form
-        channels = values if form.channels_last else np.moveaxis(values, 0, -1)
+        form, channels = self.form, np.moveaxis(values, 0, -1)
         low, high = np.array(self.low), np.array(self.high)
         # An even channel could be shown as grey just as well as black.
         extent = np.where(high > low, high - low, 1.0)
         levels = (channels / form.divisor - low) / extent
-        if form.channels_last and levels.shape[-1] in (2, 4):
+        if form.opacity:
             opacity = levels[..., -1:]
             levels = levels[..., :-1] * opacity + 1 - opacity
         if levels.shape[-1] not in (1, 3):

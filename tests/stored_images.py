@@ -33,10 +33,14 @@ def store_images(
         else picture
         for picture in pictures
     ]
-    shape = next((array.shape for array in values if array is not None), (1, 1, 3))
-    form = PixelForm("uint8", shape, True, 255)
+    values = [None if array is None else np.moveaxis(array, -1, 0) for array in values]
+    shape = next((array.shape for array in values if array is not None), (3, 1, 1))
+    form = PixelForm("uint8", shape, False, 255)
+    whole = np.zeros((len(values), *shape), np.uint8)
+    for array, value in zip(whole, values, strict=True):
+        array[:] = 0 if value is None else value
     chunks = tuple(
-        put_chunk(objects, form, values[start : start + CHUNK_IMAGES])
+        put_chunk(objects, whole[start : start + CHUNK_IMAGES])
         for start in range(0, len(values), CHUNK_IMAGES)
     )
     digests = [

@@ -89,7 +89,7 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
         input_width=8,
     )
     objects = open_store(tmp_path)
-    pixels = PixelsRecord(PixelForm("uint8", (8, 8, 3), True, 255), (0.0,), (1.0,), 64, ())
+    pixels = PixelsRecord(PixelForm("uint8", (3, 8, 8), False, 255), (0.0,), (1.0,), 64, ())
     create(objects, header, [], plan=Plan(()), images=IMAGES.table([]), pixels=pixels)
     done = _python(
         "from circuit_atlas.service import Atlas\n"

@@ -75,7 +75,7 @@ class ImageFormat(ABC):
 
 
 class EncodedFormat(ImageFormat):
-    """Image files; values are (height, width, channels), uint8."""
+    """Image files; values are (channels, height, width), uint8."""
 
     def __init__(self, preprocessing: PreprocessingSpec) -> None:
         """Takes as many channels as `preprocessing` has means; SpecError for more than four."""
@@ -87,12 +87,14 @@ class EncodedFormat(ImageFormat):
             )
         self.preprocessing = preprocessing
         self.size = preprocessing.size
-        self.form = PixelForm("uint8", (*self.size, len(preprocessing.mean)), True, 255)
+        channels = len(preprocessing.mean)
+        self.form = PixelForm("uint8", (channels, *self.size), channels in (2, 4), 255)
 
     def read(self, data: bytes) -> ReadImage:
         """Reads an image, as `ImageFormat.read` says."""
         decoded = decode(data, channels=len(self.preprocessing.mean))
-        values = preprocess(decoded.image, self.preprocessing)
+        pixels = preprocess(decoded.image, self.preprocessing)
+        values = np.moveaxis(pixels, -1, 0)
         return ReadImage(decoded.width, decoded.height, decoded.mode, values)
 
     def remark(self, low: Sequence[float], high: Sequence[float]) -> str:

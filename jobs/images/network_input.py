@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -23,9 +22,8 @@ class NetworkInput:
         self._mean = torch.tensor(list(mean)).view(-1, 1, 1)
         self._std = torch.tensor(list(std)).view(-1, 1, 1)
 
-    def __call__(self, values: NDArray[Any]) -> Tensor:
-        """Gives the network's input, (channels, height, width), float32."""
-        if self._form.channels_last:
-            values = np.moveaxis(values, -1, 0)
-        image = torch.from_numpy(values.astype(np.float32)) / self._form.divisor
-        return (image - self._mean) / self._std
+    def write(self, values: NDArray[Any], out: Tensor) -> None:
+        """Writes the network's input of stored values into `out`, (channels, height, width),
+        float32."""
+        out.copy_(torch.from_numpy(values))
+        out.div_(self._form.divisor).sub_(self._mean).div_(self._std)

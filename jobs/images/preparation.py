@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from circuit_atlas.jobs.images.arrays import ArrayListing
 from circuit_atlas.jobs.images.decode import UnreadableImageError
 from circuit_atlas.jobs.images.entry import Entry, Listing, ReadsBytes
-from circuit_atlas.jobs.images.formats import ArrayFormat, EncodedFormat, ImageFormat, ReadImage
+from circuit_atlas.jobs.images.formats import ArrayFormat, EncodedFormat, ImageFormat
 from circuit_atlas.jobs.images.image_set import ImageInfo
 from circuit_atlas.jobs.images.limit import limited
 from circuit_atlas.jobs.images.sources import open_source
@@ -86,23 +86,14 @@ class Chunker:
         An image that can't be read is left out, with its problem on record. Raises WriteError
         where the store refuses.
         """
-        start = chunk * CHUNK_IMAGES
-        read = [self._read(entry) for entry in self.entries[start : start + CHUNK_IMAGES]]
-        values = [None if image is None else image.values for _, image, _ in read]
-        stored = put_chunk(objects, self.form.form, values)
-        low, high = _range(self.form.form, [value for value in values if value is not None])
+        start, form = chunk * CHUNK_IMAGES, self.form.form
+        entries = self.entries[start : start + CHUNK_IMAGES]
+        values = np.zeros((len(entries), *form.shape), form.dtype)
+        images = [self._read(*pair) for pair in zip(entries, values, strict=True)]
+        stored = put_chunk(objects, values)
+        low, high = _range(form, values[[image["problem"] is None for image in images]])
         record = {
-            "images": [
-                {
-                    "sha256": digest,
-                    "width": image and image.width,
-                    "height": image and image.height,
-                    "mode": image and image.mode,
-                    "problem": problem,
-                    "pixels_sha256": image and sha256(image.values.tobytes()),
-                }
-                for digest, image, problem in read
-            ],
+            "images": images,
             "low": low,
             "high": high,
             "objects": [asdict(stored)],
@@ -111,14 +102,23 @@ class Chunker:
         objects.put_if_absent(path, seal(record).encode())
         return stored.size_bytes
 
-    def _read(self, entry: Entry) -> tuple[str, ReadImage | None, str | None]:
-        """The checksum of an image's bytes, and itself or its problem."""
-        data = b""
+    def _read(self, entry: Entry, values: NDArray[Any]) -> dict[str, Any]:
+        """What is on record of an image, whose values are written; or its problem."""
+        data, problem, image = b"", None, None
         try:
             data = self.read(entry)
-            return hashlib.sha256(data).hexdigest(), self.form.read(data), None
+            image = self.form.read(data)
+            values[:] = image.values
         except (OSError, UnreadableImageError) as error:
-            return hashlib.sha256(data).hexdigest(), None, one_line(error)
+            problem = one_line(error)
+        return {
+            "sha256": sha256(data),
+            "width": image and image.width,
+            "height": image and image.height,
+            "mode": image and image.mode,
+            "problem": problem,
+            "pixels_sha256": image and sha256(values.reshape(-1).view(np.uint8).data),
+        }
 
 
 class Preparation:
@@ -270,15 +270,14 @@ def split(infos: Sequence[ImageInfo], spec: BuildSpec) -> tuple[ImageInfo, ...]:
     return parted
 
 
-def _range(form: PixelForm, images: Sequence[NDArray[Any]]) -> tuple[list[float], list[float]]:
+def _range(form: PixelForm, images: NDArray[Any]) -> tuple[list[float], list[float]]:
     """What is shown as black and as white, a number a channel: the ends of the range of whole
     numbers, and of others the smallest and the largest; empty where there is no image."""
-    if not images:
+    if not len(images):
         return [], []
     if form.dtype != "float32" or form.divisor != 1:
         return [0.0] * form.channels, [1.0] * form.channels
-    values = np.stack(images)
-    return values.min((0, 2, 3)).tolist(), values.max((0, 2, 3)).tolist()
+    return images.min((0, 2, 3)).tolist(), images.max((0, 2, 3)).tolist()
 
 
 def _records(objects: Objects, chunker: Chunker) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ class PreparedImages(ImageSet):
             info = self.infos[image]
             if info.pixels_sha256 is None:
                 raise ImageError(f"image {image} ({info.name!r}) is left out: {info.problem}")
-            out[row] = self._input(self._chunks.values(info.place, info.pixels_sha256))
+            self._input.write(self._chunks.values(info.place, info.pixels_sha256), out[row])
         return out
 
     def store(self, objects: Objects) -> PixelsRecord:

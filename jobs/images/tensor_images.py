@@ -81,7 +81,7 @@ class TensorImages(ImageSet):
             tuple((low + self._range.flatten()).tolist()),
             CHUNK_IMAGES,
             tuple(
-                put_chunk(objects, form, list(values[start : start + CHUNK_IMAGES]))
+                put_chunk(objects, values[start : start + CHUNK_IMAGES])
                 for start in range(0, len(values), CHUNK_IMAGES)
             ),
         )

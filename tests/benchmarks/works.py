@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.benchmarks import builds, engine, layers, redrawn
+from tests.benchmarks import builds, engine, images, layers, redrawn
 from tests.benchmarks.measured import Row
 from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET
 
@@ -69,6 +69,10 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
     "distribution-layer": (
         lambda: layers.answer("distribution", units=1000),
         lambda: layers.answer("distribution", units=8, times=1),
+    ),
+    "images": (
+        lambda: images.photos(counts=(1000, 2000, 5000, 10_000, 20_000)),
+        lambda: images.photos(counts=(20, 150)),
     ),
     "stability": (
         lambda: redrawn.stability(kernels=200_000, images=50),
