@@ -23,7 +23,8 @@ from zarr.errors import BaseZarrError
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, StoreError, WriteError
-from circuit_atlas.storage_schema.objects import Objects, in_words, write_error
+from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.wording import in_words
 
 _METADATA = "zarr.json"
 

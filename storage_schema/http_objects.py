@@ -16,7 +16,8 @@ from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
-from circuit_atlas.storage_schema.objects import Below, Entry, Objects, in_words
+from circuit_atlas.storage_schema.objects import Below, Entry, Objects
+from circuit_atlas.storage_schema.wording import in_words
 
 API_VERSION = 1
 """The version of the HTTP API that this reads."""

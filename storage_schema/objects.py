@@ -7,8 +7,6 @@ half an object, whichever way a writer ends.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,12 +18,12 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore
 
 from circuit_atlas.storage_schema.errors import StoreError, WriteError
+from circuit_atlas.storage_schema.wording import in_words, system_number
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 _THREADS = 16
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _REMEDIES = {
     1: "it is not permitted: give write permission or choose another store",
     2: "a folder of the path is gone or cannot be made: choose another store",
@@ -71,29 +69,9 @@ class Below:
 
 def write_error(location: str, error: Exception) -> WriteError:
     """Tell of a refused write in one line: the location, the reason, the remedy."""
-    remedy = _REMEDIES.get(_number(error))
+    remedy = _REMEDIES.get(system_number(error))
     reason = remedy or f"{in_words(error)}: see that the store can be written, and run again"
     return WriteError(f"cannot write {location}: {reason}")
-
-
-def in_words(error: Exception) -> str:
-    """Tell what an error says: the system's words, without the path that our messages begin with,
-    or a first line, without those of debugging that obstore adds."""
-    number = _number(error)
-    if number:
-        return os.strerror(number)
-    text = str(error).partition("\n")[0]
-    if "error sending request" in text:  # in obstore's words, which name the whole URL
-        return "no answer: see whether the server runs and can be reached"
-    return text or type(error).__name__
-
-
-def _number(error: Exception) -> int:
-    """The system's number of an error, 0 where it has none."""
-    if isinstance(error, OSError) and error.errno:
-        return error.errno
-    match = _OS_ERROR.search(str(error))
-    return int(match.group(1)) if match else 0
 
 
 class Objects:

@@ -11,7 +11,8 @@ from obstore.store import LocalStore, from_url
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
 from circuit_atlas.storage_schema.http_objects import open_served
-from circuit_atlas.storage_schema.objects import Objects, in_words, write_error
+from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.wording import in_words
 
 _GIVE = "give the folder or URL of an atlas"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")

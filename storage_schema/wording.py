@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Iterable, Sequence
+
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def one_line(error: BaseException) -> str:
     """Return the error's text without line breaks, or its type's name where it has no text."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def in_words(error: BaseException) -> str:
+    """Tell what an error says: the system's words, without the path that our messages begin with,
+    or a first line, without those of debugging that obstore adds."""
+    number = system_number(error)
+    if number:
+        return os.strerror(number)
+    text = str(error).partition("\n")[0]
+    if "error sending request" in text:  # in obstore's words, which name the whole URL
+        return "no answer: see whether the server runs and can be reached"
+    return text or type(error).__name__
+
+
+def system_number(error: BaseException) -> int:
+    """Return the system's number of an error, also of one that obstore tells of; 0 for none."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    match = _OS_ERROR.search(str(error))
+    return int(match.group(1)) if match else 0
 
 
 def nearest(name: object, known: Iterable[str], *, what: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web.hosts import Hosts
 from circuit_atlas.storage_schema.errors import InputError
-from circuit_atlas.storage_schema.objects import in_words
+from circuit_atlas.storage_schema.wording import in_words
 
 if TYPE_CHECKING:
     from types import FrameType

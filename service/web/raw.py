@@ -16,7 +16,8 @@ from circuit_atlas.service.web.errors import BusyError, NotFoundError
 from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import paths
 from circuit_atlas.storage_schema.errors import StoreError
-from circuit_atlas.storage_schema.objects import Below, Objects, in_words
+from circuit_atlas.storage_schema.objects import Below, Objects
+from circuit_atlas.storage_schema.wording import in_words
 
 _CHUNK_BYTES = 2**20
 
