@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +18,19 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from circuit_atlas.jobs.images.array_files import from_zarr, open_npy, open_zarr, read_rows
 from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.images.named_files import SourceFile, file_at, still_there
+from circuit_atlas.jobs.images.object_files import is_url, open_bucket
 from circuit_atlas.jobs.spec.images import ImagesSpec
-from circuit_atlas.storage_schema.errors import ImageError
+from circuit_atlas.storage_schema.errors import AtlasError, ImageError, InfrastructureError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 
 _SHAPE = "(images, channels, height, width)"
 # Beside x.npy: x.labels.txt, one a line; a list in x.labels.json; or an array in x.labels.npy.
 _BESIDE = (".txt", ".json", ".npy")
+_GIVE = "give a text file, one a line, a .json or a .npy file"
+_NPY = ".npy"
 _IMAGES = "images"
 _MEMBERS = {"ids": ("ids", "id", "names", "name"), "labels": ("labels", "label", "classes")}
 # As in Hugging Face's data sets.
@@ -52,19 +58,24 @@ def read_array(spec: ImagesSpec) -> ArrayListing:
     Raises ImageError where there is no such array, it is of another shape or holds no numbers, or
     names or classes are not as many.
     """
-    path = Path(spec.source)
-    if not path.exists():
-        raise ImageError(f"no array at {spec.source!r}: give a .npy file or a .zarr folder")
     try:
-        group = None if path.suffix == ".npy" else zarr.open(path, mode="r")
-        array = np.load(path, mmap_mode="r") if group is None else _images(group, spec)
-    except ImageError:
+        group = None if spec.source.endswith(_NPY) else open_zarr(spec.source)
+        array = (
+            open_npy(spec.source)
+            if group is None
+            else from_zarr(spec.source, lambda: _images(group, spec))
+        )
+    except AtlasError:
         raise
+    except FileNotFoundError as error:
+        raise ImageError(
+            f"no array at {spec.source!r}: give a .npy file or a .zarr folder"
+        ) from error
     except Exception as error:  # whatever numpy and zarr stumble over in a broken file
         raise ImageError(f"the array {spec.source!r} cannot be read: {one_line(error)}") from error
     count, *shape = _checked(array, spec.source)
-    names = _beside(path, group, "ids", spec.ids, count)
-    labels = _beside(path, group, "labels", spec.labels, count) or [""] * count
+    names = _beside(spec.source, group, "ids", spec.ids, count)
+    labels = _beside(spec.source, group, "labels", spec.labels, count) or [""] * count
     if names is None:
         digits = len(str(max(count - 1, 0)))
         names = [f"row-{row:0{digits}d}" for row in range(count)]
@@ -77,44 +88,62 @@ def read_array(spec: ImagesSpec) -> ArrayListing:
     member = None if group is None else array.path
     return ArrayListing(
         entries,
-        _Rows(path, member),
+        _Rows(spec.source, member),
         dtype=np.dtype(array.dtype),
         shape=(channels, height, width),
     )
 
 
-def usual_beside(path: Path, *keys: str) -> list[Path]:
-    """Names the files, there or not, in which the array's `ids` and `labels` are looked for."""
-    return [
-        path.with_name(f"{path.stem}.{key}{suffix}")
-        for key in keys or _MEMBERS
-        for suffix in _BESIDE
-    ]
+def array_files(spec: ImagesSpec) -> list[SourceFile]:
+    """Finds the files of the array that `spec.source` names, and those with names and classes
+    beside it: a folder on the local disk as it is, and of an object store what lies below.
+
+    Errors as of `named_files`.
+    """
+    named = [name for name in (spec.ids, spec.labels) if name is not None]
+    beside = [file for name in [*_usual(spec.source), *named] if (file := file_at(name))]
+    if not is_url(spec.source):
+        return [Path(spec.source), *beside]
+    bucket, key = open_bucket(spec.source)
+    if spec.source.endswith(_NPY):
+        file = bucket.file(key)
+        return beside if file is None else [file, *beside]
+    return [*bucket.below(key), *beside]
+
+
+def _usual(source: str, *keys: str) -> list[str]:
+    """The files, there or not, in which the array's `ids` and `labels` are looked for."""
+    stem = posixpath.splitext(source.rstrip("/"))[0]
+    return [f"{stem}.{key}{suffix}" for key in keys or _MEMBERS for suffix in _BESIDE]
 
 
 class _Rows:
     """Reads single images; of a Zarr array keeps the rows of the chunks read last."""
 
-    def __init__(self, path: Path, member: str | None) -> None:
+    def __init__(self, source: str, member: str | None) -> None:
         """Takes a `.npy` file, or a Zarr folder with the array's path in it."""
-        self._path, self._member = path, member
+        self._source, self._member = source, member
         self._array: _Array = None
         self._start = -1
         self._block: NDArray[Any] | None = None
 
-    def __reduce__(self) -> tuple[type[_Rows], tuple[Path, str | None]]:
-        return _Rows, (self._path, self._member)
+    def __reduce__(self) -> tuple[type[_Rows], tuple[str, str | None]]:
+        return _Rows, (self._source, self._member)
 
     def __call__(self, entry: Entry) -> bytes:
-        """Gives one image as a `.npy` file; OSError where it cannot be read."""
+        """Gives one image as a `.npy` file; OSError where it cannot be read, InfrastructureError
+        where an object store gives no answer."""
         try:
             if self._array is None:
-                self._array = self._opened()
+                with still_there(self._source):
+                    self._array = self._opened()
             at_once = int(self._array.chunks[0]) if isinstance(self._array, zarr.Array) else 1
             start = entry.row - entry.row % at_once
             if self._block is None or start != self._start:
-                self._block = np.asarray(self._array[start : start + at_once])
+                self._block = read_rows(self._array, self._source, slice(start, start + at_once))
                 self._start = start
+        except InfrastructureError:
+            raise
         except Exception as error:  # whatever a codec stumbles over in a broken chunk
             raise OSError(one_line(error)) from error
         stream = io.BytesIO()
@@ -124,8 +153,8 @@ class _Rows:
 
     def _opened(self) -> _Array:
         if self._member is None:
-            return np.load(self._path, mmap_mode="r")
-        return zarr.open_array(self._path, path=self._member, mode="r")
+            return open_npy(self._source)
+        return open_zarr(self._source, self._member)
 
 
 def _images(group: Any, spec: ImagesSpec) -> _Array:
@@ -167,34 +196,37 @@ def _checked(array: _Array, source: str) -> tuple[int, ...]:
     return shape
 
 
-def _beside(path: Path, group: Any, key: str, given: str | None, count: int) -> list[str] | None:
+def _beside(source: str, group: Any, key: str, given: str | None, count: int) -> list[str] | None:
     """Names or classes: those that the spec names, else those of a usual name; None where there
     are none."""
-    source, texts = given or "", None
+    where, texts = given or "", None
     if isinstance(group, zarr.Group):
-        arrays = dict(group.arrays())
+        arrays = from_zarr(source, lambda: dict(group.arrays()))
         member = next((m for m in ([given] if given else _MEMBERS[key]) if m in arrays), None)
         if member is not None:
-            values: Any = arrays[member][:]
-            source, texts = member, _texts(values.tolist())
+            values: Any = from_zarr(source, lambda: arrays[member][:])
+            where, texts = member, _texts(values.tolist())
     if texts is None:
-        usual = (file for file in usual_beside(path, key) if file.is_file())
-        file = Path(given) if given else next(usual, None)
+        named = [given] if given else _usual(source, key)
+        file = next(filter(None, map(file_at, named)), None)
         if file is None:
-            return None
-        source, texts = str(file), _of_file(file, key)
+            if given is None:
+                return None
+            raise ImageError(f"images.{key}: there is no {given!r}: {_GIVE}")
+        where, texts = str(file), _of_file(file, key)
     if len(texts) != count:
         raise ImageError(
-            f"images.{key}: {source!r} holds {len(texts)} for {count} images: give one an image"
+            f"images.{key}: {where!r} holds {len(texts)} for {count} images: give one an image"
         )
     return texts
 
 
-def _of_file(file: Path, key: str) -> list[str]:
+def _of_file(file: SourceFile, key: str) -> list[str]:
     try:
-        if file.suffix == ".npy":
-            return _texts(np.load(file).tolist())
-        text = file.read_text(encoding="utf-8-sig")
+        data = file.read_bytes()
+        if file.suffix == _NPY:
+            return _texts(np.load(io.BytesIO(data)).tolist())
+        text = data.decode("utf-8-sig")
         if file.suffix == ".json":
             values = json.loads(text)
             if not isinstance(values, list):
@@ -203,8 +235,7 @@ def _of_file(file: Path, key: str) -> list[str]:
         return [line.strip() for line in text.splitlines()]
     except (OSError, ValueError) as error:
         raise ImageError(
-            f"images.{key}: {str(file)!r} cannot be read ({one_line(error)}): give a text file, "
-            "one a line, a .json or a .npy file"
+            f"images.{key}: {str(file)!r} cannot be read ({one_line(error)}): {_GIVE}"
         ) from error
 
 

@@ -52,7 +52,7 @@ def open_folder(root: Path, *, label_level: int) -> Source:
 
     def listing() -> Listing:
         shown = [_shown(name) for name in names]
-        entries = [Entry(name, _label(name, label_level), row) for row, name in enumerate(shown)]
+        entries = [Entry(name, label_of(name, label_level), row) for row, name in enumerate(shown)]
         odd = {s: name for s, name in zip(shown, names, strict=True) if s != name}
         return Listing(entries, FileBytes(root, odd), passed_over)
 
@@ -76,8 +76,9 @@ class FileBytes:
         return (self.root / self.odd.get(entry.name, entry.name)).read_bytes()
 
 
-def _label(name: str, level: int) -> str | None:
-    """The folder on the way to a file, counted from 1 at the root, or from -1 at the file."""
+def label_of(name: str, level: int) -> str | None:
+    """Gives the folder on the way to a file, counted from 1 at the root, or from -1 at the file;
+    None where there is none."""
     folders = name.split("/")[:-1]
     if level == 0 or abs(level) > len(folders):
         return None

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from circuit_atlas.jobs.images.distinct import distinct
 from circuit_atlas.jobs.images.entry import Entry, Listing
+from circuit_atlas.jobs.images.named_files import SourceFile, from_each, still_there
 from circuit_atlas.jobs.images.parquet_labels import read_labels
 from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
@@ -32,21 +36,21 @@ class _Shard:
     """One file as it was listed.
 
     Attributes:
-        path: the file.
+        file: the file.
         column: the column of images.
         names: the images' names, where the file has a name for each.
         labels: their classes, where known.
         groups: rows of each row group.
     """
 
-    path: Path
+    file: SourceFile
     column: str
     names: list[str] | None
     labels: list[str | None]
     groups: list[int]
 
 
-def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> Listing:
+def read_parquet(files: Sequence[SourceFile], spec: ImagesSpec) -> Listing:
     """Lists one entry a row, file by file in the file's order.
 
     An image is named by its path in the file or the file's name column, else by its row; a name
@@ -54,11 +58,11 @@ def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> Listing:
     or no column holds images.
 
     Args:
-        paths: the files.
+        files: the files.
         spec: its `column`, `ids` and `labels` name the columns with the images, their names and
             their classes; None to find each by name or by type.
     """
-    shards = [_listed(path, spec) for path in paths]
+    shards = from_each(partial(_listed, spec=spec), files)
     labels = list(chain.from_iterable(shard.labels for shard in shards))
     named = [shard.names for shard in shards if shard.names is not None]
     digits = len(str(max(len(labels) - 1, 0)))
@@ -69,32 +73,42 @@ def read_parquet(paths: Sequence[Path], spec: ImagesSpec) -> Listing:
     )
     entries = [
         Entry(name, label, row)
-        for row, (name, label) in enumerate(zip(_distinct(names), labels, strict=True))
+        for row, (name, label) in enumerate(zip(distinct(names), labels, strict=True))
     ]
     groups = [
-        _Group(shard.path, shard.column, number, rows)
+        _Group(shard.file, shard.column, number, rows)
         for shard in shards
         for number, rows in enumerate(shard.groups)
     ]
     return Listing(entries, _Rows(groups))
 
 
-def _listed(path: Path, spec: ImagesSpec) -> _Shard:
+def _listed(source: SourceFile, spec: ImagesSpec) -> _Shard:
     try:
-        with pq.ParquetFile(path) as file:
+        with _opened(source) as file:
             schema = file.schema_arrow
-            images = _image_column(schema, spec.column, path)
+            images = _image_column(schema, spec.column, source.name)
             return _Shard(
-                path,
+                source,
                 images,
                 _names(file, schema, images, spec.ids),
-                read_labels(file, spec.labels, path),
+                read_labels(file, spec.labels, source.name),
                 [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)],
             )
     except (OSError, pa.ArrowException) as error:
         raise ImageError(
-            f"the images in {str(path)!r} cannot be read: {one_line(error)}"
+            f"the images in {str(source)!r} cannot be read: {one_line(error)}"
         ) from error
+
+
+@contextmanager
+def _opened(source: SourceFile) -> Iterator[pq.ParquetFile]:
+    if isinstance(source, Path):
+        with pq.ParquetFile(source) as file:
+            yield file
+    else:
+        with source.open("rb") as stream, pq.ParquetFile(stream) as file:
+            yield file
 
 
 @dataclass(frozen=True)
@@ -102,13 +116,13 @@ class _Group:
     """One row group of images.
 
     Attributes:
-        path: the file.
+        file: the file.
         column: the column of images.
         number: of the group, in the file.
         rows: how many it has.
     """
 
-    path: Path
+    file: SourceFile
     column: str
     number: int
     rows: int
@@ -145,7 +159,7 @@ class _Rows:
         if number not in self._read:
             group = self._groups[number]
             try:
-                with pq.ParquetFile(group.path) as file:
+                with still_there(group.file), _opened(group.file) as file:
                     table = file.read_row_group(
                         group.number, columns=[group.column], use_threads=False
                     )
@@ -161,33 +175,32 @@ class _Rows:
         return sum(int(column.nbytes) for column in self._read.values())
 
 
-def _image_column(schema: pa.Schema, column: str | None, path: Path) -> str:
+def _image_column(schema: pa.Schema, column: str | None, name: str) -> str:
     holders = [field.name for field in schema if _holds_bytes(field.type)]
     if column is not None:
         if column in holders:
             return column
         if column in schema.names:
             raise ImageError(
-                f"images.column {column!r} of {path.name!r} holds {schema.field(column).type}, "
+                f"images.column {column!r} of {name!r} holds {schema.field(column).type}, "
                 f"no bytes: {nearest(column, holders, what='columns with bytes')}"
             )
         raise ImageError(
-            f"no column {column!r} in {path.name!r}: "
-            f"{nearest(column, schema.names, what='columns')}"
+            f"no column {column!r} in {name!r}: {nearest(column, schema.names, what='columns')}"
         )
-    known = [name for name in _IMAGE_COLUMNS if name in holders]
+    known = [usual for usual in _IMAGE_COLUMNS if usual in holders]
     if known or len(holders) == 1:
         return (known or holders)[0]
-    named = next((name for name in _IMAGE_COLUMNS if name in schema.names), None)
+    named = next((usual for usual in _IMAGE_COLUMNS if usual in schema.names), None)
     if named is not None and not holders:
         raise ImageError(
-            f"column {named!r} of {path.name!r} holds {schema.field(named).type} and no bytes: the "
+            f"column {named!r} of {name!r} holds {schema.field(named).type} and no bytes: the "
             "images are not embedded in the file; write their bytes, or give the folder of images"
         )
     which = nearest(
         "", holders or schema.names, what="columns with bytes" if holders else "columns"
     )
-    raise ImageError(f"{path.name!r} has no single column of images ({which}): set images.column")
+    raise ImageError(f"{name!r} has no single column of images ({which}): set images.column")
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
@@ -234,18 +247,3 @@ def _column(file: pq.ParquetFile, name: str) -> list[Any]:
     """One column as Python values."""
     values: list[Any] = file.read(columns=[name], use_threads=False).column(0).to_pylist()
     return values
-
-
-def _distinct(names: Iterable[str]) -> list[str]:
-    names = list(names)
-    taken = set(names)
-    seen: set[str] = set()
-    distinct = []
-    for name in names:
-        unlike, again = name, 1
-        while unlike in seen or (again > 1 and unlike in taken):
-            again += 1
-            unlike = f"{name}#{again}"
-        seen.add(unlike)
-        distinct.append(unlike)
-    return distinct

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +15,7 @@ _LABEL_COLUMNS = ("label", "class", "class_name", "target", "labels", "fine_labe
 _NO_LABEL = -1
 
 
-def read_labels(file: pq.ParquetFile, column: str | None, path: Path) -> list[str | None]:
+def read_labels(file: pq.ParquetFile, column: str | None, name: str) -> list[str | None]:
     """Reads the label column as text, or gives None a row where there is none.
 
     Numbers become class names where the file's metadata has them; -1 and null are no label.
@@ -26,7 +25,7 @@ def read_labels(file: pq.ParquetFile, column: str | None, path: Path) -> list[st
         column: the column; None finds it. Of the columns that the metadata calls ClassLabel, the
             one of a usual name is taken, else the one of most classes; where there are none, a
             column of a usual name.
-        path: the file's, for messages.
+        name: the file's, for messages.
 
     Raises:
         ImageError: there is no such column, or it holds no single value a row.
@@ -43,7 +42,7 @@ def read_labels(file: pq.ParquetFile, column: str | None, path: Path) -> list[st
         column = chosen[0]
     elif column not in usable:
         raise ImageError(
-            f"images.labels {column!r} is no column of {path.name!r} with a text or a whole number "
+            f"images.labels {column!r} is no column of {name!r} with a text or a whole number "
             f"a row: {nearest(column, usable, what='such columns')}"
         )
     values = file.read(columns=[column], use_threads=False).column(0).to_pylist()

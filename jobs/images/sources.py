@@ -1,27 +1,38 @@
-"""The sources of images: a folder, Parquet files, an array, or the demo's photos.
+"""The sources of images: a folder, Parquet files, tar shards, an array, or the demo's photos.
 
 A source lists its images once, by name in order, and reads any of them again later.
 """
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from circuit_atlas.jobs import demo
-from circuit_atlas.jobs.images.arrays import read_array, usual_beside
+from circuit_atlas.jobs.images.arrays import array_files, read_array
 from circuit_atlas.jobs.images.entry import Entry, Listing, Source
 from circuit_atlas.jobs.images.folder import FileBytes, open_folder
 from circuit_atlas.jobs.images.limit import limited
+from circuit_atlas.jobs.images.named_files import SourceFile, named_files
+from circuit_atlas.jobs.images.object_files import is_url, open_bucket
+from circuit_atlas.jobs.images.object_folder import list_objects
 from circuit_atlas.jobs.images.parquet import PARQUET_SUFFIXES, read_parquet
 from circuit_atlas.jobs.images.stamp import stamp_of
+from circuit_atlas.jobs.images.tar_shards import TAR_SUFFIXES, read_tars
 from circuit_atlas.jobs.spec.images import DEMO, ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest
+
+_PARQUET, _TAR = "Parquet", "tar"
+_FORMS = (
+    "a folder of images, a .parquet file or a .tar shard, several as train-*.parquet or "
+    "train-{000..099}.tar, an array in a .npy file or a .zarr folder, the URL of any of these, as "
+    's3://bucket/folder, or "demo:photos"'
+)
 
 
 def open_source(spec: ImagesSpec) -> Source:
@@ -29,14 +40,16 @@ def open_source(spec: ImagesSpec) -> Source:
 
     Raises ImageError, as its listing does, where there is no such source, or no image in it.
     """
-    source = _opened(spec)
+    local = spec.source.removeprefix("file://")
+    source = _opened(spec.model_copy(update={"source": local}))
 
     def listing() -> Listing:
         found = source.listing()
         if not found.entries:
             others = ", ".join(f"{count} {kind}" for kind, count in found.passed_over.items())
             raise ImageError(
-                f"no images (.jpg, .png ..., or rows of .parquet) in {spec.source!r}"
+                "no images (.jpg, .png ..., rows of .parquet, or samples of .tar) in "
+                f"{spec.source!r}"
                 f"{others and f', only {others}'}: give at least one"
             )
         return replace(found, entries=limited(found.entries, spec.limit))
@@ -48,60 +61,85 @@ def _opened(spec: ImagesSpec) -> Source:
     if spec.source.startswith(DEMO):
         return _demo(spec.source.removeprefix(DEMO), spec.limit)
     if spec.is_array:
-        beside = [Path(name) for name in (spec.ids, spec.labels) if name is not None]
-        path = Path(spec.source)
-        return Source(stamp_of([path, *usual_beside(path), *beside]), partial(read_array, spec))
-    return _files(spec)
-
-
-def _files(spec: ImagesSpec) -> Source:
+        return Source(stamp_of(array_files(spec)), partial(read_array, spec))
+    files = named_files(spec.source)
+    if files:
+        return _shards(files, [file.name for file in files], spec)
+    if is_url(spec.source):
+        return _prefix(spec)
     path = Path(spec.source)
     if path.is_dir():
-        folder = open_folder(path, label_level=spec.label_level)
-        listing = folder.listing()
-        shards = [] if listing.entries else _parquet_below(path)
-        if not shards:
-            return folder
-        others = {k: n for k, n in listing.passed_over.items() if k not in PARQUET_SUFFIXES}
-        return _shards(shards, spec, passed_over=others)
-    if path.is_file() and path.suffix in PARQUET_SUFFIXES:
-        return _shards([path], spec)
-    matches = [] if path.exists() else sorted(Path(f) for f in glob.glob(spec.source))
-    if matches and len(_parquet_files(matches)) == len(matches):
-        return _shards(matches, spec)
-    forms = (
-        "a folder of images, a .parquet file, several as data/train-*.parquet, an array in a .npy "
-        'file or a .zarr folder, or "demo:photos"'
-    )
-    if matches or path.exists():
-        what = f"names {str(matches[0])!r}, which" if matches else "is a file that"
-        raise ImageError(f"images.source {spec.source!r} {what} is no .parquet file: give {forms}")
-    raise ImageError(f"no images at {spec.source!r}: give {forms}")
+        return _folder(path, spec)
+    raise ImageError(f"no images at {spec.source!r}: give {_FORMS}")
+
+
+def _folder(path: Path, spec: ImagesSpec) -> Source:
+    """The images in a folder; where there is none, its Parquet files, or else its tar shards."""
+    folder = open_folder(path, label_level=spec.label_level)
+    listing = folder.listing()
+    if listing.entries:
+        return folder
+    below = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
+    shown = [file for file in below if not any(part.startswith(".") for part in file.parts)]
+    names = _shards_among([file.as_posix() for file in shown])
+    if not names:
+        return folder
+    return _shards([path / name for name in names], names, spec, beside=listing.passed_over)
+
+
+def _prefix(spec: ImagesSpec) -> Source:
+    """The same below a prefix of an object store."""
+    bucket, key = open_bucket(spec.source)
+    prefix = f"{key.rstrip('/')}/" if key else ""
+    files = {file.key.removeprefix(prefix): file for file in bucket.below(key)}
+    if not files:
+        raise ImageError(f"no images at {spec.source!r}: give {_FORMS}")
+    listing = list_objects(bucket, prefix, list(files), label_level=spec.label_level)
+    names = [] if listing.entries else _shards_among(list(files))
+    if not names:
+        return Source(stamp_of(files.values()), lambda: listing)
+    return _shards([files[name] for name in names], names, spec, beside=listing.passed_over)
 
 
 def _shards(
-    paths: Sequence[Path],
+    files: Sequence[SourceFile],
+    names: Sequence[str],
     spec: ImagesSpec,
     *,
-    passed_over: Mapping[str, int] = MappingProxyType({}),
+    beside: Mapping[str, int] = MappingProxyType({}),
 ) -> Source:
-    return Source(
-        stamp_of(paths), lambda: replace(read_parquet(paths, spec), passed_over=dict(passed_over))
-    )
+    """Parquet files or tar shards, by names in the source, perhaps with other files beside them."""
+    kinds = [_kind(name) for name in names]
+    odd = next((n for n, kind in enumerate(kinds) if kind is None or kind != kinds[0]), None)
+    if odd is not None:
+        named = str(files[odd])
+        what = "is a file that" if named == spec.source else f"names {named!r}, which"
+        lack = "no .parquet file and no .tar" if kinds[odd] is None else "of another kind"
+        raise ImageError(f"images.source {spec.source!r} {what} is {lack}: give {_FORMS}")
+
+    def listing() -> Listing:
+        tars = kinds[0] == _TAR
+        found = read_tars(files, names, spec) if tars else read_parquet(files, spec)
+        own = {Path(name).suffix.lower() for name in names}
+        others = Counter({kind: count for kind, count in beside.items() if kind not in own})
+        return replace(found, passed_over=others + Counter(found.passed_over))
+
+    return Source(stamp_of(files), listing)
 
 
-def _parquet_below(root: Path) -> list[Path]:
-    """The Parquet files of a data set, by path; hidden files are none of it."""
-    shown = (
-        path
-        for path in sorted(root.rglob("*"))
-        if not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
-    return _parquet_files(shown)
+def _shards_among(names: Sequence[str]) -> list[str]:
+    """The Parquet files, or where there are none, the tar shards."""
+    for wanted in (_PARQUET, _TAR):
+        shards = [name for name in names if _kind(name) == wanted]
+        if shards:
+            return shards
+    return []
 
 
-def _parquet_files(paths: Iterable[Path]) -> list[Path]:
-    return [path for path in paths if path.suffix in PARQUET_SUFFIXES and path.is_file()]
+def _kind(name: str) -> str | None:
+    if name.endswith(PARQUET_SUFFIXES):
+        return _PARQUET
+    return _TAR if name.endswith(TAR_SUFFIXES) else None
 
 
 def _demo(name: str, limit: int | None) -> Source:

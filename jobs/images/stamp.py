@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from circuit_atlas.jobs.images.named_files import SourceFile
+from circuit_atlas.jobs.images.object_files import ObjectFile
+
 
 class _HasStat(Protocol):
     """A path, or an entry of a folder that is being listed."""
@@ -39,11 +42,14 @@ class Stamp:
         return self._hash.hexdigest()
 
 
-def stamp_of(paths: Iterable[Path]) -> str:
+def stamp_of(files: Iterable[SourceFile]) -> str:
     """Gives the fingerprint of files, and of all files below folders."""
     stamp = Stamp()
-    for path in paths:
-        inside = sorted(file for file in path.rglob("*") if file.is_file())
-        for file in inside if path.is_dir() else [path]:
-            stamp.add(str(file), file)
+    for file in files:
+        if isinstance(file, ObjectFile):
+            stamp.note(f"{file}\0{file.size_bytes} {file.version}")
+        elif isinstance(file, Path):
+            inside = sorted(below for below in file.rglob("*") if below.is_file())
+            for path in inside if file.is_dir() else [file]:
+                stamp.add(str(path), path)
     return stamp.text()

@@ -16,16 +16,19 @@ class ImagesSpec(Section):
     """`[images]`: the images, and which of them are held out for testing.
 
     Attributes:
-        source: a folder of images or of `.parquet` files, a `.parquet` file, several as
-            `data/train-*.parquet`, an array (images x channels x height x width) in a `.npy` file
-            or a `.zarr` folder, or `demo:photos`.
-        column: the Parquet column with the images' bytes, or the array in a Zarr group. Default:
-            found by its name.
-        ids: the Parquet column with the images' names; of an array, a file with as many, or an
-            array in the Zarr group. Default: found by its name; the rows' numbers where there is
-            none.
-        labels: the Parquet column with the images' classes; of an array, as for `ids`. Default:
-            found by its name, or by the metadata that Hugging Face's `datasets` writes.
+        source: a folder of images, of `.parquet` files or of `.tar` shards (WebDataset); one such
+            file, or several as `train-*.parquet` or `train-{000..099}.tar`; an array (images x
+            channels x height x width) in a `.npy` file or a `.zarr` folder; the URL of any of
+            these, as `s3://bucket/folder`; or `demo:photos`.
+        column: the Parquet column with the images' bytes, the extension of the images in tar
+            shards, or the array in a Zarr group. Default: found by its name; in a shard the only
+            image of its sample.
+        ids: the Parquet column with the images' names; the extension of the members of tar shards
+            with them, or their key in the `.json`; of an array, a file with as many, or an array in
+            the Zarr group. Default: found by its name; the rows' numbers, or the samples' keys,
+            where there is none.
+        labels: the same for the images' classes. Default: found by its name, by the metadata that
+            Hugging Face's `datasets` writes, or in the `.cls` members of tar shards.
         label_level: which folder on the way to an image names its class: 1 for the first below the
             source, 2 for the next, ..., -1 for the one that the file lies in, -2 for the one above;
             0 for none. Default: -1.

@@ -43,7 +43,7 @@ def png(image: Image.Image, **options: object) -> bytes:
     return stream.getvalue()
 
 
-def spec_of(source: Path, *, seed: int = 0, **images: Any) -> BuildSpec:
+def spec_of(source: Path | str, *, seed: int = 0, **images: Any) -> BuildSpec:
     return BuildSpec.from_values(
         {
             "model": {"reference": "demo:squeezenet1_1"},
@@ -54,11 +54,11 @@ def spec_of(source: Path, *, seed: int = 0, **images: Any) -> BuildSpec:
     )
 
 
-def load(source: Path, *, seed: int = 0, **images: Any) -> ImageSet:
+def load(source: Path | str, *, seed: int = 0, **images: Any) -> ImageSet:
     return load_images(spec_of(source, seed=seed, **images), EXACT)
 
 
-def refusal(source: Path, **images: Any) -> str:
+def refusal(source: Path | str, **images: Any) -> str:
     with pytest.raises(ImageError) as caught:
         load(source, **images)
     assert "\n" not in str(caught.value)

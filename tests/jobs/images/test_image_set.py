@@ -271,7 +271,9 @@ def test_the_fingerprint_covers_names_bytes_labels_and_splits(tmp_path: Path) ->
 
 
 def test_no_pictures(tmp_path: Path) -> None:
-    assert "no images (.jpg, .png ..., or rows of .parquet) in" in refusal(tmp_path)
+    assert "no images (.jpg, .png ..., rows of .parquet, or samples of .tar) in" in refusal(
+        tmp_path
+    )
     assert "no images at" in refusal(tmp_path / "gone")
     assert "no images at" in refusal(tmp_path / "gone-*.parquet")
     (tmp_path / "a.png").write_bytes(b"x")

@@ -241,6 +241,6 @@ def test_parquet_columns_that_are_not_there(tmp_path: Path) -> None:
     bare = parquet(tmp_path / "bare.parquet", {"number": pa.array([1])})
     assert "has no single column of images (there is only 'number')" in refusal(bare)
     empty = parquet(tmp_path / "empty.parquet", {"image": pa.array([], pa.binary())})
-    assert "rows of .parquet) in" in refusal(empty)
+    assert "samples of .tar) in" in refusal(empty)
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     assert "cannot be read" in refusal(tmp_path / "torn.parquet")
