@@ -58,14 +58,12 @@ def read_members(file: BinaryIO, *, size_bytes: int, location: str) -> Iterator[
             while (info := archive.next()) is not None:
                 # It would keep them all.
                 archive.members.clear()  # type: ignore[attr-defined]
+                if info.size < 0:  # it would be read for ever
+                    raise ValueError(f"a file of {info.size} bytes")
                 member = _member(info, files)
-                if member is None:
-                    continue
-                end = info.offset_data + (0 if info.islnk() else info.size)
-                if info.size < 0 or end > size_bytes:
-                    raise _cut(location, size_bytes)
-                files[member.name] = member
-                yield member
+                if member is not None:
+                    files[member.name] = member
+                    yield member
             _require_an_end(file, archive.offset, location=location, size_bytes=size_bytes)
     except tarfile.ReadError as error:
         if "unexpected end of data" in str(error):

@@ -216,6 +216,11 @@ def test_an_archive_that_is_not_whole(tmp_path: Path) -> None:
     damaged[second.offset : second.offset + 512] = b"\x07" * 512
     (tmp_path / "s.tar").write_bytes(damaged)
     assert f"s.tar' is damaged at byte {second.offset}" in refusal(tmp_path / "s.tar")
+    backwards = bytearray(whole[:1024])
+    backwards[124:136], backwards[148:156] = b"\xff" * 11 + b"\x00", b" " * 8
+    backwards[148:156] = b"%06o\0 " % sum(backwards[:512])
+    (tmp_path / "s.tar").write_bytes(backwards)
+    assert "cannot be read as a tar archive: a file of -256 bytes" in refusal(tmp_path / "s.tar")
     (tmp_path / "s.tar").write_bytes(b"no archive" * 100)
     assert "cannot be read as a tar archive" in refusal(tmp_path / "s.tar")
     # Some writers end an archive with its last file.

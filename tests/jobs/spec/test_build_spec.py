@@ -56,6 +56,15 @@ def test_the_demo_photos_are_no_path(tmp_path: Path) -> None:
     assert spec.run.store == str(tmp_path / "atlas")
 
 
+@pytest.mark.parametrize("name", ["a/train-{000..099}.tar", "train-*.parquet"])
+def test_patterns_are_paths_and_urls_are_not(tmp_path: Path, name: str) -> None:
+    spec = BuildSpec.from_toml(SMALL.replace("pictures", name), folder=tmp_path)
+    assert spec.images.source == str(tmp_path / name)
+    for url in (f"s3://bucket/{name}", "https://host/x.npy", "file:///set"):
+        spec = BuildSpec.from_toml(SMALL.replace("pictures", url), folder=tmp_path)
+        assert spec.images.source == url
+
+
 def test_toml_round_trip_and_pickle() -> None:
     spec = BuildSpec.from_toml(
         SMALL
