@@ -18,6 +18,7 @@ import obstore
 from obstore.exceptions import (
     BaseError,
     InvalidPathError,
+    NotSupportedError,
     PermissionDeniedError,
     UnauthenticatedError,
 )
@@ -244,14 +245,24 @@ def open_bucket(url: str) -> tuple[Bucket, str]:
 
 
 def asked(location: str, ask: Callable[[], _T]) -> _T:
-    """Gives what a store answers; OSError where it refuses one object, InfrastructureError where it
-    gives no answer."""
+    """Gives what a store answers.
+
+    Raises:
+        OSError: it refuses this one object, or has none of this name.
+        ImageError: it cannot give a part of an object.
+        InfrastructureError: it gives no answer, or does not take the credentials.
+    """
     try:
         return ask()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{location} is missing") from error
     except InvalidPathError as error:
         raise OSError(f"{location} cannot be named: {in_words(error)}") from error
+    except NotSupportedError as error:
+        raise ImageError(
+            f"{location} cannot be read in parts, as its server sends whole files alone: copy it "
+            "to a folder or an object store"
+        ) from error
     except (BaseError, OSError) as error:
         text = str(error)
         code = next((code for code in _CREDENTIALS if code in text), "")

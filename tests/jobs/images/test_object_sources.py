@@ -178,6 +178,9 @@ def test_web_addresses(web: WebFiles, tmp_path: Path) -> None:
     assert all(np.array_equal(found.pixels(n), coloured(n)) for n in range(4))
     for source in (f"{web.url}/set", f"{web.url}/set/s-*.tar"):
         assert "cannot be listed: name each file" in refusal(source)
+    web.ranges = False
+    assert "its server sends whole files alone" in refusal(f"{web.url}/set/s-0.tar")
+    assert "its server sends whole files alone" in refusal(f"{web.url}/t.parquet")
 
 
 def test_shards_are_read_by_large_ranges_in_their_order_and_by_small_ones_else(

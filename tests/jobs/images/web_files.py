@@ -19,12 +19,14 @@ class WebFiles:
         files: what each path holds.
         status: what it says of some paths in place of what they hold.
         asked: the path and the range of each request for bytes.
+        ranges: whether it sends parts of files.
     """
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
     asked: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
+    ranges: bool = True
 
 
 @contextmanager
@@ -47,7 +49,9 @@ def web_files(files: dict[str, bytes]) -> Iterator[WebFiles]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            asked = re.fullmatch(
+                r"bytes=(\d+)-(\d+)", self.headers.get("Range", "") * served.ranges
+            )
             first, last = (int(asked[1]), int(asked[2])) if asked else (0, len(data) - 1)
             last = min(last, len(data) - 1)
             if send:
