@@ -7,13 +7,21 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from circuit_atlas.jobs.images.image_set import ImageSet
 from tests.jobs.images.pictures import coloured, png
 
 
 def picture(seed: int) -> bytes:
     return png(Image.fromarray(coloured(seed)))
+
+
+def levels(images: ImageSet, image: int) -> NDArray[np.uint8]:
+    """An image that was loaded as it is, (height, width, 3)."""
+    return np.rint(images.batch([image])[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
 
 
 def tar(

@@ -16,13 +16,11 @@ import zarr
 from obstore.store import ObjectStore, from_url
 
 from circuit_atlas.jobs.images import object_files
-from circuit_atlas.jobs.images.image_set import load_images
 from circuit_atlas.jobs.images.object_files import open_bucket
 from circuit_atlas.jobs.images.sources import open_source
-from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
 from tests.jobs.images.pictures import coloured, load, refusal, spec_of
-from tests.jobs.images.tars import picture, samples, tar
+from tests.jobs.images.tars import levels, picture, samples, tar
 from tests.jobs.images.web_files import WebFiles, web_files
 from tests.service.stores import object_store
 
@@ -81,7 +79,7 @@ def test_a_prefix_of_images(put: Put) -> None:
             (name, name[:3]) for name in names
         ]
         for seed in range(3):
-            assert np.array_equal(found.pixels(seed), coloured(seed))
+            assert np.array_equal(levels(found, seed), coloured(seed))
         assert found.passed_over == {".txt": 1}
 
 
@@ -95,13 +93,13 @@ def test_shards_of_a_prefix_a_range_and_a_glob(put: Put, tmp_path: Path) -> None
         found = load(f"s3://bucket/tars/part/{source}")
         assert [info.name for info in found.infos] == [f"s-{n // 2}.tar/{n:04d}" for n in range(6)]
         assert [info.label for info in found.infos] == ["0", "1", "2"] * 2
-        assert all(np.array_equal(found.pixels(n), coloured(n)) for n in range(6))
+        assert all(np.array_equal(levels(found, n), coloured(n)) for n in range(6))
     for source in ("s3://bucket/tables", "s3://bucket/tables/t-{0..2}.parquet"):
         found = load(source)
         assert [info.label for info in found.infos] == [f"class {n % 2}" for n in range(9)]
-        assert all(np.array_equal(found.pixels(n), coloured(n)) for n in range(9))
+        assert all(np.array_equal(levels(found, n), coloured(n)) for n in range(9))
     one = load("s3://bucket/tables/t-1.parquet")
-    assert np.array_equal(one.pixels(0), coloured(3))
+    assert np.array_equal(levels(one, 0), coloured(3))
     assert "names 2 files and 1 are not there, the first 'tables/t-3.parquet'" in refusal(
         "s3://bucket/tables/t-{2,3}.parquet"
     )
@@ -116,11 +114,12 @@ def test_arrays(put: Put, bucket: ObjectStore) -> None:
     group = zarr.open_group(zarr.storage.ObjectStore(bucket), path="arrays/g.zarr", mode="w")
     group.create_array("images", data=values, chunks=(2, 2, 5, 4))
     group.create_array("labels", data=np.arange(7))
-    exact = PreprocessingSpec(mean=(0.0, 0.0), std=(1.0, 1.0))
     for source, labels in (("x.npy", "abababa"), ("g.zarr", "0123456"), ("g.zarr/images", "")):
-        found = load_images(spec_of(f"s3://bucket/arrays/{source}"), exact)
-        assert np.array_equal(found.batch(range(7)).numpy(), values)
-        assert [info.label for info in found.infos] == (list(labels) or [None] * 7)
+        listing = open_source(spec_of(f"s3://bucket/arrays/{source}").images).listing()
+        assert [entry.label for entry in listing.entries] == (list(labels) or [None] * 7)
+        for entry in listing.entries:
+            row = np.load(io.BytesIO(listing.read(entry)))
+            assert np.array_equal(row, values[entry.row])
     stream = io.BytesIO()
     np.save(stream, np.asfortranarray(values))
     put("arrays/f.npy", stream.getvalue())
@@ -173,9 +172,9 @@ def test_web_addresses(web: WebFiles, tmp_path: Path) -> None:
     web.files["/t.parquet"] = parquet_bytes(0, 4)
     found = load(f"{web.url}/set/s-{{0..1}}.tar")
     assert [info.name for info in found.infos] == [f"s-{n // 2}.tar/{n:04d}" for n in range(4)]
-    assert all(np.array_equal(found.pixels(n), coloured(n)) for n in range(4))
+    assert all(np.array_equal(levels(found, n), coloured(n)) for n in range(4))
     found = load(f"{web.url}/t.parquet")
-    assert all(np.array_equal(found.pixels(n), coloured(n)) for n in range(4))
+    assert all(np.array_equal(levels(found, n), coloured(n)) for n in range(4))
     for source in (f"{web.url}/set", f"{web.url}/set/s-*.tar"):
         assert "cannot be listed: name each file" in refusal(source)
     web.ranges = False

@@ -15,7 +15,7 @@ import pytest
 from circuit_atlas.jobs.images.sources import open_source
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from tests.jobs.images.pictures import coloured, load, refusal, spec_of
-from tests.jobs.images.tars import picture, samples, tar
+from tests.jobs.images.tars import levels, picture, samples, tar
 
 
 def names_and_labels(source: Path | str, **images: object) -> list[tuple[str, str | None]]:
@@ -32,7 +32,7 @@ def test_a_shard_of_images_and_classes(tmp_path: Path) -> None:
         ("s.tar/0003", "0"),
     ]
     for row in range(4):
-        assert np.array_equal(found.pixels(row), coloured(row))
+        assert np.array_equal(levels(found, row), coloured(row))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_several_shards(tmp_path: Path, source: str) -> None:
         f"s-{shard:02d}.tar/{2 * shard + n:04d}" for shard in range(3) for n in range(2)
     ]
     for row in range(6):
-        assert np.array_equal(found.pixels(row), coloured(row))
+        assert np.array_equal(levels(found, row), coloured(row))
     assert found.passed_over == ({".txt": 1} if source == "" else {})
 
 
@@ -83,7 +83,7 @@ def test_every_form_of_archive(tmp_path: Path, form: int) -> None:
     members = [(f"./{long}.PNG", picture(0)), ("/öß.png", picture(1))]
     found = load(tar(tmp_path / "s.tar", members, form=form))
     assert [info.name for info in found.infos] == [f"s.tar/{long}", "s.tar/öß"]
-    assert np.array_equal(found.pixels(0), coloured(0))
+    assert np.array_equal(levels(found, 0), coloured(0))
 
 
 def test_folders_in_a_shard_are_classes_where_no_member_is(tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ def test_what_tells_a_class_and_cannot_be_read(tmp_path: Path) -> None:
 def test_of_several_images_one_is_named(tmp_path: Path) -> None:
     members = [("a.png", picture(0)), ("a.seg.png", picture(1)), ("b.png", picture(2))]
     source = tar(tmp_path / "s.tar", members)
-    assert np.array_equal(load(source).pixels(0), coloured(0))
+    assert np.array_equal(levels(load(source), 0), coloured(0))
     maps = load(source, column="seg.png")
     assert [info.name for info in maps.infos] == ["s.tar/a"]
-    assert np.array_equal(maps.pixels(0), coloured(1))
+    assert np.array_equal(levels(maps, 0), coloured(1))
     assert maps.passed_over == {".png": 1}
     dotted = tar(tmp_path / "d.tar", [("a.left.png", picture(0)), ("a.right.png", picture(1))])
     assert "sample 'a' of" in refusal(dotted)
@@ -170,7 +170,7 @@ def test_members_that_are_no_images(tmp_path: Path) -> None:
         ("s.tar/linked", True),
         ("s.tar/torn", False),
     ]
-    assert np.array_equal(found.pixels(1), coloured(0))
+    assert np.array_equal(levels(found, 1), coloured(0))
     assert found.passed_over == {".heic": 1, ".cls": 1, "without a suffix": 1}
 
 
