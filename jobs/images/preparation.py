@@ -23,6 +23,7 @@ from circuit_atlas.jobs.images.entry import Entry, Listing, ReadsBytes
 from circuit_atlas.jobs.images.formats import ArrayFormat, EncodedFormat, ImageFormat
 from circuit_atlas.jobs.images.image_set import ImageInfo
 from circuit_atlas.jobs.images.limit import limited
+from circuit_atlas.jobs.images.read_ahead import read_in_order
 from circuit_atlas.jobs.images.sources import open_source
 from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -84,12 +85,13 @@ class Chunker:
         """Reads the images of a chunk and stores their pixels; returns the bytes of these.
 
         An image that can't be read is left out, with its problem on record. Raises WriteError
-        where the store refuses.
+        where the store refuses, and InfrastructureError where that of the images gives no answer.
         """
         start, form = chunk * CHUNK_IMAGES, self.form.form
         entries = self.entries[start : start + CHUNK_IMAGES]
         values = np.zeros((len(entries), *form.shape), form.dtype)
-        images = [self._read(*pair) for pair in zip(entries, values, strict=True)]
+        read = zip(read_in_order(self.read, entries), values, strict=True)
+        images = [self._decoded(data, out) for data, out in read]
         stored = put_chunk(objects, values)
         low, high = _range(form, values[[image["problem"] is None for image in images]])
         record = {
@@ -102,15 +104,17 @@ class Chunker:
         objects.put_if_absent(path, seal(record).encode())
         return stored.size_bytes
 
-    def _read(self, entry: Entry, values: NDArray[Any]) -> dict[str, Any]:
+    def _decoded(self, data: bytes | OSError, values: NDArray[Any]) -> dict[str, Any]:
         """What is on record of an image, whose values are written; or its problem."""
-        data, problem, image = b"", None, None
-        try:
-            data = self.read(entry)
-            image = self.form.read(data)
-            values[:] = image.values
-        except (OSError, UnreadableImageError) as error:
-            problem = one_line(error)
+        problem, image = None, None
+        if isinstance(data, OSError):
+            data, problem = b"", one_line(data)
+        else:
+            try:
+                image = self.form.read(data)
+                values[:] = image.values
+            except (OSError, UnreadableImageError) as error:
+                problem = one_line(error)
         return {
             "sha256": sha256(data),
             "width": image and image.width,
