@@ -235,6 +235,8 @@ def open_bucket(url: str) -> tuple[Bucket, str]:
             store: ObjectStore = HTTPStore(
                 root, client_options={"allow_http": True}, retry_config=retry
             )
+            # A password is no part of messages, some of which are stored.
+            root = re.sub("//[^/]*@", "//", root)
         else:
             store = from_url(root, retry_config=retry)
     except (BaseError, OSError, ValueError) as error:

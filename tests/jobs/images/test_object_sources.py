@@ -281,6 +281,13 @@ def test_an_outage_is_no_fault_of_an_image(kind: str, tmp_path: Path) -> None:
         open_source(source)
 
 
+def test_a_password_in_an_address_is_no_part_of_messages(web: WebFiles) -> None:
+    bucket, _ = open_bucket(web.url.replace("//", "//me:secret@"))
+    with pytest.raises(FileNotFoundError) as caught:
+        bucket.read("x")
+    assert str(caught.value) == f"{web.url}/x is missing"
+
+
 def test_an_unknown_store_is_an_error_of_the_images() -> None:
     with pytest.raises(ImageError, match=r"cannot open s3://: it names no bucket"):
         open_bucket("s3://")
