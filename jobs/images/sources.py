@@ -38,7 +38,8 @@ _FORMS = (
 def open_source(spec: ImagesSpec) -> Source:
     """Finds the source; its listing has the images by name, no more than the limit.
 
-    Raises ImageError, as its listing does, where there is no such source, or no image in it.
+    Raises ImageError, as its listing does, where there is no such source, or no image in it, and
+    InfrastructureError where an object store gives no answer.
     """
     local = spec.source.removeprefix("file://")
     source = _opened(spec.model_copy(update={"source": local}))
