@@ -107,16 +107,15 @@ class Chunker:
     def _decoded(self, data: bytes | OSError, values: NDArray[Any]) -> dict[str, Any]:
         """What is on record of an image, whose values are written; or its problem."""
         problem, image = None, None
-        if isinstance(data, OSError):
-            data, problem = b"", one_line(data)
-        else:
-            try:
-                image = self.form.read(data)
-                values[:] = image.values
-            except (OSError, UnreadableImageError) as error:
-                problem = one_line(error)
+        try:
+            if isinstance(data, OSError):
+                raise data
+            image = self.form.read(data)
+            values[:] = image.values
+        except (OSError, UnreadableImageError) as error:
+            problem = one_line(error)
         return {
-            "sha256": sha256(data),
+            "sha256": sha256(b"" if isinstance(data, OSError) else data),
             "width": image and image.width,
             "height": image and image.height,
             "mode": image and image.mode,
