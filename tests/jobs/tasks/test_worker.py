@@ -8,7 +8,6 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.circuits import Criterion
