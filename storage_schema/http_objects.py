@@ -32,6 +32,8 @@ _RETRY_S = 10
 class HttpObjects(Objects):
     """Reads the objects of a served atlas. Read-only."""
 
+    sends_ranges = False
+
     def __init__(self, location: str) -> None:
         """Nothing is asked yet; see `open_served`.
 

@@ -75,7 +75,13 @@ def write_error(location: str, error: Exception) -> WriteError:
 
 
 class Objects:
-    """The objects of one store, by path from its root. Safe to share between threads."""
+    """The objects of one store, by path from its root. Safe to share between threads.
+
+    Attributes:
+        sends_ranges: whether a stretch of an object costs less than the object.
+    """
+
+    sends_ranges = True
 
     def __init__(self, store: ObjectStore, *, location: str) -> None:
         """`location` names the store in messages."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from obstore.store import LocalStore, MemoryStore
+from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.commit import StoredObject
@@ -66,7 +66,7 @@ class PixelChunks:
 
     def one(self, place: int, digest: str) -> NDArray[Any]:
         """Do the same for who wants few images: of a store elsewhere, no more is read."""
-        if self._at_hand:
+        if self._at_hand or not self._objects.sends_ranges:
             return self.values(place, digest)
         chunk, row = divmod(place, self._record.chunk_images)
         form = self._record.form
@@ -84,35 +84,38 @@ class PixelChunks:
 
     @property
     def _at_hand(self) -> bool:
-        return self._in_memory or isinstance(self._objects.store, LocalStore)
+        return self._in_memory or self._objects.file("") is not None
 
     def _chunk(self, number: int) -> NDArray[Any]:
         if number not in self._chunks:
-            stored = self._stored(number)
-            path = self._objects.file(stored.path)
-            if path is None and not self._in_memory:
-                path = _brought(self._objects, stored)
-                if path is None:
-                    self._chunks.clear()  # this machine's disk is full: one at a time
-            self._chunks[number] = self._opened(number, stored, path)
+            stored, form = self._stored(number), self._record.form
+            try:
+                held = self._held(stored)
+                if isinstance(held, Path):
+                    # Not read-only, which torch would remark on; what is written goes nowhere.
+                    flat: NDArray[Any] = np.asarray(np.memmap(held, np.uint8, "c"))
+                else:
+                    flat = np.frombuffer(bytearray(held), np.uint8)
+            except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
+                raise self._gone(number) from error
+            if len(flat) != stored.size_bytes:
+                raise CorruptError(
+                    f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
+                    f"{stored.size_bytes}: it is cut or altered; restore it from a copy"
+                )
+            if not isinstance(held, Path) and not self._in_memory:
+                self._chunks.clear()  # this machine's disk is full: one at a time
+            self._chunks[number] = flat.view(form.dtype).reshape(-1, *form.shape)
         return self._chunks[number]
 
-    def _opened(self, number: int, stored: StoredObject, path: Path | None) -> NDArray[Any]:
-        form = self._record.form
-        try:
-            if path is None:
-                data = bytearray(self._objects.get(stored.path))
-                flat: NDArray[Any] = np.frombuffer(data, np.uint8)
-            else:
-                flat = np.asarray(np.memmap(path, np.uint8, "c"))
-        except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
-            raise self._gone(number) from error
-        if len(flat) != stored.size_bytes:
-            raise CorruptError(
-                f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
-                f"{stored.size_bytes}: it is cut or altered; restore it from a copy"
-            )
-        return flat.view(form.dtype).reshape(-1, *form.shape)
+    def _held(self, stored: StoredObject) -> Path | bytes:
+        """A chunk's file, or its bytes."""
+        path = self._objects.file(stored.path)
+        if path is not None:
+            return path
+        return (
+            self._objects.get(stored.path) if self._in_memory else _brought(self._objects, stored)
+        )
 
     def _stored(self, number: int) -> StoredObject:
         if not 0 <= number < len(self._record.chunks):
@@ -135,8 +138,8 @@ class PixelChunks:
             )
 
 
-def _brought(objects: Objects, stored: StoredObject) -> Path | None:
-    """A chunk's file on this machine; None where its disk has no room for it."""
+def _brought(objects: Objects, stored: StoredObject) -> Path | bytes:
+    """A chunk's file on this machine, or its bytes where the disk has no room for it."""
     folder = Path(os.environ.get(CACHE) or tempfile.gettempdir(), f"circuit-atlas-{os.getuid()}")
     path = folder / stored.sha256
     with contextlib.suppress(OSError):
@@ -151,7 +154,7 @@ def _brought(objects: Objects, stored: StoredObject) -> Path | None:
             file.write(data)
         os.replace(file.name, path)
     except OSError:
-        return None
+        return data
     return path
 
 

@@ -1,7 +1,7 @@
 """How many units and images go together, within a budget of memory.
 
 The budget is for what grows with them: values, gradients, scores, masks. The program itself, the
-weights and the decoded images come on top.
+weights and the images' pixels, which are mapped, come on top.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class PreparedWorker:
         objects: the store.
         build: the spec resolved, as this machine sees it.
         budget_bytes: memory that the worker may take beside the program, the weights and the
-            decoded images.
+            images.
     """
 
     opened: OpenedSpec
