@@ -11,6 +11,7 @@ import contextlib
 import os
 import tempfile
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ class PixelChunks:
         self._objects, self._record = objects, record
         self._chunks: dict[int, NDArray[Any]] = {}
         self._checked: set[int] = set()
+        self._pool = ThreadPoolExecutor(1)
+        self._coming: dict[int, Future[Path | bytes]] = {}
 
     def values(self, place: int, digest: str) -> NDArray[Any]:
         """Return the values of an image from its whole chunk, which stays at hand.
@@ -90,7 +93,7 @@ class PixelChunks:
         if number not in self._chunks:
             stored, form = self._stored(number), self._record.form
             try:
-                held = self._held(stored)
+                held = self._held(number)
                 if isinstance(held, Path):
                     # Not read-only, which torch would remark on; what is written goes nowhere.
                     flat: NDArray[Any] = np.asarray(np.memmap(held, np.uint8, "c"))
@@ -108,14 +111,20 @@ class PixelChunks:
             self._chunks[number] = flat.view(form.dtype).reshape(-1, *form.shape)
         return self._chunks[number]
 
-    def _held(self, stored: StoredObject) -> Path | bytes:
-        """A chunk's file, or its bytes."""
+    def _held(self, number: int) -> Path | bytes:
+        """A chunk's file, or its bytes. Of a store elsewhere, the one after it is asked for too:
+        images are mostly read in their order."""
+        stored = self._stored(number)
         path = self._objects.file(stored.path)
         if path is not None:
             return path
-        return (
-            self._objects.get(stored.path) if self._in_memory else _brought(self._objects, stored)
-        )
+        if self._in_memory:
+            return self._objects.get(stored.path)
+        coming = self._coming.pop(number, None)
+        after = number + 1
+        if after < len(self._record.chunks) and after not in self._chunks:
+            self._coming[after] = self._pool.submit(_brought, self._objects, self._stored(after))
+        return _brought(self._objects, stored) if coming is None else coming.result()
 
     def _stored(self, number: int) -> StoredObject:
         if not 0 <= number < len(self._record.chunks):
