@@ -43,6 +43,10 @@ class Job(Protocol):
         """Loads what all tasks share. An AtlasError from here ends the run."""
         ...
 
+    def sharing(self, workers: int) -> Job:
+        """Gives the job for a machine that so many workers may share, and its memory with it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -112,7 +116,8 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many tasks run at once, known once entered."""
+        """How many workers tasks are cut for, known once entered: more than there are at first
+        where the cluster may grow."""
         ...
 
     def run(

@@ -59,7 +59,7 @@ class ImageStage:
             work = Work(
                 Planned(len(missing), len(there), 0, work="images"),
                 tasks=lambda _: image_tasks(spec.model.reference, missing),
-                job=lambda _: ImageJob(spec.run, chunker),
+                job=ImageJob(spec.run, chunker),
                 fail=_fail,
             )
             few = len(missing) <= _FEW_CHUNKS

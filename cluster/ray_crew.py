@@ -1,15 +1,23 @@
-"""The actors of one run on Ray: hired, given tasks, watched, and dismissed."""
+"""The actors of one run on Ray: hired, given tasks, watched, and dismissed.
+
+An actor is placed on a machine, which Ray chooses; opens its worker there; and runs tasks. What is
+lost on the way is held back until it is clear whether the machine was lost too: Ray often tells of
+the process first.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-from circuit_atlas.cluster.executor import Job, Worker
+from circuit_atlas.cluster.executor import Job
+from circuit_atlas.cluster.machines import Machines
+from circuit_atlas.cluster.ray_host import start_host
 from circuit_atlas.cluster.ray_session import cluster_resources
 from circuit_atlas.cluster.retries import Policy, describe, late, one_line, retryable
 from circuit_atlas.storage_schema.errors import InfrastructureError, WorkerLostError
@@ -22,139 +30,298 @@ if TYPE_CHECKING:
 _TICK_S = 0.5
 # How often an actor is told to end that does not: a process may take seconds to start.
 _KILLS = 60
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# How long a machine that is lost may stay in Ray's list after its workers: where Ray knows that
+# their processes have ended, and where it only cannot reach them.
+_OUTLIVES_S = 2.0
+_OUTLIVES_UNREACHED_S = 60.0
+
+Outcome = tuple[Receipt, ...] | InfrastructureError
 
 
-class _Host:
-    """The actor. It opens the job in a method, so that an error from there arrives as itself."""
+@dataclass(frozen=True)
+class Ended:
+    """What has become of a task, or of a worker's start.
 
-    _worker: Worker
+    Attributes:
+        task: the task, None for a start.
+        outcome: its receipts (none of a start), or why it was lost.
+        machine_lost: whether the machine was lost, and not the worker alone. Default: not.
+    """
 
-    def open(self, job: Job) -> tuple[Receipt, ...]:
-        self._worker = job.open()
-        return ()
-
-    def run(self, task: Task) -> tuple[Receipt, ...]:
-        return self._worker.run(task)
-
-
-_Outcome = tuple[Receipt, ...] | InfrastructureError
+    task: Task | None
+    outcome: Outcome
+    machine_lost: bool = False
 
 
 @dataclass(frozen=True)
 class _Duty:
-    """What an actor is at: a task, or (None) its start."""
+    """What an actor is at: a task, or (None) its start; and where, None before it is placed."""
 
     actor: Any
+    node: str | None
     task: Task | None
     since_s: float
 
+    @property
+    def text(self) -> str:
+        if self.task is None:
+            return "a worker could not start"
+        return f"{describe(self.task)} stopped its worker"
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """A duty that was lost, until it is clear whether its machine was lost too."""
+
+    duty: _Duty
+    error: WorkerLostError
+    since_s: float
+    outlives_s: float
+
 
 class Crew:
-    """The actors of one run, each starting, at a task, or idle.
+    """The actors of one run.
 
     Args:
         job: what each opens its worker from.
+        machines: where they may be.
+        policy: for how long a start and a task may take, and how many starts may fail.
         threads: CPUs that each takes, and threads that it computes with.
         gpus: GPUs that each takes.
+        most: how many there can be in all. Default: any number.
     """
 
-    def __init__(self, job: Job, *, threads: int, gpus: int) -> None:
-        self._actor = ray.remote(_Host).options(
-            num_cpus=threads,
-            num_gpus=gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            # Read once, when torch and its libraries load: so it must stand there before.
-            runtime_env={"env_vars": dict.fromkeys(_THREADS, str(threads))},
-        )
-        self._job = ray.put(job)
-        self._duties: dict[Any, _Duty] = {}
-        self.idle: list[Any] = []
+    def __init__(
+        self,
+        job: Job,
+        machines: Machines,
+        policy: Policy,
+        *,
+        threads: int,
+        gpus: int,
+        most: int | None = None,
+    ) -> None:
+        self._threads = threads
+        self._gpus = gpus
+        self._job = job
+        self._stored_jobs: dict[int, Any] = {}
+        self._machines = machines
+        self._policy = policy
+        self._most = most
+        self._placing: dict[Any, _Duty] = {}
+        self._opening: dict[Any, _Duty] = {}
+        self._working: dict[Any, _Duty] = {}
+        self._idle: list[tuple[Any, str]] = []
+        self._losses: list[_Loss] = []
+        # Dismissed before they were placed: Ray may be told too early.
+        self._leaving: dict[Any, Any] = {}
+        self._avoided: frozenset[str | None] = frozenset()
+        self._failed_starts = 0
+        self._alone_since_s = self._looked_s = time.monotonic()
 
     @property
-    def size(self) -> int:
-        """How many there are, those that start included."""
-        return len(self._duties) + len(self.idle)
+    def ready(self) -> int:
+        """How many have loaded the model."""
+        return len(self._idle) + len(self._working)
 
     @property
-    def starting(self) -> int:
-        """How many have not loaded the model yet."""
-        return sum(duty.task is None for duty in self._duties.values())
+    def idle(self) -> int:
+        """How many wait for a task."""
+        return len(self._idle)
+
+    @property
+    def opening(self) -> int:
+        """How many are on a machine and load the model."""
+        return len(self._opening)
 
     @property
     def busy(self) -> bool:
-        """Whether any is at a task."""
-        return self.starting < len(self._duties)
+        """Whether a task is under way, or lost in a way that is not clear yet."""
+        return bool(self._working) or any(loss.duty.task is not None for loss in self._losses)
 
-    def hire(self, count: int) -> None:
-        """Has so many more start, each where the cluster has room for it."""
-        for _ in range(count):
-            actor = self._actor.remote()
-            self._duties[actor.open.remote(self._job)] = _Duty(actor, None, time.monotonic())
+    def room(self) -> int:
+        """Says for how many the cluster has room, those that are there included."""
+        placed = [duty.node for part in (self._opening, self._working) for duty in part.values()]
+        staff = Counter(node for node in placed if node is not None)
+        staff.update(node for _, node in self._idle)
+        return self._machines.room(staff)
+
+    def hire(self, starting: int) -> None:
+        """Has so many start in all: more are hired, or some that are not placed yet dismissed.
+
+        None starts on a machine that is left alone.
+        """
+        avoided = self._machines.left_alone()
+        if avoided != self._avoided:
+            self._leave(len(self._placing))
+            self._avoided = avoided
+        # Nor is one replaced before it is clear whether its machine is to be left alone.
+        unclear = sum(loss.duty.task is None for loss in self._losses)
+        missing = starting - len(self._placing) - len(self._opening) - unclear
+        self._leave(min(-missing, len(self._placing)))
+        if missing <= 0 or None in avoided:
+            return
+        nodes = [node for node in avoided if node is not None]
+        for _ in range(missing):
+            actor = start_host(threads=self._threads, gpus=self._gpus, avoided=nodes)
+            self._placing[actor.place.remote()] = _Duty(actor, None, None, time.monotonic())
 
     def assign(self, task: Task) -> Task:
         """Gives an idle actor a task, and returns the task."""
-        actor = self.idle.pop()
-        self._duties[actor.run.remote(task)] = _Duty(actor, task, time.monotonic())
+        actor, node = self._idle.pop()
+        self._working[actor.run.remote(task)] = _Duty(actor, node, task, time.monotonic())
         return task
 
-    def finished(self, policy: Policy) -> list[tuple[Task | None, _Outcome]]:
-        """Waits for a moment; gives what ended, was lost, or is late. No task: a worker's start."""
-        done, _ = ray.wait(list(self._duties), num_returns=1, timeout=_TICK_S)
-        results: list[tuple[Task | None, _Outcome]] = []
-        for reference in done:
-            duty = self._duties.pop(reference)
-            outcome = _outcome(reference, duty.task)
-            if isinstance(outcome, InfrastructureError):
-                ray.kill(duty.actor)
-            else:
-                self.idle.append(duty.actor)
-            results.append((duty.task, outcome))
+    def ended(self) -> list[Ended]:
+        """Waits for a moment; gives what ended, was lost, or is late.
+
+        Raises:
+            AtlasError: what a worker raised that every worker would.
+            InfrastructureError: no worker lives, and none can start.
+        """
+        ended = [each for reference in self._arrived() for each in self._arrive(reference)]
         now_s = time.monotonic()
-        for reference, duty in list(self._duties.items()):
-            late_s = now_s - duty.since_s
-            if duty.task is not None and late_s > policy.deadline_s:
-                del self._duties[reference]
-                ray.kill(duty.actor)
-                results.append((duty.task, late(duty.task, policy)))
-            elif late_s > policy.start_s and self.starting == self.size:
-                raise WorkerLostError(
-                    f"no worker started within {policy.start_s:g} s; the cluster has "
-                    f"{one_line(str(cluster_resources()))}; ask for less under [run], or add "
-                    "machines"
-                )
-        return results
+        if now_s - self._looked_s >= _TICK_S:
+            self._looked_s = now_s
+            ended += self._late(now_s)
+            self._press()
+        ended += self._settled()
+        if self.ready:
+            self._alone_since_s = now_s
+            self._failed_starts = 0
+        elif not self._opening and now_s - self._alone_since_s > self._policy.start_s:
+            raise WorkerLostError(
+                f"no worker started within {self._policy.start_s:g} s; the cluster has "
+                f"{one_line(str(cluster_resources()))}; ask for less under [run], or add "
+                "machines"
+            )
+        return ended
 
     def dismiss(self) -> None:
         """Ends every actor at once; what they have committed stays."""
-        for actor in self.idle:
+        for actor, _ in self._idle:
             ray.kill(actor)
+        self._leave(len(self._placing))
+        for part in (self._opening, self._working):
+            self._leaving.update({reference: duty.actor for reference, duty in part.items()})
         for _ in range(_KILLS):
-            for duty in self._duties.values():
-                ray.kill(duty.actor)
-            # A kill can miss an actor whose process is just starting, which would then hold its
-            # CPUs for ever. Its call fails once it is gone.
-            waiting = list(self._duties)
-            done = (
-                ray.wait(waiting, num_returns=len(waiting), timeout=_TICK_S)[0] if waiting else []
-            )
-            for reference in done:
-                del self._duties[reference]
-            if not self._duties:
+            self._press()
+            if not self._leaving:
                 return
+            ray.wait(list(self._leaving), num_returns=len(self._leaving), timeout=_TICK_S)
+
+    def _arrived(self) -> list[Any]:
+        """The calls that have ended, after a wait for the first."""
+        calls = [*self._working, *self._opening, *self._placing]
+        if not calls:
+            time.sleep(_TICK_S)
+            return []
+        ray.wait(calls, num_returns=1, timeout=_TICK_S)
+        done: list[Any] = ray.wait(calls, num_returns=len(calls), timeout=0)[0]
+        return done
+
+    def _arrive(self, reference: Any) -> list[Ended]:
+        """Takes what a call gave."""
+        parts = (self._working, self._opening, self._placing)
+        duty = next(part for part in parts if reference in part).pop(reference)
+        try:
+            result = ray.get(reference)
+        except RayTaskError as error:
+            ray.kill(duty.actor)
+            lost = retryable(error.cause, doing=duty.text, trace=str(error))
+            return [self._lost(duty, lost)]
+        except RayError as error:
+            ray.kill(duty.actor)
+            self._losses.append(_loss(duty, error))
+            return []
+        if duty.node is None:
+            self._open(duty.actor, str(result))
+            return []
+        self._idle.append((duty.actor, duty.node))
+        if duty.task is None:
+            self._machines.started(duty.node)
+        return [Ended(duty.task, result)]
+
+    def _open(self, actor: Any, node: str) -> None:
+        """Has an actor open its worker, which is told how many may share its machine."""
+        sharing = self._machines.slots(node)
+        sharing = sharing if self._most is None else min(sharing, self._most)
+        if sharing not in self._stored_jobs:
+            self._stored_jobs[sharing] = ray.put(self._job.sharing(sharing))
+        opened = actor.open.remote(self._stored_jobs[sharing])
+        self._opening[opened] = _Duty(actor, node, None, time.monotonic())
+
+    def _late(self, now_s: float) -> list[Ended]:
+        """Ends the actors whose task or start takes longer than the policy has it."""
+        ended = []
+        limits = ((self._working, self._policy.deadline_s), (self._opening, self._policy.start_s))
+        for part, limit_s in limits:
+            for reference, duty in list(part.items()):
+                if now_s - duty.since_s > limit_s:
+                    del part[reference]
+                    ray.kill(duty.actor)
+                    ended.append(self._lost(duty, _late(duty, self._policy)))
+        return ended
+
+    def _settled(self) -> list[Ended]:
+        """The losses whose cause is clear by now."""
+        if not self._losses:
+            return []
+        self._machines.look(within_s=_TICK_S)
+        ended, unclear = [], []
+        for loss in self._losses:
+            if self._machines.lost_since(loss.duty.node, loss.duty.since_s):
+                ended.append(self._lost(loss.duty, _with_machine(loss.duty), machine=True))
+            elif self._machines.seen_s > loss.since_s + loss.outlives_s:
+                ended.append(self._lost(loss.duty, loss.error))
+            else:
+                unclear.append(loss)
+        self._losses = unclear
+        return ended
+
+    def _lost(self, duty: _Duty, error: InfrastructureError, *, machine: bool = False) -> Ended:
+        """Notes a loss for good; raises the error where no worker lives and none can start."""
+        if duty.task is None and not machine:
+            self._machines.failed(duty.node)
+            self._failed_starts += 1
+            many = self._failed_starts >= self._policy.failed_starts
+            if many and not self.ready and self._machines.hopeless():
+                raise error
+        return Ended(duty.task, error, machine)
+
+    def _leave(self, count: int) -> None:
+        """Dismisses so many of those that are not placed yet."""
+        for reference in list(self._placing)[: max(0, count)]:
+            self._leaving[reference] = self._placing.pop(reference).actor
+
+    def _press(self) -> None:
+        """Tells the leaving to end. A kill can miss an actor whose process is just starting, which
+        would then hold its CPUs for ever. Its call fails once it is gone."""
+        if not self._leaving:
+            return
+        for actor in self._leaving.values():
+            ray.kill(actor)
+        done, _ = ray.wait(list(self._leaving), num_returns=len(self._leaving), timeout=0)
+        for reference in done:
+            del self._leaving[reference]
 
 
-def _outcome(reference: Any, task: Task | None) -> _Outcome:
-    doing = "a worker could not start" if task is None else f"{describe(task)} stopped its worker"
-    try:
-        receipts: tuple[Receipt, ...] = ray.get(reference)
-        return receipts
-    except RayTaskError as error:
-        cause, trace = error.cause, str(error)
-    except RayError as error:
-        return WorkerLostError(
-            f"{doing}: its process ended ({one_line(str(error))}); where memory ran out, use "
-            "fewer workers or a smaller batch_size"
-        )
-    return retryable(cause, doing=doing, trace=trace)
+def _loss(duty: _Duty, error: RayError) -> _Loss:
+    unreached = isinstance(error, ActorUnavailableError)
+    lost = WorkerLostError(
+        f"{duty.text}: its process ended ({one_line(str(error))}); where memory ran out, use "
+        "fewer workers or a smaller batch_size"
+    )
+    outlives_s = _OUTLIVES_UNREACHED_S if unreached else _OUTLIVES_S
+    return _Loss(duty, lost, time.monotonic(), outlives_s)
+
+
+def _with_machine(duty: _Duty) -> WorkerLostError:
+    what = "a worker's start" if duty.task is None else describe(duty.task)
+    return WorkerLostError(f"{what}: the machine was lost")
+
+
+def _late(duty: _Duty, policy: Policy) -> InfrastructureError:
+    if duty.task is not None:
+        return late(duty.task, policy)
+    return WorkerLostError(f"a worker could not start within {policy.start_s:g} s")

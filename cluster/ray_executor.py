@@ -2,6 +2,7 @@
 
 Ray restarts and retries nothing here (`max_restarts=0`, `max_task_retries=0`). The driver waits on
 one call an actor, replaces an actor that died or ran past its deadline, and queues its task again.
+It looks at the cluster again and again, and has a worker wherever there is room for one.
 Actors that Ray restarts under such a loop livelocked it in one of four runs.
 """
 
@@ -22,6 +23,7 @@ from circuit_atlas.cluster.executor import (
     TaskStarted,
     WorkersReady,
 )
+from circuit_atlas.cluster.machines import Machines
 from circuit_atlas.cluster.process import interrupts_deferred
 from circuit_atlas.cluster.ray_crew import Crew
 from circuit_atlas.cluster.ray_session import cluster_resources, ray_session
@@ -30,6 +32,9 @@ from circuit_atlas.storage_schema.errors import InfrastructureError, InputError
 
 if TYPE_CHECKING:
     from circuit_atlas.jobs.tasks.plan import Task
+
+# Tasks are cut for so many workers at least where machines may come later.
+_MAY_BECOME = 16
 
 
 class RayExecutor:
@@ -40,7 +45,10 @@ class RayExecutor:
             that this process is part of (inside a Ray job); else a cluster's "host:port".
             A Ray that this process is connected to already is used, and left as it is.
             Default: "local".
-        workers: how many. Default: 0, as many as the cluster has room for when it is entered.
+        workers: how many, whatever room there is. Default: 0, as many as the cluster has room for
+            at any moment, machines that come later too.
+        max_workers: at most so many; what the cluster has no room for yet waits for it, which an
+            autoscaler takes as demand. Not with `workers`. Default: 0, no limit, and no demand.
         threads: CPUs that a worker takes, and threads that it computes with. Default: 1.
         device: "cuda" gives each worker a GPU, "auto" does so where the cluster has any.
             Default: "auto".
@@ -53,6 +61,7 @@ class RayExecutor:
         address: str = "local",
         *,
         workers: int = 0,
+        max_workers: int = 0,
         threads: int = 1,
         device: str = "auto",
         temp_dir: Path | None = None,
@@ -69,6 +78,7 @@ class RayExecutor:
             )
         self._address = address
         self._workers = workers
+        self._max_workers = max_workers
         self._threads = threads
         self._device = device
         self._temp_dir = temp_dir
@@ -90,41 +100,51 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """How many tasks run at once, as `Executor.workers` says."""
-        if self._workers:
-            return self._workers
-        total = cluster_resources()
-        room = total.get("CPU", 0) // self._threads
-        return max(1, int(min(room, total.get("GPU", 0)) if self._gpus() else room))
+        """How many the tasks are cut for, as `Executor.workers` says."""
+        machines = Machines(threads=self._threads, gpus=self._gpus())
+        machines.look()
+        room = machines.room({})
+        if self._workers or self._address == "local":
+            return self._size(max(1, room))
+        return self._max_workers or max(_MAY_BECOME, room)
 
     def run(
         self, tasks: Sequence[Task], job: Job, *, policy: Policy
     ) -> Generator[Event, None, None]:
         """Runs the tasks as `Executor.run` says."""
         backlog = Backlog(tasks, policy)
-        crew = Crew(job, threads=self._threads, gpus=self._gpus())
-        size, failed_starts = self.workers, 0
+        gpus = self._gpus()
+        machines = Machines(threads=self._threads, gpus=gpus)
+        most = self._workers or self._max_workers or None
+        crew = Crew(job, machines, policy, threads=self._threads, gpus=gpus, most=most)
         try:
             while backlog or crew.busy:
                 while backlog and crew.idle:
-                    yield TaskStarted(crew.assign(backlog.take()))
-                crew.hire(min(len(backlog) - crew.starting, size - crew.size))
-                for task, outcome in crew.finished(policy):
-                    if not isinstance(outcome, InfrastructureError):
-                        if task is None:
-                            failed_starts = 0
-                            yield WorkersReady(crew.size - crew.starting)
-                        else:
-                            yield TaskDone(task, outcome)
+                    yield TaskStarted(crew.assign(backlog.take(crew.idle + crew.opening)))
+                machines.look()
+                crew.hire(min(backlog.units, self._size(crew.room()) - crew.ready))
+                for ended in crew.ended():
+                    task, outcome = ended.task, ended.outcome
+                    if isinstance(outcome, InfrastructureError):
+                        if task is not None:
+                            again = backlog.lost(task, machine=ended.machine_lost)
+                            yield TaskLost(task, outcome, again)
                     elif task is None:
-                        failed_starts += 1
-                        if failed_starts >= policy.failed_starts:
-                            raise outcome
+                        yield WorkersReady(crew.ready)
                     else:
-                        yield TaskLost(task, outcome, backlog.lost(task))
+                        yield TaskDone(task, outcome)
         finally:
             with interrupts_deferred():
                 crew.dismiss()
+
+    def _size(self, room: int) -> int:
+        """How many workers there are to be, where the cluster has room for so many."""
+        if self._workers:
+            return self._workers
+        if self._max_workers:
+            # No machine comes to a Ray that lives on this one alone.
+            return min(self._max_workers, room) if self._address == "local" else self._max_workers
+        return room
 
     def _check_room(self) -> None:
         total = cluster_resources()

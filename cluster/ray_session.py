@@ -41,6 +41,7 @@ def ray_session(address: str, *, cpus: int | None, temp_dir: Path | None) -> Ite
     """
     with contextlib.ExitStack() as session:
         session.enter_context(environment({name: os.environ.get(name) for name in _LEFT}))
+        session.enter_context(_quiet())
         session.callback(_shut_down)
         _connect(address, cpus=cpus, temp_dir=temp_dir)
         yield
@@ -75,6 +76,22 @@ def _connect(address: str, *, cpus: int | None, temp_dir: Path | None) -> None:
         if type(error) is not Exception and not isinstance(error, known):
             raise
         raise InfrastructureError(_unconnected(address, error)) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps out of this process' output what Ray prints there when a machine is lost: that it was,
+    and the end of its log. It has no setting for that; `log_to_driver` is about workers alone."""
+    printing = ray._private.worker.print_to_stdstream
+    ray._private.worker.print_to_stdstream = _print_nothing
+    try:
+        yield
+    finally:
+        ray._private.worker.print_to_stdstream = printing
+
+
+def _print_nothing(data: object, ignore_prefix: bool) -> None:
+    del data, ignore_prefix
 
 
 def _unconnected(address: str, error: Exception) -> str:

@@ -4,6 +4,10 @@ A failure that is the unit's (NaN in its scores) is the same everywhere: the wor
 it is not tried again. What is tried again is a task that was lost with its worker. Nobody knows
 which of its units took the worker down, so a lost task comes back unit by unit, without blame; only
 a unit that was lost alone has used up one of its retries.
+
+A task whose machine was lost comes back whole, and no retry is used up: spot machines go when they
+go. But a unit may take its machine down too, as where a container ends with the worker that overran
+its memory. So a unit that has lost so many machines is treated as one that lost its worker.
 """
 
 from __future__ import annotations
@@ -28,47 +32,83 @@ class Policy:
     Attributes:
         retries: further tries of a unit whose worker was lost while it ran that unit alone.
             Default: 2.
+        machine_losses: times that a unit may lose its machine beside. Default: 5.
         deadline_s: seconds that a task may run before its worker is ended. Default: 3600.
-        failed_starts: workers that may fail to start, one after the other, before the run ends.
-            Default: 3.
-        start_s: seconds to wait for the first worker; an autoscaler may need minutes for a machine.
-            Default: 900.
+        failed_starts: workers that may fail to start while none lives, before the run ends where no
+            machine is left to try. Default: 3.
+        start_s: seconds that a run waits without a worker, since an autoscaler may need minutes for
+            a machine, and that a worker may take to start. Default: 900.
     """
 
     retries: int = 2
+    machine_losses: int = 5
     deadline_s: float = 3600.0
     failed_starts: int = 3
     start_s: float = 900.0
 
 
 class Backlog:
-    """The tasks that wait for a worker. Its length counts them."""
+    """The tasks that wait for a worker. Its length counts them.
+
+    Attributes:
+        units: how many units these are.
+    """
 
     def __init__(self, tasks: Sequence[Task], policy: Policy) -> None:
+        self.units = sum(len(task.units) for task in tasks)
         self._waiting = deque(tasks)
         self._policy = policy
         self._losses: Counter[UnitKey] = Counter()
+        self._machine_losses: Counter[UnitKey] = Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self) -> Task:
-        """Takes the next task; IndexError when none waits."""
-        return self._waiting.popleft()
+    def take(self, workers: int = 1) -> Task:
+        """Takes the next task, or a part of it where fewer wait than workers could take one.
 
-    def lost(self, task: Task) -> bool:
+        Args:
+            workers: how many could take a task now, the one that asks included. Default: 1.
+
+        Raises:
+            IndexError: none waits.
+        """
+        parts = -(-workers // max(1, len(self._waiting)))
+        task = self._waiting.popleft()
+        count = -(-len(task.units) // parts)
+        if count < len(task.units):
+            self._waiting.appendleft(replace(task, units=task.units[count:]))
+            task = replace(task, units=task.units[:count])
+        self.units -= len(task.units)
+        return task
+
+    def lost(self, task: Task, *, machine: bool = False) -> bool:
         """Queues a lost task again where it may be, and says whether.
 
-        At the end of the queue: a unit that kills its worker holds up nobody else.
+        With its machine lost it is the next; else it goes to the end of the queue, unit by unit: a
+        unit that kills its worker holds up nobody else.
+
+        Args:
+            task: the task.
+            machine: whether its machine was lost too, and not its worker alone. Default: not.
         """
+        if machine:
+            self._machine_losses.update(task.units)
+            losses = max(self._machine_losses[unit] for unit in task.units)
+            if losses <= self._policy.machine_losses:
+                self._waiting.appendleft(task)
+                self.units += len(task.units)
+                return True
         if len(task.units) > 1:
             self._waiting.extend(replace(task, units=(unit,)) for unit in task.units)
+            self.units += len(task.units)
             return True
         unit = task.units[0]
         self._losses[unit] += 1
         if self._losses[unit] > self._policy.retries:
             return False
         self._waiting.append(task)
+        self.units += 1
         return True
 
 

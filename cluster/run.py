@@ -75,7 +75,7 @@ def build(
         work = Work(
             Planned(missing, units - missing, 0, resolved.remarks if missing else ()),
             tasks=lambda workers: make_tasks(resolved, spec, committed, workers=workers),
-            job=partial(CircuitJob, resolved.spec, trace=resolved.trace),
+            job=CircuitJob(resolved.spec, trace=resolved.trace),
             fail=partial(_fail, resolved, objects),
         )
         summary = run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)
@@ -104,7 +104,13 @@ def executor_for(
     from circuit_atlas.cluster.ray_executor import RayExecutor
 
     run = spec.run
-    return RayExecutor(address, workers=run.workers, threads=run.threads, device=run.device)
+    return RayExecutor(
+        address,
+        workers=run.workers,
+        max_workers=run.max_workers,
+        threads=run.threads,
+        device=run.device,
+    )
 
 
 def _seal(objects: Objects, layers: Sequence[LayerIndex]) -> None:

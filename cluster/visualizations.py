@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 
 from circuit_atlas.cluster.executor import Event, Executor, Planned
 from circuit_atlas.cluster.images import ImageStage
@@ -67,7 +66,7 @@ def build_visualizations(
                 work="features",
             ),
             tasks=lambda workers: missing.tasks(build.header.model, workers=workers),
-            job=partial(VisualizationJob, build.spec, trace=build.trace),
+            job=VisualizationJob(build.spec, trace=build.trace),
             fail=writer.fail,
             channels=missing.channels,
         )

@@ -22,8 +22,8 @@ class Work:
 
     Attributes:
         planned: how much there is; its tasks are not counted yet.
-        tasks: gives the tasks for so many workers.
-        job: gives what each of so many workers is made from.
+        tasks: gives the tasks, cut for so many workers.
+        job: what each worker is made from.
         fail: records a unit as failed whose worker was lost; returns the receipt of its commit
             where there is one all the same.
         channels: how many channels of convolutions the spec asks for, done before or not.
@@ -31,7 +31,7 @@ class Work:
 
     planned: Planned
     tasks: Callable[[int], Sequence[Task]]
-    job: Callable[[int], Job]
+    job: Job
     fail: Callable[[FailureRecord], Receipt]
     channels: int = 0
 
@@ -84,8 +84,7 @@ def run_work(
         tasks = work.tasks(executor.workers)
         tell(replace(work.planned, tasks=len(tasks)))
         policy = Policy(retries=run.retries, deadline_s=run.deadline_s)
-        job = work.job(executor.workers)
-        with contextlib.closing(executor.run(tasks, job, policy=policy)) as events:
+        with contextlib.closing(executor.run(tasks, work.job, policy=policy)) as events:
             for event in events:
                 ledger.note(event, work.fail)
                 tell(event)

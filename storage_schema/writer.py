@@ -52,7 +52,7 @@ class Writer:
             WriteError: the store refused; the unit is not done, and nothing stored was altered.
         """
         conformance.check(record, header=self._header, layer=self._layer)
-        winner = self._committed(record.key.unit)
+        winner = self._commit_of(record.key.unit)
         if winner is not None:
             return winner.receipt()
         attempt = secrets.randbelow(arrays.ATTEMPTS)
@@ -61,12 +61,17 @@ class Writer:
         path = layout.commit(self._layer.layer, record.key.unit)
         if self._objects.put_if_absent(path, commit.to_json().encode()):
             return commit.receipt()
-        winner = self._committed(record.key.unit)
+        winner = self._commit_of(record.key.unit)
         if winner is None:
             raise WriteError(
                 f"{self._objects.at(path)} was removed while it was written: run again"
             )
         return winner.receipt()
+
+    def committed(self, unit: int) -> Receipt | None:
+        """Return the receipt of a unit that is committed; None where it is not."""
+        commit = self._commit_of(unit)
+        return None if commit is None else commit.receipt()
 
     def fail(self, record: FailureRecord) -> Receipt:
         """Record that an attempt at a unit failed; the receipt of its commit where it has one.
@@ -75,7 +80,7 @@ class Writer:
             WriteError: the store refused.
         """
         conformance.check_key(record.key, header=self._header, layer=self._layer)
-        winner = self._committed(record.key.unit)
+        winner = self._commit_of(record.key.unit)
         if winner is not None:
             return winner.receipt()
         attempt = secrets.randbelow(arrays.ATTEMPTS)
@@ -87,7 +92,7 @@ class Writer:
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
         )
 
-    def _committed(self, unit: int) -> Commit | None:
+    def _commit_of(self, unit: int) -> Commit | None:
         path = layout.commit(self._layer.layer, unit)
         try:
             data = self._objects.get(path)

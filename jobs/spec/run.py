@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from circuit_atlas.jobs.spec.section import Positive, Section
 
@@ -16,7 +16,10 @@ class RunSpec(Section):
     Attributes:
         store: a folder, or a URL such as `s3://bucket/atlas`. Default: "atlas".
         device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. Default: "auto".
-        workers: processes. Default: 0, one a core.
+        workers: processes. Default: 0, one a core: of this machine, or of all machines that the
+            cluster has at any moment.
+        max_workers: processes at most, those that a cluster has no room for yet included: an
+            autoscaler takes them as demand. Not with `workers`. Default: 0, what there is room for.
         threads: threads of each worker. Default: 1.
         batch_size: images a forward pass, at most. Default: 16.
         memory_bytes: budget of each worker, see `memory`. Default: 0, its share of half of what is
@@ -33,6 +36,7 @@ class RunSpec(Section):
     store: Annotated[str, Field(min_length=1)] = "atlas"
     device: str = "auto"
     workers: Annotated[int, Field(ge=0)] = 0
+    max_workers: Annotated[int, Field(ge=0)] = 0
     threads: Positive = 1
     batch_size: Positive = 16
     memory_bytes: Annotated[int, Field(ge=0)] = 0
@@ -41,6 +45,15 @@ class RunSpec(Section):
     retries: Annotated[int, Field(ge=0)] = 2
     self_check: bool = True
     image_sums: bool = False
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if self.workers and self.max_workers:
+            raise ValueError(
+                "gives both workers, how many there are, and max_workers, how many there may be; "
+                "leave one out"
+            )
+        return self
 
     @field_validator("device")
     @classmethod

@@ -39,6 +39,12 @@ class ImageJob:
         """Threads that the worker computes with."""
         return self.run.threads
 
+    def sharing(self, workers: int) -> ImageJob:
+        """Gives the job for a machine that so many workers may share: the same, since each holds a
+        chunk or two."""
+        del workers
+        return self
+
     def open(self) -> ImageWorker:
         """Opens the worker, in the process that calls; StoreError where there is no store."""
         torch.set_num_threads(self.threads)

@@ -7,7 +7,6 @@ weights and the images' pixels, which are mapped, come on top.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
@@ -152,11 +151,11 @@ def free_bytes(device: torch.device) -> int:
     return free
 
 
-def default_budget(device: torch.device, *, workers: int, threads: int) -> int:
-    """Gives a worker's share of what is free, in bytes, where as many of `workers` with `threads`
-    each are on this machine as it has cores for."""
-    beside = 1 if device.type == "cuda" else max(1, (os.cpu_count() or 1) // threads)
-    return int(_SHARE * free_bytes(device) / max(1, min(workers, beside)))
+def default_budget(device: torch.device, *, workers: int) -> int:
+    """Gives a worker's share of what is free, in bytes, where so many workers may share the
+    machine; each has a GPU of its own."""
+    sharing = 1 if device.type == "cuda" else max(1, workers)
+    return int(_SHARE * free_bytes(device) / sharing)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

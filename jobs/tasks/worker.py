@@ -81,9 +81,15 @@ class CircuitWorker:
         return self._portion(keys[0].layer).units
 
     def compute(self, keys: Sequence[UnitKey]) -> Iterator[Receipt]:
-        """Computes units of one layer together and commits them."""
+        """Computes units of one layer together and commits them; but for those that are committed
+        already, by a worker that was lost later in its task, or by another build."""
         layer = self._opened.layer(keys[0].layer)
         writer = self._writer(layer.index.layer)
+        committed = {key: writer.committed(key.unit) for key in keys}
+        yield from (receipt for receipt in committed.values() if receipt is not None)
+        keys = [key for key in keys if committed[key] is None]
+        if not keys:
+            return
         together = self._portion(layer.index.layer).images
         self._store_network(layer, together)
         numbers = [key.unit for key in keys]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 
@@ -23,18 +24,22 @@ class WorkerJob:
 
     Attributes:
         spec: the build's, with the preprocessing written out.
-        workers: how many share the tasks, and perhaps a machine.
+        workers: how many may share a machine, and its memory. Default: 1.
         trace: the planner's trace of the model. Default: the worker traces it.
     """
 
     spec: BuildSpec
-    workers: int
+    workers: int = 1
     trace: bytes | None = None
 
     @property
     def threads(self) -> int:
         """Threads that the worker computes with."""
         return self.spec.run.threads
+
+    def sharing(self, workers: int) -> Self:
+        """Gives the job for a machine that so many workers may share."""
+        return replace(self, workers=workers)
 
     def prepare(self) -> PreparedWorker:
         """Sets this process' threads and precision, loads the model, and opens the store with the
@@ -55,7 +60,7 @@ class WorkerJob:
         opened = OpenedSpec(self.spec, images=images, trace=self.trace)
         build = resolve_opened(opened)
         budget_bytes = self.spec.run.memory_bytes or default_budget(
-            opened.device, workers=self.workers, threads=self.threads
+            opened.device, workers=self.workers
         )
         return PreparedWorker(opened, objects, build, budget_bytes)
 

@@ -48,8 +48,10 @@ def plan_build(spec: BuildSpec) -> Estimate:
             check_same(reader.header, build.header, location=objects.location)
         layers = [index.layer for index in build.layers if is_laid_out(objects, index)]
         done = {name: reader.commits(name) for name in layers}
-    tasks = make_tasks(build, spec, done, workers=spec.run.workers or os.cpu_count() or 1)
-    found = estimate(build, tasks, images=looked.images, image_sums=spec.run.image_sums)
+    run = spec.run
+    workers = run.workers or run.max_workers or os.cpu_count() or 1
+    tasks = make_tasks(build, spec, done, workers=workers)
+    found = estimate(build, tasks, images=looked.images, image_sums=run.image_sums)
     return replace(found, remarks=(*found.remarks, *looked.remarks))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from circuit_atlas.jobs.tasks.memory import default_budget
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve_opened
@@ -36,7 +34,7 @@ def compute_unit(opened: OpenedSpec, objects: Objects) -> None:
         unit_labels=build.unit_labels,
     )
     ((layer, (unit,)),) = build.plan.units
-    budget_bytes = default_budget(opened.device, workers=1, threads=torch.get_num_threads())
+    budget_bytes = default_budget(opened.device, workers=1)
     worker = CircuitWorker(PreparedWorker(opened, objects, build, budget_bytes))
     (receipt,) = worker.run(Task(layer, (UnitKey(build.header.model, layer, unit),)))
     if receipt.state == "failed":

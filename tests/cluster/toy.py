@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from circuit_atlas.storage_schema.errors import (
@@ -34,11 +34,16 @@ def tasks(*blocks: tuple[int, ...]) -> tuple[Task, ...]:
 
 @dataclass(frozen=True)
 class ToyJob:
-    """`log` receives a file for each start of a worker and each try of a unit."""
+    """`log` receives a file for each start of a worker and each try of a unit, that names the
+    machine where the variable TOY_MACHINE does. No worker starts on one that is called bad."""
 
     log: Path
     units: Mapping[int, str] = field(default_factory=dict)
     start: str = "well"
+    workers: int = 1
+
+    def sharing(self, workers: int) -> ToyJob:
+        return replace(self, workers=workers)
 
     def open(self) -> ToyWorker:
         _note(self.log, "start")
@@ -50,13 +55,18 @@ class ToyJob:
             os._exit(3)
         if self.start == "hang":
             time.sleep(600)
+        if os.environ.get("TOY_MACHINE") == "bad":
+            os._exit(3)
         return ToyWorker(self)
 
     def tries(self, unit: int) -> int:
         return len(list(self.log.glob(f"unit{unit}-*")))
 
-    def starts(self) -> int:
-        return len(list(self.log.glob("start-*")))
+    def starts(self, machine: str = "") -> int:
+        return len(list(self.log.glob(f"start-*{machine}")))
+
+    def tries_on(self, machine: str) -> int:
+        return len(list(self.log.glob(f"unit*-{machine}")))
 
 
 class ToyWorker:
@@ -83,12 +93,17 @@ class ToyWorker:
             time.sleep(600)
         if orders == "threads":
             return Receipt(key, "done", 1, int(os.environ["OMP_NUM_THREADS"]), 0.0)
+        if orders == "sharing":
+            return Receipt(key, "done", 1, self.job.workers, 0.0)
         if orders == "slow":
             time.sleep(1.0)
+        if orders == "steady" and not (self.job.log / "hurry").exists():
+            time.sleep(0.2)
         return Receipt(key, "done", 1, os.getpid(), 0.0)
 
 
 def _note(log: Path, name: str) -> int:
     """Leave a trace that outlives the process; how many of that name there are now."""
-    (log / f"{name}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    machine = os.environ.get("TOY_MACHINE", "")
+    (log / f"{name}-{os.getpid()}-{time.monotonic_ns()}-{machine}").touch()
     return len(list(log.glob(f"{name}-*")))
