@@ -95,7 +95,8 @@ def test_every_unit_comes_back_once(executor: Executor, tmp_path: Path) -> None:
     events = run(executor, toy.tasks((0, 1, 2), (3,), (4, 5)), job)
     assert done(events) == Counter(range(6))
     assert not lost(events)
-    assert sum(isinstance(event, TaskStarted) for event in events) == 3
+    # Tasks are cut where more workers wait than tasks.
+    assert 3 <= sum(isinstance(event, TaskStarted) for event in events) <= 5
     assert 1 <= job.starts() <= executor.workers
     assert isinstance(events[0], WorkersReady)
 
@@ -220,6 +221,37 @@ def test_threads_are_set_before_the_worker_loads(tmp_path: Path) -> None:
         assert executor.workers == 1, "two CPUs, two threads each"
         events = run(executor, toy.tasks((0,)), toy.ToyJob(tmp_path, {0: "threads"}))
     assert [r.size_bytes for e in events if isinstance(e, TaskDone) for r in e.receipts] == [2]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("workers", "sharing"), [(0, 2), (1, 1), (5, 2)])
+def test_a_worker_knows_how_many_may_share_its_machine(
+    ray_executor: Executor, tmp_path: Path, workers: int, sharing: int
+) -> None:
+    from circuit_atlas.cluster.ray_executor import RayExecutor
+
+    del ray_executor
+    with RayExecutor(workers=workers) as executor:
+        events = run(executor, toy.tasks((0,)), toy.ToyJob(tmp_path, {0: "sharing"}))
+    receipts = [r for e in events if isinstance(e, TaskDone) for r in e.receipts]
+    assert [receipt.size_bytes for receipt in receipts] == [sharing]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
+def test_tasks_are_cut_for_the_workers_that_may_come() -> None:
+    from circuit_atlas.cluster.ray_executor import RayExecutor
+
+    def planned(address: str, **numbers: int) -> int:
+        with RayExecutor(address, **numbers) as executor:
+            return executor.workers
+
+    assert planned("local") == 2
+    assert planned("local", max_workers=1) == 1
+    assert planned("local", max_workers=9) == 2, "no machine comes to one that stands alone"
+    assert planned("auto", workers=5) == 5
+    assert planned("auto", max_workers=9) == 9
+    assert planned("auto") == 16, "two now, and nobody knows how many later"
 
 
 LAYER = "features.3.squeeze"

@@ -44,6 +44,41 @@ def test_a_unit_alone_has_as_many_retries_as_the_policy_says(retries: int) -> No
     assert len(backlog) == 0
 
 
+def test_a_lost_machine_uses_up_no_retry_and_splits_no_block() -> None:
+    backlog = Backlog([task(0, 1), task(2)], Policy(retries=0, machine_losses=3))
+    for _ in range(3):
+        assert backlog.lost(backlog.take(), machine=True)
+    assert backlog.take() == task(0, 1), "it is the next"
+    # By now its own units are suspected.
+    assert backlog.lost(task(0, 1), machine=True)
+    assert [backlog.take() for _ in range(3)] == [task(2), task(0), task(1)]
+    assert not backlog.lost(task(0), machine=True)
+    assert backlog.lost(task(2), machine=True)
+
+
+def test_a_task_is_cut_where_more_workers_wait_than_tasks() -> None:
+    backlog = Backlog([task(*range(16)), task(*range(16, 32))], Policy())
+    assert backlog.take(2) == task(*range(16))
+    sizes = []
+    while backlog:
+        sizes.append(len(backlog.take(6 - len(sizes)).units))
+        assert backlog.units == 16 - sum(sizes)
+    assert sizes == [3, 3, 3, 3, 2, 2]
+
+
+@pytest.mark.parametrize("machine", [False, True])
+def test_units_that_wait_are_counted(machine: bool) -> None:
+    backlog = Backlog([task(0, 1, 2), task(3)], Policy(retries=0, machine_losses=1))
+    assert backlog.units == 4
+    block = backlog.take()
+    assert backlog.units == 1
+    backlog.lost(block, machine=machine)
+    assert backlog.units == 4
+    while backlog:
+        backlog.lost(backlog.take())
+        assert backlog.units == sum(len(each.units) for each in backlog._waiting)
+
+
 def test_losses_of_one_unit_are_not_anothers() -> None:
     backlog = Backlog([task(0)], Policy(retries=0))
     assert not backlog.lost(task(0))

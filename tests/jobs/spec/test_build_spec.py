@@ -196,6 +196,10 @@ def test_resolved_preprocessing_is_part_of_the_science() -> None:
         ("[circuits]\nresponse = 'mean'", "circuits.response = 'mean': should be \"sum_abs\""),
         ("[circuits]\ntop_images = 0", "circuits.top_images = 0: should be greater than or"),
         ("[run]\nworkers = '2'", "run.workers = '2': should be a valid integer"),
+        (
+            "[run]\nworkers = 2\nmax_workers = 4",
+            "workers, how many there are, and max_workers, how many there may be; leave one out",
+        ),
         ("[run]\ndevice = 'gpu'", "run.device = 'gpu': should be \"auto\""),
         ("[preprocessing]\nresize = 64", "preprocessing must give every image the same size"),
         ("[preprocessing]\nresize = [8]", "preprocessing.resize = [8]: should be a number of"),

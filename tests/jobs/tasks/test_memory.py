@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks import memory
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.block import open_block
-from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs, require
+from circuit_atlas.jobs.tasks.memory import Needs, Portion, default_budget, needs, require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
@@ -115,6 +117,14 @@ def test_a_budget_that_holds_nothing_names_the_smallest_that_works(spec):
     resolve(with_run(spec, memory_bytes=smallest))
     with pytest.raises(SpecError, match="too small"):
         resolve(with_run(spec, memory_bytes=smallest - 1))
+
+
+def test_workers_share_what_is_free_on_their_machine(spec, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda _: 8000)
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [default_budget(cpu, workers=n) for n in (1, 2, 4)] == [4000, 2000, 1000]
+    assert default_budget(cuda, workers=4) == 4000, "each has a GPU of its own"
+    assert CircuitJob(spec).sharing(3) == CircuitJob(spec, 3)
 
 
 @pytest.mark.parametrize("budget", ["kept", "far too large"])

@@ -12,15 +12,23 @@ import torch
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.circuits import Criterion
 from circuit_atlas.jobs.tasks import worker as worker_module
+from circuit_atlas.jobs.tasks.block import open_block
 from circuit_atlas.jobs.tasks.plan import Task, estimate, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.errors import MismatchError, ModelError, QueryError, SpecError
+from circuit_atlas.storage_schema.errors import (
+    InfrastructureError,
+    MismatchError,
+    ModelError,
+    QueryError,
+    SpecError,
+)
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
+from circuit_atlas.storage_schema.writer import Writer
 from tests.jobs.builds import lay_out, write_noise
 
 MODEL = '''
@@ -89,6 +97,37 @@ def test_a_bad_unit_fails_alone(spec):
     reader = Reader(spec.run.store)
     assert sorted(reader.commits("2")) == [0, 1, 3, 5]
     assert sorted(reader.failures("2")) == [2]
+
+
+def test_a_block_that_was_lost_goes_on_after_its_last_commit(spec, monkeypatch):
+    lay_out(spec)
+    blocks = []
+
+    def open_and_note(opened, layer, header, numbers, **options):
+        blocks.append(list(numbers))
+        return open_block(opened, layer, header, numbers, **options)
+
+    def lose(self, record):
+        if record.key.unit == 3:
+            raise InfrastructureError("the machine was lost")
+        return commit(self, record)
+
+    commit = Writer.commit
+    monkeypatch.setattr(worker_module, "open_block", open_and_note)
+    with monkeypatch.context() as patch:
+        patch.setattr(Writer, "commit", lose)
+        with pytest.raises(InfrastructureError, match="the machine was lost"):
+            CircuitJob(spec).open().run(task(spec, 0, 1, 3, 4, 5))
+    before = Reader(spec.run.store).commits("2")
+    assert sorted(before) == [0, 1]
+    worker = CircuitJob(spec).open()
+    receipts = worker.run(task(spec, 0, 1, 3, 4, 5))
+    assert [receipt.state for receipt in receipts] == ["done", "dead", "done", "done", "done"]
+    assert blocks == [[0, 1, 3, 4, 5], [3, 4, 5]], "no committed unit is computed again"
+    assert worker.run(task(spec, 0, 1, 3, 4, 5)) == receipts
+    assert len(blocks) == 2
+    after = Reader(spec.run.store).commits("2")
+    assert {unit: after[unit] for unit in before} == before
 
 
 def test_what_is_stored_of_a_unit(spec):
