@@ -82,7 +82,9 @@ class Machines:
         return self.seen_s > since_s and node not in self._slots
 
     def slots(self, node: str) -> int:
-        """Says how many workers fit on a machine, at least one."""
+        """Says how many workers fit on a machine, at least one; looks where it is a new one."""
+        if node not in self._slots:
+            self.look(within_s=0)
         return max(1, self._slots.get(node, 1))
 
     def room(self, staff: Mapping[str, int]) -> int:

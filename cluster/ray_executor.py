@@ -105,7 +105,7 @@ class RayExecutor:
         machines.look()
         room = machines.room({})
         if self._workers or self._address == "local":
-            return self._size(max(1, room))
+            return self._size(room)
         return self._max_workers or max(_MAY_BECOME, room)
 
     def run(
@@ -144,7 +144,8 @@ class RayExecutor:
         if self._max_workers:
             # No machine comes to a Ray that lives on this one alone.
             return min(self._max_workers, room) if self._address == "local" else self._max_workers
-        return room
+        # One waits where there is no room at all, so that an autoscaler starts from nothing.
+        return max(1, room)
 
     def _check_room(self) -> None:
         total = cluster_resources()

@@ -36,6 +36,9 @@ class Host:
         return self._worker.run(task)
 
 
+_ACTOR: Any = ray.remote(Host)
+
+
 def start_host(*, threads: int, gpus: int, avoided: Collection[str]) -> Any:
     """Starts an actor, of so many CPUs and GPUs, that Ray neither restarts nor retries.
 
@@ -45,7 +48,7 @@ def start_host(*, threads: int, gpus: int, avoided: Collection[str]) -> Any:
         avoided: machines where it must not be, by their nodes' ids.
     """
     elsewhere = {_NODE_LABEL: f"!in({','.join(sorted(avoided))})"} if avoided else None
-    actor = ray.remote(Host).options(
+    actor = _ACTOR.options(
         num_cpus=threads,
         num_gpus=gpus,
         max_restarts=0,

@@ -24,7 +24,7 @@ class RunSpec(Section):
         batch_size: images a forward pass, at most. Default: 16.
         memory_bytes: budget of each worker, see `memory`. Default: 0, its share of half of what is
             free.
-        units_per_task: units of one task. Default: 0, the planner's choice.
+        units_per_task: units of one task, at most. Default: 0, the planner's choice.
         deadline_s: seconds after which a task is given up. Default: 3600.
         retries: further tries of a task whose worker was lost. Default: 2.
         self_check: hold each layer against the model itself, on one image and two units, before any

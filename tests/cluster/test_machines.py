@@ -57,6 +57,8 @@ def test_the_cluster_is_looked_at_every_two_seconds() -> None:
     cluster.now_s += 1.0
     machines.look()
     assert (machines.room({}), cluster.looks) == (5, 2)
+    cluster.nodes["c"] = (3, 0)
+    assert machines.slots("c") == 3, "a worker's memory depends on it"
 
 
 def test_a_machine_that_fails_is_left_alone_longer_each_time() -> None:
