@@ -1,7 +1,7 @@
 """A Ray cluster of several machines on this one, that come, die and fail while a run goes on.
 
 `python -m tests.changing_cluster` lets a run grow from 1 worker to 12 and shrink to 3, and prints
-when each was at work. It takes some two minutes of processor time.
+when each number was at work. It takes some 40 s of processor time.
 """
 
 from __future__ import annotations
