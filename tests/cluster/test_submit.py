@@ -170,8 +170,8 @@ def test_a_workers_ray_is_the_cluster_and_has_our_code_too(
         monkeypatch,
         "import ray\n"
         "from circuit_atlas.cluster.ray_executor import RayExecutor\n"
-        "with RayExecutor('auto') as executor:\n"
-        "    print(executor.workers, 'workers')\n"
+        "with RayExecutor('auto'):\n"
+        "    print(int(ray.cluster_resources()['CPU']), 'processors')\n"
         "    def where():\n"
         "        import circuit_atlas.jobs as jobs\n"
         "        return jobs.__file__\n"
@@ -180,7 +180,7 @@ def test_a_workers_ray_is_the_cluster_and_has_our_code_too(
     log: list[str] = []
     assert submit(spec, address=head, on_log=log.append) == 0, "".join(log)
     text = "".join(log)
-    assert line(text, "2 workers")
+    assert line(text, "2 processors")
     assert "py_modules_files" in line(text, "workers have")
 
 

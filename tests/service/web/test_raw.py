@@ -122,7 +122,7 @@ def test_folders_of_a_listing_that_is_too_long_are_those_of_the_atlas(tmp_path, 
     with served(create_app(inside, limits=Limits(listed=0))) as address:
         root = httpx.get(f"{address}/api/v1/listing").json()
         layers = httpx.get(f"{address}/api/v1/listing/layers").json()
-    assert root["folders"] == ["layers", "plans"]
+    assert root["folders"] == ["layers", "plans", "prepared"]
     assert [entry["path"] for entry in root["objects"]] == [
         "atlas.json",
         "images.json",
