@@ -55,7 +55,9 @@ class Source:
         stamp: another one where a file of the source was added, removed, renamed, or written anew
             with another size or at another time. No image is read for it.
         listing: lists the images; ImageError where that cannot be done.
+        empty: whether it is known already that there is none. Default: not.
     """
 
     stamp: str
     listing: Callable[[], Listing]
+    empty: bool = False

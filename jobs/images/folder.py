@@ -56,7 +56,7 @@ def open_folder(root: Path, *, label_level: int) -> Source:
         odd = {s: name for s, name in zip(shown, names, strict=True) if s != name}
         return Listing(entries, FileBytes(root, odd), passed_over)
 
-    return Source(stamp.text(), listing)
+    return Source(stamp.text(), listing, empty=not names)
 
 
 @dataclass(frozen=True)

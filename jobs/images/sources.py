@@ -77,15 +77,15 @@ def _opened(spec: ImagesSpec) -> Source:
 def _folder(path: Path, spec: ImagesSpec) -> Source:
     """The images in a folder; where there is none, its Parquet files, or else its tar shards."""
     folder = open_folder(path, label_level=spec.label_level)
-    listing = folder.listing()
-    if listing.entries:
+    if not folder.empty:
         return folder
     below = (file.relative_to(path) for file in sorted(path.rglob("*")) if file.is_file())
     shown = [file for file in below if not any(part.startswith(".") for part in file.parts)]
     names = _shards_among([file.as_posix() for file in shown])
     if not names:
         return folder
-    return _shards([path / name for name in names], names, spec, beside=listing.passed_over)
+    beside = folder.listing().passed_over
+    return _shards([path / name for name in names], names, spec, beside=beside)
 
 
 def _prefix(spec: ImagesSpec) -> Source:
