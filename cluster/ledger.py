@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost
-from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+from circuit_atlas.storage_schema.records import FailureRecord, Receipt, State
+
+# Nobody reads more of them in a terminal, and a run of any size keeps no more; the store has all.
+_MOST_FAILURES = 1000
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Summary:
         lost: units recorded as failed because their worker was lost or late, past all retries.
         skipped: units that were committed before.
         retried: tasks that were lost and tried again.
-        failures: the receipts of the failed and the lost units.
+        failures: the receipts of the failed and the lost units, of either the first thousand.
         size_bytes: bytes of the committed units.
         compute_s: seconds that the committed units took their workers, together.
         wall_s: seconds that the run took.
@@ -50,10 +54,13 @@ class Ledger:
     """Counts what events say, and records the units of tasks that are given up."""
 
     def __init__(self) -> None:
-        self._committed: list[Receipt] = []
+        self._states: Counter[State] = Counter()
         self._failed: list[Receipt] = []
         self._lost: list[Receipt] = []
+        self._lost_units = 0
         self._retried = 0
+        self._size_bytes = 0
+        self._compute_s = 0.0
 
     def note(self, event: Event, fail: Callable[[FailureRecord], Receipt]) -> None:
         """Counts an event.
@@ -65,8 +72,7 @@ class Ledger:
         """
         if isinstance(event, TaskDone):
             for stored in event.receipts:
-                receipt = replace(stored, of=event.task.of)
-                (self._failed if receipt.state == "failed" else self._committed).append(receipt)
+                self._count(replace(stored, of=event.task.of), self._failed)
         elif isinstance(event, TaskLost) and event.will_retry:
             self._retried += 1
         elif isinstance(event, TaskLost):
@@ -74,7 +80,8 @@ class Ledger:
             for key in event.task.units:
                 record = FailureRecord(key, event.error.kind, str(event.error), trace)
                 receipt = replace(fail(record), of=event.task.of)
-                (self._lost if receipt.state == "failed" else self._committed).append(receipt)
+                self._lost_units += receipt.state == "failed"
+                self._count(receipt, self._lost)
 
     def summary(self, *, skipped: int, wall_s: float, channels: int = 0) -> Summary:
         """Sums up the run.
@@ -85,15 +92,24 @@ class Ledger:
             channels: how many of all these are channels. Default: 0.
         """
         return Summary(
-            done=sum(receipt.state == "done" for receipt in self._committed),
-            dead=sum(receipt.state == "dead" for receipt in self._committed),
-            failed=len(self._failed),
-            lost=len(self._lost),
+            done=self._states["done"],
+            dead=self._states["dead"],
+            failed=self._states["failed"] - self._lost_units,
+            lost=self._lost_units,
             skipped=skipped,
             retried=self._retried,
             failures=(*self._failed, *self._lost),
-            size_bytes=sum(receipt.size_bytes for receipt in self._committed),
-            compute_s=sum(receipt.compute_s for receipt in self._committed),
+            size_bytes=self._size_bytes,
+            compute_s=self._compute_s,
             wall_s=wall_s,
             channels=channels,
         )
+
+    def _count(self, receipt: Receipt, failures: list[Receipt]) -> None:
+        """Counts a unit, and keeps its receipt where it failed and not too many did."""
+        self._states[receipt.state] += 1
+        if receipt.state != "failed":
+            self._size_bytes += receipt.size_bytes
+            self._compute_s += receipt.compute_s
+        elif len(failures) < _MOST_FAILURES:
+            failures.append(receipt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuit_atlas.cluster.executor import TaskDone, TaskLost
 from circuit_atlas.cluster.ledger import Ledger
+from circuit_atlas.service.commands.report import summary_text
 from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
@@ -36,3 +37,16 @@ def test_what_failed_is_told_of_as_what_it_is() -> None:
     ]
     assert (found.done, found.failed, found.lost, found.retried) == (1, 1, 2, 1)
     assert (found.skipped, found.channels) == (5, 8)
+
+
+def test_however_many_fail_a_thousand_are_told_of() -> None:
+    ledger = Ledger()
+    for unit in range(1500):
+        key = UnitKey("toy", "edges", unit)
+        receipt = Receipt(key, "failed", 1, 0, 1.0, kind="unit", message="all but grey")
+        ledger.note(TaskDone(Task("edges", (key,)), (receipt,)), failed)
+    found = ledger.summary(skipped=0, wall_s=1.0)
+    assert (found.failed, found.lost, len(found.failures)) == (1500, 0, 1000)
+    assert summary_text(found, location="here").splitlines()[-1] == (
+        "  and 500 more failed: see `circuit-atlas status here`"
+    )
