@@ -27,37 +27,44 @@ class SealedLayer:
         self._objects = objects
         self.manifest = manifest
         rows = self._rows(sealed.COMMITS, groups=None)
-        self._etags: dict[int, str | None] = {}
-        self._records: dict[int, bytes] = {}
-        self.commits: dict[int, Commit] = {}
-        location = objects.at(manifest.file(sealed.COMMITS.stored_name).path)
-        columns = (rows[name].to_pylist() for name in ("unit", "etag", "record"))
-        for unit, etag, record in zip(*columns, strict=True):
-            self._etags[unit] = etag
-            self._records[unit] = record
-            # The file's checksum holds for the record too: what `unseal` would look at again.
-            self.commits[unit] = Commit.of(json.loads(record), location=location)
+        units, etags, records = (rows[name].to_pylist() for name in ("unit", "etag", "record"))
+        self._etags: dict[int, str | None] = dict(zip(units, etags, strict=True))
+        self._records: dict[int, bytes] = dict(zip(units, records, strict=True))
+        self._commits: dict[int, Commit] = {}
 
-    def listed_commit(self, unit: int, entry: Entry) -> Commit | None:
-        """Return the commit of a unit whose commit record a listing shows, or None where it may be
-        another than the one that was sealed."""
+    def commit(self, unit: int) -> Commit | None:
+        """Return the commit of a unit as it was sealed; None where it was not."""
+        if unit not in self._commits and unit in self._records:
+            location = self._objects.at(self.manifest.file(sealed.COMMITS.stored_name).path)
+            # The file's checksum holds for the record too: what `unseal` would look at again.
+            content = json.loads(self._records[unit])
+            self._commits[unit] = Commit.of(content, location=location)
+        return self._commits.get(unit)
+
+    def holds_listed(self, unit: int, entry: Entry) -> bool:
+        """Tell whether the commit record that a listing shows of a unit is the one that was
+        sealed; not where it may be another."""
         record = self._records.get(unit)
-        same = (
+        return (
             record is not None
             and len(record) == entry.size_bytes
             and entry.etag is not None
             and entry.etag == self._etags[unit]
         )
-        return self.commits[unit] if same else None
+
+    def listed_commit(self, unit: int, entry: Entry) -> Commit | None:
+        """Return the commit of a unit whose commit record a listing shows, or None where it may be
+        another than the one that was sealed."""
+        return self.commit(unit) if self.holds_listed(unit, entry) else None
 
     def recorded_commit(self, unit: int, record: bytes) -> Commit | None:
         """Return the commit of a unit whose commit record was read, or None where it is another
         than the one that was sealed."""
-        return self.commits[unit] if self._records.get(unit) == record else None
+        return self.commit(unit) if self._records.get(unit) == record else None
 
     def holds(self, commit: Commit) -> bool:
         """Tell whether the unit was sealed as this commit has it."""
-        own = self.commits.get(commit.unit)
+        own = self.commit(commit.unit)
         return own is commit or own == commit
 
     def table(

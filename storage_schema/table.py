@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -45,7 +46,7 @@ class Table:
         """Return the Arrow schema that readers see."""
         return schema_of(self.columns)
 
-    @property
+    @cached_property
     def stored_schema(self) -> pa.Schema:
         """Return the Arrow schema of the stored file."""
         return pa.schema([column.field(column.stored_name) for column in self.columns])
@@ -94,12 +95,14 @@ class Table:
             # Not `read_table`, and no threads of Arrow's: a script that lets go of them at its end
             # is aborted ("terminate called without an active exception").
             with pq.ParquetFile(pa.BufferReader(data)) as file:
-                if not is_of(file.schema_arrow, self.stored_schema):
+                found = file.schema_arrow
+                if not is_of(found, self.stored_schema):
                     raise CorruptError(
-                        f"{location} has other columns than {self.name}: {file.schema_arrow.names}"
+                        f"{location} has other columns than {self.name}: {found.names}"
                     )
                 names = self.stored_schema.names if columns is None else list(columns)
-                known = [name for name in names if name in file.schema_arrow.names]
+                there = set(found.names)
+                known = [name for name in names if name in there]
                 table = file.read(known, use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(
