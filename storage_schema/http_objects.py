@@ -52,6 +52,11 @@ class HttpObjects(Objects):
         del data
         raise _read_only(self.at(path))
 
+    def create(self, path: str, data: bytes | memoryview) -> bool:
+        """Refuse: a served atlas cannot be written (WriteError)."""
+        del data
+        raise _read_only(self.at(path))
+
     def put(self, path: str, data: bytes) -> None:
         """Refuse: a served atlas cannot be written (WriteError)."""
         del data

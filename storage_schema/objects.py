@@ -36,7 +36,7 @@ _REMEDIES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """Describes an object as a listing shows it.
 
@@ -108,8 +108,11 @@ class Objects:
         Raises:
             WriteError: the store refused.
         """
-        if self.exists(path):
-            return False
+        return False if self.exists(path) else self.create(path, data)
+
+    def create(self, path: str, data: bytes | memoryview) -> bool:
+        """Do the same without looking first: where there is hardly one, as under a name that was
+        drawn. WriteError where the store refuses."""
         try:
             obstore.put(self.store, path, data, mode="create")
         except AlreadyExistsError:
@@ -194,11 +197,14 @@ class Objects:
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
         """Return every object below a folder (not: with that start of a name), by path."""
+        entries: list[Entry] = []
         try:
-            listed = obstore.list(self.store, prefix or None).collect()
+            # Some at a time: what the store says of an object takes several times what is kept.
+            for some in obstore.list(self.store, prefix or None):
+                entries += map(_entry, some)
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(prefix)}: {in_words(error)}") from error
-        return _by_path(listed)
+        return tuple(sorted(entries, key=_path))
 
     def below(self, folder: str = "", *, most: int) -> Below:
         """Return every object below a folder, unless there are more than `most`: then what is in
@@ -230,7 +236,13 @@ class Objects:
 
 
 def _by_path(listed: Sequence[ObjectMeta]) -> tuple[Entry, ...]:
-    entries = (
-        Entry(o["path"], o["size"], o["e_tag"], o["last_modified"].timestamp()) for o in listed
-    )
-    return tuple(sorted(entries, key=lambda entry: entry.path))
+    return tuple(sorted(map(_entry, listed), key=_path))
+
+
+def _entry(listed: ObjectMeta) -> Entry:
+    modified_s = listed["last_modified"].timestamp()
+    return Entry(listed["path"], listed["size"], listed["e_tag"], modified_s)
+
+
+def _path(entry: Entry) -> str:
+    return entry.path

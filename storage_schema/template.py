@@ -11,11 +11,13 @@ import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import pyarrow as pa
 
 from circuit_atlas.storage_schema import arrays, image_table, labels, layout
+from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
@@ -102,7 +104,8 @@ def create(
         image_changes = "" if same else _image_differences(objects, images)
         check_same(stored, header, location=objects.location, image_changes=image_changes)
     # All of them before any is laid out: a build that is refused alters nothing.
-    new = [layer for layer in layers if not is_laid_out(objects, layer)]
+    there = at_once(partial(is_laid_out, objects), layers)
+    new = [layer for layer, laid_out in zip(layers, there, strict=True) if not laid_out]
     objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
     if not objects.exists(layout.IMAGES_RECORD):
         data = objects.get(layout.IMAGES)
@@ -110,8 +113,8 @@ def create(
         named = [asdict(stored) for stored in (record, *pixels.chunks)]
         document = seal({"objects": named, "pixels": pixels.content()})
         objects.put_if_absent(layout.IMAGES_RECORD, document.encode())
-    for layer in new:
-        _lay_out(objects, header, layer, (directions or {}).get(layer.layer))
+    known = directions or {}
+    at_once(lambda layer: _lay_out(objects, header, layer, known.get(layer.layer)), new)
     for name, texts in (unit_labels or {}).items():
         labels.store(objects, name, texts)
     text = plan.to_json()

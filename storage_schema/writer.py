@@ -59,7 +59,7 @@ class Writer:
         with self._lock:
             commit = self._write(record, attempt)
         path = layout.commit(self._layer.layer, record.key.unit)
-        if self._objects.put_if_absent(path, commit.to_json().encode()):
+        if self._objects.create(path, commit.to_json().encode()):
             return commit.receipt()
         winner = self._commit_of(record.key.unit)
         if winner is None:
@@ -85,9 +85,7 @@ class Writer:
             return winner.receipt()
         attempt = secrets.randbelow(arrays.ATTEMPTS)
         data = Failure(time.time(), record).to_json().encode()
-        self._objects.put_if_absent(
-            layout.failure(self._layer.layer, record.key.unit, attempt), data
-        )
+        self._objects.create(layout.failure(self._layer.layer, record.key.unit, attempt), data)
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
         )
@@ -147,7 +145,7 @@ class Writer:
         """Write a unit's rows of one table; WriteError where the attempt's name was drawn twice."""
         path = layout.fragment(self._layer.layer, unit, attempt, table.stored_name)
         data = table.to_parquet(rows)
-        if not self._objects.put_if_absent(path, data):
+        if not self._objects.create(path, data):
             raise WriteError(
                 f"{self._objects.at(path)} is there already: two attempts drew the same number; "
                 "run again"

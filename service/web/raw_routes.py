@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -84,7 +85,7 @@ def listing(server: Server, prefix: Folder) -> AnswerSource:
     server.raw.check_folder(prefix)
     below = server.raw.below(prefix)
     # Not by `asdict`, which takes longer than the store does.
-    answer = {"objects": [vars(entry) for entry in below.objects], "folders": below.folders}
+    answer = {"objects": [asdict(entry) for entry in below.objects], "folders": below.folders}
     body = json.dumps(answer, separators=(",", ":"))
     return AnswerSource(digest(body), lambda: Body(body.encode(), JSON))
 

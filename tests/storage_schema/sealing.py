@@ -49,11 +49,11 @@ class Mortal(Objects):
         self._left = at
         self._after = after
 
-    def put_if_absent(self, path: str, data: bytes) -> bool:
+    def create(self, path: str, data: bytes) -> bool:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise KilledError
-        put = super().put_if_absent(path, data)
+        put = super().create(path, data)
         if self._left == 0:
             raise KilledError
         return put

@@ -106,7 +106,7 @@ def test_the_address_of_a_page_will_do(address, local, more):
 
 def test_nothing_can_be_written(address):
     found = open_store(address)
-    for write in (found.put, found.put_if_absent):
+    for write in (found.put, found.put_if_absent, found.create):
         with pytest.raises(WriteError, match="a served atlas is read-only; give its folder"):
             write("atlas.json", b"")
     with pytest.raises(WriteError, match="is read-only"):

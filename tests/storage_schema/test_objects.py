@@ -24,6 +24,9 @@ def empty(request, tmp_path):
 def test_put_get_list(empty):
     assert empty.put_if_absent("a/b.json", b"one")
     assert not empty.put_if_absent("a/b.json", b"two")
+    assert not empty.create("a/b.json", b"two")
+    assert empty.create("a/c.json", b"")
+    empty.delete(["a/c.json"])
     assert empty.get("a/b.json") == b"one"
     empty.put("a/b.json", b"three")
     empty.put("ab.json", b"")

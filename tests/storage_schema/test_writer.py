@@ -41,12 +41,12 @@ reader = Reader(objects)
 layer = reader.layer("features.3")
 record = sample.make_record(reader.header, layer, 1, seed=int(sys.argv[2]))
 if sys.argv[4] == "kill":
-    put = Objects.put_if_absent
+    put = Objects.create
     def killed(self, path, data):
         if "/commits/" in path:
             os.kill(os.getpid(), signal.SIGKILL)
         return put(self, path, data)
-    Objects.put_if_absent = killed
+    Objects.create = killed
 else:
     print("ready", flush=True)
     sys.stdin.readline()
@@ -94,14 +94,14 @@ def test_a_second_commit_returns_the_first_and_writes_nothing(
 def test_threads_that_race_for_a_unit_get_one_winner(objects, header, layer, record, monkeypatch):
     """All eight have written their chunks before any of them puts its commit record."""
     barrier = Barrier(8)
-    put = Objects.put_if_absent
+    put = Objects.create
 
     def wait_before_commit(self, path, data):
         if "/commits/" in path:
             barrier.wait(timeout=START_S)
         return put(self, path, data)
 
-    monkeypatch.setattr(Objects, "put_if_absent", wait_before_commit)
+    monkeypatch.setattr(Objects, "create", wait_before_commit)
 
     def commit(seed):
         return Writer(objects, header, layer).commit(record(1, seed=seed))

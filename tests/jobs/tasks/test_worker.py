@@ -216,12 +216,12 @@ def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
     with pytest.raises(QueryError, match="no worker has begun with it"):
         reader.wiring("2")
 
-    def put(self, path, data, real=Objects.put_if_absent):
+    def put(self, path, data, real=Objects.create):
         if layout.committed_unit(path) is not None:
             assert self.exists(layout.network("2"))
         return real(self, path, data)
 
-    monkeypatch.setattr(Objects, "put_if_absent", put)
+    monkeypatch.setattr(Objects, "create", put)
     CircuitJob(spec, 1).open().run(task(spec, 0))
     assert [vars(stretch)["source"] for stretch in reader.wiring("2").stretches] == [-1, 0, 1]
     first, last = reader.weights("2")
