@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Literal
 
 from circuit_atlas.cluster.executor import Event, Executor, Planned
@@ -26,6 +25,7 @@ from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import WriteError
 from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -69,14 +69,14 @@ def build(
             unit_labels=resolved.unit_labels,
         )
         images.finish(objects)
-        committed = {name: Reader(objects).commits(name) for name, _ in resolved.plan.units}
+        committed = committed_units(objects, (name for name, _ in resolved.plan.units))
         units = sum(len(numbers) for _, numbers in resolved.plan.units)
-        missing = sum(len(set(n) - committed[name].keys()) for name, n in resolved.plan.units)
+        missing = sum(len(set(n) - committed[name]) for name, n in resolved.plan.units)
         work = Work(
             Planned(missing, units - missing, 0, resolved.remarks if missing else ()),
             tasks=lambda workers: make_tasks(resolved, spec, committed, workers=workers),
             job=CircuitJob(resolved.spec, trace=resolved.trace),
-            fail=partial(_fail, resolved, objects),
+            fail=_fail(resolved, objects),
         )
         summary = run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)
         try:
@@ -117,11 +117,17 @@ def _seal(objects: Objects, layers: Sequence[LayerIndex]) -> None:
     """Writes each layer that has every unit any build asked for once more, in few files."""
     reader = Reader(objects)
     planned = dict(reader.plan().units)
+    committed = committed_units(objects, (index.layer for index in layers))
     for index in layers:
-        if reader.commits(index.layer).keys() >= set(planned[index.layer]):
+        if committed[index.layer].issuperset(planned[index.layer]):
             compact(objects, reader.header, index)
 
 
-def _fail(build: Build, objects: Objects, record: FailureRecord) -> Receipt:
-    index = next(layer for layer in build.layers if layer.layer == record.key.layer)
-    return Writer(objects, build.header, index).fail(record)
+def _fail(build: Build, objects: Objects) -> Callable[[FailureRecord], Receipt]:
+    """What records a unit as failed."""
+    layers = {index.layer: index for index in build.layers}
+
+    def fail(record: FailureRecord) -> Receipt:
+        return Writer(objects, build.header, layers[record.key.layer]).fail(record)
+
+    return fail

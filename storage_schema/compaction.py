@@ -22,6 +22,7 @@ from circuit_atlas.storage_schema import (
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.layer_listing import list_committed
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.row_groups import Block, SealedFile
 from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
@@ -67,11 +68,7 @@ def compact(
         WriteError: the store refused. What was written of the generation is no part of the atlas.
     """
     layer = index.layer
-    entries = {
-        unit: entry
-        for entry in objects.list(layout.commits(layer))
-        if (unit := layout.committed_unit(entry.path)) is not None
-    }
+    entries = list_committed(objects, layer)
     if not entries or not (anew or _has_news(objects, layer, entries)):
         return None
     committed = _read(objects, layer, entries)
@@ -98,7 +95,7 @@ def _has_news(objects: Objects, layer: str, entries: dict[int, Entry]) -> bool:
     was copied its store tags every object anew, and readers would look into every commit record."""
     newest = open_newest(objects, layer)
     return newest is None or any(
-        newest.listed_commit(unit, entry) is None for unit, entry in entries.items()
+        not newest.holds_listed(unit, entry) for unit, entry in entries.items()
     )
 
 

@@ -12,7 +12,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnitInfo:
     """Describes one unit of a layer: a channel, or a direction over the layer's channels."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,20 @@ from circuit_atlas.storage_schema import (
     unit_tables,
     visualizations,
 )
+from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.directions import Direction, Directions
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.layer_listing import (
+    LayerListing,
+    list_committed,
+    list_failures,
+    list_layer,
+)
 from circuit_atlas.storage_schema.layer_scan import LayerScan
 from circuit_atlas.storage_schema.network import network_object, weights_of
-from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
 from circuit_atlas.storage_schema.pixels import PixelsRecord
@@ -72,6 +80,7 @@ class Reader:
             ) from None
         self.header = AtlasHeader.from_json(data, location=self.objects.at(layout.HEADER))
         self._layers: dict[str, LayerIndex] = {}
+        self._laid_out: set[str] = set()
         self._commits: dict[tuple[str, int], Commit] = {}
         self._arrays = UnitArrays(self.objects, self.header)
         self._scan = LayerScan(self.objects, self._arrays)
@@ -136,14 +145,11 @@ class Reader:
 
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers that are laid out, sorted."""
-        names = (layout.unescape(name) for name in self.objects.names(layout.LAYERS))
-        return tuple(
-            sorted(
-                name
-                for name in names
-                if name in self._layers or self.objects.exists(layout.layer_index(name))
-            )
-        )
+        names = [layout.unescape(name) for name in self.objects.names(layout.LAYERS)]
+        new = [name for name in names if name not in self._laid_out]
+        there = at_once(lambda name: self.objects.exists(layout.layer_index(name)), new)
+        self._laid_out.update(name for name, laid_out in zip(new, there, strict=True) if laid_out)
+        return tuple(sorted(name for name in names if name in self._laid_out))
 
     def layer(self, name: str) -> LayerIndex:
         """Return a layer's units and kernel axis; QueryError where the atlas has no such layer."""
@@ -228,7 +234,7 @@ class Reader:
         """Return the commit record of every unit that is done or dead, by unit: one listing, and
         the records not seen before. QueryError where the atlas has no such layer."""
         self.layer(layer)
-        listed = self._listed(layer)
+        listed = list_committed(self.objects, layer)
         known = self._commits.copy()
         kept = {unit: commit for (name, unit), commit in known.items() if name == layer}
         new = {unit: entry for unit, entry in listed.items() if unit not in kept}
@@ -239,16 +245,20 @@ class Reader:
             self._commits.pop((layer, unit), None)  # deleted, to be built again
         return {unit: kept[unit] for unit in listed}
 
-    def failures(self, layer: str) -> dict[int, FailureRecord]:
-        """Return the latest failure of every unit that has one and no commit, by unit."""
-        self.layer(layer)
-        failed = {
-            entry.path: unit
-            for entry in self.objects.list(layout.failures(layer))
-            if (unit := layout.failed_unit(entry.path)) is not None
-        }
-        done = self._listed(layer) if failed else {}
-        paths = [path for path, unit in failed.items() if unit not in done]
+    def listings(self) -> tuple[LayerListing, ...]:
+        """Return which units of each layer are done, dead and failed, by the layers' names: three
+        listings a layer, several at once, and no record read."""
+        return tuple(at_once(partial(list_layer, self.objects, self.header), self.layers()))
+
+    def failures(self, layer: str, listing: LayerListing | None = None) -> dict[int, FailureRecord]:
+        """Return the latest failure of every unit that has one and no commit, by unit; `listing`:
+        of the layer, as `listings` gave it just now, which saves asking anew."""
+        if listing is None:
+            self.layer(layer)
+            failures = list_failures(self.objects, layer)
+        else:
+            failures = dict(listing.failures)
+        paths = [entry.path for entries in failures.values() for entry in entries]
         records = [
             Failure.from_json(data, location=self.objects.at(path))
             for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
@@ -455,7 +465,7 @@ class Reader:
         return states(
             self.objects,
             found or listed(self.objects),
-            stored=lambda layer: self._listed(layer) if layer in names else (),
+            stored=lambda layer: list_committed(self.objects, layer) if layer in names else (),
         )
 
     def visualization_image(self, record: FeatureRecord) -> bytes:
@@ -506,15 +516,6 @@ class Reader:
     def _rows(self, commit: Commit, table: Table) -> pa.Table:
         """One unit's table, under its public names."""
         return table.public(fragments.read(self.objects, [commit], table)[0])
-
-    def _listed(self, layer: str) -> dict[int, Entry]:
-        """Units of a layer that have a commit record, ascending, as a listing shows it."""
-        entries = {
-            unit: entry
-            for entry in self.objects.list(layout.commits(layer))
-            if (unit := layout.committed_unit(entry.path)) is not None
-        }
-        return dict(sorted(entries.items()))
 
     def _require_level(self, level: int) -> None:
         """QueryError where there is no such sparsity level."""

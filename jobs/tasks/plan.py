@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -279,17 +280,21 @@ def estimate(
         images: how many there are in all.
         image_sums: whether those of each unit are stored too. Default: not.
     """
+    tasks_of: Counter[str] = Counter()
+    units_of: Counter[str] = Counter()
+    for task in tasks:
+        tasks_of[task.layer] += 1
+        units_of[task.layer] += len(task.units)
     layers = []
     for index in build.layers:
-        of_layer = [task for task in tasks if task.layer == index.layer]
-        units = sum(len(task.units) for task in of_layer)
+        units = units_of[index.layer]
         layers.append(
             LayerEstimate(
                 layer=index.layer,
                 explained=index.explained,
                 units=units,
                 kernels=index.index.size,
-                tasks=len(of_layer),
+                tasks=tasks_of[index.layer],
                 size_bytes=units * _unit_bytes(build.header, index, images, image_sums=image_sums)
                 + (_network_bytes(index) if units else 0),
                 self_check=index.self_check,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
+from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
 from circuit_atlas.storage_schema.reader import Reader
 
@@ -23,6 +24,8 @@ def with_stored_directions(spec: BuildSpec) -> BuildSpec:
     if reader.header.model != spec.model.reference:
         return spec  # another model's directions say nothing; the build will be refused
     stored = reader.layers()
+    # The reader keeps them.
+    at_once(reader.layer, [layer.name for layer in spec.layers if layer.name in stored])
     layers = tuple(
         _completed(layer, reader) if layer.name in stored and not layer.directions else layer
         for layer in spec.layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,6 +15,7 @@ from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.layer_columns import LAYERS, UNITS
+from circuit_atlas.storage_schema.layer_listing import LayerListing
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.wording import nearest
@@ -96,19 +98,25 @@ class LayerStates:
         return pa.Table.from_pylist(rows, schema_of(UNITS))
 
 
-def layer_counts(reader: Reader) -> pa.Table:
-    """Return one row for each layer and how far it is, see `Atlas.status`."""
+def layer_counts(reader: Reader, listings: Sequence[LayerListing] | None = None) -> pa.Table:
+    """Return one row for each layer and how far it is, see `Atlas.status`; `listings`: what the
+    store has, where it was listed just now."""
     planned = dict(reader.plan().units)
     rows = []
-    for name in reader.layers():
-        states = LayerStates(
-            reader.layer(name),
-            reader.commits(name),
-            reader.failures(name),
-            frozenset(planned.get(name, ())),
-            {},
+    for listing in reader.listings() if listings is None else listings:
+        asked = planned.get(listing.layer, ())
+        rows.append(
+            {
+                "layer": listing.layer,
+                "planned": len(asked),
+                "done": listing.done,
+                "dead": listing.dead,
+                "failed": len(listing.failures),
+                "missing": sum(
+                    unit not in listing.committed and unit not in listing.failures for unit in asked
+                ),
+            }
         )
-        rows.append({"layer": name, **states.counts()})
     return pa.Table.from_pylist(rows, schema_of(LAYERS))
 
 

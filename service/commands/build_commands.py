@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.at_once import at_once
+from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.opening import find_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.template import check_location, check_same, is_laid_out
@@ -41,13 +44,13 @@ def plan_build(spec: BuildSpec) -> Estimate:
     spec = with_stored_directions(spec)
     looked = LookedAt(objects)
     build = resolve(spec, self_check=spec.run.self_check, prepare=looked)
-    done: Mapping[str, Any] = {}
+    done: Mapping[str, frozenset[int]] = {}
     if objects is not None and objects.exists(layout.HEADER):
-        reader = Reader(objects)
         if looked.at_all:
-            check_same(reader.header, build.header, location=objects.location)
-        layers = [index.layer for index in build.layers if is_laid_out(objects, index)]
-        done = {name: reader.commits(name) for name in layers}
+            check_same(Reader(objects).header, build.header, location=objects.location)
+        # Whether they are the same: nothing is committed of a layer that is not there.
+        at_once(partial(is_laid_out, objects), build.layers)
+        done = committed_units(objects, (index.layer for index in build.layers))
     run = spec.run
     workers = run.workers or run.max_workers or os.cpu_count() or 1
     tasks = make_tasks(build, spec, done, workers=workers)

@@ -13,6 +13,7 @@ import pyarrow as pa
 from circuit_atlas.service.analysis.query import CircuitQuery, nearest_fraction
 from circuit_atlas.service.circuit.display import difference_text, size, text_table
 from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.commands import demo as bundled
 from circuit_atlas.service.commands import exits, json_output, options, report, server
 from circuit_atlas.service.commands.build_commands import (
@@ -149,18 +150,9 @@ def status(atlas: str, as_json: bool) -> None:
     were asked for: of the units of each layer, and of the channels of each convolution. Then what
     to run to go on. The exit code is 1 where a unit or its visualizations failed.
     """
-    opened = Atlas.open(atlas)
-    click.echo(
-        json_output.to_json(json_output.status_facts(opened))
-        if as_json
-        else report.status_text(opened)
-    )
-    if any(
-        (
-            *opened.status()["failed"].to_pylist(),
-            *opened.visualization_status()["failed"].to_pylist(),
-        )
-    ):
+    found = AtlasStatus.read(Atlas.open(atlas).reader)
+    click.echo(json_output.to_json(found) if as_json else report.status_text(found))
+    if found.failed:
         click.get_current_context().exit(exits.UNIT_FAILED)
 
 

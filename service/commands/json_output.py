@@ -11,10 +11,8 @@ import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.analysis.unit_scores import with_silent
-from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
-from circuit_atlas.service.client.next_steps import all_left
 from circuit_atlas.service.client.unit import Unit, known_groups
 
 
@@ -30,32 +28,6 @@ def atlas_facts(atlas: Atlas) -> dict[str, object]:
     responses = [atlas.reader.layer(name).explained for name in atlas.layers]
     layers = layers.append_column("response", pa.array(responses, pa.string()))
     return {"location": atlas.location, "header": header, "layers": layers}
-
-
-def status_facts(atlas: Atlas) -> dict[str, object]:
-    """Tell how far each layer is, every failure, how many images are left out, the same of
-    visualizations, and what goes on."""
-    failures = [
-        {
-            "layer": name,
-            "unit": number,
-            "name": atlas.reader.layer(name).unit(number).name,
-            "kind": failure.kind,
-            "message": failure.message,
-        }
-        for name in atlas.layers
-        for number, failure in atlas.reader.failures(name).items()
-    ]
-    status, states = atlas.status(), atlas.reader.visualization_states()
-    return {
-        "location": atlas.location,
-        "layers": with_silent(atlas.reader, status),
-        "failures": failures,
-        "images_left_out": atlas.images()["split"].to_pylist().count("left_out"),
-        "features": visualization_status.by_layer(states),
-        "visualization_failures": visualization_status.failures(states, atlas.reader),
-        "to_go_on": all_left(status, states, model=atlas.header.model),
-    }
 
 
 def layer_facts(layer: Layer) -> dict[str, object]:

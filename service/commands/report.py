@@ -12,10 +12,9 @@ from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.analysis.stability import CORE
 from circuit_atlas.service.analysis.unit_scores import UnitScore, unit_scores, with_silent
 from circuit_atlas.service.circuit.display import difference_text, size, text_table
-from circuit_atlas.service.client import visualization_status
 from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.client.layer import Layer
-from circuit_atlas.service.client.next_steps import all_left
 from circuit_atlas.service.client.unit import Groups, Unit, known_groups
 
 if TYPE_CHECKING:
@@ -72,23 +71,18 @@ def _with_silent(atlas: Atlas) -> pa.Table:
     return table.rename_columns([*table.column_names[:-1], f"silent at {fraction:g}"])
 
 
-def status_text(atlas: Atlas) -> str:
+def status_text(status: AtlasStatus) -> str:
     """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
-    status, states = atlas.status(), atlas.reader.visualization_states()
-    left_out = images_left_out(atlas.images()["split"].to_pylist().count("left_out"))
-    lines = [text_table(_with_silent(atlas)), *([left_out] if left_out else [])]
-    for name in atlas.layers:
-        for number, failure in atlas.reader.failures(name).items():
-            unit = atlas.reader.layer(name).unit(number).name
-            lines.append(f"  failed: {name} unit {unit}: {failure.kind}: {failure.message}")
-    if states:
-        lines += ["", "feature visualizations", text_table(visualization_status.by_layer(states))]
+    left_out = images_left_out(status.images_left_out)
+    lines = [text_table(status.layers), *([left_out] if left_out else [])]
+    lines += [f"  failed: {f.layer} unit {f.name}: {f.kind}: {f.message}" for f in status.failures]
+    if status.features.num_rows:
+        lines += ["", "feature visualizations", text_table(status.features)]
         lines += [
             f"  failed: {row['layer']} {row['of']} {row['name']}: {row['kind']}: {row['message']}"
-            for row in visualization_status.failures(states, atlas.reader).to_pylist()
+            for row in status.visualization_failures.to_pylist()
         ]
-    left = all_left(status, states, model=atlas.header.model)
-    lines += ["", *left] if left else []
+    lines += ["", *status.to_go_on] if status.to_go_on else []
     return "\n".join(lines)
 
 
@@ -267,6 +261,9 @@ def summary_text(summary: Summary, *, location: str) -> str:
         f"  failed: {r.key.layer} {r.of} {r.key.unit}: {r.kind}: {r.message}"
         for r in summary.failures
     ]
+    more = summary.failed + summary.lost - len(summary.failures)
+    if more:
+        lines.append(f"  and {more} more failed: see `circuit-atlas status {location}`")
     return "\n".join(lines)
 
 
