@@ -1,18 +1,20 @@
-"""A build handed to a running Ray cluster, and followed to its end.
+"""A build handed to a running Ray cluster, and followed to its end, then or later.
 
-Two things travel: our code as a wheel (`py_modules`), and the spec with its paths made absolute,
-alone in a working directory. The cluster must have the packages that we build with
-(`cluster/Dockerfile`) and, at the same paths or URLs, the images, the weights and the store.
+What travels: our code and that of the model, each as a wheel (`py_modules`), and the spec with its
+paths made absolute, alone in a working directory. The cluster must have the packages that we build
+with (`cluster/Dockerfile`) and, at the same paths or URLs, the images, the weights and the store.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import re
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,7 +24,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from circuit_atlas.cluster.process import environment
 from circuit_atlas.cluster.retries import one_line
-from circuit_atlas.cluster.wheel import build_wheel
+from circuit_atlas.cluster.wheel import build_model_wheel, build_wheel
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.storage_schema.errors import InfrastructureError, InputError
 
@@ -43,39 +45,114 @@ _PAUSE_S = 0.5
 _PATIENCE_S = 120.0
 
 
-def submit(spec_path: str | Path, *, address: str, on_log: Callable[[str], None]) -> int:
-    """Runs `circuit-atlas build` on the cluster and returns its exit code.
+def never() -> bool:
+    """Says that a job is not to be stopped."""
+    return False
+
+
+def send(spec_path: str | Path, *, address: str, job: str | None = None) -> str:
+    """Hands `circuit-atlas build` to the cluster and returns the job's id.
 
     Args:
         spec_path: the spec; it is checked here first.
         address: the URL of the cluster's job server, such as `http://head:8265`.
-        on_log: receives the job's output as it comes, some lines at a time, line ends included.
+        job: the id that the job is to have: letters, digits and `_.-`. Default: Ray draws one.
 
     Raises:
-        InputError: the address is no job server's, or the spec cannot be used; nothing was
-            submitted.
-        InfrastructureError: no job server answers there, or the job ended without an exit code:
-            it could not be set up, was stopped, or its machine was lost.
-        KeyboardInterrupt: Ctrl-C ends the following, not the job; `on_log` is told how to end that.
+        InputError: the address is no job server's, the spec cannot be used, or there is a job of
+            that id; nothing was submitted.
+        InfrastructureError: no job server answers there, or it refuses.
     """
     _check_address(address)
+    if job is not None and not re.fullmatch(r"[\w.-]+", job, re.ASCII):
+        raise InputError(f"job id {job!r} cannot be used: give letters, digits, _, . and -")
     spec = BuildSpec.load(spec_path)
-    for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
-        with environment(_OVERRIDES):
-            client = JobSubmissionClient(address)
-        job = _send(client, spec.to_toml())
-    except (OSError, RuntimeError, ValueError, RayError) as error:
-        raise InfrastructureError(
-            f"cannot submit to {address!r}: {one_line(str(error))}; give the address of a Ray "
-            "head's job server, such as http://HOST:8265"
-        ) from error
-    on_log(f"submitted as {job}\n")
+    with _answering(f"cannot submit to {address!r}"):
+        client = _client(address)
+        try:
+            return _send(client, spec, job)
+        except RuntimeError:
+            known = job and _details(client, job)
+            if not known:
+                raise
+    raise InputError(
+        f"there is a job {job!r} already ({known.status.value.lower()}): follow it by "
+        f"`circuit-atlas submit --follow {job} --address {address}`, or give another id"
+    )
+
+
+def follow(
+    job: str,
+    *,
+    address: str,
+    on_log: Callable[[str], None],
+    ask_to_stop: Callable[[], bool] = never,
+) -> int:
+    """Passes on what a job prints, from its start, until it ends; returns its exit code.
+
+    Args:
+        job: its id.
+        address: as of `send`.
+        on_log: receives the job's output as it comes, some lines at a time, line ends included.
+        ask_to_stop: is called after Ctrl-C, and says whether to stop the job too. Default: not.
+
+    Raises:
+        InputError: the address is no job server's, or knows no such job.
+        InfrastructureError: no job server answers there, or the job ended without an exit code:
+            it could not be set up, was stopped, or its machine was lost.
+        KeyboardInterrupt: Ctrl-C ended the following, and the job where `ask_to_stop` said so;
+            `on_log` is told what became of it.
+    """
+    _check_address(address)
+    with _answering(f"cannot ask {address!r} for a job"):
+        client = _client(address)
+        found = _details(client, job)
+    if found is None:
+        raise InputError(
+            f"there is no job {job!r} at {address}: `ray job list --address {address}` names those "
+            "that there are"
+        )
     try:
         return _exit_code(job, _follow(client, job, on_log))
     except KeyboardInterrupt:
-        on_log(f"\nno longer following; to stop it: ray job stop {job} --address {address}\n")
+        if not ask_to_stop():
+            on_log(
+                f"\nno longer following; the job goes on: circuit-atlas submit --follow {job} "
+                f"--address {address}; to stop it: ray job stop {job} --address {address}\n"
+            )
+            raise
+        with _answering(f"cannot stop job {job}"):
+            client.stop_job(job)
+        on_log(f"\njob {job} is told to stop; what is committed stays\n")
+        raise
+
+
+@contextlib.contextmanager
+def _answering(doing: str) -> Iterator[None]:
+    """InfrastructureError where the job server does not answer, or refuses."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise InfrastructureError(
+            f"{doing}: {one_line(str(error))}; give the address of a Ray head's job server, such "
+            "as http://HOST:8265"
+        ) from error
+
+
+def _client(address: str) -> JobSubmissionClient:
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with environment(_OVERRIDES):
+        return JobSubmissionClient(address)
+
+
+def _details(client: JobSubmissionClient, job: str) -> JobDetails | None:
+    """What is known of a job; None where there is none."""
+    try:
+        return client.get_job_info(job)
+    except RuntimeError as error:
+        if "does not exist" in str(error):
+            return None
         raise
 
 
@@ -93,15 +170,18 @@ def _check_address(address: str) -> None:
         )
 
 
-def _send(client: JobSubmissionClient, spec: str) -> str:
+def _send(client: JobSubmissionClient, spec: BuildSpec, job: str | None) -> str:
     with tempfile.TemporaryDirectory() as folder:
         wheels, work = Path(folder, "wheels"), Path(folder, "work")
         wheels.mkdir()
         work.mkdir()
-        (work / "spec.toml").write_text(spec, encoding="utf-8")
-        runtime = {"working_dir": str(work), "py_modules": [str(build_wheel(wheels))]}
-        job: str = client.submit_job(entrypoint=ENTRYPOINT, runtime_env=runtime)
-        return job
+        modules = [build_wheel(wheels)]
+        if spec.model.code is not None:
+            modules.append(build_model_wheel(wheels, Path(spec.model.code)))
+        (work / "spec.toml").write_text(spec.without_code().to_toml(), encoding="utf-8")
+        runtime = {"working_dir": str(work), "py_modules": [str(module) for module in modules]}
+        sent: str = client.submit_job(entrypoint=ENTRYPOINT, runtime_env=runtime, submission_id=job)
+        return sent
 
 
 class _Log:

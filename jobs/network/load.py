@@ -110,7 +110,7 @@ def _find(spec: ModelSpec) -> tuple[nn.Module, PreprocessingSpec | None]:
             return timm_model(name, spec)
         if kind == "demo":
             return _demo(name, spec), demo.PREPROCESSING
-        return model_of_function(kind, name, spec.arguments), None
+        return model_of_function(kind, name, spec.arguments, code=spec.code), None
 
 
 def _demo(name: str, spec: ModelSpec) -> nn.Module:

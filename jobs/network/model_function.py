@@ -7,23 +7,40 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import nn
 from torchvision.models import list_models
 
+from circuit_atlas.jobs.spec.model import COLLECTIONS
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, nearest, one_line
 
-_KINDS = ("torchvision", "timm", "demo")
 _FORMS = "write torchvision:NAME, timm:NAME, demo:squeezenet1_1 or package.module:function"
-_WHERE = "install it, or set PYTHONPATH to the folder that holds it"
+_WHERE = (
+    "install it, or name the folder that holds it by code under [model], or set PYTHONPATH to it"
+)
 
 
-def model_of_function(package: str, name: str, arguments: Mapping[str, Any]) -> nn.Module:
-    """Imports the user's function and calls it; ModelError, in one line, where that fails."""
-    function = _import(package, name)
+def model_of_function(
+    package: str, name: str, arguments: Mapping[str, Any], *, code: str | None = None
+) -> nn.Module:
+    """Imports the user's function and calls it; ModelError, in one line, where that fails.
+
+    Args:
+        package: the module of the function.
+        name: its name there.
+        arguments: keyword arguments.
+        code: the folder that the module lies in. It stays on the path of this process, for what
+            the model imports later. Default: the module is importable.
+    """
+    if code is not None:
+        _put_on_path(code)
+    function = _import(package, name, code)
     _check(function, f"{package}:{name}", arguments)
     return call(function, f"{package}:{name}", arguments)
 
@@ -80,7 +97,29 @@ def _check(function: Callable[..., object], reference: str, arguments: Mapping[s
             )
 
 
-def _import(package: str, name: str) -> Callable[..., object]:
+def _put_on_path(code: str) -> None:
+    if not Path(code).is_dir():
+        raise ModelError(
+            f"model.code: there is no folder {code!r}; every machine of a cluster needs it there, "
+            "unless the build is handed over by `circuit-atlas submit`, which sends it along"
+        )
+    if code not in sys.path:
+        sys.path.insert(0, code)
+        importlib.invalidate_caches()
+
+
+def _require_from(code: str, module: ModuleType) -> None:
+    """ModelError where a module of that name came from elsewhere, perhaps before this spec."""
+    folder = Path(code).resolve()
+    files = [module.__file__] if module.__file__ else list(module.__path__)
+    if not any(Path(file).resolve().is_relative_to(folder) for file in files):
+        raise ModelError(
+            f"the module {module.__name__!r} is that of {files[0]!r}, not of the folder {code!r} "
+            "under model.code: give it a name that no other module has"
+        )
+
+
+def _import(package: str, name: str, code: str | None) -> Callable[..., object]:
     reference = f"{package}:{name}"
     for what, absent in (("module", package.split(".")[0] == ""), ("function", not name)):
         if absent:
@@ -97,6 +136,8 @@ def _import(package: str, name: str) -> Callable[..., object]:
         raise ModelError(
             f"importing {package!r} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
+    if code is not None:
+        _require_from(code, module)
     function = getattr(module, name, None)
     if function is None:
         offered = [other for other, value in vars(module).items() if callable(value)]
@@ -115,7 +156,7 @@ def reference_remedy(kind: str) -> str:
     """Says what a reference may look like, guessed from what stands before its colon, or all."""
     if kind in list_models():
         return f'write "torchvision:{kind}"'
-    if close := difflib.get_close_matches(kind, _KINDS):
+    if close := difflib.get_close_matches(kind, COLLECTIONS):
         return f"did you mean {close[0]}:NAME?"
     if _importable(kind):
         return f"name a function of it: '{kind}:FUNCTION'"

@@ -128,6 +128,10 @@ class BuildSpec(Section):
             **({"learned": self._training()} if trained else {}),
         }
 
+    def without_code(self) -> BuildSpec:
+        """Leaves out where the model's code lies, for where it is importable."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"code": None})})
+
     @property
     def learned_ablation(self) -> Ablation:
         """What a pruned kernel is while rankings are trained."""
@@ -157,8 +161,9 @@ class BuildSpec(Section):
             return path if "://" in path else str(folder / Path(path).expanduser())
 
         model, images, run = self.model, self.images, self.run
-        if model.weights is not None:
-            model = model.model_copy(update={"weights": absolute(model.weights)})
+        for key in ("weights", "code"):
+            if (path := getattr(model, key)) is not None:
+                model = model.model_copy(update={key: absolute(path)})
         if not images.source.startswith(DEMO):
             files = {"source": absolute(images.source)}
             for key in ("ids", "labels") if images.is_array else ():

@@ -26,6 +26,7 @@ from circuit_atlas.service.commands.chosen_circuit import circuit_of
 from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
+from circuit_atlas.service.commands.submit import submit
 from circuit_atlas.service.commands.transfer import transfer
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
@@ -113,29 +114,7 @@ def features(work: options.Work) -> None:
     _have_done(work, run_features)
 
 
-@cli.command()
-@options.SPEC
-@click.option(
-    "--address", required=True, help="The Ray cluster's job server, such as http://HOST:8265."
-)
-@options.JSON
-@options.debug
-def submit(spec: Path, address: str, as_json: bool) -> None:
-    """Build SPEC on a running Ray cluster.
-
-    Sends this code and the spec as a Ray job, prints the job's log, and ends with its exit code;
-    with --json the log goes to stderr, and the exit code is printed.
-    The cluster needs our dependencies and the module of a model function of your own, and finds
-    images, weights and store at the spec's paths or URLs. Ctrl-C stops following; the job goes on.
-    """
-    from circuit_atlas.cluster.submit import submit as hand_over
-
-    code = hand_over(
-        spec, address=address, on_log=lambda text: click.echo(text, nl=False, err=as_json)
-    )
-    if as_json:
-        click.echo(json_output.to_json({"exit_code": code}))
-    click.get_current_context().exit(code)
+cli.add_command(submit)
 
 
 @cli.command()

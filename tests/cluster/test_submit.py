@@ -12,13 +12,13 @@ import sys
 import time
 import urllib.request
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from circuit_atlas.cluster import submit as module
-from circuit_atlas.cluster.submit import submit
+from circuit_atlas.cluster.submit import follow, send
 from circuit_atlas.storage_schema.errors import InfrastructureError, InputError, SpecError
 from circuit_atlas.storage_schema.reader import Reader
 from tests.patience import PATIENCE_S, START_S, until
@@ -55,6 +55,13 @@ top_images = 2
 [run]
 store = "atlas"
 """
+
+
+def submit(spec: Path, *, address: str, on_log: Callable[[str], object]) -> int:
+    """Handed over and followed, as the command does it."""
+    job = send(spec, address=address)
+    on_log(f"submitted as {job}\n")
+    return follow(job, address=address, on_log=on_log)
 
 
 @pytest.fixture(scope="module")
