@@ -30,6 +30,7 @@ class Summary:
         compute_s: seconds that the committed units took their workers, together.
         wall_s: seconds that the run took.
         channels: how many of all these are channels.
+        left: missing units that the run was not to build. Default: 0.
         left_out: images that a build could not read. Default: 0.
         passed_over: how many files of each suffix a build found beside its images and took for
             none. Default: none.
@@ -46,6 +47,7 @@ class Summary:
     compute_s: float
     wall_s: float
     channels: int = 0
+    left: int = 0
     left_out: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
 

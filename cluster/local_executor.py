@@ -46,8 +46,10 @@ class LocalExecutor:
             return
         worker = _open(job)
         yield WorkersReady(1)
+        layer: str | None = None
         while backlog:
-            task = backlog.take()
+            task = backlog.take(layer=layer)
+            layer = task.layer
             yield TaskStarted(task)
             outcome = _outcome(worker, task)
             if isinstance(outcome, InfrastructureError):

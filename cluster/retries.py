@@ -57,6 +57,7 @@ class Backlog:
     def __init__(self, tasks: Sequence[Task], policy: Policy) -> None:
         self.units = sum(len(task.units) for task in tasks)
         self._waiting = deque(tasks)
+        self._order = {name: n for n, name in enumerate(dict.fromkeys(t.layer for t in tasks))}
         self._policy = policy
         self._losses: Counter[UnitKey] = Counter()
         self._machine_losses: Counter[UnitKey] = Counter()
@@ -64,23 +65,35 @@ class Backlog:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def take(self, workers: int = 1) -> Task:
+    def take(self, workers: int = 1, *, layer: str | None = None) -> Task:
         """Takes the next task, or a part of it where fewer wait than workers could take one.
 
         Args:
             workers: how many could take a task now, the one that asks included. Default: 1.
+            layer: what the worker has at hand. Where only later layers are next, what was lost of
+                it is taken first, from the end of the queue. Default: nothing.
 
         Raises:
             IndexError: none waits.
         """
         parts = -(-workers // max(1, len(self._waiting)))
-        task = self._waiting.popleft()
+        at = self._next(layer)
+        task = self._waiting[at]
         count = -(-len(task.units) // parts)
         if count < len(task.units):
-            self._waiting.appendleft(replace(task, units=task.units[count:]))
+            self._waiting[at] = replace(task, units=task.units[count:])
             task = replace(task, units=task.units[:count])
+        else:
+            del self._waiting[at]
         self.units -= len(task.units)
         return task
+
+    def _next(self, layer: str | None) -> int:
+        """Where the task stands that a worker with that layer at hand takes."""
+        order = len(self._order) if layer is None else self._order[layer]
+        if not self._waiting or order >= self._order[self._waiting[0].layer]:
+            return 0
+        return next((at for at, task in enumerate(self._waiting) if task.layer == layer), 0)
 
     def lost(self, task: Task, *, machine: bool = False) -> bool:
         """Queues a lost task again where it may be, and says whether.

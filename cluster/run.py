@@ -1,5 +1,5 @@
-"""A whole build: the spec resolved, the store laid out, every missing unit computed, and layers
-that have all their units sealed.
+"""A whole build: the spec resolved, the store laid out, every missing unit computed, and each layer
+sealed that has all of its units.
 
 Running the same build again does what is missing, no more: committed units are skipped, failed ones
 tried again. So a run that was stopped, by Ctrl-C or a lost machine, is resumed by the same command.
@@ -8,27 +8,24 @@ tried again. So a run that was stopped, by Ctrl-C or a lost machine, is resumed 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from circuit_atlas.cluster.executor import Event, Executor, Planned
+from circuit_atlas.cluster.executor import Event, Executor, Planned, TaskDone
 from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.sealing import Sealing
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
-from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 from circuit_atlas.jobs.tasks.worker import CircuitJob
-from circuit_atlas.storage_schema.compaction import compact
-from circuit_atlas.storage_schema.errors import WriteError
-from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.errors import SpecError, WriteError
 from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
-from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import create
 from circuit_atlas.storage_schema.writer import Writer
@@ -37,7 +34,11 @@ __all__ = ["Summary", "build", "executor_for"]
 
 
 def build(
-    spec: BuildSpec, *, executor: Executor, on_event: Callable[[Event], None] | None = None
+    spec: BuildSpec,
+    *,
+    executor: Executor,
+    on_event: Callable[[Event], None] | None = None,
+    max_units: int | None = None,
 ) -> Summary:
     """Builds what `spec` asks for and its atlas lacks.
 
@@ -45,6 +46,7 @@ def build(
         spec: what to build, and where.
         executor: how tasks reach workers.
         on_event: sees every event as it comes. Default: nothing does.
+        max_units: builds so many units at most, the first that are missing. Default: all.
 
     Raises:
         InputError: the spec, the model or the images cannot be used; nothing was written.
@@ -53,8 +55,9 @@ def build(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is committed stays.
     """
     started_s = time.monotonic()
+    if max_units is not None and max_units < 1:
+        raise SpecError(f"max_units={max_units}: give 1 or more, or leave it out")
     with sigterm_interrupts(), Session(executor) as session:
-        spec = with_stored_directions(spec)
         images = ImageStage(session, on_event)
         resolved = resolve(spec, self_check=spec.run.self_check, prepare=images)
         objects = open_store(spec.run.store, create=True)
@@ -72,20 +75,37 @@ def build(
         committed = committed_units(objects, (name for name, _ in resolved.plan.units))
         units = sum(len(numbers) for _, numbers in resolved.plan.units)
         missing = sum(len(set(n) - committed[name]) for name, n in resolved.plan.units)
+        now = missing if max_units is None else min(missing, max_units)
+        told = (*resolved.remarks, *_left_text(now, missing)) if missing else ()
         work = Work(
-            Planned(missing, units - missing, 0, resolved.remarks if missing else ()),
-            tasks=lambda workers: make_tasks(resolved, spec, committed, workers=workers),
+            Planned(now, units - missing, 0, told),
+            tasks=lambda workers: make_tasks(
+                resolved, spec, committed, workers=workers, max_units=max_units
+            ),
             job=CircuitJob(resolved.spec, trace=resolved.trace),
             fail=_fail(resolved, objects),
         )
-        summary = run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)
-        try:
-            _seal(objects, resolved.layers)
-        except WriteError:
-            # A finished atlas that cannot be written, as on a read-only disk, is finished.
-            if missing:
-                raise
-        return replace(summary, left_out=resolved.left_out, passed_over=dict(resolved.passed_over))
+        with Sealing(objects, resolved.layers, committed=committed) as sealing:
+
+            def watch(event: Event) -> None:
+                for receipt in event.receipts if isinstance(event, TaskDone) else ():
+                    sealing.note(receipt)
+                if on_event is not None:
+                    on_event(event)
+
+            summary = run_work(work, spec.run, session=session, on_event=watch, started_s=started_s)
+            try:
+                sealing.finish()
+            except WriteError:
+                # A finished atlas that cannot be written, as on a read-only disk, is finished.
+                if missing:
+                    raise
+        return replace(
+            summary,
+            left=missing - now,
+            left_out=resolved.left_out,
+            passed_over=dict(resolved.passed_over),
+        )
 
 
 def executor_for(
@@ -113,14 +133,11 @@ def executor_for(
     )
 
 
-def _seal(objects: Objects, layers: Sequence[LayerIndex]) -> None:
-    """Writes each layer that has every unit any build asked for once more, in few files."""
-    reader = Reader(objects)
-    planned = dict(reader.plan().units)
-    committed = committed_units(objects, (index.layer for index in layers))
-    for index in layers:
-        if committed[index.layer].issuperset(planned[index.layer]):
-            compact(objects, reader.header, index)
+def _left_text(now: int, missing: int) -> tuple[str, ...]:
+    """What a run leaves to later ones, where it does."""
+    if now == missing:
+        return ()
+    return (f"{now} of {missing} missing units are built this time; {missing - now} are left",)
 
 
 def _fail(build: Build, objects: Objects) -> Callable[[FailureRecord], Receipt]:

@@ -16,7 +16,6 @@ from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import resolve
-from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
 from circuit_atlas.jobs.visualization.plan import plan_visualizations
 from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.storage_schema.opening import open_store
@@ -47,7 +46,6 @@ def build_visualizations(
     with sigterm_interrupts(), Session(executor) as session:
         objects = open_store(spec.run.store)
         reader = Reader(objects)
-        spec = with_stored_directions(spec)
         images = ImageStage(session, on_event)
         build = resolve(spec, prepare=images)
         check_same(reader.header, build.header, location=objects.location)

@@ -32,6 +32,7 @@ from circuit_atlas.storage_schema.layer_listing import (
     list_layer,
 )
 from circuit_atlas.storage_schema.layer_scan import LayerScan
+from circuit_atlas.storage_schema.module_paths import number_order
 from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
@@ -144,12 +145,13 @@ class Reader:
         return found
 
     def layers(self) -> tuple[str, ...]:
-        """Return the names of the layers that are laid out, sorted."""
+        """Return the names of the layers that are laid out, sorted, numbers in them as numbers."""
         names = [layout.unescape(name) for name in self.objects.names(layout.LAYERS)]
         new = [name for name in names if name not in self._laid_out]
         there = at_once(lambda name: self.objects.exists(layout.layer_index(name)), new)
         self._laid_out.update(name for name, laid_out in zip(new, there, strict=True) if laid_out)
-        return tuple(sorted(name for name in names if name in self._laid_out))
+        laid_out = (name for name in names if name in self._laid_out)
+        return tuple(sorted(laid_out, key=number_order))
 
     def layer(self, name: str) -> LayerIndex:
         """Return a layer's units and kernel axis; QueryError where the atlas has no such layer."""

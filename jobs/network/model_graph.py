@@ -75,6 +75,30 @@ class ModelGraph:
         fit = {which.path for which, node in self._traced.returned.items() if has_units(node)}
         return tuple(name for name, first in self._names.first.items() if first in fit and name)
 
+    @cached_property
+    def layers_by_depth(self) -> tuple[str, ...]:
+        """`layers` in the order in which their results come about in a forward pass. Of several
+        with one result, those that are called again and again stand behind the others."""
+        order = {node: n for n, node in enumerate(self._traced.nodes)}
+        results = {name: self.returned(name) for name in self.layers}
+        ends = {name: order[self._traced.returned[each]] for name, each in results.items()}
+        last = {each.path: n for n, each in enumerate(self._traced.returned)}
+        return tuple(
+            sorted(
+                self.layers,
+                key=lambda name: (ends[name], results[name].call > 0, last[results[name].path]),
+            )
+        )
+
+    def response(self, layer: str, activation: Activation = "pre") -> str:
+        """Names the step whose result a layer's response is: layers that share it have the same
+        units.
+
+        Raises:
+            ModelError: no such layer, or it has no map for each image.
+        """
+        return str(self._end(self._target(layer), activation).name)
+
     def network(self, layer: str, activation: Activation = "pre") -> Network:
         """Cuts the graph at what a module returns.
 
@@ -116,9 +140,12 @@ class ModelGraph:
     def _cut(self, layer: str, activation: Activation) -> tuple[Any, list[Any]]:
         """The node of the module's own output, and all that the layer's is computed by."""
         output = self._target(layer)
-        target = chain_end(output, self._traced.depends) if activation == "post" else output
-        keep = ancestors_of(target)
+        keep = ancestors_of(self._end(output, activation))
         return output, [node for node in self._traced.nodes if node in keep]
+
+    def _end(self, output: Any, activation: Activation) -> Any:
+        """The node of a layer's response, from that of its module's own output."""
+        return chain_end(output, self._traced.depends) if activation == "post" else output
 
     def _nearby(self, network: Network) -> str:
         """The modules next to the layer, before and after it, that end in a map or a vector."""

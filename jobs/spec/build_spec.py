@@ -36,7 +36,7 @@ _LATER_TRAINING = ("seeds", "groups")
 
 
 class BuildSpec(Section):
-    """The whole of a build, as read from TOML."""
+    """The whole of a build, as read from TOML. `layers = "all"` is the pattern `*`."""
 
     model: ModelSpec
     images: ImagesSpec
@@ -59,6 +59,13 @@ class BuildSpec(Section):
         raise ValueError(
             "must give every image the same size: set resize = [height, width], or crop"
         )
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _all_layers(cls, value: object) -> object:
+        if isinstance(value, str) and value != "all":
+            raise ValueError('should be "all", or tables: write [[layers]]')
+        return ({"name": "*"},) if value == "all" else value
 
     @field_validator("layers")
     @classmethod
@@ -104,6 +111,13 @@ class BuildSpec(Section):
         except ValidationError as error:
             raise SpecError(describe(error, cls)) from error
         return spec if folder is None else spec._with_absolute_paths(Path(folder))
+
+    def layer(self, name: str) -> LayerSpec | None:
+        """Gives the table of a layer: the one that names it, else the last whose pattern matches;
+        None where none does."""
+        named = next((table for table in self.layers if table.name == name), None)
+        matching = [table.with_name(name) for table in self.layers if table.matches(name)]
+        return named or (matching[-1] if matching else None)
 
     def resolved(self, preprocessing: PreprocessingSpec) -> BuildSpec:
         """Writes out the preprocessing that the model's weights brought; returns the new spec."""

@@ -1,9 +1,10 @@
-"""The `[[layers]]` tables of a spec: a layer, its units and its directions."""
+"""The `[[layers]]` tables of a spec: a layer or a pattern of layers, units and directions."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
@@ -11,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from circuit_atlas.jobs.spec.section import Finite, Listed, Section
 from circuit_atlas.storage_schema.directions import SumActivation
 from circuit_atlas.storage_schema.errors import ModelError
+from circuit_atlas.storage_schema.module_paths import without_wrappers
 
 Activation = Literal["post", "pre"]
 
@@ -60,10 +62,11 @@ def _kind(value: object) -> str:
 
 
 class LayerSpec(Section):
-    """`[[layers]]`: a layer and the units of it to build.
+    """`[[layers]]`: a layer, or a pattern of layers, and the units of each to build.
 
     Attributes:
-        name: the module's path in the model, as in `named_modules()`.
+        name: the module's path in the model, as in `named_modules()`; or a pattern of such paths,
+            in which `*` is any text, dots included, `?` any character, and `[ab]` one of those.
         units: `"all"`, a list of channels, or a range such as `"0:64:2"`. Default: "all".
         directions: named directions, each a number a channel, or a file of them; each is one more
             unit, numbered after the channels in the order given here. Default: none.
@@ -94,11 +97,31 @@ class LayerSpec(Section):
     def _some_unit(self) -> Self:
         if not self.units and not self.directions:
             raise ValueError(f'names no unit of {self.name}: set units = "all"')
+        if self.directions and self.is_pattern:
+            raise ValueError(
+                f"gives directions to the layers of the pattern {self.name!r}: they are over the "
+                "channels of one layer, which needs a [[layers]] table of its own"
+            )
         if isinstance(self.directions, dict):
             for name, vector in self.directions.items():
                 if not any(vector):
                     raise ValueError(f"direction {name!r} has no number other than 0")
         return self
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the name is a pattern of names."""
+        return any(sign in self.name for sign in "*?[")
+
+    def matches(self, layer: str) -> bool:
+        """Says whether the table is of that layer, by its name or by a pattern."""
+        if not self.is_pattern:
+            return layer == self.name
+        return any(fnmatchcase(name, self.name) for name in (layer, without_wrappers(layer)))
+
+    def with_name(self, layer: str) -> Self:
+        """Gives the same table with the name of one of its layers."""
+        return self.model_copy(update={"name": layer})
 
     def with_paths(self, absolute: Callable[[str], str]) -> Self:
         """Gives the same layer with the paths of its files changed."""

@@ -62,6 +62,8 @@ def _line(problem: _Details, root: type[BaseModel]) -> str:
 def _right_key(where: tuple[str | int, ...], root: type[BaseModel]) -> str:
     """The nearest key of that table, or the table which does have a key of that name."""
     *path, name = where
+    if path and name in root.model_fields:
+        return "it belongs at the top of the file, before the first table"
     home = _section(path, root)
     elsewhere = [
         f"[{section}]"

@@ -19,6 +19,7 @@ from circuit_atlas.jobs.scores.crops import check_crop
 from circuit_atlas.jobs.scores.per_image import PER_IMAGE
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.labels_file import read_labels
+from circuit_atlas.jobs.tasks.layer_patterns import settle_layers
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.remarks import remarks
@@ -65,11 +66,12 @@ class Task:
 class Build:
     """A resolved spec: all that the store is laid out from, and remarks to show.
 
-    `spec` has the preprocessing written out. Of layers by name, `directions` are those that came
-    from a file, and `unit_labels` what units stand for, by number. `passed_over` counts the files
-    of each suffix that lie beside the images and are taken for none; `channels` are those of an
-    image. `trace` is the model's, for workers, where it was kept. `store_pixels` writes the images'
-    values into a store that lacks them, and says where they lie.
+    `spec` has the preprocessing written out, a table for each layer in place of patterns, and the
+    directions that the atlas has. Of layers by name, `directions` are those that came from a file,
+    and `unit_labels` what units stand for, by number. `passed_over` counts the files of each suffix
+    that lie beside the images and are taken for none; `channels` are those of an image. `trace` is
+    the model's, for workers, where it was kept. `store_pixels` writes the images' values into a
+    store that lacks them, and says where they lie.
     """
 
     header: AtlasHeader
@@ -107,9 +109,11 @@ class LayerEstimate:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Work that a build still has to do, and what `Build` says of the images and remarks."""
+    """Work that a build has to do, how many missing units it leaves to later ones, and what `Build`
+    says of the images and remarks."""
 
     layers: tuple[LayerEstimate, ...]
+    left: int
     images: int
     left_out: int
     passed_over: Mapping[str, int]
@@ -128,10 +132,12 @@ def resolve(spec: BuildSpec, *, self_check: bool = False, prepare: Prepare = pre
     Raises:
         InputError: the spec, the model, a layer, a unit or the images cannot be used; ModelError
             where a layer fails the self-check.
+        StoreError: there is an atlas that cannot be read.
     """
     opened = OpenedSpec(spec, prepare=prepare, keep_trace=True)
+    left_out = settle_layers(opened)
     build = resolve_opened(opened, self_check=self_check)
-    return replace(build, remarks=(*remarks(opened), *build.remarks))
+    return replace(build, remarks=(*remarks(opened), *left_out, *build.remarks))
 
 
 def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
@@ -247,30 +253,53 @@ def _grouped(spec: BuildSpec, *, images: int) -> tuple[str, ...]:
 
 
 def make_tasks(
-    build: Build, spec: BuildSpec, done: Mapping[str, Collection[int]], *, workers: int
+    build: Build,
+    spec: BuildSpec,
+    done: Mapping[str, Collection[int]],
+    *,
+    workers: int,
+    max_units: int | None = None,
 ) -> tuple[Task, ...]:
-    """Puts the units that are not committed yet into tasks, layer by layer.
+    """Puts the units that are not committed yet into tasks, layer by layer in the spec's order.
 
     Args:
         build: the resolved build.
         spec: gives `run.units_per_task`.
         done: committed units by layer.
         workers: how many will share the tasks.
+        max_units: takes so many units at most, the first ones. Default: all.
     """
-    tasks = []
+    missing = missing_units(build, done, max_units=max_units)
+    units = sum(map(len, missing.values()))
+    even = -(-units // (_TASKS_PER_WORKER * workers))
+    size = spec.run.units_per_task or max(1, min(_UNITS_PER_TASK, even))
+    return tuple(
+        Task(layer, tuple(UnitKey(build.header.model, layer, n) for n in numbers[at : at + size]))
+        for layer, numbers in missing.items()
+        for at in range(0, len(numbers), size)
+    )
+
+
+def missing_units(
+    build: Build, done: Mapping[str, Collection[int]], *, max_units: int | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Lists the units of a build that are not committed, by layer in the spec's order.
+
+    Args:
+        build: the resolved build.
+        done: committed units by layer.
+        max_units: lists so many at most, the first ones. Default: all.
+    """
+    missing = {}
+    left = max_units
     for layer, numbers in build.plan.units:
-        missing = [n for n in numbers if n not in done.get(layer, ())]
-        size = spec.run.units_per_task or min(
-            _UNITS_PER_TASK, -(-len(missing) // (_TASKS_PER_WORKER * workers))
-        )
-        for start in range(0, len(missing), max(size, 1)):
-            block = missing[start : start + size]
-            tasks.append(Task(layer, tuple(UnitKey(build.header.model, layer, n) for n in block)))
-    return tuple(tasks)
+        missing[layer] = tuple(n for n in numbers if n not in done.get(layer, ()))[:left]
+        left = None if left is None else left - len(missing[layer])
+    return missing
 
 
 def estimate(
-    build: Build, tasks: Sequence[Task], *, images: int, image_sums: bool = False
+    build: Build, tasks: Sequence[Task], *, images: int, image_sums: bool = False, left: int = 0
 ) -> Estimate:
     """Estimates the units, kernels, tasks and bytes of the work in `tasks`, before any of it.
 
@@ -279,6 +308,7 @@ def estimate(
         tasks: what is to do.
         images: how many there are in all.
         image_sums: whether those of each unit are stored too. Default: not.
+        left: missing units that are in no task. Default: 0.
     """
     tasks_of: Counter[str] = Counter()
     units_of: Counter[str] = Counter()
@@ -302,6 +332,7 @@ def estimate(
         )
     return Estimate(
         layers=tuple(layers),
+        left=left,
         images=images - build.left_out,
         left_out=build.left_out,
         passed_over=build.passed_over,

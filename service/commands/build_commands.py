@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 ExecutorKind = Literal["ray", "local"]
 
 
-def plan_build(spec: BuildSpec) -> Estimate:
-    """Return the work that a build of `spec` has left to do. Loads the model and the images,
-    writes nothing.
+def plan_build(spec: BuildSpec, *, max_units: int | None = None) -> Estimate:
+    """Return the work that a build of `spec` has left to do, that of its first `max_units` units
+    where so many are asked for. Loads the model and the images, writes nothing.
 
     Raises:
         InputError: the spec, the model or the images cannot be used, or a layer fails its
@@ -35,13 +35,11 @@ def plan_build(spec: BuildSpec) -> Estimate:
         MismatchError: the store holds an atlas of something else.
     """
     from circuit_atlas.jobs.tasks.look import LookedAt
-    from circuit_atlas.jobs.tasks.plan import estimate, make_tasks, resolve
-    from circuit_atlas.jobs.tasks.stored_directions import with_stored_directions
+    from circuit_atlas.jobs.tasks.plan import estimate, make_tasks, missing_units, resolve
 
     objects = find_store(spec.run.store)
     if objects is not None:
         check_location(objects)
-    spec = with_stored_directions(spec)
     looked = LookedAt(objects)
     build = resolve(spec, self_check=spec.run.self_check, prepare=looked)
     done: Mapping[str, frozenset[int]] = {}
@@ -53,8 +51,10 @@ def plan_build(spec: BuildSpec) -> Estimate:
         done = committed_units(objects, (index.layer for index in build.layers))
     run = spec.run
     workers = run.workers or run.max_workers or os.cpu_count() or 1
-    tasks = make_tasks(build, spec, done, workers=workers)
-    found = estimate(build, tasks, images=looked.images, image_sums=run.image_sums)
+    tasks = make_tasks(build, spec, done, workers=workers, max_units=max_units)
+    missing = sum(map(len, missing_units(build, done).values()))
+    left = missing - sum(len(task.units) for task in tasks)
+    found = estimate(build, tasks, images=looked.images, image_sums=run.image_sums, left=left)
     return replace(found, remarks=(*found.remarks, *looked.remarks))
 
 
@@ -65,8 +65,10 @@ def run_build(
     address: str,
     progress: TextIO,
     plain: bool = False,
+    max_units: int | None = None,
 ) -> Summary:
-    """Build what is missing, with progress on a stream; errors as `compute.build` raises."""
+    """Build what is missing, with progress on a stream; `max_units` and errors as of
+    `compute.build`."""
     from circuit_atlas.cluster.progress import open_view
     from circuit_atlas.service.compute.build import Finished, build
 
@@ -79,7 +81,7 @@ def run_build(
             else:
                 view.show(event)
 
-        build(spec, executor=executor, address=address, on_event=show)
+        build(spec, executor=executor, address=address, max_units=max_units, on_event=show)
     return summaries[0]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery, nearest_fraction
-from circuit_atlas.service.circuit.display import difference_text, size, text_table
+from circuit_atlas.service.circuit.display import text_table
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.commands import demo as bundled
@@ -26,6 +26,7 @@ from circuit_atlas.service.commands.chosen_circuit import circuit_of
 from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
+from circuit_atlas.service.commands.plan_report import plan_text
 from circuit_atlas.service.commands.submit import submit
 from circuit_atlas.service.commands.transfer import transfer
 from circuit_atlas.service.compute.spec import load_spec
@@ -52,40 +53,24 @@ def cli() -> None:
 @options.SPEC
 @options.STORE
 @options.UNITS
+@options.MAX_UNITS
 @options.JSON
 @options.debug
-def plan(spec: Path, store: str | None, units: str | None, as_json: bool) -> None:
+def plan(
+    spec: Path, store: str | None, units: str | None, max_units: int | None, as_json: bool
+) -> None:
     """Say what building SPEC would do, without doing it.
 
     Loads the model and the images, and prints for each layer the units that are not stored yet, the
     kernels that a unit's circuit is chosen from, the tasks, and the bytes that will be written at
     most.
     """
-    estimate = plan_build(load_spec(spec, store=store, units=units))
-    if as_json:
-        click.echo(json_output.to_json(estimate))
-        return
-    columns = {
-        "layer": [layer.layer for layer in estimate.layers],
-        "units": [layer.units for layer in estimate.layers],
-        "kernels": [layer.kernels for layer in estimate.layers],
-        "tasks": [layer.tasks for layer in estimate.layers],
-        "size at most": [size(layer.size_bytes) for layer in estimate.layers],
-        "response": [layer.explained for layer in estimate.layers],
-        "self-check": [difference_text(layer.self_check) for layer in estimate.layers],
-    }
-    click.echo(text_table(pa.table(columns)))
-    left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""
-    others = report.passed_over_text(estimate.passed_over)
-    click.echo(
-        f"{estimate.images} images{left_out}; {size(estimate.size_bytes)} at most in all"
-        f"{others and f'; {others}'}"
-    )
-    for remark in estimate.remarks:
-        click.echo(f"note: {remark}")
+    estimate = plan_build(load_spec(spec, store=store, units=units), max_units=max_units)
+    click.echo(json_output.to_json(estimate) if as_json else plan_text(estimate))
 
 
 @cli.command()
+@options.MAX_UNITS
 @options.work
 def build(work: options.Work) -> None:
     """Build the atlas of SPEC, or what is missing of it.
@@ -94,7 +79,7 @@ def build(work: options.Work) -> None:
     it was stopped. A unit that fails is recorded with its error and the others go on; the exit code
     is then 1.
     """
-    _have_done(work, run_build)
+    _have_done(work, partial(run_build, max_units=work.max_units))
 
 
 cli.add_command(compare)
@@ -365,6 +350,7 @@ cli.add_command(delete_old_generations)
     is_flag=True,
     help="Make feature visualizations too; takes one to three minutes more.",
 )
+@options.MAX_UNITS
 @options.EXECUTOR
 @options.PLAIN
 @options.JSON
@@ -373,6 +359,7 @@ def demo(
     units: str,
     store: str,
     with_features: bool,
+    max_units: int | None,
     executor: ExecutorKind,
     plain: bool,
     as_json: bool,
@@ -386,7 +373,11 @@ def demo(
     exits.resumable()
     wanted = bundled.demo_spec(store=store, units=units)
     summaries = {}
-    for name, run in {"build": run_build, "features": run_features}.items():
+    runs: dict[str, Callable[..., Summary]] = {
+        "build": partial(run_build, max_units=max_units),
+        "features": run_features,
+    }
+    for name, run in runs.items():
         if name == "build" or with_features:
             summaries[name] = run(
                 wanted, executor=executor, address="local", progress=sys.stderr, plain=plain

@@ -107,7 +107,7 @@ def compare(
         )
         atlas = Atlas.open(wanted.run.store)
         layers = _asked_for(atlas, wanted)
-        left_out = [each.name for each in wanted.layers if each.name not in layers]
+        left_out = [name for name in _names(atlas, wanted) if name not in layers]
         ground_truth = ground_truth is not False
     compared = [
         atlas.compare(layer=name, units=numbers, ablation=ablation, draws=draws, seed=seed)
@@ -177,13 +177,21 @@ def _asked_for(atlas: Atlas, spec: BuildSpec) -> dict[str, Sequence[int] | None]
     """The units of the spec that have a circuit, by layer, None where these are all that have;
     without layers that have none."""
     found: dict[str, Sequence[int] | None] = {}
-    for layer in spec.layers:
-        index = atlas.layer(layer.name).index
-        numbers = layer.resolve(index.channels, len(index.direction_names))
-        done = _done(atlas, layer.name)
+    for name in _names(atlas, spec):
+        table = spec.layer(name)
+        index = atlas.layer(name).index
+        numbers = table.resolve(index.channels, len(index.direction_names)) if table else ()
+        done = _done(atlas, name)
         if done.intersection(numbers):
-            found[layer.name] = None if done <= set(numbers) else sorted(done.intersection(numbers))
+            found[name] = None if done <= set(numbers) else sorted(done.intersection(numbers))
     return found
+
+
+def _names(atlas: Atlas, spec: BuildSpec) -> list[str]:
+    """The layers of an atlas that a spec asks for, in the spec's order."""
+    tables = spec.layers
+    names = (name for table in tables for name in atlas.layers if table.matches(name))
+    return list(dict.fromkeys(names))
 
 
 def _done(atlas: Atlas, layer: str) -> set[int]:

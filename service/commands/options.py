@@ -56,6 +56,12 @@ UNITS = click.option(
     metavar="UNITS",
     help="Channels of every layer, instead of the spec's: all, 0:64:2 or 0,8,16.",
 )
+MAX_UNITS = click.option(
+    "--max-units",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Build N units at most this time, the first that are missing; the same command goes on.",
+)
 ADDRESS = click.option(
     "--address",
     default="local",
@@ -97,6 +103,7 @@ class Work:
     address: str
     plain: bool
     as_json: bool
+    max_units: int | None = None
 
 
 def work(command: Callable[[Work], None]) -> Command:

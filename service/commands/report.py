@@ -249,6 +249,7 @@ def summary_text(summary: Summary, *, location: str) -> str:
         "failed": summary.failed,
         "lost with their workers": summary.lost,
         "stored before": summary.skipped,
+        "left": summary.left,
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
     images = [images_left_out(summary.left_out), passed_over_text(summary.passed_over)]

@@ -32,6 +32,7 @@ def build(
     units: str | Sequence[int] | None = None,
     executor: Literal["ray", "local"] = "ray",
     address: str = "local",
+    max_units: int | None = None,
     on_event: Callable[[Event | Finished], None] | None = None,
 ) -> Atlas:
     """Build the atlas of a spec, or what is missing of it, and open it.
@@ -51,6 +52,7 @@ def build(
         executor: `ray` runs tasks on Ray workers, `local` one after the other in this process.
         address: which Ray. `local` starts one here, `auto` is the one that this process runs in,
             HOST:PORT is on a machine of the cluster.
+        max_units: build so many units at most, the first that are missing. Default: all.
         on_event: is called with each event as it comes, in this thread: `Planned`, then
             `WorkersReady`, `TaskStarted`, `TaskDone` with a receipt for each unit and `TaskLost` in
             any number, and `Finished` at the end. What it raises ends the build.
@@ -63,7 +65,7 @@ def build(
     """
     wanted = load_spec(spec, store=store, units=units)
     workers = run.executor_for(wanted, kind=executor, address=address)
-    summary = run.build(wanted, executor=workers, on_event=on_event)
+    summary = run.build(wanted, executor=workers, on_event=on_event, max_units=max_units)
     if on_event is not None:
         on_event(Finished(summary))
     return Atlas.open(wanted.run.store)

@@ -127,8 +127,9 @@ def transfer_in(
     fraction, number, loaded = fraction_of(keep), unit_of(unit), load_spec(spec)
     chosen = criterion or loaded.circuits.criteria[0]
     check_choices(criterion=chosen)
-    names = [each.name for each in loaded.layers]
-    if layer not in names:
+    table = loaded.layer(layer)
+    if table is None:
+        names = [each.name for each in loaded.layers]
         raise SpecError(f"the spec has no layer {layer!r}: {nearest(layer, names, what='layers')}")
     values: dict[str, Any] = loaded.model_dump(mode="json", exclude_none=True)
     values["circuits"].update(
@@ -140,7 +141,7 @@ def transfer_in(
             "ablation": ["zero"],
         }
     )
-    values["layers"] = [each for each in values["layers"] if each["name"] == layer]
+    values["layers"] = [table.model_dump(mode="json", exclude_none=True)]
     with worker_settings():
         opened = OpenedSpec(BuildSpec.from_values(values))
         opened.layer(layer).index.unit(number)

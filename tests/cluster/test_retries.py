@@ -23,8 +23,8 @@ class Task:
     of: str = "unit"
 
 
-def task(*units: int) -> Task:
-    return Task("conv", tuple(UnitKey("toy", "conv", unit) for unit in units))
+def task(*units: int, layer: str = "conv") -> Task:
+    return Task(layer, tuple(UnitKey("toy", layer, unit) for unit in units))
 
 
 def test_a_block_is_split_without_blame_and_goes_to_the_end() -> None:
@@ -32,6 +32,31 @@ def test_a_block_is_split_without_blame_and_goes_to_the_end() -> None:
     block = backlog.take()
     assert backlog.lost(block)
     assert [backlog.take() for _ in range(len(backlog))] == [task(2), task(0), task(1)]
+
+
+def test_what_is_lost_of_a_layer_comes_at_its_end_where_a_worker_has_it_at_hand() -> None:
+    first, second, later = task(0, 1), task(2), task(5, layer="later")
+    backlog = Backlog([first, second, later], Policy())
+    assert backlog.take(layer="later") == first, "earlier layers go before"
+    assert backlog.lost(first)
+    assert backlog.take(layer="conv") == second
+    assert backlog.take(layer="conv") == task(0), "not the later layer's"
+    assert backlog.take(layer="later") == later
+    assert backlog.lost(later, machine=True)
+    assert backlog.units == 2
+    assert backlog.take(layer="later") == later
+    assert backlog.take(layer="later") == task(1)
+    with pytest.raises(IndexError):
+        backlog.take(layer="conv")
+
+
+def test_a_part_of_a_task_in_the_middle_leaves_the_rest_there() -> None:
+    block, later = task(0, 1, 2, 3), task(5, layer="later")
+    backlog = Backlog([task(9), later], Policy())
+    backlog.take()
+    backlog._waiting.append(block)
+    assert backlog.take(3, layer="conv") == task(0, 1)
+    assert list(backlog._waiting) == [later, task(2, 3)]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 3])

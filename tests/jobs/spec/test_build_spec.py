@@ -243,6 +243,53 @@ def test_one_layers_table_instead_of_a_list() -> None:
     assert refusal(SMALL.replace("[[layers]]", "[layers]")).endswith("write [[layers]]")
 
 
+ALL = 'layers = "all"\n' + SMALL.partition("[[layers]]")[0]
+
+
+def test_all_layers_are_a_pattern() -> None:
+    spec = BuildSpec.from_toml(ALL)
+    assert spec.layers == (LayerSpec(name="*"),)
+    assert spec.sha256() == BuildSpec.from_toml(SMALL).sha256()
+    assert BuildSpec.from_toml(spec.to_toml()) == spec
+    assert refusal(ALL.replace('"all"', '"some"')) == (
+        "layers = 'some': should be \"all\", or tables: write [[layers]]"
+    )
+    late = SMALL.partition("[[layers]]")[0] + 'layers = "all"\n'
+    assert refusal(late).startswith(
+        "unknown key 'images.layers': it belongs at the top of the file, before the first table"
+    )
+
+
+def test_the_table_of_a_layer() -> None:
+    spec = BuildSpec.from_values(
+        {
+            **BuildSpec.from_toml(SMALL).model_dump(mode="json", exclude_none=True),
+            "layers": [
+                {"name": "features.7.expand3x3", "units": [0]},
+                {"name": "features.*.expand3x3", "units": [1]},
+                {"name": "features.[89].*", "units": [2]},
+            ],
+        }
+    )
+
+    def units(name: str) -> object:
+        table = spec.layer(name)
+        return table and (table.name, table.units)
+
+    assert units("features.7.expand3x3") == ("features.7.expand3x3", (0,))
+    assert units("features.6.expand3x3") == ("features.6.expand3x3", (1,))
+    assert units("features.9.expand3x3") == ("features.9.expand3x3", (2,))
+    assert units("features.module.6.expand3x3") == ("features.module.6.expand3x3", (1,))
+    assert units("features.6.squeeze") is None
+
+
+def test_directions_are_of_one_layer() -> None:
+    text = SMALL.replace("features.7", "features.*") + "directions = {curve = [1]}"
+    assert refusal(text).startswith(
+        "layers[0] gives directions to the layers of the pattern 'features.*': they are over the "
+    )
+
+
 def test_a_spec_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"no spec at .*gone.toml"):
         BuildSpec.load(tmp_path / "gone.toml")

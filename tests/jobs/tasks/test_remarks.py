@@ -44,13 +44,15 @@ def test_what_stays_whole_in_every_circuit_is_told_of(
                 "model": {"reference": "remarked_whole:up"},
                 "preprocessing": {"resize": [12, 12]},
                 "images": {"source": str(tmp_path / "pictures")},
-                "layers": [{"name": "2"}],
+                "layers": [{"name": "0"}, {"name": "1"}, {"name": "2"}],
                 "run": {"store": str(tmp_path / "atlas")},
             }
         )
     )
+    (remark,) = (each for each in build.remarks if "no candidates" in each)
     whole = "layer '2': the weights of the transposed convolution '1' are no candidates"
-    assert any(remark.startswith(whole) for remark in build.remarks)
+    assert remark.startswith(whole)
+    assert remark.endswith("; likewise '1'"), "what layers share is told once"
 
 
 @pytest.mark.parametrize(
