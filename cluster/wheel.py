@@ -52,15 +52,16 @@ def build_model_wheel(folder: Path, code: Path) -> Path:
     """
     if not code.is_dir():
         raise InputError(f"model.code: there is no folder {str(code)!r}")
-    files = {inside: path.read_bytes() for inside, path in _files(code)}
-    size_bytes = sum(map(len, files.values()))
+    files = dict(_files(code))
+    size_bytes = sum(path.stat().st_size for path in files.values())
     if not files or size_bytes > _MOST_BYTES:
         raise InputError(
             f"model.code: the folder {str(code)!r} holds {len(files)} files of "
             f"{size_bytes / 1e6:.0f} MB, and is sent with the job: give a folder of code, of at "
             f"most {_MOST_BYTES / 1e6:.0f} MB, and keep weights and images elsewhere"
         )
-    return _write(folder, "circuit-atlas-model", "0", files)
+    code_of = {inside: path.read_bytes() for inside, path in files.items()}
+    return _write(folder, "circuit-atlas-model", "0", code_of)
 
 
 def _write(

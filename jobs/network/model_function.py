@@ -21,9 +21,7 @@ from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, nearest, one_line
 
 _FORMS = "write torchvision:NAME, timm:NAME, demo:squeezenet1_1 or package.module:function"
-_WHERE = (
-    "install it, or name the folder that holds it by code under [model], or set PYTHONPATH to it"
-)
+_WHERE = "install it, or set PYTHONPATH, or code under [model], to the folder that holds it"
 
 
 def model_of_function(

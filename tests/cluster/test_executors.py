@@ -255,9 +255,11 @@ def test_tasks_are_cut_for_the_workers_that_may_come() -> None:
 
 
 LAYER = "features.3.squeeze"
+CODE = "from circuit_atlas.jobs.demo import squeezenet1_1 as network"
 SPEC = """
 [model]
-reference = "demo:squeezenet1_1"
+reference = "executed_network:network"
+code = "../code"
 [preprocessing]
 resize = [64, 64]
 [images]
@@ -303,5 +305,10 @@ def made(folder: Path, executor: Executor | None = None) -> tuple[object, ...]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("own_ray")
-def test_a_whole_build_on_ray_gives_the_same_atlas(tmp_path: Path) -> None:
+def test_a_whole_build_on_ray_gives_the_same_atlas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "executed_network.py").write_text(CODE)
     assert made(tmp_path / "ray") == made(tmp_path / "local", LocalExecutor())

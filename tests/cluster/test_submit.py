@@ -35,9 +35,11 @@ units = [0, 1]
 store = "atlas"
 """
 
+CODE = "from circuit_atlas.jobs.demo import squeezenet1_1 as network"
 BUILD = """
 [model]
-reference = "demo:squeezenet1_1"
+reference = "submitted_network:network"
+code = "code"
 [preprocessing]
 resize = [64, 64]
 mean = [0.485, 0.456, 0.406]
@@ -135,13 +137,31 @@ def line(text: str, start: str) -> str:
 
 
 @pytest.mark.ray
-def test_a_build_runs_there(head: str, tmp_path: Path) -> None:
+def test_a_build_runs_there_with_the_models_code_and_can_be_followed_later(
+    head: str, tmp_path: Path
+) -> None:
     spec = tmp_path / "mine.toml"
     spec.write_text(BUILD)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "submitted_network.py").write_text(CODE)
+    assert send(spec, address=head, job="mine_1.0-a") == "mine_1.0-a"
+    (tmp_path / "code").rename(tmp_path / "moved")
     log: list[str] = []
-    assert submit(spec, address=head, on_log=log.append) == 0, "".join(log)
+    assert follow("mine_1.0-a", address=head, on_log=log.append) == 0, "".join(log)
     assert set(Reader(tmp_path / "atlas").commits("features.3.squeeze")) == {0, 1}
     assert "2/2 units" in "".join(log)
+    again: list[str] = []
+    assert follow("mine_1.0-a", address=head, on_log=again.append) == 0
+    assert "".join(again) == "".join(log), "from its start"
+    spec.write_text(SPEC)
+    with pytest.raises(InputError) as caught:
+        send(spec, address=head, job="mine_1.0-a")
+    assert str(caught.value) == (
+        "there is a job 'mine_1.0-a' already (succeeded): follow it by `circuit-atlas submit "
+        f"--follow mine_1.0-a --address {head}`, or give another id"
+    )
+    with pytest.raises(InputError, match=r"^there is no job 'mine_2' at .*: `ray job list"):
+        follow("mine_2", address=head, on_log=pytest.fail)
 
 
 @pytest.mark.ray
@@ -232,7 +252,7 @@ def test_the_log_is_whole_where_the_connection_breaks(
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("cut_off")
-def test_ctrl_c_stops_following_and_says_how_to_stop_the_job(
+def test_ctrl_c_stops_following_and_the_job_where_that_is_said(
     head: str, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entrypoint(monkeypatch, "import time\nprint('under way')\ntime.sleep(600)\n")
@@ -243,15 +263,23 @@ def test_ctrl_c_stops_following_and_says_how_to_stop_the_job(
         if "under way\n" in text.splitlines(keepends=True):
             os.kill(os.getpid(), signal.SIGINT)
 
+    job = send(spec, address=head)
     with pytest.raises(KeyboardInterrupt):
-        submit(spec, address=head, on_log=on_log)
-    job = log[0].split()[-1]
-    assert f"ray job stop {job} --address {head}" in log[-1]
+        follow(job, address=head, on_log=on_log)
+    assert f"circuit-atlas submit --follow {job} --address {head}; to stop it: ray job" in log[-1]
     client = module.JobSubmissionClient(head)
     assert client.get_job_status(job) == module.JobStatus.RUNNING
-    client.stop_job(job)
+    with pytest.raises(KeyboardInterrupt):
+        follow(job, address=head, on_log=on_log, ask_to_stop=lambda: True)
+    assert log[-1] == f"\njob {job} is told to stop; what is committed stays\n"
     with pytest.raises(InfrastructureError, match=f"^job {job} was stopped: .*resumes$"):
-        module._exit_code(job, module._follow(client, job, log.append))
+        follow(job, address=head, on_log=log.append)
+
+
+@pytest.mark.parametrize("job", ["", "a job", "../up", "a/b"])
+def test_an_id_that_no_url_can_hold_is_refused(spec: Path, job: str) -> None:
+    with pytest.raises(InputError, match="cannot be used: give letters, digits, _, "):
+        send(spec, address="http://127.0.0.1:1", job=job)
 
 
 def test_nobody_there_is_one_line(spec: Path) -> None:

@@ -105,6 +105,29 @@ def test_a_function_of_the_users(networks: str) -> None:
     assert isinstance(model.module[3], nn.Conv2d)
 
 
+def test_a_function_in_a_folder_of_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "coded_parts.py").write_text(NETWORKS)
+    (tmp_path / "here" / "coded.py").write_text("from coded_parts import small")
+    code = str(tmp_path / "here")
+    spec = ModelSpec(reference="coded:small", code=code)
+    assert isinstance(load_model(spec).module[3], nn.Conv2d)
+    assert load_model(spec).sha256 == load("coded:small").sha256, "it stays on the path"
+
+    def refused(reference: str, code: Path) -> str:
+        with pytest.raises(ModelError) as caught:
+            load_model(ModelSpec(reference=reference, code=str(code)))
+        return str(caught.value)
+
+    told = refused("coded:small", tmp_path / "gone")
+    assert told.startswith(f"model.code: there is no folder '{tmp_path / 'gone'}'; every machine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "coded.py").write_text(NETWORKS)
+    told = refused("coded:small", tmp_path / "other")
+    assert told.startswith(f"the module 'coded' is that of '{tmp_path / 'here' / 'coded.py'}', not")
+
+
 def test_weights_nobody_gave_are_the_same_each_time_and_leave_the_generator(networks: str) -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)
@@ -227,8 +250,8 @@ def test_pretrained_weights_that_cannot_be_fetched(
         ("demo:alexnet", "the demo has no model 'alexnet': there is only 'squeezenet1_1'"),
         (
             "no_such.module:f",
-            "no module 'no_such.module' can be imported: install it, or set PYTHONPATH to the "
-            "folder that holds it; or write torchvision:NAME, timm:NAME, demo:squeezenet1_1 or pac",
+            "no module 'no_such.module' can be imported: install it, or set PYTHONPATH, or code "
+            "under [model], to the folder that holds it; or write torchvision:NAME, timm:NAME, ",
         ),
         ("no_such", "has no colon: no module 'no_such' can be imported: install it, or set PYTH"),
         ("MINE", "has no colon: name a function of it: 'MINE:FUNCTION'"),

@@ -260,6 +260,19 @@ def test_all_layers_are_a_pattern() -> None:
     )
 
 
+def test_code_is_a_folder_of_a_function_and_no_science() -> None:
+    text = SMALL.replace("torchvision:squeezenet1_1", "mine:network")
+    coded = text.replace("[images]", 'code = "src"\n[images]')
+    spec = BuildSpec.from_toml(coded, folder="/there")
+    assert spec.model.code == "/there/src"
+    assert spec.sha256() == BuildSpec.from_toml(text).sha256()
+    assert BuildSpec.from_toml(spec.without_code().to_toml()) == spec.without_code()
+    assert refusal(SMALL.replace("[images]", 'code = "src"\n[images]')) == (
+        "model has code = 'src', and 'torchvision:squeezenet1_1' is no function of a module in it: "
+        "leave code out"
+    )
+
+
 def test_the_table_of_a_layer() -> None:
     spec = BuildSpec.from_values(
         {
