@@ -111,7 +111,8 @@ class Crew:
         self._placing: dict[Any, _Duty] = {}
         self._opening: dict[Any, _Duty] = {}
         self._working: dict[Any, _Duty] = {}
-        self._idle: list[tuple[Any, str]] = []
+        # With its machine, and the layer of its last task.
+        self._idle: list[tuple[Any, str, str | None]] = []
         self._losses: list[_Loss] = []
         # Dismissed before they were placed: Ray may be told too early.
         self._leaving: dict[Any, Any] = {}
@@ -130,6 +131,11 @@ class Crew:
         return len(self._idle)
 
     @property
+    def layer(self) -> str | None:
+        """The layer that the one who gets the next task has at hand; IndexError where none waits."""
+        return self._idle[-1][2]
+
+    @property
     def opening(self) -> int:
         """How many are on a machine and load the model."""
         return len(self._opening)
@@ -143,7 +149,7 @@ class Crew:
         """Says for how many the cluster has room, those that are there included."""
         placed = [duty.node for part in (self._opening, self._working) for duty in part.values()]
         staff = Counter(node for node in placed if node is not None)
-        staff.update(node for _, node in self._idle)
+        staff.update(node for _, node, _ in self._idle)
         return self._machines.room(staff)
 
     def hire(self, starting: int) -> None:
@@ -168,7 +174,7 @@ class Crew:
 
     def assign(self, task: Task) -> Task:
         """Gives an idle actor a task, and returns the task."""
-        actor, node = self._idle.pop()
+        actor, node, _ = self._idle.pop()
         self._working[actor.run.remote(task)] = _Duty(actor, node, task, time.monotonic())
         return task
 
@@ -199,7 +205,7 @@ class Crew:
 
     def dismiss(self) -> None:
         """Ends every actor at once; what they have committed stays."""
-        for actor, _ in self._idle:
+        for actor, _, _ in self._idle:
             ray.kill(actor)
         self._leave(len(self._placing))
         for part in (self._opening, self._working):
@@ -237,7 +243,8 @@ class Crew:
         if duty.node is None:
             self._open(duty.actor, str(result))
             return []
-        self._idle.append((duty.actor, duty.node))
+        layer = None if duty.task is None else duty.task.layer
+        self._idle.append((duty.actor, duty.node, layer))
         if duty.task is None:
             self._machines.started(duty.node)
         return [Ended(duty.task, result)]

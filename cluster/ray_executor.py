@@ -120,7 +120,8 @@ class RayExecutor:
         try:
             while backlog or crew.busy:
                 while backlog and crew.idle:
-                    yield TaskStarted(crew.assign(backlog.take(crew.idle + crew.opening)))
+                    following = backlog.take(crew.idle + crew.opening, layer=crew.layer)
+                    yield TaskStarted(crew.assign(following))
                 machines.look()
                 crew.hire(min(backlog.units, self._size(crew.room()) - crew.ready))
                 for ended in crew.ended():
