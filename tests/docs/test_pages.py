@@ -16,6 +16,7 @@ from circuit_atlas.storage_schema import errors
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "pages"
+PATHS = ("classifier.1", "features.3.expand3x3", "features.9.expand3x3")
 
 
 def _text(name: str) -> str:
@@ -26,15 +27,20 @@ def _blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", _text(name), re.MULTILINE | re.DOTALL)
 
 
+def _spec() -> str:
+    """The spec with every key that the page begins with; what follows are parts of others."""
+    return _blocks("spec.md", "toml")[0]
+
+
 def test_the_spec_of_the_page_is_a_spec():
-    (text,) = _blocks("spec.md", "toml")
+    text = _spec()
     spec = BuildSpec.from_toml(text)
     assert spec.layers[0].units == "0:64:2"
     assert spec.layers[1].units == (0, 5, 7)
 
 
 def test_the_spec_of_the_page_shows_the_defaults():
-    (text,) = _blocks("spec.md", "toml")
+    text = _spec()
     spec = BuildSpec.from_toml(text)
     least = BuildSpec.from_values(
         {
@@ -50,7 +56,7 @@ def test_the_spec_of_the_page_shows_the_defaults():
 
 
 def test_the_spec_of_the_page_knows_every_key():
-    (text,) = _blocks("spec.md", "toml")
+    text = _spec()
     for name, section in BuildSpec.model_fields.items():
         assert re.search(rf"^\[+{name}\]", text, re.MULTILINE)
         kind = next(
@@ -60,6 +66,13 @@ def test_the_spec_of_the_page_knows_every_key():
         )
         for key in kind.model_fields:
             assert re.search(rf"^(# )?{key} = |^\[{name}\.{key}\]", text, re.MULTILINE), key
+
+
+def test_the_layers_of_the_page_are_those_that_it_says():
+    _, layers = _blocks("spec.md", "toml")
+    spec = BuildSpec.from_toml(_spec().partition("[[layers]]")[0] + layers)
+    units = {name: table.units for name in PATHS if (table := spec.layer(name))}
+    assert units == dict(zip(PATHS, ("all", "0:64:8", "all"), strict=True))
 
 
 def test_the_shortest_spec_is_a_spec():
