@@ -30,7 +30,8 @@ def plan_text(estimate: Estimate) -> str:
     if len(layers) > 1:
         lines.append(f"{units:,} units of {len(layers)} layers in {tasks:,} tasks")
     if estimate.left:
-        lines.append(f"{estimate.left:,} more missing units are left")
+        more = "unit is" if estimate.left == 1 else "units are"
+        lines.append(f"{estimate.left:,} more missing {more} left")
     left_out = f", {estimate.left_out} more cannot be read" if estimate.left_out else ""
     others = passed_over_text(estimate.passed_over)
     lines.append(

@@ -93,6 +93,25 @@ def test_a_second_build_does_what_is_missing(spec: Path, tmp_path: Path) -> None
         build(tmp_path / "none.toml")
 
 
+def test_some_units_are_built_at_a_time(
+    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(SPEC.replace('name = "2"', 'name = "*"'))
+
+    def printed(*arguments: str) -> str:
+        assert main([*arguments, str(spec)]) == 0
+        return capsys.readouterr().out
+
+    planned = printed("plan", "--max-units", "3")
+    assert "\n3 units of 2 layers in 3 tasks\n1 more missing unit is left\n" in planned
+    told = printed("build", "--executor", "local", "--max-units", "3")
+    assert told.startswith("units: 3 done, 1 left; ")
+    assert json.loads(printed("plan", "--json"))["layers"][1]["units"] == 1
+    atlas = build(spec, executor="local", max_units=3)
+    assert atlas.status()["done"].to_pylist() == [2, 2]
+    assert json.loads(printed("build", "--executor", "local", "--json"))["left"] == 0
+
+
 def test_what_a_listener_raises_ends_the_build(spec: Path) -> None:
     def stop(event: object) -> None:
         if isinstance(event, TaskDone):

@@ -120,7 +120,7 @@ def test_a_unit_of_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
             "model": {"reference": "transfer_models:network"},
             "preprocessing": {"resize": [10, 10], "mean": [0.5] * 3, "std": [0.25] * 3},
             "images": {"source": str(tmp_path / "pictures"), "held_out": ["06.png"]},
-            "layers": [{"name": "2", "units": [0]}, {"name": "4", "units": [0]}],
+            "layers": [{"name": "2", "units": [0]}, {"name": "4*", "units": [0]}],
             "circuits": {"criteria": ["snip", "learned"], "seed": 4, "connected": True},
         }
     )
