@@ -93,9 +93,7 @@ def test_a_second_build_does_what_is_missing(spec: Path, tmp_path: Path) -> None
         build(tmp_path / "none.toml")
 
 
-def test_some_units_are_built_at_a_time(
-    spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_some_units_are_built_at_a_time(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec.write_text(SPEC.replace('name = "2"', 'name = "*"'))
 
     def printed(*arguments: str) -> str:
