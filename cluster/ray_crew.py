@@ -132,7 +132,7 @@ class Crew:
 
     @property
     def layer(self) -> str | None:
-        """The layer that the one who gets the next task has at hand; IndexError where none waits."""
+        """The layer that the next to get a task has at hand; IndexError where none is idle."""
         return self._idle[-1][2]
 
     @property

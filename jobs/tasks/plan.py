@@ -158,31 +158,8 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
             unit_labels[layer_spec.name] = read_labels(Path(layer_spec.labels), layer.index)
         units = layer_spec.resolve(layer.index.channels, len(layer.directions))
         planned.append((layer_spec.name, units))
+    header = atlas_header(opened)
     circuits = spec.circuits
-    height, width = opened.size
-    if "learned" in circuits.criteria and spec.learned.crop is not None:
-        check_crop(spec.learned.crop, (height, width))
-    header = AtlasHeader(
-        schema=SCHEMA_VERSION,
-        model=spec.model.reference,
-        weights_sha256=opened.weights_sha256,
-        images_sha256=opened.images.sha256,
-        spec_sha256=spec.sha256(),
-        spec=spec.canonical(),
-        criteria=circuits.criteria,
-        image_criteria=tuple(name for name in circuits.criteria if name in PER_IMAGE),
-        fractions=circuits.fractions,
-        ablations=circuits.ablation,
-        response=response_text(circuits.response),
-        top_images=min(circuits.top_images, len(opened.images.scoring)),
-        seed=circuits.seed,
-        versions=_versions(),
-        input_height=height,
-        input_width=width,
-        connected=circuits.connected,
-        redrawn=_redrawn(spec, images=len(opened.images.scoring)),
-        grouped=_grouped(spec, images=len(opened.images.scoring)),
-    )
     if circuits.connected:
         for name, numbers in planned:
             require_path(opened.layer(name), numbers, min(circuits.fractions))
@@ -209,6 +186,37 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
         opened.images.channels,
         opened.trace,
         opened.images.store,
+    )
+
+
+def atlas_header(opened: OpenedSpec) -> AtlasHeader:
+    """Makes the header of a spec's atlas, for which no layer is opened; SpecError where the spec's
+    settings do not go together with the images."""
+    spec = opened.spec
+    circuits = spec.circuits
+    height, width = opened.size
+    if "learned" in circuits.criteria and spec.learned.crop is not None:
+        check_crop(spec.learned.crop, (height, width))
+    return AtlasHeader(
+        schema=SCHEMA_VERSION,
+        model=spec.model.reference,
+        weights_sha256=opened.weights_sha256,
+        images_sha256=opened.images.sha256,
+        spec_sha256=spec.sha256(),
+        spec=spec.canonical(),
+        criteria=circuits.criteria,
+        image_criteria=tuple(name for name in circuits.criteria if name in PER_IMAGE),
+        fractions=circuits.fractions,
+        ablations=circuits.ablation,
+        response=response_text(circuits.response),
+        top_images=min(circuits.top_images, len(opened.images.scoring)),
+        seed=circuits.seed,
+        versions=_versions(),
+        input_height=height,
+        input_width=width,
+        connected=circuits.connected,
+        redrawn=_redrawn(spec, images=len(opened.images.scoring)),
+        grouped=_grouped(spec, images=len(opened.images.scoring)),
     )
 
 

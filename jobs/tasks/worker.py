@@ -59,7 +59,7 @@ class CircuitWorker:
         """Looks up the store; MismatchError where the atlas was laid out for other weights or
         images than this machine sees."""
         self._opened, self._objects = prepared.opened, prepared.objects
-        self._header = prepared.build.header
+        self._header = prepared.header
         self._budget_bytes = prepared.budget_bytes
         self._needs: dict[str, Needs] = {}
         self._writers: dict[str, Writer] = {}

@@ -12,7 +12,8 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.atlas_images import atlas_images
 from circuit_atlas.jobs.tasks.memory import default_budget
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import Build, resolve_opened
+from circuit_atlas.jobs.tasks.plan import atlas_header
+from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -58,11 +59,10 @@ class WorkerJob:
         assert self.spec.preprocessing is not None, "a resolved spec"
         images = atlas_images(Reader(objects), self.spec.preprocessing)
         opened = OpenedSpec(self.spec, images=images, trace=self.trace)
-        build = resolve_opened(opened)
         budget_bytes = self.spec.run.memory_bytes or default_budget(
             opened.device, workers=self.workers
         )
-        return PreparedWorker(opened, objects, build, budget_bytes)
+        return PreparedWorker(opened, objects, atlas_header(opened), budget_bytes)
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,13 @@ class PreparedWorker:
     Attributes:
         opened: the model and the images.
         objects: the store.
-        build: the spec resolved, as this machine sees it.
+        header: the atlas' header, as this machine sees the model and the images. Layers are opened
+            as tasks come: a spec may have many.
         budget_bytes: memory that the worker may take beside the program, the weights and the
             images.
     """
 
     opened: OpenedSpec
     objects: Objects
-    build: Build
+    header: AtlasHeader
     budget_bytes: int

@@ -63,8 +63,8 @@ class VisualizationWorker:
         self._opened = prepared.opened
         self._reader = Reader(prepared.objects)
         header = self._reader.header
-        check_same(header, prepared.build.header, location=prepared.objects.location)
-        self._units_of_spec = {layer: set(numbers) for layer, numbers in prepared.build.plan.units}
+        check_same(header, prepared.header, location=prepared.objects.location)
+        self._units_of_spec: dict[str, frozenset[int]] = {}
         self._writer = FeatureWriter(prepared.objects)
         self._batches = BatchOpener(self._opened, header, budget_bytes=prepared.budget_bytes)
 
@@ -131,10 +131,21 @@ class VisualizationWorker:
         }
 
     def _is_node(self, key: UnitKey) -> bool:
-        if key.unit not in self._units_of_spec.get(key.layer, ()):
+        if key.unit not in self._asked_for(key.layer):
             return True
         commit = self._reader.commit(key.layer, key.unit)
         return commit is None or commit.state != "done"
+
+    def _asked_for(self, layer: str) -> frozenset[int]:
+        """The units that the spec names of a layer; none of what is no layer of it."""
+        if layer not in self._units_of_spec:
+            table = self._opened.spec.layer(layer)
+            units: tuple[int, ...] = ()
+            if table is not None:
+                opened = self._opened.layer(layer)
+                units = table.resolve(opened.index.channels, len(opened.directions))
+            self._units_of_spec[layer] = frozenset(units)
+        return self._units_of_spec[layer]
 
     def _variants(self, key: UnitKey) -> tuple[Variant, ...]:
         commit = None if self._is_node(key) else self._reader.commit(key.layer, key.unit)

@@ -35,7 +35,7 @@ def compute_unit(opened: OpenedSpec, objects: Objects) -> None:
     )
     ((layer, (unit,)),) = build.plan.units
     budget_bytes = default_budget(opened.device, workers=1)
-    worker = CircuitWorker(PreparedWorker(opened, objects, build, budget_bytes))
+    worker = CircuitWorker(PreparedWorker(opened, objects, build.header, budget_bytes))
     (receipt,) = worker.run(Task(layer, (UnitKey(build.header.model, layer, unit),)))
     if receipt.state == "failed":
         record = Reader(objects).failures(layer)[unit]
