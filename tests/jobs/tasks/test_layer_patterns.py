@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks import opened_spec
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, missing_units, resolve
+from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema.errors import ModelError
 from tests.jobs.builds import lay_out, write_noise
 
@@ -186,3 +188,23 @@ def test_tasks_go_through_the_layers_one_after_the_other(folder: Path) -> None:
     expand = "blocks.0.expand"
     assert units == [("blocks.2", 1), ("blocks.2", 3), (expand, 0), (expand, 1), (expand, 2)]
     assert sum(map(len, missing_units(build, {}).values())) == 4 * 4
+
+
+def test_a_worker_opens_a_layer_when_its_first_task_comes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = spec(folder, "all")
+    lay_out(asked)
+    build = resolve(asked)
+    opened: list[str] = []
+
+    def note(graph: Any, name: str, *arguments: Any, real: Any = opened_spec.open_layer, **a: Any):
+        opened.append(name)
+        return real(graph, name, *arguments, **a)
+
+    monkeypatch.setattr(opened_spec, "open_layer", note)
+    worker = CircuitJob(build.spec, 1, trace=build.trace).open()
+    assert opened == []
+    (first, *_) = make_tasks(build, asked, {}, workers=1)
+    assert {receipt.state for receipt in worker.run(first)} == {"done"}
+    assert opened == [ALL[0]]
