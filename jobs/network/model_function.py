@@ -109,11 +109,12 @@ def _put_on_path(code: str) -> None:
 def _require_from(code: str, module: ModuleType) -> None:
     """ModelError where a module of that name came from elsewhere, perhaps before this spec."""
     folder = Path(code).resolve()
-    files = [module.__file__] if module.__file__ else list(module.__path__)
-    if not any(Path(file).resolve().is_relative_to(folder) for file in files):
+    file = getattr(module, "__file__", None)
+    files = [file] if file else list(getattr(module, "__path__", ()))
+    if not any(Path(each).resolve().is_relative_to(folder) for each in files):
         raise ModelError(
-            f"the module {module.__name__!r} is that of {files[0]!r}, not of the folder {code!r} "
-            "under model.code: give it a name that no other module has"
+            f"the module {module.__name__!r} is that of {''.join(files[:1]) or 'Python'!r}, not of "
+            f"the folder {code!r} under model.code: give it a name that no other module has"
         )
 
 

@@ -100,25 +100,12 @@ def _told(refused: dict[str, str], same: dict[str, str]) -> Iterator[str]:
     if refused:
         name, reason = next(iter(refused.items()))
         yield (
-            f"{_layers(len(refused))} cannot be explained and {_are(len(refused))} left out: "
+            f"left out of the layers that patterns match: {len(refused)} that cannot be explained, "
             f"{listed(list(refused), most=_SHOWN)}; of {name!r}: {reason}"
         )
     if same:
         name, other = next(iter(same.items()))
         yield (
-            f"{_layers(len(same))} {_have(len(same))} the response of another layer and "
-            f"{_are(len(same))} left out: {listed(list(same), most=_SHOWN)}; the response of "
-            f"{name!r} is that of {other!r}"
+            f"left out of the layers that patterns match: {len(same)} with the response of another "
+            f"layer, {listed(list(same), most=_SHOWN)}; that of {name!r} is that of {other!r}"
         )
-
-
-def _layers(count: int) -> str:
-    return f"{count} layer{'' if count == 1 else 's'} that a pattern matches"
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _have(count: int) -> str:
-    return "has" if count == 1 else "have"

@@ -124,6 +124,9 @@ def test_a_function_in_a_folder_of_code(tmp_path: Path, monkeypatch: pytest.Monk
     assert told.startswith(f"model.code: there is no folder '{tmp_path / 'gone'}'; every machine")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "coded.py").write_text(NETWORKS)
+    assert refused("sys:exit", tmp_path / "other").startswith(
+        "the module 'sys' is that of 'Python'"
+    )
     told = refused("coded:small", tmp_path / "other")
     assert told.startswith(f"the module 'coded' is that of '{tmp_path / 'here' / 'coded.py'}', not")
 

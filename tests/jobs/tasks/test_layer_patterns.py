@@ -88,14 +88,14 @@ def test_all_is_every_response_once_in_the_order_of_the_forward_pass(folder: Pat
     assert [name for name, _ in build.plan.units] == ALL
     refused, same = (remark for remark in build.remarks if "left out" in remark)
     assert refused == (
-        "1 layer that a pattern matches cannot be explained and is left out: 'pool'; of 'pool': "
-        "layer 'pool': no convolution with weights of its own computes it, so it has no circuit; "
+        "left out of the layers that patterns match: 1 that cannot be explained, 'pool'; of "
+        "'pool': layer 'pool': no convolution with weights of its own computes it, so it has no circuit; "
         "choose a later layer"
     )
-    assert same.startswith(
-        "4 layers that a pattern matches have the response of another layer and are left out: "
-        "'blocks.0.relu', 'blocks.1.relu', 'blocks' and 1 more; the response of "
-        "'blocks.0.relu' is that of 'blocks.0'"
+    assert same == (
+        "left out of the layers that patterns match: 4 with the response of another layer, "
+        "'blocks.0.relu', 'blocks.1.relu', 'blocks' and 1 more; that of 'blocks.0.relu' is that of "
+        "'blocks.0'"
     )
 
 
