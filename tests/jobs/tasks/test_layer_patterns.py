@@ -89,8 +89,8 @@ def test_all_is_every_response_once_in_the_order_of_the_forward_pass(folder: Pat
     refused, same = (remark for remark in build.remarks if "left out" in remark)
     assert refused == (
         "left out of the layers that patterns match: 1 that cannot be explained, 'pool'; of "
-        "'pool': layer 'pool': no convolution with weights of its own computes it, so it has no circuit; "
-        "choose a later layer"
+        "'pool': layer 'pool': no convolution with weights of its own computes it, so it has no "
+        "circuit; choose a later layer"
     )
     assert same == (
         "left out of the layers that patterns match: 4 with the response of another layer, "
