@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 from unittest import mock
 
-from circuit_atlas.cluster import run
+from circuit_atlas.cluster import run, sealing
 from circuit_atlas.cluster.executor import Event, Job, Planned, Worker
 from circuit_atlas.cluster.progress import open_view
 from circuit_atlas.cluster.retries import Policy
@@ -174,13 +174,13 @@ def _resolving(resolved: plan.Build) -> Iterator[None]:
     sealed = {index.layer for index in resolved.layers[:_SEALED]}
 
     def compact(objects: Objects, header: AtlasHeader, index: LayerIndex) -> object:
-        return run_compact(objects, header, index) if index.layer in sealed else None
+        return really(objects, header, index) if index.layer in sealed else None
 
-    run_compact = run.compact
+    really = sealing.compact
     with (
         mock.patch.object(run, "resolve", resolve),
         mock.patch.object(plan, "resolve", resolve),
-        mock.patch.object(run, "compact", compact),
+        mock.patch.object(sealing, "compact", compact),
     ):
         yield
 
