@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.plan import Task, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -16,10 +16,12 @@ from tests.jobs.builds import lay_out
 def built(spec: BuildSpec, layer: str, units: tuple[int, ...]) -> Reader:
     lay_out(spec)
     model = spec.model.reference
-    CircuitJob(spec, 1).open().run(Task(layer, tuple(UnitKey(model, layer, n) for n in units)))
+    CircuitJob(resolve(spec).spec).open().run(
+        Task(layer, tuple(UnitKey(model, layer, n) for n in units))
+    )
     return Reader(spec.run.store)
 
 
 def made(spec: BuildSpec, layer: str, *units: int) -> tuple[Any, ...]:
     keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
-    return VisualizationJob(spec, 1).open().run(Task(layer, keys))
+    return VisualizationJob(resolve(spec).spec).open().run(Task(layer, keys))

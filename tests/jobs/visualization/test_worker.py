@@ -56,7 +56,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildSpec, Reader]:
         }
     )
     reader = built(spec, LAYER, UNITS)
-    worker = VisualizationJob(spec, 1).open()
+    worker = VisualizationJob(resolve(spec).spec).open()
     for layer, units in ((LAYER, UNITS), NODES):
         keys = tuple(UnitKey(spec.model.reference, layer, unit) for unit in units)
         receipts = worker.run(Task(layer, keys))
@@ -200,7 +200,7 @@ def test_what_is_there_is_skipped(demo):
     assert plan.skipped >= len(UNITS) + 1
     before = {entry.path for entry in reader.objects.list("features")}
     keys = tuple(UnitKey(spec.model.reference, LAYER, unit) for unit in UNITS)
-    receipts = VisualizationJob(spec, 1).open().run(Task(LAYER, keys))
+    receipts = VisualizationJob(resolve(spec).spec).open().run(Task(LAYER, keys))
     assert [receipt.state for receipt in receipts] == ["done"] * 3
     assert {entry.path for entry in reader.objects.list("features")} == before
     # Asking for more makes what is more.
@@ -243,7 +243,7 @@ def test_the_circuit_of_a_group_is_that_of_its_images(demo, monkeypatch):
     # The photos of the network fall into one group; with two, each has its picture.
     monkeypatch.setattr(worker, "groups_of", lambda *_: groups)
     key = UnitKey(spec.model.reference, LAYER, 0)
-    (receipt,) = VisualizationJob(spec, 1).open().run(Task(LAYER, (key,)))
+    (receipt,) = VisualizationJob(resolve(spec).spec).open().run(Task(LAYER, (key,)))
     assert receipt.state == "done"
     records = [reader.feature_visualization(LAYER, 0, name) for name in names[-2:]]
     assert [record.circuit.images for record in records] == list(groups)
