@@ -15,6 +15,7 @@ PREPARED = "prepared"
 LAYERS = "layers"
 PLANS = "plans"
 VISUALIZATIONS = "features"
+RUNS = "runs"
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
@@ -84,6 +85,11 @@ PATHS: tuple[tuple[str, str], ...] = (
         f"{VISUALIZATIONS}/plans/<sha256>.json",
         "Which feature visualizations one run asked for; put before any of them.",
     ),
+    (
+        f"{RUNS}/<worker>.json",
+        "What a worker is at: replaced every few seconds, removed when its task ends, and named by "
+        "no record.",
+    ),
 )
 
 _PREPARED = re.compile(rf"{PREPARED}/([0-9a-f]{{64}})/(\d+|whole)\.json")
@@ -97,6 +103,7 @@ _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
 _VISUALIZATION = re.compile(rf"{VISUALIZATIONS}/([^/]+)/(\d+)/([^/]+)\.json")
 _VISUALIZATION_PLAN = re.compile(rf"{VISUALIZATIONS}/plans/[0-9a-f]{{64}}\.json")
 _VISUALIZATION_FAILURE = re.compile(rf"{VISUALIZATIONS}/[^/]+/failures/(\d+)\.(\d+)\.json")
+_HEARTBEAT = re.compile(rf"{RUNS}/[^/]+\.json")
 _SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
 _MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 
@@ -371,3 +378,13 @@ def failed_visualization(path: str) -> int | None:
 def is_visualization_plan(path: str) -> bool:
     """Tell whether a plan of visualizations lies at `path`."""
     return _VISUALIZATION_PLAN.fullmatch(path) is not None
+
+
+def heartbeat(worker: str) -> str:
+    """Return the path of a worker's heartbeat."""
+    return f"{RUNS}/{escape(worker)}.json"
+
+
+def is_heartbeat(path: str) -> bool:
+    """Tell whether a worker's heartbeat lies at `path`."""
+    return _HEARTBEAT.fullmatch(path) is not None

@@ -14,6 +14,7 @@ from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import stored_keys
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
+from circuit_atlas.storage_schema.heartbeat import Activity, Heartbeat
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.labels import UnitLabels
@@ -51,6 +52,8 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("`manifest.json`, each of `objects`", SealedFile),
     ("`manifest.json`, each of `row_groups`", RowGroup),
     ("`manifest.json`, each `stretch`, and `metadata`", Stretch),
+    ("A worker's heartbeat", Heartbeat),
+    ("A worker's heartbeat, `activity`", Activity),
 )
 
 
@@ -74,7 +77,7 @@ def page() -> str:
             "",
             "A unit is done when its commit record exists, and readers trust commit records alone: "
             "a chunk that is there, or one that is missing, says nothing. No object is ever "
-            "overwritten.",
+            "overwritten, but for the heartbeats of workers, which nothing depends on.",
             "",
             "## Paths",
             "",

@@ -6,7 +6,7 @@ against their records, and each JSON document against the checksum it carries. T
 generation are held against its manifest, and what they say against what the units stored. What a
 local writer
 had half written when it was killed lies under a name with `#`, which obstore never lists; it is not
-reported.
+reported, nor are the heartbeats of workers.
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ class _Check:
 
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
-        self.entries = {entry.path: entry for entry in objects.list()}
+        self.entries = {
+            entry.path: entry for entry in objects.list() if not layout.is_heartbeat(entry.path)
+        }
         self.documents: set[str] = set()
         self.named: dict[str, StoredObject] = {}
         self.findings: list[Finding] = []

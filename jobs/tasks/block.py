@@ -24,6 +24,7 @@ from circuit_atlas.jobs.scores.over_images import BlockScores, score_images
 from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, PER_IMAGE
 from circuit_atlas.jobs.spec.circuits import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.storage_schema.header import AtlasHeader
 
 START = "actgrad"
@@ -49,6 +50,7 @@ class Block:
         classes: which images are of a unit's class; None where the layer gives no vector.
         together: images that go through the network at one time.
         shared_s: a unit's share, in seconds, of the work done for all of them.
+        progress: is told of each step.
     """
 
     opened: OpenedSpec
@@ -67,6 +69,7 @@ class Block:
     classes: UnitClasses | None
     together: int
     shared_s: float
+    progress: Progress
 
     def full(self, number: int) -> NDArray[np.float32]:
         """Gives the unit's response in the whole network: (images, height, width)."""
@@ -75,6 +78,10 @@ class Block:
     def batches(self, image_indices: Sequence[int]) -> Iterator[Tensor]:
         """Yields the images of those indices, (batch, channels, height, width) at a time."""
         return self.opened.batches([self.images[index] for index in image_indices], self.together)
+
+    def counted(self, image_indices: Sequence[int]) -> Iterator[Tensor]:
+        """Does the same, and counts them in the progress of the step that is under way."""
+        return self.progress.counted(self.batches(image_indices))
 
 
 def open_block(
@@ -85,13 +92,17 @@ def open_block(
     *,
     together: int,
     unit_labels: Mapping[int, str],
+    progress: Progress | None = None,
 ) -> Block:
     """Runs the full network on every image, `together` at a time, and scores all units of the
-    block together; `unit_labels` are those of the layer."""
+    block together; `unit_labels` are those of the layer, and `progress` is told of each step where
+    somebody looks on."""
     started = time.perf_counter()
+    progress = progress or Progress()
     spec, scoring = opened.spec.circuits, opened.images.scoring
     images = (*scoring, *opened.images.held_out)
-    maps, responses = _full_responses(layer, numbers, opened.batches(images, together), spec)
+    batches = progress.images(opened.batches(images, together), "responses", len(images))
+    maps, responses = _full_responses(layer, numbers, batches, spec)
     live, top = [], {}
     for row, number in enumerate(numbers):
         if np.isfinite(maps[row]).all() and not is_constant(maps[row]):
@@ -102,17 +113,20 @@ def open_block(
     if live:
         ablations = (*spec.ablation, opened.spec.learned_ablation)
         if "mean" in ablations or CENTRED.intersection(_scored(spec)):
-            means = kernel_means(layer, opened.batches(scoring, together))
+            batches = opened.batches(scoring, together)
+            means = kernel_means(layer, progress.images(batches, "means", len(scoring)))
+        path = _path(opened, scoring, together, means)
+        batches = opened.batches(scoring, forward_together(opened, together))
         scores = score_images(
             layer,
             live,
-            opened.batches(scoring, forward_together(opened, together)),
+            progress.images(batches, "scores", len(scoring)),
             keep=top,
             criteria=_scored_by_image(spec),
             response=spec.response,
             block=len(live),
             means=means,
-            path=_path(opened, scoring, together, means),
+            path=path,
         )
     return Block(
         opened=opened,
@@ -131,6 +145,7 @@ def open_block(
         classes=_classes(opened, layer, images, unit_labels),
         together=together,
         shared_s=(time.perf_counter() - started) / len(numbers),
+        progress=progress,
     )
 
 

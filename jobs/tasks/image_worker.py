@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from circuit_atlas.jobs.images.preparation import Chunker
 from circuit_atlas.jobs.spec.run import RunSpec
 from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
@@ -58,20 +59,27 @@ class ImageWorker:
     Attributes:
         objects: where their pixels go.
         chunker: prepares them.
+        progress: is told of each chunk.
     """
 
     objects: Objects
     chunker: Chunker
+    progress: Progress = field(default_factory=Progress)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Prepares the chunks of a task: one receipt each. Raises WriteError where the store
         refuses."""
         receipts = []
+        self.progress.begin(task.of)
+        self.progress.together(task.units)
+        self.progress.step("decoded", len(task.units), "chunks")
         for key in task.units:
             started = time.perf_counter()
             size_bytes = self.chunker.prepare(self.objects, key.unit)
             compute_s = time.perf_counter() - started
             receipts.append(Receipt(key, "done", 0, size_bytes, compute_s, of="chunk"))
+            self.progress.ended(receipts[-1])
+            self.progress.advance()
         return tuple(receipts)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from circuit_atlas.jobs.circuits.faithfulness import is_constant
 from circuit_atlas.jobs.circuits.selectivity import GroupedImages, image_groups, with_circuits
-from circuit_atlas.jobs.scores.learned import Training, images_a_step, learned_scores
+from circuit_atlas.jobs.scores.learned import Training, images_a_step, learned_scores, stages
 from circuit_atlas.jobs.tasks.block import START, Block
 
 
@@ -26,7 +26,16 @@ def learned_rankings(block: Block, numbers: Sequence[int]) -> Mapping[int, NDArr
     scores = block.scores[START].mean
     starts = {number: scores[block.live.index(number)] for number in numbers}
     every = range(block.scoring)
-    each = [_trained(block, starts, every, seed=spec.seed + n) for n in range(spec.seeds)]
+    each = [
+        _trained(
+            block,
+            starts,
+            every,
+            seed=spec.seed + n,
+            step="learned" if spec.seeds == 1 else f"learned {n + 1} of {spec.seeds}",
+        )
+        for n in range(spec.seeds)
+    ]
     return {number: np.stack([scores[number] for scores in each]) for number in numbers}
 
 
@@ -51,6 +60,7 @@ def learned_groups(block: Block, number: int) -> GroupedImages:
             # A step takes several crops of an image where there are fewer images than crops.
             images * often,
             seed=block.opened.spec.learned.seed,
+            step=f"learned group {group + 1} of {groups.count} of unit {number}",
         )
         scores.append(trained[number])
     return with_circuits(
@@ -65,12 +75,21 @@ def learned_groups(block: Block, number: int) -> GroupedImages:
 
 
 def _trained(
-    block: Block, starts: Mapping[int, NDArray[np.float32]], images: Sequence[int], *, seed: int
+    block: Block,
+    starts: Mapping[int, NDArray[np.float32]],
+    images: Sequence[int],
+    *,
+    seed: int,
+    step: str,
 ) -> Mapping[int, NDArray[np.float32]]:
-    """For each unit the ranking that is trained from its start on some images, (kernels,)."""
+    """For each unit the ranking that is trained from its start on some images, (kernels,); `step`
+    names the training for whoever looks on."""
     spec = block.opened.spec
+    planned = stages(block.header.fractions, spec.learned.steps)
+    block.progress.step(step, sum(stage.steps for stage in planned))
 
     def stacked(indices: Sequence[int]) -> Tensor:
+        block.progress.advance()
         return torch.cat(list(block.batches([images[index] for index in indices])))
 
     return learned_scores(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from circuit_atlas.jobs.tasks.memory import is_out_of_memory
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.jobs.tasks.units import failure
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
@@ -17,9 +18,11 @@ class UnitWork(Protocol):
 
     Attributes:
         fatal: errors that are no unit's, so that they end the task.
+        progress: is told which units are computed together, and which have ended.
     """
 
     fatal: tuple[type[Exception], ...]
+    progress: Progress
 
     def units_together(self, keys: Sequence[UnitKey]) -> int:
         """Says how many of these units fit into memory together, at least one."""
@@ -53,9 +56,11 @@ def run_units(keys: tuple[UnitKey, ...], work: UnitWork) -> tuple[Receipt, ...]:
         if len(group) > together:
             waiting.appendleft(group[together:])
             group = group[:together]
+        work.progress.together(group)
         try:
             for receipt in work.compute(group):
                 receipts[receipt.key] = receipt
+                work.progress.ended(receipt)
         except work.fatal:
             raise
         except Exception as error:
@@ -64,7 +69,8 @@ def run_units(keys: tuple[UnitKey, ...], work: UnitWork) -> tuple[Receipt, ...]:
                 work.halve(group, error)
                 waiting.appendleft(left)
             elif len(left) == 1:
-                receipts[left[0]] = work.fail(failure(left[0], error))
+                receipt = receipts[left[0]] = work.fail(failure(left[0], error))
+                work.progress.ended(receipt)
             else:
                 waiting.extendleft((key,) for key in reversed(left))
     return tuple(receipts[key] for key in keys)

@@ -93,7 +93,9 @@ def compute(block: Block, keys: Sequence[UnitKey]) -> Iterator[CircuitRecord | F
             runs += [run for _, run in (*plan.sets, *plan.singles)]
             runs += [run for grouped in plan.grouped for _, run in grouped.runs]
     if runs:
-        run_circuits(block.layer, runs, block.batches, means=block.means)
+        images = {index for run in runs for index in run.image_indices}
+        block.progress.step("circuits", len(images), "images")
+        run_circuits(block.layer, runs, block.counted, means=block.means)
     each_s = block.shared_s + (time.perf_counter() - started) / len(keys)
     for key, plan in plans.items():
         if isinstance(plan, FailureRecord):
@@ -132,10 +134,12 @@ def _force(block: Block, numbers: Sequence[int]) -> dict[int, NDArray[np.float32
         for fraction in block.header.fractions:
             counts = schedule(kernels_kept(fraction, total), total, spec.force_steps)
             runs.append(ForceRun(number, counts))
+    # A pass over the images before the first step, and one after each that takes a kernel away.
+    block.progress.step("force", (1 + spec.force_steps) * block.scoring)
     scores = force_scores(
         block.layer,
         runs,
-        partial(block.batches, range(block.scoring)),
+        partial(block.counted, range(block.scoring)),
         response=spec.response,
         score=spec.force_score,
         means=block.means,

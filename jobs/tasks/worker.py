@@ -8,10 +8,12 @@ import torch
 
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.allocator import give_back_freed_memory
+from circuit_atlas.jobs.tasks.beating import Beating
 from circuit_atlas.jobs.tasks.block import forward_together, open_block
 from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
 from circuit_atlas.jobs.tasks.network_record import network_record
 from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob
@@ -59,6 +61,8 @@ class CircuitWorker:
         """Looks up the store; MismatchError where the atlas was laid out for other weights or
         images than this machine sees."""
         self._opened, self._objects = prepared.opened, prepared.objects
+        self.progress = Progress()
+        self._beating = Beating(self._objects, self.progress, "units")
         self._header = prepared.header
         self._budget_bytes = prepared.budget_bytes
         self._needs: dict[str, Needs] = {}
@@ -74,7 +78,9 @@ class CircuitWorker:
         them do. An error of one unit is that unit's alone. Errors of the store or of the machine
         are raised.
         """
-        return run_units(task.units, self)
+        self.progress.begin(task.of)
+        with self._beating.during(task):
+            return run_units(task.units, self)
 
     def units_together(self, keys: Sequence[UnitKey]) -> int:
         """Says how many units of the keys' layer the budget holds."""
@@ -100,6 +106,7 @@ class CircuitWorker:
             numbers,
             together=together,
             unit_labels=self._labels(layer.index.layer),
+            progress=self.progress,
         )
         for result in compute(block, keys):
             yield _stored(writer, result)
@@ -151,7 +158,8 @@ class CircuitWorker:
             return
         scoring = self._opened.images.scoring
         batches = self._opened.batches(scoring, forward_together(self._opened, together))
-        store(self._objects, layer.index, lambda: network_record(layer, scoring, batches))
+        seen = self.progress.images(batches, "network", len(scoring))
+        store(self._objects, layer.index, lambda: network_record(layer, scoring, seen))
         self._networks.add(layer.index.layer)
 
 

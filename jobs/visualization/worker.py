@@ -7,8 +7,11 @@ import time
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
+from circuit_atlas.jobs.tasks.beating import Beating
 from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import failure
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob
@@ -66,6 +69,8 @@ class VisualizationWorker:
         check_same(header, prepared.header, location=prepared.objects.location)
         self._units_of_spec: dict[str, frozenset[int]] = {}
         self._writer = FeatureWriter(prepared.objects)
+        self.progress = Progress()
+        self._beating = Beating(prepared.objects, self.progress, "features")
         self._batches = BatchOpener(self._opened, header, budget_bytes=prepared.budget_bytes)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
@@ -75,7 +80,9 @@ class VisualizationWorker:
         All visualizations of the task are made together. An error of one unit is that unit's alone;
         errors of the store, of the spec or of the machine are raised.
         """
-        return run_units(task.units, self)
+        self.progress.begin(task.of)
+        with self._beating.during(task):
+            return run_units(task.units, self)
 
     def units_together(self, keys: Sequence[UnitKey]) -> int:
         """Says that all do: how many go through the network at one time is settled later."""
@@ -192,10 +199,16 @@ class VisualizationWorker:
         stored: encoded, decoded and run again."""
         device = self._opened.device
         objective = batch.objective(rows)
+        self.progress.step(f"ascent {number + 1}" if number else "ascent", recipe.steps)
+
+        def gradient(images: Tensor) -> Tensor:
+            self.progress.advance()
+            return objective.gradient(images)
+
         seed = self._opened.spec.features.seed + number
         variants = [batch.variants[row] for row in rows]
         made = make_visualizations(
-            objective.gradient,
+            gradient,
             # One start for all visualizations of a unit: they differ by circuit or sign alone.
             [seed_of(seed, each.key.layer, each.key.unit) for each in variants],
             recipe,

@@ -23,6 +23,7 @@ def test_every_documented_path_is_one():
         "source": "b" * 64,
         "chunk": "5",
         "variant": "positive.actgrad.0=2E1",
+        "worker": "node1-12-ab",
     }
     for template, _ in layout.PATHS:
         path = re.sub(r"<(\w+)>", lambda found: values[found[1]], template)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.storage_schema.errors import InfrastructureError, StoreError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -18,6 +19,7 @@ class Work:
     fatal: tuple[type[Exception], ...] = (StoreError, InfrastructureError)
 
     def __init__(self, *, room: int, bad: Exception | None = None) -> None:
+        self.progress = Progress()
         self.room = room
         self.together = 8
         self.bad = bad
