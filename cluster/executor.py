@@ -7,20 +7,30 @@ events into failure records, counts and progress.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.storage_schema.errors import InfrastructureError
+from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:  # at run time a driver would load torch for the name of a type alone
     from circuit_atlas.jobs.tasks.plan import Task
+    from circuit_atlas.jobs.tasks.progress import Progress
+
+PROGRESS_EVERY_S = 2.0
+"""How often an executor tells what the workers are at."""
 
 
 class Worker(Protocol):
     """Runs tasks one after the other, in one process."""
+
+    @property
+    def progress(self) -> Progress:
+        """What it is at; another thread may look while a task runs."""
+        ...
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Runs a task and gives one receipt a unit, failed units included.
@@ -49,26 +59,50 @@ class Job(Protocol):
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What this run has to do, told before any worker starts.
+class Stage:
+    """One kind of work; a run goes through one stage or several, one after the other.
 
     Attributes:
-        units: how many units it has to do.
-        skipped: how many units and channels were done before.
+        name: in logs and metrics.
+        noun: what is counted, in the singular.
+        to_do: what is still to be done with them, after their number.
+        done: what was done with others before.
+    """
+
+    name: str
+    noun: str
+    to_do: str
+    done: str
+
+
+UNITS = Stage("units", "unit", "to build", "are there")
+"""Circuits of units are computed."""
+IMAGES = Stage("images", "chunk", "of images to prepare", "are prepared")
+"""Images are decoded and stored, many to a chunk."""
+FEATURES = Stage("features", "unit", "to get feature visualizations", "have theirs")
+"""Feature visualizations are made."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a stage has to do, told before any of its tasks starts.
+
+    Attributes:
+        count: how many units it has to do, or whatever else its noun names.
+        skipped: how many, channels included, were done before.
         tasks: how many tasks they are done in.
         remarks: what a person should know beforehand, a line each. Default: nothing.
         channels: how many channels of convolutions get feature visualizations beside the units.
             Default: 0.
-        work: whether circuits are built, feature visualizations made, or images prepared, of
-            which `units` then counts chunks. Default: "build".
+        stage: which it is. Default: `UNITS`.
     """
 
-    units: int
+    count: int
     skipped: int
     tasks: int
     remarks: tuple[str, ...] = ()
     channels: int = 0
-    work: Literal["build", "features", "images"] = "build"
+    stage: Stage = UNITS
 
 
 @dataclass(frozen=True)
@@ -80,9 +114,28 @@ class WorkersReady:
 
 @dataclass(frozen=True)
 class TaskStarted:
-    """A worker has begun with a task."""
+    """A worker, of that name, has begun with a task."""
 
     task: Task
+    worker: str = ""
+
+
+@dataclass(frozen=True)
+class TaskProgress:
+    """What a worker is at: told every two seconds or so, and missing where a task is short.
+
+    Attributes:
+        task: its task.
+        worker: its name.
+        receipts: of the task's units that are stored or failed so far. They come again with
+            `TaskDone`.
+        activity: the units that it computes, and the step; None before the first.
+    """
+
+    task: Task
+    worker: str
+    receipts: tuple[Receipt, ...]
+    activity: Activity | None
 
 
 @dataclass(frozen=True)
@@ -91,6 +144,7 @@ class TaskDone:
 
     task: Task
     receipts: tuple[Receipt, ...]
+    worker: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,9 +155,15 @@ class TaskLost:
     task: Task
     error: InfrastructureError
     will_retry: bool
+    worker: str = ""
 
 
-Event = Planned | WorkersReady | TaskStarted | TaskDone | TaskLost
+Event = Planned | WorkersReady | TaskStarted | TaskProgress | TaskDone | TaskLost
+
+
+def unwatched(progress: TaskProgress) -> None:
+    """Is told of progress where nobody looks on."""
+    del progress
 
 
 class Executor(Protocol):
@@ -120,10 +180,21 @@ class Executor(Protocol):
         where the cluster may grow."""
         ...
 
+    def observe(self, event: Event) -> None:
+        """Sees every event of a run, `Planned` first, for metrics of the executor's own."""
+        ...
+
     def run(
-        self, tasks: Sequence[Task], job: Job, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Runs every task to its end or past its retries, in any order.
+
+        While a task runs, `on_progress` is told what its worker is at, in this thread.
 
         Closing the generator, or an exception in it, stops the workers at once. Raises the
         worker's AtlasError where the whole run cannot go on.

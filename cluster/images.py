@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from circuit_atlas.cluster.executor import Event, Planned
+from circuit_atlas.cluster.executor import IMAGES, Event, Planned
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.images.preparation import Preparation
@@ -57,7 +57,7 @@ class ImageStage:
         missing = set(range(chunker.chunks)) - there
         if missing:
             work = Work(
-                Planned(len(missing), len(there), 0, work="images"),
+                Planned(len(missing), len(there), 0, stage=IMAGES),
                 tasks=lambda _: image_tasks(spec.model.reference, missing),
                 job=ImageJob(spec.run, chunker),
                 fail=_fail,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Self
 
 from circuit_atlas.cluster.executor import (
+    PROGRESS_EVERY_S,
     Event,
     Job,
     TaskDone,
     TaskLost,
+    TaskProgress,
     TaskStarted,
     Worker,
     WorkersReady,
+    unwatched,
 )
 from circuit_atlas.cluster.retries import Backlog, Policy, describe, retryable
 from circuit_atlas.storage_schema.errors import InfrastructureError
@@ -37,8 +41,17 @@ class LocalExecutor:
     def __exit__(self, *exception: object) -> None:
         return None
 
+    def observe(self, event: Event) -> None:
+        """Keeps no metrics."""
+        del event
+
     def run(
-        self, tasks: Sequence[Task], job: Job, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Runs the tasks as `Executor.run` says."""
         backlog = Backlog(tasks, policy)
@@ -49,13 +62,46 @@ class LocalExecutor:
         layer: str | None = None
         while backlog:
             task = backlog.take(layer=layer)
-            layer = task.layer
-            yield TaskStarted(task)
+            layer, name = task.layer, worker.progress.worker
+            yield TaskStarted(task, name)
+            looking = _Looking(worker, task, on_progress)
+            worker.progress.listener = looking.look
             outcome = _outcome(worker, task)
+            looking.end()
             if isinstance(outcome, InfrastructureError):
-                yield TaskLost(task, outcome, backlog.lost(task))
+                yield TaskLost(task, outcome, backlog.lost(task), name)
             else:
-                yield TaskDone(task, outcome)
+                yield TaskDone(task, outcome, name)
+
+
+class _Looking:
+    """Passes on what the worker is at, called by the code that computes.
+
+    What `on_progress` raises is no fault of that code: it is raised once the task has ended.
+    """
+
+    def __init__(
+        self, worker: Worker, task: Task, on_progress: Callable[[TaskProgress], None]
+    ) -> None:
+        self._worker, self._task, self._on_progress = worker, task, on_progress
+        self._due_s = time.monotonic() + PROGRESS_EVERY_S
+        self._raised: Exception | None = None
+
+    def look(self) -> None:
+        if time.monotonic() < self._due_s or self._raised is not None:
+            return
+        self._due_s = time.monotonic() + PROGRESS_EVERY_S
+        progress = self._worker.progress
+        try:
+            self._on_progress(
+                TaskProgress(self._task, progress.worker, progress.receipts(), progress.activity())
+            )
+        except Exception as error:
+            self._raised = error
+
+    def end(self) -> None:
+        if self._raised is not None:
+            raise self._raised
 
 
 def _open(job: Job) -> Worker:

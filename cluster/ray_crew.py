@@ -45,11 +45,13 @@ class Ended:
     Attributes:
         task: the task, None for a start.
         outcome: its receipts (none of a start), or why it was lost.
+        worker: the worker's name, empty where it never came to have one.
         machine_lost: whether the machine was lost, and not the worker alone. Default: not.
     """
 
     task: Task | None
     outcome: Outcome
+    worker: str
     machine_lost: bool = False
 
 
@@ -113,6 +115,7 @@ class Crew:
         self._working: dict[Any, _Duty] = {}
         # With its machine, and the layer of its last task.
         self._idle: list[tuple[Any, str, str | None]] = []
+        self._names: dict[Any, str] = {}
         self._losses: list[_Loss] = []
         # Dismissed before they were placed: Ray may be told too early.
         self._leaving: dict[Any, Any] = {}
@@ -172,11 +175,16 @@ class Crew:
             actor = start_host(threads=self._threads, gpus=self._gpus, avoided=nodes)
             self._placing[actor.place.remote()] = _Duty(actor, None, None, time.monotonic())
 
-    def assign(self, task: Task) -> Task:
-        """Gives an idle actor a task, and returns the task."""
+    def assign(self, task: Task) -> str:
+        """Gives an idle actor a task, and returns the worker's name."""
         actor, node, _ = self._idle.pop()
         self._working[actor.run.remote(task)] = _Duty(actor, node, task, time.monotonic())
-        return task
+        return self._names[actor]
+
+    def at_work(self) -> list[tuple[Any, Task]]:
+        """Gives the actors that are at a task, with the task."""
+        duties = self._working.values()
+        return [(duty.actor, duty.task) for duty in duties if duty.task is not None]
 
     def ended(self) -> list[Ended]:
         """Waits for a moment; gives what ended, was lost, or is late.
@@ -247,7 +255,8 @@ class Crew:
         self._idle.append((duty.actor, duty.node, layer))
         if duty.task is None:
             self._machines.started(duty.node)
-        return [Ended(duty.task, result)]
+            self._names[duty.actor], result = result, ()
+        return [Ended(duty.task, result, self._names[duty.actor])]
 
     def _open(self, actor: Any, node: str) -> None:
         """Has an actor open its worker, which is told how many may share its machine."""
@@ -294,7 +303,7 @@ class Crew:
             many = self._failed_starts >= self._policy.failed_starts
             if many and not self.ready and self._machines.hopeless():
                 raise error
-        return Ended(duty.task, error, machine)
+        return Ended(duty.task, error, self._names.pop(duty.actor, ""), machine)
 
     def _leave(self, count: int) -> None:
         """Dismisses so many of those that are not placed yet."""

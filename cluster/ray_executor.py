@@ -9,7 +9,7 @@ Actors that Ray restarts under such a loop livelocked it in one of four runs.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,13 +20,17 @@ from circuit_atlas.cluster.executor import (
     Job,
     TaskDone,
     TaskLost,
+    TaskProgress,
     TaskStarted,
     WorkersReady,
+    unwatched,
 )
 from circuit_atlas.cluster.machines import Machines
 from circuit_atlas.cluster.process import interrupts_deferred
 from circuit_atlas.cluster.ray_crew import Crew
+from circuit_atlas.cluster.ray_metrics import RayMetrics
 from circuit_atlas.cluster.ray_session import cluster_resources, ray_session
+from circuit_atlas.cluster.ray_watch import Watch
 from circuit_atlas.cluster.retries import Backlog, Policy
 from circuit_atlas.storage_schema.errors import InfrastructureError, InputError
 
@@ -83,6 +87,7 @@ class RayExecutor:
         self._device = device
         self._temp_dir = temp_dir
         self._session = contextlib.ExitStack()
+        self._metrics: RayMetrics | None = None
 
     def __enter__(self) -> Self:
         if not ray.is_initialized():
@@ -108,10 +113,22 @@ class RayExecutor:
             return self._size(room)
         return self._max_workers or max(_MAY_BECOME, room)
 
+    def observe(self, event: Event) -> None:
+        """Counts an event of a run in Ray's metrics."""
+        if self._metrics is None:
+            self._metrics = RayMetrics()
+        self._metrics.note(event)
+
     def run(
-        self, tasks: Sequence[Task], job: Job, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Runs the tasks as `Executor.run` says."""
+        watch = Watch()
         backlog = Backlog(tasks, policy)
         gpus = self._gpus()
         machines = Machines(threads=self._threads, gpus=gpus)
@@ -121,19 +138,21 @@ class RayExecutor:
             while backlog or crew.busy:
                 while backlog and crew.idle:
                     following = backlog.take(crew.idle + crew.opening, layer=crew.layer)
-                    yield TaskStarted(crew.assign(following))
+                    yield TaskStarted(following, crew.assign(following))
+                for progress in watch.look(crew.at_work()):
+                    on_progress(progress)
                 machines.look()
                 crew.hire(min(backlog.units, self._size(crew.room()) - crew.ready))
                 for ended in crew.ended():
-                    task, outcome = ended.task, ended.outcome
+                    outcome = ended.outcome
                     if isinstance(outcome, InfrastructureError):
-                        if task is not None:
-                            again = backlog.lost(task, machine=ended.machine_lost)
-                            yield TaskLost(task, outcome, again)
-                    elif task is None:
+                        if ended.task is not None:
+                            again = backlog.lost(ended.task, machine=ended.machine_lost)
+                            yield TaskLost(ended.task, outcome, again, ended.worker)
+                    elif ended.task is None:
                         yield WorkersReady(crew.ready)
                     else:
-                        yield TaskDone(task, outcome)
+                        yield TaskDone(ended.task, outcome, ended.worker)
         finally:
             with interrupts_deferred():
                 crew.dismiss()

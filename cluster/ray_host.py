@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from circuit_atlas.cluster.executor import Job, Worker
+from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 _NODE_LABEL = "ray.io/node-id"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# A method of such a group is answered while a task runs. Tasks then leave the main thread, and the
+# arenas that glibc has for other threads keep no large block: a backward pass through SqueezeNet
+# cost some 10,000 page faults, and none with one arena for all threads, as on the main thread.
+_ASIDE = "aside"
+_ARENAS = {"MALLOC_ARENA_MAX": "1"}
 
 
 class Host:
@@ -26,17 +32,25 @@ class Host:
         """Says on which machine this is, by its node's id."""
         return str(ray.get_runtime_context().get_node_id())
 
-    def open(self, job: Job) -> tuple[Receipt, ...]:
-        """Opens the worker. In a method, so that an error from there arrives as itself."""
+    def open(self, job: Job) -> str:
+        """Opens the worker, and says its name. In a method, so that an error from there arrives as
+        itself."""
         self._worker = job.open()
-        return ()
+        return self._worker.progress.worker
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Runs a task as `Worker.run` does."""
         return self._worker.run(task)
 
+    @ray.method(concurrency_group=_ASIDE)
+    def progress(self) -> tuple[str, tuple[Receipt, ...], Activity | None]:
+        """Says the worker's name, which units of its task have ended, and what it is at."""
+        progress = self._worker.progress
+        return progress.worker, progress.receipts(), progress.activity()
 
-_ACTOR: Any = ray.remote(Host)
+
+_REMOTE: Any = ray.remote  # whose types do not know groups
+_ACTOR: Any = _REMOTE(concurrency_groups={_ASIDE: 1})(Host)
 
 
 def start_host(*, threads: int, gpus: int, avoided: Collection[str]) -> Any:
@@ -54,7 +68,7 @@ def start_host(*, threads: int, gpus: int, avoided: Collection[str]) -> Any:
         max_restarts=0,
         max_task_retries=0,
         # Read once, when torch and its libraries load: so it must stand there before.
-        runtime_env={"env_vars": dict.fromkeys(_THREADS, str(threads))},
+        runtime_env={"env_vars": {**dict.fromkeys(_THREADS, str(threads)), **_ARENAS}},
         label_selector=elsewhere,
     )
     return actor.remote()

@@ -22,6 +22,7 @@ from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
+from circuit_atlas.storage_schema import heartbeat
 from circuit_atlas.storage_schema.errors import SpecError, WriteError
 from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.objects import Objects
@@ -94,6 +95,7 @@ def build(
                     on_event(event)
 
             summary = run_work(work, spec.run, session=session, on_event=watch, started_s=started_s)
+            heartbeat.remove_stale(objects, now_s=time.time())
             try:
                 sealing.finish()
             except WriteError:

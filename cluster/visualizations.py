@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from circuit_atlas.cluster.executor import Event, Executor, Planned
+from circuit_atlas.cluster.executor import FEATURES, Event, Executor, Planned
 from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.process import sigterm_interrupts
@@ -18,6 +18,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import resolve
 from circuit_atlas.jobs.visualization.plan import plan_visualizations
 from circuit_atlas.jobs.visualization.worker import VisualizationJob
+from circuit_atlas.storage_schema import heartbeat
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.template import check_same
@@ -61,11 +62,13 @@ def build_visualizations(
                 0,
                 missing.remarks,
                 channels=sum(len(numbers) for _, numbers in missing.nodes),
-                work="features",
+                stage=FEATURES,
             ),
             tasks=lambda workers: missing.tasks(build.header.model, workers=workers),
             job=VisualizationJob(build.spec, trace=build.trace),
             fail=writer.fail,
             channels=missing.channels,
         )
-        return run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)
+        summary = run_work(work, spec.run, session=session, on_event=on_event, started_s=started_s)
+        heartbeat.remove_stale(objects, now_s=time.time())
+        return summary

@@ -79,15 +79,21 @@ def run_work(
     """
     ledger = Ledger()
     tell = on_event or _ignore
-    if work.planned.units or work.planned.channels:
+    if work.planned.count or work.planned.channels:
         executor = session.executor()
+
+        def note(event: Event) -> None:
+            executor.observe(event)
+            tell(event)
+
         tasks = work.tasks(executor.workers)
-        tell(replace(work.planned, tasks=len(tasks)))
+        note(replace(work.planned, tasks=len(tasks)))
         policy = Policy(retries=run.retries, deadline_s=run.deadline_s)
-        with contextlib.closing(executor.run(tasks, work.job, policy=policy)) as events:
+        running = executor.run(tasks, work.job, policy=policy, on_progress=note)
+        with contextlib.closing(running) as events:
             for event in events:
                 ledger.note(event, work.fail)
-                tell(event)
+                note(event)
     else:
         tell(work.planned)
     return ledger.summary(

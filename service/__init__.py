@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         Planned,
         TaskDone,
         TaskLost,
+        TaskProgress,
         TaskStarted,
         WorkersReady,
     )
@@ -80,6 +81,7 @@ __all__ = [
     "StoreError",
     "TaskDone",
     "TaskLost",
+    "TaskProgress",
     "TaskStarted",
     "Unit",
     "UnitError",
@@ -97,6 +99,7 @@ _COMPUTING = {
         "Planned",
         "TaskDone",
         "TaskLost",
+        "TaskProgress",
         "TaskStarted",
         "WorkersReady",
     ),

@@ -66,6 +66,7 @@ def run_build(
     progress: TextIO,
     plain: bool = False,
     max_units: int | None = None,
+    log_json: bool = False,
 ) -> Summary:
     """Build what is missing, with progress on a stream; `max_units` and errors as of
     `compute.build`."""
@@ -73,7 +74,7 @@ def run_build(
     from circuit_atlas.service.compute.build import Finished, build
 
     summaries: list[Summary] = []
-    with open_view(progress, plain=plain) as view:
+    with open_view(progress, plain=plain, log_json=log_json) as view:
 
         def show(event: Event | Finished) -> None:
             if isinstance(event, Finished):
@@ -92,13 +93,14 @@ def run_features(
     address: str,
     progress: TextIO,
     plain: bool = False,
+    log_json: bool = False,
 ) -> Summary:
     """Make the visualizations that are missing; errors as `build_visualizations`."""
     from circuit_atlas.cluster.progress import open_view
     from circuit_atlas.cluster.run import executor_for
     from circuit_atlas.cluster.visualizations import build_visualizations
 
-    with open_view(progress, plain=plain) as view:
+    with open_view(progress, plain=plain, log_json=log_json) as view:
         return build_visualizations(
             spec,
             executor=executor_for(spec, kind=executor, address=address),

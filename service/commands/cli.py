@@ -402,6 +402,7 @@ def _have_done(work: options.Work, run: Callable[..., Summary]) -> None:
         address=work.address,
         progress=sys.stderr,
         plain=work.plain,
+        log_json=work.log_json,
     )
     click.echo(_told(summary, location=wanted.run.store, as_json=work.as_json))
     _exit(summary)

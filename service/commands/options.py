@@ -79,6 +79,11 @@ EXECUTOR = click.option(
 PLAIN = click.option(
     "--plain-progress", "plain", is_flag=True, help="Progress as lines, not as a bar."
 )
+LOG_JSON = click.option(
+    "--log-json",
+    is_flag=True,
+    help="In place of progress, a structured log on stderr: each event as one JSON line.",
+)
 
 
 def debug(command: Command) -> Command:
@@ -102,6 +107,7 @@ class Work:
     executor: ExecutorKind
     address: str
     plain: bool
+    log_json: bool
     as_json: bool
     max_units: int | None = None
 
@@ -114,7 +120,7 @@ def work(command: Callable[[Work], None]) -> Command:
         command(Work(**given))
 
     decorated: Command = with_work
-    for option in (debug, JSON, PLAIN, UNITS, STORE, EXECUTOR, ADDRESS, SPEC):
+    for option in (debug, JSON, LOG_JSON, PLAIN, UNITS, STORE, EXECUTOR, ADDRESS, SPEC):
         decorated = option(decorated)
     return decorated
 

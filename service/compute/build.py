@@ -54,8 +54,9 @@ def build(
             HOST:PORT is on a machine of the cluster.
         max_units: build so many units at most, the first that are missing. Default: all.
         on_event: is called with each event as it comes, in this thread: `Planned`, then
-            `WorkersReady`, `TaskStarted`, `TaskDone` with a receipt for each unit and `TaskLost` in
-            any number, and `Finished` at the end. What it raises ends the build.
+            `WorkersReady`, `TaskStarted`, `TaskProgress` every two seconds of a task, `TaskDone`
+            with a receipt for each unit and `TaskLost` in any number, and `Finished` at the end.
+            What it raises ends the build.
 
     Raises:
         InputError: the spec, the model or the images cannot be used; nothing was written.

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import httpx
 import pytest
 
 from circuit_atlas.cluster.executor import (
     Event,
     Executor,
+    Planned,
+    Stage,
     TaskDone,
     TaskLost,
+    TaskProgress,
     TaskStarted,
     WorkersReady,
 )
@@ -36,6 +40,7 @@ from circuit_atlas.storage_schema.errors import (
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
+from tests.patience import until
 
 
 def _load_toy() -> ModuleType:
@@ -99,6 +104,20 @@ def test_every_unit_comes_back_once(executor: Executor, tmp_path: Path) -> None:
     assert 3 <= sum(isinstance(event, TaskStarted) for event in events) <= 5
     assert 1 <= job.starts() <= executor.workers
     assert isinstance(events[0], WorkersReady)
+
+
+def test_what_a_worker_is_at_is_told_while_it_is(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path, {1: "told"})
+    told: list[TaskProgress] = []
+    (task,) = toy.tasks((0, 1))
+    events = list(executor.run((task,), job, policy=Policy(), on_progress=told.append))
+    assert {each.task for each in told} == {task}
+    last = told[-1]
+    assert [receipt.key.unit for receipt in last.receipts] == [0]
+    assert last.activity is not None
+    assert str(last.activity).startswith("conv units 0-1: scores ")
+    workers = [event.worker for event in events if isinstance(event, TaskStarted | TaskDone)]
+    assert workers == [last.worker] * 2
 
 
 def test_nothing_to_do_starts_no_worker(executor: Executor, tmp_path: Path) -> None:
@@ -214,13 +233,13 @@ def test_workers_that_never_start_end_the_run(ray_executor: Executor, tmp_path: 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_executor")
-def test_threads_are_set_before_the_worker_loads(tmp_path: Path) -> None:
+def test_threads_and_arenas_are_set_before_the_worker_loads(tmp_path: Path) -> None:
     from circuit_atlas.cluster.ray_executor import RayExecutor
 
     with RayExecutor(threads=2) as executor:
         assert executor.workers == 1, "two CPUs, two threads each"
-        events = run(executor, toy.tasks((0,)), toy.ToyJob(tmp_path, {0: "threads"}))
-    assert [r.size_bytes for e in events if isinstance(e, TaskDone) for r in e.receipts] == [2]
+        events = run(executor, toy.tasks((0, 1)), toy.ToyJob(tmp_path, {0: "threads", 1: "arenas"}))
+    assert [r.size_bytes for e in events if isinstance(e, TaskDone) for r in e.receipts] == [2, 1]
 
 
 @pytest.mark.ray
@@ -252,6 +271,44 @@ def test_tasks_are_cut_for_the_workers_that_may_come() -> None:
     assert planned("auto", workers=5) == 5
     assert planned("auto", max_workers=9) == 9
     assert planned("auto") == 16, "two now, and nobody knows how many later"
+
+
+@pytest.mark.ray
+def test_rays_endpoint_tells_what_a_run_does(ray_executor: Executor, tmp_path: Path) -> None:
+    import ray
+
+    # A stage of its own: counters are those of this process, whichever test counted.
+    stage = Stage("toys", "unit", "to build", "are there")
+    job = toy.ToyJob(tmp_path, {1: "fail", 3: "lost once", 4: "lost"})
+    ray_executor.observe(Planned(6, 0, 4, stage=stage))
+    tasks = toy.tasks((0, 1), (2,), (3,), (4,))
+    for event in ray_executor.run(tasks, job, policy=Policy(retries=1)):
+        ray_executor.observe(event)
+    (node,) = ray.nodes()
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    expected = {
+        "units_done_total": 3,
+        "units_failed_total": 2,
+        "bytes_written_total": 3 * toy.UNIT_BYTES,
+        "compute_seconds_total": 3 * toy.UNIT_S,
+        "unit_seconds_count": 3,
+        "units_waiting": 1,
+    }
+    found: dict[str, float] = {}
+
+    def complete() -> bool:
+        lines = httpx.get(address).text.splitlines()
+        told = [line for line in lines if 'stage="toys"' in line]
+        found.update(
+            (line.partition("{")[0].removeprefix("ray_circuit_atlas_"), float(line.split()[-1]))
+            for line in told
+        )
+        return expected.items() <= found.items()
+
+    try:
+        until(complete, "the metrics")
+    finally:
+        assert {name: found.get(name) for name in expected} == expected
 
 
 LAYER = "features.3.squeeze"

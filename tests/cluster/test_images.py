@@ -77,11 +77,11 @@ def built(spec):
 def test_each_image_is_read_once_and_a_later_start_reads_none(spec, read):
     events = built(spec)
     planned = [event for event in events if isinstance(event, Planned)]
-    assert [(event.work, event.units) for event in planned] == [("images", 5), ("build", 1)]
+    assert [(event.stage.name, event.count) for event in planned] == [("images", 5), ("units", 1)]
     assert sorted(read) == [f"{n:02}.png" for n in range(9)]
     read.clear()
     events = built(spec)
-    assert [event.work for event in events if isinstance(event, Planned)] == ["build"]
+    assert [event.stage.name for event in events if isinstance(event, Planned)] == ["units"]
     plan_build(spec)
     assert read == []
     assert verify(open_store(spec.run.store)) == ()

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from circuit_atlas.cluster import progress
 from circuit_atlas.cluster.executor import (
+    FEATURES,
     Event,
     Planned,
     TaskDone,
     TaskLost,
+    TaskProgress,
+    TaskStarted,
     WorkersReady,
 )
-from circuit_atlas.cluster.progress import Bar, Lines, Tally, open_view
+from circuit_atlas.cluster.progress import Bars, Lines, open_view
+from circuit_atlas.cluster.tally import Tally
 from circuit_atlas.storage_schema.errors import WorkerLostError
+from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.records import Receipt
 
@@ -42,6 +47,9 @@ FAILED = TaskDone(
     (Receipt(KEYS[2], "failed", 1, 0, 1.0, kind="non_finite", message="NaN in [the] scores"),),
 )
 RETRY = TaskLost(BLOCK, WorkerLostError("conv units 0, 1: its process ended"), True)
+AT = TaskProgress(
+    BLOCK, "host-1", DONE.receipts[:1], Activity("conv", "unit", (0, 1), "scores", 3, 20, "images")
+)
 GIVEN_UP = TaskLost(Task("conv", KEYS[3:4]), WorkerLostError("conv unit 3: ended"), False)
 EVENTS: tuple[Event, ...] = (
     Planned(4, 3, 3), WorkersReady(1), WorkersReady(2), RETRY, DONE, FAILED, GIVEN_UP,
@@ -62,6 +70,35 @@ def test_rate_and_time_left_count_from_the_first_worker() -> None:
     assert tally.text(120.0) == "9.0 units/min, 33s left, 1 failed"
     tally.note(GIVEN_UP, 120.0)
     assert (tally.ended, tally.failed) == (4, 2)
+
+
+def test_a_unit_counts_as_soon_as_it_is_stored() -> None:
+    tally = Tally()
+    tally.note(Planned(8, 0, 4), 0.0)
+    tally.note(TaskStarted(BLOCK), 100.0)
+    assert tally.text(105.0) == "first units under way"
+    tally.note(AT, 105.0)
+    assert (tally.ended, tally.text(110.0)) == (1, "6.0 units/min, 1m10s left")
+    assert [str(each) for each in tally.activities] == ["conv units 0-1: scores 3/20 images"]
+    tally.note(DONE, 110.0)
+    assert (tally.ended, tally.activities) == (2, ())
+
+
+def test_what_a_lost_task_had_stored_counts_once_it_is_told_again() -> None:
+    tally = Tally()
+    tally.note(Planned(2, 0, 1), 0.0)
+    for event in (TaskStarted(BLOCK), AT, RETRY, TaskStarted(BLOCK)):
+        tally.note(event, 1.0)
+    assert tally.ended == 0
+    tally.note(DONE, 2.0)
+    assert tally.ended == 2
+
+
+def test_each_stage_counts_for_itself() -> None:
+    tally = Tally()
+    for event in (Planned(2, 0, 1), WorkersReady(1), FAILED, Planned(5, 1, 2, stage=FEATURES)):
+        tally.note(event, 1.0)
+    assert (tally.total, tally.ended, tally.failed, tally.text(9.0)) == (5, 0, 0, "starting")
 
 
 def test_lines_are_dated_and_say_all_that_went_wrong() -> None:
@@ -90,7 +127,7 @@ def test_channels_of_convolutions_are_not_called_units() -> None:
     nodes = Task("edges", (UnitKey("toy", "edges", 5),), of="channel")
     failed = Receipt(nodes.units[0], "failed", 1, 0, 1.0, kind="unit", message="all but grey")
     with open_view(stream) as view:
-        view.show(Planned(2, 1, 2, channels=1, work="features"))
+        view.show(Planned(2, 1, 2, channels=1, stage=FEATURES))
         view.show(WorkersReady(1))
         view.show(DONE)
         view.show(TaskDone(nodes, (failed,)))
@@ -106,14 +143,14 @@ def test_channels_of_convolutions_are_not_called_units() -> None:
 
 def test_where_channels_alone_are_left_they_are_named() -> None:
     tally = Tally()
-    tally.note(Planned(0, 9, 1, channels=2, work="features"), 0.0)
+    tally.note(Planned(0, 9, 1, channels=2, stage=FEATURES), 0.0)
     tally.note(WorkersReady(1), 0.0)
     assert tally.text(0.0) == "first channels under way"
     tally.note(DONE, 10.0)
     assert tally.text(10.0) == "12.0 channels/min, 0s left"
     stream = Terminal()
     with open_view(stream) as view:
-        view.show(Planned(0, 9, 1, channels=2, work="features"))
+        view.show(Planned(0, 9, 1, channels=2, stage=FEATURES))
         view.show(DONE)
     assert "channels" in stream.getvalue()
 
@@ -130,10 +167,34 @@ def test_a_long_run_writes_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 100 * 3 / 20 - 2 <= len(stream.getvalue().splitlines()) <= 100 * 3 / 20 + 4
 
 
+def test_lines_say_what_workers_are_at_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 10_000, 2))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    stream = io.StringIO()
+    view = Lines(stream)
+    view.show(Planned(8, 0, 4))
+    view.show(TaskStarted(BLOCK))
+    for _ in range(11):  # over 20 s
+        view.show(replace(AT, receipts=()))
+    text = [line[21:] for line in stream.getvalue().splitlines()]
+    line = "0/8 units, first units under way; conv units 0-1: scores 3/20 images"
+    assert text[1:] == [line, line]
+
+
+def test_a_terminal_gets_a_bar_for_each_block_in_progress() -> None:
+    stream = Terminal()
+    with open_view(stream) as view:
+        for event in (Planned(8, 0, 4), WorkersReady(1), TaskStarted(BLOCK), AT):
+            view.show(event)
+    text = stream.getvalue()
+    assert "conv units 0-1" in text
+    assert "scores 3/20 images" in text
+
+
 def test_a_terminal_gets_a_bar_with_counts_and_the_failures() -> None:
     stream = Terminal()
     with open_view(stream) as view:
-        assert isinstance(view, Bar)
+        assert isinstance(view, Bars)
         for event in EVENTS:
             view.show(event)
     text = stream.getvalue()

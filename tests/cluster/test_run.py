@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pytest
@@ -15,7 +15,9 @@ from circuit_atlas.cluster.executor import (
     Planned,
     TaskDone,
     TaskLost,
+    TaskProgress,
     TaskStarted,
+    unwatched,
 )
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
@@ -23,8 +25,9 @@ from circuit_atlas.cluster.run import Summary, build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.worker import CircuitJob
-from circuit_atlas.storage_schema import compaction, layout
+from circuit_atlas.storage_schema import compaction, heartbeat, layout
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, WriteError
+from circuit_atlas.storage_schema.heartbeat import Heartbeat
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import Generation, generations
@@ -55,25 +58,22 @@ units_per_task = 2
 """
 
 
-class Unlucky:
+class Unlucky(LocalExecutor):
     """Runs tasks here, but for a unit that is lost past all retries, after its commit or before."""
-
-    workers = 1
 
     def __init__(self, unit: int, *, committed: bool) -> None:
         self._unit = unit
         self._committed = committed
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
     def run(
-        self, tasks: Sequence[Task], job: CircuitJob, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: CircuitJob,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        del policy
+        del policy, on_progress
         worker = job.open()
         for task in tasks:
             lost = tuple(key for key in task.units if key.unit == self._unit)
@@ -101,6 +101,17 @@ def spec(folder: Path, text: str = SPEC) -> BuildSpec:
     return BuildSpec.from_toml(text, folder=folder)
 
 
+def test_what_killed_workers_left_goes_with_the_next_build(tmp_path: Path) -> None:
+    one = spec(tmp_path, SPEC.replace("[0, 1, 2]", "[0]"))
+    assert build(one, executor=LocalExecutor()).done == 1
+    store = open_store(tmp_path / "atlas")
+    for worker in ("killed", "alive"):
+        heartbeat.write(store, Heartbeat(worker, "units", 0.0, 0.0, 0.0, 1, 0, 0, None))
+    os.utime(tmp_path / "atlas" / layout.heartbeat("killed"), (0, 0))
+    assert build(one, executor=LocalExecutor()).skipped == 1
+    assert [beat.worker for beat in heartbeat.read(store)] == ["alive"]
+
+
 def masks(location: Path) -> dict[tuple[int, str, int], bytes]:
     reader = Reader(location)
     return {
@@ -116,7 +127,7 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(local: Path) -> None
     events: list[Event] = []
     summary = build(spec(local.parent), executor=LocalExecutor(), on_event=events.append)
     assert (summary.done, summary.skipped) == (0, 3)
-    assert events == [Planned(units=0, skipped=3, tasks=0)]
+    assert events == [Planned(count=0, skipped=3, tasks=0)]
     assert before == {path: path.read_bytes() for path in local.rglob("*") if path.is_file()}
 
 

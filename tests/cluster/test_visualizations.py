@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Self
 
 import pytest
 
-from circuit_atlas.cluster.executor import Event, Planned, TaskDone, TaskLost, TaskStarted
+from circuit_atlas.cluster.executor import (
+    FEATURES,
+    Event,
+    Planned,
+    TaskDone,
+    TaskLost,
+    TaskProgress,
+    TaskStarted,
+    unwatched,
+)
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.run import build
@@ -104,7 +112,7 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(local: Path) -> None
     summary = build_visualizations(other, executor=LocalExecutor(), on_event=events.append)
     assert summary.done == 0
     assert summary.skipped > 3
-    assert events == [Planned(units=0, skipped=summary.skipped, tasks=0, work="features")]
+    assert events == [Planned(count=0, skipped=summary.skipped, tasks=0, stage=FEATURES)]
     assert before == {path: path.read_bytes() for path in local.rglob("*") if path.is_file()}
 
 
@@ -120,24 +128,21 @@ def test_what_is_missing_is_made_and_no_more(local: Path, tmp_path: Path) -> Non
     assert pictures(tmp_path).keys() == pictures(local).keys()
 
 
-class Late:
+class Late(LocalExecutor):
     """Runs tasks here, but for one unit, which runs past its deadline and all retries."""
-
-    workers = 1
 
     def __init__(self, unit: int) -> None:
         self._unit = unit
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
     def run(
-        self, tasks: Sequence[Task], job: VisualizationJob, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: VisualizationJob,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        del policy
+        del policy, on_progress
         worker = job.open()
         for task in tasks:
             lost = tuple(k for k in task.units if k.unit == self._unit and k.layer == LAYER)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     ModelError,
@@ -19,6 +20,9 @@ from circuit_atlas.storage_schema.errors import (
 )
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.records import Receipt
+
+UNIT_BYTES, UNIT_S = 1000, 0.25
+"""What a unit that is done says that it takes."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +73,16 @@ class ToyJob:
 class ToyWorker:
     def __init__(self, job: ToyJob) -> None:
         self.job = job
+        self.progress = Progress()
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
-        return tuple(self.unit(key) for key in task.units)
+        self.progress.begin("unit")
+        self.progress.together(task.units)
+        receipts = []
+        for key in task.units:
+            receipts.append(self.unit(key))
+            self.progress.ended(receipts[-1])
+        return tuple(receipts)
 
     def unit(self, key: UnitKey) -> Receipt:
         orders = self.job.units.get(key.unit, "well")
@@ -90,13 +101,20 @@ class ToyWorker:
             time.sleep(600)
         if orders == "threads":
             return Receipt(key, "done", 1, int(os.environ["OMP_NUM_THREADS"]), 0.0)
+        if orders == "arenas":
+            return Receipt(key, "done", 1, int(os.environ["MALLOC_ARENA_MAX"]), 0.0)
         if orders == "sharing":
             return Receipt(key, "done", 1, self.job.workers, 0.0)
+        if orders == "told":
+            self.progress.step("scores", 20, "images")
+            self.progress.advance(5)
+            time.sleep(5.0)
+            self.progress.advance()
         if orders == "slow":
             time.sleep(1.0)
         if orders == "steady" and not (self.job.log / "hurry").exists():
             time.sleep(0.4)
-        return Receipt(key, "done", 1, os.getpid(), 0.0)
+        return Receipt(key, "done", 1, UNIT_BYTES, UNIT_S)
 
 
 def _note(log: Path, name: str) -> int:

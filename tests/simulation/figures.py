@@ -11,7 +11,7 @@ from typing import Self
 from unittest import mock
 
 from circuit_atlas.cluster import run, sealing
-from circuit_atlas.cluster.executor import Event, Job, Planned, Worker
+from circuit_atlas.cluster.executor import Event, Job, Planned, TaskProgress, Worker, unwatched
 from circuit_atlas.cluster.progress import open_view
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.work import Session, Work, run_work
@@ -155,10 +155,19 @@ class _Started:
     def __exit__(self, *exception: object) -> None:
         return None
 
+    def observe(self, event: Event) -> None:
+        """Keep no metrics."""
+        del event
+
     def run(
-        self, tasks: Sequence[Task], job: Job, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        del tasks, job, policy
+        del tasks, job, policy, on_progress
         raise _StartedError
         yield
 

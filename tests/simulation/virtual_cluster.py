@@ -19,8 +19,10 @@ from circuit_atlas.cluster.executor import (
     Job,
     TaskDone,
     TaskLost,
+    TaskProgress,
     TaskStarted,
     WorkersReady,
+    unwatched,
 )
 from circuit_atlas.cluster.retries import Backlog, Policy, describe
 from circuit_atlas.jobs.tasks.plan import Task
@@ -75,11 +77,20 @@ class VirtualCluster:
     def __exit__(self, *exception: object) -> None:
         return None
 
+    def observe(self, event: Event) -> None:
+        """Keep no metrics."""
+        del event
+
     def run(
-        self, tasks: Sequence[Task], job: Job, *, policy: Policy
+        self,
+        tasks: Sequence[Task],
+        job: Job,
+        *,
+        policy: Policy,
+        on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Run the tasks as `Executor.run` says."""
-        del job
+        del job, on_progress
         backlog = Backlog(tasks, policy)
         order = itertools.count()
         ends: list[tuple[float, int, _Worker]] = []

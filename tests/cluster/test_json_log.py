@@ -1,0 +1,114 @@
+"""A run's structured log: what a program that reads it can rely on."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from circuit_atlas.cluster import json_log
+from circuit_atlas.cluster.executor import (
+    FEATURES,
+    Planned,
+    TaskDone,
+    TaskLost,
+    TaskProgress,
+    TaskStarted,
+    WorkersReady,
+)
+from circuit_atlas.cluster.json_log import JsonLog
+from circuit_atlas.cluster.progress import open_view
+from circuit_atlas.storage_schema.errors import WorkerLostError
+from circuit_atlas.storage_schema.heartbeat import Activity
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.records import Receipt
+
+
+@dataclass(frozen=True)
+class Task:
+    layer: str
+    units: tuple[UnitKey, ...]
+    of: str = "unit"
+
+
+KEYS = (UnitKey("toy", "conv", 0), UnitKey("toy", "conv", 1))
+BLOCK = Task("conv", KEYS)
+DONE = Receipt(KEYS[0], "done", 71, 10, 1.25)
+FAILED = Receipt(KEYS[1], "failed", 5, 0, 0.0, kind="non_finite", message="NaN in scores")
+ACTIVITY = Activity("conv", "unit", (0, 1), "scores", 3, 20, "images")
+
+
+def logged(*events: Any) -> list[dict[str, Any]]:
+    stream = io.StringIO()
+    with open_view(stream, log_json=True) as view:
+        assert isinstance(view, JsonLog)
+        for event in events:
+            view.show(event)
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_line_has_what_all_have() -> None:
+    lines = logged(
+        Planned(2, 1, 1, ("slow",)),
+        WorkersReady(1),
+        TaskStarted(BLOCK, "host-1"),
+        TaskProgress(BLOCK, "host-1", (DONE,), ACTIVITY),
+        TaskDone(BLOCK, (DONE, FAILED), "host-1"),
+        TaskLost(BLOCK, WorkerLostError("conv units 0, 1: ended"), True, "host-1"),
+    )
+    assert [line["event"] for line in lines] == [
+        "remark",
+        "planned",
+        "workers_ready",
+        "task_started",
+        "unit_done",
+        "task_progress",
+        "unit_failed",
+        "task_done",
+        "task_lost",
+    ]
+    for line in lines:
+        assert datetime.fromisoformat(line["time"]).utcoffset() is not None
+        assert line["level"] in ("info", "warning", "error")
+        assert line["stage"] == "units"
+        assert line["message"]
+
+
+def test_a_unit_is_told_once_with_its_key_worker_and_attempt() -> None:
+    progress = TaskProgress(BLOCK, "host-1", (DONE,), ACTIVITY)
+    lines = logged(progress, progress, TaskDone(BLOCK, (DONE, FAILED), "host-1"))
+    units = [line for line in lines if line["event"].startswith("unit_")]
+    assert [(line["level"], line["key"], line["worker"], line["attempt"]) for line in units] == [
+        ("info", "toy/conv/0", "host-1", 71),
+        ("error", "toy/conv/1", "host-1", 5),
+    ]
+    assert units[0]["compute_s"] == 1.25
+    assert units[1]["kind"] == "non_finite"
+    assert units[1]["message"] == "conv unit 1: NaN in scores"
+
+
+def test_what_a_worker_is_at_is_told_by_step_and_by_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(json_log.time, "monotonic", lambda: float(next(clock)))
+    scores = TaskProgress(BLOCK, "host-1", (), ACTIVITY)
+    learned = replace(scores, activity=replace(ACTIVITY, step="learned"))
+    told = [line["activity"]["step"] for line in logged(*[scores] * 40, *[learned] * 2)]
+    assert told == ["scores", "scores", "learned"]
+
+
+def test_a_lost_task_says_whether_it_is_tried_again() -> None:
+    error = WorkerLostError("conv units 0, 1: its process ended")
+    retry, over = logged(TaskLost(BLOCK, error, True, "a"), TaskLost(BLOCK, error, False, "a"))
+    assert (retry["level"], retry["will_retry"], retry["worker"]) == ("warning", True, "a")
+    assert (over["level"], over["will_retry"], over["units"]) == ("error", False, [0, 1])
+
+
+def test_the_stage_is_that_of_the_last_plan() -> None:
+    stages = [line["stage"] for line in logged(Planned(1, 0, 1), Planned(1, 0, 1, stage=FEATURES))]
+    assert stages == ["units", "features"]
