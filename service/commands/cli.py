@@ -29,6 +29,7 @@ from circuit_atlas.service.commands.generations import compact, delete_old_gener
 from circuit_atlas.service.commands.plan_report import plan_text
 from circuit_atlas.service.commands.submit import submit
 from circuit_atlas.service.commands.transfer import transfer
+from circuit_atlas.service.commands.watch import watch
 from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import KEEP
@@ -104,17 +105,40 @@ cli.add_command(submit)
 
 @cli.command()
 @options.ATLAS
+@click.option(
+    "--watch",
+    "watching",
+    is_flag=True,
+    help="Look again and again, until nothing is missing and no worker is at a task.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
+)
 @options.JSON
 @options.debug
-def status(atlas: str, as_json: bool) -> None:
+def status(atlas: str, watching: bool, interval: float, as_json: bool) -> None:
     """Say how far ATLAS, a folder or URL, is built.
 
     Counts for each layer the units that were asked for, are done, dead (their response never
     changes), failed, and missing; and prints each failure. The same of visualizations, where some
     were asked for: of the units of each layer, and of the channels of each convolution. Then what
     to run to go on. The exit code is 1 where a unit or its visualizations failed.
+
+    With --watch, from any machine that can read the store: what is done and failed, the rate of the
+    last five minutes, the time left, and which units each worker is at. A terminal shows the latest
+    state; elsewhere each is a line, and with --json an object on one line. Ctrl-C ends it.
     """
-    found = AtlasStatus.read(Atlas.open(atlas).reader)
+    reader = Atlas.open(atlas).reader
+    if watching:
+        if watch(reader, interval_s=interval, as_json=as_json):
+            click.get_current_context().exit(exits.UNIT_FAILED)
+        return
+    found = AtlasStatus.read(reader)
     click.echo(json_output.to_json(found) if as_json else report.status_text(found))
     if found.failed:
         click.get_current_context().exit(exits.UNIT_FAILED)
