@@ -50,13 +50,16 @@ def never() -> bool:
     return False
 
 
-def send(spec_path: str | Path, *, address: str, job: str | None = None) -> str:
+def send(
+    spec_path: str | Path, *, address: str, job: str | None = None, log_json: bool = False
+) -> str:
     """Hands `circuit-atlas build` to the cluster and returns the job's id.
 
     Args:
         spec_path: the spec; it is checked here first.
         address: the URL of the cluster's job server, such as `http://head:8265`.
         job: the id that the job is to have: letters, digits and `_.-`. Default: Ray draws one.
+        log_json: whether the job prints a structured log in place of progress. Default: not.
 
     Raises:
         InputError: the address is no job server's, the spec cannot be used, or there is a job of
@@ -70,7 +73,7 @@ def send(spec_path: str | Path, *, address: str, job: str | None = None) -> str:
     with _answering(f"cannot submit to {address!r}"):
         client = _client(address)
         try:
-            return _send(client, spec, job)
+            return _send(client, spec, job, ENTRYPOINT + (" --log-json" if log_json else ""))
         except RuntimeError:
             known = job and _details(client, job)
             if not known:
@@ -170,7 +173,7 @@ def _check_address(address: str) -> None:
         )
 
 
-def _send(client: JobSubmissionClient, spec: BuildSpec, job: str | None) -> str:
+def _send(client: JobSubmissionClient, spec: BuildSpec, job: str | None, entrypoint: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         wheels, work = Path(folder, "wheels"), Path(folder, "work")
         wheels.mkdir()
@@ -180,7 +183,7 @@ def _send(client: JobSubmissionClient, spec: BuildSpec, job: str | None) -> str:
             modules.append(build_model_wheel(wheels, Path(spec.model.code)))
         (work / "spec.toml").write_text(spec.without_code().to_toml(), encoding="utf-8")
         runtime = {"working_dir": str(work), "py_modules": [str(module) for module in modules]}
-        sent: str = client.submit_job(entrypoint=ENTRYPOINT, runtime_env=runtime, submission_id=job)
+        sent: str = client.submit_job(entrypoint=entrypoint, runtime_env=runtime, submission_id=job)
         return sent
 
 

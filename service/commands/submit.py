@@ -24,6 +24,7 @@ from circuit_atlas.service.commands import json_output, options
     metavar="ID",
     help="Follow a job that was submitted, from its start, in place of SPEC.",
 )
+@options.LOG_JSON
 @options.JSON
 @options.debug
 def submit(
@@ -32,6 +33,7 @@ def submit(
     job: str | None,
     no_wait: bool,
     followed: str | None,
+    log_json: bool,
     as_json: bool,
 ) -> None:
     """Build SPEC on a running Ray cluster.
@@ -46,16 +48,16 @@ def submit(
 
     if (spec is None) == (followed is None):
         raise click.UsageError("give either SPEC or --follow ID.")
-    if followed is not None and (job is not None or no_wait):
+    if followed is not None and (job is not None or no_wait or log_json):
         raise click.UsageError(
-            "--follow is of a job that is there: it takes no --id and --no-wait."
+            "--follow is of a job that is there: it takes no --id, --no-wait and --log-json."
         )
 
     def on_log(text: str) -> None:
         click.echo(text, nl=False, err=as_json)
 
     if spec is not None:
-        job = cluster.send(spec, address=address, job=job)
+        job = cluster.send(spec, address=address, job=job, log_json=log_json)
         if no_wait:
             click.echo(json_output.to_json({"job": job}) if as_json else job)
             return

@@ -276,6 +276,19 @@ def test_ctrl_c_stops_following_and_the_job_where_that_is_said(
         follow(job, address=head, on_log=log.append)
 
 
+@pytest.mark.parametrize("log_json", [False, True])
+def test_a_job_may_print_a_structured_log(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, log_json: bool
+) -> None:
+    class Client:
+        def submit_job(self, *, entrypoint: str, **_: object) -> str:
+            return entrypoint
+
+    monkeypatch.setattr(module, "_client", lambda _: Client())
+    sent = send(spec, address="http://head:8265", log_json=log_json)
+    assert sent == module.ENTRYPOINT + (" --log-json" if log_json else "")
+
+
 @pytest.mark.parametrize("job", ["", "a job", "../up", "a/b"])
 def test_an_id_that_no_url_can_hold_is_refused(spec: Path, job: str) -> None:
     with pytest.raises(InputError, match="cannot be used: give letters, digits, _, "):

@@ -22,9 +22,9 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     """Runs the command; its exit code, stdout and stderr. Jobs print one line and end with 7; one
     named "cut" is cut off."""
 
-    def send(spec: Path, *, address: str, job: str | None) -> str:
+    def send(spec: Path, *, address: str, job: str | None, log_json: bool) -> str:
         assert (spec, address) == (Path("spec.toml"), ADDRESS[1])
-        return job or "drawn"
+        return job or ("logging" if log_json else "drawn")
 
     def follow(
         job: str, *, address: str, on_log: Callable[[str], None], ask_to_stop: Callable[[], bool]
@@ -51,6 +51,7 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 def test_it_says_the_id_and_ends_as_the_job_does(call: Call) -> None:
     assert call("spec.toml") == (7, "submitted as drawn\ndrawn runs\n", "")
     assert call("spec.toml", "--id", "mine") == (7, "submitted as mine\nmine runs\n", "")
+    assert call("spec.toml", "--log-json")[1].startswith("submitted as logging\n")
     code, out, err = call("spec.toml", "--json")
     assert (code, json.loads(out)) == (7, {"job": "drawn", "exit_code": 7})
     assert err == "submitted as drawn\ndrawn runs\n"
@@ -73,8 +74,9 @@ def test_a_job_is_followed_later(call: Call) -> None:
     [
         ((), "give either SPEC or --follow ID."),
         (("spec.toml", "--follow", "mine"), "give either SPEC or --follow ID."),
-        (("--follow", "mine", "--no-wait"), "it takes no --id and --no-wait."),
-        (("--follow", "mine", "--id", "other"), "it takes no --id and --no-wait."),
+        (("--follow", "mine", "--no-wait"), "it takes no --id, --no-wait and --log-json."),
+        (("--follow", "mine", "--log-json"), "it takes no --id, --no-wait and --log-json."),
+        (("--follow", "mine", "--id", "other"), "it takes no --id, --no-wait and --log-json."),
     ],
 )
 def test_options_that_do_not_go_together(
