@@ -43,7 +43,7 @@ from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
-from circuit_atlas.storage_schema.version import NETWORK_SINCE, PIXELS_SINCE
+from circuit_atlas.storage_schema.version import NETWORK_SINCE
 from circuit_atlas.storage_schema.visualization_states import (
     Listing,
     VisualizationState,
@@ -114,7 +114,7 @@ class Reader:
             QueryError: the atlas is of a schema before 4, and has a JPEG of each image alone.
             CorruptError: the record is missing or altered.
         """
-        if self.header.schema < PIXELS_SINCE:
+        if image_table.has_files(self._image_table()):
             raise QueryError(
                 f"the atlas at {self.objects.location} is of schema {self.header.schema} and has "
                 "no pixels of its images: build it anew"

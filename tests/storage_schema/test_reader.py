@@ -439,6 +439,23 @@ def test_altered_metadata_of_an_array_gives_no_numbers(objects, header, layer, r
     assert "\n" not in str(caught.value)
 
 
+def test_an_atlas_before_pixels_were_stored_has_files(objects, images):
+    """As of schema 3: a JPEG of each image in the table, and no place."""
+    columns = {name: images[name].to_pylist() for name in images.column_names}
+    files = [None if split == "left_out" else b"jpeg" for split in columns["split"]]
+    old = image_table.IMAGES_WITH_FILES
+    table = old.from_columns({**columns, old.columns[-1].stored_name: files})
+    objects.put(layout.IMAGES, old.to_parquet(table))
+    reader = Reader(objects)
+    assert reader.jpegs([0, 4]) == {0: b"jpeg", 4: None}
+    found = reader.images()
+    assert found.schema.names == [column.name for column in image_table.IMAGES.columns]
+    assert found["name"].to_pylist() == columns["name"]
+    assert found["place"].null_count == len(found)
+    with pytest.raises(QueryError, match="has no pixels of its images: build it anew"):
+        reader.pixels()
+
+
 def test_reading_needs_nothing_heavy():
     code = (
         "import sys; from circuit_atlas.storage_schema import reader, writer, verify, page;"
