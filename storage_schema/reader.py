@@ -134,14 +134,14 @@ class Reader:
         if image_table.has_files(stored):
             files = image_table.files(stored, location=self.objects.at(layout.IMAGES))
             return {image: files[image].as_py() for image in wanted}
-        record, table = self.pixels(), self.images(columns=["place", "pixels_sha256"])
+        record, table = self.pixels(), self.images(columns=["place", "pixels_crc32c"])
         if self._chunks is None:
             self._chunks = PixelChunks(self.objects, record)
         found: dict[int, bytes | None] = {}
         for image in wanted:
-            digest = table["pixels_sha256"][image].as_py()
+            crc32c = table["pixels_crc32c"][image].as_py()
             place = table["place"][image].as_py()
-            found[image] = digest and record.jpeg(self._chunks.one(place, digest))
+            found[image] = None if crc32c is None else record.jpeg(self._chunks.one(place, crc32c))
         return found
 
     def layers(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from PIL import Image
 
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.pixel_chunks import put_chunk
+from circuit_atlas.storage_schema.pixel_chunks import checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import CHUNK_IMAGES, PixelForm, PixelsRecord
 
 
@@ -43,11 +42,9 @@ def store_images(
         put_chunk(objects, whole[start : start + CHUNK_IMAGES])
         for start in range(0, len(values), CHUNK_IMAGES)
     )
-    digests = [
-        None if array is None else hashlib.sha256(array.tobytes()).hexdigest() for array in values
-    ]
+    checksums = [None if array is None else checksum(array) for array in values]
     table = IMAGES.from_columns(
-        {**columns, "place": list(range(len(values))), "pixels_sha256": digests}
+        {**columns, "place": list(range(len(values))), "pixels_crc32c": checksums}
     )
     low, high = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     return {"images": table, "pixels": PixelsRecord(form, low, high, CHUNK_IMAGES, chunks)}

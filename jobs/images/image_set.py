@@ -28,7 +28,7 @@ class ImageInfo:
     Width and height in pixels and Pillow's mode are as in the file, before the image is turned
     upright; of an array, `mode` is the type of its numbers. They are None where the image is left
     out as unreadable; `problem` then says why. `place` says where its values are stored, and
-    `pixels_sha256` is their checksum.
+    `pixels_crc32c` is their checksum.
     """
 
     id: int
@@ -41,7 +41,7 @@ class ImageInfo:
     mode: str | None
     problem: str | None
     place: int
-    pixels_sha256: str | None
+    pixels_crc32c: int | None
 
 
 class ImageSet(ABC):

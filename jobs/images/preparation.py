@@ -33,7 +33,7 @@ from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, ImageError
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.pixel_chunks import put_chunk
+from circuit_atlas.storage_schema.pixel_chunks import checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import CHUNK_IMAGES, PixelForm, PixelsRecord
 from circuit_atlas.storage_schema.wording import one_line
 
@@ -120,7 +120,7 @@ class Chunker:
             "height": image and image.height,
             "mode": image and image.mode,
             "problem": problem,
-            "pixels_sha256": image and sha256(values.reshape(-1).view(np.uint8).data),
+            "pixels_crc32c": image and checksum(values),
         }
 
 

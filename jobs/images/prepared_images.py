@@ -72,9 +72,9 @@ class PreparedImages(ImageSet):
             if not 0 <= image < len(self.infos):
                 raise ImageError(f"no image {image}: ids go from 0 to {len(self.infos) - 1}")
             info = self.infos[image]
-            if info.pixels_sha256 is None:
+            if info.pixels_crc32c is None:
                 raise ImageError(f"image {image} ({info.name!r}) is left out: {info.problem}")
-            self._input.write(self._chunks.values(info.place, info.pixels_sha256), out[row])
+            self._input.write(self._chunks.values(info.place, info.pixels_crc32c), out[row])
         return out
 
     def store(self, objects: Objects) -> PixelsRecord:

@@ -12,7 +12,7 @@ from torch import Tensor
 from circuit_atlas.jobs.images.image_set import ImageInfo, ImageSet
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.pixel_chunks import put_chunk
+from circuit_atlas.storage_schema.pixel_chunks import checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import CHUNK_IMAGES, PixelForm, PixelsRecord
 
 
@@ -100,7 +100,7 @@ class TensorImages(ImageSet):
             mode="RGB" if channels == 3 else "L",
             problem=None,
             place=image,
-            pixels_sha256=digest,
+            pixels_crc32c=checksum(self._values[image].numpy()),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from types import SimpleNamespace
 
@@ -13,12 +12,12 @@ from obstore.store import LocalStore, MemoryStore
 from circuit_atlas.storage_schema import pixel_chunks
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.pixel_chunks import PixelChunks, put_chunk
+from circuit_atlas.storage_schema.pixel_chunks import PixelChunks, checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import PixelForm, PixelsRecord
 
 FORM = PixelForm("uint16", (2, 3, 4), False, 65535)
 IMAGES = np.random.default_rng(0).integers(0, 65536, (5, *FORM.shape)).astype(np.uint16)
-DIGESTS = [hashlib.sha256(image.tobytes()).hexdigest() for image in IMAGES]
+CHECKSUMS = [checksum(image) for image in IMAGES]
 
 
 class Elsewhere(Objects):
@@ -58,7 +57,7 @@ def test_a_chunk_is_read_as_it_was_written(tmp_path, kind):
     store = MemoryStore() if kind == "memory" else LocalStore(tmp_path)
     objects = Objects(store, location=kind)
     chunks = PixelChunks(objects, written(objects))
-    for place, (image, digest) in enumerate(zip(IMAGES, DIGESTS, strict=True)):
+    for place, (image, digest) in enumerate(zip(IMAGES, CHECKSUMS, strict=True)):
         for values in (chunks.values(place, digest), chunks.one(place, digest)):
             assert values.dtype == np.uint16
             assert np.array_equal(values, image)
@@ -73,12 +72,12 @@ def test_the_same_images_are_one_object(tmp_path):
 def test_of_a_store_elsewhere_one_image_is_a_range_and_a_chunk_is_brought_once(elsewhere):
     objects, record = elsewhere
     chunks = PixelChunks(objects, record)
-    assert np.array_equal(chunks.one(3, DIGESTS[3]), IMAGES[3])
+    assert np.array_equal(chunks.one(3, CHECKSUMS[3]), IMAGES[3])
     assert objects.asked == ["range"]
     for place in (0, 1, 0, 4):
-        assert np.array_equal(chunks.values(place, DIGESTS[place]), IMAGES[place])
+        assert np.array_equal(chunks.values(place, CHECKSUMS[place]), IMAGES[place])
     again = PixelChunks(objects, record)
-    assert np.array_equal(again.values(1, DIGESTS[1]), IMAGES[1])
+    assert np.array_equal(again.values(1, CHECKSUMS[1]), IMAGES[1])
     # The chunk between them was asked for ahead.
     assert objects.asked == ["range", "whole", "whole", "whole"]
 
@@ -92,7 +91,7 @@ def test_a_full_disk_here_keeps_a_chunk_in_memory(elsewhere, monkeypatch):
     monkeypatch.setattr(pixel_chunks.tempfile, "NamedTemporaryFile", full)
     chunks = PixelChunks(objects, record)
     for place in (4, 0, 2, 4, 1):
-        assert np.array_equal(chunks.values(place, DIGESTS[place]), IMAGES[place])
+        assert np.array_equal(chunks.values(place, CHECKSUMS[place]), IMAGES[place])
     assert len(objects.asked) >= 5
 
 
@@ -133,11 +132,11 @@ def test_damage_is_an_error_and_never_other_pixels(tmp_path, damage):
     chunks = PixelChunks(objects, record)
     for read in (chunks.values, chunks.one):
         with pytest.raises(CorruptError, match="restore it from a copy"):
-            read(0, DIGESTS[0])
-    assert np.array_equal(chunks.values(2, DIGESTS[2]), IMAGES[2])
+            read(0, CHECKSUMS[0])
+    assert np.array_equal(chunks.values(2, CHECKSUMS[2]), IMAGES[2])
 
 
 def test_a_place_that_no_chunk_has(tmp_path):
     objects = Objects(LocalStore(tmp_path), location="x")
     with pytest.raises(CorruptError, match="3 chunks of pixels, and an image lies in number 4"):
-        PixelChunks(objects, written(objects)).values(8, DIGESTS[0])
+        PixelChunks(objects, written(objects)).values(8, CHECKSUMS[0])

@@ -33,8 +33,8 @@ def shown(images: ImageSet, image: int) -> NDArray[np.uint8]:
     """An image as a page would show it, by way of a store."""
     objects = Objects(MemoryStore(), location="memory:")
     record, info = images.store(objects), images.infos[image]
-    assert info.pixels_sha256 is not None
-    return record.shown(PixelChunks(objects, record).values(info.place, info.pixels_sha256))
+    assert info.pixels_crc32c is not None
+    return record.shown(PixelChunks(objects, record).values(info.place, info.pixels_crc32c))
 
 
 def png(image: Image.Image, **options: object) -> bytes:

@@ -160,7 +160,7 @@ def test_unreadable_pictures_are_left_out_and_recorded(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"image 1 \('b.png'\) is left out: .*truncated"):
         found.batch([1])
     rows = found.table().to_pylist()
-    assert [row["pixels_sha256"] is None for row in rows] == [False, True, True, True, False]
+    assert [row["pixels_crc32c"] is None for row in rows] == [False, True, True, True, False]
     assert rows[1]["sha256"] == hashlib.sha256(whole[: len(whole) // 2]).hexdigest()
     assert rows[1]["width"] is None
 
