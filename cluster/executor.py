@@ -79,6 +79,8 @@ UNITS = Stage("units", "unit", "to build", "are there")
 """Circuits of units are computed."""
 IMAGES = Stage("images", "chunk", "of images to prepare", "are prepared")
 """Images are decoded and stored, many to a chunk."""
+RESPONSES = Stage("responses", "chunk", "of images to put through the network", "are done")
+"""What all images do to units is found, many images to a chunk."""
 FEATURES = Stage("features", "unit", "to get feature visualizations", "have theirs")
 """Feature visualizations are made."""
 

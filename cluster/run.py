@@ -17,6 +17,7 @@ from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.responses import find_responses
 from circuit_atlas.cluster.sealing import Sealing
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -73,6 +74,7 @@ def build(
             unit_labels=resolved.unit_labels,
         )
         images.finish(objects)
+        find_responses(resolved, objects, session=session, on_event=on_event)
         committed = committed_units(objects, (name for name, _ in resolved.plan.units))
         units = sum(len(numbers) for _, numbers in resolved.plan.units)
         missing = sum(len(set(n) - committed[name]) for name, n in resolved.plan.units)

@@ -10,6 +10,7 @@ from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.sample import Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,9 @@ class AtlasHeader:
         "Criteria without scores of single images whose circuits were chosen for each sub-feature "
         "group too.",
     ] = ()
+    sample: Annotated[
+        Sample | None, "Which images a unit is computed on; null: all that can be used."
+    ] = None
 
     def runs(self, criterion: str) -> int:
         """Tell how many score vectors a unit has for `criterion`: a fraction each for `force`, else
@@ -219,6 +223,7 @@ class AtlasHeader:
                 connected=content.get("connected", False),
                 redrawn=tuple((name, draws) for name, draws in content.get("redrawn", ())),
                 grouped=tuple(content.get("grouped", ())),
+                sample=Sample.of(content.get("sample")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} is no atlas header: {error!r}") from error

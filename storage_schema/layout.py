@@ -16,6 +16,7 @@ LAYERS = "layers"
 PLANS = "plans"
 VISUALIZATIONS = "features"
 RUNS = "runs"
+CHANNELS_OF_CHUNKS = "channels"
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
@@ -54,6 +55,25 @@ PATHS: tuple[tuple[str, str], ...] = (
     (f"{LAYERS}/<layer>/wiring.json", "Which channels of the layer's network feed which."),
     (f"{LAYERS}/<layer>/weights.parquet", "The weights of its convolutions."),
     (f"{LAYERS}/<layer>/channels.parquet", "Where each channel of them responds most."),
+    (
+        f"{LAYERS}/<layer>/responses/<units>/<chunk>-<sha256>.parquet",
+        "What a chunk of the images does to some of its units, whose numbers have that digest; the "
+        "name has the file's SHA-256.",
+    ),
+    (
+        f"{LAYERS}/<layer>/responses/channels/<chunk>-<sha256>.parquet",
+        "Where each channel of the layer's network responds most in a chunk of the images; named "
+        "likewise.",
+    ),
+    (
+        f"{LAYERS}/<layer>/responses/<units>.parquet",
+        "Top images and distribution of the responses of each of these units.",
+    ),
+    (
+        f"{LAYERS}/<layer>/responses/<units>.json",
+        "Which units these are, with size and SHA-256 of that table; put last, and before any of "
+        "them.",
+    ),
     (f"{LAYERS}/<layer>/arrays.zarr/", "One Zarr v3 group a layer, laid out as metadata alone."),
     (
         f"{LAYERS}/<layer>/units/<unit>/<attempt>/<table>.parquet",
@@ -98,6 +118,10 @@ _PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
 _LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
 _LABELS = re.compile(r"layers/[^/]+/labels/(\d+)\.json")
 _NETWORK = re.compile(r"layers/[^/]+/network\.json")
+_RESPONSE_CHUNK = re.compile(
+    r"layers/[^/]+/responses/(?:[0-9a-f]{64}|channels)/(\d+)-([0-9a-f]{64})\.parquet"
+)
+_RESPONSES = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
 _VISUALIZATION = re.compile(rf"{VISUALIZATIONS}/([^/]+)/(\d+)/([^/]+)\.json")
@@ -222,6 +246,43 @@ def weights(layer_name: str) -> str:
 def channels(layer_name: str) -> str:
     """Return the path of the top crops of the channels of the layer's convolutions."""
     return f"{layer(layer_name)}/channels.parquet"
+
+
+def responses(layer_name: str) -> str:
+    """Return the path of the folder of what the images do to a layer's units."""
+    return f"{layer(layer_name)}/responses"
+
+
+def response_chunks(layer_name: str, units: str) -> str:
+    """Return the path of the folder of what chunks of images do to some units of a layer, or to
+    the channels of its network, `CHANNELS_OF_CHUNKS`."""
+    return f"{responses(layer_name)}/{units}"
+
+
+def response_chunk(layer_name: str, units: str, chunk: int, sha256: str) -> str:
+    """Return the path of what one chunk of images does to some units of a layer."""
+    return f"{response_chunks(layer_name, units)}/{chunk}-{sha256}.parquet"
+
+
+def chunk_of_responses(path: str) -> tuple[int, str] | None:
+    """Return number and SHA-256 of the chunk of responses at `path`, or None where it is none."""
+    match = _RESPONSE_CHUNK.fullmatch(path)
+    return (int(match[1]), match[2]) if match else None
+
+
+def distributions(layer_name: str, units: str) -> str:
+    """Return the path of the table of what all images do to some units of a layer."""
+    return f"{responses(layer_name)}/{units}.parquet"
+
+
+def responses_record(layer_name: str, units: str) -> str:
+    """Return the path of the record of that table."""
+    return f"{responses(layer_name)}/{units}.json"
+
+
+def is_responses(path: str) -> bool:
+    """Tell whether the record of a table of responses lies at `path`."""
+    return _RESPONSES.fullmatch(path) is not None
 
 
 def arrays(layer_name: str) -> str:

@@ -19,7 +19,10 @@ from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.network_tables import NETWORK
+from circuit_atlas.storage_schema.response_tables import RESPONSE_TABLES
+from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
+from circuit_atlas.storage_schema.sample import Drawn, Sample
 from circuit_atlas.storage_schema.sealed import COMMITS, MASKS, POLYSEMANTICITY, Manifest
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
@@ -31,16 +34,19 @@ from circuit_atlas.storage_schema.wiring import Wiring
 
 _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("`atlas.json`", AtlasHeader),
+    ("`atlas.json`, `sample`", Sample),
+    ("`atlas.json`, `sample`, each split", Drawn),
     ("`layer.json`", LayerIndex),
     ("`layer.json`, each of `units`", UnitInfo),
     ("`layer.json`, `directions`", DirectionsRecord),
     ("A commit record", Commit),
     (
-        "A commit record, each of `objects`; also of `layer.json`, `network.json` "
-        "and `images.json`",
+        "A commit record, each of `objects`; also of `layer.json`, `network.json`, `images.json` "
+        "and the record of a table of responses",
         StoredObject,
     ),
     ("Labels of units", UnitLabels),
+    ("The record of a table of responses", ResponsesRecord),
     ("`wiring.json`", Wiring),
     ("A feature visualization's record", FeatureRecord),
     ("A feature visualization's record, `circuit`", FeatureCircuit),
@@ -151,7 +157,7 @@ def _tables() -> list[str]:
         "where that is another one.",
         "",
     ]
-    for table in (IMAGES, *NETWORK, *FRAGMENTS, *ON_REQUEST):
+    for table in (IMAGES, *NETWORK, *RESPONSE_TABLES, *FRAGMENTS, *ON_REQUEST):
         lines += _table(table)
     return lines
 

@@ -21,6 +21,7 @@ _PARTS = {
     "generation": r"\d{1,10}-[0-9a-f]{8}",
     "number": r"\d{1,10}",
     "source": "[0-9a-f]{64}",
+    "units": "[0-9a-f]{64}",
     "chunk": r"\d{1,10}",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from circuit_atlas.storage_schema import (
     labels,
     layout,
     network_tables,
+    responses,
     unit_tables,
     visualizations,
 )
@@ -39,6 +41,7 @@ from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
 from circuit_atlas.storage_schema.pixels import PixelsRecord
 from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
@@ -92,6 +95,8 @@ class Reader:
         self._weights: dict[str, tuple[NDArray[np.float32] | None, ...]] = {}
         self._channels: dict[str, pa.Table] = {}
         self._directions: dict[str, Directions] = {}
+        self._response_sets: dict[str, dict[str, ResponsesRecord]] = {}
+        self._distributions: dict[tuple[str, str], pa.Table] = {}
 
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the images table, all columns or some; CorruptError where it is missing or
@@ -369,6 +374,32 @@ class Reader:
     def responses(self, commit: Commit) -> pa.Table:
         """Tell what each image does to the unit: `unit_tables.RESPONSES`."""
         return self._rows(commit, unit_tables.RESPONSES)
+
+    def distribution(self, layer: str, unit: int) -> dict[str, Any] | None:
+        """Return what all images do to a unit, a row of `response_tables.DISTRIBUTIONS`. None
+        where there is none: in an atlas without `sample`, and before the stage that finds it.
+
+        CorruptError where it is missing or altered.
+        """
+        key = self._responses_of(layer, unit)
+        if key is None:
+            return None
+        record = self._response_sets[layer][key]
+        if (layer, key) not in self._distributions:
+            # Those of one layer at a time: units are thousands.
+            kept = {at: table for at, table in self._distributions.items() if at[0] == layer}
+            read = responses.distributions(self.objects, record)
+            self._distributions = {**kept, (layer, key): read}
+        table = self._distributions[layer, key]
+        row: dict[str, Any] = table.slice(record.units.index(unit), 1).to_pylist()[0]
+        return row
+
+    def _responses_of(self, layer: str, unit: int) -> str | None:
+        """The set of units whose responses are known that a unit is of."""
+        known = self._response_sets.get(layer, {})
+        if not any(unit in record.units for record in known.values()):
+            known = self._response_sets[layer] = responses.records(self.objects, layer)
+        return next((key for key, record in known.items() if unit in record.units), None)
 
     def faithfulness(self, commit: Commit) -> pa.Table:
         """Tell how well its circuits preserve the response: `unit_tables.FAITHFULNESS`."""

@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.keys import Numbered, UnitKey
+from circuit_atlas.storage_schema.sample import Why
 
 Split = Literal["scoring", "held_out"]
 State = Literal["done", "dead", "failed"]
@@ -30,6 +31,7 @@ class ResponseRow:
     box_bottom: int
     box_right: int
     rank: int | None
+    drawn: Why | None = None
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ from circuit_atlas.storage_schema.columns import Column
 from circuit_atlas.storage_schema.image_table import BOX, IMAGE_ID
 from circuit_atlas.storage_schema.measures import AUC, MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.table import Table
+from circuit_atlas.storage_schema.version import SAMPLED_SINCE
 
 RESPONSES = Table(
     "responses",
-    "What each image does to the unit, one row an image. Boxes are half-open.",
+    "What each image that the unit is computed on does to it, one row an image. Boxes are "
+    "half-open.",
     (
         IMAGE_ID,
         SPLIT,
@@ -47,6 +49,15 @@ RESPONSES = Table(
             "Rank",
             "Rank among the scoring images by response, 0 for the largest.",
             null="Not one of the unit's top images.",
+        ),
+        Column(
+            "drawn",
+            pa.string(),
+            "",
+            "Drawn",
+            "Why the image is among the unit's: `top` for its response, `random` by chance.",
+            null="The unit has all images of the split.",
+            since=SAMPLED_SINCE,
         ),
     ),
 )

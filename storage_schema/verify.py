@@ -1,12 +1,12 @@
 """Finds what is missing, torn or altered in an atlas, and what nothing names.
 
 Every byte is read and held against the checksum recorded for it: chunks and fragments against the
-unit's commit record, a layer's array metadata against its index, its network and the visualizations
-against their records, and each JSON document against the checksum it carries. The files of a sealed
-generation are held against its manifest, and what they say against what the units stored. What a
-local writer
-had half written when it was killed lies under a name with `#`, which obstore never lists; it is not
-reported, nor are the heartbeats of workers.
+unit's commit record, a layer's array metadata against its index, its network, its responses and the
+visualizations against their records, a chunk of responses against its name, and each JSON document
+against the checksum it carries. The files of a sealed generation are held against its manifest, and
+what they say against what the units stored. What a local writer had half written when it was killed
+lies under a name with `#`, which obstore never lists; it is not reported, nor are the
+heartbeats of workers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
@@ -135,6 +136,11 @@ class _Check:
                 indices.add(path)
             elif layout.is_network(path):
                 networks.add(path)
+            elif layout.is_responses(path):
+                responses = self._document(path, ResponsesRecord.from_json)
+                self._name(responses.objects if responses else ())
+            elif (chunk := layout.chunk_of_responses(path)) is not None:
+                self._name((StoredObject(path, self.entries[path].size_bytes, chunk[1]),))
         for path in sorted(indices):
             index = self._document(path, LayerIndex.from_json)
             if index:

@@ -15,6 +15,8 @@ NETWORK_SINCE = 2
 response maps, groups and contrast."""
 PIXELS_SINCE = 4
 """The first version with the images' pixels, in place of a JPEG of each."""
+SAMPLED_SINCE = 4
+"""The first version whose units may have images of their own."""
 
 
 def check(version: int, *, location: str) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from circuit_atlas.jobs.engine.targets import Response, respond
 from circuit_atlas.jobs.network.receptive_field import Interval
 from circuit_atlas.storage_schema.records import ResponseRow, Split
+from circuit_atlas.storage_schema.sample import Why
 
 
 def responses_of(maps: NDArray[np.float32], response: Response) -> NDArray[np.float32]:
@@ -40,6 +41,7 @@ def response_rows(
     *,
     images: Sequence[int],
     splits: Sequence[Split],
+    drawn: Sequence[Why | None],
     top: Sequence[int],
     fields: tuple[Interval, Interval],
 ) -> tuple[ResponseRow, ...]:
@@ -50,6 +52,7 @@ def response_rows(
         responses: (images,), r(y) of each.
         images: their ids.
         splits: the split of each.
+        drawn: why each is among the unit's images; None where all are.
         top: indices of the top images, by rank.
         fields: the layer's receptive fields by row and by column, both ends included.
     """
@@ -70,6 +73,7 @@ def response_rows(
                 box_bottom=int(bottom_edge[y]) + 1,
                 box_right=int(right_edge[x]) + 1,
                 rank=top.index(index) if index in top else None,
+                drawn=drawn[index],
             )
         )
     return tuple(rows)

@@ -17,12 +17,15 @@ from circuit_atlas.jobs.network.step import Step, filled
 Replaced = Mapping[str, ConvWeights]
 """What convolutions run with in place of the model's weights, by the name of the step."""
 
+SizeNode = tuple[str, Callable[..., Any], tuple[Any, ...]]
+"""The name of an integer value, and what it is computed by."""
+
 
 @dataclass(frozen=True)
 class Sizes:
     """Integer values that depend on the batch size alone."""
 
-    nodes: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...]
+    nodes: tuple[SizeNode, ...]
     image_shape: tuple[int, ...]
 
     def at(self, batch: int, image: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.wording import one_line
 
 # Keys of `[circuits]` and of `[learned]` that the first atlases did not have.
-_LATER = ("connected", "force_score", "integrated_steps", "stability")
+_LATER = ("connected", "force_score", "held_out", "integrated_steps", "scoring", "stability")
 _LATER_TRAINING = ("seeds", "groups")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from circuit_atlas.jobs.spec.section import Listed, Positive, Section
 
@@ -26,6 +26,18 @@ Ablation = Literal["zero", "mean"]
 FRACTIONS = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005, 0.002, 0.001)
 
 
+class DrawnSpec(Section):
+    """`scoring` and `held_out` of `[circuits]`: the images of a split that a unit has to itself.
+
+    Attributes:
+        top: how many of the split's images with the largest response.
+        random: how many more, drawn from the others.
+    """
+
+    top: Annotated[int, Field(ge=0)]
+    random: Annotated[int, Field(ge=0)]
+
+
 class CircuitsSpec(Section):
     """`[circuits]`: what is explained, how kernels are scored and how many are kept.
 
@@ -43,6 +55,9 @@ class CircuitsSpec(Section):
         stability: store how often each kernel is in the circuits when those images are drawn anew,
             see `storage_schema.stability`, for each criterion that scores single images. Default:
             false.
+        scoring: the scoring images of a unit: `all`, or its top ones and some drawn from the rest.
+            Default: all of a small set, see `jobs.tasks.sample`.
+        held_out: the same of the held-out images.
         force_steps: steps of the iterative score. Default: 10.
         force_score: the score that it iterates. Default: "snip", as published.
         integrated_steps: images on the way from one of a single colour to the whole one whose
@@ -59,6 +74,8 @@ class CircuitsSpec(Section):
     ablation: Annotated[tuple[Ablation, ...], Listed, Field(min_length=1)] = ("zero",)
     top_images: Positive = 10
     stability: bool = False
+    scoring: Literal["all"] | DrawnSpec | None = None
+    held_out: Literal["all"] | DrawnSpec | None = None
     force_steps: Positive = 10
     force_score: Iterated = "snip"
     integrated_steps: Positive = 5
@@ -74,6 +91,29 @@ class CircuitsSpec(Section):
         if len(numbers) == 2 and all(type(n) is int and n >= 0 for n in numbers):
             return tuple(numbers)
         raise ValueError('should be "sum_abs", "max", or a position [y, x] from [0, 0]')
+
+    @field_validator("scoring", "held_out", mode="before")
+    @classmethod
+    def _images(cls, value: object) -> object:
+        if value in ("all", None) or isinstance(value, DrawnSpec):
+            return value
+        numbers = value if isinstance(value, dict) else {}
+        counts = list(numbers.values())
+        whole = all(type(count) is int and count >= 0 for count in counts)
+        if numbers.keys() == {"top", "random"} and whole and any(counts):
+            return DrawnSpec(**numbers)
+        raise ValueError('should be "all", or numbers of images: {top = 64, random = 64}')
+
+    @field_validator("scoring")
+    @classmethod
+    def _scored(
+        cls, value: Literal["all"] | DrawnSpec | None, info: ValidationInfo
+    ) -> Literal["all"] | DrawnSpec | None:
+        """A unit's top images are among those that it is scored on."""
+        least = info.data.get("top_images", 0)
+        if isinstance(value, DrawnSpec) and value.top < least:
+            raise ValueError(f"has top = {value.top}: give {least}, as many as top_images, or more")
+        return value
 
     @field_validator("fractions")
     @classmethod

@@ -25,7 +25,9 @@ from circuit_atlas.jobs.scores.per_image import ALONG_PATH, CENTRED, PER_IMAGE
 from circuit_atlas.jobs.spec.circuits import CircuitsSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.progress import Progress
+from circuit_atlas.jobs.tasks.sample import UnitImages
 from circuit_atlas.storage_schema.header import AtlasHeader
+from circuit_atlas.storage_schema.sample import Why
 
 START = "actgrad"
 """The criterion whose scores a learned ranking starts from."""
@@ -37,7 +39,8 @@ class Block:
     """What the units of a task share, computed once.
 
     Attributes:
-        images: ids of the usable images, scoring ones first; an image's index is its index here.
+        images: ids of the units' images, scoring ones first; an image's index is its index here.
+        drawn: why each of them is the units', as `UnitImages` has it.
         scoring: how many of them are for scoring.
         maps: (units, images, height, width), each unit's full response.
         responses: (units, images).
@@ -58,6 +61,7 @@ class Block:
     header: AtlasHeader
     numbers: tuple[int, ...]
     images: tuple[int, ...]
+    drawn: tuple[Why | None, ...]
     scoring: int
     maps: NDArray[np.float32]
     responses: NDArray[np.float32]
@@ -92,15 +96,26 @@ def open_block(
     *,
     together: int,
     unit_labels: Mapping[int, str],
+    of_units: UnitImages | None = None,
     progress: Progress | None = None,
 ) -> Block:
-    """Runs the full network on every image, `together` at a time, and scores all units of the
-    block together; `unit_labels` are those of the layer, and `progress` is told of each step where
-    somebody looks on."""
+    """Runs the full network on the units' images, `together` at a time, and scores all units of the
+    block together.
+
+    Args:
+        opened: the spec.
+        layer: the layer.
+        header: what is computed.
+        numbers: the units.
+        together: how many images go through the network at one time.
+        unit_labels: those of the layer.
+        of_units: the images that all of these units have. Default: all that can be used.
+        progress: is told of each step. Default: nobody looks on.
+    """
     started = time.perf_counter()
     progress = progress or Progress()
-    spec, scoring = opened.spec.circuits, opened.images.scoring
-    images = (*scoring, *opened.images.held_out)
+    of_units = of_units or UnitImages.every(opened.images)
+    spec, scoring, images = opened.spec.circuits, of_units.scoring, of_units.ids
     batches = progress.images(opened.batches(images, together), "responses", len(images))
     maps, responses = _full_responses(layer, numbers, batches, spec)
     live, top = [], {}
@@ -134,6 +149,7 @@ def open_block(
         header=header,
         numbers=tuple(numbers),
         images=images,
+        drawn=of_units.drawn,
         scoring=len(scoring),
         maps=maps,
         responses=responses,

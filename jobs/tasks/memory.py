@@ -124,6 +124,20 @@ def needs(layer: TracedLayer, header: AtlasHeader, *, images: int) -> Needs:
     )
 
 
+def images_forward(network: Network, *, maps: int, budget_bytes: int, most: int) -> int:
+    """Says how many images, at least one, go through a network together where nothing is kept for
+    the way back.
+
+    Args:
+        network: the network.
+        maps: numbers of the largest maps of units that are read off for one image.
+        budget_bytes: memory that it may take.
+        most: no more than so many.
+    """
+    running = _OVERHEAD * (_values(network)[1] + maps * _FLOAT)
+    return max(1, min(most, int((budget_bytes - _OVERHEAD * _unfolded(network)) // running)))
+
+
 def require(layer: TracedLayer, header: AtlasHeader, *, images: int, budget_bytes: int) -> None:
     """Raises SpecError where a budget does not hold one unit and one image."""
     smallest = needs(layer, header, images=images).smallest

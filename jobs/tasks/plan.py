@@ -23,6 +23,7 @@ from circuit_atlas.jobs.tasks.layer_patterns import settle_layers
 from circuit_atlas.jobs.tasks.memory import require
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.remarks import remarks
+from circuit_atlas.jobs.tasks.sample import decided
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.grouping import FEWEST_IMAGES as FEWEST_IMAGES_OF_GROUPS
@@ -32,6 +33,7 @@ from circuit_atlas.storage_schema.keys import Numbered, UnitKey
 from circuit_atlas.storage_schema.network import TOP_CROPS
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.pixels import PixelsRecord
+from circuit_atlas.storage_schema.sample import images_of_unit
 from circuit_atlas.storage_schema.stability import DRAWS, FEWEST_IMAGES
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
@@ -43,6 +45,8 @@ _TASKS_PER_WORKER = 2
 # A unit's tables take about 100 bytes a row; a commit record and file headers some kilobytes.
 _ROW_BYTES = 100
 _UNIT_BYTES = 16_000
+# Where units have images of their own: a response and a position of each image and unit.
+_RESPONSE_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,9 @@ def resolve(spec: BuildSpec, *, self_check: bool = False, prepare: Prepare = pre
     return replace(build, remarks=(*remarks(opened), *left_out, *build.remarks))
 
 
-def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
+def resolve_opened(opened: OpenedSpec, *, self_check: bool = False, whole: bool = False) -> Build:
     """Does what `resolve` does, with no remarks but the self-check's, for a spec that is open
-    already."""
+    already; `whole` gives units all images, whatever the spec says."""
     spec = opened.spec
     layers, planned = [], []
     directions: dict[str, Directions] = {}
@@ -158,13 +162,14 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
             unit_labels[layer_spec.name] = read_labels(Path(layer_spec.labels), layer.index)
         units = layer_spec.resolve(layer.index.channels, len(layer.directions))
         planned.append((layer_spec.name, units))
-    header = atlas_header(opened)
+    header = atlas_header(opened, whole=whole)
     circuits = spec.circuits
+    scoring, held_out = opened.images.scoring, opened.images.held_out
     if circuits.connected:
         for name, numbers in planned:
             require_path(opened.layer(name), numbers, min(circuits.fractions))
     if spec.run.memory_bytes:
-        images = len(opened.images.scoring) + len(opened.images.held_out)
+        images = images_of_unit(header.sample, scoring=len(scoring), held_out=len(held_out))
         for name, _ in planned:
             layer = opened.layer(name)
             require(layer, header, images=images, budget_bytes=spec.run.memory_bytes)
@@ -189,11 +194,12 @@ def resolve_opened(opened: OpenedSpec, *, self_check: bool = False) -> Build:
     )
 
 
-def atlas_header(opened: OpenedSpec) -> AtlasHeader:
+def atlas_header(opened: OpenedSpec, *, whole: bool = False) -> AtlasHeader:
     """Makes the header of a spec's atlas, for which no layer is opened; SpecError where the spec's
-    settings do not go together with the images."""
+    settings do not go together with the images. `whole` as of `resolve_opened`."""
     spec = opened.spec
     circuits = spec.circuits
+    usable = len(opened.images.scoring) + len(opened.images.held_out)
     height, width = opened.size
     if "learned" in circuits.criteria and spec.learned.crop is not None:
         check_crop(spec.learned.crop, (height, width))
@@ -217,6 +223,7 @@ def atlas_header(opened: OpenedSpec) -> AtlasHeader:
         connected=circuits.connected,
         redrawn=_redrawn(spec, images=len(opened.images.scoring)),
         grouped=_grouped(spec, images=len(opened.images.scoring)),
+        sample=None if whole else decided(circuits, images=usable),
     )
 
 
@@ -324,6 +331,11 @@ def estimate(
         tasks_of[task.layer] += 1
         units_of[task.layer] += len(task.units)
     layers = []
+    usable = images - build.left_out
+    sample = decided(build.spec.circuits, images=usable)
+    held_out = usable * pc.sum(pc.equal(build.images["split"], "held_out")).as_py()
+    held_out //= max(1, len(build.images) - build.left_out)
+    of_unit = images_of_unit(sample, scoring=usable - held_out, held_out=held_out)
     for index in build.layers:
         units = units_of[index.layer]
         layers.append(
@@ -333,7 +345,8 @@ def estimate(
                 units=units,
                 kernels=index.index.size,
                 tasks=tasks_of[index.layer],
-                size_bytes=units * _unit_bytes(build.header, index, images, image_sums=image_sums)
+                size_bytes=units * _unit_bytes(build.header, index, of_unit, image_sums=image_sums)
+                + (units * usable * _RESPONSE_BYTES if sample else 0)
                 + (_network_bytes(index) if units else 0),
                 self_check=index.self_check,
             )

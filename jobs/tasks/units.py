@@ -260,6 +260,7 @@ def _record(block: Block, key: UnitKey, plan: UnitPlan, compute_s: float) -> Cir
             block.responses[block.numbers.index(number)],
             images=block.images,
             splits=_splits(block),
+            drawn=block.drawn,
             top=block.top[number] if plan.criteria else [],
             fields=block.fields,
         ),

@@ -10,26 +10,27 @@ from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.allocator import give_back_freed_memory
 from circuit_atlas.jobs.tasks.beating import Beating
 from circuit_atlas.jobs.tasks.block import forward_together, open_block
+from circuit_atlas.jobs.tasks.crops import channel_crops
 from circuit_atlas.jobs.tasks.memory import Needs, Portion, needs
 from circuit_atlas.jobs.tasks.network_record import network_record
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.progress import Progress
+from circuit_atlas.jobs.tasks.sample import images_of
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
-from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob
-from circuit_atlas.storage_schema import labels
+from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob, check_seen
+from circuit_atlas.storage_schema import labels, responses
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
-    MismatchError,
     StoreError,
     UnitError,
 )
-from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.network import store
+from circuit_atlas.storage_schema.network import NetworkRecord, store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord, Receipt
-from circuit_atlas.storage_schema.template import check_same, is_laid_out
+from circuit_atlas.storage_schema.sample import images_of_unit
+from circuit_atlas.storage_schema.template import is_laid_out
 from circuit_atlas.storage_schema.wording import one_line
 from circuit_atlas.storage_schema.writer import Writer
 
@@ -69,7 +70,8 @@ class CircuitWorker:
         self._writers: dict[str, Writer] = {}
         self._networks: set[str] = set()
         self._unit_labels: dict[str, dict[int, str]] = {}
-        _check_same(Reader(self._objects).header, self._header, location=self._objects.location)
+        self._reader = Reader(self._objects)
+        check_seen(self._reader.header, self._header, location=self._objects.location)
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
         """Commits every unit of the task or records it as failed: one receipt each.
@@ -83,8 +85,9 @@ class CircuitWorker:
             return run_units(task.units, self)
 
     def units_together(self, keys: Sequence[UnitKey]) -> int:
-        """Says how many units of the keys' layer the budget holds."""
-        return self._portion(keys[0].layer).units
+        """Says how many units of the keys' layer the budget holds; one where each has images of
+        its own."""
+        return 1 if self._header.sample else self._portion(keys[0].layer).units
 
     def compute(self, keys: Sequence[UnitKey]) -> Iterator[Receipt]:
         """Computes units of one layer together and commits them; but for those that are committed
@@ -106,6 +109,9 @@ class CircuitWorker:
             numbers,
             together=together,
             unit_labels=self._labels(layer.index.layer),
+            of_units=images_of(
+                self._reader, self._header, self._opened.images, layer.index.layer, numbers[0]
+            ),
             progress=self.progress,
         )
         for result in compute(block, keys):
@@ -142,7 +148,10 @@ class CircuitWorker:
 
     def _portion(self, layer: str) -> Portion:
         if layer not in self._needs:
-            images = len(self._opened.images.scoring) + len(self._opened.images.held_out)
+            every = self._opened.images
+            images = images_of_unit(
+                self._header.sample, scoring=len(every.scoring), held_out=len(every.held_out)
+            )
             self._needs[layer] = needs(self._opened.layer(layer), self._header, images=images)
         on_processor = self._opened.device.type == "cpu"
         fitting = self._needs[layer].portion(
@@ -156,11 +165,19 @@ class CircuitWorker:
         """Stores what the layer's units share, before the first of them."""
         if layer.index.layer in self._networks:
             return
-        scoring = self._opened.images.scoring
-        batches = self._opened.batches(scoring, forward_together(self._opened, together))
-        seen = self.progress.images(batches, "network", len(scoring))
-        store(self._objects, layer.index, lambda: network_record(layer, scoring, seen))
-        self._networks.add(layer.index.layer)
+
+        def record() -> NetworkRecord:
+            if self._header.sample is not None:
+                # The stage of responses has seen all images: no worker looks again.
+                return network_record(layer, responses.found_channels(self._objects, name))
+            scoring = self._opened.images.scoring
+            batches = self._opened.batches(scoring, forward_together(self._opened, together))
+            seen = self.progress.images(batches, "network", len(scoring))
+            return network_record(layer, channel_crops(layer, scoring, seen))
+
+        name = layer.index.layer
+        store(self._objects, layer.index, record)
+        self._networks.add(name)
 
 
 def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:
@@ -170,16 +187,3 @@ def _stored(writer: Writer, result: CircuitRecord | FailureRecord) -> Receipt:
         return writer.commit(result)
     except UnitError as error:
         return writer.fail(failure(result.key, error))
-
-
-def _check_same(stored: AtlasHeader, seen: AtlasHeader, *, location: str) -> None:
-    """Does what `check_same` does, for an atlas that was just laid out with this worker's spec."""
-    if stored.weights_sha256 != seen.weights_sha256:
-        raise MismatchError(
-            f"the model {seen.model!r} has other weights in this worker than when the atlas at "
-            f"{location} was laid out ({stored.weights_sha256[:12]} -> "
-            f"{seen.weights_sha256[:12]}): a model function has to return the same weights at each "
-            "call, on every machine; draw them by a seed, or keep them in a file and name it under "
-            "model.weights"
-        )
-    check_same(stored, seen, location=location)

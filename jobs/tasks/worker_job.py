@@ -13,10 +13,12 @@ from circuit_atlas.jobs.tasks.atlas_images import atlas_images
 from circuit_atlas.jobs.tasks.memory import default_budget
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import atlas_header
+from circuit_atlas.storage_schema.errors import MismatchError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.template import check_same
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,16 @@ class PreparedWorker:
     objects: Objects
     header: AtlasHeader
     budget_bytes: int
+
+
+def check_seen(stored: AtlasHeader, seen: AtlasHeader, *, location: str) -> None:
+    """Does what `check_same` does, for an atlas that was just laid out with this worker's spec."""
+    if stored.weights_sha256 != seen.weights_sha256:
+        raise MismatchError(
+            f"the model {seen.model!r} has other weights in this worker than when the atlas at "
+            f"{location} was laid out ({stored.weights_sha256[:12]} -> "
+            f"{seen.weights_sha256[:12]}): a model function has to return the same weights at each "
+            "call, on every machine; draw them by a seed, or keep them in a file and name it under "
+            "model.weights"
+        )
+    check_same(stored, seen, location=location)

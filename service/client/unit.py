@@ -18,6 +18,10 @@ from circuit_atlas.service.analysis.groups import (
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.analysis.projection import projection
+from circuit_atlas.service.analysis.response_distribution import (
+    ResponseDistribution,
+    response_distribution,
+)
 from circuit_atlas.service.analysis.selectivity import selectivity
 from circuit_atlas.service.analysis.stability import (
     Certificate,
@@ -144,8 +148,17 @@ class Unit:
         return self.reader.faithfulness(self.commit)
 
     def responses(self) -> pa.Table:
-        """Tell what each image does to the unit, one row an image."""
+        """Tell what each image that the unit is computed on does to it, one row an image: all of
+        the set, or its own, see `drawn`."""
         return self.reader.responses(self.commit)
+
+    def distribution(self) -> ResponseDistribution:
+        """Tell how its responses are spread over all images that can be used: a histogram, their
+        mean and standard deviation, and how many images that is.
+
+        QueryError where the unit is not stored.
+        """
+        return response_distribution(self.reader, self.commit)
 
     def subfeatures(self) -> pa.Table:
         """Tell how well the circuits of its single top images do, each on its image."""
@@ -158,7 +171,8 @@ class Unit:
         return tuple(FeatureVisualization(record, self.reader) for record in records)
 
     def top_images(self) -> pa.Table:
-        """List its top images: the scoring images with the largest response, best first.
+        """List its top images: of all scoring images of the set, those with the largest response,
+        best first.
 
         Columns: rank, image (its id), name, label, response, maximum; position_y and position_x of
         the maximum in the layer's output; box_top, box_left, box_bottom and box_right of its

@@ -22,7 +22,7 @@ def compute_unit(opened: OpenedSpec, objects: Objects) -> None:
         UnitError: the unit failed; where in the code is a note of the error.
         InfrastructureError: memory ran out with one image at a time.
     """
-    build = resolve_opened(opened, self_check=opened.spec.run.self_check)
+    build = resolve_opened(opened, self_check=opened.spec.run.self_check, whole=True)
     create(
         objects,
         build.header,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -121,6 +122,26 @@ def unit_responses(
     """Tell what each image does to the unit."""
     one = server.unit(layer, unit)
     return _table(server, one, "responses", one.responses, ResponseRows, query)
+
+
+class ResponseDistributionAnswer(BaseModel):
+    """Tells how a unit's responses are spread over all images that can be used."""
+
+    images: int = Field(description="Images that are counted.")
+    mean: float | None = Field(description="Mean of the responses. Null: no image is counted.")
+    sd: float | None = Field(description="Their standard deviation. Null: no image is counted.")
+    edges: list[float] = Field(description="Ends of the histogram's steps, ascending.")
+    counts: list[int] = Field(description="Images in each step.")
+
+
+@router.get("/response-distribution", response_model=ResponseDistributionAnswer)
+def unit_response_distribution(server: Server, layer: LayerName, unit: UnitName) -> AnswerSource:
+    """Tell how the unit's responses are spread over all images that can be used."""
+    one = server.unit(layer, unit)
+    return AnswerSource(
+        server.unit_version(one),
+        lambda: ResponseDistributionAnswer.model_validate(asdict(one.distribution())),
+    )
 
 
 @router.get("/faithfulness", response_model=FaithfulnessRows)

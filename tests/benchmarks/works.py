@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.benchmarks import builds, engine, images, layers, redrawn
+from tests.benchmarks import builds, engine, images, layers, redrawn, responses
 from tests.benchmarks.measured import Row
 from tests.benchmarks.subjects import ALEXNET, DEMO, RESNET
 
@@ -73,6 +73,10 @@ WORKS: dict[str, tuple[Callable[[], Row], Callable[[], Row]]] = {
     "images": (
         lambda: images.photos(counts=(1000, 2000, 5000, 10_000, 20_000)),
         lambda: images.photos(counts=(20, 150)),
+    ),
+    "responses": (
+        lambda: responses.responses(images=50_000, units=8),
+        lambda: responses.responses(images=520, units=1, each=4),
     ),
     "stability": (
         lambda: redrawn.stability(kernels=200_000, images=50),

@@ -16,6 +16,7 @@ def test_every_documented_path_is_one():
         "sha256": "a" * 64,
         "layer": "a=2F=2E=2E=2Fb",
         "unit": "12",
+        "units": "c" * 64,
         "attempt": "7",
         "table": "responses",
         "generation": "12-0a1b2c3d",

@@ -17,6 +17,7 @@ import { diagramPanel } from "../parts/diagram.js";
 import { faithfulness } from "../parts/faithfulness.js";
 import { features } from "../parts/features.js";
 import { groups } from "../parts/groups.js";
+import { responseDistribution } from "../parts/response_distribution.js";
 import { similar } from "../parts/similar.js";
 import { stability } from "../parts/stability.js";
 import { subset } from "../parts/subset.js";
@@ -39,6 +40,7 @@ export async function page(state, atlas) {
   const rest = done
     ? [
         features(facts, of),
+        responseDistribution(of),
         faithfulness(atlas, of),
         circuitCounts(atlas, of),
         diagramPanel({

@@ -154,13 +154,11 @@ def test_memory_that_runs_out_halves_what_goes_together(spec, monkeypatch):
     lay_out(spec)
     asked = []
 
-    def scarce(source, layer, header, numbers, *, together, unit_labels):
+    def scarce(source, layer, header, numbers, *, together, **options):
         asked.append((len(numbers), together))
         if len(numbers) > 2 or together > 3:
             raise MemoryError("no room")
-        return open_block(
-            source, layer, header, numbers, together=together, unit_labels=unit_labels
-        )
+        return open_block(source, layer, header, numbers, together=together, **options)
 
     monkeypatch.setattr(worker_module, "open_block", scarce)
     limited = with_run(spec, memory_bytes=4 * 10**8)
