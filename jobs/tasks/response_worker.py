@@ -20,6 +20,7 @@ from circuit_atlas.jobs.engine.targets import Response, respond
 from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.joined import joined
 from circuit_atlas.jobs.network.step import Step
+from circuit_atlas.jobs.tasks.beating import Beating
 from circuit_atlas.jobs.tasks.crops import ChannelMaxima
 from circuit_atlas.jobs.tasks.memory import images_forward, is_out_of_memory
 from circuit_atlas.jobs.tasks.plan import Task
@@ -83,6 +84,7 @@ class ResponseWorker:
         """Looks up the store; MismatchError as of `CircuitWorker`."""
         self._opened, self._objects = prepared.opened, prepared.objects
         self.progress = Progress()
+        self._beating = Beating(self._objects, self.progress, STAGE)
         header, location = prepared.header, self._objects.location
         check_seen(Reader(self._objects).header, header, location=location)
         self._units = units
@@ -115,9 +117,13 @@ class ResponseWorker:
             WriteError: the store refuses.
             InfrastructureError: memory ran out with one image at a time.
         """
-        receipts = []
         self.progress.begin(task.of)
         self.progress.together(task.units)
+        with self._beating.during(task):
+            return self._run(task)
+
+    def _run(self, task: Task) -> tuple[Receipt, ...]:
+        receipts = []
         for key in task.units:
             started = time.perf_counter()
             size_bytes = self._store(key.unit)

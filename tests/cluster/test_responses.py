@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from circuit_atlas.cluster.executor import RESPONSES, Event, Job, Planned, TaskDone
+from circuit_atlas.cluster.executor import RESPONSES, Event, Planned, TaskDone
 from circuit_atlas.cluster.local_executor import LocalExecutor
-from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.run import build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema import layout, responses
 from circuit_atlas.storage_schema.errors import CorruptError, MismatchError, SpecError
@@ -44,29 +41,15 @@ LAYERS: list[dict[str, Any]] = [
 
 
 class Cut:
-    """Runs tasks here, and is stopped by Ctrl-C after so many."""
-
-    workers = 1
+    """Stops a build, as Ctrl-C does, after so many tasks."""
 
     def __init__(self, after: int) -> None:
         self._left = after
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def run(
-        self, tasks: Sequence[Task], job: Job, *, policy: Policy
-    ) -> Generator[Event, None, None]:
-        del policy
-        worker = job.open()
-        for task in tasks:
-            if not self._left:
-                raise KeyboardInterrupt
-            self._left -= 1
-            yield TaskDone(task, worker.run(task))
+    def __call__(self, event: Event) -> None:
+        self._left -= isinstance(event, TaskDone)
+        if not self._left:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +194,7 @@ def test_the_distribution_of_a_units_responses(folder, sampled):
 def test_a_build_that_was_stopped_between_chunks_goes_on(folder, sampled):
     resumed = spec(folder, "resumed", **SAMPLED)
     with pytest.raises(KeyboardInterrupt):
-        build(resumed, executor=Cut(after=2))
+        build(resumed, executor=LocalExecutor(), on_event=Cut(after=2))
     there = list((folder / "resumed" / "layers").rglob("responses/*/*.parquet"))
     assert len(there) == 2 * 2 * len(LAYERS), "chunks, of units and of channels"
     before = {path: path.stat().st_mtime_ns for path in there}
@@ -247,7 +230,7 @@ def test_another_sample_is_another_atlas(folder):
 def test_an_altered_chunk_is_found(folder):
     altered = spec(folder, "altered", **SAMPLED)
     with pytest.raises(KeyboardInterrupt):
-        build(altered, executor=Cut(after=2))
+        build(altered, executor=LocalExecutor(), on_event=Cut(after=2))
     path = next((folder / "altered" / "layers" / "7").glob("responses/[0-9a-f]*[0-9a-f]/*.parquet"))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert path.name.split("-")[1] in [
