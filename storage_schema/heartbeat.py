@@ -77,8 +77,8 @@ class Heartbeat:
     worker: Annotated[str, "Name of the worker: its machine, process and four letters."]
     stage: Annotated[
         str,
-        "Of the run it works for: `units`, `responses` for what all images do to them, or `features` "
-        "for feature visualizations.",
+        "Of the run it works for: `units`, `responses` for what all images do to them, or "
+        "`features` for feature visualizations.",
     ]
     joined_s: Annotated[float, "When it was ready, in seconds since 1970 UTC, by its clock."]
     started_s: Annotated[float, "When its task began, by the same clock."]

@@ -57,6 +57,22 @@ def test_top_images_have_the_receptive_field_where_it_is(photos, tab, unit, link
     assert tab.state["boxes"] == "0"
 
 
+def test_how_its_responses_are_spread(photos, tab, unit, link):
+    tab.open(link)
+    tab.settled()
+    found = unit.distribution()
+    images = photos.atlas.images()["problem"].to_pylist().count(None)
+    assert found.images == sum(found.counts) == images
+    spread = panel(tab, "Responses")
+    assert f"{images} images" in spread.locator(".legend").inner_text()
+    bars = spread.locator(".bar").all()
+    heights = [float(bar.get_attribute("height")) for bar in bars]
+    assert [height == max(heights) for height in heights] == [
+        count == max(found.counts) for count in found.counts
+    ]
+    assert "of the whole set" in panel(tab, "Top images").inner_text()
+
+
 def test_how_many_kernels_are_drawn_is_chosen(tab, unit, link):
     tab.open(f"{link}&keep=0.5")
     tab.settled()
