@@ -19,7 +19,7 @@ import click
 import pytest
 from ray.cluster_utils import Cluster
 
-from circuit_atlas.cluster.process import sigterm_kept
+from circuit_atlas.cluster.process import environment, sigterm_kept
 from tests.patience import START_S, until
 
 _TOY = Path(__file__).with_name("cluster")
@@ -79,17 +79,20 @@ class Machines:
 @contextlib.contextmanager
 def changing_cluster(home: Path) -> Iterator[Machines]:
     """A cluster whose head has room for no worker."""
+    # There Ray notes the address, in a folder that only a Ray without one of its own would make.
+    (home / "ray").mkdir(exist_ok=True)
     with sigterm_kept():
-        cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "num_cpus": 0,
-                "include_dashboard": False,
-                "object_store_memory": _MEMORY_BYTES,
-                "temp_dir": str(home / "c"),
-                "_system_config": _HEALTH,
-            },
-        )
+        with environment({"RAY_TMPDIR": str(home)}):
+            cluster = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "num_cpus": 0,
+                    "include_dashboard": False,
+                    "object_store_memory": _MEMORY_BYTES,
+                    "temp_dir": str(home / "c"),
+                    "_system_config": _HEALTH,
+                },
+            )
         try:
             yield Machines(cluster)
         finally:

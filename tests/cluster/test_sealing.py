@@ -163,7 +163,7 @@ def test_a_run_may_stop_after_so_many_units(folder: Path) -> None:
     summary, events = run(folder, max_units=5)
     assert (summary.done + summary.dead, summary.skipped, summary.left) == (5, 0, 7)
     planned = next(event for event in events if isinstance(event, Planned))
-    assert planned.units == 5
+    assert planned.count == 5
     assert planned.remarks[-1] == "5 of 12 missing units are built this time; 7 are left"
     reader = Reader(folder / "atlas")
     assert [sorted(reader.commits(name)) for name in LAYERS] == [[0, 1, 2, 3], [0], []]

@@ -115,6 +115,7 @@ def test_top_images_come_best_first_with_name_label_and_place(atlas):
             "box_left": 3,
             "box_bottom": 7,
             "box_right": 9,
+            "drawn": None,
         }
     ]
     assert top["name"].to_pylist() == ["<b>.jpg", "a.jpg", "d.jpg"]
