@@ -35,11 +35,14 @@ import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import toy
 from ray import cloudpickle
+from circuit_atlas.cluster import ray_crew
 from circuit_atlas.cluster.executor import TaskDone, TaskLost, WorkersReady
 from circuit_atlas.cluster.ray_executor import RayExecutor
 from circuit_atlas.cluster.retries import Policy
 
 cloudpickle.register_pickle_by_value(toy)
+# A busy Ray takes longer to miss a machine than the workers on it.
+ray_crew._OUTLIVES_S = 6.0
 address, log, units, most = sys.argv[2], pathlib.Path(sys.argv[3]), *map(int, sys.argv[4:])
 job = toy.ToyJob(log, {unit: "steady" for unit in range(units)})
 blocks = [tuple(range(first, first + 4)) for first in range(0, units, 4)]
