@@ -18,6 +18,7 @@ class LookedAt:
 
     Attributes:
         images: how many there are; 0 before.
+        pixels_bytes: what those will take that are not prepared yet; 0 before.
         at_all: whether all of them are known, or some were looked at; true before.
     """
 
@@ -25,6 +26,7 @@ class LookedAt:
         """Takes the store of the build, None where there is none yet."""
         self._objects = objects
         self.images = 0
+        self.pixels_bytes = 0
         self.at_all = True
 
     def __call__(self, preparation: Preparation) -> PreparedImages:
@@ -43,6 +45,7 @@ class LookedAt:
             check_names(objects, [entry.name for entry in preparation.listing.entries])
         self.images = len(preparation.listing.entries)
         self.at_all = self.images <= _MOST
+        self.pixels_bytes = self.images * preparation.form.form.size_bytes
         return prepare_here(preparation.sample(_MOST))
 
     @property

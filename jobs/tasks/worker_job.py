@@ -9,10 +9,10 @@ import torch
 
 from circuit_atlas.jobs.network.allocator import keep_freed_memory
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.atlas_header import atlas_header
 from circuit_atlas.jobs.tasks.atlas_images import atlas_images
 from circuit_atlas.jobs.tasks.memory import default_budget
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import atlas_header
 from circuit_atlas.storage_schema.errors import MismatchError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.objects import Objects

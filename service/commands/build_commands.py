@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from circuit_atlas.cluster.executor import Event
     from circuit_atlas.cluster.run import Summary
     from circuit_atlas.jobs.spec.build_spec import BuildSpec
-    from circuit_atlas.jobs.tasks.plan import Estimate
+    from circuit_atlas.jobs.tasks.estimate import Estimate
 
 ExecutorKind = Literal["ray", "local"]
 
@@ -34,8 +34,9 @@ def plan_build(spec: BuildSpec, *, max_units: int | None = None) -> Estimate:
         NotAnAtlasError: the store is a file, or holds other things.
         MismatchError: the store holds an atlas of something else.
     """
+    from circuit_atlas.jobs.tasks.estimate import estimate
     from circuit_atlas.jobs.tasks.look import LookedAt
-    from circuit_atlas.jobs.tasks.plan import estimate, make_tasks, missing_units, resolve
+    from circuit_atlas.jobs.tasks.plan import make_tasks, missing_units, resolve
 
     objects = find_store(spec.run.store)
     if objects is not None:
@@ -54,7 +55,14 @@ def plan_build(spec: BuildSpec, *, max_units: int | None = None) -> Estimate:
     tasks = make_tasks(build, spec, done, workers=workers, max_units=max_units)
     missing = sum(map(len, missing_units(build, done).values()))
     left = missing - sum(len(task.units) for task in tasks)
-    found = estimate(build, tasks, images=looked.images, image_sums=run.image_sums, left=left)
+    found = estimate(
+        build,
+        tasks,
+        images=looked.images,
+        image_sums=run.image_sums,
+        left=left,
+        pixels_bytes=looked.pixels_bytes,
+    )
     return replace(found, remarks=(*found.remarks, *looked.remarks))
 
 

@@ -10,7 +10,7 @@ from circuit_atlas.service.circuit.display import difference_text, size, text_ta
 from circuit_atlas.service.commands.report import passed_over_text
 
 if TYPE_CHECKING:
-    from circuit_atlas.jobs.tasks.plan import Estimate
+    from circuit_atlas.jobs.tasks.estimate import Estimate
 
 
 def plan_text(estimate: Estimate) -> str:

@@ -82,7 +82,7 @@ def test_each_image_is_read_once_and_a_later_start_reads_none(spec, read):
     read.clear()
     events = built(spec)
     assert [event.stage.name for event in events if isinstance(event, Planned)] == ["units"]
-    plan_build(spec)
+    assert plan_build(spec).size_bytes == 0
     assert read == []
     assert verify(open_store(spec.run.store)) == ()
 
@@ -169,5 +169,6 @@ def test_a_plan_of_many_images_looks_at_some(spec, read, monkeypatch):
     found = plan_build(spec)
     assert len(read) == 4
     assert found.images == 9
+    assert found.size_bytes == 9 * 3 * 8 * 8 + sum(layer.size_bytes for layer in found.layers)
     assert any(remark.startswith("4 of the 9 images were looked at") for remark in found.remarks)
     assert not Path(spec.run.store).exists()

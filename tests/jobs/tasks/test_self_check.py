@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from circuit_atlas.jobs.engine import gradient_rules
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.jobs.tasks.plan import estimate, resolve
+from circuit_atlas.jobs.tasks.estimate import estimate
+from circuit_atlas.jobs.tasks.plan import resolve
 from circuit_atlas.service import Atlas, build
 from circuit_atlas.service.commands.cli import cli
 from circuit_atlas.storage_schema.errors import ModelError

@@ -13,7 +13,8 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.circuits import Criterion
 from circuit_atlas.jobs.tasks import worker as worker_module
 from circuit_atlas.jobs.tasks.block import open_block
-from circuit_atlas.jobs.tasks.plan import Task, estimate, make_tasks, resolve
+from circuit_atlas.jobs.tasks.estimate import estimate
+from circuit_atlas.jobs.tasks.plan import Task, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.errors import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_atlas.jobs.tasks.plan import Estimate, LayerEstimate
+from circuit_atlas.jobs.tasks.estimate import Estimate, LayerEstimate
 from circuit_atlas.service.commands.plan_report import plan_text
 
 

@@ -17,9 +17,10 @@ from circuit_atlas.jobs.images.tensor_images import TensorImages
 from circuit_atlas.jobs.network.model_copy import copy_model
 from circuit_atlas.jobs.planted.networks import PlantedNetwork, polysemantic
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.jobs.tasks.estimate import estimate
 from circuit_atlas.jobs.tasks.memory import needs
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
-from circuit_atlas.jobs.tasks.plan import estimate, make_tasks, resolve_opened
+from circuit_atlas.jobs.tasks.plan import make_tasks, resolve_opened
 from circuit_atlas.service import Atlas, QueryError, SpecError, find_circuit
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.commands.cli import cli
