@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from circuit_atlas.storage_schema import (
     arrays,
     fragments,
-    image_table,
     labels,
     layout,
     network_tables,
@@ -38,11 +37,11 @@ from circuit_atlas.storage_schema.module_paths import number_order
 from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
-from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
 from circuit_atlas.storage_schema.pixels import PixelsRecord
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
+from circuit_atlas.storage_schema.stored_images import StoredImages
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
@@ -88,9 +87,7 @@ class Reader:
         self._commits: dict[tuple[str, int], Commit] = {}
         self._arrays = UnitArrays(self.objects, self.header)
         self._scan = LayerScan(self.objects, self._arrays)
-        self._images: bytes | None = None
-        self._pixels: PixelsRecord | None = None
-        self._chunks: PixelChunks | None = None
+        self._image_set = StoredImages(self.objects, self.header.schema, self._get)
         self._wirings: dict[str, Wiring] = {}
         self._weights: dict[str, tuple[NDArray[np.float32] | None, ...]] = {}
         self._channels: dict[str, pa.Table] = {}
@@ -99,55 +96,16 @@ class Reader:
         self._distributions: dict[tuple[str, str], pa.Table] = {}
 
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the images table, all columns or some; CorruptError where it is missing or
-        altered."""
-        return image_table.read(
-            self._image_table(),
-            columns=columns,
-            location=self.objects.at(layout.IMAGES),
-        )
-
-    def _image_table(self) -> bytes:
-        if self._images is None:
-            self._images = self._get(layout.IMAGES)
-        return self._images
+        """Return the images table, see `StoredImages.table`."""
+        return self._image_set.table(columns=columns)
 
     def pixels(self) -> PixelsRecord:
-        """Return where the images' pixels lie, and what they are.
-
-        Raises:
-            QueryError: the atlas is of a schema before 4, and has a JPEG of each image alone.
-            CorruptError: the record is missing or altered.
-        """
-        if image_table.has_files(self._image_table()):
-            raise QueryError(
-                f"the atlas at {self.objects.location} is of schema {self.header.schema} and has "
-                "no pixels of its images: build it anew"
-            )
-        if self._pixels is None:
-            data = self._get(layout.IMAGES_RECORD)
-            location = self.objects.at(layout.IMAGES_RECORD)
-            self._pixels = PixelsRecord.from_json(data, location=location)
-        return self._pixels
+        """Return where the images' pixels lie, see `StoredImages.pixels`."""
+        return self._image_set.pixels()
 
     def jpegs(self, images: Iterable[int]) -> dict[int, bytes | None]:
-        """Return some images as the network sees them, JPEG; None for those that were left out.
-
-        CorruptError where one is missing or altered.
-        """
-        wanted, stored = sorted(set(images)), self._image_table()
-        if image_table.has_files(stored):
-            files = image_table.files(stored, location=self.objects.at(layout.IMAGES))
-            return {image: files[image].as_py() for image in wanted}
-        record, table = self.pixels(), self.images(columns=["place", "pixels_crc32c"])
-        if self._chunks is None:
-            self._chunks = PixelChunks(self.objects, record)
-        found: dict[int, bytes | None] = {}
-        for image in wanted:
-            crc32c = table["pixels_crc32c"][image].as_py()
-            place = table["place"][image].as_py()
-            found[image] = None if crc32c is None else record.jpeg(self._chunks.one(place, crc32c))
-        return found
+        """Return some images to look at, see `StoredImages.jpegs`."""
+        return self._image_set.jpegs(images)
 
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers that are laid out, sorted, numbers in them as numbers."""

@@ -12,6 +12,7 @@ from unittest import mock
 
 from circuit_atlas.cluster import run, sealing
 from circuit_atlas.cluster.executor import Event, Job, Planned, TaskProgress, Worker, unwatched
+from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.progress import open_view
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.work import Session, Work, run_work
@@ -144,20 +145,10 @@ class _StartedError(Exception):
     """The first task would begin now."""
 
 
-class _Started:
+class _Started(LocalExecutor):
     """An executor that ends the run where its workers would start."""
 
     workers = 1000
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        return None
-
-    def observe(self, event: Event) -> None:
-        """Keep no metrics."""
-        del event
 
     def run(
         self,
@@ -204,4 +195,4 @@ class _NoJob:
         return self
 
     def open(self) -> Worker:
-        raise NotImplementedError
+        raise AssertionError("no worker is started")

@@ -1,0 +1,81 @@
+"""The images of an atlas, read: their table, where their pixels lie, and what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import pyarrow as pa
+
+from circuit_atlas.storage_schema import image_table, layout
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
+from circuit_atlas.storage_schema.pixels import PixelsRecord
+
+
+class StoredImages:
+    """Reads the images of an atlas of any schema, and keeps what never changes."""
+
+    def __init__(self, objects: Objects, schema: int, get: Callable[[str], bytes]) -> None:
+        """Read nothing yet.
+
+        Args:
+            objects: the store.
+            schema: version of the atlas.
+            get: returns the bytes of an object that every atlas has, CorruptError where it has not.
+        """
+        self._objects, self._schema, self._get = objects, schema, get
+        self._images: bytes | None = None
+        self._pixels: PixelsRecord | None = None
+        self._chunks: PixelChunks | None = None
+
+    def table(self, *, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the images table, all columns or some; CorruptError where it is missing or
+        altered."""
+        return image_table.read(
+            self._stored_table(),
+            columns=columns,
+            location=self._objects.at(layout.IMAGES),
+        )
+
+    def _stored_table(self) -> bytes:
+        if self._images is None:
+            self._images = self._get(layout.IMAGES)
+        return self._images
+
+    def pixels(self) -> PixelsRecord:
+        """Return where the images' pixels lie, and what they are.
+
+        Raises:
+            QueryError: the atlas is of a schema before 4, and has a JPEG of each image alone.
+            CorruptError: the record is missing or altered.
+        """
+        if image_table.has_files(self._stored_table()):
+            raise QueryError(
+                f"the atlas at {self._objects.location} is of schema {self._schema} and has "
+                "no pixels of its images: build it anew"
+            )
+        if self._pixels is None:
+            data = self._get(layout.IMAGES_RECORD)
+            location = self._objects.at(layout.IMAGES_RECORD)
+            self._pixels = PixelsRecord.from_json(data, location=location)
+        return self._pixels
+
+    def jpegs(self, images: Iterable[int]) -> dict[int, bytes | None]:
+        """Return some images as the network sees them, JPEG; None for those that were left out.
+
+        CorruptError where one is missing or altered.
+        """
+        wanted, stored = sorted(set(images)), self._stored_table()
+        if image_table.has_files(stored):
+            files = image_table.files(stored, location=self._objects.at(layout.IMAGES))
+            return {image: files[image].as_py() for image in wanted}
+        record, table = self.pixels(), self.table(columns=["place", "pixels_crc32c"])
+        if self._chunks is None:
+            self._chunks = PixelChunks(self._objects, record)
+        found: dict[int, bytes | None] = {}
+        for image in wanted:
+            crc32c = table["pixels_crc32c"][image].as_py()
+            place = table["place"][image].as_py()
+            found[image] = None if crc32c is None else record.jpeg(self._chunks.one(place, crc32c))
+        return found
