@@ -70,7 +70,7 @@ def test_how_its_responses_are_spread(photos, tab, unit, link):
     assert [height == max(heights) for height in heights] == [
         count == max(found.counts) for count in found.counts
     ]
-    assert "of the whole set" in panel(tab, "Top images").inner_text()
+    assert "Of all scoring images" in panel(tab, "Top images").inner_text()
 
 
 def test_how_many_kernels_are_drawn_is_chosen(tab, unit, link):

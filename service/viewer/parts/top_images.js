@@ -25,7 +25,7 @@ export function topImages(atlas, facts, { layer, unit }) {
     title: "Top images",
     width: "two-thirds",
     height: "20rem",
-    note: `The images of the whole set that the unit responds to most. Its response: ${responseText(atlas.response)}.`,
+    note: `Of all scoring images, those that the unit responds to most. Its response: ${responseText(atlas.response)}.`,
     controls: [boxes.element, has && maps.element],
     key: (now) => [has && now.maps === "1"],
     look: (now) => [now.boxes],
