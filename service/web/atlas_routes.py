@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
-from circuit_atlas.service.web.layer_snapshot import LayerSnapshot
+from circuit_atlas.service.web.layer_snapshot import LayerOverview
 from circuit_atlas.service.web.parameters import PageParameters, Parameters, Server
 from circuit_atlas.service.web.responses import (
     API_VERSION,
@@ -144,24 +144,24 @@ class SearchParameters(Parameters):
 @router.get("/atlas", response_model=AtlasFacts)
 def atlas(server: Server) -> AnswerSource:
     """Tell what the atlas was built from, and how far each layer is."""
-    snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
-    return AnswerSource(_version(server, snapshots), lambda: _facts(server, snapshots))
+    overviews = server.snapshots.overviews()
+    return AnswerSource(_version(server, overviews), lambda: _facts(server, overviews))
 
 
 @router.get("/layers", response_model=Layers)
 def layers(server: Server, query: Annotated[PageParameters, Query()]) -> AnswerSource:
     """List the layers, and how far each is built: those of `/atlas`, also as a file."""
-    snapshots = [server.snapshots.of(name) for name in server.snapshots.names()]
+    overviews = server.snapshots.overviews()
 
     def render() -> Rows | Body:
         index = server.features
         rows = [
-            layer_facts(snapshot, features=index.has(snapshot.layer.name)) for snapshot in snapshots
+            layer_facts(overview, features=index.has(overview.layer.name)) for overview in overviews
         ]
         table = pa.Table.from_pylist([row.model_dump() for row in rows], _LAYERS)
         return page_or_file(table, Layers, query, name="layers")
 
-    return AnswerSource(_version(server, snapshots), render)
+    return AnswerSource(_version(server, overviews), render)
 
 
 @router.get("/search", response_model=Matches)
@@ -178,9 +178,9 @@ def search(server: Server, query: Annotated[SearchParameters, Query()]) -> Answe
         rows = matches.slice(0, limit).to_pylist()
         return page(Matches, rows, total=total, limit=limit, note=note)
 
-    names = server.snapshots.names()
-    labels = (repr(sorted(server.snapshots.of(name).labels.items())) for name in names)
-    return AnswerSource(digest(server.version, *names, *labels), render)
+    overviews = server.snapshots.overviews()
+    labels = (f"{one.layer.name} {sorted(one.labels.items())}" for one in overviews)
+    return AnswerSource(digest(server.version, *labels), render)
 
 
 def server_facts() -> ServerFacts:
@@ -188,18 +188,18 @@ def server_facts() -> ServerFacts:
     return ServerFacts(server="circuit-atlas", version=code_version(), api=API_VERSION)
 
 
-def _version(server: ServerState, snapshots: list[LayerSnapshot]) -> str:
+def _version(server: ServerState, overviews: list[LayerOverview]) -> str:
     """Digest the state of the atlas with all its layers and feature visualizations."""
     features = server.features.version
-    return digest(server.version, features, *(snapshot.version for snapshot in snapshots))
+    return digest(server.version, features, *(overview.version for overview in overviews))
 
 
-def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
+def layer_facts(overview: LayerOverview, *, features: bool) -> LayerFacts:
     """Describe a layer and how far it is built."""
-    index = snapshot.index
+    index = overview.layer.index
     return LayerFacts(
         layer=index.layer,
-        **snapshot.counts(),
+        **overview.counts(),
         channels=index.channels,
         height=index.height,
         width=index.width,
@@ -208,16 +208,16 @@ def layer_facts(snapshot: LayerSnapshot, *, features: bool) -> LayerFacts:
         kernels=index.index.size,
         convolutions=len(index.index.convolutions),
         features=features,
-        version=snapshot.version,
+        version=overview.version,
     )
 
 
-def _facts(server: ServerState, snapshots: list[LayerSnapshot]) -> AtlasFacts:
+def _facts(server: ServerState, overviews: list[LayerOverview]) -> AtlasFacts:
     header = server.atlas.header
     splits = server.images.table["split"].to_pylist()
     index = server.features
     layers = [
-        layer_facts(snapshot, features=index.has(snapshot.layer.name)) for snapshot in snapshots
+        layer_facts(overview, features=index.has(overview.layer.name)) for overview in overviews
     ]
     return AtlasFacts.model_validate(
         {

@@ -236,8 +236,9 @@ def layer_answer(server: Server, layer: LayerName) -> AnswerSource:
 def _facts(server: ServerState, snapshot: LayerSnapshot) -> LayerAnswer:
     index = snapshot.index
     done = [unit for unit, commit in snapshot.commits.items() if commit.state == "done"]
+    features = server.features.has(snapshot.layer.name)
     return LayerAnswer(
-        **layer_facts(snapshot, features=server.features.has(snapshot.layer.name)).model_dump(),
+        **layer_facts(snapshot.overview, features=features).model_dump(),
         upstream=[
             ConvolutionFacts.model_validate({**vars(c), "kernels": c.size})
             for c in index.index.convolutions

@@ -149,13 +149,13 @@ class ServerState:
         self.work.close()
 
     def _load(self) -> None:
-        """Look at the image set, then at which units each layer has, then load modules."""
+        """Look at the image set, then list each layer, then load modules."""
         try:
             self.image_reader.images()
             for name in self.snapshots.names():
                 if self._closed.is_set():
                     return
-                self.snapshots.of(name)
+                self.snapshots.overview(name)
         except AtlasError as error:
             # The request that needs it says so; here nobody listens.
             _LOG.warning("at the start: %s", error)

@@ -106,7 +106,7 @@ def _source(
     units."""
     index = server.features
     # Whose a visualization is that no plan names depends on which units are stored.
-    snapshots = [server.snapshots.of(one).version for one in server.snapshots.names()]
+    layers = [overview.version for overview in server.snapshots.overviews()]
 
     def render() -> Rows | Body:
         reader = server.atlas.reader
@@ -118,4 +118,4 @@ def _source(
         left = visualizations_left(states, model=reader.header.model)
         return page_or_file(table(states), model, query, name=name, note=left)
 
-    return AnswerSource(digest(server.version, index.progress, *snapshots), render)
+    return AnswerSource(digest(server.version, index.progress, *layers), render)
