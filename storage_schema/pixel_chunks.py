@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import threading
 import time
+from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ from circuit_atlas.storage_schema.pixels import PixelsRecord
 
 CACHE = "CIRCUIT_ATLAS_CACHE"
 """The environment's variable that names the folder of chunks from other stores."""
+# Chunks that stay mapped. Mapping one anew takes microseconds, and such a mapping is counted as a
+# process' own memory where a limit is set on that.
+_MAPPED = 4
 # Of what the disk of that folder has free, so much is left to others.
 _KEPT_FREE = 0.1
 
@@ -49,14 +54,14 @@ def put_chunk(objects: Objects, images: NDArray[Any]) -> StoredObject:
 
 
 class PixelChunks:
-    """Reads the pixels of an atlas' images. Each image is held against its checksum the first time
-    that it is asked for. Safe to share between threads."""
+    """Reads the pixels of an atlas' images. Each image is held against its checksum whenever it is
+    asked for. Safe to share between threads."""
 
     def __init__(self, objects: Objects, record: PixelsRecord) -> None:
         """Reads nothing yet."""
         self._objects, self._record = objects, record
-        self._chunks: dict[int, NDArray[Any]] = {}
-        self._checked: set[int] = set()
+        self._chunks: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1)
         self._coming: dict[int, Future[Path | bytes]] = {}
 
@@ -69,9 +74,7 @@ class PixelChunks:
         """
         chunk, row = divmod(place, self._record.chunk_images)
         values: NDArray[Any] = self._chunk(chunk)[row]
-        if place not in self._checked:
-            self._require(values, place, crc32c)
-            self._checked.add(place)
+        self._require(values, place, crc32c)
         return values
 
     def one(self, place: int, crc32c: int) -> NDArray[Any]:
@@ -100,26 +103,37 @@ class PixelChunks:
         return self._in_memory or self._objects.file("") is not None
 
     def _chunk(self, number: int) -> NDArray[Any]:
-        if number not in self._chunks:
-            stored, form = self._stored(number), self._record.form
-            try:
-                held = self._held(number)
-                if isinstance(held, Path):
-                    # Not read-only, which torch would remark on; what is written goes nowhere.
-                    flat: NDArray[Any] = np.asarray(np.memmap(held, np.uint8, "c"))
-                else:
-                    flat = np.frombuffer(bytearray(held), np.uint8)
-            except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
-                raise self._gone(number) from error
-            if len(flat) != stored.size_bytes:
-                raise CorruptError(
-                    f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
-                    f"{stored.size_bytes}: it is cut or altered; restore it from a copy"
-                )
-            if not isinstance(held, Path) and not self._in_memory:
-                self._chunks.clear()  # this machine's disk is full: one at a time
-            self._chunks[number] = flat.view(form.dtype).reshape(-1, *form.shape)
-        return self._chunks[number]
+        with self._lock:
+            if number in self._chunks:
+                self._chunks.move_to_end(number)
+                return self._chunks[number]
+        stored, form = self._stored(number), self._record.form
+        try:
+            held = self._held(number)
+            # Where this machine's disk is full, chunks are in memory: one at a time.
+            self._let_go(_MAPPED if isinstance(held, Path) or self._in_memory else 1)
+            if isinstance(held, Path):
+                # Not read-only, which torch would remark on; what is written goes nowhere.
+                flat: NDArray[Any] = np.asarray(np.memmap(held, np.uint8, "c"))
+            else:
+                flat = np.frombuffer(bytearray(held), np.uint8)
+        except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
+            raise self._gone(number) from error
+        if len(flat) != stored.size_bytes:
+            raise CorruptError(
+                f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
+                f"{stored.size_bytes}: it is cut or altered; restore it from a copy"
+            )
+        chunk = flat.view(form.dtype).reshape(-1, *form.shape)
+        with self._lock:
+            self._chunks[number] = chunk
+        return chunk
+
+    def _let_go(self, most: int) -> None:
+        """Makes room for one more chunk where there may be so many."""
+        with self._lock:
+            while len(self._chunks) >= most:
+                self._chunks.popitem(last=False)
 
     def _held(self, number: int) -> Path | bytes:
         """A chunk's file, or its bytes. Of a store elsewhere, the one after it is asked for too:

@@ -112,6 +112,17 @@ def test_chunks_that_were_brought_longest_ago_make_room(elsewhere, monkeypatch):
     assert np.array_equal(mapped, IMAGES[:2].reshape(-1))
 
 
+def test_pixels_that_changed_since_they_were_read_are_an_error(tmp_path):
+    objects = Objects(LocalStore(tmp_path), location=str(tmp_path))
+    record = written(objects)
+    chunks = PixelChunks(objects, record)
+    chunks.values(0, CHECKSUMS[0])
+    with (tmp_path / record.chunks[0].path).open("r+b") as file:
+        file.write(b"other")
+    with pytest.raises(CorruptError, match="other pixels"):
+        chunks.values(0, CHECKSUMS[0])
+
+
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "missing", "another's"])
 def test_damage_is_an_error_and_never_other_pixels(tmp_path, damage):
     objects = Objects(LocalStore(tmp_path), location=str(tmp_path))
