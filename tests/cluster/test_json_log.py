@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -26,14 +26,7 @@ from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.records import Receipt
-
-
-@dataclass(frozen=True)
-class Task:
-    layer: str
-    units: tuple[UnitKey, ...]
-    of: str = "unit"
-
+from tests.cluster.toy import Task
 
 KEYS = (UnitKey("toy", "conv", 0), UnitKey("toy", "conv", 1))
 BLOCK = Task("conv", KEYS)
