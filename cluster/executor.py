@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.heartbeat import Activity
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:  # at run time a driver would load torch for the name of a type alone
@@ -160,7 +161,7 @@ class TaskLost:
     worker: str = ""
 
 
-Event = Planned | WorkersReady | TaskStarted | TaskProgress | TaskDone | TaskLost
+Event = Planned | WorkersReady | TaskStarted | TaskProgress | TaskDone | TaskLost | Outage
 
 
 def unwatched(progress: TaskProgress) -> None:

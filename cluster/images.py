@@ -45,7 +45,8 @@ class ImageStage:
             MismatchError: the store has an atlas of other images.
             WriteError, InfrastructureError: the run cannot go on; what is prepared stays.
         """
-        objects = open_store(preparation.spec.run.store, create=True)
+        run = preparation.spec.run
+        objects = open_store(run.store, create=True, patience_s=run.store_patience_s)
         check_location(objects)
         if objects.exists(layout.HEADER):
             known = of_source(preparation, Reader(objects))

@@ -26,6 +26,7 @@ from circuit_atlas.cluster.executor import (
 from circuit_atlas.cluster.retries import describe
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
@@ -94,6 +95,12 @@ class JsonLog:
             yield from self._units(event)
             self._forget(event.task)
             yield "info", "task_done", _of(event, f"{describe(event.task)} done")
+        elif isinstance(event, Outage):
+            told = {**asdict(event), "message": str(event)}
+            if event.ended_s is None:
+                yield "warning", "store_out", told
+            else:
+                yield "info", "store_back", told
         else:
             self._forget(event.task)
             error = {"kind": event.error.kind, "will_retry": event.will_retry}

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from types import FrameType
 
+from circuit_atlas.storage_schema.patience import interruptible_waits
+
 # How long an ending may take before another interrupt cuts it off.
 _ENDING_S = 10.0
 
@@ -37,8 +39,9 @@ def sigterm_interrupts() -> Iterator[None]:
     """Turns SIGTERM, by which a cluster ends a program, into the KeyboardInterrupt of Ctrl-C.
 
     What comes soon after the first of either is ignored: it would cut off the ending that is under
-    way. Only the main thread can handle signals: in another, both keep the meaning they had, as
-    does Ctrl-C where the caller handles it in its own way.
+    way. Whoever waits for a store, in any thread, waits no longer. Only the main thread can handle
+    signals: in another, both keep the meaning they had, as does Ctrl-C where the caller handles it
+    in its own way.
     """
     since_s: list[float] = []
 
@@ -47,9 +50,14 @@ def sigterm_interrupts() -> Iterator[None]:
         now_s = time.monotonic()
         if not since_s or now_s - since_s[0] > _ENDING_S:
             since_s[:] = [now_s]
+            end_waits()
             raise KeyboardInterrupt
 
-    with _restored(signal.SIGTERM) as here, _restored(signal.SIGINT):
+    with (
+        interruptible_waits() as end_waits,
+        _restored(signal.SIGTERM) as here,
+        _restored(signal.SIGINT),
+    ):
         if here:
             signal.signal(signal.SIGTERM, interrupt)
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

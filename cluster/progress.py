@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, Self, TextIO
 from circuit_atlas.cluster.executor import Event, Planned, TaskProgress, WorkersReady
 from circuit_atlas.cluster.json_log import JsonLog
 from circuit_atlas.cluster.tally import Tally
+from circuit_atlas.storage_schema.patience import Outage
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -67,6 +68,8 @@ class Lines:
             self._write(_planned(event))
         elif isinstance(event, WorkersReady):
             self._write(f"{event.count} workers ready" if event.count > 1 else "1 worker ready")
+        elif isinstance(event, Outage):
+            return
         elif self._has_news(event) and (
             (tally.ended == tally.total and not tally.running)
             or now_s - self._last_s >= _LINE_EVERY_S
@@ -122,6 +125,8 @@ class Bars:
         tally, now_s = self._tally, time.monotonic()
         for line in tally.note(event, now_s):
             self._progress.console.print(line, markup=False, highlight=False)
+        if isinstance(event, Outage):
+            return  # it may come from any thread, and moves no bar
         self._progress.update(
             self._all,
             description=tally.noun,

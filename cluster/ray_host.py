@@ -9,6 +9,7 @@ import ray
 
 from circuit_atlas.cluster.executor import Job, Worker
 from circuit_atlas.storage_schema.heartbeat import Activity
+from circuit_atlas.storage_schema.patience import outages_told
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ class Host:
         return self._worker.progress.worker
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
-        """Runs a task as `Worker.run` does."""
-        return self._worker.run(task)
+        """Runs a task as `Worker.run` does. Who looks on is told where it waits for the store."""
+        with outages_told(self._worker.progress.waits):
+            return self._worker.run(task)
 
     @ray.method(concurrency_group=_ASIDE)
     def progress(self) -> tuple[str, tuple[Receipt, ...], Activity | None]:

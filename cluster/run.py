@@ -19,7 +19,7 @@ from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.responses import find_responses
 from circuit_atlas.cluster.sealing import Sealing
-from circuit_atlas.cluster.work import Session, Work, run_work
+from circuit_atlas.cluster.work import Session, Work, ignore, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Build, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
@@ -28,6 +28,7 @@ from circuit_atlas.storage_schema.errors import SpecError, WriteError
 from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.patience import outages_told
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 from circuit_atlas.storage_schema.template import create
 from circuit_atlas.storage_schema.writer import Writer
@@ -59,10 +60,10 @@ def build(
     started_s = time.monotonic()
     if max_units is not None and max_units < 1:
         raise SpecError(f"max_units={max_units}: give 1 or more, or leave it out")
-    with sigterm_interrupts(), Session(executor) as session:
+    with sigterm_interrupts(), outages_told(on_event or ignore), Session(executor) as session:
         images = ImageStage(session, on_event)
         resolved = resolve(spec, self_check=spec.run.self_check, prepare=images)
-        objects = open_store(spec.run.store, create=True)
+        objects = open_store(spec.run.store, create=True, patience_s=spec.run.store_patience_s)
         create(
             objects,
             resolved.header,

@@ -16,6 +16,7 @@ from circuit_atlas.cluster.executor import (
     WorkersReady,
 )
 from circuit_atlas.storage_schema.heartbeat import Activity
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Tally:
         if isinstance(event, Planned):
             self._begin(event)
             return [f"note: {remark}" for remark in event.remarks]
+        if isinstance(event, Outage):
+            return [str(event)]
         if isinstance(event, WorkersReady | TaskStarted) and self._started_s is None:
             # Not from the start: starting Ray and loading the model would pass for slow units.
             self._started_s = now_s

@@ -13,13 +13,14 @@ from circuit_atlas.cluster.executor import FEATURES, Event, Executor, Planned
 from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.process import sigterm_interrupts
-from circuit_atlas.cluster.work import Session, Work, run_work
+from circuit_atlas.cluster.work import Session, Work, ignore, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import resolve
 from circuit_atlas.jobs.visualization.plan import plan_visualizations
 from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.storage_schema import heartbeat
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.patience import outages_told
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.template import check_same
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
@@ -44,8 +45,8 @@ def build_visualizations(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is stored stays.
     """
     started_s = time.monotonic()
-    with sigterm_interrupts(), Session(executor) as session:
-        objects = open_store(spec.run.store)
+    with sigterm_interrupts(), outages_told(on_event or ignore), Session(executor) as session:
+        objects = open_store(spec.run.store, patience_s=spec.run.store_patience_s)
         reader = Reader(objects)
         images = ImageStage(session, on_event)
         build = resolve(spec, prepare=images)

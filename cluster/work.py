@@ -78,7 +78,7 @@ def run_work(
         started_s: when the run began, by `time.monotonic`.
     """
     ledger = Ledger()
-    tell = on_event or _ignore
+    tell = on_event or ignore
     if work.planned.count or work.planned.channels:
         executor = session.executor()
 
@@ -103,5 +103,6 @@ def run_work(
     )
 
 
-def _ignore(event: Event) -> None:
+def ignore(event: Event) -> None:
+    """Is told of events where nobody looks on."""
     del event

@@ -23,6 +23,7 @@ from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.comparison.comparison import Comparison
 from circuit_atlas.storage_schema.errors import (
     AtlasError,
+    ContestedError,
     CorruptError,
     DeadlineError,
     ImageError,
@@ -41,6 +42,7 @@ from circuit_atlas.storage_schema.errors import (
     WorkerLostError,
     WriteError,
 )
+from circuit_atlas.storage_schema.patience import Outage
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.executor import (
@@ -62,6 +64,7 @@ __all__ = [
     "BuildSpec",
     "Circuit",
     "Comparison",
+    "ContestedError",
     "CorruptError",
     "DeadlineError",
     "Finished",
@@ -73,6 +76,7 @@ __all__ = [
     "ModelError",
     "NonFiniteError",
     "NotAnAtlasError",
+    "Outage",
     "Planned",
     "QueryError",
     "RecordError",

@@ -6,15 +6,14 @@ read because a commit record names it, and only written under a name of its own.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-import obstore
 import zarr
 from numpy.typing import NDArray
-from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore
 from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
@@ -22,8 +21,8 @@ from zarr.errors import BaseZarrError
 
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
-from circuit_atlas.storage_schema.errors import CorruptError, StoreError, WriteError
-from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.objects import REFUSALS, Objects
 from circuit_atlas.storage_schema.wording import in_words
 
 _METADATA = "zarr.json"
@@ -33,17 +32,12 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
     """Creates chunks and never replaces one; `written` lists what it wrote."""
 
     def __init__(
-        self,
-        store: ObjectStore,
-        *,
-        chunks: tuple[int, ...],
-        read_only: bool = False,
-        at: Callable[[str], str] = str,
+        self, objects: Objects, *, chunks: tuple[int, ...], read_only: bool = False
     ) -> None:
-        """`chunks` is the shape of the arrays' chunks, and `at` gives a key as messages name it."""
-        super().__init__(store, read_only=read_only)
+        """`chunks` is the shape of the arrays' chunks."""
+        super().__init__(objects.store, read_only=read_only)
+        self._objects = objects
         self._chunks = chunks
-        self._at = at
         self.written: list[StoredObject] = []
 
     async def get(
@@ -55,14 +49,15 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
         Whatever its key: by altered metadata Zarr would look for chunks under other names, and take
         their absence for the fill value. Newer versions repair a shape that cannot be.
         """
+        ask = partial(super().get, key, prototype, byte_range)
         try:
-            chunk = await super().get(key, prototype, byte_range)
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self._at(key)}: {in_words(error)}") from error
+            chunk = await self._objects.patience.ask_async(self._objects.location, ask)
+        except REFUSALS as error:
+            raise self._objects.read_error(key, error) from error
         if chunk is None and not key.endswith(_METADATA):
             raise CorruptError(
-                f"{self._at(key)} is committed and missing: restore it from a copy, or delete the "
-                "unit's commit record and build again"
+                f"{self._objects.at(key)} is committed and missing: restore it from a copy, or "
+                "delete the unit's commit record and build again"
             )
         if chunk is not None and key.endswith(_METADATA):
             self._check(key, chunk.to_bytes())
@@ -74,25 +69,20 @@ class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
             stored = json.loads(metadata)["chunk_grid"]["configuration"]["chunk_shape"]
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptError(
-                f"{self._at(key)} is altered: it tells no shape of chunks"
+                f"{self._objects.at(key)} is altered: it tells no shape of chunks"
             ) from error
         if stored != list(self._chunks):
             raise CorruptError(
-                f"{self._at(key)} is altered: it has chunks of {stored}, and {list(self._chunks)} "
-                "was laid out"
+                f"{self._objects.at(key)} is altered: it has chunks of {stored}, and "
+                f"{list(self._chunks)} was laid out"
             )
 
     async def set(self, key: str, value: Buffer) -> None:
-        """Create an object; WriteError where there is one or the store refuses."""
+        """Create an object; ContestedError where there is another, WriteError where the store
+        refuses."""
         data = value.to_bytes()
-        try:
-            await obstore.put_async(self.store, key, data, mode="create")
-        except AlreadyExistsError as error:
-            raise WriteError(
-                f"{self._at(key)} is there already: two attempts drew the same number; run again"
-            ) from error
-        except (BaseError, OSError) as error:
-            raise write_error(self._at(key), error) from error
+        # In a thread: this one is Zarr's only one, and who is waited for may take minutes.
+        await asyncio.to_thread(self._objects.put_new, key, data)
         self.written.append(StoredObject(key, len(data), sha256(data)))
 
 
@@ -112,7 +102,7 @@ class ChunkArray:
         another shape or type."""
         self._location = objects.at(path)
         chunks = (1, 1, *shape[2:])
-        self._store = ChunkStore(objects.store, chunks=chunks, read_only=not write, at=objects.at)
+        self._store = ChunkStore(objects, chunks=chunks, read_only=not write)
         try:
             array = zarr.open_array(
                 self._store, path=path, mode="r+" if write else "r", zarr_format=3
@@ -130,7 +120,8 @@ class ChunkArray:
         self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": True})
 
     def write(self, unit: int, attempt: int, values: NDArray[Any]) -> StoredObject:
-        """Write one unit's chunk; its record. WriteError where the store refuses."""
+        """Write one unit's chunk; its record. ContestedError where the attempt has another there,
+        WriteError where the store refuses."""
         self._store.written.clear()
         self._array[unit, attempt] = values
         (stored,) = self._store.written

@@ -206,8 +206,7 @@ def _put(
 
 
 def _put_new(objects: Objects, path: str, data: bytes) -> None:
-    # A put whose answer was lost is repeated by the store's client, and then finds its own object.
-    if not objects.put_if_absent(path, data) and objects.get(path) != data:
+    if not objects.create(path, data):
         raise WriteError(
             f"{objects.at(path)} is there already: two generations drew the same name; run again"
         )

@@ -15,7 +15,8 @@ AtlasError
 │   └── WriteError        read-only, full, or refused
 ├── UnitError             recorded for that unit; the others go on
 │   ├── NonFiniteError    NaN or infinity in its response or scores
-│   └── RecordError       its record does not fit the layer
+│   ├── RecordError       its record does not fit the layer
+│   └── ContestedError    others took the names that it was to be stored under
 └── InfrastructureError   tried again elsewhere
 ```
 
@@ -114,6 +115,12 @@ class RecordError(UnitError):
     """What a worker computed of one unit does not fit the layer it belongs to: a fault of ours."""
 
     kind = "record"
+
+
+class ContestedError(UnitError):
+    """Every name that a unit was to be stored under was taken, or what was stored was removed."""
+
+    kind = "contested"
 
 
 class InfrastructureError(AtlasError):

@@ -17,6 +17,7 @@ from obstore.store import HTTPStore
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.objects import Below, Entry, Objects
+from circuit_atlas.storage_schema.patience import Patience
 from circuit_atlas.storage_schema.wording import in_words
 
 API_VERSION = 1
@@ -41,7 +42,11 @@ class HttpObjects(Objects):
             location: address of the server, `http://HOST:PORT`, with a proxy's path if need be.
         """
         self._root = location.rstrip("/")
-        super().__init__(_store(f"{self._root}/api/v{API_VERSION}/objects"), location=location)
+        super().__init__(
+            _store(f"{self._root}/api/v{API_VERSION}/objects"),
+            location=location,
+            patience=Patience(0),  # its client has some: see `_store`
+        )
         self._api = _store(f"{self._root}/api/v{API_VERSION}")
 
     def __reduce__(self) -> tuple[type[HttpObjects], tuple[str]]:

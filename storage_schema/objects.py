@@ -3,30 +3,46 @@
 Nothing here replaces an object unless asked to by `put`: the rest of the package puts only what is
 absent. obstore writes a local file beside its place and links it there whole, so no reader sees
 half an object, whichever way a writer ends.
+
+Every question goes through the store's `Patience`, which asks again where that may help.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import errno
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
 from obstore.store import LocalStore, ObjectStore
 
-from circuit_atlas.storage_schema.errors import StoreError, WriteError
+from circuit_atlas.storage_schema.errors import ContestedError, StoreError, WriteError
+from circuit_atlas.storage_schema.patience import Patience, StillOutError, lacks_credentials
 from circuit_atlas.storage_schema.wording import in_words, system_number
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
+REFUSALS = (BaseError, OSError, StillOutError)
+"""What a question to a store may raise."""
+
 _THREADS = 16
+_T = TypeVar("_T")
 _REMEDIES = {
     1: "it is not permitted: give write permission or choose another store",
-    2: "a folder of the path is gone or cannot be made: choose another store",
+    2: "a folder of the path is gone or cannot be made: put it back, or choose another store",
+    5: "the disk has a fault (input/output error): see what the system's log says of it",
     13: "permission denied: give write permission or choose another store",
     20: "a part of the path is a file: choose another store",
     28: "the disk is full: free some space and run the same command again",
@@ -67,11 +83,26 @@ class Below:
     folders: tuple[str, ...] = ()
 
 
+def reason(error: Exception) -> str:
+    """Tell why a store refused, and what mends it where that is known."""
+    if lacks_credentials(error):
+        return (
+            "no credentials were found: give them as the store's client looks for them, such as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) and not system_number(error):
+        return f"{in_words(error)}: see that the credentials are valid and permit it"
+    if isinstance(error, FileNotFoundError) and "NoSuchBucket" in str(error):
+        return "there is no such bucket: make it, or choose another store"
+    return in_words(error)
+
+
 def write_error(location: str, error: Exception) -> WriteError:
     """Tell of a refused write in one line: the location, the reason, the remedy."""
-    remedy = _REMEDIES.get(system_number(error))
-    reason = remedy or f"{in_words(error)}: see that the store can be written, and run again"
-    return WriteError(f"cannot write {location}: {reason}")
+    told = _REMEDIES.get(system_number(error)) or reason(error)
+    if ": " not in told and not isinstance(error, StillOutError):
+        told = f"{told}: see that the store can be written, and run again"
+    return WriteError(f"cannot write {location}: {told}")
 
 
 class Objects:
@@ -79,14 +110,18 @@ class Objects:
 
     Attributes:
         sends_ranges: whether a stretch of an object costs less than the object.
+        patience: how long it is waited for.
     """
 
     sends_ranges = True
 
-    def __init__(self, store: ObjectStore, *, location: str) -> None:
-        """`location` names the store in messages."""
+    def __init__(
+        self, store: ObjectStore, *, location: str, patience: Patience | None = None
+    ) -> None:
+        """`location` names the store in messages. Default of `patience`: that of readers."""
         self.store = store
         self.location = location
+        self.patience = patience or Patience()
 
     def at(self, path: str) -> str:
         """Return a path as messages name it."""
@@ -112,21 +147,56 @@ class Objects:
 
     def create(self, path: str, data: bytes | memoryview) -> bool:
         """Do the same without looking first: where there is hardly one, as under a name that was
-        drawn. WriteError where the store refuses."""
+        drawn; whether the object has these bytes now.
+
+        One that is there may be this call's own, put by a request whose answer was lost. So what is
+        there is read, and the same bytes are success, whoever wrote them.
+
+        Raises:
+            WriteError: the store refused.
+        """
+        return self._write(path, lambda: self._create(path, data))
+
+    def put_new(self, path: str, data: bytes | memoryview) -> None:
+        """Write an object under a name that was drawn.
+
+        Raises:
+            ContestedError: another object has the name: draw another one.
+            WriteError: the store refused.
+        """
+        if not self.create(path, data):
+            raise ContestedError(
+                f"{self.at(path)} is there already, of another attempt that drew the same number"
+            )
+
+    def _create(self, path: str, data: bytes | memoryview) -> bool:
         try:
             obstore.put(self.store, path, data, mode="create")
         except AlreadyExistsError:
-            return False
-        except (BaseError, OSError) as error:
-            raise write_error(self.at(path), error) from error
+            try:
+                return bytes(obstore.get(self.store, path).bytes()) == data
+            except FileNotFoundError as gone:
+                # Deleted meanwhile, or two put it at once and S3 has refused both.
+                raise BlockingIOError(errno.EAGAIN, "another writes it") from gone
         return True
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object, or replace it; WriteError where the store refuses."""
+        self._write(path, lambda: obstore.put(self.store, path, data))
+
+    def _write(self, path: str, write: Callable[[], _T]) -> _T:
         try:
-            obstore.put(self.store, path, data)
-        except (BaseError, OSError) as error:
+            self._require_folder()
+            return self.patience.ask(self.location, write)
+        except REFUSALS as error:
             raise write_error(self.at(path), error) from error
+
+    def _require_folder(self) -> None:
+        """FileNotFoundError where the store's folder is gone, which a write would make anew, with
+        nothing but that object in it."""
+        folder = self.file("")
+        if folder is not None and not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone")
 
     def get(self, path: str) -> bytes:
         """Return an object's bytes.
@@ -135,12 +205,7 @@ class Objects:
             FileNotFoundError: there is none.
             StoreError: the store refused or cannot be reached.
         """
-        try:
-            return bytes(obstore.get(self.store, path).bytes())
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.at(path)} is missing") from error
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
+        return self._read(path, lambda: bytes(obstore.get(self.store, path).bytes()))
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return some stretches of an object's bytes, each (start, size in bytes); errors as in
@@ -149,13 +214,22 @@ class Objects:
         Those that lie close together are asked for at once.
         """
         starts, sizes = zip(*ranges, strict=True)
-        try:
-            pieces = obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{self.at(path)} is missing") from error
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
+        pieces = self._read(
+            path, lambda: obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
+        )
         return [bytes(piece) for piece in pieces]
+
+    def _read(self, path: str, read: Callable[[], _T]) -> _T:
+        try:
+            return self.patience.ask(self.location, read)
+        except REFUSALS as error:
+            raise self.read_error(path, error) from error
+
+    def read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
+        """Make the error of an object that cannot be read, one of those of `get`."""
+        if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
+            return FileNotFoundError(f"{self.at(path)} is missing")
+        return StoreError(f"cannot read {self.at(path)}: {reason(error)}")
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects, in this order; one that is not there counts as deleted.
@@ -165,11 +239,13 @@ class Objects:
         """
         for path in paths:
             try:
-                obstore.delete(self.store, path)
-            except FileNotFoundError:
-                continue
-            except (BaseError, OSError) as error:
+                self.patience.ask(self.location, partial(self._delete, path))
+            except REFUSALS as error:
                 raise write_error(self.at(path), error) from error
+
+    def _delete(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            obstore.delete(self.store, path)
 
     def get_many(self, paths: Sequence[str]) -> list[bytes]:
         """Return several objects' bytes, in the order asked; errors as in `get`."""
@@ -188,23 +264,22 @@ class Objects:
     def exists(self, path: str) -> bool:
         """Tell whether there is an object; StoreError where the store cannot say."""
         try:
-            obstore.head(self.store, path)
+            self._read(path, lambda: obstore.head(self.store, path))
         except FileNotFoundError:
             return False
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {self.at(path)}: {in_words(error)}") from error
         return True
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
         """Return every object below a folder (not: with that start of a name), by path."""
-        entries: list[Entry] = []
-        try:
+
+        def listed() -> list[Entry]:
+            entries: list[Entry] = []
             # Some at a time: what the store says of an object takes several times what is kept.
             for some in obstore.list(self.store, prefix or None):
                 entries += map(_entry, some)
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.at(prefix)}: {in_words(error)}") from error
-        return tuple(sorted(entries, key=_path))
+            return entries
+
+        return tuple(sorted(self._list(prefix, listed), key=_path))
 
     def below(self, folder: str = "", *, most: int) -> Below:
         """Return every object below a folder, unless there are more than `most`: then what is in
@@ -213,26 +288,30 @@ class Objects:
 
         StoreError where the store cannot say.
         """
-        listed: list[ObjectMeta] = []
-        try:
+
+        def found() -> Below:
+            listed: list[ObjectMeta] = []
             for some in obstore.list(self.store, folder or None):
                 listed += some
                 if len(listed) > most:
                     inside = obstore.list_with_delimiter(self.store, folder or None)
                     folders = (path.rstrip("/") for path in inside["common_prefixes"])
                     return Below(_by_path(inside["objects"]), tuple(sorted(folders)))
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
-        return Below(_by_path(listed))
+            return Below(_by_path(listed))
+
+        return self._list(folder, found)
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the names of the objects and folders in a folder, not below it."""
-        try:
-            listed = obstore.list_with_delimiter(self.store, folder or None)
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
+        listed = self._list(folder, lambda: obstore.list_with_delimiter(self.store, folder or None))
         paths = [*listed["common_prefixes"], *(o["path"] for o in listed["objects"])]
         return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
+
+    def _list(self, folder: str, ask: Callable[[], _T]) -> _T:
+        try:
+            return self.patience.ask(self.location, ask)
+        except REFUSALS as error:
+            raise StoreError(f"cannot list {self.at(folder)}: {reason(error)}") from error
 
 
 def _by_path(listed: Sequence[ObjectMeta]) -> tuple[Entry, ...]:

@@ -12,13 +12,16 @@ from obstore.store import LocalStore, from_url
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
 from circuit_atlas.storage_schema.http_objects import open_served
 from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.patience import READERS_S, RETRIES, Patience
 from circuit_atlas.storage_schema.wording import in_words
 
 _GIVE = "give the folder or URL of an atlas"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 
 
-def open_store(location: str | Path, *, create: bool = False) -> Objects:
+def open_store(
+    location: str | Path, *, create: bool = False, patience_s: float = READERS_S
+) -> Objects:
     """Open a folder, a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...), or what
     `circuit-atlas serve` serves at an `http://` address.
 
@@ -27,6 +30,8 @@ def open_store(location: str | Path, *, create: bool = False) -> Objects:
     Args:
         location: the folder or URL.
         create: make the folder where there is none.
+        patience_s: how long a store is waited for that does not answer, in seconds. Not of an
+            address of a server. Default: that of readers.
 
     Raises:
         NotAnAtlasError: there is no such folder, it is a file, or the URL is of no known kind.
@@ -43,7 +48,9 @@ def open_store(location: str | Path, *, create: bool = False) -> Objects:
         return open_served(text)
     if _is_url(text):
         try:
-            return Objects(from_url(text), location=text)
+            return Objects(
+                from_url(text, retry_config=RETRIES), location=text, patience=Patience(patience_s)
+            )
         except (BaseError, OSError, ValueError) as error:
             raise NotAnAtlasError(
                 f"cannot open {text}: {in_words(error)}; give a folder or a URL such as "
@@ -60,7 +67,11 @@ def open_store(location: str | Path, *, create: bool = False) -> Objects:
         raise NotAnAtlasError(f"cannot open {folder}: {in_words(error)}; {_GIVE}") from error
     if not is_folder:
         raise NotAnAtlasError(f"{folder} {'is a file' if is_there else 'does not exist'}: {_GIVE}")
-    return Objects(LocalStore(folder, automatic_cleanup=True), location=str(folder))
+    return Objects(
+        LocalStore(folder, automatic_cleanup=True),
+        location=str(folder),
+        patience=Patience(patience_s),
+    )
 
 
 def find_store(location: str | Path) -> Objects | None:

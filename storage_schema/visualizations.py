@@ -8,15 +8,16 @@ layer, the key's layer is the convolution's name.
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from circuit_atlas.storage_schema import arrays, layout
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.attempts import attempted
 from circuit_atlas.storage_schema.commit import Failure, StoredObject
 from circuit_atlas.storage_schema.documents import seal, sha256, stored_keys, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, WriteError
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
@@ -214,32 +215,34 @@ class FeatureWriter:
             png: the image.
 
         Raises:
+            ContestedError: every number that was drawn is another attempt's.
             WriteError: the store refused; nothing stored was altered.
         """
-        attempt = secrets.randbelow(arrays.ATTEMPTS)
-        path = layout.visualization_image(record.layer, record.unit, record.variant, attempt)
-        if not self._objects.put_if_absent(path, png):
-            raise WriteError(
-                f"{self._objects.at(path)} is there already: two attempts drew the same number; "
-                "run again"
-            )
-        stored = StoredObject(path, len(png), sha256(png))
-        whole = replace(record, attempt=attempt, objects=(stored,))
+        whole = attempted(partial(self._put_image, record, png))
         path = layout.visualization(record.layer, record.unit, record.variant)
         if self._objects.put_if_absent(path, whole.to_json().encode()):
             return whole
         return FeatureRecord.from_json(self._objects.get(path), location=self._objects.at(path))
 
+    def _put_image(self, record: FeatureRecord, png: bytes, attempt: int) -> FeatureRecord:
+        path = layout.visualization_image(record.layer, record.unit, record.variant, attempt)
+        self._objects.put_new(path, png)
+        stored = StoredObject(path, len(png), sha256(png))
+        return replace(record, attempt=attempt, objects=(stored,))
+
     def fail(self, record: FailureRecord) -> Receipt:
         """Record that an attempt at a unit's visualizations failed.
 
         Raises:
+            ContestedError: every number that was drawn is another attempt's.
             WriteError: the store refused.
         """
-        attempt = secrets.randbelow(arrays.ATTEMPTS)
+        return attempted(partial(self._put_failure, record))
+
+    def _put_failure(self, record: FailureRecord, attempt: int) -> Receipt:
         data = Failure(time.time(), record).to_json().encode()
         path = layout.visualization_failure(record.key.layer, record.key.unit, attempt)
-        self._objects.put_if_absent(path, data)
+        self._objects.put_new(path, data)
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
         )

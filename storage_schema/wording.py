@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z' -]*)")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 def one_line(error: BaseException) -> str:
@@ -16,11 +18,16 @@ def one_line(error: BaseException) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """Tell what an error says: the system's words, without the path that our messages begin with,
-    or a first line, without those of debugging that obstore adds."""
+    """Tell what an error says: the system's words, without the path that our messages begin with; a
+    server's status, with the code of S3 and its kin; or a first line, without those of debugging
+    that obstore adds."""
     number = system_number(error)
     if number:
         return os.strerror(number)
+    status = http_status(error)
+    if status is not None:
+        code = _CODE.search(str(error))
+        return f"{status[0]} {status[1]}".strip() + (f" ({code[1]})" if code else "")
     text = str(error).partition("\n")[0]
     if "error sending request" in text:  # in obstore's words, which name the whole URL
         return "no answer: see whether the server runs and can be reached"
@@ -33,6 +40,13 @@ def system_number(error: BaseException) -> int:
         return error.errno
     match = _OS_ERROR.search(str(error))
     return int(match.group(1)) if match else 0
+
+
+def http_status(error: BaseException) -> tuple[int, str] | None:
+    """Return a server's status and its words, of an error that obstore tells of; None where there
+    is none."""
+    match = _STATUS.search(str(error))
+    return (int(match[1]), match[2].strip()) if match else None
 
 
 def nearest(name: object, known: Iterable[str], *, what: str) -> str:

@@ -7,10 +7,10 @@ objects stay, named by nothing, and `verify` reports them as unreferenced.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema import arrays, conformance, layout, unit_tables
 from circuit_atlas.storage_schema.arrays import ArraySpec
+from circuit_atlas.storage_schema.attempts import attempted
 from circuit_atlas.storage_schema.chunks import ChunkArray
 from circuit_atlas.storage_schema.commit import Commit, Failure, Form, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
-from circuit_atlas.storage_schema.errors import WriteError
+from circuit_atlas.storage_schema.errors import ContestedError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.quantise import quantise
@@ -49,21 +50,22 @@ class Writer:
 
         Raises:
             RecordError: the record does not fit the layer; nothing was written.
+            ContestedError: every number that was drawn is another attempt's, or the unit's commit
+                record was removed meanwhile; the unit is not done.
             WriteError: the store refused; the unit is not done, and nothing stored was altered.
         """
         conformance.check(record, header=self._header, layer=self._layer)
         winner = self._commit_of(record.key.unit)
         if winner is not None:
             return winner.receipt()
-        attempt = secrets.randbelow(arrays.ATTEMPTS)
         with self._lock:
-            commit = self._write(record, attempt)
+            commit = attempted(partial(self._write, record))
         path = layout.commit(self._layer.layer, record.key.unit)
         if self._objects.create(path, commit.to_json().encode()):
             return commit.receipt()
         winner = self._commit_of(record.key.unit)
         if winner is None:
-            raise WriteError(
+            raise ContestedError(
                 f"{self._objects.at(path)} was removed while it was written: run again"
             )
         return winner.receipt()
@@ -83,9 +85,11 @@ class Writer:
         winner = self._commit_of(record.key.unit)
         if winner is not None:
             return winner.receipt()
-        attempt = secrets.randbelow(arrays.ATTEMPTS)
+        return attempted(partial(self._put_failure, record))
+
+    def _put_failure(self, record: FailureRecord, attempt: int) -> Receipt:
         data = Failure(time.time(), record).to_json().encode()
-        self._objects.create(layout.failure(self._layer.layer, record.key.unit, attempt), data)
+        self._objects.put_new(layout.failure(self._layer.layer, record.key.unit, attempt), data)
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
         )
@@ -99,7 +103,8 @@ class Writer:
         return Commit.from_json(data, location=self._objects.at(path))
 
     def _write(self, record: CircuitRecord, attempt: int) -> Commit:
-        """Write the unit's chunks and fragments; the commit record that names them."""
+        """Write the unit's chunks and fragments; the commit record that names them. ContestedError
+        where another attempt drew the same number."""
         unit = record.key.unit
         stored: list[StoredObject] = []
         forms: list[tuple[str, Form]] = []
@@ -142,14 +147,10 @@ class Writer:
         )
 
     def _fragment(self, unit: int, attempt: int, table: Table, rows: pa.Table) -> StoredObject:
-        """Write a unit's rows of one table; WriteError where the attempt's name was drawn twice."""
+        """Write a unit's rows of one table."""
         path = layout.fragment(self._layer.layer, unit, attempt, table.stored_name)
         data = table.to_parquet(rows)
-        if not self._objects.create(path, data):
-            raise WriteError(
-                f"{self._objects.at(path)} is there already: two attempts drew the same number; "
-                "run again"
-            )
+        self._objects.put_new(path, data)
         return StoredObject(path, len(data), sha256(data))
 
     def _chunks(

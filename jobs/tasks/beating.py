@@ -14,6 +14,7 @@ from circuit_atlas.storage_schema import heartbeat
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.heartbeat import Heartbeat
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.patience import Patience
 
 # A task that takes no longer costs no request.
 _FIRST_S = 1.0
@@ -52,13 +53,15 @@ class Beating:
 
     def _beat(self, task: Task, ended: threading.Event) -> None:
         started_s, wait_s, written = time.time(), _FIRST_S, False
+        # What is late is of no use to anybody.
+        store = Objects(self.objects.store, location=self.objects.location, patience=Patience(0))
         while not ended.wait(wait_s):
             wait_s, written = heartbeat.EVERY_S, True
             with contextlib.suppress(StoreError):
-                heartbeat.write(self.objects, self._now(task, started_s))
+                heartbeat.write(store, self._now(task, started_s))
         if written:
             with contextlib.suppress(StoreError):
-                heartbeat.remove(self.objects, self.progress.worker)
+                heartbeat.remove(store, self.progress.worker)
 
     def _now(self, task: Task, started_s: float) -> Heartbeat:
         receipts = self.progress.receipts()

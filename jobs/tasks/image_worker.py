@@ -49,7 +49,8 @@ class ImageJob:
     def open(self) -> ImageWorker:
         """Opens the worker, in the process that calls; StoreError where there is no store."""
         torch.set_num_threads(self.threads)
-        return ImageWorker(open_store(self.run.store), self.chunker)
+        objects = open_store(self.run.store, patience_s=self.run.store_patience_s)
+        return ImageWorker(objects, self.chunker)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from circuit_atlas.storage_schema.errors import (
     ModelError,
     SpecError,
 )
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import one_line
 
@@ -157,7 +158,9 @@ class OpenedSpec:
         if not isinstance(spec, DirectionsFile):
             return Directions.of_spec(spec, channels)
         if spec.file == STORED:
-            return Reader(self.spec.run.store).directions(layer.name)
+            run = self.spec.run
+            objects = open_store(run.store, patience_s=run.store_patience_s)
+            return Reader(objects).directions(layer.name)
         if layer.name not in self._read:
             self._read[layer.name] = read_directions(spec, channels)
         return self._read[layer.name]

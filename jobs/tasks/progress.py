@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import Numbered, UnitKey
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Progress:
         self._keys: Sequence[UnitKey] = ()
         # Replaced as a whole, so that another thread never sees one step with another's numbers.
         self._step: tuple[str, int, int, str] = ("", 0, 0, "")
+        self._outage: Outage | None = None
 
     def begin(self, of: Numbered) -> None:
         """Begins with a task, of units, channels or chunks of images."""
@@ -82,15 +84,20 @@ class Progress:
         self._receipts.append(receipt)
         self.listener()
 
+    def waits(self, outage: Outage) -> None:
+        """Tells that the worker waits for the store, or that it does so no longer."""
+        self._outage = outage if outage.ended_s is None else None
+
     def receipts(self) -> tuple[Receipt, ...]:
         """Gives the receipts of the task's units so far."""
         return tuple(self._receipts)
 
     def activity(self) -> Activity | None:
         """Says what the worker is at; None before the first units of its task."""
-        keys, (name, done, total, noun) = self._keys, self._step
+        keys, outage = self._keys, self._outage
         if not keys:
             return None
+        name, done, total, noun = self._step if outage is None else (str(outage), 0, 0, "")
         numbers = tuple(key.unit for key in keys)
         return Activity(keys[0].layer, self._of, numbers, name, done, total, noun)
 

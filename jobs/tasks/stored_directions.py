@@ -6,6 +6,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 
 STORED = "atlas:"
@@ -18,7 +19,7 @@ def with_stored_directions(spec: BuildSpec) -> BuildSpec:
     Raises StoreError where there is an atlas that cannot be read.
     """
     try:
-        reader = Reader(spec.run.store)
+        reader = Reader(open_store(spec.run.store, patience_s=spec.run.store_patience_s))
     except NotAnAtlasError:
         return spec
     if reader.header.model != spec.model.reference:

@@ -57,7 +57,8 @@ class WorkerJob:
         tf32 = self.spec.circuits.precision == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = tf32
         torch.backends.cudnn.allow_tf32 = tf32
-        objects = open_store(self.spec.run.store)
+        run = self.spec.run
+        objects = open_store(run.store, patience_s=run.store_patience_s)
         assert self.spec.preprocessing is not None, "a resolved spec"
         images = atlas_images(Reader(objects), self.spec.preprocessing)
         opened = OpenedSpec(self.spec, images=images, trace=self.trace)

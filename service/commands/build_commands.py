@@ -12,6 +12,7 @@ from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.opening import find_store
+from circuit_atlas.storage_schema.patience import READERS_S
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.template import check_location, check_same, is_laid_out
 
@@ -38,7 +39,12 @@ def plan_build(spec: BuildSpec, *, max_units: int | None = None) -> Estimate:
     from circuit_atlas.jobs.tasks.look import LookedAt
     from circuit_atlas.jobs.tasks.plan import make_tasks, missing_units, resolve
 
-    objects = find_store(spec.run.store)
+    # A person looks on, and nothing is lost where a store does not answer.
+    run = spec.run.model_copy(
+        update={"store_patience_s": min(spec.run.store_patience_s, READERS_S)}
+    )
+    spec = spec.model_copy(update={"run": run})
+    objects = find_store(run.store)
     if objects is not None:
         check_location(objects)
     looked = LookedAt(objects)
@@ -50,7 +56,6 @@ def plan_build(spec: BuildSpec, *, max_units: int | None = None) -> Estimate:
         # Whether they are the same: nothing is committed of a layer that is not there.
         at_once(partial(is_laid_out, objects), build.layers)
         done = committed_units(objects, (index.layer for index in build.layers))
-    run = spec.run
     workers = run.workers or run.max_workers or os.cpu_count() or 1
     tasks = make_tasks(build, spec, done, workers=workers, max_units=max_units)
     missing = sum(map(len, missing_units(build, done).values()))

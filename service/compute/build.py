@@ -56,6 +56,7 @@ def build(
         on_event: is called with each event as it comes, in this thread: `Planned`, then
             `WorkersReady`, `TaskStarted`, `TaskProgress` every two seconds of a task, `TaskDone`
             with a receipt for each unit and `TaskLost` in any number, and `Finished` at the end.
+            An `Outage` of the store may come at any time, and from another thread that waits.
             What it raises ends the build.
 
     Raises:
