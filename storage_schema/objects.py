@@ -28,16 +28,17 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, ObjectStore
 
 from circuit_atlas.storage_schema.errors import ContestedError, StoreError, WriteError
+from circuit_atlas.storage_schema.etags import Etags
 from circuit_atlas.storage_schema.patience import Patience, StillOutError, lacks_credentials
 from circuit_atlas.storage_schema.wording import in_words, system_number
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-REFUSALS = (BaseError, OSError, StillOutError)
-"""What a question to a store may raise."""
-
+# What a question to a store may raise.
+_REFUSALS = (BaseError, OSError, StillOutError)
 _THREADS = 16
+_SHORT_TIMES = 3
 _T = TypeVar("_T")
 _REMEDIES = {
     1: "it is not permitted: give write permission or choose another store",
@@ -122,6 +123,7 @@ class Objects:
         self.store = store
         self.location = location
         self.patience = patience or Patience()
+        self._etags = Etags()
 
     def at(self, path: str) -> str:
         """Return a path as messages name it."""
@@ -174,7 +176,7 @@ class Objects:
             obstore.put(self.store, path, data, mode="create")
         except AlreadyExistsError:
             try:
-                return bytes(obstore.get(self.store, path).bytes()) == data
+                return self._get(path) == data
             except FileNotFoundError as gone:
                 # Deleted meanwhile, or two put it at once and S3 has refused both.
                 raise BlockingIOError(errno.EAGAIN, "another writes it") from gone
@@ -188,7 +190,7 @@ class Objects:
         try:
             self._require_folder()
             return self.patience.ask(self.location, write)
-        except REFUSALS as error:
+        except _REFUSALS as error:
             raise write_error(self.at(path), error) from error
 
     def _require_folder(self) -> None:
@@ -205,27 +207,41 @@ class Objects:
             FileNotFoundError: there is none.
             StoreError: the store refused or cannot be reached.
         """
-        return self._read(path, lambda: bytes(obstore.get(self.store, path).bytes()))
+        return self._read(path, partial(self._get, path))
+
+    def _get(self, path: str) -> bytes:
+        result = obstore.get(self.store, path)
+        data = bytes(result.bytes())
+        if not self._etags.fits(path, result.meta["e_tag"], data):
+            raise BlockingIOError(errno.EAGAIN, "it came in part")
+        return data
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Return some stretches of an object's bytes, each (start, size in bytes); errors as in
         `get`.
 
-        Those that lie close together are asked for at once.
+        Those that lie close together are asked for at once. One that comes short is asked for
+        again, twice: it is, where the object is.
         """
         starts, sizes = zip(*ranges, strict=True)
-        pieces = self._read(
-            path, lambda: obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
-        )
+        pieces: list[bytes] = []
+        for _ in range(_SHORT_TIMES):
+            pieces = self._read(path, partial(self._get_ranges, path, starts, sizes))
+            if tuple(map(len, pieces)) == sizes:
+                break
+        return pieces
+
+    def _get_ranges(self, path: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        pieces = obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
         return [bytes(piece) for piece in pieces]
 
     def _read(self, path: str, read: Callable[[], _T]) -> _T:
         try:
             return self.patience.ask(self.location, read)
-        except REFUSALS as error:
-            raise self.read_error(path, error) from error
+        except _REFUSALS as error:
+            raise self._read_error(path, error) from error
 
-    def read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
+    def _read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
         """Make the error of an object that cannot be read, one of those of `get`."""
         if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
             return FileNotFoundError(f"{self.at(path)} is missing")
@@ -240,7 +256,7 @@ class Objects:
         for path in paths:
             try:
                 self.patience.ask(self.location, partial(self._delete, path))
-            except REFUSALS as error:
+            except _REFUSALS as error:
                 raise write_error(self.at(path), error) from error
 
     def _delete(self, path: str) -> None:
@@ -310,7 +326,7 @@ class Objects:
     def _list(self, folder: str, ask: Callable[[], _T]) -> _T:
         try:
             return self.patience.ask(self.location, ask)
-        except REFUSALS as error:
+        except _REFUSALS as error:
             raise StoreError(f"cannot list {self.at(folder)}: {reason(error)}") from error
 
 

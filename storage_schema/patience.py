@@ -8,14 +8,13 @@ whether it was carried out. Errors that time does not mend are raised at once.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import random
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -137,18 +136,6 @@ class Patience:
                 answer = question()
             except (BaseError, OSError) as error:
                 _sleep(wait.pause_s(error))
-            else:
-                wait.end()
-                return answer
-
-    async def ask_async(self, store: str, question: Callable[[], Awaitable[_T]]) -> _T:
-        """Do the same in a coroutine."""
-        wait = _Wait(self, store)
-        while True:
-            try:
-                answer = await question()
-            except (BaseError, OSError) as error:
-                await asyncio.sleep(wait.pause_s(error))
             else:
                 wait.end()
                 return answer

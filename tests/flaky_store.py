@@ -31,7 +31,9 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-Fault = Literal["lost", "lost_500", "reset", "busy", "error", "slow_down", "slow", "truncated"]
+Fault = Literal[
+    "lost", "lost_500", "reset", "busy", "error", "slow_down", "slow", "truncated", "short"
+]
 """What may go wrong with a request.
 
 - `lost`: it is carried out, and the connection is reset before the answer.
@@ -40,6 +42,7 @@ Fault = Literal["lost", "lost_500", "reset", "busy", "error", "slow_down", "slow
 - `busy`, `error`, `slow_down`: 429, 500, 503, and nothing is done.
 - `slow`: it is answered late.
 - `truncated`: the connection ends after half of the body, of which the whole length was told.
+- `short`: the length that is told is less than that of the body, so that a part seems whole.
 """
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 _STATUSES = {"busy": 429, "error": 500, "slow_down": 503}
@@ -110,6 +113,11 @@ class FlakyStore:
                 return ""
             self.failed[fault] += 1
             return fault
+
+    def part(self, size: int) -> int:
+        """How much of so many bytes a short answer tells of."""
+        with self.lock:
+            return self._random.randrange(size) if size else 0
 
     def go_out(self, how: Literal["reset", "slow_down", "denied"] = "reset") -> None:
         """Answers nothing from now on but this."""
@@ -262,6 +270,8 @@ class _Handler(BaseHTTPRequestHandler):
             elif fault == "lost_500":
                 self._answer(500, _error("InternalError"))
             else:
+                if fault == "short" and data:
+                    headers["Content-Length"] = str(self.store.part(len(data)))
                 self._answer(status, data, headers, cut=fault == "truncated")
 
     def _answer(
@@ -270,13 +280,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        if status != 204:
+        if status != 204 and "Content-Length" not in (headers or {}):
             self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data[: len(data) // 2] if cut else data)
         self.wfile.flush()
-        if cut:
+        if cut or "Content-Length" in (headers or {}):
             self.close_connection = True
 
     def _reset(self) -> None:

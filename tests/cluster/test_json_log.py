@@ -25,6 +25,7 @@ from circuit_atlas.cluster.progress import open_view
 from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 from tests.cluster.toy import Task
 
@@ -105,3 +106,13 @@ def test_a_lost_task_says_whether_it_is_tried_again() -> None:
 def test_the_stage_is_that_of_the_last_plan() -> None:
     stages = [line["stage"] for line in logged(Planned(1, 0, 1), Planned(1, 0, 1, stage=FEATURES))]
     assert stages == ["units", "features"]
+
+
+def test_a_store_that_is_out_is_told_of_and_so_is_its_return() -> None:
+    outage = Outage("s3://bucket/atlas", "503 Service Unavailable", 1000.0, 600.0)
+    out, back = logged(outage, replace(outage, ended_s=1042.4))
+    assert (out["level"], out["event"], out["store"]) == ("warning", "store_out", outage.store)
+    assert (out["answer"], out["since_s"], out["limit_s"]) == (outage.answer, 1000.0, 600.0)
+    assert out["message"].startswith("waiting for s3://bucket/atlas since ")
+    assert (back["level"], back["event"], back["ended_s"]) == ("info", "store_back", 1042.4)
+    assert back["message"] == "s3://bucket/atlas answers again after 42 s"

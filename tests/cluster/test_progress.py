@@ -24,6 +24,7 @@ from circuit_atlas.cluster.tally import Tally
 from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 from tests.cluster.toy import Task
 
@@ -200,3 +201,15 @@ def test_a_terminal_gets_a_bar_with_counts_and_the_failures() -> None:
 
 def test_lines_on_a_terminal_where_asked_for() -> None:
     assert isinstance(open_view(Terminal(), plain=True), Lines)
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_a_store_that_is_out_is_a_line_of_its_own(stream: io.StringIO) -> None:
+    outage = Outage("s3://bucket/atlas", "503 Service Unavailable", 1000.0, 600.0)
+    with open_view(stream) as view:
+        for event in (Planned(4, 0, 2), outage, replace(outage, ended_s=1042.4)):
+            view.show(event)
+    text = " ".join(stream.getvalue().split())
+    assert "waiting for s3://bucket/atlas since" in text
+    assert "(503 Service Unavailable), for 600 s at most" in text
+    assert text.count("s3://bucket/atlas answers again after 42 s") == 1

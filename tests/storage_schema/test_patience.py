@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import pickle
 import threading
@@ -51,9 +50,6 @@ class Store:
             raise self.error()
         return "answer"
 
-    async def answer(self) -> str:
-        return self()
-
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,9 +94,6 @@ def test_what_time_may_mend(error: Exception, passes: bool) -> None:
 def test_a_question_is_asked_until_it_is_answered() -> None:
     store = Store(5)
     assert Patience(PATIENCE_S).ask(STORE, store) == "answer"
-    assert store.asked == 6
-    store = Store(5)
-    assert asyncio.run(Patience(PATIENCE_S).ask_async(STORE, store.answer)) == "answer"
     assert store.asked == 6
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from threading import Barrier
 
 import numpy as np
+import obstore
 import pytest
 
-from circuit_atlas.storage_schema import chunks, layout, network, unit_tables
+from circuit_atlas.storage_schema import layout, network, unit_tables
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects, write_error
@@ -207,6 +208,7 @@ def test_a_folder_without_write_permission(objects, header, layer, record):
 @pytest.mark.parametrize(
     ("code", "says"),
     [
+        (5, "input/output error"),
         (2, "gone or cannot be made"),
         (13, "permission denied"),
         (28, "disk is full"),
@@ -219,15 +221,15 @@ def test_a_refused_write_names_place_reason_and_remedy(code, says):
     message = str(write_error("/a/b", raw))
     assert re.fullmatch(f"cannot write /a/b: .*{says}.*: .*", message)
     assert str(write_error("/a/b", OSError("odd\nmore"))).startswith("cannot write /a/b: odd: ")
-    with_path = OSError(5, "Input/output error", "/a/b")
-    assert str(write_error("/a/b", with_path)).startswith("cannot write /a/b: Input/output error: ")
+    with_path = OSError(27, "File too large", "/a/b")
+    assert str(write_error("/a/b", with_path)).startswith("cannot write /a/b: File too large: ")
 
 
 def test_a_refused_chunk_names_the_store(objects, header, layer, record, monkeypatch):
-    async def refuse(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chunks.obstore, "put_async", refuse)
+    monkeypatch.setattr(obstore, "put", refuse)
     with pytest.raises(
         WriteError, match=f"cannot write {objects.location}/layers/.*: the disk is full"
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 from tests.jobs.builds import lay_out, write_noise
 from tests.patience import PATIENCE_S, until
@@ -50,6 +52,18 @@ def test_a_task_begins_anew() -> None:
     assert progress.receipts() == ()
     progress.together(KEYS[:1])
     assert progress.activity() == Activity("conv", "channel", (3,))
+
+
+def test_a_worker_that_waits_for_the_store_says_so_in_place_of_its_step() -> None:
+    progress = Progress()
+    progress.begin("unit")
+    progress.together(KEYS)
+    progress.step("scores", 6, "images")
+    outage = Outage("s3://bucket/atlas", "no answer", 1000.0, 600.0)
+    progress.waits(outage)
+    assert str(progress.activity()) == f"conv units 3-4: {outage}"
+    progress.waits(replace(outage, ended_s=1042.0))
+    assert str(progress.activity()) == "conv units 3-4: scores 0/6 images"
 
 
 def test_a_worker_tells_each_step_and_each_unit(
