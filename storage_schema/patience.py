@@ -167,6 +167,7 @@ class _Wait:
         """How long to wait before the next try; raises where there is to be none."""
         limit_s = self._patience.limit_s
         if not (limit_s and is_passing(error)):
+            self.end()  # that is an answer, too
             raise error
         waited_s = time.monotonic() - self._since_s
         if waited_s >= limit_s or _process.interrupted:

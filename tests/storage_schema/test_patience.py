@@ -159,6 +159,19 @@ def test_an_outage_is_told_once_and_so_is_its_end() -> None:
         assert str(end) == f"{STORE} answers again after 0 s"
 
 
+def test_that_there_is_no_such_object_is_an_answer() -> None:
+    told: list[Outage] = []
+    store = Store(4)
+
+    def question() -> str:
+        store()
+        raise FileNotFoundError("none")
+
+    with outages_told(told.append), pytest.raises(FileNotFoundError):
+        Patience(PATIENCE_S).ask(STORE, question)
+    assert [outage.ended_s is None for outage in told] == [True, False]
+
+
 def test_what_is_over_soon_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_QUIET_S", PATIENCE_S)
     told: list[Outage] = []
