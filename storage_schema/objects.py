@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import LocalStore, ObjectStore, S3Store
 
 from circuit_atlas.storage_schema.errors import ContestedError, StoreError, WriteError
 from circuit_atlas.storage_schema.etags import Etags
@@ -119,7 +119,7 @@ class Objects:
         self.store = store
         self.location = location
         self.patience = patience or Patience()
-        self._etags = Etags()
+        self._etags = Etags() if isinstance(store, S3Store) else None
 
     def at(self, path: str) -> str:
         """Return a path as messages name it."""
@@ -208,7 +208,8 @@ class Objects:
     def _get(self, path: str) -> bytes:
         result = obstore.get(self.store, path)
         data = bytes(result.bytes())
-        if not self._etags.fits(path, result.meta["e_tag"], data):
+        etags = self._etags
+        if etags is not None and not etags.fits(path, result.meta["e_tag"], data):
             raise BlockingIOError(errno.EAGAIN, "it came in part")
         return data
 

@@ -252,11 +252,11 @@ import os
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
-reader, put, left = Reader({str(tmp_path / "wide")!r}), Objects.put_if_absent, [4]
+reader, put, left = Reader({str(tmp_path / "wide")!r}), Objects.create, [4]
 def dying(self, path, data):
     left[0] -= 1
     return put(self, path, data) if left[0] else os._exit(9)
-Objects.put_if_absent = dying
+Objects.create = dying
 compact(reader.objects, reader.header, reader.layer({LAYER!r}))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
@@ -290,10 +290,10 @@ def test_two_at_once_write_a_generation_each(built, seal):
 
 def test_what_is_committed_as_it_is_written_is_not_lost(built, header, wide, record, seal):
     class Growing(Objects):
-        def put_if_absent(self, path, data):
+        def create(self, path, data):
             if path.endswith("groups.parquet"):
                 Writer(built, header, wide).commit(record(0))
-            return super().put_if_absent(path, data)
+            return super().create(path, data)
 
     assert seal(Growing(built.store, location=built.location)).units == 9
     assert 0 in Reader(built).commits(LAYER)
@@ -309,8 +309,8 @@ def test_a_moved_commit_record_is_not_sealed(built, seal):
 
 def test_files_deleted_as_it_is_written_are_noticed(built, seal):
     class Cleaned(Objects):
-        def put_if_absent(self, path, data):
-            put = super().put_if_absent(path, data)
+        def create(self, path, data):
+            put = super().create(path, data)
             if path.endswith("commits.parquet"):
                 self.delete([path.replace("commits", "groups")])
             return put
@@ -322,8 +322,8 @@ def test_files_deleted_as_it_is_written_are_noticed(built, seal):
 
 def test_a_put_whose_answer_was_lost_is_a_put(built, seal):
     class Deaf(Objects):
-        def put_if_absent(self, path, data):
-            super().put_if_absent(path, data)
+        def create(self, path, data):
+            super().create(path, data)
             return False
 
     assert seal(Deaf(built.store, location=built.location)) is not None
