@@ -20,11 +20,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, ObjectStore, S3Store
+from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
 from circuit_atlas.storage_schema.errors import ContestedError, StoreError, WriteError
 from circuit_atlas.storage_schema.etags import Etags
-from circuit_atlas.storage_schema.patience import Patience, StillOutError, lacks_credentials
+from circuit_atlas.storage_schema.patience import (
+    Patience,
+    StillOutError,
+    interruptible,
+    lacks_credentials,
+)
 from circuit_atlas.storage_schema.wording import http_status, in_words, system_number
 
 if TYPE_CHECKING:
@@ -185,7 +190,7 @@ class Objects:
     def _write(self, path: str, write: Callable[[], _T]) -> _T:
         try:
             self._require_folder()
-            return self.patience.ask(self.location, write)
+            return self._ask(write)
         except _REFUSALS as error:
             raise write_error(self.at(path), error) from error
 
@@ -242,9 +247,14 @@ class Objects:
 
     def _read(self, path: str, read: Callable[[], _T]) -> _T:
         try:
-            return self.patience.ask(self.location, read)
+            return self._ask(read)
         except _REFUSALS as error:
             raise self._read_error(path, error) from error
+
+    def _ask(self, question: Callable[[], _T]) -> _T:
+        if not isinstance(self.store, LocalStore | MemoryStore):
+            question = partial(interruptible, question)
+        return self.patience.ask(self.location, question)
 
     def _read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
         """Make the error of an object that cannot be read, one of those of `get`."""
@@ -260,7 +270,7 @@ class Objects:
         """
         for path in paths:
             try:
-                self.patience.ask(self.location, partial(self._delete, path))
+                self._ask(partial(self._delete, path))
             except _REFUSALS as error:
                 raise write_error(self.at(path), error) from error
 
@@ -330,7 +340,7 @@ class Objects:
 
     def _list(self, folder: str, ask: Callable[[], _T]) -> _T:
         try:
-            return self.patience.ask(self.location, ask)
+            return self._ask(ask)
         except _REFUSALS as error:
             raise StoreError(f"cannot list {self.at(folder)}: {reason(error)}") from error
 

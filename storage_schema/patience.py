@@ -15,6 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
@@ -130,14 +131,14 @@ class Patience:
             StillOutError: it was not answered in time, or somebody interrupts.
             BaseError, OSError: as the question does, where waiting mends nothing.
         """
-        wait = _Wait(self, store)
+        waiting = _Wait(self, store)
         while True:
             try:
                 answer = question()
             except (BaseError, OSError) as error:
-                _sleep(wait.pause_s(error))
+                _sleep(waiting.pause_s(error))
             else:
-                wait.end()
+                waiting.end()
                 return answer
 
     def begin(self, outage: Outage) -> None:
@@ -228,6 +229,26 @@ def interruptible_waits() -> Iterator[Callable[[], None]]:
         yield _process.interrupt
     finally:
         _process.interrupted = False
+
+
+def interruptible(question: Callable[[], _T]) -> _T:
+    """Return the answer to a question, asked by another thread where this is the main one: it alone
+    hears Ctrl-C, and not as long as it waits inside the store's client, which may take 30 s."""
+    if threading.current_thread() is not threading.main_thread():
+        return question()
+    answer: Future[_T] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(question())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    # Not all systems interrupt a wait without an end, where another thread gets the signal.
+    while not wait([answer], timeout=_TICK_S).done:
+        continue
+    return answer.result()
 
 
 class _Process:

@@ -44,6 +44,9 @@ Fault = Literal[
 - `truncated`: the connection ends after half of the body, of which the whole length was told.
 - `short`: the length that is told is less than that of the body, so that a part seems whole.
 """
+Outage = Literal["reset", "slow_down", "denied", "silent"]
+"""What all requests meet as long as the store is out: the same, 403, or no answer until it is back.
+"""
 FAULTS: tuple[Fault, ...] = get_args(Fault)
 _STATUSES = {"busy": 429, "error": 500, "slow_down": 503}
 _BUCKET = "bucket"
@@ -95,10 +98,11 @@ class FlakyStore:
         self.refused = 0
         self.address = ""
         self.lock = threading.Lock()
+        self.returned = threading.Event()
         self._random = random.Random(seed)
-        self._is_out: Literal["", "reset", "slow_down", "denied"] = ""
+        self._is_out: Outage | Literal[""] = ""
 
-    def drawn(self, method: str) -> Fault | Literal["", "denied"]:
+    def drawn(self, method: str) -> Fault | Outage | Literal[""]:
         """What goes wrong with the next request; empty for nothing."""
         with self.lock:
             if self._is_out:
@@ -119,16 +123,18 @@ class FlakyStore:
         with self.lock:
             return self._random.randrange(size) if size else 0
 
-    def go_out(self, how: Literal["reset", "slow_down", "denied"] = "reset") -> None:
+    def go_out(self, how: Outage = "reset") -> None:
         """Answers nothing from now on but this."""
+        self.returned.clear()
         self._is_out = how
 
     def come_back(self) -> None:
         """Answers again."""
         self._is_out = ""
+        self.returned.set()
 
     @contextmanager
-    def out(self, how: Literal["reset", "slow_down", "denied"] = "reset") -> Iterator[None]:
+    def out(self, how: Outage = "reset") -> Iterator[None]:
         """Is out inside the block."""
         self.go_out(how)
         try:
@@ -254,6 +260,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fault = self.store.drawn(self.command)
         if fault == "reset":
+            self._reset()
+        elif fault == "silent":
+            self.store.returned.wait()
             self._reset()
         elif fault == "denied":
             self._answer(403, _error("AccessDenied"))

@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.patience import Patience
 _FIRST_S = 1.0
 # A store that does not answer holds up the next task for so long at most.
 _PATIENCE_S = 5.0
+_INTERRUPTED_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class Beating:
         ended = threading.Event()
         beat = threading.Thread(target=self._beat, args=(task, ended), daemon=True)
         beat.start()
+        patience_s = _PATIENCE_S
         try:
             yield
+        except KeyboardInterrupt:
+            patience_s = _INTERRUPTED_S
+            raise
         finally:
             ended.set()
-            beat.join(_PATIENCE_S)
+            beat.join(patience_s)
 
     def _beat(self, task: Task, ended: threading.Event) -> None:
         started_s, wait_s, written = time.time(), _FIRST_S, False

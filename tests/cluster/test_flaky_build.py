@@ -25,6 +25,7 @@ from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
+from tests import flaky_store as flaky
 from tests.flaky_store import FAULTS, Faults, FlakyStore, flaky_store
 from tests.patience import PATIENCE_S
 
@@ -177,8 +178,10 @@ def test_past_its_patience_a_build_ends_in_one_line_and_goes_on_later(
     assert masks(store.location) == undisturbed
 
 
-@pytest.mark.parametrize("event", [Planned, TaskStarted])
-def test_ctrl_c_ends_a_wait_at_once(folder: Path, store: FlakyStore, event: type[Event]) -> None:
+@pytest.mark.parametrize(("event", "how"), [(Planned, "reset"), (TaskStarted, "silent")])
+def test_ctrl_c_ends_a_wait_at_once(
+    folder: Path, store: FlakyStore, event: type[Event], how: flaky.Outage
+) -> None:
     pressed_s: list[float] = []
 
     def press() -> None:
@@ -186,7 +189,7 @@ def test_ctrl_c_ends_a_wait_at_once(folder: Path, store: FlakyStore, event: type
         os.kill(os.getpid(), signal.SIGINT)
 
     def go_out() -> None:
-        store.go_out()
+        store.go_out(how)
         threading.Timer(1.0, press).start()
 
     with pytest.raises(KeyboardInterrupt):
