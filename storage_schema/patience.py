@@ -41,7 +41,7 @@ RETRIES: RetryConfig = {
 """What the store's client repeats by itself."""
 
 _FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 15.0
+_LONGEST_PAUSE_S = 5.0
 # What is over sooner is not worth a line.
 _QUIET_S = 2.0
 # Of a network, or of a folder that lies on another machine. A full, broken or read-only disk is

@@ -122,7 +122,7 @@ def test_pauses_grow_and_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(patience, "_sleep", pauses.append)
     Patience(1e9).ask(STORE, Store(40))
-    wholes = [min(0.1 * 2**n, 15.0) for n in range(40)]
+    wholes = [min(0.1 * 2**n, 5.0) for n in range(40)]
     assert all(whole / 2 <= pause <= whole for whole, pause in zip(wholes, pauses, strict=True))
     assert len({pause / whole for whole, pause in zip(wholes, pauses, strict=True)}) == 40
 
