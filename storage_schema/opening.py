@@ -11,8 +11,9 @@ from obstore.store import LocalStore, from_url
 
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
 from circuit_atlas.storage_schema.http_objects import open_served
-from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.patience import READERS_S, RETRIES, Patience
+from circuit_atlas.storage_schema.refusals import write_error
 from circuit_atlas.storage_schema.wording import in_words
 
 _GIVE = "give the folder or URL of an atlas"

@@ -19,10 +19,11 @@ import pytest
 from circuit_atlas.storage_schema import layout, network, unit_tables
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
-from circuit_atlas.storage_schema.objects import Objects, write_error
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.refusals import write_error
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer, form_of
 from tests.patience import START_S
