@@ -151,7 +151,7 @@ class Objects:
     def _write(self, path: str, write: Callable[[], _T]) -> _T:
         try:
             self._require_folder()
-            return self._ask(write)
+            return self._answered(write)
         except _REFUSALS as error:
             raise write_error(self.at(path), error) from error
 
@@ -208,11 +208,11 @@ class Objects:
 
     def _read(self, path: str, read: Callable[[], _T]) -> _T:
         try:
-            return self._ask(read)
+            return self._answered(read)
         except _REFUSALS as error:
             raise self._read_error(path, error) from error
 
-    def _ask(self, question: Callable[[], _T]) -> _T:
+    def _answered(self, question: Callable[[], _T]) -> _T:
         if not isinstance(self.store, LocalStore | MemoryStore):
             question = partial(interruptible, question)
         return self.patience.ask(self.location, question)
@@ -231,7 +231,7 @@ class Objects:
         """
         for path in paths:
             try:
-                self._ask(partial(self._delete, path))
+                self._answered(partial(self._delete, path))
             except _REFUSALS as error:
                 raise write_error(self.at(path), error) from error
 
@@ -301,7 +301,7 @@ class Objects:
 
     def _list(self, folder: str, ask: Callable[[], _T]) -> _T:
         try:
-            return self._ask(ask)
+            return self._answered(ask)
         except _REFUSALS as error:
             raise StoreError(f"cannot list {self.at(folder)}: {reason(error)}") from error
 
