@@ -17,6 +17,7 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.chunks import COMPRESSION_LEVEL
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 
@@ -222,7 +223,7 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
                 chunks=(1, 1, *shape[2:]),
                 dtype=spec.dtype,
                 fill_value=spec.fill,
-                compressors=[ZstdCodec(level=3), Crc32cCodec()],
+                compressors=[ZstdCodec(level=COMPRESSION_LEVEL), Crc32cCodec()],
                 chunk_key_encoding={"name": "default", "separator": "."},
                 dimension_names=spec.axes,
                 attributes={

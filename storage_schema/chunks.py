@@ -1,138 +1,85 @@
-"""Zarr's view of the store: chunks are written once, and a missing one is an error.
+"""The chunks of Zarr arrays, written and read one by one, by what an array is declared as.
 
-Zarr reads a missing chunk as the fill value and overwrites a present one. Here a chunk is only
-read because a commit record names it, and only written under a name of its own.
+Zarr opens the arrays by the metadata that `arrays.group` lays out. Here that metadata is not asked:
+altered, it would make other numbers of the same bytes, or look for chunks under other names and
+take their absence for the fill value. A chunk is only read because a commit record names it, held
+against the digest that this record has of it, and only written under a name of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import math
 from typing import Any
 
+import google_crc32c
 import numpy as np
-import zarr
+import pyarrow as pa
 from numpy.typing import NDArray
-from obstore.store import ObjectStore
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.errors import BaseZarrError
 
-from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.wording import in_words
 
-_METADATA = "zarr.json"
+COMPRESSION_LEVEL = 3
+"""Of zstd, the first of the two codecs; the second puts a CRC-32C behind what it made."""
 
-
-class ChunkStore(zarr.storage.ObjectStore[ObjectStore]):
-    """Creates chunks and never replaces one; `written` lists what it wrote."""
-
-    def __init__(
-        self, objects: Objects, *, chunks: tuple[int, ...], read_only: bool = False
-    ) -> None:
-        """`chunks` is the shape of the arrays' chunks."""
-        super().__init__(objects.store, read_only=read_only)
-        self._objects = objects
-        self._chunks = chunks
-        self.written: list[StoredObject] = []
-
-    async def get(
-        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
-    ) -> Buffer | None:
-        """Do as Zarr's, but CorruptError where a chunk is missing, or is said to be of another
-        shape.
-
-        Whatever its key: by altered metadata Zarr would look for chunks under other names, and take
-        their absence for the fill value. Newer versions repair a shape that cannot be.
-        """
-        assert byte_range is None, "a chunk is read whole"
-        try:
-            # In a thread: Zarr has this one alone, and a store may be waited for.
-            chunk = await asyncio.to_thread(self._objects.get, key)
-        except FileNotFoundError as error:
-            if key.endswith(_METADATA):
-                return None
-            raise CorruptError(
-                f"{self._objects.at(key)} is committed and missing: restore it from a copy, or "
-                "delete the unit's commit record and build again"
-            ) from error
-        if key.endswith(_METADATA):
-            self._check(key, chunk)
-        return prototype.buffer.from_bytes(chunk)
-
-    def _check(self, key: str, metadata: bytes) -> None:
-        """CorruptError unless an array's metadata tells the shape of its chunks."""
-        try:
-            stored = json.loads(metadata)["chunk_grid"]["configuration"]["chunk_shape"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptError(
-                f"{self._objects.at(key)} is altered: it tells no shape of chunks"
-            ) from error
-        if stored != list(self._chunks):
-            raise CorruptError(
-                f"{self._objects.at(key)} is altered: it has chunks of {stored}, and "
-                f"{list(self._chunks)} was laid out"
-            )
-
-    async def set(self, key: str, value: Buffer) -> None:
-        """Create an object; ContestedError where there is another, WriteError where the store
-        refuses."""
-        data = value.to_bytes()
-        await asyncio.to_thread(self._objects.put_new, key, data)
-        self.written.append(StoredObject(key, len(data), sha256(data)))
+_CHECKSUM_BYTES = 4
+_REMEDY = "restore it from a copy, or delete the unit's commit record and build again"
 
 
 class ChunkArray:
-    """Reads and writes one array of a layer, a unit at a time."""
+    """Reads and writes one array of a layer, a unit at a time. Safe to share between threads."""
 
-    def __init__(
-        self,
-        objects: Objects,
-        path: str,
-        *,
-        shape: tuple[int, ...],
-        dtype: str,
-        write: bool = False,
-    ) -> None:
-        """Open the array whose metadata lies at `path`; CorruptError where there is none, or one of
-        another shape or type."""
-        self._location = objects.at(path)
-        chunks = (1, 1, *shape[2:])
-        self._store = ChunkStore(objects, chunks=chunks, read_only=not write)
-        try:
-            array = zarr.open_array(
-                self._store, path=path, mode="r+" if write else "r", zarr_format=3
-            )
-        except (FileNotFoundError, ValueError, KeyError, TypeError, BaseZarrError) as error:
-            raise CorruptError(
-                f"{objects.at(path)} is missing or altered: {in_words(error)}"
-            ) from error
-        if (array.shape, array.dtype) != (shape, np.dtype(dtype)):
-            raise CorruptError(
-                f"{objects.at(path)} is missing or altered: it has shape {array.shape} of "
-                f"{array.dtype}, and {shape} of {dtype} was laid out"
-            )
-        # A chunk of nothing but the fill value is written too: a commit names every chunk.
-        self._array: zarr.Array[Any] = array.with_config({"write_empty_chunks": True})
+    def __init__(self, objects: Objects, path: str, *, shape: tuple[int, ...], dtype: str) -> None:
+        """Nothing is read yet: `shape` and `dtype` are the array's at `path`."""
+        self._objects = objects
+        self._path = path
+        self._shape = shape[2:]
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+
+    def path(self, unit: int, attempt: int) -> str:
+        """Return the path of one unit's chunk, as Zarr names it."""
+        return f"{self._path}/c.{unit}.{attempt}" + ".0" * len(self._shape)
 
     def write(self, unit: int, attempt: int, values: NDArray[Any]) -> StoredObject:
-        """Write one unit's chunk; its record. ContestedError where the attempt has another there,
-        WriteError where the store refuses."""
-        self._store.written.clear()
-        self._array[unit, attempt] = values
-        (stored,) = self._store.written
-        return stored
+        """Write one unit's chunk, of the shape of a chunk; its record.
 
-    def read(self, unit: int, attempt: int) -> NDArray[Any]:
-        """Return one unit's chunk; CorruptError where it is missing, cut or altered."""
-        try:
-            values = self._array[unit, attempt]
-        except (ValueError, RuntimeError, IndexError) as error:
+        ContestedError where another attempt has one there, WriteError where the store refuses.
+        """
+        flat = np.ascontiguousarray(values, self._dtype).data.cast("B")
+        packed = pa.Codec("zstd", COMPRESSION_LEVEL).compress(flat, asbytes=True)
+        data = packed + google_crc32c.value(packed).to_bytes(_CHECKSUM_BYTES, "little")
+        path = self.path(unit, attempt)
+        self._objects.put_new(path, data)
+        return StoredObject(path, len(data), sha256(data))
+
+    def read(self, commit: Commit) -> NDArray[Any]:
+        """Return a unit's chunk; CorruptError where its commit record does not name it, or it is
+        missing, cut, altered or another's."""
+        path = self.path(commit.unit, commit.attempt)
+        stored = commit.find(path)
+        if stored is None:
             raise CorruptError(
-                f"unit {unit} of {self._location} is cut or altered: restore it from a copy, or "
-                "delete the unit's commit record and build again"
+                f"the commit record of {commit.key} names no {self._objects.at(path)}: {_REMEDY}"
+            )
+        try:
+            data = self._objects.get(path)
+        except FileNotFoundError as error:
+            raise CorruptError(
+                f"{self._objects.at(path)} is committed and missing: {_REMEDY}"
             ) from error
-        return np.asarray(values)
+        if sha256(data) != stored.sha256:
+            raise self._altered(commit.unit)
+        size_bytes = self._dtype.itemsize * math.prod(self._shape)
+        try:
+            # Of that size and no other, whatever the data say of themselves.
+            packed = memoryview(data)[:-_CHECKSUM_BYTES]
+            unpacked = pa.Codec("zstd").decompress(packed, size_bytes)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise self._altered(commit.unit) from error
+        return np.frombuffer(unpacked, self._dtype).reshape(self._shape)
+
+    def _altered(self, unit: int) -> CorruptError:
+        location = self._objects.at(self._path)
+        return CorruptError(f"unit {unit} of {location} is cut or altered: {_REMEDY}")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 
 Form = Literal["level", "packed"]
@@ -63,6 +66,10 @@ class Commit:
         """Return the size in bytes of the unit's objects, the commit record aside."""
         return sum(stored.size_bytes for stored in self.objects)
 
+    def find(self, path: str) -> StoredObject | None:
+        """Return the unit's object at a path; None where it has none there."""
+        return next((stored for stored in self.objects if stored.path == path), None)
+
     def form(self, criterion: str) -> Form:
         """Tell which array holds the criterion's circuits; QueryError where the unit has none."""
         for name, form in self.forms:
@@ -96,6 +103,14 @@ class Commit:
         return cls.of(unseal(text, location=location), location=location)
 
     @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> Commit:
+        """Do the same for what lies at a path; CorruptError where it is another unit's."""
+        commit = cls.from_json(data, location=objects.at(path))
+        own = layout.commit(commit.layer, commit.unit)
+        require_own(objects, path, own, what=f"the record of {commit.key}")
+        return commit
+
+    @classmethod
     def of(cls, content: dict[str, Any], *, location: str) -> Commit:
         """Make one from a record's keys; CorruptError where they are those of no commit."""
         try:
@@ -122,6 +137,9 @@ class Failure:
 
     time_s: Annotated[float, "When it was written, in seconds since 1970 UTC."]
     record: Annotated[FailureRecord, "The unit's key, and kind, message and trace of its error."]
+    attempt: Annotated[
+        int | None, "Number in the record's name; null where it was written before that was kept."
+    ] = None
 
     def to_json(self) -> str:
         """Return the text of the record."""
@@ -137,6 +155,21 @@ class Failure:
             return cls(
                 content["time_s"],
                 FailureRecord(key, record["kind"], record["message"], record["trace"]),
+                content.get("attempt"),
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no failure record: {error!r}") from error
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> Failure:
+        """Do the same for what lies at a path, among those of units or of visualizations;
+        CorruptError where it is another unit's or attempt's."""
+        failure = cls.from_json(data, location=objects.at(path))
+        key = failure.record.key
+        attempt = layout.failed_attempt(path) if failure.attempt is None else failure.attempt
+        visualized = layout.failed_visualization(path) is not None
+        own = (layout.visualization_failure if visualized else layout.failure)(
+            key.layer, key.unit, attempt
+        )
+        require_own(objects, path, own, what=f"the record of a failure of {key}")
+        return failure

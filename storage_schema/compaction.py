@@ -20,7 +20,7 @@ from circuit_atlas.storage_schema import (
     sealed_polysemanticity,
 )
 from circuit_atlas.storage_schema.commit import Commit
-from circuit_atlas.storage_schema.errors import CorruptError, WriteError
+from circuit_atlas.storage_schema.errors import WriteError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.layer_listing import list_committed
 from circuit_atlas.storage_schema.objects import Entry, Objects
@@ -71,7 +71,7 @@ def compact(
     entries = list_committed(objects, layer)
     if not entries or not (anew or _has_news(objects, layer, entries)):
         return None
-    committed = _read(objects, layer, entries)
+    committed = _read(objects, entries)
     name = sealed.next_name(sealed.generations(objects, layer))
     files = []
     for table in sealed.tables_of(header.schema):
@@ -99,18 +99,13 @@ def _has_news(objects: Objects, layer: str, entries: dict[int, Entry]) -> bool:
     )
 
 
-def _read(objects: Objects, layer: str, entries: dict[int, Entry]) -> list[_Committed]:
+def _read(objects: Objects, entries: dict[int, Entry]) -> list[_Committed]:
     """The commit records, by ascending unit."""
     committed = []
     units = sorted(entries)
     records = objects.get_listed([entries[unit].path for unit in units])
     for unit, record in zip(units, records, strict=True):
-        location = objects.at(entries[unit].path)
-        commit = Commit.from_json(record, location=location)
-        if (commit.layer, commit.unit) != (layer, unit):
-            raise CorruptError(
-                f"{location} is the record of {commit.key}, moved here: delete it and build again"
-            )
+        commit = Commit.stored_at(objects, entries[unit].path, record)
         committed.append(_Committed(unit, entries[unit], record, commit))
     return committed
 

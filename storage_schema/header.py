@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.sample import Sample
 
 
@@ -123,6 +126,14 @@ class LayerIndex:
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no layer index: {error!r}") from error
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> LayerIndex:
+        """Do the same for what lies at a path; CorruptError where it is another layer's."""
+        index = cls.from_json(data, location=objects.at(path))
+        own = layout.layer_index(index.layer)
+        require_own(objects, path, own, what=f"the index of layer {index.layer!r}")
+        return index
 
 
 @dataclass(frozen=True)

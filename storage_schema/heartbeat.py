@@ -18,6 +18,7 @@ from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, StoreError
 from circuit_atlas.storage_schema.keys import Numbered
 from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.own_path import require_own
 
 EVERY_S = 12.0
 """How often a worker that is at a task replaces its heartbeat."""
@@ -104,6 +105,15 @@ class Heartbeat:
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no heartbeat: {error!r}") from error
 
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> Heartbeat:
+        """Do the same for what lies at a path; CorruptError where it is another worker's."""
+        beat = cls.from_json(data, location=objects.at(path))
+        require_own(
+            objects, path, layout.heartbeat(beat.worker), what=f"the heartbeat of {beat.worker}"
+        )
+        return beat
+
     def age_s(self, now_s: float) -> float:
         """Say how long ago it was written, by the clock of `now_s`."""
         return max(0.0, now_s - self.written_s)
@@ -165,7 +175,7 @@ def numbered(of: str, numbers: Sequence[int]) -> str:
 
 def _read(objects: Objects, entry: Entry) -> Heartbeat | None:
     try:
-        beat = Heartbeat.from_json(objects.get(entry.path), location=objects.at(entry.path))
+        beat = Heartbeat.stored_at(objects, entry.path, objects.get(entry.path))
     except (FileNotFoundError, StoreError):
         return None
     return beat if entry.modified_s is None else replace(beat, written_s=entry.modified_s)

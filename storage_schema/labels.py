@@ -14,6 +14,7 @@ from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,13 @@ class UnitLabels:
     labels: Annotated[
         tuple[tuple[int, str], ...], "Number of a unit and its label, ascending; not all have one."
     ]
+    number: Annotated[
+        int | None, "Number of the set; null where it was written before that was kept."
+    ] = None
 
     def to_json(self) -> str:
         """Return the document's text."""
-        return seal({"layer": self.layer, "labels": self.labels})
+        return seal({"layer": self.layer, "labels": self.labels, "number": self.number})
 
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> UnitLabels:
@@ -35,9 +39,18 @@ class UnitLabels:
         content = unseal(text, location=location, remedy="delete it, and run the build again")
         try:
             labels = tuple((int(unit), str(label)) for unit, label in content["labels"])
-            return cls(layer=content["layer"], labels=labels)
+            return cls(layer=content["layer"], labels=labels, number=content.get("number"))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} holds no labels of units: {error!r}") from error
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> UnitLabels:
+        """Do the same for what lies at a path; CorruptError where it is another set."""
+        found = cls.from_json(data, location=objects.at(path))
+        number = layout.labelling(path) if found.number is None else found.number
+        own = layout.labels(found.layer, number or 0)
+        require_own(objects, path, own, what=f"labels of {found.layer} by number {number}")
+        return found
 
 
 def read(objects: Objects, layer: str) -> dict[int, str]:
@@ -46,20 +59,29 @@ def read(objects: Objects, layer: str) -> dict[int, str]:
     path = _newest(objects, layer)
     if path is None:
         return {}
-    return dict(UnitLabels.from_json(objects.get(path), location=objects.at(path)).labels)
+    return dict(UnitLabels.stored_at(objects, path, objects.get(path)).labels)
 
 
 def store(objects: Objects, layer: str, labels: Mapping[int, str]) -> None:
     """Store labels, unless the newest are the same; WriteError where the store refuses."""
-    text = UnitLabels(layer, tuple(sorted(labels.items()))).to_json().encode()
+    given = tuple(sorted(labels.items()))
     while True:
         path = _newest(objects, layer)
-        if path is not None and objects.get(path) == text:
+        if path is not None and _hold(objects, path, given):
             return
         number = 0 if path is None else 1 + (layout.labelling(path) or 0)
         # Of builds that race the last counts, and each sees what the others put.
-        if objects.put_if_absent(layout.labels(layer, number), text):
+        text = UnitLabels(layer, given, number).to_json()
+        if objects.put_if_absent(layout.labels(layer, number), text.encode()):
             return
+
+
+def _hold(objects: Objects, path: str, labels: tuple[tuple[int, str], ...]) -> bool:
+    """Whether a set is of these labels; one that is altered is not."""
+    try:
+        return UnitLabels.stored_at(objects, path, objects.get(path)).labels == labels
+    except CorruptError:
+        return False
 
 
 def _newest(objects: Objects, layer: str) -> str | None:

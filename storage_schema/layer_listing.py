@@ -7,11 +7,13 @@ units on S3.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from circuit_atlas.storage_schema import arrays, layout
+from circuit_atlas.storage_schema import arrays, layout, unit_tables
 from circuit_atlas.storage_schema.at_once import at_once
+from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.objects import Entry, Objects
 
@@ -26,9 +28,9 @@ class LayerListing:
     Attributes:
         layer: its name.
         committed: the commit records of the units that are done or dead, by unit, ascending.
-        scored: the units that an attempt stored scores of, committed or not. No attempt at a dead
-            unit does: only where two attempts at one unit disagree does this say other than the
-            unit's commit record.
+        scored: the units that have circuits, as far as listings tell: those that an attempt stored
+            scores of, committed or not. No attempt at a dead unit does: only where two attempts at
+            one unit disagree does this say other than the unit's commit record.
         failures: the records of failed attempts at units without a commit, by unit, ascending.
     """
 
@@ -50,11 +52,12 @@ class LayerListing:
 
 def list_layer(objects: Objects, header: AtlasHeader, layer: str) -> LayerListing:
     """List what is stored of a layer's units, by three listings; StoreError where the store cannot
-    say."""
+    say, CorruptError where a unit's scores are gone and its commit record is altered."""
     failed = _failed(objects, layer)
     committed = list_committed(objects, layer)
     # After the commits: what is committed has stored its scores before.
     scored = _scored(objects, header, layer)
+    scored |= _lost(objects, header, layer, committed, scored)
     return LayerListing(layer, committed, scored, _without_commit(failed, committed))
 
 
@@ -106,3 +109,44 @@ def _scored(objects: Objects, header: AtlasHeader, layer: str) -> frozenset[int]
     folder = layout.array(layer, arrays.SCORE.name, header.criteria[0])
     chunks = map(_CHUNK.fullmatch, objects.names(folder))
     return frozenset(int(chunk[1]) for chunk in chunks if chunk is not None)
+
+
+def _lost(
+    objects: Objects,
+    header: AtlasHeader,
+    layer: str,
+    committed: Mapping[int, Entry],
+    scored: Container[int],
+) -> set[int]:
+    """The units whose scores are gone, and whose commit records tell more than a dead unit's: a
+    look into these alone."""
+    silent = {unit: entry for unit, entry in committed.items() if unit not in scored}
+    if not silent:
+        return set()
+    longest = _longest_dead(header.model, layer, max(silent))
+    lost = set()
+    for unit, entry in silent.items():
+        if entry.size_bytes > longest:
+            commit = Commit.stored_at(objects, entry.path, objects.get_listed([entry.path])[0])
+            if commit.state == "done":
+                lost.add(unit)
+    return lost
+
+
+def _longest_dead(model: str, layer: str, unit: int) -> int:
+    """The most bytes that the commit record of a dead unit may have, up to one of that number. That
+    of a unit with circuits is longer: it names many objects, and this one."""
+    path = layout.fragment(layer, unit, arrays.ATTEMPTS, unit_tables.RESPONSES.stored_name)
+    commit = Commit(
+        model=model,
+        layer=layer,
+        unit=unit,
+        attempt=arrays.ATTEMPTS,
+        state="dead",
+        kernels=2**63,
+        top_images=0,
+        forms=(),
+        objects=(StoredObject(path, 2**63, "0" * 64),),
+        compute_s=-sys.float_info.max,
+    )
+    return len(commit.to_json().encode())

@@ -49,7 +49,7 @@ class LayerScan:
         paths = [listed[unit].path for unit in rest]
         for unit, path, record in zip(rest, paths, self._objects.get_listed(paths), strict=True):
             commit = None if generation is None else generation.recorded_commit(unit, record)
-            commits[unit] = commit or Commit.from_json(record, location=self._objects.at(path))
+            commits[unit] = commit or Commit.stored_at(self._objects, path, record)
         return commits
 
     def rows(

@@ -17,6 +17,22 @@ PLANS = "plans"
 VISUALIZATIONS = "features"
 RUNS = "runs"
 CHANNELS_OF_CHUNKS = "channels"
+AFTER_INDEX = frozenset(
+    (
+        "network.json",
+        "wiring.json",
+        "weights.parquet",
+        "channels.parquet",
+        "labels",
+        "responses",
+        "units",
+        "commits",
+        "failures",
+        "sealed",
+    )
+)
+"""What a layer's folder has once the layer is laid out; before its index come arrays' metadata and
+directions alone."""
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
@@ -121,6 +137,7 @@ _NETWORK = re.compile(r"layers/[^/]+/network\.json")
 _RESPONSE_CHUNK = re.compile(
     r"layers/[^/]+/responses/(?:[0-9a-f]{64}|channels)/(\d+)-([0-9a-f]{64})\.parquet"
 )
+_DISTRIBUTIONS = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.parquet")
 _RESPONSES = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.json")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
@@ -280,6 +297,16 @@ def responses_record(layer_name: str, units: str) -> str:
     return f"{responses(layer_name)}/{units}.json"
 
 
+def record_of_distributions(path: str) -> str | None:
+    """Return the path of the record of the table at `path`, or None where it is no such table."""
+    return f"{path.removesuffix('.parquet')}.json" if _DISTRIBUTIONS.fullmatch(path) else None
+
+
+def responses_layer(path: str) -> str:
+    """Return the layer whose responses, or record of them, lie at `path`."""
+    return unescape(path.split("/")[1])
+
+
 def is_responses(path: str) -> bool:
     """Tell whether the record of a table of responses lies at `path`."""
     return _RESPONSES.fullmatch(path) is not None
@@ -353,6 +380,11 @@ def failed_unit(path: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def failed_attempt(path: str) -> int:
+    """Return the attempt whose failure lies at `path`, a unit's or at visualizations."""
+    return int(path.rsplit(".", 2)[1])
+
+
 def generation_of(path: str) -> str | None:
     """Return the sealed generation that the file at `path` is of, or None where it is of none."""
     match = _SEALED.fullmatch(path)
@@ -377,6 +409,11 @@ def is_layer_index(path: str) -> bool:
 def is_network(path: str) -> bool:
     """Tell whether the record of a layer's network lies at `path`."""
     return _NETWORK.fullmatch(path) is not None
+
+
+def network_of_object(path: str) -> str:
+    """Return the path of the network's record that names the object at `path`."""
+    return path.rsplit("/", 1)[0] + "/network.json"
 
 
 def network_of_commit(path: str) -> str:

@@ -22,6 +22,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.network_tables import CHANNELS, WEIGHTS
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.wiring import Wiring
 
 TOP_CROPS = 4
@@ -73,27 +74,44 @@ def store(objects: Objects, layer: LayerIndex, compute: Callable[[], NetworkReco
     objects.put_if_absent(layout.network(layer.layer), seal({"objects": stored}).encode())
 
 
+def named_objects(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
+    """Return what the record of a layer's network names, which lies at `path`; CorruptError where
+    it is altered, or another layer's."""
+    content = unseal(data, location=objects.at(path))
+    try:
+        named = tuple(StoredObject.of(stored) for stored in content["objects"])
+    except (KeyError, TypeError) as error:
+        raise CorruptError(f"{objects.at(path)} names no objects: {error!r}") from error
+    for stored in named:
+        own = layout.network_of_object(stored.path)
+        require_own(objects, path, own, what=f"the record of {stored.path}")
+    return named
+
+
 def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
     """Return one object of the layer's network, held against its record.
 
     Raises:
         QueryError: no worker has begun with the layer.
-        CorruptError: it is missing or altered.
+        CorruptError: it, or its record, is missing, altered or another layer's.
     """
     record = layout.network(layer.layer)
     try:
-        content = unseal(objects.get(record), location=objects.at(record))
-    except FileNotFoundError:
+        named = named_objects(objects, record, objects.get(record))
+    except FileNotFoundError as error:
+        if objects.names(layout.commits(layer.layer)):
+            raise CorruptError(
+                f"{error}, and the layer has units: restore it from a copy, or run the build again"
+            ) from error
         raise QueryError(
             f"{objects.location} has nothing of the network of layer {layer.layer!r} yet, as no "
             "worker has begun with it: run the build"
         ) from None
-    checksums = {stored["path"]: stored["sha256"] for stored in content["objects"]}
     try:
         data = objects.get(path)
     except FileNotFoundError as error:
         raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
-    if sha256(data) != checksums.get(path):
+    if sha256(data) not in [stored.sha256 for stored in named if stored.path == path]:
         raise CorruptError(f"{objects.at(path)} is cut or altered: restore it from a copy")
     return data
 

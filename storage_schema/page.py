@@ -104,7 +104,9 @@ def _documents() -> list[str]:
         "## JSON documents",
         "",
         "Each holds the schema version under `schema`, and under `sha256` the SHA-256 of its other "
-        "keys as JSON with sorted keys and no spaces.",
+        "keys as JSON with sorted keys and no spaces. It is written a key a line, each value in "
+        "that form, and one in which any byte differs is refused. One that lies at another's path "
+        "is refused as well.",
         "",
     ]
     for title, kind in _DOCUMENTS:
@@ -127,7 +129,8 @@ def _arrays() -> list[str]:
         "",
         "A layer's `arrays.zarr` holds each of these once for every criterion that has it, as "
         "`<array>/<criterion>`, or once, as `<array>`. A chunk is one unit and one attempt, and "
-        "the whole of the other axes; zstd, then CRC-32C.",
+        "the whole of the other axes; little-endian, zstd, then CRC-32C. The unit's commit record "
+        "has its SHA-256.",
         "",
         *_rows(("axis", "what"), ((f"`{name}`", what) for name, what in AXES)),
         f"The `attempts` axis has {ATTEMPTS:,} positions, so that every attempt draws one.",

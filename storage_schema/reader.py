@@ -11,37 +11,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import (
-    arrays,
-    fragments,
-    labels,
-    layout,
-    network_tables,
-    responses,
-    unit_tables,
-    visualizations,
-)
+from circuit_atlas.storage_schema import fragments, labels, layout, unit_tables
 from circuit_atlas.storage_schema.at_once import at_once
-from circuit_atlas.storage_schema.commit import Commit, Failure
+from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.directions import Direction, Directions
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
+from circuit_atlas.storage_schema.laid_out_layers import LaidOutLayers
 from circuit_atlas.storage_schema.layer_listing import (
     LayerListing,
     list_committed,
-    list_failures,
     list_layer,
 )
 from circuit_atlas.storage_schema.layer_scan import LayerScan
-from circuit_atlas.storage_schema.module_paths import number_order
-from circuit_atlas.storage_schema.network import network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.pixels import PixelsRecord
 from circuit_atlas.storage_schema.records import FailureRecord
-from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
+from circuit_atlas.storage_schema.stored_commits import StoredCommits
 from circuit_atlas.storage_schema.stored_images import StoredImages
+from circuit_atlas.storage_schema.stored_networks import StoredNetworks
+from circuit_atlas.storage_schema.stored_responses import StoredResponses
+from circuit_atlas.storage_schema.stored_visualizations import StoredVisualizations
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.unit_arrays import UnitArrays
@@ -82,18 +74,14 @@ class Reader:
                 "store that `circuit-atlas build` wrote"
             ) from None
         self.header = AtlasHeader.from_json(data, location=self.objects.at(layout.HEADER))
-        self._layers: dict[str, LayerIndex] = {}
-        self._laid_out: set[str] = set()
-        self._commits: dict[tuple[str, int], Commit] = {}
+        self._layers = LaidOutLayers(self.objects)
         self._arrays = UnitArrays(self.objects, self.header)
         self._scan = LayerScan(self.objects, self._arrays)
+        self._commits = StoredCommits(self.objects, self._scan)
         self._image_set = StoredImages(self.objects, self.header.schema, self._get)
-        self._wirings: dict[str, Wiring] = {}
-        self._weights: dict[str, tuple[NDArray[np.float32] | None, ...]] = {}
-        self._channels: dict[str, pa.Table] = {}
-        self._directions: dict[str, Directions] = {}
-        self._response_sets: dict[str, dict[str, ResponsesRecord]] = {}
-        self._distributions: dict[tuple[str, str], pa.Table] = {}
+        self._networks = StoredNetworks(self.objects, self._get)
+        self._responses = StoredResponses(self.objects, self.header)
+        self._visualizations = StoredVisualizations(self.objects)
 
     def images(self, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the images table, see `StoredImages.table`."""
@@ -108,61 +96,25 @@ class Reader:
         return self._image_set.jpegs(images)
 
     def layers(self) -> tuple[str, ...]:
-        """Return the names of the layers that are laid out, sorted, numbers in them as numbers."""
-        names = [layout.unescape(name) for name in self.objects.names(layout.LAYERS)]
-        new = [name for name in names if name not in self._laid_out]
-        there = at_once(lambda name: self.objects.exists(layout.layer_index(name)), new)
-        self._laid_out.update(name for name, laid_out in zip(new, there, strict=True) if laid_out)
-        laid_out = (name for name in names if name in self._laid_out)
-        return tuple(sorted(laid_out, key=number_order))
+        """Return the names of the layers that are laid out, see `LaidOutLayers.names`."""
+        return self._layers.names()
 
     def layer(self, name: str) -> LayerIndex:
-        """Return a layer's units and kernel axis; QueryError where the atlas has no such layer."""
-        if name not in self._layers:
-            path = layout.layer_index(name)
-            try:
-                data = self.objects.get(path)
-            except FileNotFoundError:
-                known = ", ".join(self.layers()) or "none"
-                raise QueryError(
-                    f"{self.objects.location} has no layer {name!r}: it has {known}"
-                ) from None
-            self._layers[name] = LayerIndex.from_json(data, location=self.objects.at(path))
-        return self._layers[name]
+        """Return a layer's units and kernel axis, see `LaidOutLayers.index`."""
+        return self._layers.index(name)
+
+    def plan(self) -> Plan:
+        """Return all layers and units that any build asked for, see `LaidOutLayers.plan`."""
+        return self._layers.plan()
 
     def direction(self, layer: str, unit: int) -> Direction | None:
-        """Return the weights, bias and activation of a direction; None for a channel.
-
-        Raises:
-            QueryError: the atlas has no such layer or unit.
-            CorruptError: the layer's directions are missing or altered.
-        """
-        index = self.layer(layer)
-        info = index.unit(unit)
-        if not index.is_direction(info):
-            return None
-        if info.direction is not None:
-            return Direction(np.asarray(info.direction), 0.0, "none")
-        return self.directions(layer).direction(unit - index.channels)
+        """Return one direction of a layer; None for a channel. See `StoredNetworks.direction`."""
+        return self._networks.direction(self.layer(layer), unit)
 
     def directions(self, layer: str) -> Directions:
-        """Return the directions of a layer that came from a file; QueryError where none did.
-
-        CorruptError where they are missing or altered.
-        """
-        index = self.layer(layer)
-        if index.directions is None:
-            raise QueryError(f"layer {layer!r} has no directions from a file")
-        if layer not in self._directions:
-            path = layout.directions(layer)
-            location = self.objects.at(path)
-            table = network_tables.DIRECTIONS.from_parquet(self._get(path), location=location)
-            found = Directions.of_table(
-                table, index.direction_names, index.directions, location=location
-            )
-            # Those of one layer at a time: they are thousands.
-            self._directions = {layer: found}
-        return self._directions[layer]
+        """Return the directions of a layer that came from a file, see
+        `StoredNetworks.directions`."""
+        return self._networks.directions(self.layer(layer))
 
     def labels(self, layer: str) -> dict[int, str]:
         """Return what the units of a layer stand for, by number, as far as a build said so: one
@@ -170,45 +122,17 @@ class Reader:
         self.layer(layer)
         return labels.read(self.objects, layer)
 
-    def plan(self) -> Plan:
-        """Return all layers and units that any build asked for."""
-        paths = [entry.path for entry in self.objects.list(layout.PLANS)]
-        return Plan.union(
-            [
-                Plan.from_json(data, location=self.objects.at(path))
-                for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
-            ]
-        )
-
     def commit(self, layer: str, unit: int) -> Commit | None:
-        """Return one unit's commit record by its known path, or None where the unit is not done.
-
-        QueryError where the atlas has no such layer or unit.
-        """
+        """Return one unit's commit record, or None where the unit is not done, see
+        `StoredCommits.one`; QueryError where the atlas has no such layer or unit."""
         self.layer(layer).unit(unit)
-        if (layer, unit) not in self._commits:
-            path = layout.commit(layer, unit)
-            try:
-                data = self.objects.get(path)
-            except FileNotFoundError:
-                return None
-            self._commits[layer, unit] = Commit.from_json(data, location=self.objects.at(path))
-        return self._commits[layer, unit]
+        return self._commits.one(layer, unit)
 
     def commits(self, layer: str) -> dict[int, Commit]:
-        """Return the commit record of every unit that is done or dead, by unit: one listing, and
-        the records not seen before. QueryError where the atlas has no such layer."""
+        """Return the commit record of every unit that is done or dead, by unit, see
+        `StoredCommits.of_layer`; QueryError where the atlas has no such layer."""
         self.layer(layer)
-        listed = list_committed(self.objects, layer)
-        known = self._commits.copy()
-        kept = {unit: commit for (name, unit), commit in known.items() if name == layer}
-        new = {unit: entry for unit, entry in listed.items() if unit not in kept}
-        read = self._scan.commits(layer, new)
-        kept.update(read)
-        self._commits.update(((layer, unit), commit) for unit, commit in read.items())
-        for unit in kept.keys() - listed.keys():
-            self._commits.pop((layer, unit), None)  # deleted, to be built again
-        return {unit: kept[unit] for unit in listed}
+        return self._commits.of_layer(layer)
 
     def listings(self) -> tuple[LayerListing, ...]:
         """Return which units of each layer are done, dead and failed, by the layers' names: three
@@ -220,21 +144,11 @@ class Reader:
         of the layer, as `listings` gave it just now, which saves asking anew."""
         if listing is None:
             self.layer(layer)
-            failures = list_failures(self.objects, layer)
-        else:
-            failures = dict(listing.failures)
-        paths = [entry.path for entries in failures.values() for entry in entries]
-        records = [
-            Failure.from_json(data, location=self.objects.at(path))
-            for path, data in zip(paths, self.objects.get_listed(paths), strict=True)
-        ]
-        latest = {f.record.key.unit: f.record for f in sorted(records, key=lambda f: f.time_s)}
-        return dict(sorted(latest.items()))
+        return self._commits.failures(layer, listing)
 
     def scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
-        """Return the scores, NaN where a kernel cannot reach the unit. Shape: (runs, kernels)."""
-        commit.form(criterion)
-        return self._arrays.chunk(self.layer(commit.layer), commit, arrays.SCORE, criterion)
+        """Return a unit's scores, see `UnitArrays.scores`."""
+        return self._arrays.scores(self.layer(commit.layer), commit, criterion)
 
     def levels(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
         """Tell how many sparsity levels' circuits hold each kernel. Shape: (kernels,).
@@ -280,84 +194,38 @@ class Reader:
         return ((unit, of_unit.mask(level)) for unit, of_unit in circuits)
 
     def image_scores(self, commit: Commit, criterion: str) -> NDArray[np.float32]:
-        """Return the scores on each top image, by rank. Shape: (top images, kernels).
-
-        To within `quantise.RELATIVE_ERROR`. QueryError where the criterion has none.
-        """
-        commit.form(criterion)
-        if criterion not in self.header.image_criteria:
-            raise QueryError(
-                f"{criterion!r} has no scores for single images: choose from "
-                f"{', '.join(self.header.image_criteria) or 'none'}"
-            )
+        """Return a unit's scores on each top image, see `UnitArrays.image_scores`."""
         return self._arrays.image_scores(self.layer(commit.layer), commit, criterion)
 
     def stability(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
-        """Tell in how many draws each kernel is in the circuit of each kept fraction, of as many as
-        the header's `redrawn` says. Shape: (fractions, kernels).
-
-        QueryError where the criterion's circuits were not drawn anew.
-        """
-        commit.form(criterion)
-        known = [name for name, _ in self.header.redrawn]
-        if criterion not in known:
-            raise QueryError(
-                f"no stability of {criterion!r} is stored: choose from {', '.join(known) or 'none'}"
-            )
-        return self._arrays.chunk(self.layer(commit.layer), commit, arrays.STABILITY, criterion)
+        """Tell in how many draws each kernel is in a circuit, see `UnitArrays.stability`."""
+        return self._arrays.stability(self.layer(commit.layer), commit, criterion)
 
     def group_levels(self, commit: Commit, criterion: str) -> NDArray[np.uint8]:
-        """Tell how many sparsity levels' circuits of each sub-feature group hold each kernel, by a
-        criterion of the header's `grouped`. Shape: (groups, kernels).
+        """Tell how many sparsity levels' circuits of each sub-feature group hold each kernel, see
+        `UnitArrays.group_levels`; QueryError for an old atlas, too."""
+        self._require(unit_tables.GROUPS.name)
+        return self._arrays.group_levels(self.layer(commit.layer), commit, criterion)
 
-        A unit of one group has none: its own circuits are the group's. QueryError where nothing of
-        the kind is stored.
-        """
-        commit.form(criterion)
-        if criterion not in self.header.grouped:
-            known = ", ".join(self.header.grouped) or "none"
-            raise QueryError(
-                f"no circuits of groups by {criterion!r} are stored: choose from {known}"
-            )
-        rows = self.groups(commit).to_pylist()
-        count = next(row["groups"] for row in rows if row["criterion"] == criterion)
-        if count == 1:
-            raise QueryError(
-                f"unit {commit.unit} of {commit.layer} has one group by {criterion!r}: no circuits "
-                "but the unit's own are stored"
-            )
-        index = self.layer(commit.layer)
-        return self._arrays.chunk(index, commit, arrays.GROUP_LEVEL, criterion)[:count]
+    def contribution(self, commit: Commit) -> NDArray[np.float32]:
+        """Return the signed contribution of each kernel to the response, see
+        `UnitArrays.contribution`; QueryError for an old atlas, too."""
+        self._require("contributions")
+        return self._arrays.contribution(self.layer(commit.layer), commit)
+
+    def response_maps(self, commit: Commit) -> NDArray[np.float32]:
+        """Return the unit's output on each of its top images, see `UnitArrays.response_maps`;
+        QueryError for an old atlas, too."""
+        self._require("response maps")
+        return self._arrays.response_maps(self.layer(commit.layer), commit)
 
     def responses(self, commit: Commit) -> pa.Table:
         """Tell what each image does to the unit: `unit_tables.RESPONSES`."""
         return self._rows(commit, unit_tables.RESPONSES)
 
     def distribution(self, layer: str, unit: int) -> dict[str, Any] | None:
-        """Return what all images do to a unit, a row of `response_tables.DISTRIBUTIONS`. None
-        where there is none: in an atlas without `sample`, and before the stage that finds it.
-
-        CorruptError where it is missing or altered.
-        """
-        key = self._responses_of(layer, unit)
-        if key is None:
-            return None
-        record = self._response_sets[layer][key]
-        if (layer, key) not in self._distributions:
-            # Those of one layer at a time: units are thousands.
-            kept = {at: table for at, table in self._distributions.items() if at[0] == layer}
-            read = responses.distributions(self.objects, record)
-            self._distributions = {**kept, (layer, key): read}
-        table = self._distributions[layer, key]
-        row: dict[str, Any] = table.slice(record.units.index(unit), 1).to_pylist()[0]
-        return row
-
-    def _responses_of(self, layer: str, unit: int) -> str | None:
-        """The set of units whose responses are known that a unit is of."""
-        known = self._response_sets.get(layer, {})
-        if not any(unit in record.units for record in known.values()):
-            known = self._response_sets[layer] = responses.records(self.objects, layer)
-        return next((key for key, record in known.items() if unit in record.units), None)
+        """Return what all images do to a unit, see `StoredResponses.distribution`."""
+        return self._responses.distribution(layer, unit)
 
     def faithfulness(self, commit: Commit) -> pa.Table:
         """Tell how well its circuits preserve the response: `unit_tables.FAITHFULNESS`."""
@@ -385,66 +253,37 @@ class Reader:
         rows = self._rows(commit, unit_tables.IMAGE_SUMS)
         return rows if rows.num_rows else None
 
-    def contribution(self, commit: Commit) -> NDArray[np.float32]:
-        """Return the signed contribution of each kernel to the response, NaN where a kernel cannot
-        reach the unit. Shape: (kernels,). QueryError for a dead unit or an old atlas."""
-        self._require("contributions")
-        commit.require_circuit()
-        return self._arrays.chunk(self.layer(commit.layer), commit, arrays.CONTRIBUTION)
-
-    def response_maps(self, commit: Commit) -> NDArray[np.float32]:
-        """Return the unit's output on each of its top images, by rank. Shape: (top images, height,
-        width). QueryError for a dead unit or an old atlas."""
-        self._require("response maps")
-        commit.require_circuit()
-        maps = self._arrays.chunk(self.layer(commit.layer), commit, arrays.RESPONSE_MAP)
-        return maps[: commit.top_images]
-
     def wiring(self, layer: str) -> Wiring:
-        """Tell which channels of the layer's network feed which.
-
-        QueryError for an old atlas, or while no worker has begun with the layer; as of the two
-        that follow.
-        """
-        if layer not in self._wirings:
-            path = layout.wiring(layer)
-            data = self._network(layer, path)
-            self._wirings[layer] = Wiring.from_json(data, location=self.objects.at(path))
-        return self._wirings[layer]
+        """Tell which channels of the layer's network feed which, see `StoredNetworks.wiring`;
+        QueryError for an old atlas, too, as of the two that follow."""
+        self._require("wiring")
+        return self._networks.wiring(self.layer(layer))
 
     def weights(self, layer: str) -> tuple[NDArray[np.float32] | None, ...]:
-        """Return the weights of each convolution of the axis, each (out_channels, in_channels per
-        group, height, width), None where unknown. Read-only."""
-        if layer not in self._weights:
-            path = layout.weights(layer)
-            data = self._network(layer, path)
-            table = network_tables.WEIGHTS.from_parquet(data, location=self.objects.at(path))
-            # Those of one layer at a time: of a large network they are many.
-            self._weights = {layer: weights_of(table, self.layer(layer))}
-        return self._weights[layer]
+        """Return the weights of each convolution of the axis, see `StoredNetworks.weights`."""
+        self._require("weights")
+        return self._networks.weights(self.layer(layer))
 
     def channels(self, layer: str) -> pa.Table:
-        """Tell where each convolution's channels are largest: `network_tables.CHANNELS`."""
-        if layer not in self._channels:
-            path = layout.channels(layer)
-            data = self._network(layer, path)
-            table = network_tables.CHANNELS.from_parquet(data, location=self.objects.at(path))
-            self._channels[layer] = table
-        return self._channels[layer]
+        """Tell where each convolution's channels are largest, see `StoredNetworks.channels`."""
+        self._require("channels")
+        return self._networks.channels(self.layer(layer))
 
     def feature_variants(self, layer: str) -> dict[int, tuple[str, ...]]:
-        """Return the names of the visualizations that units of a layer have, or channels of a
-        convolution of that name, by unit: one listing."""
-        return visualizations.variants(self.objects, layer)
+        """Return the names of visualizations, see `StoredVisualizations.variants`."""
+        return self._visualizations.variants(layer)
 
     def feature_visualizations(self, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
-        """Return every visualization of a unit, or of a channel where `layer` names a convolution:
-        those of the whole network first. Empty where there is none."""
-        return visualizations.records(self.objects, layer, unit)
+        """Return every visualization of a unit, see `StoredVisualizations.of_unit`."""
+        return self._visualizations.of_unit(layer, unit)
 
     def feature_visualization(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
-        """Return one visualization by its name, such as `positive`, or None."""
-        return visualizations.record(self.objects, layer, unit, variant)
+        """Return one visualization by its name, see `StoredVisualizations.one`."""
+        return self._visualizations.one(layer, unit, variant)
+
+    def visualization_image(self, record: FeatureRecord) -> bytes:
+        """Return the image, a PNG, see `StoredVisualizations.image`."""
+        return self._visualizations.image(record)
 
     def visualization_states(self, found: Listing | None = None) -> tuple[VisualizationState, ...]:
         """Tell of every unit and channel that a run was asked to make visualizations of, or that
@@ -458,10 +297,6 @@ class Reader:
             found or listed(self.objects),
             stored=lambda layer: list_committed(self.objects, layer) if layer in names else (),
         )
-
-    def visualization_image(self, record: FeatureRecord) -> bytes:
-        """Return the image, a PNG; CorruptError where it is missing or altered."""
-        return visualizations.image(self.objects, record)
 
     def table(
         self,
@@ -521,11 +356,6 @@ class Reader:
                 f"{self.objects.location} was built by an older circuit-atlas and has no {what}: "
                 "build it again into another store"
             )
-
-    def _network(self, layer: str, path: str) -> bytes:
-        """One object of what is stored of a layer's network."""
-        self._require(path.rsplit("/", 1)[-1].partition(".")[0])
-        return network_object(self.objects, self.layer(layer), path)
 
     def _get(self, path: str) -> bytes:
         try:

@@ -19,6 +19,7 @@ from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unse
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS
 from circuit_atlas.storage_schema.table import Table
 
@@ -42,6 +43,23 @@ class ResponsesRecord:
             return cls(tuple(content["units"]), stored)
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} names no responses: {error!r}") from error
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> ResponsesRecord:
+        """Do the same for what lies at a path; CorruptError where it is that of other units or of
+        another layer, or names another table than that beside it."""
+        record = cls.from_json(data, location=objects.at(path))
+        layer = layout.responses_layer(path)
+        own = layout.responses_record(layer, key_of(record.units))
+        require_own(objects, path, own, what="the record of other units' responses")
+        table = layout.distributions(layer, key_of(record.units))
+        if [stored.path for stored in record.objects] != [table]:
+            named = ", ".join(stored.path for stored in record.objects)
+            raise CorruptError(
+                f"{objects.at(path)} names {named or 'no table'} and not {table}, moved here from "
+                "another layer: restore it from a copy, or delete it and build again"
+            )
+        return record
 
 
 def key_of(units: Sequence[int]) -> str:
@@ -99,9 +117,7 @@ def records(objects: Objects, layer: str) -> dict[str, ResponsesRecord]:
     paths = [f"{folder}/{name}" for name in objects.names(folder)]
     paths = [path for path in paths if layout.is_responses(path)]
     return {
-        path.rsplit("/", 1)[1].removesuffix(".json"): ResponsesRecord.from_json(
-            data, location=objects.at(path)
-        )
+        path.rsplit("/", 1)[1].removesuffix(".json"): ResponsesRecord.stored_at(objects, path, data)
         for path, data in zip(paths, objects.get_listed(paths), strict=True)
     }
 

@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.columns import UNIT, Column
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.row_groups import SealedFile
 from circuit_atlas.storage_schema.table import Table
@@ -153,6 +154,15 @@ class Manifest:
             )
         except (KeyError, TypeError) as error:
             raise CorruptError(f"{location} is no manifest of a sealed layer: {error!r}") from error
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> Manifest:
+        """Do the same for what lies at a path; CorruptError where it is another generation's."""
+        manifest = cls.from_json(data, location=objects.at(path))
+        own = layout.manifest(manifest.layer, manifest.generation)
+        whose = f"{manifest.layer} {manifest.generation}"
+        require_own(objects, path, own, what=f"the manifest of {whose}")
+        return manifest
 
 
 @dataclass(frozen=True)

@@ -144,15 +144,8 @@ def open_newest(
         if held is not None and held.manifest.generation == generation.name:
             return held
         path = layout.manifest(layer, generation.name)
-        location = objects.at(path)
         try:
-            manifest = Manifest.from_json(objects.get(path), location=location)
-            if (manifest.layer, manifest.generation) != (layer, generation.name):
-                raise CorruptError(
-                    f"{location} is the manifest of {manifest.layer} {manifest.generation}, moved "
-                    "here: delete it"
-                )
-            return SealedLayer(objects, manifest)
+            return SealedLayer(objects, Manifest.stored_at(objects, path, objects.get(path)))
         except FileNotFoundError:
             continue
     return None

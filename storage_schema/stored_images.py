@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 
 from circuit_atlas.storage_schema import image_table, layout
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.documents import sha256, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
 from circuit_atlas.storage_schema.pixels import PixelsRecord
@@ -26,6 +27,7 @@ class StoredImages:
         """
         self._objects, self._schema, self._get = objects, schema, get
         self._images: bytes | None = None
+        self._record: bytes | None = None
         self._pixels: PixelsRecord | None = None
         self._chunks: PixelChunks | None = None
 
@@ -40,8 +42,19 @@ class StoredImages:
 
     def _stored_table(self) -> bytes:
         if self._images is None:
-            self._images = self._get(layout.IMAGES)
+            data = self._get(layout.IMAGES)
+            record, location = self._stored_record(), self._objects.at(layout.IMAGES_RECORD)
+            if sha256(data) != _table_checksum(record, location=location):
+                raise CorruptError(
+                    f"{self._objects.at(layout.IMAGES)} is cut or altered: restore it from a copy"
+                )
+            self._images = data
         return self._images
+
+    def _stored_record(self) -> bytes:
+        if self._record is None:
+            self._record = self._get(layout.IMAGES_RECORD)
+        return self._record
 
     def pixels(self) -> PixelsRecord:
         """Return where the images' pixels lie, and what they are.
@@ -56,9 +69,8 @@ class StoredImages:
                 "no pixels of its images: build it anew"
             )
         if self._pixels is None:
-            data = self._get(layout.IMAGES_RECORD)
             location = self._objects.at(layout.IMAGES_RECORD)
-            self._pixels = PixelsRecord.from_json(data, location=location)
+            self._pixels = PixelsRecord.from_json(self._stored_record(), location=location)
         return self._pixels
 
     def jpegs(self, images: Iterable[int]) -> dict[int, bytes | None]:
@@ -79,3 +91,17 @@ class StoredImages:
             place = table["place"][image].as_py()
             found[image] = None if crc32c is None else record.jpeg(self._chunks.one(place, crc32c))
         return found
+
+
+def _table_checksum(record: bytes, *, location: str) -> str:
+    """Return the SHA-256 that the record of images has of their table; CorruptError where it is
+    altered, or no such record."""
+    content = unseal(record, location=location)
+    try:
+        return next(
+            stored["sha256"] for stored in content["objects"] if stored["path"] == layout.IMAGES
+        )
+    except (KeyError, TypeError, StopIteration) as error:
+        raise CorruptError(
+            f"{location} names no {layout.IMAGES}: restore it from a copy"
+        ) from error

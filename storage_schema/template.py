@@ -31,6 +31,7 @@ from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.network_tables import DIRECTIONS
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.pixels import PixelsRecord
 
 _REMEDY = "give the same as stored, or build into another store"
@@ -56,6 +57,13 @@ class Plan:
             return cls(tuple((layer, tuple(units)) for layer, units in content["units"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptError(f"{location} is no plan: {error!r}") from error
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> Plan:
+        """Do the same for what lies at a path; CorruptError where it is another plan."""
+        plan = cls.from_json(data, location=objects.at(path))
+        require_own(objects, path, layout.plan(sha256(data)), what="another plan")
+        return plan
 
     @classmethod
     def union(cls, plans: Sequence[Plan]) -> Plan:
@@ -156,7 +164,7 @@ def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
     path = layout.layer_index(layer.layer)
     if not objects.exists(path):
         return False
-    stored = LayerIndex.from_json(objects.get(path), location=objects.at(path))
+    stored = LayerIndex.stored_at(objects, path, objects.get(path))
     what = f"layer {layer.layer!r} of {objects.location}"
     same_size = stored.channels == layer.channels
     if same_size and (_directions(stored), stored.directions) != (

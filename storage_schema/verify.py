@@ -11,9 +11,10 @@ heartbeats of workers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from circuit_atlas.storage_schema import layout, verify_sealed
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
@@ -21,7 +22,9 @@ from circuit_atlas.storage_schema.documents import sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.labels import UnitLabels
+from circuit_atlas.storage_schema.network import named_objects
 from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.template import Plan
@@ -30,7 +33,7 @@ from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 Kind = Literal["missing", "torn", "altered", "unreferenced"]
-T = TypeVar("T", covariant=True)
+T = TypeVar("T")
 _THREADS = 8
 
 
@@ -56,10 +59,8 @@ class Finding:
         return self.kind != "unreferenced"
 
 
-class Parse(Protocol[T]):
-    """Reads one kind of document, or raises CorruptError."""
-
-    def __call__(self, text: str | bytes, *, location: str) -> T: ...
+Parse: TypeAlias = Callable[[Objects, str, bytes], T]
+"""Reads one kind of document, by the store, its path and its bytes, or raises CorruptError."""
 
 
 def verify(objects: Objects) -> tuple[Finding, ...]:
@@ -95,75 +96,77 @@ class _Check:
         self.layers: dict[str, LayerIndex] = {}
         self.commits: list[tuple[Entry, Commit]] = []
         self.manifests: dict[str, Manifest] = {}
+        self.responses: list[tuple[str, ResponsesRecord]] = []
 
     def read_documents(self) -> None:
         """Read every JSON document, and collect the objects that they name."""
-        header = self.header = self._document(layout.HEADER, AtlasHeader.from_json)
-        self._name(self._document(layout.IMAGES_RECORD, _objects) or ())
+        header = self.header = self._document(layout.HEADER, _header)
+        self._name(self._document(layout.IMAGES_RECORD, _images) or ())
         indices: set[str] = set()
         networks: set[str] = set()
         for path in self.entries:
             if layout.is_plan(path):
-                plan = self._document(path, Plan.from_json)
+                plan = self._document(path, Plan.stored_at)
                 asked = plan.units if plan else ()
                 indices.update(layout.layer_index(layer) for layer, _ in asked)
             elif (
                 layout.failed_unit(path) is not None
                 or layout.failed_visualization(path) is not None
             ):
-                self._document(path, Failure.from_json)
+                self._document(path, Failure.stored_at)
             elif layout.is_prepared(path):
-                self._document(path, unseal)
+                self._document(path, _prepared)
             elif layout.is_visualization_plan(path):
-                self._document(path, VisualizationPlan.from_json)
+                self._document(path, VisualizationPlan.stored_at)
             elif layout.labelling(path) is not None:
-                self._document(path, UnitLabels.from_json)
+                self._document(path, UnitLabels.stored_at)
             elif layout.visualized(path) is not None:
-                self._read_feature(path)
+                record = self._document(path, FeatureRecord.stored_at)
+                self._name(record.objects if record else ())
             elif layout.committed_unit(path) is not None:
                 indices.add(layout.index_of_commit(path))
                 if header is None or header.schema >= NETWORK_SINCE:
                     networks.add(layout.network_of_commit(path))
-                commit = self._document(path, Commit.from_json)
-                if commit and layout.commit(commit.layer, commit.unit) != path:
-                    self._find("altered", path, f"is the record of {commit.key}, moved here")
-                elif commit:
+                commit = self._document(path, Commit.stored_at)
+                if commit:
                     self._name(commit.objects)
                     self.commits.append((self.entries[path], commit))
             elif layout.is_manifest(path):
-                self._read_manifest(path)
+                manifest = self._document(path, Manifest.stored_at)
+                if manifest:
+                    self.manifests[path] = manifest
+                    self._name(tuple(file.stored for file in manifest.objects))
             elif layout.is_layer_index(path):
                 indices.add(path)
             elif layout.is_network(path):
                 networks.add(path)
             elif layout.is_responses(path):
-                responses = self._document(path, ResponsesRecord.from_json)
-                self._name(responses.objects if responses else ())
+                responses = self._document(path, ResponsesRecord.stored_at)
+                if responses:
+                    self.responses.append((layout.responses_layer(path), responses))
+                    self._name(responses.objects)
             elif (chunk := layout.chunk_of_responses(path)) is not None:
                 self._name((StoredObject(path, self.entries[path].size_bytes, chunk[1]),))
         for path in sorted(indices):
-            index = self._document(path, LayerIndex.from_json)
+            index = self._document(path, LayerIndex.stored_at)
             if index:
                 self.layers[index.layer] = index
                 self._name(self._document(path, _objects) or ())
         for path in sorted(networks):
-            self._name(self._document(path, _objects) or ())
+            self._name(self._document(path, named_objects) or ())
+        self._find_lost_responses()
 
-    def _read_feature(self, path: str) -> None:
-        record = self._document(path, FeatureRecord.from_json)
-        if record and layout.visualization(record.layer, record.unit, record.variant) != path:
-            self._find("altered", path, f"is the record of {record.key}, moved here")
-        elif record:
-            self._name(record.objects)
-
-    def _read_manifest(self, path: str) -> None:
-        manifest = self._document(path, Manifest.from_json)
-        if manifest and layout.manifest(manifest.layer, manifest.generation) != path:
-            whose = f"{manifest.layer} {manifest.generation}"
-            self._find("altered", path, f"is the manifest of {whose}, moved here")
-        elif manifest:
-            self.manifests[path] = manifest
-            self._name(tuple(file.stored for file in manifest.objects))
+    def _find_lost_responses(self) -> None:
+        """Where units have images of their own, each was committed after its responses were
+        recorded: a table without a record is of those that have none."""
+        if self.header is None or self.header.sample is None:
+            return
+        known = {(layer, unit) for layer, found in self.responses for unit in found.units}
+        lost = {c.layer for _, c in self.commits if (c.layer, c.unit) not in known}
+        for path in self.entries:
+            record = layout.record_of_distributions(path)
+            if record and record not in self.entries and layout.responses_layer(path) in lost:
+                self._find("missing", record, "is missing, and units were computed after it")
 
     def compare_named(self) -> None:
         """Hold every named object against its record."""
@@ -208,7 +211,7 @@ class _Check:
             self._find("missing", path, "is missing")
             return None
         try:
-            return parse(data, location=self.objects.at(path))
+            return parse(self.objects, path, data)
         except CorruptError as error:
             torn = not data.rstrip().endswith(b"}")
             self.findings.append(Finding("torn" if torn else "altered", path, str(error)))
@@ -233,10 +236,37 @@ class _Check:
         self.findings.append(Finding(kind, path, f"{self.objects.at(path)} {what}"))
 
 
-def _objects(text: str | bytes, *, location: str) -> tuple[StoredObject, ...]:
+def _header(objects: Objects, path: str, data: bytes) -> AtlasHeader:
+    return AtlasHeader.from_json(data, location=objects.at(path))
+
+
+def _prepared(objects: Objects, path: str, data: bytes) -> None:
+    """A record of prepared images says which source and chunk it is of, since schema 4 did."""
+    content = unseal(data, location=objects.at(path))
+    source = content.get("source")
+    if source is None:
+        return
+    whole = layout.preparing(path) is None
+    own = (
+        layout.prepared_whole(source)
+        if whole
+        else layout.prepared_chunk(source, content.get("chunk", -1))
+    )
+    require_own(objects, path, own, what="the record of other images")
+
+
+def _images(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
+    """The table of images, and the chunks of their pixels."""
+    named = _objects(objects, path, data)
+    if not any(stored.path == layout.IMAGES for stored in named):
+        raise CorruptError(f"{objects.at(path)} names no {layout.IMAGES}")
+    return named
+
+
+def _objects(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
     """The objects that a document names, beside what else it says."""
-    content = unseal(text, location=location)
+    content = unseal(data, location=objects.at(path))
     try:
         return tuple(StoredObject.of(stored) for stored in content["objects"])
     except (KeyError, TypeError) as error:
-        raise CorruptError(f"{location} names no objects: {error!r}") from error
+        raise CorruptError(f"{objects.at(path)} names no objects: {error!r}") from error

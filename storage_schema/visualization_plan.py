@@ -10,9 +10,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, get_args
 
-from circuit_atlas.storage_schema.documents import seal, stored_keys, unseal
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.documents import seal, sha256, stored_keys, unseal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import Whose
+from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 
 
 @dataclass(frozen=True, order=True)
@@ -82,3 +85,11 @@ class VisualizationPlan:
                     f"{location} is no plan of feature visualizations: `of` is {one.of!r}"
                 )
         return cls(planned)
+
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> VisualizationPlan:
+        """Do the same for what lies at a path; CorruptError where it is another one."""
+        plan = cls.from_json(data, location=objects.at(path))
+        own = layout.visualization_plan(sha256(data))
+        require_own(objects, path, own, what="another plan of feature visualizations")
+        return plan

@@ -96,7 +96,7 @@ def states(
     asked: dict[Bearer, set[str]] = {}
     of: dict[Bearer, Whose] = {}
     for path, text in zip(found.plans, objects.get_listed(found.plans), strict=True):
-        for some in VisualizationPlan.from_json(text, location=objects.at(path)).visualizations:
+        for some in VisualizationPlan.stored_at(objects, path, text).visualizations:
             for number in some.numbers:
                 bearer = some.layer, number
                 asked.setdefault(bearer, set()).update(some.variants)
@@ -135,7 +135,7 @@ def states(
 def _latest(objects: Objects, paths: list[str]) -> dict[Bearer, FailureRecord]:
     """The latest failure of each unit or channel."""
     found = [
-        Failure.from_json(data, location=objects.at(path))
+        Failure.stored_at(objects, path, data)
         for path, data in zip(paths, objects.get_listed(paths), strict=True)
     ]
     records = [one.record for one in sorted(found, key=lambda failure: failure.time_s)]

@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.documents import seal, sha256, stored_keys, un
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 
@@ -121,6 +122,14 @@ class FeatureRecord:
             ) from error
         return record
 
+    @classmethod
+    def stored_at(cls, objects: Objects, path: str, data: bytes) -> FeatureRecord:
+        """Do the same for what lies at a path; CorruptError where it is that of another one."""
+        record = cls.from_json(data, location=objects.at(path))
+        own = layout.visualization(record.layer, record.unit, record.variant)
+        require_own(objects, path, own, what=f"the record of {record.key} {record.variant}")
+        return record
+
 
 def variant_name(
     sign: Sign, criterion: str | None = None, fraction: float = 1.0, group: int | None = None
@@ -135,61 +144,6 @@ def variant_name(
     if criterion is None:
         return sign
     return f"{sign}.{criterion}.{fraction:g}" + ("" if group is None else f".group{group}")
-
-
-def variants(objects: Objects, layer: str) -> dict[int, tuple[str, ...]]:
-    """See `Reader.feature_variants`."""
-    by_unit: dict[int, list[str]] = {}
-    for entry in objects.list(layout.visualizations(layer)):
-        if (named := layout.visualized(entry.path)) is not None:
-            _, unit, variant = named
-            by_unit.setdefault(unit, []).append(variant)
-    return {unit: tuple(sorted(names)) for unit, names in sorted(by_unit.items())}
-
-
-def records(objects: Objects, layer: str, unit: int) -> tuple[FeatureRecord, ...]:
-    """See `Reader.feature_visualizations`."""
-    paths = [
-        entry.path
-        for entry in objects.list(layout.visualizations(layer, unit))
-        if layout.visualized(entry.path)
-    ]
-    found = [
-        FeatureRecord.from_json(data, location=objects.at(path))
-        for path, data in zip(paths, objects.get_listed(paths), strict=True)
-    ]
-    return tuple(sorted(found, key=_rank))
-
-
-def record(objects: Objects, layer: str, unit: int, variant: str) -> FeatureRecord | None:
-    """See `Reader.feature_visualization`."""
-    path = layout.visualization(layer, unit, variant)
-    try:
-        data = objects.get(path)
-    except FileNotFoundError:
-        return None
-    return FeatureRecord.from_json(data, location=objects.at(path))
-
-
-def image(objects: Objects, record: FeatureRecord) -> bytes:
-    """See `Reader.visualization_image`."""
-    location = objects.at(record.image.path)
-    try:
-        data = objects.get(record.image.path)
-    except FileNotFoundError as error:
-        raise CorruptError(f"{error}, and it is recorded: restore it from a copy") from error
-    if sha256(data) != record.image.sha256:
-        raise CorruptError(f"{location} is cut or altered: restore it from a copy")
-    return data
-
-
-def _rank(record: FeatureRecord) -> tuple[object, ...]:
-    """The whole network first, then circuits from the largest on, groups after all images."""
-    circuit, negative = record.circuit, record.sign == "negative"
-    if circuit is None:
-        return (0, negative)
-    group = -1 if circuit.group is None else circuit.group
-    return (1, circuit.criterion, -circuit.fraction, group, negative)
 
 
 class FeatureWriter:
@@ -222,7 +176,7 @@ class FeatureWriter:
         path = layout.visualization(record.layer, record.unit, record.variant)
         if self._objects.put_if_absent(path, whole.to_json().encode()):
             return whole
-        return FeatureRecord.from_json(self._objects.get(path), location=self._objects.at(path))
+        return FeatureRecord.stored_at(self._objects, path, self._objects.get(path))
 
     def _put_image(self, record: FeatureRecord, png: bytes, attempt: int) -> FeatureRecord:
         path = layout.visualization_image(record.layer, record.unit, record.variant, attempt)
@@ -240,7 +194,7 @@ class FeatureWriter:
         return attempted(partial(self._put_failure, record))
 
     def _put_failure(self, record: FailureRecord, attempt: int) -> Receipt:
-        data = Failure(time.time(), record).to_json().encode()
+        data = Failure(time.time(), record, attempt).to_json().encode()
         path = layout.visualization_failure(record.key.layer, record.key.unit, attempt)
         self._objects.put_new(path, data)
         return Receipt(

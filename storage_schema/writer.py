@@ -88,7 +88,7 @@ class Writer:
         return attempted(partial(self._put_failure, record))
 
     def _put_failure(self, record: FailureRecord, attempt: int) -> Receipt:
-        data = Failure(time.time(), record).to_json().encode()
+        data = Failure(time.time(), record, attempt).to_json().encode()
         self._objects.put_new(layout.failure(self._layer.layer, record.key.unit, attempt), data)
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
@@ -100,7 +100,7 @@ class Writer:
             data = self._objects.get(path)
         except FileNotFoundError:
             return None
-        return Commit.from_json(data, location=self._objects.at(path))
+        return Commit.stored_at(self._objects, path, data)
 
     def _write(self, record: CircuitRecord, attempt: int) -> Commit:
         """Write the unit's chunks and fragments; the commit record that names them. ContestedError
@@ -191,9 +191,7 @@ class Writer:
         path = layout.array(self._layer.layer, spec.name, criterion)
         if path not in self._arrays:
             shape = spec.shape(self._header, self._layer, criterion)
-            self._arrays[path] = ChunkArray(
-                self._objects, path, shape=shape, dtype=spec.dtype, write=True
-            )
+            self._arrays[path] = ChunkArray(self._objects, path, shape=shape, dtype=spec.dtype)
         return self._arrays[path]
 
 

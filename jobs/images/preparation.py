@@ -33,6 +33,7 @@ from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
 from circuit_atlas.storage_schema.errors import CorruptError, ImageError
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.pixel_chunks import checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import CHUNK_IMAGES, PixelForm, PixelsRecord
 from circuit_atlas.storage_schema.wording import one_line
@@ -95,6 +96,8 @@ class Chunker:
         stored = put_chunk(objects, values)
         low, high = _range(form, values[[image["problem"] is None for image in images]])
         record = {
+            "source": self.key,
+            "chunk": chunk,
             "images": images,
             "low": low,
             "high": high,
@@ -286,10 +289,13 @@ def _range(form: PixelForm, images: NDArray[Any]) -> tuple[list[float], list[flo
 def _records(objects: Objects, chunker: Chunker) -> list[dict[str, Any]]:
     paths = [layout.prepared_chunk(chunker.key, chunk) for chunk in range(chunker.chunks)]
     records = []
-    for path, data in zip(paths, objects.get_many(paths), strict=True):
+    for chunk, (path, data) in enumerate(zip(paths, objects.get_many(paths), strict=True)):
         record = unseal(data, location=objects.at(path))
+        # Those of earlier versions do not say which they are.
+        named = record.pop("source", chunker.key), record.pop("chunk", chunk)
         if record.keys() != {"schema", "images", "low", "high", "objects"}:
             raise CorruptError(f"{objects.at(path)} is no record of images: delete it")
+        require_own(objects, path, layout.prepared_chunk(*named), what="the record of others")
         records.append(record)
     return records
 

@@ -13,6 +13,7 @@ from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.reader import Reader
 
 
@@ -57,6 +58,9 @@ def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None
         whole = unseal(objects.get(path), location=objects.at(path))
     except FileNotFoundError:
         return None
+    # That of an earlier version does not say which source it is of.
+    own = layout.prepared_whole(whole.get("source", preparation.key))
+    require_own(objects, path, own, what="the record of another source")
     if whole.get("images_sha256") != reader.header.images_sha256:
         return None
     pixels = reader.pixels()
@@ -70,5 +74,9 @@ def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None
 
 def mark_whole(preparation: Preparation, images: PreparedImages, objects: Objects) -> None:
     """Puts on record that the source as it is now holds an atlas' images."""
-    content = {"images_sha256": images.sha256, "passed_over": images.passed_over}
+    content = {
+        "source": preparation.key,
+        "images_sha256": images.sha256,
+        "passed_over": images.passed_over,
+    }
     objects.put_if_absent(layout.prepared_whole(preparation.key), seal(content).encode())

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
 
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.commit import Commit
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.layer_columns import LAYERS, UNITS
 from circuit_atlas.storage_schema.layer_listing import LayerListing
@@ -41,12 +42,13 @@ class LayerStates:
 
     @classmethod
     def read(cls, reader: Reader, index: LayerIndex) -> LayerStates:
-        """Look at a layer now."""
+        """Look at a layer now; CorruptError where a plan is gone, see `planned_units`."""
+        commits = reader.commits(index.layer)
         return cls(
             index,
-            reader.commits(index.layer),
+            commits,
             reader.failures(index.layer),
-            frozenset(dict(reader.plan().units).get(index.layer, ())),
+            frozenset(planned_units(reader, {index.layer: commits}).get(index.layer, ())),
             reader.labels(index.layer),
         )
 
@@ -100,10 +102,13 @@ class LayerStates:
 
 def layer_counts(reader: Reader, listings: Sequence[LayerListing] | None = None) -> pa.Table:
     """Return one row for each layer and how far it is, see `Atlas.status`; `listings`: what the
-    store has, where it was listed just now."""
-    planned = dict(reader.plan().units)
+    store has, where it was listed just now. CorruptError where a plan is gone, or a layer."""
+    found = reader.listings() if listings is None else listings
+    planned = planned_units(reader, {listing.layer: listing.committed for listing in found})
+    for layer in planned.keys() - {listing.layer for listing in found}:
+        reader.layer(layer)  # laid out just now, or else an error
     rows = []
-    for listing in reader.listings() if listings is None else listings:
+    for listing in found:
         asked = planned.get(listing.layer, ())
         rows.append(
             {
@@ -118,6 +123,24 @@ def layer_counts(reader: Reader, listings: Sequence[LayerListing] | None = None)
             }
         )
     return pa.Table.from_pylist(rows, schema_of(LAYERS))
+
+
+def planned_units(
+    reader: Reader, committed: Mapping[str, Collection[int]]
+) -> dict[str, tuple[int, ...]]:
+    """Return the units of each layer that any build asked for.
+
+    `committed`: units that are stored, as they were listed before. CorruptError where one of them
+    is in no plan: a build's plan is there before its units.
+    """
+    planned = dict(reader.plan().units)
+    for layer, units in committed.items():
+        if unasked := sorted(set(units).difference(planned.get(layer, ()))):
+            raise CorruptError(
+                f"{reader.objects.at(layout.PLANS)} has no plan of unit {layer}/{unasked[0]}, "
+                "which is stored: restore it from a copy, or run the build again"
+            )
+    return planned
 
 
 def find_unit(index: LayerIndex, which: int | str) -> UnitInfo:

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 from obstore.store import MemoryStore
 
-from circuit_atlas.storage_schema import layout, network
+from circuit_atlas.storage_schema import layer_listing, layout, network
 from circuit_atlas.storage_schema.compaction import compact
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.layer_listing import committed_units
 from circuit_atlas.storage_schema.objects import Objects
@@ -77,9 +78,9 @@ def test_no_commit_record_is_read(built, header, wide, monkeypatch, seal):
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("at", [1, 5, 6])
+@pytest.mark.parametrize("at", [1, 14, 15])
 def test_wherever_an_attempt_ends_only_commits_count(built, header, wide, record, at, after):
-    """Its last put is that of a fragment, the first or the last, or of the commit record."""
+    """Its last put is that of the first chunk, of the last fragment, or of the commit record."""
     mortal = Mortal(built, at=at, after=after)
     with pytest.raises(KilledError):
         Writer(mortal, header, wide).commit(record(5))
@@ -87,13 +88,33 @@ def test_wherever_an_attempt_ends_only_commits_count(built, header, wide, record
     committed = set(Reader(built).commits(LAYER))
     assert set(listing.committed) == committed
     assert (listing.done, listing.dead) == (3 + (5 in committed), 2)
-    assert (5 in committed) == (at == 6 and after)
+    assert (5 in committed) == (at == 15 and after)
 
 
 def test_a_unit_whose_commit_is_deleted_is_missing(built):
     built.delete([layout.commit(LAYER, 3)])
     listing = Reader(built).listings()[1]
     assert (listing.done, listing.dead) == (2, 2)
+
+
+def test_a_done_unit_whose_scores_are_gone_is_done_still(built):
+    """It would be taken for a dead one: its commit record, which says more, is asked."""
+    folder = layout.array(LAYER, "score", "actgrad")
+    (chunk,) = (e.path for e in built.list(folder) if "/c.3." in e.path)
+    built.delete([chunk])
+    listing = Reader(built).listings()[1]
+    assert (listing.done, listing.dead) == (3, 2)
+    built.put(layout.commit(LAYER, 3), built.get(layout.commit(LAYER, 2)))
+    with pytest.raises(CorruptError, match=r"the record of toy/features\.3/2, moved here"):
+        Reader(built).listings()
+
+
+def test_a_dead_units_record_is_shorter_than_any_other(built):
+    """Whatever its numbers are: else it would be read, or one with circuits would not."""
+    listing = Reader(built).listings()[1]
+    sizes = {unit: entry.size_bytes for unit, entry in listing.committed.items()}
+    longest = layer_listing._longest_dead("toy", LAYER, 11)
+    assert {unit for unit, size in sizes.items() if size <= longest} == {0, 8}
 
 
 def test_a_layer_that_is_laid_out_later_is_listed(store, lay_out, layer, odd_layer):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+import zarr
 from obstore.store import MemoryStore
 from PIL import Image
 
 from circuit_atlas.storage_schema import image_table, layout, unit_tables
-from circuit_atlas.storage_schema.commit import Commit, Failure
+from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
+from circuit_atlas.storage_schema.documents import seal, sha256
 from circuit_atlas.storage_schema.errors import (
     CorruptError,
     NotAnAtlasError,
@@ -29,6 +33,7 @@ from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.quantise import RELATIVE_ERROR
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
 
 EPS = 2.0**-24  # dequantised scores are rounded to float32
@@ -404,14 +409,6 @@ def test_what_goes_between_listing_and_reading_is_to_be_asked_for_again(
     assert reader.commits("features.3") == {}
 
 
-def test_a_layer_whose_array_is_gone(objects, header, layer, record):
-    Writer(objects, header, layer).commit(record(1))
-    commit = Reader(objects).commits("features.3")[1]
-    Path(objects.location, layout.array("features.3", "score", "actgrad"), "zarr.json").unlink()
-    with pytest.raises(CorruptError, match=r"score/actgrad is missing or altered"):
-        Reader(objects).scores(commit, "actgrad")
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -427,16 +424,90 @@ def test_a_layer_whose_array_is_gone(objects, header, layer, record):
         (b'"NaN"', b"{}"),
     ],
 )
-def test_altered_metadata_of_an_array_gives_no_numbers(objects, header, layer, record, old, new):
-    Writer(objects, header, layer).commit(record(1))
-    commit = Reader(objects).commits("features.3")[1]
+def test_altered_metadata_of_an_array_alters_no_number(objects, header, layer, record, old, new):
+    """Neither what is read, nor what a build goes on to write; `verify` finds it."""
+    writer, written = Writer(objects, header, layer), [record(0), record(1)]
+    writer.commit(written[0])
     path = f"{layout.array('features.3', 'score', 'actgrad')}/zarr.json"
     data = objects.get(path)
     assert old in data
     objects.put(path, data.replace(old, new, 1))
-    with pytest.raises(CorruptError, match=r"missing|altered") as caught:
-        Reader(objects).scores(commit, "actgrad")
-    assert "\n" not in str(caught.value)
+    Writer(objects, header, layer).commit(written[1])
+    reader = Reader(objects)
+    for unit, commit in reader.commits("features.3").items():
+        scores = written[unit].criteria[0].scores
+        np.testing.assert_array_equal(reader.scores(commit, "actgrad"), scores)
+    assert [finding.path for finding in verify(objects)] == [path]
+
+
+def test_zarr_reads_what_is_stored(objects, header, layer, record):
+    written = record(1)
+    Writer(objects, header, layer).commit(written)
+    commit = Reader(objects).commits("features.3")[1]
+    group = zarr.open_group(f"{objects.location}/{layout.arrays('features.3')}", mode="r")
+    for criterion in written.criteria:
+        scores = group[f"score/{criterion.name}"][1, commit.attempt]
+        np.testing.assert_array_equal(scores, criterion.scores)
+    levels = group["level/actgrad"][1, commit.attempt]
+    np.testing.assert_array_equal(levels, written.criteria[0].masks.sum(0))
+    bits = group["packed/force"][1, commit.attempt]
+    kept = np.unpackbits(bits, axis=1, count=layer.index.size, bitorder="little")
+    np.testing.assert_array_equal(kept, written.criteria[1].masks)
+    np.testing.assert_array_equal(group["contribution"][1, commit.attempt], written.contribution)
+    np.testing.assert_array_equal(group["response_map"][1, commit.attempt], written.response_maps)
+
+
+def test_another_units_chunk_or_another_attempts_is_noticed(objects, header, layer, record):
+    """As whole as before, by any checksum within it."""
+    writer = Writer(objects, header, layer)
+    for unit in (0, 1):
+        writer.commit(record(unit))
+    earlier = Reader(objects).commits("features.3")[1]
+    objects.delete([layout.commit("features.3", 1)])
+    writer.commit(record(1, seed=2))
+    reader = Reader(objects)
+    first, second = reader.commits("features.3").values()
+    asks = {
+        "score/actgrad": lambda: reader.scores(second, "actgrad"),
+        "level/actgrad": lambda: reader.levels(second, "actgrad"),
+        "packed/force": lambda: reader.mask(second, "force", 1),
+        "image_score/actgrad": lambda: reader.image_scores(second, "actgrad"),
+        "image_scale/actgrad": lambda: reader.image_scores(second, "actgrad"),
+        "stability/actgrad": lambda: reader.stability(second, "actgrad"),
+        "contribution": lambda: reader.contribution(second),
+        "response_map": lambda: reader.response_maps(second),
+    }
+    for other in (first, earlier):
+        for name, ask in asks.items():
+            (path,) = (one.path for one in second.objects if f"/{name}/c." in one.path)
+            (donor,) = (one.path for one in other.objects if f"/{name}/c." in one.path)
+            data = objects.get(path)
+            objects.put(path, objects.get(donor))
+            with pytest.raises(CorruptError, match=f"unit 1 of .*{name} is cut or altered"):
+                ask()
+            objects.put(path, data)
+            ask()
+
+
+def test_an_altered_table_of_images_is_noticed(objects):
+    """A bit of what Parquet has no checksum of, so that other images are read, or one byte more."""
+    data = objects.get(layout.IMAGES)
+    for other in (_read_otherwise(data), data + b"\n"):
+        objects.put(layout.IMAGES, other)
+        for ask in (lambda r: r.images(), lambda r: r.jpegs([0]), lambda r: r.pixels()):
+            with pytest.raises(CorruptError, match=r"images\.parquet is cut or altered"):
+                ask(Reader(objects))
+
+
+def _read_otherwise(data: bytes) -> bytes:
+    """A table of images of which one bit is turned over, and which is still one."""
+    rows = image_table.read(data, columns=None, location="")
+    for at in range(len(data)):
+        altered = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        with contextlib.suppress(CorruptError):
+            if not image_table.read(altered, columns=None, location="").equals(rows):
+                return altered
+    raise AssertionError("Parquet noticed each")
 
 
 def test_an_atlas_before_pixels_were_stored_has_files(objects, images):
@@ -445,7 +516,10 @@ def test_an_atlas_before_pixels_were_stored_has_files(objects, images):
     files = [None if split == "left_out" else b"jpeg" for split in columns["split"]]
     old = image_table.IMAGES_WITH_FILES
     table = old.from_columns({**columns, old.columns[-1].stored_name: files})
-    objects.put(layout.IMAGES, old.to_parquet(table))
+    data = old.to_parquet(table)
+    objects.put(layout.IMAGES, data)
+    stored = asdict(StoredObject(layout.IMAGES, len(data), sha256(data)))
+    objects.put(layout.IMAGES_RECORD, seal({"objects": [stored]}).encode())
     reader = Reader(objects)
     assert reader.jpegs([0, 4]) == {0: b"jpeg", 4: None}
     found = reader.images()

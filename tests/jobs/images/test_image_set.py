@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from obstore.store import MemoryStore
 from PIL import Image
 
+from circuit_atlas.jobs.images import preparation
 from circuit_atlas.jobs.images.prepared_images import load_images
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
-from circuit_atlas.storage_schema.errors import ImageError
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.errors import CorruptError, ImageError
 from circuit_atlas.storage_schema.image_table import IMAGES
-from tests.jobs.images.pictures import SIZE, coloured, load, png, refusal, shown, spec_of
+from circuit_atlas.storage_schema.objects import Objects
+from tests.jobs.images.pictures import EXACT, SIZE, coloured, load, png, refusal, shown, spec_of
 
 
 def folder(root: Path, names: list[str]) -> Path:
@@ -209,6 +213,24 @@ def test_a_file_that_changes_later_changes_nothing(tmp_path: Path) -> None:
     folder(tmp_path, ["b.png"])  # now what a.png holds
     (tmp_path / "a.png").unlink()
     assert torch.equal(found.batch([0, 1, 2]), expected)
+
+
+def test_a_chunks_record_in_anothers_place_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """Else images would have each other's pixels, sizes and checksums."""
+    monkeypatch.setattr(preparation, "CHUNK_IMAGES", 2)
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        data = png(Image.fromarray(coloured(number)))
+        (tmp_path / "images" / f"{number}.png").write_bytes(data)
+    objects = Objects(MemoryStore(), location="memory:")
+    found = preparation.Preparation(spec_of(tmp_path / "images"), EXACT)
+    for chunk in range(2):
+        found.chunker.prepare(objects, chunk)
+    assert len(found.gather(objects).infos) == 4
+    first, second = (layout.prepared_chunk(found.key, chunk) for chunk in range(2))
+    objects.put(first, objects.get(second))
+    with pytest.raises(CorruptError, match=r"0\.json is the record of others, moved here"):
+        found.gather(objects)
 
 
 def test_odd_holds_out_every_second_name(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -175,8 +176,8 @@ def test_without_duckdb_it_says_what_to_install(atlas, monkeypatch):
 
 def test_an_atlas_without_layers_says_so(tmp_path, write):
     write(tmp_path / "atlas")
-    for index in (tmp_path / "atlas" / "layers").glob("*/layer.json"):
-        index.unlink()
+    for folder in ("layers", "plans"):
+        shutil.rmtree(tmp_path / "atlas" / folder)
     opened = Atlas.open(tmp_path / "atlas")
     with pytest.raises(QueryError, match="has no layers yet"):
         opened.sql("FROM units")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from circuit_atlas.service import Atlas
-from circuit_atlas.storage_schema.errors import NotAnAtlasError, QueryError
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
+from circuit_atlas.storage_schema.template import Plan
 
 
 def test_an_atlas_names_its_layers_and_counts_their_units(atlas):
@@ -169,3 +175,28 @@ def test_html_is_escaped(atlas):
     for thing in (atlas, atlas.layer("conv3"), atlas.layer("conv3").unit(4)):
         assert "<table>" in thing._repr_html_()
     assert "conv1" in atlas.layer("conv3").unit(0).circuit(keep=1)._repr_html_()
+
+
+@pytest.mark.parametrize("left", [(), (Plan((("conv3", (0, 1, 2, 3, 4)), ("conv2", (0, 1)))),)])
+def test_a_plan_that_is_gone_is_an_error_and_not_fewer_units(tmp_path, location, left):
+    """None is left, or one that does not have all units that are stored."""
+    folder = tmp_path / "atlas"
+    shutil.copytree(location, folder)
+    shutil.rmtree(folder / layout.PLANS)
+    for plan in left:
+        text = plan.to_json()
+        path = Path(folder, layout.plan(sha256(text.encode())))
+        path.parent.mkdir()
+        path.write_text(text)
+    atlas = Atlas.open(folder)
+    for ask in (atlas.status, atlas.layer("conv2").units):
+        with pytest.raises(CorruptError, match="plan"):
+            ask()
+
+
+def test_a_layer_that_a_plan_names_and_that_is_gone_is_an_error(tmp_path, location):
+    folder = tmp_path / "atlas"
+    shutil.copytree(location, folder)
+    shutil.rmtree(folder / layout.layer("conv2"))
+    with pytest.raises(CorruptError, match=r"conv2/layer\.json is missing"):
+        Atlas.open(folder).status()

@@ -22,9 +22,11 @@ from circuit_atlas.service.commands.report import summary_text
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+from circuit_atlas.storage_schema.template import Plan
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from tests.service.stores import served
@@ -145,8 +147,10 @@ def whole(begun: Path, tmp_path: Path) -> Path:
     for layer in ("conv2", "conv3"):
         for path in (tmp_path / "atlas" / layout.failures(layer)).glob("*.json"):
             path.unlink()
-    (plan,) = (tmp_path / "atlas" / "plans").glob("*.json")
-    plan.unlink()
+    (path,) = (tmp_path / "atlas" / "plans").glob("*.json")
+    path.unlink()
+    plan = Plan((("conv2", (0, 1, 4)), ("conv3", (0, 1, 2, 3)))).to_json()
+    (tmp_path / "atlas" / layout.plan(sha256(plan.encode()))).write_text(plan)
     make(tmp_path / "atlas", "conv2", 4, *BOTH)
     make(tmp_path / "atlas", "conv1", 3, "positive")
     return tmp_path / "atlas"
