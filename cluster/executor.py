@@ -11,9 +11,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
-from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.retries import Policy, unclaimed
+from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.heartbeat import Activity
+from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
 
@@ -116,6 +118,36 @@ class WorkersReady:
 
 
 @dataclass(frozen=True)
+class StartFailed:
+    """A worker did not start, or was lost while it did; another is started in its place, the
+    machine left alone for a while."""
+
+    error: InfrastructureError
+
+
+@dataclass(frozen=True)
+class HeadLost:
+    """The head of the cluster is gone, with all workers: it is waited for, and what they were at is
+    tried again."""
+
+    error: InfrastructureError
+
+
+@dataclass(frozen=True)
+class BuildMet:
+    """Another build of this atlas is at work; what it is at is left to it, to the last."""
+
+    build: Claim
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A worker has nothing to do: other builds are at all units, so many, that wait."""
+
+    units: int
+
+
+@dataclass(frozen=True)
 class TaskStarted:
     """A worker, of that name, has begun with a task."""
 
@@ -161,7 +193,19 @@ class TaskLost:
     worker: str = ""
 
 
-Event = Planned | WorkersReady | TaskStarted | TaskProgress | TaskDone | TaskLost | Outage
+Event = (
+    Planned
+    | WorkersReady
+    | StartFailed
+    | HeadLost
+    | BuildMet
+    | Waiting
+    | TaskStarted
+    | TaskProgress
+    | TaskDone
+    | TaskLost
+    | Outage
+)
 
 
 def unwatched(progress: TaskProgress) -> None:
@@ -193,11 +237,14 @@ class Executor(Protocol):
         job: Job,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Runs every task to its end or past its retries, in any order.
 
-        While a task runs, `on_progress` is told what its worker is at, in this thread.
+        Before a task is given to a worker, `claim` gives those of its units that no other build is
+        at; the rest comes last. While a task runs, `on_progress` is told what its worker is at, in
+        this thread.
 
         Closing the generator, or an exception in it, stops the workers at once. Raises the
         worker's AtlasError where the whole run cannot go on.

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from circuit_atlas.cluster.executor import IMAGES, Event, Planned
-from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.images.preparation import Preparation
 from circuit_atlas.jobs.images.prepared_images import PreparedImages, gathered
@@ -67,9 +66,10 @@ class ImageStage:
             run_work(
                 work,
                 spec.run,
-                session=Session(LocalExecutor()) if few else self._session,
+                session=self._session,
                 on_event=None if few else self._on_event,
                 started_s=time.monotonic(),
+                here=few,
             )
         images = gathered(preparation, objects)
         self._new = preparation, images

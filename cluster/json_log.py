@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 
 from circuit_atlas.cluster.executor import (
     UNITS,
+    BuildMet,
     Event,
+    HeadLost,
     Planned,
+    StartFailed,
     TaskDone,
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     WorkersReady,
 )
 from circuit_atlas.cluster.retries import describe
+from circuit_atlas.cluster.tally import met_text, waiting_text
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.patience import Outage
@@ -44,7 +49,8 @@ class JsonLog:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._stage = UNITS.name
+        self._stage, self._noun = UNITS.name, f"{UNITS.noun}s"
+        self._is_waiting = False
         self._told: dict[Task, set[UnitKey]] = {}
         self._steps: dict[Task, tuple[str, float]] = {}
 
@@ -57,7 +63,8 @@ class JsonLog:
     def show(self, event: Event) -> None:
         """Writes the lines of an event."""
         if isinstance(event, Planned):
-            self._stage = event.stage.name
+            self._stage, self._noun = event.stage.name, f"{event.stage.noun}s"
+            self._is_waiting = False
         for level, name, more in self._lines(event):
             line = {
                 "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -84,7 +91,19 @@ class JsonLog:
         elif isinstance(event, WorkersReady):
             message = f"{event.count} worker{'' if event.count == 1 else 's'} ready"
             yield "info", "workers_ready", {"count": event.count, "message": message}
+        elif isinstance(event, StartFailed | HeadLost):
+            name = "start_failed" if isinstance(event, StartFailed) else "head_lost"
+            yield "warning", name, {"kind": event.error.kind, "message": str(event.error)}
+        elif isinstance(event, BuildMet):
+            more = {**asdict(event.build), "message": met_text(event.build)}
+            yield "warning", "build_met", more
+        elif isinstance(event, Waiting):
+            if not self._is_waiting:
+                message = waiting_text(event.units, self._noun)
+                yield "info", "waiting", {"count": event.units, "message": message}
+            self._is_waiting = True
         elif isinstance(event, TaskStarted):
+            self._is_waiting = False
             yield "info", "task_started", _of(event, f"{describe(event.task)} started")
         elif isinstance(event, TaskProgress):
             yield from self._units(event)

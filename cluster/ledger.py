@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost
+from circuit_atlas.cluster.executor import Event, StartFailed, TaskDone, TaskLost
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt, State
 
 # Nobody reads more of them in a terminal, and a run of any size keeps no more; the store has all.
@@ -30,6 +30,7 @@ class Summary:
         compute_s: seconds that the committed units took their workers, together.
         wall_s: seconds that the run took.
         channels: how many of all these are channels.
+        failed_starts: workers that did not start, or were lost while they did. Default: 0.
         left: missing units that the run was not to build. Default: 0.
         left_out: images that a build could not read. Default: 0.
         passed_over: how many files of each suffix a build found beside its images and took for
@@ -47,6 +48,7 @@ class Summary:
     compute_s: float
     wall_s: float
     channels: int = 0
+    failed_starts: int = 0
     left: int = 0
     left_out: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Ledger:
         self._lost: list[Receipt] = []
         self._lost_units = 0
         self._retried = 0
+        self._failed_starts = 0
         self._size_bytes = 0
         self._compute_s = 0.0
 
@@ -75,6 +78,8 @@ class Ledger:
         if isinstance(event, TaskDone):
             for stored in event.receipts:
                 self._count(replace(stored, of=event.task.of), self._failed)
+        elif isinstance(event, StartFailed):
+            self._failed_starts += 1
         elif isinstance(event, TaskLost) and event.will_retry:
             self._retried += 1
         elif isinstance(event, TaskLost):
@@ -105,6 +110,7 @@ class Ledger:
             compute_s=self._compute_s,
             wall_s=wall_s,
             channels=channels,
+            failed_starts=self._failed_starts,
         )
 
     def _count(self, receipt: Receipt, failures: list[Receipt]) -> None:

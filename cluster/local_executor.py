@@ -14,16 +14,21 @@ from circuit_atlas.cluster.executor import (
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     Worker,
     WorkersReady,
     unwatched,
 )
-from circuit_atlas.cluster.retries import Backlog, Policy, describe, retryable
+from circuit_atlas.cluster.retries import Backlog, Policy, describe, retryable, unclaimed
 from circuit_atlas.storage_schema.errors import InfrastructureError
+from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
     from circuit_atlas.jobs.tasks.plan import Task
+
+# How often is asked again for units that other builds are at.
+_TICK_S = 0.5
 
 
 class LocalExecutor:
@@ -51,10 +56,11 @@ class LocalExecutor:
         job: Job,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Runs the tasks as `Executor.run` says."""
-        backlog = Backlog(tasks, policy)
+        backlog = Backlog(tasks, policy, claim)
         if not backlog:
             return
         worker = _open(job)
@@ -62,6 +68,10 @@ class LocalExecutor:
         layer: str | None = None
         while backlog:
             task = backlog.take(layer=layer)
+            if task is None:
+                yield Waiting(backlog.units)
+                time.sleep(_TICK_S)
+                continue
             layer, name = task.layer, worker.progress.worker
             yield TaskStarted(task, name)
             looking = _Looking(worker, task, on_progress)

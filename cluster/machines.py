@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 # How old the picture of the cluster may be. A thousand machines take Ray some time to list.
 _LOOK_S = 2.0
 # How long a machine is left alone that has failed once, and at most.
@@ -34,7 +32,7 @@ class Machines:
     Args:
         threads: CPUs that a worker takes.
         gpus: GPUs that a worker takes.
-        list_nodes: gives what `ray.nodes()` gives. Default: that.
+        list_nodes: gives "NodeID", "Alive" and "Resources" of each; None where nobody answers.
         clock: gives seconds. Default: `time.monotonic`.
     """
 
@@ -43,7 +41,7 @@ class Machines:
         *,
         threads: int,
         gpus: int,
-        list_nodes: Callable[[], list[dict[str, Any]]] = ray.nodes,
+        list_nodes: Callable[[], list[dict[str, Any]] | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._threads = threads
@@ -58,15 +56,17 @@ class Machines:
         """When the cluster was last looked at, on the clock."""
 
     def look(self, *, within_s: float = _LOOK_S) -> None:
-        """Looks at the cluster, unless that was done within so many seconds. Default: 2."""
+        """Looks at the cluster, unless that was done within so many seconds. Default: 2. Where
+        nobody answers, what was seen last counts."""
         now_s = self._clock()
         if now_s - self.seen_s < within_s:
             return
+        nodes = self._list_nodes()
+        if nodes is None:
+            return
         before = self._slots.keys()
         self._slots = {
-            node["NodeID"]: self._slots_of(node["Resources"])
-            for node in self._list_nodes()
-            if node["Alive"]
+            node["NodeID"]: self._slots_of(node["Resources"]) for node in nodes if node["Alive"]
         }
         self.seen_s = now_s
         if before - self._slots.keys():

@@ -1,8 +1,6 @@
 """The actors of one run on Ray: hired, given tasks, watched, and dismissed.
 
-An actor is placed on a machine, which Ray chooses; opens its worker there; and runs tasks. What is
-lost on the way is held back until it is clear whether the machine was lost too: Ray often tells of
-the process first.
+An actor is placed on a machine, which Ray chooses; opens its worker there; and runs tasks.
 """
 
 from __future__ import annotations
@@ -13,13 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from circuit_atlas.cluster.executor import Job
 from circuit_atlas.cluster.machines import Machines
+from circuit_atlas.cluster.ray_head import cluster_resources
 from circuit_atlas.cluster.ray_host import start_host
-from circuit_atlas.cluster.ray_session import cluster_resources
-from circuit_atlas.cluster.retries import Policy, describe, late, one_line, retryable
+from circuit_atlas.cluster.ray_losses import Duty, Losses
+from circuit_atlas.cluster.retries import Policy, late, one_line, retryable
 from circuit_atlas.storage_schema.errors import InfrastructureError, WorkerLostError
 from circuit_atlas.storage_schema.records import Receipt
 
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
 _TICK_S = 0.5
 # How often an actor is told to end that does not: a process may take seconds to start.
 _KILLS = 60
-# How long a machine that is lost may stay in Ray's list after its workers: where Ray knows that
-# their processes have ended, and where it only cannot reach them.
-_OUTLIVES_S = 2.0
-_OUTLIVES_UNREACHED_S = 60.0
+# Without a head, none is placed any more.
+_DIRECT_KILLS = 4
 
 Outcome = tuple[Receipt, ...] | InfrastructureError
 
@@ -53,32 +50,6 @@ class Ended:
     outcome: Outcome
     worker: str
     machine_lost: bool = False
-
-
-@dataclass(frozen=True)
-class _Duty:
-    """What an actor is at: a task, or (None) its start; and where, None before it is placed."""
-
-    actor: Any
-    node: str | None
-    task: Task | None
-    since_s: float
-
-    @property
-    def text(self) -> str:
-        if self.task is None:
-            return "a worker could not start"
-        return f"{describe(self.task)} stopped its worker"
-
-
-@dataclass(frozen=True)
-class _Loss:
-    """A duty that was lost, until it is clear whether its machine was lost too."""
-
-    duty: _Duty
-    error: WorkerLostError
-    since_s: float
-    outlives_s: float
 
 
 class Crew:
@@ -110,13 +81,13 @@ class Crew:
         self._machines = machines
         self._policy = policy
         self._most = most
-        self._placing: dict[Any, _Duty] = {}
-        self._opening: dict[Any, _Duty] = {}
-        self._working: dict[Any, _Duty] = {}
+        self._placing: dict[Any, Duty] = {}
+        self._opening: dict[Any, Duty] = {}
+        self._working: dict[Any, Duty] = {}
         # With its machine, and the layer of its last task.
         self._idle: list[tuple[Any, str, str | None]] = []
         self._names: dict[Any, str] = {}
-        self._losses: list[_Loss] = []
+        self._losses = Losses(machines)
         # Dismissed before they were placed: Ray may be told too early.
         self._leaving: dict[Any, Any] = {}
         self._avoided: frozenset[str | None] = frozenset()
@@ -146,7 +117,7 @@ class Crew:
     @property
     def busy(self) -> bool:
         """Whether a task is under way, or lost in a way that is not clear yet."""
-        return bool(self._working) or any(loss.duty.task is not None for loss in self._losses)
+        return bool(self._working) or self._losses.tasks > 0
 
     def room(self) -> int:
         """Says for how many the cluster has room, those that are there included."""
@@ -165,20 +136,20 @@ class Crew:
             self._leave(len(self._placing))
             self._avoided = avoided
         # Nor is one replaced before it is clear whether its machine is to be left alone.
-        unclear = sum(loss.duty.task is None for loss in self._losses)
-        missing = starting - len(self._placing) - len(self._opening) - unclear
+        under_way = len(self._placing) + len(self._opening) + self._losses.starts
+        missing = starting - under_way
         self._leave(min(-missing, len(self._placing)))
         if missing <= 0 or None in avoided:
             return
         nodes = [node for node in avoided if node is not None]
         for _ in range(missing):
             actor = start_host(threads=self._threads, gpus=self._gpus, avoided=nodes)
-            self._placing[actor.place.remote()] = _Duty(actor, None, None, time.monotonic())
+            self._placing[actor.place.remote()] = Duty(actor, None, None, time.monotonic())
 
     def assign(self, task: Task) -> str:
         """Gives an idle actor a task, and returns the worker's name."""
         actor, node, _ = self._idle.pop()
-        self._working[actor.run.remote(task)] = _Duty(actor, node, task, time.monotonic())
+        self._working[actor.run.remote(task)] = Duty(actor, node, task, time.monotonic())
         return self._names[actor]
 
     def at_work(self) -> list[tuple[Any, Task]]:
@@ -199,7 +170,8 @@ class Crew:
             self._looked_s = now_s
             ended += self._late(now_s)
             self._press()
-        ended += self._settled()
+        for loss in self._losses.settled():
+            ended.append(self._lost(loss.duty, loss.error, machine=loss.machine))
         if self.ready:
             self._alone_since_s = now_s
             self._failed_starts = 0
@@ -211,14 +183,28 @@ class Crew:
             )
         return ended
 
-    def dismiss(self) -> None:
-        """Ends every actor at once; what they have committed stays."""
+    def under_way(self) -> list[tuple[Task, str]]:
+        """Gives the tasks that are not ended, with their workers' names: those at work, and those
+        that were lost in a way that is not clear yet."""
+        duties = [*self._working.values(), *self._losses.duties]
+        return [(duty.task, self._names[duty.actor]) for duty in duties if duty.task is not None]
+
+    def dismiss(self, *, directly: bool = False) -> None:
+        """Ends every actor at once; what they have committed stays.
+
+        Args:
+            directly: tells them so without the cluster's head, which is gone. Default: not.
+        """
         for actor, _, _ in self._idle:
             ray.kill(actor)
+        if directly:
+            placed = [*self._opening.values(), *self._working.values()]
+            for actor in [*(duty.actor for duty in placed), *(idle[0] for idle in self._idle)]:
+                actor.leave.remote()
         self._leave(len(self._placing))
         for part in (self._opening, self._working):
             self._leaving.update({reference: duty.actor for reference, duty in part.items()})
-        for _ in range(_KILLS):
+        for _ in range(_DIRECT_KILLS if directly else _KILLS):
             self._press()
             if not self._leaving:
                 return
@@ -246,11 +232,15 @@ class Crew:
             return [self._lost(duty, lost)]
         except RayError as error:
             ray.kill(duty.actor)
-            self._losses.append(_loss(duty, error))
+            self._losses.add(duty, error)
             return []
         if duty.node is None:
             self._open(duty.actor, str(result))
             return []
+        if not self._opening:
+            # Where the machine of this process loses its Ray, a process ends that has an object
+            # there.
+            self._stored_jobs.clear()
         layer = None if duty.task is None else duty.task.layer
         self._idle.append((duty.actor, duty.node, layer))
         if duty.task is None:
@@ -265,7 +255,7 @@ class Crew:
         if sharing not in self._stored_jobs:
             self._stored_jobs[sharing] = ray.put(self._job.sharing(sharing))
         opened = actor.open.remote(self._stored_jobs[sharing])
-        self._opening[opened] = _Duty(actor, node, None, time.monotonic())
+        self._opening[opened] = Duty(actor, node, None, time.monotonic())
 
     def _late(self, now_s: float) -> list[Ended]:
         """Ends the actors whose task or start takes longer than the policy has it."""
@@ -279,29 +269,14 @@ class Crew:
                     ended.append(self._lost(duty, _late(duty, self._policy)))
         return ended
 
-    def _settled(self) -> list[Ended]:
-        """The losses whose cause is clear by now."""
-        if not self._losses:
-            return []
-        self._machines.look(within_s=_TICK_S)
-        ended, unclear = [], []
-        for loss in self._losses:
-            if self._machines.lost_since(loss.duty.node, loss.duty.since_s):
-                ended.append(self._lost(loss.duty, _with_machine(loss.duty), machine=True))
-            elif self._machines.seen_s > loss.since_s + loss.outlives_s:
-                ended.append(self._lost(loss.duty, loss.error))
-            else:
-                unclear.append(loss)
-        self._losses = unclear
-        return ended
-
-    def _lost(self, duty: _Duty, error: InfrastructureError, *, machine: bool = False) -> Ended:
+    def _lost(self, duty: Duty, error: InfrastructureError, *, machine: bool = False) -> Ended:
         """Notes a loss for good; raises the error where no worker lives and none can start."""
         if duty.task is None and not machine:
             self._machines.failed(duty.node)
             self._failed_starts += 1
             many = self._failed_starts >= self._policy.failed_starts
-            if many and not self.ready and self._machines.hopeless():
+            alone = not self.ready and not self._opening
+            if many and alone and self._machines.hopeless():
                 raise error
         return Ended(duty.task, error, self._names.pop(duty.actor, ""), machine)
 
@@ -322,22 +297,7 @@ class Crew:
             del self._leaving[reference]
 
 
-def _loss(duty: _Duty, error: RayError) -> _Loss:
-    unreached = isinstance(error, ActorUnavailableError)
-    lost = WorkerLostError(
-        f"{duty.text}: its process ended ({one_line(str(error))}); where memory ran out, use "
-        "fewer workers or a smaller batch_size"
-    )
-    outlives_s = _OUTLIVES_UNREACHED_S if unreached else _OUTLIVES_S
-    return _Loss(duty, lost, time.monotonic(), outlives_s)
-
-
-def _with_machine(duty: _Duty) -> WorkerLostError:
-    what = "a worker's start" if duty.task is None else describe(duty.task)
-    return WorkerLostError(f"{what}: the machine was lost")
-
-
-def _late(duty: _Duty, policy: Policy) -> InfrastructureError:
+def _late(duty: Duty, policy: Policy) -> InfrastructureError:
     if duty.task is not None:
         return late(duty.task, policy)
     return WorkerLostError(f"a worker could not start within {policy.start_s:g} s")

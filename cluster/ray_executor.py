@@ -2,13 +2,15 @@
 
 Ray restarts and retries nothing here (`max_restarts=0`, `max_task_retries=0`). The driver waits on
 one call an actor, replaces an actor that died or ran past its deadline, and queues its task again.
-It looks at the cluster again and again, and has a worker wherever there is room for one.
+It looks at the cluster again and again, and has a worker wherever there is room for one. Where the
+head of the cluster is gone, it lets go of all actors, waits for a head, and goes on with new ones.
 Actors that Ray restarts under such a loop livelocked it in one of four runs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,28 +19,35 @@ import ray
 
 from circuit_atlas.cluster.executor import (
     Event,
+    HeadLost,
     Job,
+    StartFailed,
     TaskDone,
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     WorkersReady,
     unwatched,
 )
 from circuit_atlas.cluster.machines import Machines
 from circuit_atlas.cluster.process import interrupts_deferred
 from circuit_atlas.cluster.ray_crew import Crew
+from circuit_atlas.cluster.ray_head import Head, HeadLostError, cluster_resources
 from circuit_atlas.cluster.ray_metrics import RayMetrics
-from circuit_atlas.cluster.ray_session import cluster_resources, ray_session
+from circuit_atlas.cluster.ray_session import ray_session
 from circuit_atlas.cluster.ray_watch import Watch
-from circuit_atlas.cluster.retries import Backlog, Policy
+from circuit_atlas.cluster.retries import Backlog, Policy, unclaimed
 from circuit_atlas.storage_schema.errors import InfrastructureError, InputError
+from circuit_atlas.storage_schema.keys import UnitKey
 
 if TYPE_CHECKING:
     from circuit_atlas.jobs.tasks.plan import Task
 
 # Tasks are cut for so many workers at least where machines may come later.
 _MAY_BECOME = 16
+# How often is looked whether a cluster has come back.
+_KNOCK_EVERY_S = 2.0
 
 
 class RayExecutor:
@@ -56,6 +65,7 @@ class RayExecutor:
         threads: CPUs that a worker takes, and threads that it computes with. Default: 1.
         device: "cuda" gives each worker a GPU, "auto" does so where the cluster has any.
             Default: "auto".
+        patience_s: for how long a cluster whose head is gone is waited for. Default: 600.
         temp_dir: where a local Ray keeps its sockets and logs. It should be short: the path of a
             socket may have 107 bytes, of which Ray's part takes some 65. Default: Ray's choice.
     """
@@ -68,6 +78,7 @@ class RayExecutor:
         max_workers: int = 0,
         threads: int = 1,
         device: str = "auto",
+        patience_s: float = 600.0,
         temp_dir: Path | None = None,
     ) -> None:
         if ":" in device:
@@ -85,19 +96,15 @@ class RayExecutor:
         self._max_workers = max_workers
         self._threads = threads
         self._device = device
+        self._patience_s = patience_s
         self._temp_dir = temp_dir
+        self._is_own = False
         self._session = contextlib.ExitStack()
         self._metrics: RayMetrics | None = None
 
     def __enter__(self) -> Self:
         if not ray.is_initialized():
-            cpus = self._workers * self._threads or None
-            with contextlib.ExitStack() as session:
-                session.enter_context(
-                    ray_session(self._address, cpus=cpus, temp_dir=self._temp_dir)
-                )
-                self._check_room()
-                self._session = session.pop_all()
+            self._connect()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -106,7 +113,7 @@ class RayExecutor:
     @property
     def workers(self) -> int:
         """How many the tasks are cut for, as `Executor.workers` says."""
-        machines = Machines(threads=self._threads, gpus=self._gpus())
+        machines = self._machines(Head())
         machines.look()
         room = machines.room({})
         if self._workers or self._address == "local":
@@ -125,37 +132,92 @@ class RayExecutor:
         job: Job,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
         """Runs the tasks as `Executor.run` says."""
+        backlog = Backlog(tasks, policy, claim)
+        while True:
+            head = Head()
+            machines = self._machines(head)
+            most = self._workers or self._max_workers or None
+            crew = Crew(job, machines, policy, threads=self._threads, gpus=self._gpus(), most=most)
+            try:
+                yield from self._run(backlog, crew, machines, head, on_progress)
+                return
+            except HeadLostError as error:
+                lost = error
+            finally:
+                with interrupts_deferred():
+                    crew.dismiss(directly=head.is_silent)
+            yield HeadLost(lost)
+            for task, worker in crew.under_way():
+                yield TaskLost(task, lost, backlog.lost(task, machine=True), worker)
+            del crew
+            self._reconnect(lost)
+
+    def _run(
+        self,
+        backlog: Backlog,
+        crew: Crew,
+        machines: Machines,
+        head: Head,
+        on_progress: Callable[[TaskProgress], None],
+    ) -> Generator[Event, None, None]:
+        """Runs what waits on one crew; HeadLostError where the cluster is gone."""
         watch = Watch()
-        backlog = Backlog(tasks, policy)
-        gpus = self._gpus()
-        machines = Machines(threads=self._threads, gpus=gpus)
-        most = self._workers or self._max_workers or None
-        crew = Crew(job, machines, policy, threads=self._threads, gpus=gpus, most=most)
-        try:
-            while backlog or crew.busy:
-                while backlog and crew.idle:
-                    following = backlog.take(crew.idle + crew.opening, layer=crew.layer)
-                    yield TaskStarted(following, crew.assign(following))
-                for progress in watch.look(crew.at_work()):
-                    on_progress(progress)
-                machines.look()
-                crew.hire(min(backlog.units, self._size(crew.room()) - crew.ready))
-                for ended in crew.ended():
-                    outcome = ended.outcome
-                    if isinstance(outcome, InfrastructureError):
-                        if ended.task is not None:
-                            again = backlog.lost(ended.task, machine=ended.machine_lost)
-                            yield TaskLost(ended.task, outcome, again, ended.worker)
-                    elif ended.task is None:
-                        yield WorkersReady(crew.ready)
+        while backlog or crew.busy:
+            while backlog and crew.idle:
+                following = backlog.take(crew.idle + crew.opening, layer=crew.layer)
+                if following is None:
+                    yield Waiting(backlog.units)
+                    break
+                yield TaskStarted(following, crew.assign(following))
+            for progress in watch.look(crew.at_work()):
+                on_progress(progress)
+            machines.look()
+            head.check()
+            crew.hire(min(backlog.units, self._size(crew.room()) - crew.ready))
+            for ended in crew.ended():
+                outcome = ended.outcome
+                if isinstance(outcome, InfrastructureError):
+                    if ended.task is None:
+                        yield StartFailed(outcome)
                     else:
-                        yield TaskDone(ended.task, outcome, ended.worker)
-        finally:
-            with interrupts_deferred():
-                crew.dismiss()
+                        again = backlog.lost(ended.task, machine=ended.machine_lost)
+                        yield TaskLost(ended.task, outcome, again, ended.worker)
+                elif ended.task is None:
+                    yield WorkersReady(crew.ready)
+                else:
+                    yield TaskDone(ended.task, outcome, ended.worker)
+
+    def _connect(self) -> None:
+        """Connects to the Ray, or starts one."""
+        cpus = self._workers * self._threads or None
+        with contextlib.ExitStack() as session:
+            session.enter_context(ray_session(self._address, cpus=cpus, temp_dir=self._temp_dir))
+            self._check_room()
+            self._session = session.pop_all()
+            self._is_own = True
+
+    def _reconnect(self, lost: HeadLostError) -> None:
+        """Connects again, as soon as there is a Ray; raises the error where there is none in time,
+        or where the connection is somebody else's."""
+        if not self._is_own:
+            raise lost
+        self._session.close()
+        until_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self._connect()
+            except InfrastructureError as error:
+                if time.monotonic() > until_s:
+                    raise InfrastructureError(
+                        f"{lost}, and there is none at {self._address!r} after "
+                        f"{self._patience_s:g} s; what is committed stays: run the same command "
+                        "again once the cluster is back"
+                    ) from error
+            time.sleep(_KNOCK_EVERY_S)
 
     def _size(self, room: int) -> int:
         """How many workers there are to be, where the cluster has room for so many."""
@@ -176,6 +238,9 @@ class RayExecutor:
                 f"{self._gpus()} GPUs, and Ray finds {total.get('CPU', 0):.0f} and "
                 f"{total.get('GPU', 0):.0f}; lower `threads` or change `device` under [run]"
             )
+
+    def _machines(self, head: Head) -> Machines:
+        return Machines(threads=self._threads, gpus=self._gpus(), list_nodes=head.machines)
 
     def _gpus(self) -> int:
         if self._device == "auto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,12 @@ class Host:
         """Says the worker's name, which units of its task have ended, and what it is at."""
         progress = self._worker.progress
         return progress.worker, progress.receipts(), progress.activity()
+
+    @ray.method(concurrency_group=_ASIDE)
+    def leave(self) -> None:
+        """Ends the process at once, whatever it is at: told so directly, without the cluster's
+        head."""
+        os._exit(0)
 
 
 _REMOTE: Any = ray.remote  # whose types do not know groups

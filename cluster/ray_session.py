@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,6 @@ def ray_session(address: str, *, cpus: int | None, temp_dir: Path | None) -> Ite
         session.callback(_shut_down)
         _connect(address, cpus=cpus, temp_dir=temp_dir)
         yield
-
-
-def cluster_resources() -> dict[str, float]:
-    """Says what the cluster has in all, in use or not: "CPU", "GPU" and others."""
-    total: Callable[[], dict[str, float]] = ray.cluster_resources
-    return total()
 
 
 def _connect(address: str, *, cpus: int | None, temp_dir: Path | None) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pyarrow.compute as pc
 
 from circuit_atlas.cluster.executor import RESPONSES, Event, Planned
-from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.tasks.crops import merged_crops
 from circuit_atlas.jobs.tasks.distributions import distributions
@@ -62,9 +61,10 @@ def find_responses(
                 fail=_fail,
             ),
             build.spec.run,
-            session=Session(LocalExecutor()) if few else session,
+            session=session,
             on_event=None if few else on_event,
             started_s=time.monotonic(),
+            here=few,
         )
     images = {
         split: table.filter(pc.equal(table["split"], split))["id"].to_pylist() for split in _SPLITS

@@ -8,13 +8,15 @@ a unit that was lost alone has used up one of its retries.
 A task whose machine was lost comes back whole, and no retry is used up: spot machines go when they
 go. But a unit may take its machine down too, as where a container ends with the worker that overran
 its memory. So a unit that has lost so many machines is treated as one that lost its worker.
+
+Units that another build is at are left to the last, and then wait until it is done with them.
 """
 
 from __future__ import annotations
 
 import traceback
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +49,11 @@ class Policy:
     start_s: float = 900.0
 
 
+def unclaimed(task: Task) -> Sequence[UnitKey]:
+    """Gives all units of a task, where no other build is at any."""
+    return task.units
+
+
 class Backlog:
     """The tasks that wait for a worker. Its length counts them.
 
@@ -54,19 +61,34 @@ class Backlog:
         units: how many units these are.
     """
 
-    def __init__(self, tasks: Sequence[Task], policy: Policy) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
+    ) -> None:
+        """Takes the tasks.
+
+        Args:
+            tasks: the tasks.
+            policy: which are tried again.
+            claim: gives those units of a task that no other build is at. Default: all.
+        """
         self.units = sum(len(task.units) for task in tasks)
         self._waiting = deque(tasks)
+        self._held: deque[Task] = deque()
+        self._claim = claim
         self._order = {name: n for n, name in enumerate(dict.fromkeys(t.layer for t in tasks))}
         self._policy = policy
         self._losses: Counter[UnitKey] = Counter()
         self._machine_losses: Counter[UnitKey] = Counter()
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._held)
 
-    def take(self, workers: int = 1, *, layer: str | None = None) -> Task:
-        """Takes the next task, or a part of it where fewer wait than workers could take one.
+    def take(self, workers: int = 1, *, layer: str | None = None) -> Task | None:
+        """Takes the next task, or a part of it where fewer wait than workers could take one; None
+        where other builds are at all that wait.
 
         Args:
             workers: how many could take a task now, the one that asks included. Default: 1.
@@ -76,6 +98,29 @@ class Backlog:
         Raises:
             IndexError: none waits.
         """
+        if not self:
+            raise IndexError("no task waits")
+        while self._waiting:
+            task = self._claimed(self._cut(workers, layer))
+            if task is not None:
+                return task
+        for _ in range(len(self._held)):
+            task = self._claimed(self._held.popleft())
+            if task is not None:
+                return task
+        return None
+
+    def _claimed(self, task: Task) -> Task | None:
+        """The part of a task that no other build is at; the rest is held back."""
+        units = self._claim(task)
+        if len(units) < len(task.units):
+            rest = tuple(unit for unit in task.units if unit not in units)
+            self._held.append(replace(task, units=rest))
+        self.units -= len(units)
+        return replace(task, units=tuple(units)) if units else None
+
+    def _cut(self, workers: int, layer: str | None) -> Task:
+        """Takes the next task out of those that wait, or a part of it."""
         parts = -(-workers // max(1, len(self._waiting)))
         at = self._next(layer)
         task = self._waiting[at]
@@ -85,7 +130,6 @@ class Backlog:
             task = replace(task, units=task.units[:count])
         else:
             del self._waiting[at]
-        self.units -= len(task.units)
         return task
 
     def _next(self, layer: str | None) -> int:

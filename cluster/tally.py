@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 
 from circuit_atlas.cluster.executor import (
     UNITS,
+    BuildMet,
     Event,
+    HeadLost,
     Planned,
+    StartFailed,
     TaskDone,
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     WorkersReady,
 )
+from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
@@ -34,6 +39,7 @@ class Tally:
         skipped: how many were done before.
         ended: how many are stored or failed, those of tasks that still run included.
         failed: how many of them failed.
+        is_waiting: whether other builds are at all that is left.
         running: tasks that a worker is at, with what was told of each last; None where nothing was.
     """
 
@@ -45,6 +51,7 @@ class Tally:
         self.running: dict[Task, TaskProgress | None] = {}
         self.ended = 0
         self.failed = 0
+        self.is_waiting = False
         self._started_s: float | None = None
 
     @property
@@ -63,7 +70,17 @@ class Tally:
         if isinstance(event, WorkersReady | TaskStarted) and self._started_s is None:
             # Not from the start: starting Ray and loading the model would pass for slow units.
             self._started_s = now_s
+        if isinstance(event, BuildMet):
+            return [f"note: {met_text(event.build)}"]
+        if isinstance(event, StartFailed):
+            return [f"starting another: {event.error}"]
+        if isinstance(event, HeadLost):
+            return [f"waiting for the cluster: {event.error}"]
+        if isinstance(event, Waiting):
+            before, self.is_waiting = self.is_waiting, True
+            return [] if before else [waiting_text(event.units, self.noun)]
         if isinstance(event, TaskStarted):
+            self.is_waiting = False
             self.running[event.task] = None
         elif isinstance(event, TaskProgress):
             self._take_back(event.task)
@@ -89,6 +106,7 @@ class Tally:
         if planned.channels:
             self.noun = f"{self.noun} and channels" if planned.count else "channels"
         self.running, self.ended, self.failed, self._started_s = {}, 0, 0, None
+        self.is_waiting = False
 
     def _count(self, receipts: Sequence[Receipt], sign: int = 1) -> list[Receipt]:
         """Counts units, or takes them back; gives those that failed."""
@@ -126,6 +144,23 @@ class Tally:
         if self.failed:
             parts.append(f"{self.failed} failed")
         return ", ".join(parts)
+
+
+def met_text(other: Claim) -> str:
+    """Tells of another build.
+
+    >>> met_text(Claim("node7-12-ab", "node7", 12, 0.0))[:60]
+    'another build of this atlas is at work (process 12 on node7,'
+    """
+    return (
+        f"another build of this atlas is at work ({other}): what it is at is left to it, and both "
+        "end with the whole"
+    )
+
+
+def waiting_text(count: int, noun: str) -> str:
+    """Tells that a worker has nothing to do while another build is at the rest."""
+    return f"waiting for another build, which is at the {count} {noun} that are left"
 
 
 def rate_text(rate: float, noun: str) -> str:

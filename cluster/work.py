@@ -8,12 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
-from circuit_atlas.cluster.executor import Event, Executor, Job, Planned
+from circuit_atlas.cluster.claims import Claims, Presence
+from circuit_atlas.cluster.executor import BuildMet, Event, Executor, Job, Planned
 from circuit_atlas.cluster.ledger import Ledger, Summary
+from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.jobs.spec.run import RunSpec
 from circuit_atlas.jobs.tasks.plan import Task
+from circuit_atlas.storage_schema.heartbeat import EVERY_S
+from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
+
+# A store that does not answer holds up no build for what is a hint.
+_HINTS_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,13 @@ class Work:
 
 
 class Session:
-    """An executor through the stages of one run: entered when there is the first work for it, and
-    left once, at the end."""
+    """An executor through the stages of one run, and the run's presence in its store: entered when
+    there is the first work, and left once, at the end."""
 
     def __init__(self, executor: Executor) -> None:
         """Takes the executor, and enters nothing yet."""
         self._executor = executor
+        self._presence: Presence | None = None
         self._entered = contextlib.ExitStack()
         self._is_entered = False
 
@@ -59,6 +67,14 @@ class Session:
             self._is_entered = True
         return self._executor
 
+    def presence(self, store: str) -> Presence:
+        """Gives the run's presence in its store, entered."""
+        if self._presence is None:
+            self._presence = self._entered.enter_context(
+                Presence(open_store(store, patience_s=_HINTS_S))
+            )
+        return self._presence
+
 
 def run_work(
     work: Work,
@@ -67,35 +83,46 @@ def run_work(
     session: Session,
     on_event: Callable[[Event], None] | None,
     started_s: float,
+    here: bool = False,
 ) -> Summary:
     """Runs the work's tasks to their end; without work, no executor is entered.
 
     Args:
         work: what to do.
-        run: retries and deadline.
+        run: names the store, and gives retries and deadline.
         session: how tasks reach workers.
         on_event: sees every event as it comes.
         started_s: when the run began, by `time.monotonic`.
+        here: whether tasks run in this process all the same. Default: not.
     """
     ledger = Ledger()
-    tell = on_event or ignore
     if work.planned.count or work.planned.channels:
-        executor = session.executor()
+        executor = LocalExecutor() if here else session.executor()
+        presence = session.presence(run.store)
 
         def note(event: Event) -> None:
             executor.observe(event)
-            tell(event)
+            if on_event is None:
+                return
+            on_event(event)
+            presence.look(within_s=EVERY_S)
+            for other in presence.met():
+                on_event(BuildMet(other))
 
         tasks = work.tasks(executor.workers)
         note(replace(work.planned, tasks=len(tasks)))
         policy = Policy(retries=run.retries, deadline_s=run.deadline_s)
-        running = executor.run(tasks, work.job, policy=policy, on_progress=note)
-        with contextlib.closing(running) as events:
-            for event in events:
-                ledger.note(event, work.fail)
-                note(event)
-    else:
-        tell(work.planned)
+        with Claims(presence, work.planned.stage.name) as claims:
+            running = executor.run(
+                tasks, work.job, policy=policy, claim=claims.claim, on_progress=note
+            )
+            with contextlib.closing(running) as events:
+                for event in events:
+                    claims.note(event)
+                    ledger.note(event, work.fail)
+                    note(event)
+    elif on_event is not None:
+        on_event(work.planned)
     return ledger.summary(
         skipped=work.planned.skipped,
         wall_s=time.monotonic() - started_s,

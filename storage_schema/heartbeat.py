@@ -33,7 +33,9 @@ class Activity:
     """Says which units a worker computes together, and how far it is with the step it is at."""
 
     layer: Annotated[str, "Layer, or convolution."]
-    of: Annotated[Numbered, "What `units` numbers: units, or channels of a convolution."]
+    of: Annotated[
+        Numbered, "What `units` numbers: units, channels of a convolution, or chunks of images."
+    ]
     units: Annotated[tuple[int, ...], "Numbers of the units that are computed together."]
     step: Annotated[str, "What it is at, such as `scores`; empty before the first step."] = ""
     done: Annotated[int, "How much of the step is done."] = 0
@@ -78,8 +80,8 @@ class Heartbeat:
     worker: Annotated[str, "Name of the worker: its machine, process and four letters."]
     stage: Annotated[
         str,
-        "Of the run it works for: `units`, `responses` for what all images do to them, or "
-        "`features` for feature visualizations.",
+        "Of the run it works for: `units`, `images` that are prepared, `responses` for what all "
+        "images do to units, or `features` for feature visualizations.",
     ]
     joined_s: Annotated[float, "When it was ready, in seconds since 1970 UTC, by its clock."]
     started_s: Annotated[float, "When its task began, by the same clock."]

@@ -16,6 +16,8 @@ LAYERS = "layers"
 PLANS = "plans"
 VISUALIZATIONS = "features"
 RUNS = "runs"
+BUILDS = f"{RUNS}/builds"
+CLAIMS = f"{RUNS}/claims"
 CHANNELS_OF_CHUNKS = "channels"
 AFTER_INDEX = frozenset(
     (
@@ -126,6 +128,15 @@ PATHS: tuple[tuple[str, str], ...] = (
         "What a worker is at: replaced every few seconds, removed when its task ends, and named by "
         "no record.",
     ),
+    (
+        f"{BUILDS}/<build>.json",
+        "The build runs: replaced every few seconds, removed at its end, and named by no record.",
+    ),
+    (
+        f"{CLAIMS}/<stage>/<layer>/<unit or other noun>-<number>.json",
+        "A build is at some of these units, the four from four times that number: a hint to other "
+        "builds; put only if absent, removed when they are done, and named by no record.",
+    ),
 )
 
 _PREPARED = re.compile(rf"{PREPARED}/([0-9a-f]{{64}})/(\d+|whole)\.json")
@@ -145,6 +156,7 @@ _VISUALIZATION = re.compile(rf"{VISUALIZATIONS}/([^/]+)/(\d+)/([^/]+)\.json")
 _VISUALIZATION_PLAN = re.compile(rf"{VISUALIZATIONS}/plans/[0-9a-f]{{64}}\.json")
 _VISUALIZATION_FAILURE = re.compile(rf"{VISUALIZATIONS}/[^/]+/failures/(\d+)\.(\d+)\.json")
 _HEARTBEAT = re.compile(rf"{RUNS}/[^/]+\.json")
+_OF_RUN = re.compile(rf"{RUNS}/(?:builds/|claims/[^/]+/[^/]+/)?[^/]+\.json")
 _SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
 _MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 
@@ -486,3 +498,19 @@ def heartbeat(worker: str) -> str:
 def is_heartbeat(path: str) -> bool:
     """Tell whether a worker's heartbeat lies at `path`."""
     return _HEARTBEAT.fullmatch(path) is not None
+
+
+def build_mark(build: str) -> str:
+    """Return the path of the mark that a build runs."""
+    return f"{BUILDS}/{escape(build)}.json"
+
+
+def claim(stage: str, layer_name: str, of: str, number: int) -> str:
+    """Return the path of one claim of a stage, on units or whatever else `of` says."""
+    return f"{CLAIMS}/{stage}/{escape(layer_name)}/{of}-{number}.json"
+
+
+def is_of_run(path: str) -> bool:
+    """Tell whether what lies at `path` is of a run: a worker's heartbeat, a build's mark or a
+    claim. No record names it, and it goes with the run."""
+    return _OF_RUN.fullmatch(path) is not None

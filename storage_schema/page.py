@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from circuit_atlas.storage_schema import layout, quantise, sealed
 from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
+from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.documents import stored_keys
@@ -60,6 +61,7 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("`manifest.json`, each `stretch`, and `metadata`", Stretch),
     ("A worker's heartbeat", Heartbeat),
     ("A worker's heartbeat, `activity`", Activity),
+    ("A claim, and a build's mark", Claim),
 )
 
 
@@ -83,7 +85,8 @@ def page() -> str:
             "",
             "A unit is done when its commit record exists, and readers trust commit records alone: "
             "a chunk that is there, or one that is missing, says nothing. No object is ever "
-            "overwritten, but for the heartbeats of workers, which nothing depends on.",
+            "overwritten, but for heartbeats of workers, marks of builds and claims, which nothing "
+            "depends on.",
             "",
             "## Paths",
             "",

@@ -132,6 +132,11 @@ def create(
 def check_location(objects: Objects) -> None:
     """Raise NotAnAtlasError where a store holds other things and no atlas."""
     names = [name for name in objects.names() if name != layout.PREPARED]
+    if layout.RUNS in names and layout.HEADER not in names:
+        # Of a build that is at the images, unless a folder of that name is somebody else's.
+        listed = objects.list(layout.RUNS)
+        if all(layout.is_of_run(entry.path) for entry in listed):
+            names.remove(layout.RUNS)
     if names and layout.HEADER not in names:
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise NotAnAtlasError(

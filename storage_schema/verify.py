@@ -87,7 +87,7 @@ class _Check:
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self.entries = {
-            entry.path: entry for entry in objects.list() if not layout.is_heartbeat(entry.path)
+            entry.path: entry for entry in objects.list() if not layout.is_of_run(entry.path)
         }
         self.documents: set[str] = set()
         self.named: dict[str, StoredObject] = {}

@@ -35,14 +35,14 @@ import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 import toy
 from ray import cloudpickle
-from circuit_atlas.cluster import ray_crew
-from circuit_atlas.cluster.executor import TaskDone, TaskLost, WorkersReady
+from circuit_atlas.cluster import ray_losses
+from circuit_atlas.cluster.executor import HeadLost, StartFailed, TaskDone, TaskLost, WorkersReady
 from circuit_atlas.cluster.ray_executor import RayExecutor
 from circuit_atlas.cluster.retries import Policy
 
 cloudpickle.register_pickle_by_value(toy)
 # A busy Ray takes longer to miss a machine than the workers on it.
-ray_crew._OUTLIVES_S = 6.0
+ray_losses._OUTLIVES_S = 6.0
 address, log, units, most = sys.argv[2], pathlib.Path(sys.argv[3]), *map(int, sys.argv[4:])
 job = toy.ToyJob(log, {unit: "steady" for unit in range(units)})
 blocks = [tuple(range(first, first + 4)) for first in range(0, units, 4)]
@@ -52,6 +52,10 @@ with RayExecutor(address, max_workers=most) as executor:
             print("done", *(key.unit for key in event.task.units), flush=True)
         elif isinstance(event, TaskLost):
             print("lost", event.will_retry, event.error, flush=True)
+        elif isinstance(event, StartFailed):
+            print("start", event.error, flush=True)
+        elif isinstance(event, HeadLost):
+            print("head", event.error, flush=True)
         elif isinstance(event, WorkersReady):
             print("ready", event.count, flush=True)
 """
@@ -80,8 +84,8 @@ class Machines:
 
 
 @contextlib.contextmanager
-def changing_cluster(home: Path) -> Iterator[Machines]:
-    """A cluster whose head has room for no worker."""
+def changing_cluster(home: Path, *, port: int = 0) -> Iterator[Machines]:
+    """A cluster whose head has room for no worker; it answers at `port`, or at any."""
     # There Ray notes the address, in a folder that only a Ray without one of its own would make.
     (home / "ray").mkdir(exist_ok=True)
     with sigterm_kept():
@@ -93,6 +97,7 @@ def changing_cluster(home: Path) -> Iterator[Machines]:
                     "include_dashboard": False,
                     "object_store_memory": _MEMORY_BYTES,
                     "temp_dir": str(home / "c"),
+                    "gcs_server_port": port or None,
                     "_system_config": _HEALTH,
                 },
             )

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from circuit_atlas.jobs.images.preparation import Chunker
 from circuit_atlas.jobs.spec.run import RunSpec
+from circuit_atlas.jobs.tasks.beating import Beating
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.progress import Progress
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
@@ -50,7 +52,8 @@ class ImageJob:
         """Opens the worker, in the process that calls; StoreError where there is no store."""
         torch.set_num_threads(self.threads)
         objects = open_store(self.run.store, patience_s=self.run.store_patience_s)
-        return ImageWorker(objects, self.chunker)
+        progress = Progress()
+        return ImageWorker(objects, self.chunker, progress, Beating(objects, progress, STAGE))
 
 
 @dataclass(frozen=True)
@@ -61,22 +64,30 @@ class ImageWorker:
         objects: where their pixels go.
         chunker: prepares them.
         progress: is told of each chunk.
+        beating: tells the store of it.
     """
 
     objects: Objects
     chunker: Chunker
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress
+    beating: Beating
 
     def run(self, task: Task) -> tuple[Receipt, ...]:
-        """Prepares the chunks of a task: one receipt each. Raises WriteError where the store
-        refuses."""
-        receipts = []
+        """Prepares the chunks of a task that are not prepared yet: one receipt each, of 0 bytes
+        where it was. Raises WriteError where the store refuses."""
         self.progress.begin(task.of)
         self.progress.together(task.units)
         self.progress.step("decoded", len(task.units), "chunks")
+        with self.beating.during(task):
+            return self._run(task)
+
+    def _run(self, task: Task) -> tuple[Receipt, ...]:
+        receipts = []
         for key in task.units:
             started = time.perf_counter()
-            size_bytes = self.chunker.prepare(self.objects, key.unit)
+            # By a worker that was lost later in its task, or by another build.
+            there = self.objects.exists(layout.prepared_chunk(self.chunker.key, key.unit))
+            size_bytes = 0 if there else self.chunker.prepare(self.objects, key.unit)
             compute_s = time.perf_counter() - started
             receipts.append(Receipt(key, "done", 0, size_bytes, compute_s, of="chunk"))
             self.progress.ended(receipts[-1])

@@ -27,6 +27,7 @@ from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob, check_seen
 from circuit_atlas.storage_schema import layout, responses
+from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import is_stored
@@ -89,10 +90,6 @@ class ResponseWorker:
         check_seen(Reader(self._objects).header, header, location=location)
         self._units = units
         self._keys = {name: responses.key_of(numbers) for name, numbers in units.items()}
-        self._there = {
-            name: responses.chunks(self._objects, name, key).keys()
-            for name, key in self._keys.items()
-        }
         self._response = prepared.opened.spec.circuits.response
         infos = prepared.opened.images.infos
         self._scoring = frozenset(prepared.opened.images.scoring)
@@ -134,13 +131,21 @@ class ResponseWorker:
 
     def _store(self, chunk: int) -> int:
         """Runs a chunk for the layers that lack it; the bytes that were stored."""
+        lacking = at_once(lambda name: self._lacks(name, chunk), self._keys)
         missing = [
-            self._opened.layer(name) for name, there in self._there.items() if chunk not in there
+            self._opened.layer(name)
+            for name, lacks in zip(self._keys, lacking, strict=True)
+            if lacks
         ]
         size_bytes = 0
         for found in self._computed(missing, self._chunks[chunk]):
             size_bytes += self._put(found, chunk)
         return size_bytes
+
+    def _lacks(self, name: str, chunk: int) -> bool:
+        """Whether a layer lacks a chunk; a worker that was lost later in it may have stored it, or
+        another build."""
+        return chunk not in responses.chunks(self._objects, name, self._keys[name])
 
     def _put(self, found: _Found, chunk: int) -> int:
         """Stores what a chunk does to one layer: last, and so where all of it is there, what it

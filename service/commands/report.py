@@ -252,8 +252,12 @@ def summary_text(summary: Summary, *, location: str) -> str:
         "left": summary.left,
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
-    images = [images_left_out(summary.left_out), passed_over_text(summary.passed_over)]
-    further = "".join(f"; {part}" for part in images if part)
+    beside = [
+        failed_starts_text(summary.failed_starts),
+        images_left_out(summary.left_out),
+        passed_over_text(summary.passed_over),
+    ]
+    further = "".join(f"; {part}" for part in beside if part)
     lines = [
         f"{_counted(summary)}: {told}; {size(summary.size_bytes)} written in "
         f"{summary.wall_s:.0f} s to {location}{further}"
@@ -266,6 +270,11 @@ def summary_text(summary: Summary, *, location: str) -> str:
     if more:
         lines.append(f"  and {more} more failed: see `circuit-atlas status {location}`")
     return "\n".join(lines)
+
+
+def failed_starts_text(count: int) -> str:
+    """Tell how many workers did not start; empty where all did."""
+    return f"{count} worker{'' if count == 1 else 's'} did not start" if count else ""
 
 
 def images_left_out(count: int) -> str:

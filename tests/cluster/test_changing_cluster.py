@@ -46,6 +46,11 @@ def test_a_run_goes_on_as_machines_come_die_and_fail(machines: Machines, tmp_pat
         # One that is killed, in the middle of a block, takes nothing along.
         machines.kill("first")
         run.until("lost")
+        # One that is killed while its worker starts is told of, and counts as no failure.
+        machines.add("slow", 1)
+        until(lambda: starts(tmp_path, "slow"), "a start on the slow machine")
+        machines.kill("slow")
+        run.until("start a worker's start: the machine was lost")
         tried, for_s = starts(tmp_path, "bad"), time.monotonic() - since_s
         assert tried <= 2 + sum(for_s > pauses_s for pauses_s in (4, 4 + 8, 4 + 8 + 16))
         assert run.end() == 0
@@ -55,5 +60,6 @@ def test_a_run_goes_on_as_machines_come_die_and_fail(machines: Machines, tmp_pat
     done = [unit for line in run.said("done") for unit in line.split()[1:]]
     assert Counter(done) == Counter(map(str, range(UNITS)))
     # Ray would print that a machine was lost, and the end of its log.
-    assert {line.partition(" ")[0] for line in run.lines} == {"done", "lost", "ready"}
+    assert {line.partition(" ")[0] for line in run.lines} == {"done", "lost", "ready", "start"}
+    assert len(run.said("start a worker could not start")) == starts(tmp_path, "bad")
     assert run.errors == ""

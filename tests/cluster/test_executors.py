@@ -23,6 +23,7 @@ from circuit_atlas.cluster.executor import (
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     WorkersReady,
 )
 from circuit_atlas.cluster.local_executor import LocalExecutor
@@ -118,6 +119,23 @@ def test_what_a_worker_is_at_is_told_while_it_is(executor: Executor, tmp_path: P
     assert str(last.activity).startswith("conv units 0-1: scores ")
     workers = [event.worker for event in events if isinstance(event, TaskStarted | TaskDone)]
     assert workers == [last.worker] * 2
+
+
+def test_units_of_another_build_are_waited_for(executor: Executor, tmp_path: Path) -> None:
+    job = toy.ToyJob(tmp_path)
+    held, events = {0, 3}, []
+
+    def claim(task: toy.Task) -> list[object]:
+        return [key for key in task.units if key.unit not in held]
+
+    tasks = toy.tasks((0, 1), (2,), (3,))
+    for event in executor.run(tasks, job, policy=Policy(), claim=claim):
+        events.append(event)
+        if isinstance(event, Waiting) and done(events) == Counter([1, 2]):
+            assert event.units == len(held)
+            held.clear()
+    assert done(events) == Counter(range(4))
+    assert sum(isinstance(event, Waiting) for event in events) >= 1
 
 
 def test_nothing_to_do_starts_no_worker(executor: Executor, tmp_path: Path) -> None:

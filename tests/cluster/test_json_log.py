@@ -13,15 +13,19 @@ import pytest
 from circuit_atlas.cluster import json_log
 from circuit_atlas.cluster.executor import (
     FEATURES,
+    BuildMet,
     Planned,
+    StartFailed,
     TaskDone,
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     WorkersReady,
 )
 from circuit_atlas.cluster.json_log import JsonLog
 from circuit_atlas.cluster.progress import open_view
+from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -48,19 +52,26 @@ def logged(*events: Any) -> list[dict[str, Any]]:
 def test_every_line_has_what_all_have() -> None:
     lines = logged(
         Planned(2, 1, 1, ("slow",)),
+        StartFailed(WorkerLostError("a worker could not start: ended")),
         WorkersReady(1),
+        BuildMet(Claim("node7-12-ab", "node7", 12, 0.0)),
         TaskStarted(BLOCK, "host-1"),
         TaskProgress(BLOCK, "host-1", (DONE,), ACTIVITY),
+        Waiting(2),
+        Waiting(2),
         TaskDone(BLOCK, (DONE, FAILED), "host-1"),
         TaskLost(BLOCK, WorkerLostError("conv units 0, 1: ended"), True, "host-1"),
     )
     assert [line["event"] for line in lines] == [
         "remark",
         "planned",
+        "start_failed",
         "workers_ready",
+        "build_met",
         "task_started",
         "unit_done",
         "task_progress",
+        "waiting",
         "unit_failed",
         "task_done",
         "task_lost",
@@ -70,6 +81,8 @@ def test_every_line_has_what_all_have() -> None:
         assert line["level"] in ("info", "warning", "error")
         assert line["stage"] == "units"
         assert line["message"]
+    (met,) = [line for line in lines if line["event"] == "build_met"]
+    assert (met["host"], met["pid"], met["since_s"]) == ("node7", 12, 0.0)
 
 
 def test_a_unit_is_told_once_with_its_key_worker_and_attempt() -> None:

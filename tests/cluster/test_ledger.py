@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_atlas.cluster.executor import TaskDone, TaskLost
+from circuit_atlas.cluster.executor import StartFailed, TaskDone, TaskLost
 from circuit_atlas.cluster.ledger import Ledger
 from circuit_atlas.service.commands.report import summary_text
 from circuit_atlas.storage_schema.errors import WorkerLostError
@@ -26,6 +26,7 @@ def test_what_failed_is_told_of_as_what_it_is() -> None:
         TaskLost(Task("edges", KEYS[2:3], of="channel"), WorkerLostError("ended"), True),
         TaskLost(Task("edges", KEYS[2:3], of="channel"), WorkerLostError("ended"), False),
         TaskLost(Task("edges", KEYS[3:]), WorkerLostError("ended"), False),
+        StartFailed(WorkerLostError("a worker could not start")),
     ]
     for event in events:
         ledger.note(event, failed)
@@ -36,7 +37,8 @@ def test_what_failed_is_told_of_as_what_it_is() -> None:
         (3, "unit", "worker_lost"),
     ]
     assert (found.done, found.failed, found.lost, found.retried) == (1, 1, 2, 1)
-    assert (found.skipped, found.channels) == (5, 8)
+    assert (found.skipped, found.channels, found.failed_starts) == (5, 8, 1)
+    assert "; 1 worker did not start" in summary_text(found, location="here")
 
 
 def test_however_many_fail_a_thousand_are_told_of() -> None:

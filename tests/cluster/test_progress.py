@@ -11,16 +11,20 @@ import pytest
 from circuit_atlas.cluster import progress
 from circuit_atlas.cluster.executor import (
     FEATURES,
+    BuildMet,
     Event,
     Planned,
+    StartFailed,
     TaskDone,
     TaskLost,
     TaskProgress,
     TaskStarted,
+    Waiting,
     WorkersReady,
 )
 from circuit_atlas.cluster.progress import Bars, Lines, open_view
 from circuit_atlas.cluster.tally import Tally
+from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -115,6 +119,29 @@ def test_lines_are_dated_and_say_all_that_went_wrong() -> None:
     assert text[5] == "failed: conv unit 2: NaN in [the] scores"
     assert text[6] == "given up: conv unit 3: ended"
     assert re.fullmatch(r"4/4 units, [\d.]+ units/s, 0s left, 2 failed", text[7])
+
+
+def test_lines_say_that_another_build_is_at_work_and_that_a_worker_did_not_start() -> None:
+    stream = io.StringIO()
+    with open_view(stream) as view:
+        for event in (
+            Planned(4, 0, 3),
+            StartFailed(WorkerLostError("a worker could not start: ended")),
+            BuildMet(Claim("node7-12-ab", "node7", 12, 0.0)),
+            Waiting(3),
+            Waiting(3),
+            TaskStarted(BLOCK),
+            Waiting(2),
+        ):
+            view.show(event)
+    assert [line[21:] for line in stream.getvalue().splitlines()] == [
+        "4 units to build in 3 tasks",
+        "starting another: a worker could not start: ended",
+        "note: another build of this atlas is at work (process 12 on node7, since 1970-01-01 "
+        "00:00:00 UTC): what it is at is left to it, and both end with the whole",
+        "waiting for another build, which is at the 3 units that are left",
+        "waiting for another build, which is at the 2 units that are left",
+    ]
 
 
 def test_channels_of_convolutions_are_not_called_units() -> None:

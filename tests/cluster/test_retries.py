@@ -104,6 +104,28 @@ def test_units_that_wait_are_counted(machine: bool) -> None:
         assert backlog.units == sum(len(each.units) for each in backlog._waiting)
 
 
+def test_units_that_another_build_is_at_come_last() -> None:
+    held = {1, 2, 3}
+    backlog = Backlog(
+        [task(0, 1), task(2, 3), task(4)],
+        Policy(),
+        lambda asked: [unit for unit in asked.units if unit.unit not in held],
+    )
+    assert backlog.take() == task(0)
+    assert backlog.take() == task(4)
+    assert (len(backlog), backlog.units) == (2, 3)
+    assert backlog.take() is None
+    held.remove(3)
+    assert backlog.take() == task(3)
+    assert backlog.lost(task(4))
+    assert backlog.take() == task(4), "what waits goes before what is another's"
+    held.clear()
+    assert [backlog.take(), backlog.take()] == [task(1), task(2)]
+    assert not backlog
+    with pytest.raises(IndexError):
+        backlog.take()
+
+
 def test_losses_of_one_unit_are_not_anothers() -> None:
     backlog = Backlog([task(0)], Policy(retries=0))
     assert not backlog.lost(task(0))

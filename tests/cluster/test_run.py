@@ -20,7 +20,7 @@ from circuit_atlas.cluster.executor import (
     unwatched,
 )
 from circuit_atlas.cluster.local_executor import LocalExecutor
-from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.retries import Policy, unclaimed
 from circuit_atlas.cluster.run import Summary, build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
@@ -28,6 +28,7 @@ from circuit_atlas.jobs.tasks.worker import CircuitJob
 from circuit_atlas.storage_schema import compaction, heartbeat, layout
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, WriteError
 from circuit_atlas.storage_schema.heartbeat import Heartbeat
+from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import Generation, generations
@@ -71,9 +72,10 @@ class Unlucky(LocalExecutor):
         job: CircuitJob,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        del policy, on_progress
+        del policy, claim, on_progress
         worker = job.open()
         for task in tasks:
             lost = tuple(key for key in task.units if key.unit == self._unit)

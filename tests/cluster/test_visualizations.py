@@ -19,7 +19,7 @@ from circuit_atlas.cluster.executor import (
     unwatched,
 )
 from circuit_atlas.cluster.local_executor import LocalExecutor
-from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.retries import Policy, unclaimed
 from circuit_atlas.cluster.run import build
 from circuit_atlas.cluster.visualizations import build_visualizations
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -27,6 +27,7 @@ from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.visualization.worker import VisualizationJob
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, NotAnAtlasError
+from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
@@ -140,9 +141,10 @@ class Late(LocalExecutor):
         job: VisualizationJob,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        del policy, on_progress
+        del policy, claim, on_progress
         worker = job.open()
         for task in tasks:
             lost = tuple(k for k in task.units if k.unit == self._unit and k.layer == LAYER)

@@ -39,7 +39,8 @@ def tasks(*blocks: tuple[int, ...]) -> tuple[Task, ...]:
 @dataclass(frozen=True)
 class ToyJob:
     """`log` receives a file for each start of a worker and each try of a unit, that names the
-    machine where the variable TOY_MACHINE does. No worker starts on one that is called bad."""
+    machine where the variable TOY_MACHINE does. No worker starts on one that is called bad,
+    nor, for ten minutes, on one that is called slow."""
 
     log: Path
     units: Mapping[int, str] = field(default_factory=dict)
@@ -61,6 +62,8 @@ class ToyJob:
             time.sleep(600)
         if os.environ.get("TOY_MACHINE") == "bad":
             os._exit(3)
+        if os.environ.get("TOY_MACHINE") == "slow":
+            time.sleep(600)
         return ToyWorker(self)
 
     def tries(self, unit: int) -> int:

@@ -24,7 +24,7 @@ from circuit_atlas.cluster.executor import (
     WorkersReady,
     unwatched,
 )
-from circuit_atlas.cluster.retries import Backlog, Policy, describe
+from circuit_atlas.cluster.retries import Backlog, Policy, describe, unclaimed
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.storage_schema.errors import WorkerLostError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -87,11 +87,12 @@ class VirtualCluster:
         job: Job,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        """Run the tasks as `Executor.run` says."""
+        """Run the tasks as `Executor.run` says, where no other build is at work."""
         del job, on_progress
-        backlog = Backlog(tasks, policy)
+        backlog = Backlog(tasks, policy, claim)
         order = itertools.count()
         ends: list[tuple[float, int, _Worker]] = []
         idle: list[_Worker] = []
@@ -101,6 +102,7 @@ class VirtualCluster:
         while backlog or busy:
             while backlog and idle:
                 task = backlog.take(len(idle))
+                assert task is not None
                 worker, busy = idle.pop(), busy + 1
                 self.taken += 1
                 worker.task, worker.since_s = task, self.now_s

@@ -48,6 +48,14 @@ def test_paths_are_recognised():
     assert layout.failed_visualization(layout.visualization_failure("a/b", 12, 7)) == 12
     assert layout.failed_visualization(layout.failure("a/b", 12, 7)) is None
     assert layout.is_visualization_plan(layout.visualization_plan("0" * 64))
+    of_run = (
+        layout.claim("units", "a/b", "unit", 3),
+        layout.build_mark("a b"),
+        layout.heartbeat("a"),
+    )
+    assert all(map(layout.is_of_run, of_run))
+    assert [layout.is_heartbeat(path) for path in of_run] == [False, False, True]
+    assert not layout.is_of_run("runs/events/one.json")
     assert not layout.is_manifest(layout.sealed_file("a/b", "3-0a1b2c3d", "masks"))
 
 

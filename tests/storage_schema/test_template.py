@@ -250,6 +250,16 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, lay_out):
     assert not objects.exists(layout.HEADER)
 
 
+def test_what_a_run_says_of_itself_is_no_other_thing(tmp_path, lay_out):
+    """A build that is at the images has no header yet; nor has a folder of somebody's logs."""
+    for name, path in (("ours", "builds/node-1-ab.json"), ("theirs", "events.out")):
+        (tmp_path / name / "runs" / path).parent.mkdir(parents=True)
+        (tmp_path / name / "runs" / path).write_text("{}")
+    lay_out(open_store(tmp_path / "ours"))
+    with pytest.raises(NotAnAtlasError, match=r"holds other things \(runs\) and no atlas"):
+        lay_out(open_store(tmp_path / "theirs"))
+
+
 def test_an_altered_header_is_not_built_upon(objects, lay_out, snapshot):
     text = objects.get("atlas.json").decode()
     objects.put("atlas.json", text.replace('"seed": 0', '"seed": 1').encode())

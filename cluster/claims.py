@@ -1,0 +1,238 @@
+"""Builds of one atlas at one time: each says that it runs and what it is at, and leaves what others
+are at to the last.
+
+All of it is a hint in the store, see `storage_schema.claim`. A store that refuses it costs a build
+nothing but that two may compute the same units.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Self
+
+from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost, TaskStarted
+from circuit_atlas.storage_schema import claim, heartbeat, layout
+from circuit_atlas.storage_schema.at_once import at_once
+from circuit_atlas.storage_schema.claim import Claim
+from circuit_atlas.storage_schema.errors import StoreError
+from circuit_atlas.storage_schema.heartbeat import EVERY_S, STALE_S
+from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.objects import Entry, Objects
+
+if TYPE_CHECKING:
+    from circuit_atlas.jobs.tasks.plan import Task
+
+# How often a build that waits for another looks whether it still has to.
+_LOOK_S = 2.0
+# A store that does not answer holds up the end of a build for so long at most.
+_PATIENCE_S = 5.0
+
+
+class Presence:
+    """This build among those of its atlas: its mark in the store, and what theirs say. Entered as
+    long as it runs.
+
+    Whether another build runs is told by its mark being replaced, and at first sight by how much
+    older it is than this build's own: machines whose clocks differ agree.
+    """
+
+    def __init__(self, objects: Objects, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes the store of the atlas, and a clock that gives seconds."""
+        self.objects = objects
+        name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._claim = Claim(name, socket.gethostname(), os.getpid(), time.time())
+        self._document = self._claim.to_json().encode()
+        self._path = layout.build_mark(name)
+        self._clock = clock
+        self._marked_s = self._looked_s = float("-inf")
+        # Of each other mark: what it was when it was last looked at, and since when, on the clock.
+        self._marks: dict[str, tuple[Entry, float]] = {}
+        self._told: set[str] = set()
+        self._claims: set[str] = set()
+        # Claims of other builds, with the paths of their marks.
+        self._held: dict[str, str] = {}
+        self._ended = threading.Event()
+        self._marking = threading.Thread(target=self._mark_on, daemon=True)
+
+    def __enter__(self) -> Self:
+        self.mark()
+        self._marking.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._marking.join(_PATIENCE_S)
+        with contextlib.suppress(StoreError):
+            self._tidy()
+            self.objects.delete([self._path])
+
+    def mark(self) -> None:
+        """Writes the mark, as is done every 12 s."""
+        with contextlib.suppress(StoreError):
+            self.objects.put(self._path, self._document)
+            self._marked_s = self._clock()
+
+    def look(self, *, within_s: float) -> None:
+        """Looks which builds run and what is claimed, unless that was done within so many
+        seconds."""
+        now_s = self._clock()
+        if now_s - self._looked_s < within_s:
+            return
+        self._looked_s = now_s
+        with contextlib.suppress(StoreError):
+            # The claims first: whoever made one has put its mark before.
+            self._claims = {entry.path for entry in self.objects.list(layout.CLAIMS)}
+            self._note(claim.marks(self.objects), now_s)
+
+    def met(self) -> list[Claim]:
+        """Gives the builds that run beside this one and were not given before."""
+        found = []
+        for path in self._marks.keys() - self._told:
+            other = claim.read(self.objects, path) if self._runs(path) else None
+            if other is not None:
+                self._told.add(path)
+                found.append(other)
+        return sorted(found, key=lambda other: other.since_s)
+
+    def claim(self, paths: Iterable[str]) -> frozenset[str]:
+        """Puts claims where no other build that runs has one; gives those that are put."""
+        asked = [path for path in paths if not self._is_held(path)]
+        new = at_once(self._create, asked)
+        return frozenset(
+            path for path, is_new in zip(asked, new, strict=True) if is_new or self._take(path)
+        )
+
+    def release(self, paths: Iterable[str]) -> None:
+        """Removes claims of this build."""
+
+        def remove(path: str) -> None:
+            with contextlib.suppress(StoreError):
+                self.objects.delete([path])
+
+        at_once(remove, paths)
+
+    def _mark_on(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            self.mark()
+
+    def _note(self, marks: dict[str, Entry], now_s: float) -> None:
+        """Takes the marks that there are."""
+        own = marks.pop(self._path, None)
+        found = {}
+        for path, entry in marks.items():
+            last = self._marks.get(path)
+            if last is None:
+                age_s = self._older_s(entry, own, now_s)
+                found[path] = (entry, now_s - age_s)
+            elif (last[0].etag, last[0].modified_s) != (entry.etag, entry.modified_s):
+                found[path] = (entry, now_s)
+            else:
+                found[path] = last
+        self._marks = found
+
+    def _older_s(self, entry: Entry, own: Entry | None, now_s: float) -> float:
+        """How old an object is, by the store's clock, which the own mark tells; 0 where nothing
+        tells."""
+        if own is None or own.modified_s is None or entry.modified_s is None:
+            return 0.0
+        return max(0.0, own.modified_s + now_s - self._marked_s - entry.modified_s)
+
+    def _runs(self, mark: str) -> bool:
+        """Whether the build of a mark runs."""
+        return mark in self._marks and self._clock() - self._marks[mark][1] < STALE_S
+
+    def _is_held(self, path: str) -> bool:
+        """Whether a claim is known to be of another build that runs."""
+        mark = self._held.get(path)
+        if mark is None:
+            return False
+        self.look(within_s=_LOOK_S)
+        if path in self._claims and self._runs(mark):
+            return True
+        del self._held[path]
+        return False
+
+    def _create(self, path: str) -> bool:
+        try:
+            return self.objects.create(path, self._document)
+        except StoreError:
+            return True
+
+    def _take(self, path: str) -> bool:
+        """Whether a claim that is there does not count: then it is this build's now."""
+        other = claim.read(self.objects, path)
+        if other is not None and other.build != self._claim.build:
+            mark = layout.build_mark(other.build)
+            if mark not in self._marks:
+                self.look(within_s=0.0)
+            if self._runs(mark):
+                self._held[path] = mark
+                self._claims.add(path)
+                return False
+        with contextlib.suppress(StoreError):
+            self.objects.put(path, self._document)
+        return True
+
+    def _tidy(self) -> None:
+        """Removes what builds left that were killed."""
+        self.look(within_s=0.0)
+        left = [mark for mark in self._marks if not self._runs(mark)]
+        for path in self._claims if left else ():
+            other = claim.read(self.objects, path)
+            if other is not None and not self._runs(layout.build_mark(other.build)):
+                left.append(path)
+        self.objects.delete(left)
+
+
+class Claims:
+    """The claims of one stage of a run, on the tasks that are under way. Entered around it."""
+
+    def __init__(self, presence: Presence, stage: str) -> None:
+        """Takes the build's presence, and the name of the stage."""
+        self._presence, self._stage = presence, stage
+        self._under_way: Counter[str] = Counter()
+        self._workers: dict[Task, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Removes what is left, as after Ctrl-C: claims, and heartbeats of workers that were
+        ended."""
+        self._presence.release(self._under_way)
+        with contextlib.suppress(StoreError):
+            for worker in self._workers.values():
+                heartbeat.remove(self._presence.objects, worker)
+
+    def claim(self, task: Task) -> tuple[UnitKey, ...]:
+        """Claims the units of a task that is about to begin; gives those that no other build is
+        at."""
+        paths = claim.paths(self._stage, task.of, task.units)
+        claimed = self._presence.claim(path for path in paths if not self._under_way[path])
+        taken = [path for path in paths if path in claimed or self._under_way[path]]
+        self._under_way.update(taken)
+        units = {key for path in taken for key in paths[path]}
+        return tuple(key for key in task.units if key in units)
+
+    def note(self, event: Event) -> None:
+        """Gives up the claims of a task that has ended, for good or to be tried again."""
+        if isinstance(event, TaskStarted):
+            self._workers[event.task] = event.worker
+        elif isinstance(event, TaskDone | TaskLost):
+            worker = self._workers.pop(event.task, "")
+            if isinstance(event, TaskLost):
+                with contextlib.suppress(StoreError):
+                    heartbeat.remove(self._presence.objects, worker)
+            paths = claim.paths(self._stage, event.task.of, event.task.units)
+            self._under_way.subtract(paths.keys())
+            ended = [path for path in paths if self._under_way[path] <= 0]
+            for path in ended:
+                del self._under_way[path]
+            self._presence.release(ended)
