@@ -80,8 +80,8 @@ class Head:
 def list_machines() -> list[dict[str, Any]]:
     """Lists the machines of the cluster: "NodeID", whether it is "Alive", and its "Resources" in
     all, by name. RayError where the head gives no answer."""
-    client = ray._private.worker.global_worker.gcs_client
-    listed = client.get_all_node_info(timeout=_ANSWER_S)
+    worker: Any = ray._private.worker.global_worker
+    listed = worker.gcs_client.get_all_node_info(timeout=_ANSWER_S)
     return [
         {
             "NodeID": info.node_id.hex(),
