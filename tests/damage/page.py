@@ -13,7 +13,7 @@ Each kind of file that an atlas has, damaged 20 times by seed: {times}. What rep
 of another unit, attempt, layer or source. The file seems to be as old as before, as after a fault
 of a disk. After each damage `circuit-atlas verify` is run, and a client opens the atlas anew and is
 asked all that depends on the file, of {questions} questions about everything that there is to know.
-`python -m tests.damage` writes this page.
+`python -m tests.damage` writes this page, in some minutes.
 
 - **found**: `verify` names the file.
 - **same**: questions that were answered as of the undisturbed atlas.
@@ -21,6 +21,9 @@ asked all that depends on the file, of {questions} questions about everything th
 - **absent**: questions that were answered as if the file had never been written. That is what some
   kinds of files are deleted for: a unit without its commit record is to be built again.
 - **wrong**: questions that were answered otherwise.
+
+`verify` tells nothing of what workers say that they are at, `runs/`, which decides nothing, nor of
+a file that is gone and was named by no other. Of `runs/`, what cannot be read is left out.
 
 | file | damages | found | same | error | absent | wrong |
 | --- | --- | --- | --- | --- | --- | --- |
