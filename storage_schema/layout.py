@@ -18,6 +18,7 @@ VISUALIZATIONS = "features"
 RUNS = "runs"
 BUILDS = f"{RUNS}/builds"
 CLAIMS = f"{RUNS}/claims"
+SET_ASIDE = "set-aside"
 CHANNELS_OF_CHUNKS = "channels"
 AFTER_INDEX = frozenset(
     (
@@ -137,6 +138,11 @@ PATHS: tuple[tuple[str, str], ...] = (
         "A build is at some of these units, the four from four times that number: a hint to other "
         "builds; put only if absent, removed when they are done, and named by no record.",
     ),
+    (
+        f"{SET_ASIDE}/<repair>/",
+        "What one repair took out of the atlas, below the path that it had: damaged, or worth "
+        "nothing without what was. Nothing reads it, and `delete-set-aside` frees its space.",
+    ),
 )
 
 _PREPARED = re.compile(rf"{PREPARED}/([0-9a-f]{{64}})/(\d+|whole)\.json")
@@ -159,6 +165,7 @@ _HEARTBEAT = re.compile(rf"{RUNS}/[^/]+\.json")
 _OF_RUN = re.compile(rf"{RUNS}/(?:builds/|claims/[^/]+/[^/]+/)?[^/]+\.json")
 _SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
 _MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
+_SET_ASIDE = re.compile(rf"{SET_ASIDE}/([^/]+)/.+")
 
 
 def escape(name: str) -> str:
@@ -229,6 +236,17 @@ def preparing(path: str) -> int | None:
 def layer(layer: str) -> str:
     """Return the path of the layer's folder."""
     return f"{LAYERS}/{escape(layer)}"
+
+
+def layer_of(path: str) -> str | None:
+    """Return the layer whose folder the object at `path` lies in, or None where it is in none.
+
+    >>> layer_of("layers/a=2Fb/commits/3.json"), layer_of("images.json")
+    ('a/b', None)
+    """
+    folder, _, rest = path.partition("/")
+    name, inside, _ = rest.partition("/")
+    return unescape(name) if folder == LAYERS and inside else None
 
 
 def layer_index(layer_name: str) -> str:
@@ -338,6 +356,13 @@ def array(layer_name: str, name: str, criterion: str | None = None) -> str:
 def fragment(layer_name: str, unit: int, attempt: int, table: str) -> str:
     """Return the path of one unit's rows of one table."""
     return f"{layer(layer_name)}/units/{unit}/{attempt}/{table}.parquet"
+
+
+def is_of_unit(path: str, layer_name: str, unit: int) -> bool:
+    """Tell whether a chunk or fragment of that unit may lie at `path`."""
+    chunk = path.rsplit("/", 1)[-1].startswith(f"c.{unit}.")
+    fragments = f"{layer(layer_name)}/units/{unit}/"
+    return path.startswith(fragments) or (chunk and path.startswith(f"{arrays(layer_name)}/"))
 
 
 def commits(layer_name: str) -> str:
@@ -514,3 +539,14 @@ def is_of_run(path: str) -> bool:
     """Tell whether what lies at `path` is of a run: a worker's heartbeat, a build's mark or a
     claim. No record names it, and it goes with the run."""
     return _OF_RUN.fullmatch(path) is not None
+
+
+def set_aside(repair: str, path: str) -> str:
+    """Return where a repair keeps what it took from `path`."""
+    return f"{SET_ASIDE}/{repair}/{path}"
+
+
+def repair_of(path: str) -> str | None:
+    """Return the repair that set aside what lies at `path`, or None where none did."""
+    match = _SET_ASIDE.fullmatch(path)
+    return match[1] if match else None

@@ -10,11 +10,19 @@ from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 
 
+class MovedError(CorruptError):
+    """A whole document that lies at another's path; `own` is where an atlas has it."""
+
+    own = ""
+
+
 def require_own(objects: Objects, path: str, own: str, *, what: str) -> None:
-    """Raise CorruptError where a document lies at `path` and belongs to another, `own`; `what`:
+    """Raise MovedError where a document lies at `path` and belongs to another, `own`; `what`:
     names the document."""
     if path != own:
-        raise CorruptError(
-            f"{objects.at(path)} is {what}, moved here: restore it from a copy, or delete it and "
-            "build again"
+        error = MovedError(
+            f"{objects.at(path)} is {what}, moved here: run `circuit-atlas repair` on the atlas, or "
+            "restore it from a copy"
         )
+        error.own = own
+        raise error

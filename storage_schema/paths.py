@@ -23,6 +23,7 @@ _PARTS = {
     "source": "[0-9a-f]{64}",
     "units": "[0-9a-f]{64}",
     "chunk": r"\d{1,10}",
+    "repair": r"\d{8}T\d{6}Z-[0-9a-f]{4}",
 }
 
 

@@ -11,20 +11,21 @@ heartbeats of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, TypeAlias, TypeVar
 
 from circuit_atlas.storage_schema import layout, verify_sealed
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.documents import sha256, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
+from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, SchemaError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.network import named_objects
 from circuit_atlas.storage_schema.objects import Entry, Objects
-from circuit_atlas.storage_schema.own_path import require_own
+from circuit_atlas.storage_schema.own_path import MovedError, require_own
 from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.template import Plan
@@ -47,11 +48,20 @@ class Finding:
             a generation that was never whole, or written by a build that is running now.
         path: from the atlas' root.
         message: one line.
+        records: paths of the documents that name it: the commit record of a unit's chunk, say.
+            None for a document, which none names.
+        recorded_sha256: the digest that they record; None for a document.
+        found_sha256: the digest of what lies there; None where nothing does.
+        belongs: the path that a document has in an atlas, where it is whole and lies at another's.
     """
 
     kind: Kind
     path: str
     message: str
+    records: tuple[str, ...] = field(default=(), compare=False)
+    recorded_sha256: str | None = field(default=None, compare=False)
+    found_sha256: str | None = field(default=None, compare=False)
+    belongs: str | None = field(default=None, compare=False)
 
     @property
     def harmful(self) -> bool:
@@ -87,10 +97,12 @@ class _Check:
     def __init__(self, objects: Objects) -> None:
         self.objects = objects
         self.entries = {
-            entry.path: entry for entry in objects.list() if not layout.is_of_run(entry.path)
+            entry.path: entry
+            for entry in objects.list()
+            if not layout.is_of_run(entry.path) and layout.repair_of(entry.path) is None
         }
         self.documents: set[str] = set()
-        self.named: dict[str, StoredObject] = {}
+        self.named: dict[StoredObject, list[str]] = {}
         self.findings: list[Finding] = []
         self.header: AtlasHeader | None = None
         self.layers: dict[str, LayerIndex] = {}
@@ -101,7 +113,7 @@ class _Check:
     def read_documents(self) -> None:
         """Read every JSON document, and collect the objects that they name."""
         header = self.header = self._document(layout.HEADER, _header)
-        self._name(self._document(layout.IMAGES_RECORD, _images) or ())
+        self._name(self._document(layout.IMAGES_RECORD, _images) or (), layout.IMAGES_RECORD)
         indices: set[str] = set()
         networks: set[str] = set()
         for path in self.entries:
@@ -115,27 +127,27 @@ class _Check:
             ):
                 self._document(path, Failure.stored_at)
             elif layout.is_prepared(path):
-                self._document(path, _prepared)
+                self._name(self._document(path, _prepared) or (), path)
             elif layout.is_visualization_plan(path):
                 self._document(path, VisualizationPlan.stored_at)
             elif layout.labelling(path) is not None:
                 self._document(path, UnitLabels.stored_at)
             elif layout.visualized(path) is not None:
                 record = self._document(path, FeatureRecord.stored_at)
-                self._name(record.objects if record else ())
+                self._name(record.objects if record else (), path)
             elif layout.committed_unit(path) is not None:
                 indices.add(layout.index_of_commit(path))
                 if header is None or header.schema >= NETWORK_SINCE:
                     networks.add(layout.network_of_commit(path))
                 commit = self._document(path, Commit.stored_at)
                 if commit:
-                    self._name(commit.objects)
+                    self._name(commit.objects, path)
                     self.commits.append((self.entries[path], commit))
             elif layout.is_manifest(path):
                 manifest = self._document(path, Manifest.stored_at)
                 if manifest:
                     self.manifests[path] = manifest
-                    self._name(tuple(file.stored for file in manifest.objects))
+                    self._name((file.stored for file in manifest.objects), path)
             elif layout.is_layer_index(path):
                 indices.add(path)
             elif layout.is_network(path):
@@ -144,16 +156,16 @@ class _Check:
                 responses = self._document(path, ResponsesRecord.stored_at)
                 if responses:
                     self.responses.append((layout.responses_layer(path), responses))
-                    self._name(responses.objects)
+                    self._name(responses.objects, path)
             elif (chunk := layout.chunk_of_responses(path)) is not None:
                 self._name((StoredObject(path, self.entries[path].size_bytes, chunk[1]),))
         for path in sorted(indices):
             index = self._document(path, LayerIndex.stored_at)
             if index:
                 self.layers[index.layer] = index
-                self._name(self._document(path, _objects) or ())
+                self._name(self._document(path, _objects) or (), path)
         for path in sorted(networks):
-            self._name(self._document(path, named_objects) or ())
+            self._name(self._document(path, named_objects) or (), path)
         self._find_lost_responses()
 
     def _find_lost_responses(self) -> None:
@@ -171,7 +183,7 @@ class _Check:
     def compare_named(self) -> None:
         """Hold every named object against its record."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            for _ in pool.map(self._compare, self.named.values()):
+            for _ in pool.map(self._compare, self.named):
                 pass
 
     def compare_sealed(self) -> None:
@@ -187,19 +199,23 @@ class _Check:
             index = self.layers.get(manifest.layer)
             if not self.header or not index or any(f.path in spoiled for f in manifest.objects):
                 continue
+            metadata = f"{layout.arrays(manifest.layer)}/"
+            if any(p.startswith(metadata) and p.endswith("/zarr.json") for p in spoiled):
+                continue
             commits = {c.unit: (e, c) for e, c in whole if c.layer == manifest.layer}
             try:
                 for file, message in verify_sealed.differences(
                     self.objects, self.header, index, manifest, commits
                 ):
-                    self.findings.append(Finding("altered", file, message))
+                    self.findings.append(Finding("altered", file, message, (path,)))
             except CorruptError as error:
                 self.findings.append(Finding("altered", path, str(error)))
 
     def find_unreferenced(self) -> None:
         """Find what is there and named by nothing."""
+        named = {stored.path for stored in self.named}
         for path in self.entries:
-            if path not in self.documents and path not in self.named:
+            if path not in self.documents and path not in named:
                 self._find("unreferenced", path, "is named by no record")
 
     def _document(self, path: str, parse: Parse[T]) -> T | None:
@@ -212,47 +228,66 @@ class _Check:
             return None
         try:
             return parse(self.objects, path, data)
-        except CorruptError as error:
+        except (CorruptError, SchemaError) as error:
+            # No build adds a document of a newer schema to an atlas of this one.
+            if isinstance(error, SchemaError) and path == layout.HEADER:
+                raise
             torn = not data.rstrip().endswith(b"}")
-            self.findings.append(Finding("torn" if torn else "altered", path, str(error)))
+            belongs = error.own if isinstance(error, MovedError) else None
+            finding = Finding("torn" if torn else "altered", path, str(error))
+            self.findings.append(replace(finding, found_sha256=sha256(data), belongs=belongs))
             return None
 
     def _compare(self, stored: StoredObject) -> None:
+        records = tuple(self.named[stored])
+        find = partial(self._find, records=records, recorded=stored.sha256)
         try:
             data = self.objects.get(stored.path)
         except FileNotFoundError:
-            self._find("missing", stored.path, "is committed and missing")
+            find("missing", stored.path, "is committed and missing")
             return
+        found = sha256(data)
         if len(data) < stored.size_bytes:
             size = f"{len(data)} of {stored.size_bytes} bytes"
-            self._find("torn", stored.path, f"is cut: it has {size}")
-        elif sha256(data) != stored.sha256:
-            self._find("altered", stored.path, "does not match its recorded checksum")
+            find("torn", stored.path, f"is cut: it has {size}", found=found)
+        elif found != stored.sha256:
+            find("altered", stored.path, "does not match its recorded checksum", found=found)
 
-    def _name(self, objects: tuple[StoredObject, ...]) -> None:
-        self.named.update((stored.path, stored) for stored in objects)
+    def _name(self, objects: Iterable[StoredObject], *record: str) -> None:
+        for stored in objects:
+            self.named.setdefault(stored, []).extend(record)
 
-    def _find(self, kind: Kind, path: str, what: str) -> None:
-        self.findings.append(Finding(kind, path, f"{self.objects.at(path)} {what}"))
+    def _find(
+        self,
+        kind: Kind,
+        path: str,
+        what: str,
+        *,
+        records: tuple[str, ...] = (),
+        recorded: str | None = None,
+        found: str | None = None,
+    ) -> None:
+        message = f"{self.objects.at(path)} {what}"
+        self.findings.append(Finding(kind, path, message, records, recorded, found))
 
 
 def _header(objects: Objects, path: str, data: bytes) -> AtlasHeader:
     return AtlasHeader.from_json(data, location=objects.at(path))
 
 
-def _prepared(objects: Objects, path: str, data: bytes) -> None:
-    """A record of prepared images says which source and chunk it is of, since schema 4 did."""
+def _prepared(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
+    """A record of prepared images says which source and chunk it is of, since schema 4 did; that of
+    a chunk names its pixels."""
     content = unseal(data, location=objects.at(path))
-    source = content.get("source")
-    if source is None:
-        return
-    whole = layout.preparing(path) is None
-    own = (
-        layout.prepared_whole(source)
-        if whole
-        else layout.prepared_chunk(source, content.get("chunk", -1))
-    )
-    require_own(objects, path, own, what="the record of other images")
+    source, whole = content.get("source"), layout.preparing(path) is None
+    if source is not None:
+        own = (
+            layout.prepared_whole(source)
+            if whole
+            else layout.prepared_chunk(source, content.get("chunk", -1))
+        )
+        require_own(objects, path, own, what="the record of other images")
+    return () if whole else _objects(objects, path, data)
 
 
 def _images(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:

@@ -25,6 +25,7 @@ def test_every_documented_path_is_one():
         "chunk": "5",
         "variant": "positive.actgrad.0=2E1",
         "worker": "node1-12-ab",
+        "repair": "20261130T021500Z-0a1b",
     }
     for template, _ in layout.PATHS:
         path = re.sub(r"<(\w+)>", lambda found: values[found[1]], template)
