@@ -16,7 +16,7 @@ from typing import Any
 from circuit_atlas.storage_schema import version
 from circuit_atlas.storage_schema.errors import CorruptError
 
-_REMEDY = "restore it from a copy, or delete it and build again"
+_REMEDY = "run `circuit-atlas repair` on the atlas, or restore it from a copy"
 _START, _BETWEEN, _END = b"{\n  ", b",\n  ", b"\n}\n"
 
 

@@ -212,7 +212,8 @@ class AtlasHeader:
     def from_json(cls, text: str | bytes, *, location: str = "atlas.json") -> AtlasHeader:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         # No build goes into a location that holds an atlas without its header.
-        content = unseal(text, location=location, remedy="restore it from a copy")
+        remedy = "run `circuit-atlas repair ATLAS --spec SPEC`, or restore it from a copy"
+        content = unseal(text, location=location, remedy=remedy)
         try:
             return cls(
                 schema=content["schema"],

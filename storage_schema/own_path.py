@@ -21,8 +21,8 @@ def require_own(objects: Objects, path: str, own: str, *, what: str) -> None:
     names the document."""
     if path != own:
         error = MovedError(
-            f"{objects.at(path)} is {what}, moved here: run `circuit-atlas repair` on the atlas, or "
-            "restore it from a copy"
+            f"{objects.at(path)} is {what}, moved here: run `circuit-atlas repair` on the atlas, "
+            "or restore it from a copy"
         )
         error.own = own
         raise error

@@ -32,6 +32,11 @@ class SealedLayer:
         self._records: dict[int, bytes] = dict(zip(units, records, strict=True))
         self._commits: dict[int, Commit] = {}
 
+    def record(self, unit: int) -> bytes | None:
+        """Return the commit record of a unit as it was sealed, byte for byte; None where it was
+        not."""
+        return self._records.get(unit)
+
     def commit(self, unit: int) -> Commit | None:
         """Return the commit of a unit as it was sealed; None where it was not."""
         if unit not in self._commits and unit in self._records:

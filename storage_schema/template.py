@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from circuit_atlas.storage_schema.errors import (
 )
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.image_table import IMAGES
+from circuit_atlas.storage_schema.layer_listing import list_committed
 from circuit_atlas.storage_schema.network_tables import DIRECTIONS
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -114,6 +115,7 @@ def create(
     # All of them before any is laid out: a build that is refused alters nothing.
     there = at_once(partial(is_laid_out, objects), layers)
     new = [layer for layer, laid_out in zip(layers, there, strict=True) if not laid_out]
+    at_once(partial(_check_units, objects), new)
     objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
     if not objects.exists(layout.IMAGES_RECORD):
         data = objects.get(layout.IMAGES)
@@ -127,6 +129,16 @@ def create(
         labels.store(objects, name, texts)
     text = plan.to_json()
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
+
+
+def _check_units(objects: Objects, layer: LayerIndex) -> None:
+    """Raise MismatchError where units of a layer whose index was lost are none of this one's."""
+    stored = max(list_committed(objects, layer.layer), default=-1)
+    if stored >= len(layer.units):
+        raise MismatchError(
+            f"layer {layer.layer!r} of {objects.location} has lost its index and holds unit "
+            f"{stored}; given: {len(layer.units)} units; give the directions that it was built with"
+        )
 
 
 def check_location(objects: Objects) -> None:
@@ -158,10 +170,15 @@ def _lay_out(
         objects.put_if_absent(metadata, text)
         # Read back: a racing build of another Zarr version may have written other bytes.
         data = objects.get(metadata)
-        records.append(asdict(StoredObject(metadata, len(data), sha256(data))))
-    document = seal({**layer.content(), "objects": records})
-    if not objects.put_if_absent(layout.layer_index(layer.layer), document.encode()):
+        records.append(StoredObject(metadata, len(data), sha256(data)))
+    document = layer_document(layer, records)
+    if not objects.put_if_absent(layout.layer_index(layer.layer), document):
         is_laid_out(objects, layer)
+
+
+def layer_document(layer: LayerIndex, stored: Iterable[StoredObject]) -> bytes:
+    """Return `layer.json`, which names the metadata of the layer's arrays, and its directions."""
+    return seal({**layer.content(), "objects": [asdict(one) for one in stored]}).encode()
 
 
 def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:

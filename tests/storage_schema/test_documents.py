@@ -51,7 +51,9 @@ def test_what_is_cut_or_altered_is_refused(spoiled, says):
     with pytest.raises(CorruptError, match=f"^x/5.json is .*{says}") as caught:
         unseal(spoiled, location="x/5.json")
     assert "\n" not in str(caught.value)
-    assert str(caught.value).endswith("; restore it from a copy, or delete it and build again")
+    assert str(caught.value).endswith(
+        "; run `circuit-atlas repair` on the atlas, or restore it from a copy"
+    )
 
 
 def test_a_newer_schema_is_told_from_an_altered_document():

@@ -353,7 +353,7 @@ def test_one_torn_commit_record_is_named_with_what_to_do(objects, header, layer,
         Writer(objects, header, layer).commit(record(unit))
     path = layout.commit("features.3", 1)
     objects.put(path, objects.get(path)[:100])
-    says = f"^{objects.location}/{path} is cut or altered: .* delete it and build again$"
+    says = f"^{objects.location}/{path} is cut or altered: .* restore it from a copy$"
     for ask in (
         lambda: Reader(objects).commits("features.3"),
         lambda: Reader(objects).commit("features.3", 1),
