@@ -193,6 +193,14 @@ class TaskLost:
     worker: str = ""
 
 
+@dataclass(frozen=True)
+class Damaged:
+    """The atlas is damaged: what was met, or what was done about it, a line each. The run begins
+    anew after that."""
+
+    lines: tuple[str, ...]
+
+
 Event = (
     Planned
     | WorkersReady
@@ -205,6 +213,7 @@ Event = (
     | TaskDone
     | TaskLost
     | Outage
+    | Damaged
 )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TextIO
 from circuit_atlas.cluster.executor import (
     UNITS,
     BuildMet,
+    Damaged,
     Event,
     HeadLost,
     Planned,
@@ -88,6 +89,9 @@ class JsonLog:
             }
             text = f"{event.count + event.channels} to do in {event.tasks} tasks"
             yield "info", "planned", {**counts, "message": text}
+        elif isinstance(event, Damaged):
+            for text in event.lines:
+                yield "warning", "damaged", {"message": text}
         elif isinstance(event, WorkersReady):
             message = f"{event.count} worker{'' if event.count == 1 else 's'} ready"
             yield "info", "workers_ready", {"count": event.count, "message": message}

@@ -12,7 +12,12 @@ from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.tasks.crops import merged_crops
 from circuit_atlas.jobs.tasks.distributions import distributions
 from circuit_atlas.jobs.tasks.plan import Build
-from circuit_atlas.jobs.tasks.response_worker import ResponseJob, chunks_of, response_tasks
+from circuit_atlas.jobs.tasks.response_worker import (
+    ResponseJob,
+    chunks_of,
+    chunks_there,
+    response_tasks,
+)
 from circuit_atlas.storage_schema import layout, responses
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.network import is_stored
@@ -48,7 +53,12 @@ def find_responses(
     table = build.images.filter(pc.is_null(build.images["problem"]))
     places = dict(zip(table["id"].to_pylist(), table["place"].to_pylist(), strict=True))
     chunks = chunks_of(places)
-    there = {name: _there(objects, name, numbers) for name, numbers in units.items()}
+    layers = {layer.layer: layer for layer in build.layers}
+
+    def there_of(name: str) -> dict[int, str]:
+        return chunks_there(objects, layers[name], responses.key_of(units[name]))
+
+    there = {name: there_of(name) for name in units}
     missing = [chunk for chunk in chunks if any(chunk not in found for found in there.values())]
     if missing:
         model = build.header.model
@@ -70,14 +80,12 @@ def find_responses(
         split: table.filter(pc.equal(table["split"], split))["id"].to_pylist() for split in _SPLITS
     }
     for name, numbers in units.items():
-        index = next(layer for layer in build.layers if layer.layer == name)
-        if not is_stored(objects, index):
+        if not is_stored(objects, layers[name]):
             parts = responses.chunks(objects, name, layout.CHANNELS_OF_CHUNKS).values()
             crops = merged_crops(responses.read_chunk(objects, path, CHANNELS) for path in parts)
             responses.put_channels(objects, name, crops)
-        found = _there(objects, name, numbers)
         rows = distributions(
-            objects, tuple(found.values()), units=numbers, images=images, top=_top(build)
+            objects, tuple(there_of(name).values()), units=numbers, images=images, top=_top(build)
         )
         responses.put_distributions(objects, name, numbers, rows)
 
@@ -87,10 +95,6 @@ def _unknown(objects: Objects, layer: str, numbers: tuple[int, ...]) -> tuple[in
     records = responses.records(objects, layer).values()
     known = {unit for record in records for unit in record.units}
     return tuple(sorted(set(numbers) - known))
-
-
-def _there(objects: Objects, layer: str, numbers: tuple[int, ...]) -> dict[int, str]:
-    return responses.chunks(objects, layer, responses.key_of(numbers))
 
 
 def _top(build: Build) -> dict[Split, int]:

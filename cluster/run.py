@@ -16,6 +16,7 @@ from circuit_atlas.cluster.executor import Event, Executor, Planned, TaskDone
 from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
+from circuit_atlas.cluster.networks import restore_networks
 from circuit_atlas.cluster.process import sigterm_interrupts
 from circuit_atlas.cluster.responses import find_responses
 from circuit_atlas.cluster.sealing import Sealing
@@ -77,6 +78,7 @@ def build(
         images.finish(objects)
         find_responses(resolved, objects, session=session, on_event=on_event)
         committed = committed_units(objects, (name for name, _ in resolved.plan.units))
+        restore_networks(resolved, objects, committed=committed)
         units = sum(len(numbers) for _, numbers in resolved.plan.units)
         missing = sum(len(set(n) - committed[name]) for name, n in resolved.plan.units)
         now = missing if max_units is None else min(missing, max_units)

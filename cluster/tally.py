@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from circuit_atlas.cluster.executor import (
     UNITS,
     BuildMet,
+    Damaged,
     Event,
     HeadLost,
     Planned,
@@ -67,6 +68,8 @@ class Tally:
             return [f"note: {remark}" for remark in event.remarks]
         if isinstance(event, Outage):
             return [str(event)]
+        if isinstance(event, Damaged):
+            return [f"damaged: {line}" for line in event.lines]
         if isinstance(event, WorkersReady | TaskStarted) and self._started_s is None:
             # Not from the start: starting Ray and loading the model would pass for slow units.
             self._started_s = now_s

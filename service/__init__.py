@@ -46,6 +46,7 @@ from circuit_atlas.storage_schema.patience import Outage
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.executor import (
+        Damaged,
         Planned,
         TaskDone,
         TaskLost,
@@ -66,6 +67,7 @@ __all__ = [
     "Comparison",
     "ContestedError",
     "CorruptError",
+    "Damaged",
     "DeadlineError",
     "Finished",
     "ImageError",
@@ -100,6 +102,7 @@ __all__ = [
 
 _COMPUTING = {
     "circuit_atlas.cluster.executor": (
+        "Damaged",
         "Planned",
         "TaskDone",
         "TaskLost",

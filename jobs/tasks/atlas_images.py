@@ -52,7 +52,7 @@ def atlas_images(
 
 def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None:
     """Opens the images of an atlas where they are known to be those of the source as it is now;
-    None where they are not."""
+    None where they are not, or a repair has set aside what is on record of them."""
     objects, path = reader.objects, layout.prepared_whole(preparation.key)
     try:
         whole = unseal(objects.get(path), location=objects.at(path))
@@ -62,6 +62,8 @@ def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None
     own = layout.prepared_whole(whole.get("source", preparation.key))
     require_own(objects, path, own, what="the record of another source")
     if whole.get("images_sha256") != reader.header.images_sha256:
+        return None
+    if not all(map(objects.exists, (layout.IMAGES_RECORD, layout.IMAGES))):
         return None
     pixels = reader.pixels()
     return atlas_images(

@@ -29,9 +29,11 @@ from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob, check
 from circuit_atlas.storage_schema import layout, responses
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import InfrastructureError
+from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.network import is_stored
 from circuit_atlas.storage_schema.network_tables import CHANNELS
+from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import Receipt
 from circuit_atlas.storage_schema.response_tables import CHUNK
@@ -61,6 +63,16 @@ def chunks_of(places: Mapping[int, int]) -> dict[int, tuple[int, ...]]:
     for image, place in sorted(places.items(), key=lambda item: item[1]):
         found.setdefault(place // responses.CHUNK_IMAGES, []).append(image)
     return {chunk: tuple(images) for chunk, images in found.items()}
+
+
+def chunks_there(objects: Objects, layer: LayerIndex, key: str) -> dict[int, str]:
+    """Gives the path of each chunk of a set of units that no worker has to compute, by number:
+    where the layer's network is not stored, of those alone whose channels are there too."""
+    found = responses.chunks(objects, layer.layer, key)
+    if is_stored(objects, layer):
+        return found
+    channels = responses.chunks(objects, layer.layer, layout.CHANNELS_OF_CHUNKS)
+    return {chunk: path for chunk, path in found.items() if chunk in channels}
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,8 @@ class ResponseWorker:
     def _lacks(self, name: str, chunk: int) -> bool:
         """Whether a layer lacks a chunk; a worker that was lost later in it may have stored it, or
         another build."""
-        return chunk not in responses.chunks(self._objects, name, self._keys[name])
+        index = self._opened.layer(name).index
+        return chunk not in chunks_there(self._objects, index, self._keys[name])
 
     def _put(self, found: _Found, chunk: int) -> int:
         """Stores what a chunk does to one layer: last, and so where all of it is there, what it

@@ -19,7 +19,7 @@ from circuit_atlas.jobs.tasks.sample import images_of
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob, check_seen
-from circuit_atlas.storage_schema import labels, responses
+from circuit_atlas.storage_schema import labels, layout, responses
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     StoreError,
@@ -119,6 +119,10 @@ class CircuitWorker:
         del block
         give_back_freed_memory()
 
+    def store_network(self, name: str) -> None:
+        """Stores what the units of a layer share, where all of them are stored and that is gone."""
+        self._store_network(self._opened.layer(name), self._portion(name).images)
+
     def halve(self, keys: Sequence[UnitKey], error: Exception) -> None:
         """Uses half of the memory from now on; InfrastructureError where there is no half."""
         if self._portion(keys[0].layer) == Portion(1, 1):
@@ -167,8 +171,9 @@ class CircuitWorker:
             return
 
         def record() -> NetworkRecord:
-            if self._header.sample is not None:
-                # The stage of responses has seen all images: no worker looks again.
+            if self._header.sample is not None and self._objects.exists(layout.channels(name)):
+                # The stage of responses has seen all images: no worker looks again, unless a repair
+                # set aside what it stored.
                 return network_record(layer, responses.found_channels(self._objects, name))
             scoring = self._opened.images.scoring
             batches = self._opened.batches(scoring, forward_together(self._opened, together))

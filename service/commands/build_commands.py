@@ -112,10 +112,9 @@ def run_features(
     from circuit_atlas.cluster.progress import open_view
     from circuit_atlas.cluster.run import executor_for
     from circuit_atlas.cluster.visualizations import build_visualizations
+    from circuit_atlas.service.compute.mended import mended
 
     with open_view(progress, plain=plain, log_json=log_json) as view:
-        return build_visualizations(
-            spec,
-            executor=executor_for(spec, kind=executor, address=address),
-            on_event=view.show,
-        )
+        workers = executor_for(spec, kind=executor, address=address)
+        run = partial(build_visualizations, spec, executor=workers, on_event=view.show)
+        return mended(run, location=spec.run.store, on_event=view.show)

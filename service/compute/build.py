@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from circuit_atlas.cluster import run
 from circuit_atlas.cluster.executor import Event
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.compute.mended import mended
 from circuit_atlas.service.compute.spec import load_spec
 
 
@@ -39,6 +41,8 @@ def build(
 
     Units that are stored are skipped and failed ones tried again, so the same call goes on where it
     was stopped. A unit that fails is recorded and the others go on: `atlas.status()` counts them.
+    Where the build meets damage in the atlas, it repairs the atlas as `circuit-atlas repair` does,
+    and begins anew.
 
     ```python
     atlas = build("spec.toml", on_event=print)
@@ -56,8 +60,8 @@ def build(
         on_event: is called with each event as it comes, in this thread: `Planned`, then
             `WorkersReady`, `TaskStarted`, `TaskProgress` every two seconds of a task, `TaskDone`
             with a receipt for each unit and `TaskLost` in any number, and `Finished` at the end.
-            An `Outage` of the store may come at any time, and from another thread that waits.
-            What it raises ends the build.
+            An `Outage` of the store may come at any time, and from another thread that waits;
+            `Damaged` where the atlas is damaged. What it raises ends the build.
 
     Raises:
         InputError: the spec, the model or the images cannot be used; nothing was written.
@@ -67,7 +71,15 @@ def build(
     """
     wanted = load_spec(spec, store=store, units=units)
     workers = run.executor_for(wanted, kind=executor, address=address)
-    summary = run.build(wanted, executor=workers, on_event=on_event, max_units=max_units)
+    summary = mended(
+        partial(run.build, wanted, executor=workers, on_event=on_event, max_units=max_units),
+        location=wanted.run.store,
+        on_event=on_event or _ignore,
+    )
     if on_event is not None:
         on_event(Finished(summary))
     return Atlas.open(wanted.run.store)
+
+
+def _ignore(event: Event) -> None:
+    del event
