@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from circuit_atlas.service.analysis.query import CircuitQuery, nearest_fraction
-from circuit_atlas.service.circuit.display import text_table
+from circuit_atlas.service.circuit.display import size, text_table
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.commands import demo as bundled
@@ -27,10 +27,12 @@ from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.commands.plan_report import plan_text
+from circuit_atlas.service.commands.repair import delete_set_aside, repair
 from circuit_atlas.service.commands.submit import submit
 from circuit_atlas.service.commands.transfer import transfer
 from circuit_atlas.service.commands.watch import watch
 from circuit_atlas.service.compute.spec import load_spec
+from circuit_atlas.storage_schema import set_aside
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.verify import verify as find
@@ -332,25 +334,35 @@ cli.add_command(extract)
 def verify(atlas: str, as_json: bool) -> None:
     """Check every stored byte of ATLAS, a folder or URL.
 
-    Finds what is missing, torn or altered; the exit code is then 3. What no record names, left by a
-    build that was cut off, is counted and harmless.
+    Finds what is missing, torn or altered; the exit code is then 3, and `repair` puts it right.
+    What no record names, left by a build that was cut off, is counted and harmless; so is what
+    repairs set aside.
     """
-    findings = find(open_store(atlas))
+    objects = open_store(atlas)
+    findings = find(objects)
     harmful = [finding for finding in findings if finding.harmful]
+    aside = set_aside.listed(objects)
     if as_json:
-        click.echo(json_output.to_json({"whole": not harmful, "findings": findings}))
+        facts = {"whole": not harmful, "findings": findings, "set_aside": aside}
+        click.echo(json_output.to_json(facts))
     else:
         for finding in harmful:
             click.echo(f"{finding.kind}: {finding.message}")
         loose = len(findings) - len(harmful)
         rest = f"; {loose} objects are left over, named by no record" if loose else ""
+        if aside:
+            rest += f"; {size(sum(one.size_bytes for one in aside))} are set aside by repairs"
         click.echo(f"{atlas}: {f'{len(harmful)} found' if harmful else 'whole'}{rest}")
+        if harmful:
+            click.echo(f"to put it right: circuit-atlas repair {atlas}")
     if harmful:
         click.get_current_context().exit(exits.STORE)
 
 
+cli.add_command(repair)
 cli.add_command(compact)
 cli.add_command(delete_old_generations)
+cli.add_command(delete_set_aside)
 
 
 @cli.command()
