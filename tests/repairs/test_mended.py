@@ -1,0 +1,113 @@
+"""A build that meets a torn file says so, repairs the atlas, and ends as if there had been none."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.service import CorruptError, Damaged
+from circuit_atlas.service.commands.cli import main
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.verify import verify
+from tests.repairs.atlases import finish, make, prepared, spec
+from tests.repairs.trial import content
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Model, images, and an atlas whose units have images of their own."""
+    folder = tmp_path_factory.mktemp("mended")
+    with prepared(folder):
+        make(folder, folder / "atlas", sampled=True)
+        yield folder
+
+
+@pytest.fixture
+def atlas(folder: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    shutil.copytree(folder / "atlas", tmp_path / "atlas")
+    return tmp_path / "atlas"
+
+
+def tear(atlas: Path, pattern: str) -> Path:
+    """Cuts a file in half."""
+    path = sorted(atlas.glob(pattern))[-1]
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    return path
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "layers/2/commits/0.json",
+        "plans/*",
+        "layers/2/layer.json",
+        "images.json",
+        "prepared/*/whole.json",
+        "layers/2/responses/*.json",
+        "layers/2/sealed/*/manifest.json",
+        "layers/2/sealed/*/commits.parquet",
+    ],
+)
+def test_no_torn_file_ends_a_build(folder: Path, atlas: Path, pattern: str) -> None:
+    path = tear(atlas, pattern)
+    events: list[object] = []
+    finish(spec(folder, atlas, sampled=True), on_event=events.append)
+    met, done = (event for event in events if isinstance(event, Damaged))
+    assert str(path) in met.lines[0]
+    assert any(layout.SET_ASIDE in line for line in done.lines)
+    assert content(atlas) == content(folder / "atlas")
+    assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["layers/4/failures/*", "prepared/*/0.json", "layers/2/labels/*", "runs/*"]
+)
+def test_what_it_does_not_read_does_not_stop_it(folder: Path, atlas: Path, pattern: str) -> None:
+    tear(atlas, pattern)
+    end = finish(spec(folder, atlas, sampled=True))
+    assert end.summary.skipped > 3
+
+
+def test_a_header_is_no_builds_to_make_again(folder: Path, atlas: Path) -> None:
+    path = tear(atlas, layout.HEADER)
+    torn = path.read_bytes()
+    with pytest.raises(CorruptError, match="circuit-atlas repair"):
+        finish(spec(folder, atlas, sampled=True))
+    assert path.read_bytes() == torn
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({"circuits": {"fractions": [1, 0.4, 0.1]}}, "fractions of unit 0 of layer '2'"),
+        ({"circuits": {"criteria": ["actgrad", "snip"]}}, "arrays of layer '2' differ"),
+        ({"images": {"held_out": 0.5}}, "images"),
+        ({"model": {"reference": "repair_models:another"}}, "weights of layer '2'"),
+        ({"layers": [{"name": "4", "units": [0]}]}, "laid out differently"),
+    ],
+)
+def test_a_header_is_not_made_from_another_spec(
+    folder: Path,
+    atlas: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    differs: str,
+) -> None:
+    """Even where nothing of the header is left."""
+    (atlas / layout.HEADER).unlink()
+    values = spec(folder, atlas, sampled=True).model_dump(mode="json", exclude_none=True)
+    for section, keys in changes.items():
+        values[section] = {**values[section], **keys} if section != "layers" else keys
+    other = folder / "other.toml"
+    other.write_text(BuildSpec.from_values(values).to_toml())
+    assert main(["repair", str(atlas), "--spec", str(other)]) == 3
+    assert differs in capsys.readouterr().err
+    assert not (atlas / layout.HEADER).exists()

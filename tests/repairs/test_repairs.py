@@ -1,0 +1,43 @@
+"""A dozen damaged atlases are put right; `python -m tests.repairs` tries hundreds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.repairs.atlases import make, prepared
+from tests.repairs.trial import Content, content, trial
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Model, images, and two atlases."""
+    folder = tmp_path_factory.mktemp("repairs")
+    with prepared(folder):
+        for sampled in (False, True):
+            make(folder, folder / f"atlas-{sampled}", sampled=sampled)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[bool, Content]:
+    """What is in each."""
+    return {sampled: content(folder / f"atlas-{sampled}") for sampled in (False, True)}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_masks_and_tables_are_those_of_the_undisturbed_atlas(
+    folder: Path, expected: dict[bool, Content], tmp_path: Path, seed: int
+) -> None:
+    sampled = bool(seed % 2)
+    outcome = trial(
+        folder,
+        folder / f"atlas-{sampled}",
+        expected[sampled],
+        sampled=sampled,
+        seed=seed,
+        scratch=tmp_path / "damaged",
+    )
+    assert outcome.whole == 0, "a unit was computed again whose own files were whole"
