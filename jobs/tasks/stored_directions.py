@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
+from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
 from circuit_atlas.storage_schema.opening import open_store
@@ -24,9 +25,11 @@ def with_stored_directions(spec: BuildSpec) -> BuildSpec:
         return spec
     if reader.header.model != spec.model.reference:
         return spec  # another model's directions say nothing; the build will be refused
-    stored = reader.layers()
-    # The reader keeps them.
-    at_once(reader.layer, [layer.name for layer in spec.layers if layer.name in stored])
+    names = [layer.name for layer in spec.layers]
+    # Not `reader.layers()`: a layer whose index a repair set aside is laid out again.
+    there = at_once(lambda name: reader.objects.exists(layout.layer_index(name)), names)
+    stored = {name for name, laid_out in zip(names, there, strict=True) if laid_out}
+    at_once(reader.layer, stored)  # the reader keeps them
     layers = tuple(
         _completed(layer, reader) if layer.name in stored and not layer.directions else layer
         for layer in spec.layers
