@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import obstore
 from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
+from circuit_atlas.storage_schema import client
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.objects import Below, Entry, Objects
 from circuit_atlas.storage_schema.patience import Patience
@@ -126,7 +126,7 @@ class HttpObjects(Objects):
         """What the server answers of a folder, as JSON."""
         path = f"{question}/{folder}" if folder else question
         try:
-            return json.loads(bytes(obstore.get(self._api, path).bytes()))
+            return json.loads(client.get(self._api, path)[0])
         except FileNotFoundError as error:
             if not _says_so(error):
                 raise self._foreign(folder, error) from error
@@ -152,7 +152,7 @@ def open_served(location: str) -> HttpObjects:
     root = location.rstrip("/")
     remedy = "give the address that `circuit-atlas serve` printed"
     try:
-        text = bytes(obstore.get(_store(f"{root}/api"), "server").bytes())
+        text = client.get(_store(f"{root}/api"), "server")[0]
     except FileNotFoundError:
         raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}") from None
     except (BaseError, OSError) as error:

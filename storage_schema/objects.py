@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
+from circuit_atlas.storage_schema import client
 from circuit_atlas.storage_schema.errors import ContestedError, StoreError
 from circuit_atlas.storage_schema.etags import Etags
 from circuit_atlas.storage_schema.patience import Patience, StillOutError, interruptible
@@ -135,7 +135,7 @@ class Objects:
 
     def _create(self, path: str, data: bytes | memoryview) -> bool:
         try:
-            obstore.put(self.store, path, data, mode="create")
+            client.put(self.store, path, data, mode="create")
         except AlreadyExistsError:
             try:
                 return self._get(path) == data
@@ -146,7 +146,7 @@ class Objects:
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object, or replace it; WriteError where the store refuses."""
-        self._write(path, lambda: obstore.put(self.store, path, data))
+        self._write(path, lambda: client.put(self.store, path, data))
 
     def _write(self, path: str, write: Callable[[], _T]) -> _T:
         try:
@@ -172,10 +172,9 @@ class Objects:
         return self._read(path, partial(self._get, path))
 
     def _get(self, path: str) -> bytes:
-        result = obstore.get(self.store, path)
-        data = bytes(result.bytes())
+        data, etag = client.get(self.store, path)
         etags = self._etags
-        if etags is not None and not etags.fits(path, result.meta["e_tag"], data):
+        if etags is not None and not etags.fits(path, etag, data):
             raise BlockingIOError(errno.EAGAIN, "it came in part")
         return data
 
@@ -198,13 +197,12 @@ class Objects:
 
     def _get_ranges(self, path: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
         try:
-            pieces = obstore.get_ranges(self.store, path, starts=starts, lengths=sizes)
+            return client.get_ranges(self.store, path, starts=starts, lengths=sizes)
         except BaseException as error:
             # What the client makes of an answer that ends before the last stretch begins.
             if type(error).__name__ != "PanicException":
                 raise
             return []
-        return [bytes(piece) for piece in pieces]
 
     def _read(self, path: str, read: Callable[[], _T]) -> _T:
         try:
@@ -237,7 +235,7 @@ class Objects:
 
     def _delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            obstore.delete(self.store, path)
+            client.delete(self.store, path)
 
     def get_many(self, paths: Sequence[str]) -> list[bytes]:
         """Return several objects' bytes, in the order asked; errors as in `get`."""
@@ -256,7 +254,7 @@ class Objects:
     def exists(self, path: str) -> bool:
         """Tell whether there is an object; StoreError where the store cannot say."""
         try:
-            self._read(path, lambda: obstore.head(self.store, path))
+            self._read(path, lambda: client.head(self.store, path))
         except FileNotFoundError:
             return False
         return True
@@ -267,7 +265,7 @@ class Objects:
         def listed() -> list[Entry]:
             entries: list[Entry] = []
             # Some at a time: what the store says of an object takes several times what is kept.
-            for some in obstore.list(self.store, prefix or None):
+            for some in client.list_all(self.store, prefix or None):
                 entries += map(_entry, some)
             return entries
 
@@ -283,10 +281,10 @@ class Objects:
 
         def found() -> Below:
             listed: list[ObjectMeta] = []
-            for some in obstore.list(self.store, folder or None):
+            for some in client.list_all(self.store, folder or None):
                 listed += some
                 if len(listed) > most:
-                    inside = obstore.list_with_delimiter(self.store, folder or None)
+                    inside = client.list_folder(self.store, folder or None)
                     folders = (path.rstrip("/") for path in inside["common_prefixes"])
                     return Below(_by_path(inside["objects"]), tuple(sorted(folders)))
             return Below(_by_path(listed))
@@ -295,7 +293,7 @@ class Objects:
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the names of the objects and folders in a folder, not below it."""
-        listed = self._list(folder, lambda: obstore.list_with_delimiter(self.store, folder or None))
+        listed = self._list(folder, lambda: client.list_folder(self.store, folder or None))
         paths = [*listed["common_prefixes"], *(o["path"] for o in listed["objects"])]
         return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
 
