@@ -14,6 +14,10 @@ from circuit_atlas.storage_schema.patience import interruptible_waits
 
 # How long an ending may take before another interrupt cuts it off.
 _ENDING_S = 10.0
+# Where there are no terminals, there is no SIGHUP.
+_HANGUP = {signal.SIGHUP} if hasattr(signal, "SIGHUP") else set[signal.Signals]()
+_STOPPING = (signal.SIGINT, signal.SIGTERM, *_HANGUP)
+_UNHANDLED = (signal.SIG_DFL, signal.default_int_handler)
 
 
 @contextlib.contextmanager
@@ -35,13 +39,14 @@ def sigterm_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def sigterm_interrupts() -> Iterator[None]:
-    """Turns SIGTERM, by which a cluster ends a program, into the KeyboardInterrupt of Ctrl-C.
+def signals_interrupt() -> Iterator[None]:
+    """Turns SIGTERM, by which a cluster ends a program, and SIGHUP, by which a terminal that is
+    closed does, into the KeyboardInterrupt of Ctrl-C.
 
-    What comes soon after the first of either is ignored: it would cut off the ending that is under
+    What comes soon after the first of them is ignored: it would cut off the ending that is under
     way. Whoever waits for a store, in any thread, waits no longer. Only the main thread can handle
-    signals: in another, both keep the meaning they had, as does Ctrl-C where the caller handles it
-    in its own way.
+    signals: in another, all keep the meaning they had, as does Ctrl-C where the caller handles it
+    in its own way, and SIGHUP where it is ignored, as `nohup` has it.
     """
     since_s: list[float] = []
 
@@ -53,35 +58,46 @@ def sigterm_interrupts() -> Iterator[None]:
             end_waits()
             raise KeyboardInterrupt
 
-    with (
-        interruptible_waits() as end_waits,
-        _restored(signal.SIGTERM) as here,
-        _restored(signal.SIGINT),
-    ):
+    with interruptible_waits() as end_waits, _all_restored() as here:
         if here:
-            signal.signal(signal.SIGTERM, interrupt)
-            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-                signal.signal(signal.SIGINT, interrupt)
+            for number in _STOPPING:
+                if signal.getsignal(number) in _UNHANDLED or number == signal.SIGTERM:
+                    signal.signal(number, interrupt)
         yield
 
 
 @contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Holds Ctrl-C and SIGTERM back from what must not be cut off, then raises KeyboardInterrupt
-    where one came. Only the main thread gets signals."""
+    """Holds Ctrl-C, SIGTERM and SIGHUP back from what must not be cut off, then raises
+    KeyboardInterrupt where one came. Only the main thread gets signals."""
     came: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame
         came.append(number)
 
-    with _restored(signal.SIGINT) as here, _restored(signal.SIGTERM):
+    with _all_restored() as here:
         if here:
-            signal.signal(signal.SIGINT, note)
-            signal.signal(signal.SIGTERM, note)
+            for number in _STOPPING:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    signal.signal(number, note)
         yield
     if came:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def deaf_to_hangups() -> Iterator[None]:
+    """Has the processes that are started meanwhile not hear SIGHUP, which a closed terminal sends
+    to all of a program's: their driver hears it, and ends them in good order."""
+    if not _HANGUP:
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANGUP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _apply(changes: Mapping[str, str | None]) -> None:
@@ -90,6 +106,14 @@ def _apply(changes: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _all_restored() -> Iterator[bool]:
+    """As `_restored`, for all signals that end a program."""
+    with contextlib.ExitStack() as every:
+        here = [every.enter_context(_restored(number)) for number in _STOPPING]
+        yield here[0]
 
 
 @contextlib.contextmanager

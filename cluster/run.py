@@ -17,7 +17,7 @@ from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.networks import restore_networks
-from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.process import signals_interrupt
 from circuit_atlas.cluster.responses import find_responses
 from circuit_atlas.cluster.sealing import Sealing
 from circuit_atlas.cluster.work import Session, Work, ignore, run_work
@@ -61,7 +61,7 @@ def build(
     started_s = time.monotonic()
     if max_units is not None and max_units < 1:
         raise SpecError(f"max_units={max_units}: give 1 or more, or leave it out")
-    with sigterm_interrupts(), outages_told(on_event or ignore), Session(executor) as session:
+    with signals_interrupt(), outages_told(on_event or ignore), Session(executor) as session:
         images = ImageStage(session, on_event)
         resolved = resolve(spec, self_check=spec.run.self_check, prepare=images)
         objects = open_store(spec.run.store, create=True, patience_s=spec.run.store_patience_s)

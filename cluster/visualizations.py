@@ -12,7 +12,7 @@ from collections.abc import Callable
 from circuit_atlas.cluster.executor import FEATURES, Event, Executor, Planned
 from circuit_atlas.cluster.images import ImageStage
 from circuit_atlas.cluster.ledger import Summary
-from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.process import signals_interrupt
 from circuit_atlas.cluster.work import Session, Work, ignore, run_work
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import resolve
@@ -45,7 +45,7 @@ def build_visualizations(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the workers are stopped, what is stored stays.
     """
     started_s = time.monotonic()
-    with sigterm_interrupts(), outages_told(on_event or ignore), Session(executor) as session:
+    with signals_interrupt(), outages_told(on_event or ignore), Session(executor) as session:
         objects = open_store(spec.run.store, patience_s=spec.run.store_patience_s)
         reader = Reader(objects)
         images = ImageStage(session, on_event)
