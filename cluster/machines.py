@@ -55,6 +55,10 @@ class Machines:
         self.seen_s = float("-inf")
         """When the cluster was last looked at, on the clock."""
 
+    def now_s(self) -> float:
+        """Gives the time on the clock."""
+        return self._clock()
+
     def look(self, *, within_s: float = _LOOK_S) -> None:
         """Looks at the cluster, unless that was done within so many seconds. Default: 2. Where
         nobody answers, what was seen last counts."""

@@ -92,7 +92,7 @@ class Crew:
         self._leaving: dict[Any, Any] = {}
         self._avoided: frozenset[str | None] = frozenset()
         self._failed_starts = 0
-        self._alone_since_s = self._looked_s = time.monotonic()
+        self._alone_since_s = self._looked_s = self._machines.now_s()
 
     @property
     def ready(self) -> int:
@@ -144,12 +144,12 @@ class Crew:
         nodes = [node for node in avoided if node is not None]
         for _ in range(missing):
             actor = start_host(threads=self._threads, gpus=self._gpus, avoided=nodes)
-            self._placing[actor.place.remote()] = Duty(actor, None, None, time.monotonic())
+            self._placing[actor.place.remote()] = Duty(actor, None, None, self._machines.now_s())
 
     def assign(self, task: Task) -> str:
         """Gives an idle actor a task, and returns the worker's name."""
         actor, node, _ = self._idle.pop()
-        self._working[actor.run.remote(task)] = Duty(actor, node, task, time.monotonic())
+        self._working[actor.run.remote(task)] = Duty(actor, node, task, self._machines.now_s())
         return self._names[actor]
 
     def at_work(self) -> list[tuple[Any, Task]]:
@@ -165,7 +165,7 @@ class Crew:
             InfrastructureError: no worker lives, and none can start.
         """
         ended = [each for reference in self._arrived() for each in self._arrive(reference)]
-        now_s = time.monotonic()
+        now_s = self._machines.now_s()
         if now_s - self._looked_s >= _TICK_S:
             self._looked_s = now_s
             ended += self._late(now_s)
@@ -255,7 +255,7 @@ class Crew:
         if sharing not in self._stored_jobs:
             self._stored_jobs[sharing] = ray.put(self._job.sharing(sharing))
         opened = actor.open.remote(self._stored_jobs[sharing])
-        self._opening[opened] = Duty(actor, node, None, time.monotonic())
+        self._opening[opened] = Duty(actor, node, None, self._machines.now_s())
 
     def _late(self, now_s: float) -> list[Ended]:
         """Ends the actors whose task or start takes longer than the policy has it."""

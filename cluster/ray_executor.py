@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import ray
 
+from circuit_atlas.cluster.awake_clock import AwakeClock
 from circuit_atlas.cluster.executor import (
     Event,
     HeadLost,
@@ -240,7 +241,12 @@ class RayExecutor:
             )
 
     def _machines(self, head: Head) -> Machines:
-        return Machines(threads=self._threads, gpus=self._gpus(), list_nodes=head.machines)
+        return Machines(
+            threads=self._threads,
+            gpus=self._gpus(),
+            list_nodes=head.machines,
+            clock=AwakeClock().now_s,
+        )
 
     def _gpus(self) -> int:
         if self._device == "auto":

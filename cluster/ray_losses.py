@@ -3,7 +3,6 @@ tells of the process first."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +90,7 @@ class Losses:
             "fewer workers or a smaller batch_size"
         )
         outlives_s = _OUTLIVES_UNREACHED_S if unreached else _OUTLIVES_S
-        self._unclear.append(_Unclear(duty, lost, time.monotonic(), outlives_s))
+        self._unclear.append(_Unclear(duty, lost, self._machines.now_s(), outlives_s))
 
     def settled(self) -> list[Loss]:
         """Gives those that have become clear."""
