@@ -7,14 +7,20 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
 
-from circuit_atlas.cluster.process import environment, interrupts_deferred, sigterm_kept
+from circuit_atlas.cluster.process import (
+    deaf_to_hangups,
+    environment,
+    interrupts_deferred,
+    sigterm_kept,
+)
+from circuit_atlas.cluster.ray_reaper import reaped
 from circuit_atlas.cluster.retries import one_line
 from circuit_atlas.storage_schema.errors import InfrastructureError
 
@@ -42,12 +48,15 @@ def ray_session(address: str, *, cpus: int | None, temp_dir: Path | None) -> Ite
     with contextlib.ExitStack() as session:
         session.enter_context(environment({name: os.environ.get(name) for name in _LEFT}))
         session.enter_context(_quiet())
+        marks = session.enter_context(reaped()) if address == "local" else {}
         session.callback(_shut_down)
-        _connect(address, cpus=cpus, temp_dir=temp_dir)
+        _connect(address, cpus=cpus, temp_dir=temp_dir, variables=marks)
         yield
 
 
-def _connect(address: str, *, cpus: int | None, temp_dir: Path | None) -> None:
+def _connect(
+    address: str, *, cpus: int | None, temp_dir: Path | None, variables: Mapping[str, str]
+) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address == "local":
         options |= {
@@ -60,7 +69,13 @@ def _connect(address: str, *, cpus: int | None, temp_dir: Path | None) -> None:
     local = interrupts_deferred() if address == "local" else contextlib.nullcontext()
     try:
         _knock(address)
-        with local, environment(_NO_REPORTS), sigterm_kept(), warnings.catch_warnings():
+        with (
+            local,
+            environment({**_NO_REPORTS, **variables}),
+            sigterm_kept(),
+            deaf_to_hangups(),
+            warnings.catch_warnings(),
+        ):
             # Some versions announce a change of CUDA_VISIBLE_DEVICES for workers without GPU.
             warnings.filterwarnings("ignore", category=FutureWarning, module="ray")
             ray.init(address, **options)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from circuit_atlas.cluster import process
-from circuit_atlas.cluster.process import interrupts_deferred, sigterm_interrupts
+from circuit_atlas.cluster.process import interrupts_deferred, signals_interrupt
 from tests.patience import PATIENCE_S, until
 
 PROGRAM = """
@@ -23,7 +23,7 @@ sys.path.insert(0, sys.argv[1])
 import toy
 from ray import cloudpickle
 from circuit_atlas.cluster.executor import TaskDone
-from circuit_atlas.cluster.process import sigterm_interrupts
+from circuit_atlas.cluster.process import signals_interrupt
 from circuit_atlas.cluster.ray_executor import RayExecutor
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.local_executor import LocalExecutor
@@ -34,7 +34,7 @@ executor = LocalExecutor() if kind == "local" else RayExecutor(workers=2, temp_d
 job = toy.ToyJob(log, {unit: "slow" for unit in range(600)})
 tasks = toy.tasks(*((unit,) for unit in range(600)))
 try:
-    with sigterm_interrupts(), executor:
+    with signals_interrupt(), executor:
         with contextlib.closing(executor.run(tasks, job, policy=Policy())) as events:
             for event in events:
                 if isinstance(event, TaskDone):
@@ -82,12 +82,19 @@ def running(pid: int) -> bool:
     return state != "Z"
 
 
-# A terminal's Ctrl-C goes to the whole group, a cluster's SIGTERM to the program. Either may come
-# again while Ray is being shut down.
+# A terminal's Ctrl-C and its end go to the whole group, a cluster's SIGTERM to the program. Any may
+# come again while Ray is being shut down.
 @pytest.mark.parametrize(
-    ("number", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)]
+    ("kind", "number", "send"),
+    [
+        ("local", signal.SIGINT, os.killpg),
+        ("local", signal.SIGTERM, os.kill),
+        ("local", signal.SIGHUP, os.killpg),
+        pytest.param("ray", signal.SIGINT, os.killpg, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGTERM, os.kill, marks=pytest.mark.ray),
+        pytest.param("ray", signal.SIGHUP, os.killpg, marks=pytest.mark.ray),
+    ],
 )
-@pytest.mark.parametrize("kind", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_stopped_run_ends_at_once_and_leaves_nobody(
     kind: str,
     number: signal.Signals,
@@ -112,6 +119,18 @@ def test_a_stopped_run_ends_at_once_and_leaves_nobody(
     until(lambda: not any(running(pid) for pid in family), "all processes to end")
 
 
+@pytest.mark.ray
+def test_a_killed_run_leaves_nobody(tmp_path: Path, private_home: Path) -> None:
+    with program("ray", tmp_path, private_home) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("done")
+        until(lambda: len(descendants(child.pid)) > 8, "the helpers of Ray's first server")
+        family = descendants(child.pid)
+        child.kill()
+    # Alone, two of Ray's processes would wait a minute.
+    until(lambda: not any(running(pid) for pid in family), "all processes to end", within_s=30.0)
+
+
 def test_an_interrupt_waits_for_what_must_not_be_cut_off() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     done = []
@@ -131,7 +150,7 @@ def test_an_interrupt_waits_for_what_must_not_be_cut_off() -> None:
 def test_a_second_interrupt_does_not_cut_the_ending_off(monkeypatch: pytest.MonkeyPatch) -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     ended = []
-    with sigterm_interrupts():
+    with signals_interrupt():
         try:
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
