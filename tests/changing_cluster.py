@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -66,7 +67,7 @@ class Machines:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._nodes: dict[str, object] = {}
+        self._nodes: dict[str, Any] = {}
         self.cpus: dict[str, int] = {}
         self.address: str = cluster.address
 
@@ -76,6 +77,10 @@ class Machines:
         self._nodes[name] = self._cluster.add_node(
             num_cpus=cpus, object_store_memory=_MEMORY_BYTES, env_vars={"TOY_MACHINE": name}
         )
+
+    def node_id(self, name: str) -> str:
+        """Ray's name of a machine."""
+        return str(self._nodes[name].node_id)
 
     def kill(self, name: str) -> None:
         """End a machine at once, as a power cut does."""
