@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -131,7 +132,13 @@ def _explained(error: Exception) -> int:
 
 
 def _tell(line: str) -> None:
-    click.echo(f"circuit-atlas: error: {line}", err=True)
+    _say(f"circuit-atlas: error: {line}")
+
+
+def _say(line: str) -> None:
+    """Print a line on stderr; a terminal that was closed takes none, and nobody misses it."""
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
 
 
 def _is_of_interrupt(error: BaseException | None) -> bool:
@@ -145,7 +152,7 @@ def _stopped(*, resumes: bool) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     more = ": what is stored stays, and the same command goes on where it stopped"
-    click.echo(f"\ncircuit-atlas: stopped{more if resumes else ''}", err=True)
+    _say(f"\ncircuit-atlas: stopped{more if resumes else ''}")
     return INTERRUPTED
 
 

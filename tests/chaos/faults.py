@@ -9,12 +9,13 @@ from pathlib import Path
 from circuit_atlas.cluster.process import environment
 from tests.changing_cluster import Machines, changing_cluster
 from tests.chaos import faults_driver, faults_ray, faults_store, faults_work
+from tests.chaos.stages import BEGUN
 from tests.chaos.subject import Subject, undisturbed
 from tests.chaos.trial import Fault, Outcome, Trial, run_trial
 
 _MACHINES = ("first", "second", "third")
-# Circuits of units that share their images are computed together, so that there is what to halve.
-_PLAIN = ("memory",)
+# All units have all images there, and are computed together, so that there is what to halve.
+_PLAIN = ("memory", "nan-image")
 NAMES = (
     *faults_driver.FAULTS,
     *faults_store.FAULTS,
@@ -24,8 +25,15 @@ NAMES = (
 )
 OF_DISKS = ("full-disk", "no-inodes", "read-only")
 """Those that need a disk of their own, which root alone can mount."""
-OF_RAY = (*faults_ray.FAULTS, *faults_ray.MACHINE_FAULTS)
-"""Those that start a Ray: some ten seconds of processor each."""
+SHORT = (
+    *(f"kill-{stage}" for stage in BEGUN),
+    "stop-units",
+    "close-terminal",
+    "full-disk",
+    "read-only",
+    "segfault",
+)
+"""A short form: those that are part of the tests."""
 
 
 class Trials:
