@@ -46,7 +46,8 @@ def main(names: tuple[str, ...], seed: int | None, times: int) -> None:
 def _tell(outcome: Outcome) -> None:
     click.echo(
         f"{time.strftime('%H:%M:%S')} {outcome.fault} --seed {outcome.seed}: "
-        f"{'well' if outcome.well else 'NOT WELL'}, {outcome.seconds:.1f} s"
+        f"{'well' if outcome.well else 'NOT WELL'}, met {outcome.faults}, lost {outcome.lost}, "
+        f"wrong {outcome.wrong}, computed again {outcome.again}, {outcome.seconds:.1f} s"
     )
     for complaint in outcome.complaints:
         click.echo(f"    {complaint}")
