@@ -134,7 +134,7 @@ PATHS: tuple[tuple[str, str], ...] = (
         "The build runs: replaced every few seconds, removed at its end, and named by no record.",
     ),
     (
-        f"{CLAIMS}/<stage>/<layer>/<unit or other noun>-<number>.json",
+        f"{CLAIMS}/<stage>/<layer>/<noun>-<number>.json",
         "A build is at some of these units, the four from four times that number: a hint to other "
         "builds; put only if absent, removed when they are done, and named by no record.",
     ),

@@ -26,6 +26,9 @@ def test_every_documented_path_is_one():
         "variant": "positive.actgrad.0=2E1",
         "worker": "node1-12-ab",
         "repair": "20261130T021500Z-0a1b",
+        "build": "node1-12-ab",
+        "stage": "units",
+        "noun": "unit",
     }
     for template, _ in layout.PATHS:
         path = re.sub(r"<(\w+)>", lambda found: values[found[1]], template)
