@@ -19,7 +19,12 @@ _PARTS = {
     "variant": "[^/]+?",
     "worker": "[^/]+",
     "table": "[a-z_]+",
+    "build": "[^/]+",
+    "stage": "[^/]+",
+    "repair": "[^/]+",
 }
+_NOT_READ = (layout.BUILDS, layout.CLAIMS, layout.SET_ASIDE)
+"""Folders of what is a hint from one build to another, and of what was taken out of an atlas."""
 _BY_TABLE = "<table>"
 ABSENT: frozenset[str] = frozenset(
     (
@@ -45,7 +50,7 @@ one is as one that was never written."""
 def kind_of(path: str) -> str:
     """Name the kind of file at a path: as it is documented, with tables and arrays by name;
     ValueError where it is none of an atlas."""
-    for template, _ in layout.PATHS:
+    for template in documented():
         match = _pattern(template).fullmatch(path)
         if match is None:
             continue
@@ -56,8 +61,9 @@ def kind_of(path: str) -> str:
 
 
 def documented() -> tuple[str, ...]:
-    """Return the kinds that are documented: those of tables and arrays as one."""
-    return tuple(template for template, _ in layout.PATHS)
+    """Return the kinds that are documented, those of tables and arrays as one, but for what no
+    reader asks for."""
+    return tuple(path for path, _ in layout.PATHS if not path.startswith(_NOT_READ))
 
 
 def template_of(kind: str) -> str:

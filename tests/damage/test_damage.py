@@ -51,7 +51,7 @@ def test_each_kind_of_file_damaged(damaged):
     """By another of its kind in its place; some by another of the damages, too."""
     others = [damage for damage, _ in DAMAGES if damage is not replace]
     ways = [(kind, replace) for kind in damaged.kinds()]
-    ways += zip(list(damaged.kinds())[:: len(others) // 2], cycle(others), strict=False)
+    ways += zip(list(damaged.kinds())[:: len(others)], cycle(others), strict=False)
     for kind, damage in ways:
         rng = random.Random(f"{SEED} {kind} {damage.__name__}")
         trial = damaged.trial(kind, damage, rng, most=MOST)
