@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 from unittest import mock
 
@@ -14,7 +15,7 @@ from circuit_atlas.cluster import run, sealing
 from circuit_atlas.cluster.executor import Event, Job, Planned, TaskProgress, Worker, unwatched
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.progress import open_view
-from circuit_atlas.cluster.retries import Policy
+from circuit_atlas.cluster.retries import Policy, unclaimed
 from circuit_atlas.cluster.work import Session, Work, run_work
 from circuit_atlas.jobs.images.prepared_images import Prepare
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -37,7 +38,7 @@ _SEALED = 8
 
 
 def loop(size: Size, *, losses_an_hour: float = 0.01) -> Figures:
-    """Run tasks past the driver's loop, ledger and progress, and store nothing."""
+    """Run tasks past the driver's loop, ledger and progress, and store nothing but claims."""
     spec = large_spec("nowhere", size)
     resolved = large_build(spec, size)
 
@@ -55,7 +56,12 @@ def loop(size: Size, *, losses_an_hour: float = 0.01) -> Figures:
         fail=fail,
     )
     before_bytes, started_s, tasks = peak_bytes(), time.process_time(), 0
-    with open_view(io.StringIO(), plain=True) as view:
+    with (
+        open_view(io.StringIO(), plain=True) as view,
+        TemporaryDirectory() as folder,
+        Session(cluster) as session,
+    ):
+        settings = spec.run.model_copy(update={"store": folder})
 
         def show(event: Event) -> None:
             nonlocal before_bytes, started_s, tasks
@@ -63,7 +69,7 @@ def loop(size: Size, *, losses_an_hour: float = 0.01) -> Figures:
             if isinstance(event, Planned):
                 before_bytes, started_s, tasks = peak_bytes(), time.process_time(), event.tasks
 
-        summary = run_work(work, spec.run, session=Session(cluster), on_event=show, started_s=0.0)
+        summary = run_work(work, settings, session=session, on_event=show, started_s=0.0)
     spent_s = time.process_time() - started_s
     assert summary.done == size.units
     return {
@@ -156,9 +162,10 @@ class _Started(LocalExecutor):
         job: Job,
         *,
         policy: Policy,
+        claim: Callable[[Task], Sequence[UnitKey]] = unclaimed,
         on_progress: Callable[[TaskProgress], None] = unwatched,
     ) -> Generator[Event, None, None]:
-        del tasks, job, policy, on_progress
+        del tasks, job, policy, claim, on_progress
         raise _StartedError
         yield
 
