@@ -96,7 +96,7 @@ class Presence:
         found = []
         for path in self._marks.keys() - self._told:
             other = claim.read(self.objects, path) if self._runs(path) else None
-            if other is not None:
+            if other is not None and not _was_killed(other):
                 self._told.add(path)
                 found.append(other)
         return sorted(found, key=lambda other: other.since_s)
@@ -172,7 +172,7 @@ class Presence:
             mark = layout.build_mark(other.build)
             if mark not in self._marks:
                 self.look(within_s=0.0)
-            if self._runs(mark):
+            if self._runs(mark) and not _was_killed(other):
                 self._held[path] = mark
                 self._claims.add(path)
                 return False
@@ -189,6 +189,20 @@ class Presence:
             if other is not None and not self._runs(layout.build_mark(other.build)):
                 left.append(path)
         self.objects.delete(left)
+
+
+def _was_killed(build: Claim) -> bool:
+    """Whether a build was of this machine, and its process is no more: who starts a build again
+    that was killed does not wait for its mark to grow old."""
+    if build.host != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(build.pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # there, and another user's
+        return False
+    return False
 
 
 class Claims:

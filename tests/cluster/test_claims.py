@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +141,24 @@ def test_a_claim_of_a_killed_build_counts_no_longer_than_its_mark(
     assert third.claim(0) == []
     older(store, other.mark, STALE_S + 1.0)
     assert Build(store, clock).claim(0) == [0]
+
+
+def test_a_build_of_this_machine_that_was_killed_is_not_waited_for(
+    store: Objects, clock: Clock
+) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, far = Build(store, clock), Build(store, clock)
+    for build_, changes in ((killed, {}), (far, {"host": "elsewhere"})):
+        presence = build_.presence
+        presence._claim = replace(presence._claim, pid=ended.pid, **changes)
+        presence._document = presence._claim.to_json().encode()
+        presence.mark()
+    assert killed.claim(0) == [0]
+    assert far.claim(4) == [4]
+    other = Build(store, clock)
+    assert other.claim(0, 4) == [0], "of another machine nobody can tell"
+    assert [met.host for met in other.presence.met()] == ["elsewhere"]
 
 
 def test_a_build_that_goes_on_marking_keeps_its_claims(store: Objects, clock: Clock) -> None:
