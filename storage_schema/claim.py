@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
-from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.documents import seal, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, StoreError
+from msgspec import Meta
+
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import Count, Name
+from circuit_atlas.storage_schema.documents import seal
+from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Entry, Objects
 
@@ -24,15 +27,20 @@ UNITS_A_CLAIM = 4
 """A claim is on the units whose numbers, divided by this, are the same: so builds that cut their
 work otherwise mean the same by it."""
 
+# Dates end with the year 9999.
+_LAST_S = 2**37
+
 
 @dataclass(frozen=True)
 class Claim:
     """Names the build that made a claim; its mark says the same."""
 
-    build: Annotated[str, "Name of the build: its machine, process and four letters."]
-    host: Annotated[str, "The machine that it was started on."]
-    pid: Annotated[int, "The number of its process there."]
-    since_s: Annotated[float, "When it began, in seconds since 1970 UTC, by its clock."]
+    build: Annotated[Name, "Name of the build: its machine, process and four letters."]
+    host: Annotated[Name, "The machine that it was started on."]
+    pid: Annotated[Count, "The number of its process there."]
+    since_s: Annotated[
+        float, Meta(ge=0, le=_LAST_S), "When it began, in seconds since 1970 UTC, by its clock."
+    ]
 
     def to_json(self) -> str:
         """Return the document's text."""
@@ -41,12 +49,7 @@ class Claim:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Claim:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            del content["schema"]
-            return cls(**content)
-        except (KeyError, TypeError) as error:
-            raise CorruptError(f"{location} is no claim: {error!r}") from error
+        return documents.read(cls, text, location=location, what="claim")
 
     def __str__(self) -> str:
         """Name the build for people.

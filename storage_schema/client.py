@@ -30,13 +30,25 @@ _HALF_WRITTEN = re.compile(r"#\d+$")
 _process: list[int] = []
 
 
-def get(store: ObjectStore, path: str) -> tuple[bytes, str | None]:
+class TooLongError(Exception):
+    """An object has more bytes than were asked for."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
+
+
+def get(
+    store: ObjectStore, path: str, *, most_bytes: int | None = None
+) -> tuple[bytes, str | None]:
     """Return an object's bytes and its ETag, None where nobody says it; errors as of
-    `obstore.get`."""
+    `obstore.get`, and TooLongError where it has more than `most_bytes`, before they are read."""
     folder = _folder(store)
     if folder is not None:
+        _require_length((folder / path).stat().st_size, most_bytes)
         return (folder / path).read_bytes(), None
     result = obstore.get(store, path)
+    _require_length(result.range[1], most_bytes)
     return bytes(result.bytes()), result.meta["e_tag"]
 
 
@@ -131,6 +143,11 @@ def _forked(store: ObjectStore, what: str) -> StoreError:
         "processes by spawn, as multiprocessing.get_context('spawn') does, or "
         "DataLoader(multiprocessing_context='spawn')"
     )
+
+
+def _require_length(size_bytes: int, most_bytes: int | None) -> None:
+    if most_bytes is not None and size_bytes > most_bytes:
+        raise TooLongError(size_bytes)
 
 
 def _range(file: int, start: int, length: int) -> bytes:

@@ -2,56 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Literal
 
-from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.documents import seal, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, QueryError
+from msgspec import Meta
+
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import (
+    Count,
+    Name,
+    Seconds,
+    Sha256,
+    SizeBytes,
+    StorePath,
+    UnitNumber,
+    repeated,
+)
+from circuit_atlas.storage_schema.documents import seal
+from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 
 Form = Literal["level", "packed"]
+ONE = Meta(min_length=1, max_length=1)
+"""Bounds what a document names where it names one object."""
+COMMIT_RECORD = "commit record"
+"""What messages call one."""
 
 
 @dataclass(frozen=True)
 class StoredObject:
     """Names an immutable object of the store."""
 
-    path: Annotated[str, "Path from the atlas' root."]
-    size_bytes: Annotated[int, "Size in bytes."]
-    sha256: Annotated[str, "SHA-256 of the bytes, in hex."]
+    path: Annotated[StorePath, "Path from the atlas' root."]
+    size_bytes: Annotated[SizeBytes, "Size in bytes."]
+    sha256: Annotated[Sha256, "SHA-256 of the bytes, in hex."]
+
+
+@dataclass(frozen=True)
+class NamedObjects:
+    """Names objects of the store, beside what else its document says."""
+
+    objects: Annotated[tuple[StoredObject, ...], "The objects."]
 
     @classmethod
-    def of(cls, content: dict[str, Any]) -> StoredObject:
-        """Make one from a document's keys; KeyError where one is missing."""
-        return cls(content["path"], content["size_bytes"], content["sha256"])
+    def from_json(cls, text: str | bytes, *, location: str) -> NamedObjects:
+        """Read the key of a document; CorruptError or SchemaError where that cannot be read."""
+        return documents.read(cls, text, location=location, what="record of objects")
 
 
 @dataclass(frozen=True)
 class Commit:
     """Makes a unit done, or dead, and names what holds it."""
 
-    model: Annotated[str, "Model reference, as in the header."]
-    layer: Annotated[str, "Layer."]
-    unit: Annotated[int, "Unit."]
-    attempt: Annotated[int, "The attempt whose chunks and fragments hold the unit."]
+    model: Annotated[Name, "Model reference, as in the header."]
+    layer: Annotated[Name, "Layer."]
+    unit: Annotated[UnitNumber, "Unit."]
+    attempt: Annotated[UnitNumber, "The attempt whose chunks and fragments hold the unit."]
     state: Annotated[
         Literal["done", "dead"],
         "`done`, or `dead`: the response is one constant, and only `responses` is stored.",
     ]
-    kernels: Annotated[int, "N: how many kernels can reach the unit."]
-    top_images: Annotated[int, "How many top images the unit has."]
+    kernels: Annotated[Count, "N: how many kernels can reach the unit."]
+    top_images: Annotated[Count, "How many top images the unit has."]
     forms: Annotated[
-        tuple[tuple[str, Form], ...],
+        tuple[tuple[Name, Form], ...],
         "Per criterion, which array holds its circuits: `level` if nested, else `packed`.",
     ]
     objects: Annotated[tuple[StoredObject, ...], "Every chunk and fragment of the unit."]
-    compute_s: Annotated[float, "Time the unit took its worker, in seconds."]
+    compute_s: Annotated[Seconds, "Time the unit took its worker, in seconds."]
     criteria_s: Annotated[
-        tuple[tuple[str, float], ...],
+        tuple[tuple[Name, Seconds], ...],
         "Per criterion, the time in seconds that choosing its circuits took: of work that units "
         "share the unit's share, of work that criteria share all. Empty where nobody looked.",
     ] = ()
@@ -100,7 +123,7 @@ class Commit:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Commit:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        return cls.of(unseal(text, location=location), location=location)
+        return documents.read(cls, text, location=location, what=COMMIT_RECORD)
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Commit:
@@ -110,55 +133,40 @@ class Commit:
         require_own(objects, path, own, what=f"the record of {commit.key}")
         return commit
 
-    @classmethod
-    def of(cls, content: dict[str, Any], *, location: str) -> Commit:
-        """Make one from a record's keys; CorruptError where they are those of no commit."""
-        try:
-            return cls(
-                model=content["model"],
-                layer=content["layer"],
-                unit=content["unit"],
-                attempt=content["attempt"],
-                state=content["state"],
-                kernels=content["kernels"],
-                top_images=content["top_images"],
-                forms=tuple((name, form) for name, form in content["forms"]),
-                objects=tuple(StoredObject.of(stored) for stored in content["objects"]),
-                compute_s=content["compute_s"],
-                criteria_s=tuple((name, time_s) for name, time_s in content.get("criteria_s", ())),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{location} is no commit record: {error!r}") from error
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        if self.state == "dead" and self.forms:
+            return "is of a dead unit, and has circuits"
+        if len(dict(self.forms)) < len(self.forms):
+            return f"has circuits of {repeated(name for name, _ in self.forms)!r} twice"
+        paths = [stored.path for stored in self.objects]
+        foreign = layout.outside_unit(paths, self.layer, self.unit, self.attempt)
+        return None if foreign is None else f"names `{foreign}`, which is no object of the unit"
 
 
 @dataclass(frozen=True)
 class Failure:
     """Holds a failure record with the time it was written."""
 
-    time_s: Annotated[float, "When it was written, in seconds since 1970 UTC."]
+    time_s: Annotated[Seconds, "When it was written, in seconds since 1970 UTC."]
     record: Annotated[FailureRecord, "The unit's key, and kind, message and trace of its error."]
     attempt: Annotated[
-        int | None, "Number in the record's name; null where it was written before that was kept."
+        UnitNumber | None,
+        "Number in the record's name; null where it was written before that was kept.",
     ] = None
 
     def to_json(self) -> str:
-        """Return the text of the record."""
-        return seal(asdict(self))
+        """Return the text of the record; half characters, as of odd names of files, become `?`."""
+        texts = {
+            name: getattr(self.record, name).encode(errors="replace").decode()
+            for name in ("message", "trace")
+        }
+        return seal(asdict(replace(self, record=replace(self.record, **texts))))
 
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Failure:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            record = content["record"]
-            key = UnitKey(**record["key"])
-            return cls(
-                content["time_s"],
-                FailureRecord(key, record["kind"], record["message"], record["trace"]),
-                content.get("attempt"),
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptError(f"{location} is no failure record: {error!r}") from error
+        return documents.read(cls, text, location=location, what="failure record")
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Failure:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from circuit_atlas.storage_schema.bounds import Sha256
 from circuit_atlas.storage_schema.errors import CorruptError, ModelError
 from circuit_atlas.storage_schema.network_tables import DIRECTIONS
 
@@ -32,12 +33,9 @@ class DirectionsRecord:
     """Says what stands in a layer's `directions.parquet`."""
 
     activation: Annotated[SumActivation, "What each direction ends in: none, relu."]
-    sha256: Annotated[str, "SHA-256 of weights and biases, float32, one direction after another."]
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any] | None) -> DirectionsRecord | None:
-        """Read the key `directions` of `layer.json`; None where there is none."""
-        return None if content is None else cls(content["activation"], content["sha256"])
+    sha256: Annotated[
+        Sha256, "SHA-256 of weights and biases, float32, one direction after another."
+    ]
 
 
 @dataclass(frozen=True)

@@ -4,30 +4,50 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from circuit_atlas.storage_schema import layout
+from msgspec import Meta
+
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import (
+    Count,
+    Fraction,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    Sha256,
+    Side,
+    UnitNumber,
+    ascend,
+    repeated,
+)
 from circuit_atlas.storage_schema.directions import DirectionsRecord
-from circuit_atlas.storage_schema.documents import seal, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, QueryError
-from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.document_schema import ValueOf
+from circuit_atlas.storage_schema.documents import parse, seal, sha256
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.sample import Sample
+
+Ablation = Literal["zero", "mean"]
+MOST_KERNELS = 2**28
+"""No layer with a longer kernel axis is read: its positions alone take gigabytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnitInfo:
     """Describes one unit of a layer: a channel, or a direction over the layer's channels."""
 
-    number: Annotated[int, "0.. over the channels, then over the directions of the spec."]
+    number: Annotated[UnitNumber, "0.. over the channels, then over the directions of the spec."]
     name: Annotated[str, "The number as text for a channel, the direction's name otherwise."]
     direction: Annotated[
         tuple[float, ...] | None,
         "The response's weight of each channel; null for a channel, and for a direction of a file.",
     ]
     rows: Annotated[
-        tuple[int, ...], "The unit's own row of each one-row convolution, in axis order."
+        tuple[UnitNumber, ...], "The unit's own row of each one-row convolution, in axis order."
     ]
 
 
@@ -35,14 +55,19 @@ class UnitInfo:
 class LayerIndex:
     """Describes the units of a layer and the kernel axis that they share."""
 
-    layer: Annotated[str, "The module's path in the model, as in `named_modules()`."]
-    channels: Annotated[int, "Channels of the layer's output."]
-    height: Annotated[int, "Height of the layer's output for one image, in positions."]
-    width: Annotated[int, "Width of the layer's output for one image, in positions."]
-    index: Annotated[KernelIndex, "The convolutions on the kernel axis, in order."]
+    layer: Annotated[Name, "The module's path in the model, as in `named_modules()`."]
+    channels: Annotated[Side, "Channels of the layer's output."]
+    height: Annotated[Side, "Height of the layer's output for one image, in positions."]
+    width: Annotated[Side, "Width of the layer's output for one image, in positions."]
+    index: Annotated[
+        KernelIndex,
+        ValueOf("convolutions"),
+        "The convolutions on the kernel axis, in order.",
+    ]
     units: Annotated[tuple[UnitInfo, ...], "All channels, then the named directions."]
     activation: Annotated[
-        str, "`post` where a unit's response is what it passes on, `pre` for the module's output."
+        Literal["pre", "post"],
+        "`post` where a unit's response is what it passes on, `pre` for the module's output.",
     ] = "pre"
     after: Annotated[
         str,
@@ -53,7 +78,7 @@ class LayerIndex:
         DirectionsRecord | None, "What `directions.parquet` holds; null where there is none."
     ] = None
     self_check: Annotated[
-        float | None,
+        NotNegative | None,
         "The largest difference between the engine and the model itself that was found before any "
         "work, as a share of the largest value; null where that was not looked for.",
     ] = field(default=None, compare=False)
@@ -97,35 +122,28 @@ class LayerIndex:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str = "layer.json") -> LayerIndex:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            convolutions = tuple(
-                Convolution(**{**c, "kernel_size": tuple(c["kernel_size"])})
-                for c in content["index"]
-            )
-            units = tuple(
-                UnitInfo(
-                    number=unit["number"],
-                    name=unit["name"],
-                    direction=None if unit["direction"] is None else tuple(unit["direction"]),
-                    rows=tuple(unit["rows"]),
-                )
-                for unit in content["units"]
-            )
-            return cls(
-                layer=content["layer"],
-                channels=content["channels"],
-                height=content["height"],
-                width=content["width"],
-                index=KernelIndex(convolutions),
-                units=units,
-                activation=content.get("activation", "pre"),  # all that schema 2 knows
-                after=content.get("after", ""),
-                directions=DirectionsRecord.of(content.get("directions")),
-                self_check=content.get("self_check"),
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptError(f"{location} is no layer index: {error!r}") from error
+        return documents.read(cls, text, location=location, what="layer index")
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        if self.index.size > MOST_KERNELS:
+            return f"has {self.index.size:,} kernels: {MOST_KERNELS:,} at most can be read"
+        for convolution in self.index.convolutions:
+            if convolution.out_channels % convolution.groups:
+                return f"has {convolution}, whose groups differ in size"
+        if len(self.units) < self.channels:
+            return f"has {len(self.units)} units of {self.channels} channels"
+        owned = self.index.owned
+        for number, unit in enumerate(self.units):
+            if unit.number != number:
+                return f"numbers unit {number} as {unit.number}"
+            if len(unit.rows) != owned:
+                return f"names {len(unit.rows)} own rows of unit {number}, and it has {owned}"
+            if unit.direction is not None and (
+                number < self.channels or len(unit.direction) != self.channels
+            ):
+                return f"gives unit {number} a direction over {len(unit.direction)} channels"
+        return None
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> LayerIndex:
@@ -141,36 +159,40 @@ class AtlasHeader:
     """Says what the atlas was built from. The three fingerprints decide whether a build may go on
     with a stored atlas; the rest says it in words."""
 
-    schema: Annotated[int, "Schema version, see version.py."]
-    model: Annotated[str, "The model's reference in the spec."]
-    weights_sha256: Annotated[str, "SHA-256 over the sorted entries of the model's state."]
-    images_sha256: Annotated[str, "SHA-256 over the image set: names, bytes and split."]
-    spec_sha256: Annotated[str, "SHA-256 of `spec`."]
+    schema: Annotated[Positive, "Schema version, see version.py."]
+    model: Annotated[Name, "The model's reference in the spec."]
+    weights_sha256: Annotated[Sha256, "SHA-256 over the sorted entries of the model's state."]
+    images_sha256: Annotated[Sha256, "SHA-256 over the image set: names, bytes and split."]
+    spec_sha256: Annotated[Sha256, "SHA-256 of `spec`."]
     spec: Annotated[str, "The part of the spec that decides the numbers, as canonical JSON."]
-    criteria: Annotated[tuple[str, ...], "Criteria that every unit has."]
-    image_criteria: Annotated[tuple[str, ...], "Those of them with scores for each top image."]
-    fractions: Annotated[tuple[float, ...], "The ladder of kept fractions, largest first."]
-    ablations: Annotated[tuple[str, ...], "What replaces a dropped kernel: zero, mean."]
-    response: Annotated[str, "The response explained, as text."]
-    top_images: Annotated[int, "How many top images a unit has, at most."]
-    seed: Annotated[int, "Seed of everything drawn."]
-    versions: Annotated[
-        tuple[tuple[str, str], ...], "Package and version, of what the first build ran with."
+    criteria: Annotated[tuple[Name, ...], "Criteria that every unit has."]
+    image_criteria: Annotated[tuple[Name, ...], "Those of them with scores for each top image."]
+    fractions: Annotated[
+        tuple[Fraction, ...],
+        Meta(min_length=1, max_length=255),
+        "The ladder of kept fractions, largest first.",
     ]
-    input_height: Annotated[int, "Height of the network's input, in pixels."]
-    input_width: Annotated[int, "Width of the network's input, in pixels."]
+    ablations: Annotated[tuple[Ablation, ...], "What replaces a dropped kernel: zero, mean."]
+    response: Annotated[str, "The response explained, as text."]
+    top_images: Annotated[Count, "How many top images a unit has, at most."]
+    seed: Annotated[Seed, "Seed of everything drawn."]
+    versions: Annotated[
+        tuple[tuple[Name, Name], ...], "Package and version, of what the first build ran with."
+    ]
+    input_height: Annotated[Side, "Height of the network's input, in pixels."]
+    input_width: Annotated[Side, "Width of the network's input, in pixels."]
     connected: Annotated[
         bool,
         "Whether kernels on dead ends gave way to the next best that act, in stored circuits of "
         "the scoring images.",
     ] = False
     redrawn: Annotated[
-        tuple[tuple[str, int], ...],
+        tuple[tuple[Name, Positive], ...],
         "Criteria whose circuits were drawn anew, and in how many draws: of the images, or of "
         "training seeds.",
     ] = ()
     grouped: Annotated[
-        tuple[str, ...],
+        tuple[Name, ...],
         "Criteria without scores of single images whose circuits were chosen for each sub-feature "
         "group too.",
     ] = ()
@@ -213,29 +235,31 @@ class AtlasHeader:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
         # No build goes into a location that holds an atlas without its header.
         remedy = "run `circuit-atlas repair ATLAS --spec SPEC`, or restore it from a copy"
-        content = unseal(text, location=location, remedy=remedy)
+        return documents.read(cls, text, location=location, what="atlas header", remedy=remedy)
+
+    @property
+    def spec_content(self) -> dict[str, Any]:
+        """Return what `spec` says, its tables by their names."""
+        content: dict[str, Any] = parse(self.spec)
+        return content
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        if sha256(self.spec.encode()) != self.spec_sha256:
+            return "has another spec than `spec_sha256` says"
         try:
-            return cls(
-                schema=content["schema"],
-                model=content["model"],
-                weights_sha256=content["weights_sha256"],
-                images_sha256=content["images_sha256"],
-                spec_sha256=content["spec_sha256"],
-                spec=content["spec"],
-                criteria=tuple(content["criteria"]),
-                image_criteria=tuple(content["image_criteria"]),
-                fractions=tuple(content["fractions"]),
-                ablations=tuple(content["ablations"]),
-                response=content["response"],
-                top_images=content["top_images"],
-                seed=content["seed"],
-                versions=tuple((name, number) for name, number in content["versions"]),
-                input_height=content["input_height"],
-                input_width=content["input_width"],
-                connected=content.get("connected", False),
-                redrawn=tuple((name, draws) for name, draws in content.get("redrawn", ())),
-                grouped=tuple(content.get("grouped", ())),
-                sample=Sample.of(content.get("sample")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{location} is no atlas header: {error!r}") from error
+            content = parse(self.spec)
+        except ValueError as error:
+            return f"has a spec that is no JSON ({error})"
+        if not isinstance(content, dict) or not isinstance(content.get("model"), dict):
+            return "has a spec that names no model"
+        if not ascend(self.fractions[::-1]):
+            return "has `fractions` that do not descend"
+        redrawn = [name for name, _ in self.redrawn]
+        for names in (self.criteria, self.image_criteria, self.grouped, redrawn, self.ablations):
+            if (twice := repeated(names)) is not None:
+                return f"names {twice!r} twice"
+        named = {*self.image_criteria, *self.grouped, *redrawn}
+        if unknown := sorted(named.difference(self.criteria)):
+            return f"says of {unknown[0]!r} more than of its criteria {', '.join(self.criteria)}"
+        return None

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Annotated
 
-from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.documents import seal, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, StoreError
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import Count, Name, Seconds, UnitNumber
+from circuit_atlas.storage_schema.documents import seal
+from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.keys import Numbered
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -32,15 +33,20 @@ _SHOWN = 3
 class Activity:
     """Says which units a worker computes together, and how far it is with the step it is at."""
 
-    layer: Annotated[str, "Layer, or convolution."]
+    layer: Annotated[Name, "Layer, or convolution."]
     of: Annotated[
         Numbered, "What `units` numbers: units, channels of a convolution, or chunks of images."
     ]
-    units: Annotated[tuple[int, ...], "Numbers of the units that are computed together."]
-    step: Annotated[str, "What it is at, such as `scores`; empty before the first step."] = ""
-    done: Annotated[int, "How much of the step is done."] = 0
-    total: Annotated[int, "Of how much."] = 0
-    noun: Annotated[str, "What is counted, such as `images`; empty where it is a share alone."] = ""
+    units: Annotated[
+        tuple[UnitNumber, ...],
+        "Numbers of the units that are computed together.",
+    ]
+    step: Annotated[Name, "What it is at, such as `scores`; empty before the first step."] = ""
+    done: Annotated[Count, "How much of the step is done."] = 0
+    total: Annotated[Count, "Of how much."] = 0
+    noun: Annotated[Name, "What is counted, such as `images`; empty where it is a share alone."] = (
+        ""
+    )
 
     @property
     def subject(self) -> str:
@@ -77,18 +83,18 @@ class Activity:
 class Heartbeat:
     """Says what one worker is at."""
 
-    worker: Annotated[str, "Name of the worker: its machine, process and four letters."]
+    worker: Annotated[Name, "Name of the worker: its machine, process and four letters."]
     stage: Annotated[
-        str,
+        Name,
         "Of the run it works for: `units`, `images` that are prepared, `responses` for what all "
         "images do to units, or `features` for feature visualizations.",
     ]
-    joined_s: Annotated[float, "When it was ready, in seconds since 1970 UTC, by its clock."]
-    started_s: Annotated[float, "When its task began, by the same clock."]
-    written_s: Annotated[float, "When this was written, by the same clock."]
-    units: Annotated[int, "Units, or channels, of its task."]
-    ended: Annotated[int, "Those of them that are stored or failed."]
-    failed: Annotated[int, "Those of them that failed."]
+    joined_s: Annotated[Seconds, "When it was ready, in seconds since 1970 UTC, by its clock."]
+    started_s: Annotated[Seconds, "When its task began, by the same clock."]
+    written_s: Annotated[Seconds, "When this was written, by the same clock."]
+    units: Annotated[Count, "Units, or channels, of its task."]
+    ended: Annotated[Count, "Those of them that are stored or failed."]
+    failed: Annotated[Count, "Those of them that failed."]
     activity: Annotated[Activity | None, "What it is at; null before the first units."]
 
     def to_json(self) -> str:
@@ -98,14 +104,7 @@ class Heartbeat:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Heartbeat:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            del content["schema"]
-            at = content.pop("activity")
-            activity = None if at is None else Activity(**{**at, "units": tuple(at["units"])})
-            return cls(**content, activity=activity)
-        except (KeyError, TypeError) as error:
-            raise CorruptError(f"{location} is no heartbeat: {error!r}") from error
+        return documents.read(cls, text, location=location, what="heartbeat")
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Heartbeat:

@@ -5,16 +5,19 @@ It answers as any other store does, so that everything above reads from it uncha
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Literal, TypeVar
 
 from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
-from circuit_atlas.storage_schema import client
+from circuit_atlas.storage_schema import client, document_schema
+from circuit_atlas.storage_schema.bounds import Count, SizeBytes
+from circuit_atlas.storage_schema.document_schema import RefusedError
+from circuit_atlas.storage_schema.documents import decode
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.objects import Below, Entry, Objects
 from circuit_atlas.storage_schema.patience import Patience
@@ -28,6 +31,38 @@ _READ_S = 30
 _RETRIES = 2
 _FOREIGN = "the server's answer is none of circuit-atlas': see what answers there"
 _RETRY_S = 10
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Server:
+    """What a server says of itself."""
+
+    server: Literal["circuit-atlas"]
+    api: Count
+
+
+@dataclass(frozen=True)
+class _Listed:
+    path: str
+    size_bytes: SizeBytes
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """What a server says of a folder: what lies below, or in it, and folders to be asked for."""
+
+    objects: tuple[_Listed, ...]
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What a server says of the names in a folder."""
+
+    names: tuple[str, ...]
 
 
 class HttpObjects(Objects):
@@ -91,27 +126,16 @@ class HttpObjects(Objects):
         """Do as any store, but that the server says how many are too many; StoreError as of
         `list`."""
         del most
-        answer = self._ask("listing", folder)
-        try:
-            objects = tuple(
-                Entry(_text(o["path"]), _whole(o["size_bytes"]), _etag(o.get("etag")))
-                for o in answer["objects"]
-            )
-            folders = _texts(answer.get("folders", []))
-            start = f"{folder}/" if folder else ""
-            if any(path == start or not path.startswith(start) for path in folders):
-                raise ValueError("a folder that is not in the one that was asked for")
-        except (AttributeError, ValueError, KeyError, TypeError) as error:
-            raise self._foreign(folder, error) from error
-        return Below(objects, folders)
+        answer = self._answer(_Listing, "listing", folder, none=_Listing(()))
+        start = f"{folder}/" if folder else ""
+        if any(path == start or not path.startswith(start) for path in answer.folders):
+            raise self._foreign(folder)
+        objects = (Entry(one.path, one.size_bytes, one.etag) for one in answer.objects)
+        return Below(tuple(objects), answer.folders)
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the names of the objects and folders in a folder; StoreError as of `list`."""
-        answer = self._ask("names", folder)
-        try:
-            return tuple(sorted(_texts(answer["names"])))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._foreign(folder, error) from error
+        return tuple(sorted(self._answer(_Names, "names", folder, none=_Names(())).names))
 
     def get(self, path: str) -> bytes:
         """Do as any store; StoreError where what answers now is no server of ours."""
@@ -122,22 +146,23 @@ class HttpObjects(Objects):
                 raise StoreError(f"cannot read {self.at(path)}: {_FOREIGN}") from error
             raise
 
-    def _ask(self, question: str, folder: str) -> Any:
-        """What the server answers of a folder, as JSON."""
+    def _answer(self, kind: type[T], question: str, folder: str, *, none: T) -> T:
+        """What the server answers of a folder; `none` of one that it has not, as any store."""
         path = f"{question}/{folder}" if folder else question
         try:
-            return json.loads(client.get(self._api, path)[0])
+            answer = decode(client.get(self._api, path)[0])
+            return document_schema.read(kind, answer)
         except FileNotFoundError as error:
             if not _says_so(error):
-                raise self._foreign(folder, error) from error
-            return {"objects": [], "names": []}  # as any store says of a folder it has not
+                raise self._foreign(folder) from error
+            return none
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
-        except (ValueError, RecursionError) as error:
-            raise self._foreign(folder, error) from error
+        except (ValueError, RefusedError) as error:
+            raise self._foreign(folder) from error
 
-    def _foreign(self, folder: str, error: Exception) -> StoreError:
-        return StoreError(f"cannot list {self.at(folder)}: {_FOREIGN} ({type(error).__name__})")
+    def _foreign(self, folder: str) -> StoreError:
+        return StoreError(f"cannot list {self.at(folder)}: {_FOREIGN}")
 
 
 def open_served(location: str) -> HttpObjects:
@@ -162,24 +187,21 @@ def open_served(location: str) -> HttpObjects:
     facts = _facts(text)
     if facts is None:
         raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}")
-    if facts["api"] != API_VERSION:
-        older = facts["api"] < API_VERSION
+    if facts.api != API_VERSION:
+        older = facts.api < API_VERSION
         raise StoreError(
-            f"{location} answers by version {facts['api']} of the API and this circuit-atlas by "
+            f"{location} answers by version {facts.api} of the API and this circuit-atlas by "
             f"{API_VERSION}: install a newer circuit-atlas {'there' if older else 'here'}"
         )
     return HttpObjects(location)
 
 
-def _facts(text: bytes) -> dict[str, Any] | None:
+def _facts(text: bytes) -> _Server | None:
     """What a server says of itself, or None where it is none of ours."""
     try:
-        facts = json.loads(text)
-    except (ValueError, RecursionError):
+        return document_schema.read(_Server, decode(text))
+    except (ValueError, RefusedError):
         return None
-    if not isinstance(facts, dict) or facts.get("server") != "circuit-atlas":
-        return None
-    return facts if type(facts.get("api")) is int else None
 
 
 def _store(url: str) -> HTTPStore:
@@ -214,25 +236,3 @@ def _says_so(error: BaseException | None) -> bool:
     """Whether a 404 is what one of our servers says of what it has not: anything else may have come
     to answer at its address, and an atlas that seems to be empty would not show it."""
     return '{"error":{"kind":' in str(error)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _etag(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is no list")
-    return tuple(_text(one) for one in value)
-
-
-def _whole(value: object) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is no whole number")
-    return value

@@ -11,34 +11,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 
+from circuit_atlas.storage_schema.bounds import Name, Positive, Side
+
 
 @dataclass(frozen=True)
 class Convolution:
-    """Describes one convolution upstream of the layer.
+    """Describes one convolution upstream of the layer."""
 
-    Attributes:
-        name: the module's path in the model, as in `named_modules()`.
-        weight: the parameter that holds the kernels, or None where the weight is computed.
-        out_channels: rows of the weight.
-        in_channels: kernels a row, that is input channels of one group.
-        groups: as in `torch.nn.Conv2d`.
-        kernel_size: height and width of a kernel, in pixels of the convolution's input.
-        depth: convolutions on the longest path from the image to this one, itself included.
-        one_row: each unit reaches one output channel alone, and the axis holds that row.
-    """
-
-    name: str
-    weight: str | None
-    out_channels: int
-    in_channels: int
-    groups: int
-    kernel_size: tuple[int, int]
-    depth: int
-    one_row: bool
+    name: Annotated[Name, "The module's path in the model, as in `named_modules()`."]
+    weight: Annotated[
+        Name | None,
+        "The parameter that holds the kernels; null where the weight is computed.",
+    ]
+    out_channels: Annotated[Side, "Rows of the weight."]
+    in_channels: Annotated[Side, "Kernels a row, that is input channels of one group."]
+    groups: Annotated[Side, "As in `torch.nn.Conv2d`."]
+    kernel_size: Annotated[
+        tuple[Side, Side],
+        "Height and width of a kernel, in pixels of the convolution's input.",
+    ]
+    depth: Annotated[
+        Positive,
+        "Convolutions on the longest path from the image to this one, itself included.",
+    ]
+    one_row: Annotated[
+        bool, "Whether each unit reaches one output channel alone, and the axis holds that row."
+    ]
 
     @property
     def rows(self) -> int:

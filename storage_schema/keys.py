@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from circuit_atlas.storage_schema.bounds import Name, UnitNumber
+
 Whose = Literal["unit", "channel"]
 """What a visualization is of: a unit of a layer, or an output channel of a convolution that lies in
 a circuit. A key names either: of a channel, its `layer` is the convolution."""
@@ -25,9 +27,9 @@ class UnitKey:
     5
     """
 
-    model: str
-    layer: str
-    unit: int
+    model: Name
+    layer: Name
+    unit: UnitNumber
 
     def __str__(self) -> str:
         return f"{self.model}/{self.layer}/{self.unit}"

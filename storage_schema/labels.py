@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import Name, UnitNumber, ascend
+from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -21,12 +22,13 @@ from circuit_atlas.storage_schema.own_path import require_own
 class UnitLabels:
     """Holds the labels of a layer's units."""
 
-    layer: Annotated[str, "Layer."]
+    layer: Annotated[Name, "Layer."]
     labels: Annotated[
-        tuple[tuple[int, str], ...], "Number of a unit and its label, ascending; not all have one."
+        tuple[tuple[UnitNumber, str], ...],
+        "Number of a unit and its label, ascending; not all have one.",
     ]
     number: Annotated[
-        int | None, "Number of the set; null where it was written before that was kept."
+        UnitNumber | None, "Number of the set; null where it was written before that was kept."
     ] = None
 
     def to_json(self) -> str:
@@ -36,12 +38,18 @@ class UnitLabels:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> UnitLabels:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location, remedy="delete it, and run the build again")
-        try:
-            labels = tuple((int(unit), str(label)) for unit, label in content["labels"])
-            return cls(layer=content["layer"], labels=labels, number=content.get("number"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{location} holds no labels of units: {error!r}") from error
+        return documents.read(
+            cls,
+            text,
+            location=location,
+            what="set of labels of units",
+            remedy="delete it, and run the build again",
+        )
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        ascending = ascend([unit for unit, _ in self.labels])
+        return None if ascending else "has units that do not ascend"
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> UnitLabels:

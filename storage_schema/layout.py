@@ -7,6 +7,7 @@ kind of store: letters, digits, `_`, `-` and inner dots stay, every other byte b
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 HEADER = "atlas.json"
 IMAGES = "images.parquet"
@@ -145,6 +146,13 @@ PATHS: tuple[tuple[str, str], ...] = (
     ),
 )
 
+SMALL_BYTES = 2**22
+"""How long a document is at most that is of one unit, worker or chunk."""
+LARGE_BYTES = 2**26
+"""How long one is that names all units or files of a layer or an atlas."""
+_SMALL = re.compile(
+    rf"layers/[^/]+/(commits|failures|network)\b|{VISUALIZATIONS}/(?!plans/)|{RUNS}/|{PREPARED}/"
+)
 _PREPARED = re.compile(rf"{PREPARED}/([0-9a-f]{{64}})/(\d+|whole)\.json")
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
@@ -156,6 +164,7 @@ _RESPONSE_CHUNK = re.compile(
 )
 _DISTRIBUTIONS = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.parquet")
 _RESPONSES = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.json")
+_DISTRIBUTIONS = re.compile(r"layers/[^/]+/responses/([0-9a-f]{64})\.parquet")
 _COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
 _FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
 _VISUALIZATION = re.compile(rf"{VISUALIZATIONS}/([^/]+)/(\d+)/([^/]+)\.json")
@@ -166,6 +175,17 @@ _OF_RUN = re.compile(rf"{RUNS}/(?:builds/|claims/[^/]+/[^/]+/)?[^/]+\.json")
 _SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
 _MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 _SET_ASIDE = re.compile(rf"{SET_ASIDE}/([^/]+)/.+")
+
+
+def most_bytes(path: str) -> int | None:
+    """Return how long the document at `path` can be; None where it is no document of ours.
+
+    >>> most_bytes("layers/conv/commits/5.json"), most_bytes("atlas.json"), most_bytes("images.png")
+    (4194304, 67108864, None)
+    """
+    if not path.endswith(".json") or path.endswith("/zarr.json"):
+        return None
+    return SMALL_BYTES if _SMALL.match(path) else LARGE_BYTES
 
 
 def escape(name: str) -> str:
@@ -322,6 +342,12 @@ def distributions(layer_name: str, units: str) -> str:
     return f"{responses(layer_name)}/{units}.parquet"
 
 
+def is_distributions(path: str, units: str) -> bool:
+    """Tell whether such a table lies at `path`, of those units of any layer."""
+    match = _DISTRIBUTIONS.fullmatch(path)
+    return match is not None and match[1] == units
+
+
 def responses_record(layer_name: str, units: str) -> str:
     """Return the path of the record of that table."""
     return f"{responses(layer_name)}/{units}.json"
@@ -363,6 +389,20 @@ def is_of_unit(path: str, layer_name: str, unit: int) -> bool:
     chunk = path.rsplit("/", 1)[-1].startswith(f"c.{unit}.")
     fragments = f"{layer(layer_name)}/units/{unit}/"
     return path.startswith(fragments) or (chunk and path.startswith(f"{arrays(layer_name)}/"))
+
+
+def outside_unit(paths: Iterable[str], layer_name: str, unit: int, attempt: int) -> str | None:
+    """Return the first of some paths at which neither a chunk of one attempt at a unit lies nor a
+    fragment of its layer; None where there is none."""
+    folder = layer(layer_name)
+    fragments, chunks = f"{folder}/units/", f"{folder}/arrays.zarr/"
+    chunk = f"/c.{unit}.{attempt}."
+    foreign = [
+        path
+        for path in paths
+        if not path.startswith(fragments) and not (chunk in path and path.startswith(chunks))
+    ]
+    return foreign[0] if foreign else None
 
 
 def commits(layer_name: str) -> str:

@@ -7,6 +7,7 @@ whoever is first counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -15,8 +16,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.commit import StoredObject
-from circuit_atlas.storage_schema.documents import seal, sha256, unseal
+from circuit_atlas.storage_schema.commit import NamedObjects, StoredObject
+from circuit_atlas.storage_schema.documents import seal, sha256
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, RecordError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.kernels import Convolution
@@ -27,6 +28,8 @@ from circuit_atlas.storage_schema.wiring import Wiring
 
 TOP_CROPS = 4
 """Images of each channel in the channels table, at most."""
+
+_REMEDY = "restore it from a copy"
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,7 @@ def store(objects: Objects, layer: LayerIndex, compute: Callable[[], NetworkReco
 def named_objects(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
     """Return what the record of a layer's network names, which lies at `path`; CorruptError where
     it is altered, or another layer's."""
-    content = unseal(data, location=objects.at(path))
-    try:
-        named = tuple(StoredObject.of(stored) for stored in content["objects"])
-    except (KeyError, TypeError) as error:
-        raise CorruptError(f"{objects.at(path)} names no objects: {error!r}") from error
+    named = NamedObjects.from_json(data, location=objects.at(path)).objects
     for stored in named:
         own = layout.network_of_object(stored.path)
         require_own(objects, path, own, what=f"the record of {stored.path}")
@@ -116,14 +115,41 @@ def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
     return data
 
 
-def weights_of(table: pa.Table, layer: LayerIndex) -> tuple[NDArray[np.float32] | None, ...]:
+def weights_of(
+    table: pa.Table, layer: LayerIndex, *, location: str
+) -> tuple[NDArray[np.float32] | None, ...]:
     """Read the weights of each convolution of the axis from `network_tables.WEIGHTS`,
-    None where they are unknown."""
+    None where they are unknown; CorruptError where they are those of another axis."""
+    convolutions = layer.index.convolutions
+    if table["convolution"].to_pylist() != [convolution.name for convolution in convolutions]:
+        raise CorruptError(f"{location} is of other convolutions than its layer: {_REMEDY}")
     weights: list[NDArray[np.float32] | None] = []
-    for convolution, row in zip(layer.index.convolutions, table["values"], strict=True):
+    for convolution, row in zip(convolutions, table["values"], strict=True):
         flat = row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
-        weights.append(None if flat is None else flat.reshape(_shape(convolution)))
+        shape = _shape(convolution)
+        if flat is not None and flat.size != math.prod(shape):
+            raise CorruptError(
+                f"{location} has {flat.size:,} weights of {convolution.name!r}, and {shape} is its "
+                f"shape: {_REMEDY}"
+            )
+        weights.append(None if flat is None else flat.reshape(shape))
     return tuple(weights)
+
+
+def check_channels(table: pa.Table, layer: LayerIndex, *, location: str) -> None:
+    """Raise CorruptError where `network_tables.CHANNELS` has a channel that the layer's network has
+    not."""
+    counts = {
+        convolution.name: convolution.out_channels for convolution in layer.index.convolutions
+    }
+    for name, channel in zip(
+        *(table[n].to_pylist() for n in ("convolution", "channel")), strict=True
+    ):
+        if not 0 <= channel < counts.get(name, 0):
+            raise CorruptError(
+                f"{location} has channel {channel} of {name!r}, which the layer's network has not: "
+                f"{_REMEDY}"
+            )
 
 
 def _weights(record: NetworkRecord, layer: LayerIndex) -> bytes:
@@ -147,7 +173,12 @@ def _shape(convolution: Convolution) -> tuple[int, int, int, int]:
 
 
 def _check(record: NetworkRecord, layer: LayerIndex) -> None:
-    record.wiring.check(layer)
+    outside = record.wiring.outside(layer)
+    if outside is not None:
+        raise RecordError(
+            f"the wiring of layer {layer.layer!r} has {outside}, which lies outside its "
+            "convolutions; this is a fault of ours"
+        )
     wanted = [_shape(convolution) for convolution in layer.index.convolutions]
     found = [None if array is None else array.shape for array in record.weights]
     if len(found) != len(wanted) or any(

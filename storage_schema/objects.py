@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, TypeVar
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
-from circuit_atlas.storage_schema import client
-from circuit_atlas.storage_schema.errors import ContestedError, StoreError
+from circuit_atlas.storage_schema import client, layout
+from circuit_atlas.storage_schema.errors import ContestedError, CorruptError, StoreError
 from circuit_atlas.storage_schema.etags import Etags
 from circuit_atlas.storage_schema.patience import Patience, StillOutError, interruptible
 from circuit_atlas.storage_schema.refusals import reason, write_error
@@ -167,12 +167,20 @@ class Objects:
 
         Raises:
             FileNotFoundError: there is none.
+            CorruptError: it is a JSON document, and too long for one.
             StoreError: the store refused or cannot be reached.
         """
         return self._read(path, partial(self._get, path))
 
     def _get(self, path: str) -> bytes:
-        data, etag = client.get(self.store, path)
+        most = layout.most_bytes(path)
+        try:
+            data, etag = client.get(self.store, path, most_bytes=most)
+        except client.TooLongError as error:
+            raise CorruptError(
+                f"{self.at(path)} has {error.size_bytes:,} bytes, and a document of its kind "
+                f"{most:,} at most: it is none of ours; restore it from a copy, or delete it"
+            ) from None
         etags = self._etags
         if etags is not None and not etags.fits(path, etag, data):
             raise BlockingIOError(errno.EAGAIN, "it came in part")

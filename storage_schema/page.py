@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, get_type_hints
 
 from circuit_atlas.storage_schema import layout, quantise, sealed
@@ -13,13 +12,15 @@ from circuit_atlas.storage_schema.arrays import ARRAYS, ATTEMPTS, AXES
 from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
 from circuit_atlas.storage_schema.directions import DirectionsRecord
-from circuit_atlas.storage_schema.documents import stored_keys
+from circuit_atlas.storage_schema.document_schema import stored_keys, values_of
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.heartbeat import Activity, Heartbeat
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.kernels import Convolution
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.network_tables import NETWORK
+from circuit_atlas.storage_schema.pixels import ImagesRecord, PixelForm, PixelsRecord
+from circuit_atlas.storage_schema.prepared import PreparedChunk, PreparedImage, PreparedSource
 from circuit_atlas.storage_schema.response_tables import RESPONSE_TABLES
 from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.row_groups import RowGroup, SealedFile, Stretch
@@ -40,6 +41,13 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("`layer.json`", LayerIndex),
     ("`layer.json`, each of `units`", UnitInfo),
     ("`layer.json`, `directions`", DirectionsRecord),
+    ("`layer.json`, each of `index`", Convolution),
+    ("`images.json`", ImagesRecord),
+    ("`images.json`, `pixels`", PixelsRecord),
+    ("`images.json`, `pixels`, `form`", PixelForm),
+    ("The record of a prepared chunk", PreparedChunk),
+    ("The record of a prepared chunk, each of `images`", PreparedImage),
+    ("The record of a prepared source", PreparedSource),
     ("A commit record", Commit),
     (
         "A commit record, each of `objects`; also of `layer.json`, `network.json`, `images.json` "
@@ -64,6 +72,11 @@ _DOCUMENTS: tuple[tuple[str, type[Any]], ...] = (
     ("A claim, and a build's mark", Claim),
 )
 
+_SIZES = (
+    f"A document has {layout.SMALL_BYTES // 2**20} MiB at most; `atlas.json`, plans, `layer.json`, "
+    "`images.json`, `wiring.json`, labels, manifests and records of responses have "
+    f"{layout.LARGE_BYTES // 2**20} MiB."
+)
 
 _PER = {
     "criterion": "each criterion",
@@ -109,21 +122,23 @@ def _documents() -> list[str]:
         "Each holds the schema version under `schema`, and under `sha256` the SHA-256 of its other "
         "keys as JSON with sorted keys and no spaces. It is written a key a line, each value in "
         "that form, and one in which any byte differs is refused. One that lies at another's path "
-        "is refused as well.",
+        "is refused as well. Readers hold every value against what is said here, pass over keys "
+        "that they do not know, and take the default for one that an earlier version did not "
+        f"write. {_SIZES}",
         "",
     ]
     for title, kind in _DOCUMENTS:
-        hints = get_type_hints(kind, include_extras=True)
-        keys = stored_keys(kind)
-        rows = ((f"`{keys[n]}`", h.__metadata__[0]) for n, h in hints.items())
-        lines += [f"### {title}", "", *_rows(("key", "what"), rows)]
-    attributes = re.findall(r"^    (\w+): (.*)$", inspect.getdoc(Convolution) or "", re.MULTILINE)
-    lines += [
-        "### `layer.json`, each of `index`",
-        "",
-        *_rows(("key", "what"), ((f"`{n}`", w[0].upper() + w[1:]) for n, w in attributes)),
-    ]
+        lines += [f"### {title}", "", *_rows(("key", "value", "what"), _keys(kind))]
     return lines
+
+
+def _keys(kind: type[Any]) -> Iterator[tuple[str, str, str]]:
+    """Each key of a document, what may stand under it, and what that is."""
+    hints, values = get_type_hints(kind, include_extras=True), values_of(kind)
+    for name, key in stored_keys(kind).items():
+        said = (mark for mark in getattr(hints[name], "__metadata__", ()) if type(mark) is str)
+        if (sentence := next(said, None)) is not None:
+            yield f"`{key}`", values[key], sentence
 
 
 def _arrays() -> list[str]:

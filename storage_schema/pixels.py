@@ -8,18 +8,21 @@ whoever prepares the same images again finds it there.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import Side
 from circuit_atlas.storage_schema.commit import StoredObject
-from circuit_atlas.storage_schema.documents import unseal
-from circuit_atlas.storage_schema.errors import CorruptError
 
+PixelType = Literal["bool", "uint8", "uint16", "float32"]
 CHUNK_IMAGES = 64
+_IMAGE_BYTES = 2**32
 _JPEG_QUALITY = 85
 
 
@@ -27,11 +30,13 @@ _JPEG_QUALITY = 85
 class PixelForm:
     """Says what the stored values of an image are."""
 
-    dtype: Annotated[str, "Type of the values, as numpy names it."]
-    shape: Annotated[tuple[int, int, int], "Of one image: channels, height, width."]
+    dtype: Annotated[PixelType, "Type of the values, as numpy names it."]
+    shape: Annotated[tuple[Side, Side, Side], "Of one image: channels, height, width."]
     opacity: Annotated[bool, "Whether the last channel is an opacity."]
     divisor: Annotated[
-        float, "What values are divided by before mean and std: 255 of 8 bits, 65535 of 16, or 1."
+        float,
+        Meta(ge=1, le=2**16),
+        "What values are divided by before mean and std: 255 of 8 bits, 65535 of 16, or 1.",
     ]
 
     @property
@@ -47,17 +52,7 @@ class PixelForm:
     @property
     def size_bytes(self) -> int:
         """Return the size of one image, in bytes."""
-        return int(np.dtype(self.dtype).itemsize * np.prod(self.shape))
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any]) -> PixelForm:
-        """Make one from a document's keys; KeyError or TypeError where they are those of none."""
-        channels, height, width = content["shape"]
-        form = cls(
-            content["dtype"], (channels, height, width), content["opacity"], content["divisor"]
-        )
-        np.dtype(form.dtype)
-        return form
+        return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -67,8 +62,9 @@ class PixelsRecord:
     form: Annotated[PixelForm, "What the values of each image are."]
     low: Annotated[tuple[float, ...], "Of each channel, what is shown as black, once divided."]
     high: Annotated[tuple[float, ...], "The same of white."]
-    chunk_images: Annotated[int, "Images a chunk; the last may have fewer."]
-    chunks: Annotated[tuple[StoredObject, ...], "The chunks, in order."]
+    chunk_images: Annotated[Side, "Images a chunk; the last may have fewer."]
+    chunks: tuple[StoredObject, ...] = ()
+    """The chunks, in order; among the `objects` of the document."""
 
     def content(self) -> dict[str, Any]:
         """Return the document's keys, those of the chunks aside."""
@@ -79,19 +75,8 @@ class PixelsRecord:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> PixelsRecord:
         """Read the record in `images.json`; CorruptError or SchemaError where there is none."""
-        content = unseal(text, location=location)
-        try:
-            pixels = content["pixels"]
-            named = (StoredObject.of(stored) for stored in content["objects"])
-            return cls(
-                PixelForm.of(pixels["form"]),
-                tuple(pixels["low"]),
-                tuple(pixels["high"]),
-                pixels["chunk_images"],
-                tuple(stored for stored in named if stored.path.startswith("prepared/")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{location} describes no pixels: {error!r}") from error
+        whole = documents.read(ImagesRecord, text, location=location, what="record of images")
+        return replace(whole.pixels, chunks=whole.chunks)
 
     def shown(self, values: NDArray[Any]) -> NDArray[np.uint8]:
         """Show an image, (height, width, 3): what has an opacity over white; one channel as grey,
@@ -117,3 +102,31 @@ class PixelsRecord:
         stream = io.BytesIO()
         Image.fromarray(self.shown(values)).save(stream, "JPEG", quality=_JPEG_QUALITY)
         return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class ImagesRecord:
+    """Names what an atlas has of its images: the document `images.json`."""
+
+    objects: Annotated[tuple[StoredObject, ...], "`images.parquet`, and the chunks of pixels."]
+    pixels: Annotated[PixelsRecord, "What the pixels are."]
+
+    @property
+    def chunks(self) -> tuple[StoredObject, ...]:
+        """Return the chunks of pixels, in order."""
+        return tuple(one for one in self.objects if one.path != layout.IMAGES)
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        image_bytes, channels = self.pixels.form.size_bytes, self.pixels.form.channels
+        if image_bytes > _IMAGE_BYTES:
+            return f"has images of {image_bytes:,} bytes: {_IMAGE_BYTES:,} at most can be read"
+        if len(self.pixels.low) != channels or len(self.pixels.high) != channels:
+            return f"has `low` and `high` of other than {channels} numbers, one a channel"
+        for stored in self.chunks:
+            if stored.path != layout.pixels(stored.sha256):
+                return f"names `{stored.path}`, which is no chunk of pixels"
+            images, rest = divmod(stored.size_bytes, image_bytes)
+            if rest or not 1 <= images <= self.pixels.chunk_images:
+                return f"has a chunk of {stored.size_bytes:,} bytes, {image_bytes:,} an image"
+        return None

@@ -7,14 +7,13 @@ damaged one: with a record that names others with their digests, these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from circuit_atlas.storage_schema import arrays, layout, sealed
-from circuit_atlas.storage_schema.commit import StoredObject
+from circuit_atlas.storage_schema.commit import NamedObjects, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
@@ -217,8 +216,9 @@ class _Planner:
         self._take(draft, path)
         if sha256(made) != self._findings[path].recorded_sha256:
             # Another version of Zarr wrote the same in other bytes.
-            named = json.loads(draft.put.get(record, document))["objects"]
-            stored = {one["path"]: StoredObject.of(one) for one in named}
+            whole = draft.put.get(record, document)
+            named = NamedObjects.from_json(whole, location=self._objects.at(record))
+            stored = {one.path: one for one in named.objects}
             stored[path] = StoredObject(path, len(made), sha256(made))
             draft.put[record] = layer_document(index, stored.values())
             self._take(draft, record)
@@ -295,8 +295,11 @@ class _Planner:
 
     def _whole(self, document: bytes) -> bool:
         """Whether all objects are whole that a document names."""
-        named = (StoredObject.of(one) for one in json.loads(document).get("objects", ()))
-        return all(self._is_there(stored) for stored in named)
+        try:
+            named = NamedObjects.from_json(document, location="a record")
+        except CorruptError:
+            return False
+        return all(self._is_there(stored) for stored in named.objects)
 
     def _is_there(self, stored: StoredObject) -> bool:
         return sha256(self._get(stored.path)) == stored.sha256

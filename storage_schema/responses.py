@@ -13,9 +13,10 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.commit import StoredObject
-from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import UnitNumber, ascend
+from circuit_atlas.storage_schema.commit import ONE, StoredObject
+from circuit_atlas.storage_schema.documents import canonical, seal, sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.objects import Objects
@@ -31,18 +32,22 @@ CHUNK_IMAGES = 512
 class ResponsesRecord:
     """Names the table of a set of units."""
 
-    units: Annotated[tuple[int, ...], "Their numbers, ascending."]
-    objects: Annotated[tuple[StoredObject, ...], "The table."]
+    units: Annotated[tuple[UnitNumber, ...], "Their numbers, ascending."]
+    objects: Annotated[tuple[StoredObject, ...], ONE, "The table."]
 
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> ResponsesRecord:
         """Read the document; CorruptError or SchemaError where there is none."""
-        content = unseal(text, location=location)
-        try:
-            stored = tuple(StoredObject.of(stored) for stored in content["objects"])
-            return cls(tuple(content["units"]), stored)
-        except (KeyError, TypeError) as error:
-            raise CorruptError(f"{location} names no responses: {error!r}") from error
+        return documents.read(cls, text, location=location, what="record of responses")
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        if not ascend(self.units):
+            return "has `units` that do not ascend"
+        (stored,) = self.objects
+        if not layout.is_distributions(stored.path, key_of(self.units)):
+            return f"names `{stored.path}`, which is no table of these units"
+        return None
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> ResponsesRecord:

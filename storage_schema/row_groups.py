@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from circuit_atlas.storage_schema.bounds import Name, Sha256, SizeBytes, StorePath, UnitNumber
 from circuit_atlas.storage_schema.columns import completed, is_of
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
@@ -27,14 +28,9 @@ _TAIL = 8  # Parquet's last bytes: the length of the metadata before them, and a
 class Stretch:
     """Some bytes of a file."""
 
-    start: Annotated[int, "First byte, from 0."]
-    size_bytes: Annotated[int, "Size in bytes."]
-    sha256: Annotated[str, "SHA-256 of these bytes, in hex."]
-
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> Stretch:
-        """Make one from a document's keys; KeyError where one is missing."""
-        return cls(content["start"], content["size_bytes"], content["sha256"])
+    start: Annotated[SizeBytes, "First byte, from 0."]
+    size_bytes: Annotated[SizeBytes, "Size in bytes."]
+    sha256: Annotated[Sha256, "SHA-256 of these bytes, in hex."]
 
 
 @dataclass(frozen=True)
@@ -42,25 +38,18 @@ class RowGroup:
     """Describes a row group by what its rows are of."""
 
     stretch: Annotated[Stretch, "Where it lies."]
-    first: Annotated[int, "The smallest unit with rows in it."]
-    last: Annotated[int, "The largest."]
-    criterion: Annotated[str | None, "The criterion of all of its rows; null where there is none."]
-
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> RowGroup:
-        """Make one from a document's keys; KeyError where one is missing."""
-        return cls(
-            Stretch.of(content["stretch"]), content["first"], content["last"], content["criterion"]
-        )
+    first: Annotated[UnitNumber, "The smallest unit with rows in it."]
+    last: Annotated[UnitNumber, "The largest."]
+    criterion: Annotated[Name | None, "The criterion of all of its rows; null where there is none."]
 
 
 @dataclass(frozen=True)
 class SealedFile:
     """Describes a Parquet file of a sealed generation."""
 
-    path: Annotated[str, "Path from the atlas' root."]
-    size_bytes: Annotated[int, "Size in bytes."]
-    sha256: Annotated[str, "SHA-256 of the bytes, in hex."]
+    path: Annotated[StorePath, "Path from the atlas' root."]
+    size_bytes: Annotated[SizeBytes, "Size in bytes."]
+    sha256: Annotated[Sha256, "SHA-256 of the bytes, in hex."]
     row_groups: Annotated[tuple[RowGroup, ...], "Its row groups, in the file's order."]
     metadata: Annotated[Stretch, "What follows them: Parquet's metadata."]
 
@@ -73,16 +62,16 @@ class SealedFile:
         """Return the document's keys."""
         return asdict(self)
 
-    @classmethod
-    def of(cls, content: dict[str, Any]) -> SealedFile:
-        """Make one from a document's keys; KeyError where one is missing."""
-        return cls(
-            path=content["path"],
-            size_bytes=content["size_bytes"],
-            sha256=content["sha256"],
-            row_groups=tuple(RowGroup.of(group) for group in content["row_groups"]),
-            metadata=Stretch.of(content["metadata"]),
-        )
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        end = 0
+        for stretch in (*(group.stretch for group in self.row_groups), self.metadata):
+            if stretch.start < end:
+                return "has row groups that overlap"
+            end = stretch.start + stretch.size_bytes
+        if end != self.size_bytes:
+            return f"ends its metadata at byte {end:,}, and has {self.size_bytes:,} bytes"
+        return None
 
 
 @dataclass(frozen=True)
@@ -150,13 +139,13 @@ def read(
         pieces = [memoryview(data)[s.start : s.start + s.size_bytes] for s in stretches]
         buffer = pa.py_buffer(data)
     else:
-        # As long as the file, so that all lies where it must; memory that is not written to costs
-        # nothing.
-        whole = np.empty(file.size_bytes, np.uint8)
         pieces = [
             memoryview(piece)
             for piece in objects.get_ranges(file.path, [(s.start, s.size_bytes) for s in stretches])
         ]
+        # As long as the file, so that all lies where it must; memory that is not written to costs
+        # nothing.
+        whole = np.empty(file.size_bytes, np.uint8)
         for stretch, piece in zip(stretches, pieces, strict=True):
             whole[stretch.start : stretch.start + len(piece)] = np.frombuffer(piece, np.uint8)
         buffer = pa.py_buffer(whole)

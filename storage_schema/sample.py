@@ -6,9 +6,10 @@ one of them counts as one image, in scores and in faithfulness.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
+
+from circuit_atlas.storage_schema.bounds import Count
 
 Why = Literal["top", "random"]
 """Why an image is among a unit's: for its response, or by chance."""
@@ -18,13 +19,8 @@ Why = Literal["top", "random"]
 class Drawn:
     """Says how many images of a split a unit has."""
 
-    top: Annotated[int, "So many with the largest response."]
-    random: Annotated[int, "So many more, drawn from the others by the seed."]
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any] | None) -> Drawn | None:
-        """Make one from a document's keys; KeyError where one is missing."""
-        return None if content is None else cls(content["top"], content["random"])
+    top: Annotated[Count, "So many with the largest response."]
+    random: Annotated[Count, "So many more, drawn from the others by the seed."]
 
 
 @dataclass(frozen=True)
@@ -33,13 +29,6 @@ class Sample:
 
     scoring: Annotated[Drawn | None, "Of the scoring images; null: all of them."]
     held_out: Annotated[Drawn | None, "Of the held-out images; null: all of them."]
-
-    @classmethod
-    def of(cls, content: Mapping[str, Any] | None) -> Sample | None:
-        """Make one from a document's keys; KeyError where one is missing."""
-        if content is None:
-            return None
-        return cls(Drawn.of(content["scoring"]), Drawn.of(content["held_out"]))
 
 
 def images_of_unit(sample: Sample | None, *, scoring: int, held_out: int) -> int:

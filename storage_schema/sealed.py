@@ -15,9 +15,10 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import Count, Name
 from circuit_atlas.storage_schema.columns import UNIT, Column
-from circuit_atlas.storage_schema.documents import seal, unseal
+from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -101,9 +102,9 @@ def tables_of(schema: int) -> tuple[Table, ...]:
 class Manifest:
     """Makes a generation whole."""
 
-    layer: Annotated[str, "Layer."]
-    generation: Annotated[str, "Its name: a number that goes up, and eight hex digits by chance."]
-    units: Annotated[int, "How many units it holds."]
+    layer: Annotated[Name, "Layer."]
+    generation: Annotated[Name, "Its name: a number that goes up, and eight hex digits by chance."]
+    units: Annotated[Count, "How many units it holds."]
     objects: Annotated[tuple[SealedFile, ...], "Its files."]
 
     def find(self, name: str) -> SealedFile | None:
@@ -142,18 +143,23 @@ class Manifest:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Manifest:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(
-            text, location=location, remedy="delete it: what it was made of is stored too"
+        return documents.read(
+            cls,
+            text,
+            location=location,
+            what="manifest of a sealed layer",
+            remedy="delete it: what it was made of is stored too",
         )
-        try:
-            return cls(
-                layer=content["layer"],
-                generation=content["generation"],
-                units=content["units"],
-                objects=tuple(SealedFile.of(file) for file in content["objects"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptError(f"{location} is no manifest of a sealed layer: {error!r}") from error
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        folder = f"{layout.sealed(self.layer)}/{self.generation}/"
+        for file in self.objects:
+            if not file.path.startswith(folder):
+                return f"names `{file.path}`, which is no file of the generation"
+            if (fault := file.inconsistency()) is not None:
+                return f"says that `{file.path}` {fault}"
+        return None
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Manifest:

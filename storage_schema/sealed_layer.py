@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -10,12 +9,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema import layout, row_groups, sealed
-from circuit_atlas.storage_schema.commit import Commit, Form
+from circuit_atlas.storage_schema.commit import COMMIT_RECORD, Commit, Form
+from circuit_atlas.storage_schema.documents import accepted, decode
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.row_groups import RowGroup
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.table import Table
+
+_REMEDY = "run `circuit-atlas compact --anew`"
 
 
 class SealedLayer:
@@ -31,6 +33,7 @@ class SealedLayer:
         self._etags: dict[int, str | None] = dict(zip(units, etags, strict=True))
         self._records: dict[int, bytes] = dict(zip(units, records, strict=True))
         self._commits: dict[int, Commit] = {}
+        self._location = objects.at(manifest.file(sealed.COMMITS.stored_name).path)
 
     def record(self, unit: int) -> bytes | None:
         """Return the commit record of a unit as it was sealed, byte for byte; None where it was
@@ -40,10 +43,16 @@ class SealedLayer:
     def commit(self, unit: int) -> Commit | None:
         """Return the commit of a unit as it was sealed; None where it was not."""
         if unit not in self._commits and unit in self._records:
-            location = self._objects.at(self.manifest.file(sealed.COMMITS.stored_name).path)
             # The file's checksum holds for the record too: what `unseal` would look at again.
-            content = json.loads(self._records[unit])
-            self._commits[unit] = Commit.of(content, location=location)
+            try:
+                content = decode(self._records[unit])
+            except ValueError as error:
+                raise CorruptError(
+                    f"{self._location}: unit {unit} has no record: {error}"
+                ) from error
+            self._commits[unit] = accepted(
+                Commit, content, location=self._location, what=COMMIT_RECORD, remedy=_REMEDY
+            )
         return self._commits.get(unit)
 
     def holds_listed(self, unit: int, entry: Entry) -> bool:

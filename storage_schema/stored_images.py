@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import pyarrow as pa
 
 from circuit_atlas.storage_schema import image_table, layout
-from circuit_atlas.storage_schema.documents import sha256, unseal
+from circuit_atlas.storage_schema.commit import NamedObjects
+from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
@@ -96,12 +97,7 @@ class StoredImages:
 def _table_checksum(record: bytes, *, location: str) -> str:
     """Return the SHA-256 that the record of images has of their table; CorruptError where it is
     altered, or no such record."""
-    content = unseal(record, location=location)
-    try:
-        return next(
-            stored["sha256"] for stored in content["objects"] if stored["path"] == layout.IMAGES
-        )
-    except (KeyError, TypeError, StopIteration) as error:
-        raise CorruptError(
-            f"{location} names no {layout.IMAGES}: restore it from a copy"
-        ) from error
+    for stored in NamedObjects.from_json(record, location=location).objects:
+        if stored.path == layout.IMAGES:
+            return stored.sha256
+    raise CorruptError(f"{location} names no {layout.IMAGES}: restore it from a copy")

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema import layout, network_tables
 from circuit_atlas.storage_schema.directions import Direction, Directions
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.header import LayerIndex
-from circuit_atlas.storage_schema.network import network_object, weights_of
+from circuit_atlas.storage_schema.network import check_channels, network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.wiring import Wiring
 
@@ -39,7 +39,13 @@ class StoredNetworks:
         if index.layer not in self._wirings:
             path = layout.wiring(index.layer)
             data = network_object(self._objects, index, path)
-            self._wirings[index.layer] = Wiring.from_json(data, location=self._objects.at(path))
+            wiring = Wiring.from_json(data, location=self._objects.at(path))
+            if (outside := wiring.outside(index)) is not None:
+                raise CorruptError(
+                    f"{self._objects.at(path)} has {outside}, which lies outside the layer's "
+                    "convolutions: restore it from a copy"
+                )
+            self._wirings[index.layer] = wiring
         return self._wirings[index.layer]
 
     def weights(self, index: LayerIndex) -> tuple[NDArray[np.float32] | None, ...]:
@@ -48,9 +54,10 @@ class StoredNetworks:
         if index.layer not in self._weights:
             path = layout.weights(index.layer)
             data = network_object(self._objects, index, path)
-            table = network_tables.WEIGHTS.from_parquet(data, location=self._objects.at(path))
+            location = self._objects.at(path)
+            table = network_tables.WEIGHTS.from_parquet(data, location=location)
             # Those of one layer at a time: of a large network they are many.
-            self._weights = {index.layer: weights_of(table, index)}
+            self._weights = {index.layer: weights_of(table, index, location=location)}
         return self._weights[index.layer]
 
     def channels(self, index: LayerIndex) -> pa.Table:
@@ -58,7 +65,9 @@ class StoredNetworks:
         if index.layer not in self._channels:
             path = layout.channels(index.layer)
             data = network_object(self._objects, index, path)
-            table = network_tables.CHANNELS.from_parquet(data, location=self._objects.at(path))
+            location = self._objects.at(path)
+            table = network_tables.CHANNELS.from_parquet(data, location=location)
+            check_channels(table, index, location=location)
             self._channels[index.layer] = table
         return self._channels[index.layer]
 

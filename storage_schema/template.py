@@ -8,7 +8,6 @@ layout that was cut off is completed by running it again, and one that is there 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,13 +15,13 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import arrays, image_table, labels, layout
+from circuit_atlas.storage_schema import arrays, documents, image_table, labels, layout
 from circuit_atlas.storage_schema.at_once import at_once
+from circuit_atlas.storage_schema.bounds import Name, UnitNumber
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.directions import Directions
-from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
+from circuit_atlas.storage_schema.documents import canonical, seal, sha256
 from circuit_atlas.storage_schema.errors import (
-    CorruptError,
     MismatchError,
     NotAnAtlasError,
     RecordError,
@@ -44,7 +43,9 @@ _WIDTH = 60
 class Plan:
     """Says which layers and units a build asks for."""
 
-    units: Annotated[tuple[tuple[str, tuple[int, ...]], ...], "Layers, and unit numbers of each."]
+    units: Annotated[
+        tuple[tuple[Name, tuple[UnitNumber, ...]], ...], "Layers, and unit numbers of each."
+    ]
 
     def to_json(self) -> str:
         """Return the text of the plan."""
@@ -53,11 +54,7 @@ class Plan:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Plan:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            return cls(tuple((layer, tuple(units)) for layer, units in content["units"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{location} is no plan: {error!r}") from error
+        return documents.read(cls, text, location=location, what="plan")
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Plan:
@@ -257,7 +254,7 @@ def check_same(
         hashes = _hashes(stored.images_sha256, given.images_sha256)
         causes.append(f"other images ({hashes}{image_changes and f': {image_changes}'})")
     if stored.spec_sha256 != given.spec_sha256:
-        differences = _differences(json.loads(stored.spec), json.loads(given.spec))
+        differences = _differences(stored.spec_content, given.spec_content)
         hashes = _hashes(stored.spec_sha256, given.spec_sha256)
         causes.append(f"another spec ({_shown(differences) or hashes})")
     derived = _differences(_derived(stored), _derived(given))

@@ -18,14 +18,15 @@ from functools import partial
 from typing import Literal, TypeAlias, TypeVar
 
 from circuit_atlas.storage_schema import layout, verify_sealed
-from circuit_atlas.storage_schema.commit import Commit, Failure, StoredObject
-from circuit_atlas.storage_schema.documents import sha256, unseal
+from circuit_atlas.storage_schema.commit import Commit, Failure, NamedObjects, StoredObject
+from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, SchemaError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.network import named_objects
 from circuit_atlas.storage_schema.objects import Entry, Objects
-from circuit_atlas.storage_schema.own_path import MovedError, require_own
+from circuit_atlas.storage_schema.own_path import MovedError
+from circuit_atlas.storage_schema.prepared import PreparedChunk, PreparedSource
 from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.template import Plan
@@ -126,8 +127,11 @@ class _Check:
                 or layout.failed_visualization(path) is not None
             ):
                 self._document(path, Failure.stored_at)
+            elif layout.preparing(path) is not None:
+                chunk_record = self._document(path, PreparedChunk.stored_at)
+                self._name(chunk_record.objects if chunk_record else (), path)
             elif layout.is_prepared(path):
-                self._name(self._document(path, _prepared) or (), path)
+                self._document(path, PreparedSource.stored_at)
             elif layout.is_visualization_plan(path):
                 self._document(path, VisualizationPlan.stored_at)
             elif layout.labelling(path) is not None:
@@ -226,6 +230,9 @@ class _Check:
         except FileNotFoundError:
             self._find("missing", path, "is missing")
             return None
+        except CorruptError as error:
+            self.findings.append(Finding("altered", path, str(error)))
+            return None
         try:
             return parse(self.objects, path, data)
         except (CorruptError, SchemaError) as error:
@@ -275,21 +282,6 @@ def _header(objects: Objects, path: str, data: bytes) -> AtlasHeader:
     return AtlasHeader.from_json(data, location=objects.at(path))
 
 
-def _prepared(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
-    """A record of prepared images says which source and chunk it is of, since schema 4 did; that of
-    a chunk names its pixels."""
-    content = unseal(data, location=objects.at(path))
-    source, whole = content.get("source"), layout.preparing(path) is None
-    if source is not None:
-        own = (
-            layout.prepared_whole(source)
-            if whole
-            else layout.prepared_chunk(source, content.get("chunk", -1))
-        )
-        require_own(objects, path, own, what="the record of other images")
-    return () if whole else _objects(objects, path, data)
-
-
 def _images(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
     """The table of images, and the chunks of their pixels."""
     named = _objects(objects, path, data)
@@ -300,8 +292,4 @@ def _images(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...
 
 def _objects(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
     """The objects that a document names, beside what else it says."""
-    content = unseal(data, location=objects.at(path))
-    try:
-        return tuple(StoredObject.of(stored) for stored in content["objects"])
-    except (KeyError, TypeError) as error:
-        raise CorruptError(f"{objects.at(path)} names no objects: {error!r}") from error
+    return NamedObjects.from_json(data, location=objects.at(path)).objects

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, get_args
+from typing import Annotated
 
-from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.documents import seal, sha256, stored_keys, unseal
-from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema.bounds import Name, UnitNumber, ascend
+from circuit_atlas.storage_schema.document_schema import stored_keys
+from circuit_atlas.storage_schema.documents import seal, sha256
 from circuit_atlas.storage_schema.keys import Whose
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -23,12 +24,12 @@ class PlannedVisualizations:
     """Names units of one layer, or channels of one convolution, that are to have the same
     visualizations."""
 
-    layer: Annotated[str, "Layer of the units, or name of the convolution."]
+    layer: Annotated[Name, "Layer of the units, or name of the convolution."]
     of: Annotated[Whose, "`unit`; `channel`: an output channel of a convolution inside a circuit."]
     variants: Annotated[
-        tuple[str, ...], "Names of the visualizations that each of them is to have."
+        tuple[Name, ...], "Names of the visualizations that each of them is to have."
     ]
-    numbers: Annotated[tuple[int, ...], "The units or channels, ascending."]
+    numbers: Annotated[tuple[UnitNumber, ...], "The units or channels, ascending."]
 
 
 @dataclass(frozen=True)
@@ -67,24 +68,14 @@ class VisualizationPlan:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> VisualizationPlan:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            planned = tuple(
-                PlannedVisualizations(
-                    one["layer"], one["of"], tuple(one["variants"]), tuple(one["numbers"])
-                )
-                for one in content["pictures"]
-            )
-        except (KeyError, TypeError) as error:
-            raise CorruptError(
-                f"{location} is no plan of feature visualizations: {error!r}"
-            ) from error
-        for one in planned:
-            if one.of not in get_args(Whose):
-                raise CorruptError(
-                    f"{location} is no plan of feature visualizations: `of` is {one.of!r}"
-                )
-        return cls(planned)
+        return documents.read(cls, text, location=location, what="plan of feature visualizations")
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        for one in self.visualizations:
+            if not ascend(one.numbers):
+                return f"has `numbers` of {one.layer!r} that do not ascend"
+        return None
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> VisualizationPlan:

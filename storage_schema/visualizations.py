@@ -11,13 +11,27 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from circuit_atlas.storage_schema import layout
+from msgspec import Meta
+
+from circuit_atlas.storage_schema import documents, layout
 from circuit_atlas.storage_schema.attempts import attempted
-from circuit_atlas.storage_schema.commit import Failure, StoredObject
-from circuit_atlas.storage_schema.documents import seal, sha256, stored_keys, unseal
-from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.bounds import (
+    Count,
+    Fraction,
+    Name,
+    NotNegative,
+    Positive,
+    Seconds,
+    Seed,
+    Side,
+    UnitNumber,
+)
+from circuit_atlas.storage_schema.commit import ONE, Failure, StoredObject
+from circuit_atlas.storage_schema.document_schema import stored_keys
+from circuit_atlas.storage_schema.documents import seal, sha256
+from circuit_atlas.storage_schema.header import Ablation
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -35,13 +49,15 @@ is largest, or smallest for a negative one."""
 class FeatureCircuit:
     """Describes the circuit that a visualization is made through."""
 
-    criterion: Annotated[str, "Which score chose its kernels."]
-    ablation: Annotated[str, "What stands for a dropped kernel: `zero` or `mean`."]
-    fraction: Annotated[float, "The kept fraction."]
-    kernels: Annotated[int, "How many kernels it holds."]
-    group: Annotated[int | None, "The sub-feature group, as in `groups`; null for all images."]
+    criterion: Annotated[Name, "Which score chose its kernels."]
+    ablation: Annotated[Ablation, "What stands for a dropped kernel: `zero` or `mean`."]
+    fraction: Annotated[Fraction, "The kept fraction."]
+    kernels: Annotated[Count, "How many kernels it holds."]
+    group: Annotated[
+        UnitNumber | None, "The sub-feature group, as in `groups`; null for all images."
+    ]
     images: Annotated[
-        tuple[int, ...] | None,
+        tuple[UnitNumber, ...] | None,
         "Ids of the images whose mean score chose it; null for all scoring images.",
     ]
 
@@ -50,11 +66,11 @@ class FeatureCircuit:
 class FeatureRecord:
     """Describes a visualization: what it was made for, and how well it does that."""
 
-    model: Annotated[str, "Model reference, as in the header."]
-    layer: Annotated[str, "Layer of the unit, or name of the convolution."]
-    unit: Annotated[int, "Unit of the layer, or output channel of the convolution."]
+    model: Annotated[Name, "Model reference, as in the header."]
+    layer: Annotated[Name, "Layer of the unit, or name of the convolution."]
+    unit: Annotated[UnitNumber, "Unit of the layer, or output channel of the convolution."]
     variant: Annotated[
-        str,
+        Name,
         "Its name: the sign; with a circuit also criterion and fraction, and `groupN` of a group.",
     ]
     sign: Annotated[Sign, "`positive`: made for the largest response; `negative`: the smallest."]
@@ -64,25 +80,30 @@ class FeatureRecord:
         "What is made large or small. `peaks`: the mean of y over the fifth of the positions where "
         "it is largest, or smallest for `negative`.",
     ]
-    seed: Annotated[int, "With layer and unit, the seed of the noise that the image starts as."]
-    steps: Annotated[int, "Steps of gradient ascent."]
-    learning_rate: Annotated[float, "Adam's, on the image's Fourier coefficients."]
-    height: Annotated[int, "Height of the image, in pixels."]
-    width: Annotated[int, "Width of the image, in pixels."]
-    tries: Annotated[int, "Which try it is of: each starts from other noise, and takes longer."]
+    seed: Annotated[Seed, "With layer and unit, the seed of the noise that the image starts as."]
+    steps: Annotated[Count, "Steps of gradient ascent."]
+    learning_rate: Annotated[NotNegative, "Adam's, on the image's Fourier coefficients."]
+    height: Annotated[Side, "Height of the image, in pixels."]
+    width: Annotated[Side, "Width of the image, in pixels."]
+    tries: Annotated[
+        Positive, "Which try it is of: each starts from other noise, and takes longer."
+    ]
     response: Annotated[float, "The objective at the image as stored, with 8 bits a colour."]
     best_image_response: Annotated[
         float,
         "The largest objective of any image of the set, or the smallest for `negative`.",
     ] = field(metadata={"stored_as": "photo_response"})
-    best_image: Annotated[int, "Id of that image."] = field(metadata={"stored_as": "photo"})
+    best_image: Annotated[UnitNumber, "Id of that image."] = field(metadata={"stored_as": "photo"})
     beats_images: Annotated[bool, "Whether `response` is beyond that of every image."] = field(
         metadata={"stored_as": "beats_photos"}
     )
-    contrast: Annotated[float, "Root mean square distance from mid-grey; 0.5 at most."]
-    attempt: Annotated[int, "Number in the image's name."]
-    objects: Annotated[tuple[StoredObject, ...], "The image."]
-    compute_s: Annotated[float, "Time the image took its worker, in seconds."]
+    contrast: Annotated[
+        Annotated[float, Meta(ge=0, le=1)],
+        "Root mean square distance from mid-grey; 0.5 at most.",
+    ]
+    attempt: Annotated[UnitNumber, "Number in the image's name."]
+    objects: Annotated[tuple[StoredObject, ...], ONE, "The image."]
+    compute_s: Annotated[Seconds, "Time the image took its worker, in seconds."]
 
     @property
     def key(self) -> UnitKey:
@@ -102,25 +123,16 @@ class FeatureRecord:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> FeatureRecord:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        content.pop("schema", None)
-        try:
-            circuit: dict[str, Any] | None = content["circuit"]
-            if circuit is not None:
-                images = circuit["images"]
-                images = None if images is None else tuple(images)
-                content["circuit"] = FeatureCircuit(**{**circuit, "images": images})
-            content["objects"] = tuple(StoredObject.of(one) for one in content["objects"])
-            for name, stored in stored_keys(FeatureRecord).items():
-                content[name] = content.pop(stored)
-            record = cls(**content)
-            if not record.objects:
-                raise KeyError("objects")
-        except (KeyError, TypeError) as error:
-            raise CorruptError(
-                f"{location} is no record of a feature visualization: {error!r}"
-            ) from error
-        return record
+        return documents.read(
+            cls, text, location=location, what="record of a feature visualization"
+        )
+
+    def inconsistency(self) -> str | None:
+        """Say what does not go together; None where all does."""
+        folder = layout.visualizations(self.layer, self.unit)
+        if not self.image.path.startswith(f"{folder}/"):
+            return f"names `{self.image.path}`, which is no image of the unit"
+        return None
 
     @classmethod
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> FeatureRecord:

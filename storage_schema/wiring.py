@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from circuit_atlas.storage_schema.documents import seal, unseal
-from circuit_atlas.storage_schema.errors import CorruptError, RecordError
+from msgspec import Meta
+
+from circuit_atlas.storage_schema import documents
+from circuit_atlas.storage_schema.bounds import MOST, Side, UnitNumber
+from circuit_atlas.storage_schema.document_schema import RowsOf
+from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.header import LayerIndex
 
 Joined = Literal["alone", "sum", "product", "mixed"]
@@ -41,11 +45,11 @@ class Stretch:
             channels or positions lies between, so that every channel of the source feeds each.
     """
 
-    into: int
-    start: int
-    channels: int
-    source: int
-    source_start: int
+    into: UnitNumber
+    start: UnitNumber
+    channels: Side
+    source: Annotated[int, Meta(ge=IMAGE, le=MOST)]
+    source_start: UnitNumber
     joined: Joined
 
 
@@ -55,6 +59,7 @@ class Wiring:
 
     stretches: Annotated[
         tuple[Stretch, ...],
+        RowsOf(Stretch),
         "Each as [into, start, channels, source, source_start, joined]: channels [start, start + "
         "channels) of the input of convolution `into` are fed by channels from `source_start` on "
         "of the output of convolution `source`. Convolutions by their number in `index`; `into` = "
@@ -75,14 +80,10 @@ class Wiring:
     @classmethod
     def from_json(cls, text: str | bytes, *, location: str) -> Wiring:
         """Read what `to_json` wrote; CorruptError or SchemaError where that cannot be read."""
-        content = unseal(text, location=location)
-        try:
-            return cls(tuple(_stretch(row) for row in content["stretches"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptError(f"{location} is no wiring: {error!r}") from error
+        return documents.read(cls, text, location=location, what="wiring")
 
-    def check(self, layer: LayerIndex) -> None:
-        """Raise RecordError where a stretch lies outside the layer's convolutions."""
+    def outside(self, layer: LayerIndex) -> Stretch | None:
+        """Return a stretch that lies outside the layer's convolutions; None where none does."""
         sources = {IMAGE: image_channels(self.stretches)}
         inputs = {}
         for ordinal, convolution in enumerate(layer.index.convolutions):
@@ -96,10 +97,8 @@ class Wiring:
                 or not 0 <= stretch.start <= inputs.get(stretch.into, -1) - stretch.channels
                 or not 0 <= stretch.source_start <= sources.get(stretch.source, -1) - given
             ):
-                raise RecordError(
-                    f"the wiring of layer {layer.layer!r} has {stretch}, which lies outside its "
-                    "convolutions; this is a fault of ours"
-                )
+                return stretch
+        return None
 
 
 def image_channels(stretches: Iterable[Stretch]) -> int:
@@ -112,10 +111,3 @@ def image_channels(stretches: Iterable[Stretch]) -> int:
         elif stretch.source == IMAGE:
             read.append(stretch.source_start + stretch.channels)
     return max(read) or _COLOURS
-
-
-def _stretch(row: list[Any]) -> Stretch:
-    into, start, channels, source, source_start, joined = row
-    if joined not in get_args(Joined):
-        raise ValueError(f"joined is {joined!r}")
-    return Stretch(into, start, channels, source, source_start, joined)

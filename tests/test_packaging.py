@@ -63,6 +63,7 @@ def test_a_light_package_imports_without_what_builds_need(package):
 
 
 def test_an_atlas_is_read_without_what_builds_need(tmp_path):
+    from circuit_atlas.storage_schema.documents import sha256
     from circuit_atlas.storage_schema.header import AtlasHeader
     from circuit_atlas.storage_schema.image_table import IMAGES
     from circuit_atlas.storage_schema.opening import open_store
@@ -70,13 +71,14 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
     from circuit_atlas.storage_schema.template import Plan, create
     from circuit_atlas.storage_schema.version import SCHEMA_VERSION
 
+    spec = '{"model":{}}'
     header = AtlasHeader(
         schema=SCHEMA_VERSION,
         model="toy",
         weights_sha256="0" * 64,
         images_sha256="0" * 64,
-        spec_sha256="0" * 64,
-        spec="{}",
+        spec_sha256=sha256(spec.encode()),
+        spec=spec,
         criteria=("actgrad",),
         image_criteria=(),
         fractions=(1.0,),

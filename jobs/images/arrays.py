@@ -7,7 +7,6 @@ Each image is read as the `.npy` file of it alone, so that its bytes say all of 
 from __future__ import annotations
 
 import io
-import json
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from circuit_atlas.jobs.images.entry import Entry, Listing
 from circuit_atlas.jobs.images.named_files import SourceFile, file_at, still_there
 from circuit_atlas.jobs.images.object_files import is_url, open_bucket
 from circuit_atlas.jobs.spec.images import ImagesSpec
+from circuit_atlas.storage_schema.documents import parse
 from circuit_atlas.storage_schema.errors import AtlasError, ImageError, InfrastructureError
 from circuit_atlas.storage_schema.wording import nearest, one_line
 
@@ -228,7 +228,7 @@ def _of_file(file: SourceFile, key: str) -> list[str]:
             return _texts(np.load(io.BytesIO(data)).tolist())
         text = data.decode("utf-8-sig")
         if file.suffix == ".json":
-            values = json.loads(text)
+            values = parse(text)
             if not isinstance(values, list):
                 raise ImageError(f"images.{key}: {str(file)!r} holds no list: give one")
             return _texts(values)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from circuit_atlas.jobs.images.decode import MODES, UnreadableImageError, decode
 from circuit_atlas.jobs.images.entry import Listing
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema.errors import ImageError, SpecError
-from circuit_atlas.storage_schema.pixels import PixelForm
+from circuit_atlas.storage_schema.pixels import PixelForm, PixelType
 
 # What images are stored in: their numbers are shares of the largest.
 _SCALED = {"bool": 1, "uint8": 255, "uint16": 65535}
@@ -134,7 +134,7 @@ class ArrayFormat(ImageFormat):
         # As they are where they stay whole numbers.
         whole_numbers = self._largest is not None and preprocessing.resize is None
         self.form = PixelForm(
-            dtype.name if whole_numbers else "float32",
+            cast(PixelType, dtype.name) if whole_numbers else "float32",
             (self._shape[0], *self.size),
             False,
             float(self._largest or 1) if whole_numbers else 1.0,

@@ -81,7 +81,7 @@ def _class_labels(schema: pa.Schema) -> dict[str, list[str]]:
     try:
         written = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         columns = written.items()
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
     return {
         column: [str(name) for name in feature["names"]]

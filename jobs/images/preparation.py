@@ -29,13 +29,12 @@ from circuit_atlas.jobs.images.splits import Candidate, held_out
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.commit import StoredObject
-from circuit_atlas.storage_schema.documents import canonical, seal, sha256, unseal
+from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.errors import CorruptError, ImageError
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.pixel_chunks import checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import CHUNK_IMAGES, PixelForm, PixelsRecord
+from circuit_atlas.storage_schema.prepared import PreparedChunk, PreparedImage
 from circuit_atlas.storage_schema.wording import one_line
 
 # Another number where the same source would be prepared otherwise.
@@ -94,20 +93,20 @@ class Chunker:
         read = zip(read_in_order(self.read, entries), values, strict=True)
         images = [self._decoded(data, out) for data, out in read]
         stored = put_chunk(objects, values)
-        low, high = _range(form, values[[image["problem"] is None for image in images]])
-        record = {
-            "source": self.key,
-            "chunk": chunk,
-            "images": images,
-            "low": low,
-            "high": high,
-            "objects": [asdict(stored)],
-        }
+        low, high = _range(form, values[[image.problem is None for image in images]])
+        record = PreparedChunk(
+            images=tuple(images),
+            low=tuple(low),
+            high=tuple(high),
+            objects=(stored,),
+            source=self.key,
+            chunk=chunk,
+        )
         path = layout.prepared_chunk(self.key, chunk)
-        objects.put_if_absent(path, seal(record).encode())
+        objects.put_if_absent(path, record.to_json().encode())
         return stored.size_bytes
 
-    def _decoded(self, data: bytes | OSError, values: NDArray[Any]) -> dict[str, Any]:
+    def _decoded(self, data: bytes | OSError, values: NDArray[Any]) -> PreparedImage:
         """What is on record of an image, whose values are written; or its problem."""
         problem, image = None, None
         try:
@@ -117,14 +116,14 @@ class Chunker:
             values[:] = image.values
         except (OSError, UnreadableImageError) as error:
             problem = one_line(error)
-        return {
-            "sha256": sha256(b"" if isinstance(data, OSError) else data),
-            "width": image and image.width,
-            "height": image and image.height,
-            "mode": image and image.mode,
-            "problem": problem,
-            "pixels_crc32c": image and checksum(values),
-        }
+        return PreparedImage(
+            sha256=sha256(b"" if isinstance(data, OSError) else data),
+            width=None if image is None else image.width,
+            height=None if image is None else image.height,
+            mode=None if image is None else image.mode,
+            problem=problem,
+            pixels_crc32c=None if image is None else checksum(values),
+        )
 
 
 class Preparation:
@@ -208,7 +207,7 @@ class Preparation:
         """
         chunker, form = self.chunker, self.form.form
         records = _records(objects, chunker)
-        by_place = [image for record in records for image in record["images"]]
+        by_place = [image for record in records for image in record.images]
         if len(by_place) != len(chunker.entries):
             raise CorruptError(
                 f"{objects.at(layout.prepared(self.key))} has records of {len(by_place)} images "
@@ -223,19 +222,19 @@ class Preparation:
                     id=image,
                     name=entry.name,
                     label=entry.label,
-                    split="scoring" if found["problem"] is None else "left_out",
+                    split="scoring" if found.problem is None else "left_out",
                     place=places[entry.name],
-                    **found,
+                    **vars(found),
                 )
             )
         _require_some(infos, self.spec)
-        ranges = [(record["low"], record["high"]) for record in records if record["low"]]
+        ranges = [(record.low, record.high) for record in records if record.low]
         pixels = PixelsRecord(
             form,
             tuple(min(values) for values in zip(*(low for low, _ in ranges), strict=True)),
             tuple(max(values) for values in zip(*(high for _, high in ranges), strict=True)),
             CHUNK_IMAGES,
-            tuple(StoredObject.of(stored) for record in records for stored in record["objects"]),
+            tuple(stored for record in records for stored in record.objects),
         )
         return PreparedSet(split(infos, self.spec), pixels)
 
@@ -286,18 +285,12 @@ def _range(form: PixelForm, images: NDArray[Any]) -> tuple[list[float], list[flo
     return images.min((0, 2, 3)).tolist(), images.max((0, 2, 3)).tolist()
 
 
-def _records(objects: Objects, chunker: Chunker) -> list[dict[str, Any]]:
+def _records(objects: Objects, chunker: Chunker) -> list[PreparedChunk]:
     paths = [layout.prepared_chunk(chunker.key, chunk) for chunk in range(chunker.chunks)]
-    records = []
-    for chunk, (path, data) in enumerate(zip(paths, objects.get_many(paths), strict=True)):
-        record = unseal(data, location=objects.at(path))
-        # Those of earlier versions do not say which they are.
-        named = record.pop("source", chunker.key), record.pop("chunk", chunk)
-        if record.keys() != {"schema", "images", "low", "high", "objects"}:
-            raise CorruptError(f"{objects.at(path)} is no record of images: delete it")
-        require_own(objects, path, layout.prepared_chunk(*named), what="the record of others")
-        records.append(record)
-    return records
+    return [
+        PreparedChunk.stored_at(objects, path, data)
+        for path, data in zip(paths, objects.get_many(paths), strict=True)
+    ]
 
 
 def _require_some(infos: Sequence[ImageInfo], spec: BuildSpec) -> None:

@@ -11,7 +11,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ from circuit_atlas.jobs.self_check.answers import Answers, answers, circuit_map
 from circuit_atlas.jobs.self_check.difference import ratio, share
 from circuit_atlas.jobs.self_check.module_run import LayerOutput
 from circuit_atlas.jobs.self_check.parting import where_they_part
-from circuit_atlas.jobs.spec.layers import Activation
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, one_line
 
@@ -235,7 +233,7 @@ def _is_rounding(
         exact, image = exact.cpu(), image.cpu()
     exact, image = exact.double(), image.double()
     graph = ModelGraph(exact, tuple(image.shape[1:]))
-    activation = cast(Activation, layer.index.activation)
+    activation = layer.index.activation
     directions = layer.directions
     again = open_layer(graph, layer.index.layer, lambda _: directions, activation=activation)
     output = LayerOutput.of(graph, again)

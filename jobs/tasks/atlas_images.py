@@ -11,9 +11,8 @@ from circuit_atlas.jobs.images.preparation import Preparation, PreparedSet
 from circuit_atlas.jobs.images.prepared_images import PreparedImages
 from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema import layout
-from circuit_atlas.storage_schema.documents import seal, unseal
 from circuit_atlas.storage_schema.objects import Objects
-from circuit_atlas.storage_schema.own_path import require_own
+from circuit_atlas.storage_schema.prepared import PreparedSource
 from circuit_atlas.storage_schema.reader import Reader
 
 
@@ -55,13 +54,10 @@ def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None
     None where they are not, or a repair has set aside what is on record of them."""
     objects, path = reader.objects, layout.prepared_whole(preparation.key)
     try:
-        whole = unseal(objects.get(path), location=objects.at(path))
+        whole = PreparedSource.stored_at(objects, path, objects.get(path))
     except FileNotFoundError:
         return None
-    # That of an earlier version does not say which source it is of.
-    own = layout.prepared_whole(whole.get("source", preparation.key))
-    require_own(objects, path, own, what="the record of another source")
-    if whole.get("images_sha256") != reader.header.images_sha256:
+    if whole.images_sha256 != reader.header.images_sha256:
         return None
     if not all(map(objects.exists, (layout.IMAGES_RECORD, layout.IMAGES))):
         return None
@@ -69,16 +65,12 @@ def of_source(preparation: Preparation, reader: Reader) -> PreparedImages | None
     return atlas_images(
         reader,
         preparation.form.preprocessing,
-        passed_over=whole.get("passed_over", {}),
+        passed_over=whole.passed_over,
         remark=preparation.form.remark(pixels.low, pixels.high),
     )
 
 
 def mark_whole(preparation: Preparation, images: PreparedImages, objects: Objects) -> None:
     """Puts on record that the source as it is now holds an atlas' images."""
-    content = {
-        "source": preparation.key,
-        "images_sha256": images.sha256,
-        "passed_over": images.passed_over,
-    }
-    objects.put_if_absent(layout.prepared_whole(preparation.key), seal(content).encode())
+    record = PreparedSource(images.sha256, dict(images.passed_over), preparation.key)
+    objects.put_if_absent(layout.prepared_whole(preparation.key), record.to_json().encode())

@@ -6,7 +6,6 @@ matrices, which way round, whether a decoder's bias is subtracted first) is aske
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from circuit_atlas.jobs.spec.layers import DirectionsFile
 from circuit_atlas.storage_schema.directions import Directions
+from circuit_atlas.storage_schema.documents import parse
 from circuit_atlas.storage_schema.errors import ModelError
 from circuit_atlas.storage_schema.wording import listed, nearest, one_line
 
@@ -198,7 +198,7 @@ def _names_in(path: Path) -> Sequence[str]:
 def _names_of(text: str) -> Sequence[str]:
     """A JSON list, or a line a name."""
     try:
-        content = json.loads(text)
+        content = parse(text)
     except ValueError:
         return [line.strip() for line in text.strip().splitlines()]
     return [str(name) for name in content] if isinstance(content, list) else [text]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from circuit_atlas.storage_schema.documents import parse
 from circuit_atlas.storage_schema.errors import SpecError
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.wording import one_line
@@ -27,7 +27,7 @@ def read_labels(path: Path, layer: LayerIndex) -> dict[int, str]:
     what = f"the labels {str(path)!r} of layer {layer.layer!r}"
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text) if path.suffix == ".json" else text.rstrip().splitlines()
+        content = parse(text) if path.suffix == ".json" else text.rstrip().splitlines()
     except (OSError, ValueError) as error:
         raise SpecError(f"{what} cannot be read: {one_line(error)}; {_FORMS}") from error
     if isinstance(content, list):

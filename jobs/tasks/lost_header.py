@@ -22,8 +22,8 @@ from circuit_atlas.jobs.tasks.layer_patterns import settle_layers
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Build, resolve_opened
 from circuit_atlas.storage_schema import arrays, image_table, layout, unit_tables
-from circuit_atlas.storage_schema.commit import Commit, StoredObject
-from circuit_atlas.storage_schema.documents import sha256, unseal
+from circuit_atlas.storage_schema.commit import Commit, NamedObjects
+from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, MismatchError, QueryError
 from circuit_atlas.storage_schema.fragments import read as read_fragments
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
@@ -146,8 +146,8 @@ def _named(objects: Objects, record: str) -> dict[str, bytes]:
     """The objects that a document names, by path, as far as they are whole."""
     found = {}
     try:
-        content = unseal(objects.get(record), location=objects.at(record))
-        for stored in map(StoredObject.of, content["objects"]):
+        named = NamedObjects.from_json(objects.get(record), location=objects.at(record))
+        for stored in named.objects:
             with contextlib.suppress(FileNotFoundError):
                 data = objects.get(stored.path)
                 if sha256(data) == stored.sha256:
@@ -169,7 +169,9 @@ def _has_weights(objects: Objects, opened: OpenedSpec, index: LayerIndex) -> boo
     own = [site.weight.detach().cpu().numpy().astype(np.float32) for _, _, site in pieces]
     return all(
         stored is None or np.array_equal(stored, weight)
-        for stored, weight in zip(weights_of(table, index), own, strict=True)
+        for stored, weight in zip(
+            weights_of(table, index, location=objects.at(path)), own, strict=True
+        )
     )
 
 

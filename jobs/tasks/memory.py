@@ -6,7 +6,6 @@ weights and the images' pixels, which are mapped, come on top.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from math import prod
@@ -221,7 +220,7 @@ def _training_images(layer: TracedLayer, header: AtlasHeader) -> float:
     nothing is trained."""
     if "learned" not in header.criteria:
         return 0
-    training = json.loads(header.spec)["learned"]
+    training = header.spec_content["learned"]
     batch: int = training["batch"]
     # For the response at one position, its value on each whole image.
     if "@" in header.response:

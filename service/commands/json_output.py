@@ -23,7 +23,7 @@ def to_json(value: object) -> str:
 
 def atlas_facts(atlas: Atlas) -> dict[str, object]:
     """Describe an atlas: where it is, its header with the spec as an object, and its layers."""
-    header = {**dataclasses.asdict(atlas.header), "spec": json.loads(atlas.header.spec)}
+    header = {**dataclasses.asdict(atlas.header), "spec": atlas.header.spec_content}
     layers = with_silent(atlas.reader, atlas.status())
     responses = [atlas.reader.layer(name).explained for name in atlas.layers]
     layers = layers.append_column("response", pa.array(responses, pa.string()))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from pydantic import ValidationError
 from torch import nn
 
 from circuit_atlas.jobs.network.load import load_model
+from circuit_atlas.jobs.spec.messages import describe
 from circuit_atlas.jobs.spec.model import ModelSpec
+from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.reader import Reader
 
 
@@ -22,7 +25,15 @@ def load_atlas_model(reader: Reader, *, weights: str | Path | None = None) -> nn
 
     Raises:
         ModelError: the model or the file cannot be loaded.
+        CorruptError: what the atlas names is no model.
     """
-    named = json.loads(reader.header.spec)["model"]
+    named = reader.header.spec_content["model"]
     file = None if weights is None else str(Path(weights).expanduser())
-    return load_model(ModelSpec(**named, weights=file)).module
+    try:
+        spec = ModelSpec.model_validate({**named, "weights": file})
+    except ValidationError as error:
+        raise CorruptError(
+            f"{reader.objects.at(layout.HEADER)} has a spec of no model that can be loaded "
+            f"({describe(error, ModelSpec)}): restore it from a copy"
+        ) from error
+    return load_model(spec).module

@@ -10,8 +10,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
+
+from circuit_atlas.storage_schema import document_schema
+from circuit_atlas.storage_schema.document_schema import RefusedError
+from circuit_atlas.storage_schema.documents import parse
 from circuit_atlas.storage_schema.errors import CorruptError
 
 VERSION = 2
@@ -186,7 +191,7 @@ class Content:
         images: id and name or label of each image that a crop is of.
     """
 
-    version: int
+    version: Annotated[int, Meta(ge=VERSION, le=VERSION)]
     title: str
     model: str
     criterion: str
@@ -240,39 +245,13 @@ class Content:
     def from_json(cls, text: str | bytes) -> Content:
         """Invert `to_json`; CorruptError where it is something else."""
         try:
-            raw = json.loads(text)
-            if raw["version"] != VERSION:
-                raise ValueError(f"version {raw['version']!r}, and {VERSION} is read here")
-            crops = [[tuple(crop) for crop in some] for some in raw["nodes"]["crops"]]
-            return cls(
-                **{
-                    **raw,
-                    **{name: tuple(raw[name]) for name in ("layers", "units", "sides")},
-                    "chosen_for": tuple(tuple(images) for images in raw["chosen_for"]),
-                    "images": tuple((number, name) for number, name in raw["images"]),
-                    "counts": Counts(**raw["counts"]),
-                    "levels": tuple(SparsityLevel(**level) for level in raw["levels"]),
-                    "bands": tuple(_band(band) for band in raw["bands"]),
-                    "nodes": Nodes(**{**raw["nodes"], "crops": crops}),
-                    "bends": Bends(**raw["bends"]),
-                    "edges": Edges(**raw["edges"]),
-                    "wires": Wires(**raw["wires"]),
-                    "weights": Weights(**raw["weights"]),
-                }
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            raw = parse(text)
+            found = document_schema.read(cls, raw)
+            if more := raw.keys() - vars(found).keys():
+                raise ValueError(f"{VERSION} knows no {', '.join(sorted(more))}")
+            return found
+        except (ValueError, RefusedError) as error:
             raise CorruptError(f"this is no drawing of a circuit: {error}") from error
-
-
-def _band(raw: dict[str, Any]) -> Band:
-    kernel = raw["kernel"]
-    return Band(
-        **{
-            **raw,
-            "kernel": None if kernel is None else (kernel[0], kernel[1]),
-            "concatenated": tuple(raw["concatenated"]),
-        }
-    )
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
@@ -229,7 +228,7 @@ def _facts(server: ServerState, overviews: list[LayerOverview]) -> AtlasFacts:
             "server": server_facts(),
             "splits": [name for name in ("held_out", "scoring") if name in splits],
             "input": Size(height=header.input_height, width=header.input_width),
-            "spec": json.loads(header.spec),
+            "spec": header.spec_content,
             "versions": dict(header.versions),
             "images": {
                 "total": len(splits),

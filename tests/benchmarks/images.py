@@ -31,6 +31,7 @@ from tests.benchmarks.measured import Row
 
 _PREPROCESSING = PreprocessingSpec(resize=256, crop=224)
 _DIFFERENT = 100
+_SPEC = '{"model":{}}'
 _BATCH = 16
 
 
@@ -133,8 +134,8 @@ def _lay_out(preparation: Preparation, objects: Objects) -> None:
         model="none",
         weights_sha256=sha256(b""),
         images_sha256=images.sha256,
-        spec_sha256=sha256(b""),
-        spec="{}",
+        spec_sha256=sha256(_SPEC.encode()),
+        spec=_SPEC,
         criteria=(),
         image_criteria=(),
         fractions=(1.0,),

@@ -41,7 +41,7 @@ FRACTIONS = (1.0, 0.5, 0.2, 0.05)
 TOP = 3
 
 
-def _header() -> AtlasHeader:
+def make_header() -> AtlasHeader:
     spec = canonical({"model": {"reference": "toy"}, "circuits": {"response": "sum_abs"}})
     return AtlasHeader(
         schema=SCHEMA_VERSION,
@@ -64,7 +64,7 @@ def _header() -> AtlasHeader:
     )
 
 
-def _layer(name: str, *, directions: int) -> LayerIndex:
+def make_layer(name: str, *, directions: int) -> LayerIndex:
     index = KernelIndex(
         (
             Convolution("first", "first.weight", 6, 3, 1, (3, 3), 1, one_row=False),
@@ -214,17 +214,17 @@ def make_network(layer: LayerIndex, *, seed: int = 0) -> NetworkRecord:
 
 @pytest.fixture
 def header() -> AtlasHeader:
-    return _header()
+    return make_header()
 
 
 @pytest.fixture
 def layer() -> LayerIndex:
-    return _layer("features.3", directions=1)
+    return make_layer("features.3", directions=1)
 
 
 @pytest.fixture
 def odd_layer() -> LayerIndex:
-    return _layer("block/../ü x", directions=0)
+    return make_layer("block/../ü x", directions=0)
 
 
 @pytest.fixture

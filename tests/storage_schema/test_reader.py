@@ -237,7 +237,7 @@ def test_a_thousand_commits_are_two_listings_and_one_read_each(
     reader = Reader(objects)
     first = reader.commits("features.3")[0]
     for unit in range(1, 1000):
-        text = dataclasses.replace(first, unit=unit).to_json()
+        text = dataclasses.replace(first, unit=unit, objects=()).to_json()
         objects.put(layout.commit("features.3", unit), text.encode())
 
     for asked in counted.values():

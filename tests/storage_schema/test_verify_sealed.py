@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -129,9 +128,9 @@ def _with_another_record(
     """The commit records, that of unit 5 with another number of the same length."""
     schema = sealed.COMMITS.schema
     columns = row_groups.read(objects, file, schema, groups=[0]).to_pydict()
-    content = json.loads(columns["record"][5])
-    commit = Commit.of({**content, "kernels": content["kernels"] - 1}, location="here")
-    columns["record"][5] = commit.to_json().encode()
+    commit = Commit.from_json(columns["record"][5], location="here")
+    changed = dataclasses.replace(commit, kernels=commit.kernels - 1)
+    columns["record"][5] = changed.to_json().encode()
     rows = pa.Table.from_pydict(columns, schema=schema)
     return row_groups.write(iter([Block(rows, 0, UNITS - 1)]), schema, path=path)
 

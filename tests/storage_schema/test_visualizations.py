@@ -27,6 +27,7 @@ from circuit_atlas.storage_schema.visualizations import (
 from tests.storage_schema.visualization_records import picture_record
 
 LAYER = "body/3.conv"
+IMAGE = StoredObject(layout.visualization_image(LAYER, 3, "positive", 5), 3, "aa" * 32)
 
 
 def made(unit: int = 3, *, sign: Sign = "positive", fraction=None, group=None) -> FeatureRecord:
@@ -57,7 +58,7 @@ def reader(laid_out) -> Reader:
 
 def test_a_record_reads_back_as_it_was_written():
     for one in (made(), made(sign="negative", fraction=0.3), made(fraction=1e-05, group=11)):
-        whole = replace(one, attempt=5, objects=(StoredObject("p.png", 3, "aa"),))
+        whole = replace(one, attempt=5, objects=(IMAGE,))
         assert FeatureRecord.from_json(whole.to_json(), location="here") == whole
 
 
@@ -73,7 +74,7 @@ def test_a_record_is_stored_under_the_keys_it_always_had():
 
 @pytest.mark.parametrize("key", ["circuit", "photo", "objects"])
 def test_a_record_that_lacks_something_is_refused_by_name(key):
-    content = json.loads(replace(made(), objects=(StoredObject("p.png", 3, "aa"),)).to_json())
+    content = json.loads(replace(made(), objects=(IMAGE,)).to_json())
     del content[key], content["sha256"], content["schema"]
     with pytest.raises(CorruptError, match=f"here is no record of a feature visualization.*{key}"):
         FeatureRecord.from_json(seal(content), location="here")

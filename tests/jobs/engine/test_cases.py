@@ -213,7 +213,7 @@ def masked_weights(
 @pytest.mark.parametrize("name", CASES)
 def test_wiring_and_receptive_field(name: str) -> None:
     module, layer = opened(name)
-    wiring(layer.network, layer.upstream).check(layer.index)
+    assert wiring(layer.network, layer.upstream).outside(layer.index) is None
     image = images(1)[0].requires_grad_()
     y = oracle.returned(module, image, layer.index.layer, lambda call: call.run(call.weight))
     row, column = y.shape[1] // 2, y.shape[2] // 3
