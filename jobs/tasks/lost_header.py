@@ -163,15 +163,14 @@ def _has_weights(objects: Objects, opened: OpenedSpec, index: LayerIndex) -> boo
     try:
         data = network_object(objects, index, path)
         table = WEIGHTS.from_parquet(data, location=objects.at(path))
+        weights = weights_of(table, index, location=objects.at(path))
     except (QueryError, CorruptError):
         return True
     pieces = opened.layer(index.layer).pieces()
     own = [site.weight.detach().cpu().numpy().astype(np.float32) for _, _, site in pieces]
     return all(
         stored is None or np.array_equal(stored, weight)
-        for stored, weight in zip(
-            weights_of(table, index, location=objects.at(path)), own, strict=True
-        )
+        for stored, weight in zip(weights, own, strict=True)
     )
 
 
