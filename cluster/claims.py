@@ -25,14 +25,15 @@ from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.heartbeat import EVERY_S, STALE_S
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Entry, Objects
+from circuit_atlas.storage_schema.patience import Patience
 
 if TYPE_CHECKING:
     from circuit_atlas.jobs.tasks.plan import Task
 
 # How often a build that waits for another looks whether it still has to.
 _LOOK_S = 2.0
-# A store that does not answer holds up the end of a build for so long at most.
-_PATIENCE_S = 5.0
+# A store that does not answer holds up the end of a stage, and of a build, for so long at most.
+_PATIENCE_S = 2.0
 
 
 class Presence:
@@ -45,7 +46,8 @@ class Presence:
 
     def __init__(self, objects: Objects, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Takes the store of the atlas, and a clock that gives seconds."""
-        self.objects = objects
+        # What is late is of no use to anybody.
+        self.objects = Objects(objects.store, location=objects.location, patience=Patience(0))
         name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._claim = Claim(name, socket.gethostname(), os.getpid(), time.time())
         self._document = self._claim.to_json().encode()
@@ -69,9 +71,6 @@ class Presence:
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
         self._marking.join(_PATIENCE_S)
-        with contextlib.suppress(StoreError):
-            self._tidy()
-            self.objects.delete([self._path])
 
     def mark(self) -> None:
         """Writes the mark, as is done every 12 s."""
@@ -119,8 +118,12 @@ class Presence:
         at_once(remove, paths)
 
     def _mark_on(self) -> None:
+        """Marks until the build ends, and then removes what is of no more use."""
         while not self._ended.wait(EVERY_S):
             self.mark()
+        with contextlib.suppress(StoreError):
+            self._tidy()
+            self.objects.delete([self._path])
 
     def _note(self, marks: dict[str, Entry], now_s: float) -> None:
         """Takes the marks that there are."""
@@ -220,6 +223,12 @@ class Claims:
     def __exit__(self, *exception: object) -> None:
         """Removes what is left, as after Ctrl-C: claims, and heartbeats of workers that were
         ended."""
+        if self._under_way or self._workers:
+            removing = threading.Thread(target=self._remove, daemon=True)
+            removing.start()
+            removing.join(_PATIENCE_S)
+
+    def _remove(self) -> None:
         self._presence.release(self._under_way)
         with contextlib.suppress(StoreError):
             for worker in self._workers.values():

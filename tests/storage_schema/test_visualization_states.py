@@ -123,9 +123,9 @@ def test_the_latest_failure_counts_until_all_is_there(reader, writer, monkeypatc
     # The later one is of a name that sorts first.
     for time_s, attempt, message in ((20.0, 5, "the later"), (10.0, 9, "the earlier")):
         with monkeypatch.context() as patch:
-            module = "circuit_atlas.storage_schema.visualizations"
-            patch.setattr(f"{module}.time.time", lambda t=time_s: t)
-            patch.setattr(f"{module}.secrets.randbelow", lambda _, n=attempt: n)
+            module = "circuit_atlas.storage_schema"
+            patch.setattr(f"{module}.visualizations.time.time", lambda t=time_s: t)
+            patch.setattr(f"{module}.attempts.secrets.randbelow", lambda _, n=attempt: n)
             fail(writer, LAYER, 7, message)
     (one,) = reader.visualization_states()
     assert one.failure is not None
