@@ -14,8 +14,6 @@ from tests.chaos.subject import Subject, undisturbed
 from tests.chaos.trial import Fault, Outcome, Trial, run_trial
 
 _MACHINES = ("first", "second", "third")
-# All units have all images there, and are computed together, so that there is what to halve.
-_PLAIN = ("memory", "nan-image")
 NAMES = (
     *faults_driver.FAULTS,
     *faults_store.FAULTS,
@@ -45,7 +43,7 @@ class Trials:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._subjects: dict[bool, Subject] = {}
+        self._undisturbed: Subject | None = None
         self._machines: Machines | None = None
         self._session = contextlib.ExitStack()
         self._count = 0
@@ -61,18 +59,18 @@ class Trials:
         self._count += 1
         trial = Trial(
             fault=name,
-            subject=self._subject(sampled=name not in _PLAIN),
+            subject=self._subject(),
             folder=self._folder / str(self._count),
             seed=seed,
         )
         return run_trial(self._fault(name, trial), trial)
 
-    def _subject(self, *, sampled: bool) -> Subject:
-        if sampled not in self._subjects:
-            folder = self._folder / ("sampled" if sampled else "plain")
+    def _subject(self) -> Subject:
+        if self._undisturbed is None:
+            folder = self._folder / "undisturbed"
             folder.mkdir()
-            self._subjects[sampled] = undisturbed(folder, sampled=sampled)
-        return self._subjects[sampled]
+            self._undisturbed = undisturbed(folder)
+        return self._undisturbed
 
     def _fault(self, name: str, trial: Trial) -> Fault:
         if name in faults_ray.MACHINE_FAULTS:

@@ -36,7 +36,8 @@ criteria = ["actgrad", "force", "random"]
 fractions = [1, 0.5, 0.1]
 top_images = 3
 force_steps = 1
-{sample}
+scoring = {{top = 5, random = 4}}
+held_out = {{top = 2, random = 3}}
 [features]
 steps = 8
 learning_rate = 0.5
@@ -50,10 +51,6 @@ store = "atlas"
 self_check = false
 {run}
 """
-_SAMPLE = """
-scoring = {top = 5, random = 4}
-held_out = {top = 2, random = 3}
-"""
 
 
 @dataclass(frozen=True)
@@ -62,39 +59,36 @@ class Subject:
 
     Attributes:
         folder: it.
-        sampled: whether units have images of their own, which all responses decide about.
         stages_s: seconds that each stage took without a fault.
     """
 
     folder: Path
-    sampled: bool
     stages_s: Mapping[str, float]
 
     @property
     def atlas(self) -> Path:
         """The atlas that no fault met."""
-        return self.folder / ("sampled" if self.sampled else "plain")
+        return self.folder / "undisturbed"
 
-    def write_spec(self, path: Path, *, images: Path | None = None, **run: object) -> None:
-        """Write the spec of it, or of other images, with more of `[run]`."""
+    def write_spec(self, path: Path, **run: object) -> None:
+        """Write the spec of it, with more of `[run]`."""
         path.write_text(
             _SPEC.format(
                 code=CODE,
-                images=images or self.folder / "images.npy",
-                sample=_SAMPLE if self.sampled else "",
+                images=self.folder / "images.npy",
                 run="\n".join(f"{key} = {value}" for key, value in run.items()),
             )
         )
 
 
-def undisturbed(folder: Path, *, sampled: bool) -> Subject:
+def undisturbed(folder: Path) -> Subject:
     """Build the atlas that trials are held against, and look how long its stages take."""
     write_images(folder)
-    subject = Subject(folder, sampled, {})
+    subject = Subject(folder, {})
     spec = folder / f"{subject.atlas.name}.toml"
     subject.write_spec(spec)
     begun_s = dict[str, float]()
-    for command in ("build", "features") if sampled else ("build",):
+    for command in ("build", "features"):
         arguments = [command, str(spec), "--store", str(subject.atlas), "--executor", "local"]
         running = driver.forked(arguments, {}, folder / f"{subject.atlas.name}-{command}.log")
         stages.watch(subject.atlas, lambda running=running: running.poll() is None, begun_s)

@@ -68,7 +68,6 @@ class Trial:
         on_ray: whether builds run on Ray, and not in one process. Default: not.
         address: of a running Ray. Default: each build starts its own.
         store: where commands build, as of `--store`. Default: `atlas`.
-        images: others than the subject's. Default: those.
         run: more of the spec's `[run]`.
         variables: of the environment of commands. Default: none more.
         visualized: whether visualizations are compared too. Default: not.
@@ -84,7 +83,6 @@ class Trial:
     on_ray: bool = False
     address: str | None = None
     store: str = ""
-    images: Path | None = None
     run: dict[str, object] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     visualized: bool = False
@@ -151,7 +149,7 @@ class Trial:
 
     def _start(self, command: str, *more: str) -> Driver:
         spec = self.folder / "spec.toml"
-        self.subject.write_spec(spec, images=self.images, **self.run)
+        self.subject.write_spec(spec, **self.run)
         self._logs += 1
         log = self.folder / f"{self._logs}-{command}.log"
         arguments = [command, str(spec), "--store", self.store or str(self.atlas), *more]

@@ -17,14 +17,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from circuit_atlas.jobs.tasks import worker
 from circuit_atlas.storage_schema.records import CircuitRecord, FailureRecord
 
 TRIAL = "CHAOS_TRIAL"
 _CLOCK_S = (-86_400.0, 86_400.0, -3_600.0, 45.0)
-_MORE_THAN_THERE_IS = 1 << 50
 _obeying: list[Path] = []
 _time = time.time
 
@@ -56,8 +53,6 @@ def _install(trial: Path, orders: dict[str, Any]) -> None:
     def ordered(opened: Any, layer: Any, header: Any, numbers: Sequence[int], **more: Any) -> Any:
         for number in numbers:
             _do(orders, trial, f"{layer.index.layer}/{number}")
-        if len(numbers) > orders.get("memory for units", len(numbers)):
-            torch.empty(_MORE_THAN_THERE_IS)
         if random.random() < orders.get("raises", 0.0):
             raise RuntimeError("no such luck")
         if "clock" in orders:
