@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from circuit_atlas.storage_schema.columns import Column, completed
+from circuit_atlas.storage_schema.parquet_rows import column_names
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.version import PIXELS_SINCE
 
@@ -133,10 +133,7 @@ def read(data: bytes, *, columns: Sequence[str] | None, location: str) -> pa.Tab
 
 def has_files(data: bytes) -> bool:
     """Tell whether a stored table has the images' JPEGs, as those before schema 4."""
-    try:
-        return FILE.stored_name in pq.read_schema(pa.BufferReader(data)).names
-    except pa.ArrowException:
-        return False
+    return FILE.stored_name in column_names(data)
 
 
 def files(data: bytes, *, location: str) -> pa.ChunkedArray:

@@ -24,6 +24,7 @@ from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 from circuit_atlas.storage_schema import client, layout
 from circuit_atlas.storage_schema.errors import ContestedError, CorruptError, StoreError
 from circuit_atlas.storage_schema.etags import Etags
+from circuit_atlas.storage_schema.local_files import LocalFiles
 from circuit_atlas.storage_schema.patience import Patience, StillOutError, interruptible
 from circuit_atlas.storage_schema.refusals import reason, write_error
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 # What a question to a store may raise.
 _REFUSALS = (BaseError, OSError, StillOutError)
 _THREADS = 16
+_LONGEST = 1024
 _SHORT_TIMES = 3
 _T = TypeVar("_T")
 
@@ -86,17 +88,25 @@ class Objects:
         self.location = location
         self.patience = patience or Patience()
         self._etags = Etags() if isinstance(store, S3Store) else None
+        folder = store.prefix if isinstance(store, LocalStore) else None
+        self._files = None if folder is None else LocalFiles(Path(folder))
 
     def at(self, path: str) -> str:
         """Return a path as messages name it."""
         return f"{self.location.rstrip('/')}/{path}"
 
     def file(self, path: str) -> Path | None:
-        """Return the file that an object is, there or not; None where the store is no folder."""
-        store = self.store
-        if not isinstance(store, LocalStore) or store.prefix is None:
-            return None
-        return Path(store.prefix, path)
+        """Return the file that an object is, there or not; None where the store is no folder.
+
+        CorruptError where it is no plain file of the folder, as of all that follow.
+        """
+        return None if self._files is None else self._files.file(self._own(path))
+
+    def is_own(self, path: str) -> bool:
+        """Tell whether a path leads to a plain file or folder of the store, or to nothing: not by
+        a link out of its folder, nor to a pipe or a device."""
+        known = not path or _is_path(path)
+        return known and (self._files is None or self._files.fault(path) is None)
 
     def put_if_absent(self, path: str, data: bytes | memoryview) -> bool:
         """Write an object unless there is one; whether this call wrote it.
@@ -135,7 +145,7 @@ class Objects:
 
     def _create(self, path: str, data: bytes | memoryview) -> bool:
         try:
-            client.put(self.store, path, data, mode="create")
+            client.put(self.store, self._own(path), data, mode="create")
         except AlreadyExistsError:
             try:
                 return self._get(path) == data
@@ -146,7 +156,7 @@ class Objects:
 
     def put(self, path: str, data: bytes) -> None:
         """Write an object, or replace it; WriteError where the store refuses."""
-        self._write(path, lambda: client.put(self.store, path, data))
+        self._write(path, lambda: client.put(self.store, self._own(path), data))
 
     def _write(self, path: str, write: Callable[[], _T]) -> _T:
         try:
@@ -175,7 +185,7 @@ class Objects:
     def _get(self, path: str) -> bytes:
         most = layout.most_bytes(path)
         try:
-            data, etag = client.get(self.store, path, most_bytes=most)
+            data, etag = client.get(self.store, self._own(path), most_bytes=most)
         except client.TooLongError as error:
             raise CorruptError(
                 f"{self.at(path)} has {error.size_bytes:,} bytes, and a document of its kind "
@@ -205,7 +215,7 @@ class Objects:
 
     def _get_ranges(self, path: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
         try:
-            return client.get_ranges(self.store, path, starts=starts, lengths=sizes)
+            return client.get_ranges(self.store, self._own(path), starts=starts, lengths=sizes)
         except BaseException as error:
             # What the client makes of an answer that ends before the last stretch begins.
             if type(error).__name__ != "PanicException":
@@ -243,7 +253,7 @@ class Objects:
 
     def _delete(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            client.delete(self.store, path)
+            client.delete(self.store, self._own(path))
 
     def get_many(self, paths: Sequence[str]) -> list[bytes]:
         """Return several objects' bytes, in the order asked; errors as in `get`."""
@@ -262,7 +272,7 @@ class Objects:
     def exists(self, path: str) -> bool:
         """Tell whether there is an object; StoreError where the store cannot say."""
         try:
-            self._read(path, lambda: client.head(self.store, path))
+            self._read(path, lambda: client.head(self.store, self._own(path)))
         except FileNotFoundError:
             return False
         return True
@@ -273,7 +283,7 @@ class Objects:
         def listed() -> list[Entry]:
             entries: list[Entry] = []
             # Some at a time: what the store says of an object takes several times what is kept.
-            for some in client.list_all(self.store, prefix or None):
+            for some in client.list_all(self.store, self._own_below(prefix) or None):
                 entries += map(_entry, some)
             return entries
 
@@ -289,7 +299,7 @@ class Objects:
 
         def found() -> Below:
             listed: list[ObjectMeta] = []
-            for some in client.list_all(self.store, folder or None):
+            for some in client.list_all(self.store, self._own_below(folder) or None):
                 listed += some
                 if len(listed) > most:
                     inside = client.list_folder(self.store, folder or None)
@@ -301,6 +311,7 @@ class Objects:
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Return the names of the objects and folders in a folder, not below it."""
+        self._own(folder)
         listed = self._list(folder, lambda: client.list_folder(self.store, folder or None))
         paths = [*listed["common_prefixes"], *(o["path"] for o in listed["objects"])]
         return tuple(sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths))
@@ -310,6 +321,33 @@ class Objects:
             return self._answered(ask)
         except _REFUSALS as error:
             raise StoreError(f"cannot list {self.at(folder)}: {reason(error)}") from error
+
+    def _own(self, path: str) -> str:
+        """Return the path; CorruptError unless an object can have it, and a folder has a plain file
+        of its own there, or nothing."""
+        if path and not _is_path(path):
+            raise self._foreign_file(repr(path), "is no path of a file in it")
+        if self._files is not None and (fault := self._files.fault(path)):
+            raise self._foreign_file(path, fault)
+        return path
+
+    def _own_below(self, folder: str) -> str:
+        """Do the same of a folder, and of all below it."""
+        if self._files is not None and (found := self._files.fault_below(folder)):
+            raise self._foreign_file(*found)
+        return folder
+
+    def _foreign_file(self, path: str, fault: str) -> CorruptError:
+        return CorruptError(
+            f"{self.at(path[:200])} {fault}, and nothing is read of it: an atlas holds plain files "
+            "alone; delete it, or put the file itself there"
+        )
+
+
+def _is_path(path: str) -> bool:
+    """Whether a path from a store's root is one that stores take, and that leads nowhere else."""
+    plain = path.isascii() and path.isprintable() and len(path) <= _LONGEST
+    return plain and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 def _by_path(listed: Sequence[ObjectMeta]) -> tuple[Entry, ...]:

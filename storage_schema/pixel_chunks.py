@@ -72,8 +72,11 @@ class PixelChunks:
             CorruptError: they are missing, or another's.
             StoreError: the store cannot be read.
         """
-        chunk, row = divmod(place, self._record.chunk_images)
-        values: NDArray[Any] = self._chunk(chunk)[row]
+        number, row = divmod(place, self._record.chunk_images)
+        chunk = self._chunk(number)
+        if row >= len(chunk):
+            raise self._altered(place)
+        values: NDArray[Any] = chunk[row]
         self._require(values, place, crc32c)
         return values
 
@@ -119,10 +122,11 @@ class PixelChunks:
                 flat = np.frombuffer(bytearray(held), np.uint8)
         except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
             raise self._gone(number) from error
-        if len(flat) != stored.size_bytes:
+        if len(flat) != stored.size_bytes or len(flat) % form.size_bytes:
             raise CorruptError(
                 f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
-                f"{stored.size_bytes}: it is cut or altered; restore it from a copy"
+                f"{stored.size_bytes}, of images of {form.size_bytes}: it is cut or altered; "
+                "restore it from a copy"
             )
         chunk = flat.view(form.dtype).reshape(-1, *form.shape)
         with self._lock:

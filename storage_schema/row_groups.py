@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from circuit_atlas.storage_schema.bounds import Name, Sha256, SizeBytes, StorePath, UnitNumber
-from circuit_atlas.storage_schema.columns import completed, is_of
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.parquet_rows import read_rows
 
 _TAIL = 8  # Parquet's last bytes: the length of the metadata before them, and a magic word
+_REMEDY = "run `circuit-atlas compact --anew`, which writes it again from what it was made of"
 
 
 @dataclass(frozen=True)
@@ -134,42 +135,48 @@ def read(
         return schema.empty_table().select(names)
     location = objects.at(file.path)
     stretches = [*(file.row_groups[n].stretch for n in groups), file.metadata]
-    if len(groups) == len(file.row_groups):
+    end = file.metadata.start + file.metadata.size_bytes
+    if end != file.size_bytes or any(
+        not 0 <= s.start <= s.start + s.size_bytes <= end for s in stretches
+    ):
+        raise CorruptError(altered(location))
+    whole = len(groups) == len(file.row_groups)
+    if whole:
         data = objects.get(file.path)
         pieces = [memoryview(data)[s.start : s.start + s.size_bytes] for s in stretches]
-        buffer = pa.py_buffer(data)
     else:
-        pieces = [
-            memoryview(piece)
-            for piece in objects.get_ranges(file.path, [(s.start, s.size_bytes) for s in stretches])
-        ]
-        # As long as the file, so that all lies where it must; memory that is not written to costs
-        # nothing.
-        whole = np.empty(file.size_bytes, np.uint8)
-        for stretch, piece in zip(stretches, pieces, strict=True):
-            whole[stretch.start : stretch.start + len(piece)] = np.frombuffer(piece, np.uint8)
-        buffer = pa.py_buffer(whole)
+        ranges = [(s.start, s.size_bytes) for s in stretches]
+        pieces = [memoryview(piece) for piece in objects.get_ranges(file.path, ranges)]
     for stretch, piece in zip(stretches, pieces, strict=True):
         if sha256(piece) != stretch.sha256:
             raise CorruptError(altered(location))
-    try:
-        with pq.ParquetFile(pa.BufferReader(buffer)) as opened:
-            found = opened.schema_arrow
-            if not is_of(found, schema):
-                raise CorruptError(f"{location} has other columns: {found.names}")
-            known = [name for name in names if name in found.names]
-            rows = opened.read_row_groups(list(groups), known, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptError(f"{altered(location)} ({' '.join(str(error).split())})") from error
-    return completed(rows, [schema.field(name) for name in names])
+    buffer = pa.py_buffer(data) if whole else _with_holes(file, stretches, pieces)
+    return read_rows(
+        buffer,
+        schema,
+        what="its table",
+        location=location,
+        remedy=_REMEDY,
+        columns=names,
+        groups=groups,
+        stored_groups=len(file.row_groups),
+    )
+
+
+def _with_holes(
+    file: SealedFile, stretches: Sequence[Stretch], pieces: Sequence[memoryview]
+) -> pa.Buffer:
+    """The file with some of its bytes: as long as it is, so that all lies where it must. Memory
+    that is not written to costs nothing."""
+    whole = np.empty(file.size_bytes, np.uint8)
+    for stretch, piece in zip(stretches, pieces, strict=True):
+        whole[stretch.start : stretch.start + len(piece)] = np.frombuffer(piece, np.uint8)
+    return pa.py_buffer(whole)
 
 
 def altered(location: str) -> str:
     """Tell of a sealed file that is not what was written."""
-    return (
-        f"{location} is cut or altered: run `circuit-atlas compact --anew`, which writes it again "
-        "from what it was made of"
-    )
+    return f"{location} is cut or altered: {_REMEDY}"
 
 
 def _start(group: Any) -> int:

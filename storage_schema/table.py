@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema.columns import Column, completed, is_of, schema_of
-from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.columns import Column, schema_of
+from circuit_atlas.storage_schema.parquet_rows import read_rows
 
 
 @dataclass(frozen=True)
@@ -89,26 +89,16 @@ class Table:
         """Read a stored file's columns, all or some, under the names that it has; `public` renames
         them.
 
-        CorruptError where it can't be read.
+        CorruptError where it can't be read, or takes more memory than `parquet_rows` allows.
         """
-        try:
-            # Not `read_table`, and no threads of Arrow's: a script that lets go of them at its end
-            # is aborted ("terminate called without an active exception").
-            with pq.ParquetFile(pa.BufferReader(data)) as file:
-                found = file.schema_arrow
-                if not is_of(found, self.stored_schema):
-                    raise CorruptError(
-                        f"{location} has other columns than {self.name}: {found.names}"
-                    )
-                names = self.stored_schema.names if columns is None else list(columns)
-                there = set(found.names)
-                known = [name for name in names if name in there]
-                table = file.read(known, use_threads=False)
-        except (pa.ArrowException, OSError) as error:
-            raise CorruptError(
-                f"{location} is cut or altered: {' '.join(str(error).split())}"
-            ) from error
-        return completed(table, [self.stored_schema.field(name) for name in names])
+        return read_rows(
+            data,
+            self.stored_schema,
+            what=self.name,
+            location=location,
+            remedy="restore it from a copy",
+            columns=columns,
+        )
 
     def public(self, table: pa.Table) -> pa.Table:
         """Rename a stored table's columns as readers know them; other columns stay as they are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,7 +38,9 @@ def open_folder(root: Path, *, label_level: int) -> Source:
     try:
         for name, file in _walk(str(root)):
             suffix = os.path.splitext(name)[1].lower()
-            if suffix in SUFFIXES or _begins_as_image(file.path):
+            if _is_special(file):  # to read from a pipe would wait for ever
+                passed_over["pipes and devices"] += 1
+            elif suffix in SUFFIXES or _begins_as_image(file.path):
                 names.append(name)
                 stamp.add(name, file)
             else:
@@ -85,9 +87,21 @@ def label_of(name: str, level: int) -> str | None:
     return folders[level - 1 if level > 0 else level]
 
 
-def _begins_as_image(path: str) -> bool:
-    if not os.path.isfile(path):  # to read from a pipe would wait for ever
+def _is_special(file: os.DirEntry[str]) -> bool:
+    """Whether there is something that is no file; what is not there, such as a link to nothing, is
+    an image that cannot be read."""
+    return not _is(file.is_file) and os.path.exists(file.path)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is of a kind; not where it is a link that leads in a circle."""
+    try:
+        return kind()
+    except OSError:
         return False
+
+
+def _begins_as_image(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
@@ -119,7 +133,7 @@ def _walk(root: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
             )
         below = []
         for entry in shown:
-            if entry.is_dir():
+            if _is(entry.is_dir):
                 below.append((f"{inside}{entry.name}/", entry.path))
             else:
                 yield f"{inside}{entry.name}", entry

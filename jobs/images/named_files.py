@@ -154,7 +154,11 @@ def _paths(name: str) -> list[SourceFile]:
     path = Path(name)
     if path.is_file():
         return [path]
-    return [] if path.exists() else [Path(found) for found in sorted(glob.glob(name))]
+    if path.exists():
+        return []
+    named = map(Path, sorted(glob.glob(name)))
+    # To read from a pipe would wait for ever.
+    return [found for found in named if found.is_file() or found.is_dir()]
 
 
 def _objects(bucket: Bucket, pattern: str) -> list[SourceFile]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from circuit_atlas.jobs import demo
-from circuit_atlas.jobs.network.model_function import model_of_function, reference_remedy
+from circuit_atlas.jobs.network.model_function import code_of, model_of_function, reference_remedy
 from circuit_atlas.jobs.network.timm_model import timm_model
 from circuit_atlas.jobs.network.torchvision_model import torchvision_model
 from circuit_atlas.jobs.network.weights import (
@@ -42,6 +42,7 @@ class LoadedModel:
         sha256: fingerprint of all its weights and buffers.
         preprocessing: the one that the weights were published with; None where it is not known.
         weights: what a file gave of its weights; None where they are of no file.
+        code: the file with the function that made it; None where no function of the user's did.
     """
 
     reference: str
@@ -49,6 +50,7 @@ class LoadedModel:
     sha256: str
     preprocessing: PreprocessingSpec | None
     weights: FileWeights | None = None
+    code: str | None = None
 
 
 def load_model(spec: ModelSpec) -> LoadedModel:
@@ -66,7 +68,7 @@ def load_model(spec: ModelSpec) -> LoadedModel:
         if spec.weights is not None:
             weights = load_weights(module, Path(spec.weights), model=spec.reference)
         loaded = as_loaded(module.cpu(), reference=spec.reference, preprocessing=preprocessing)
-        return replace(loaded, weights=weights)
+        return replace(loaded, weights=weights, code=code_of(spec.reference))
 
 
 def as_loaded(

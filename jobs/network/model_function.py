@@ -151,6 +151,15 @@ def _import(package: str, name: str, code: str | None) -> Callable[..., object]:
     return checked
 
 
+def code_of(reference: str) -> str | None:
+    """Gives the file of the function that a reference names, once it was imported; None where it
+    names a model of a collection."""
+    package = reference.partition(":")[0]
+    if package in COLLECTIONS:
+        return None
+    return getattr(sys.modules.get(package), "__file__", None) or package
+
+
 def reference_remedy(kind: str) -> str:
     """Says what a reference may look like, guessed from what stands before its colon, or all."""
     if kind in list_models():

@@ -75,6 +75,12 @@ def load_weights(module: nn.Module, path: Path, *, model: str) -> FileWeights:
         if _is_tensor(value)
     }
     naming = best_naming(stored, needed)
+    for name, source in naming.sources.items():
+        if kind := _odd(stored.tensors[source], needed[name]):
+            raise ModelError(
+                f"the weights {path.name!r} cannot be used: {source!r} is {kind}; give plain "
+                "tensors of floating numbers"
+            )
     matched = {source: name for name, source in naming.sources.items()}
     known = {*naming.reshaped.values(), *matched}
     state = {
@@ -157,6 +163,17 @@ def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 
 def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
+
+
+def _odd(stored: Tensor, needed: Tensor) -> str | None:
+    """What is odd about a stored tensor, in words: it would be copied, and be something else."""
+    if stored.layout != torch.strided:
+        return f"sparse ({str(stored.layout).removeprefix('torch.')})"
+    if stored.is_quantized or stored.is_meta:
+        return "quantised" if stored.is_quantized else "without values"
+    if needed.is_floating_point() and not stored.is_floating_point():
+        return f"of {str(stored.dtype).removeprefix('torch.')}"
+    return None
 
 
 def _faults(missing: Sequence[str], unwanted: Sequence[str], reshaped: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -23,6 +25,9 @@ _FILES = "give a .safetensors file, or what torch.save(model.state_dict(), path)
 # A zip file, or the pickle of former versions: torch.load stumbles over others in many ways.
 _TORCHS = (b"PK", b"\x80")
 _UNKNOWN = re.compile(r"GLOBAL (\S+) was not an allowed global")
+# More than any file of weights has: classes that torch doesn't know, entries of all its tables, and
+# tables, or parts of a name, within one another.
+_MOST_FOREIGN, _MOST_ENTRIES, _DEEPEST = 100, 50_000, 64
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,9 @@ def read_weights(path: Path) -> StoredTensors:
 
     Whatever else a checkpoint holds, such as a date or a configuration, is passed over: a class
     that torch does not know is read as an empty object, and no code of it runs. NumPy's arrays
-    count as tensors. Raises ModelError, in one line, where the file is missing,
-    broken or holds no tensor with a name.
+    count as tensors. Nothing takes more memory than the file is large, whatever the file claims.
+    Raises ModelError, in one line, where the file is missing, broken or holds no tensor with a
+    name.
     """
     if not path.is_file():
         raise ModelError(f"no weights at {str(path)!r}: give the path of a file")
@@ -69,6 +75,7 @@ def read_weights(path: Path) -> StoredTensors:
         raise ModelError(f"{what} are no file that torch.save wrote: {_FILES}")
     try:
         stored = load_file(path) if path.suffix == ".safetensors" else _unpickled(path, begin)
+        found = list(_Search(path.stat().st_size).tensors(stored))
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"{what} are not plain tensors, and nothing else is read from a pickle: {_FILES}"
@@ -78,7 +85,6 @@ def read_weights(path: Path) -> StoredTensors:
             f"{what} are cut or altered, or of another kind of file "
             f"({type(error).__name__}: {one_line(error)}): {_FILES}"
         ) from error
-    found = list(_tensors(stored, ()))
     if not found:
         raise ModelError(f"{what} are not a state dict (name -> tensor): {_FILES}")
     tables = tuple(dict.fromkeys(".".join(table) for table, _, _ in found))
@@ -109,6 +115,7 @@ class _Unread:
 def _unpickled(path: Path, begin: bytes) -> object:
     foreign: list[str] = []
     if begin == b"PK":
+        _require_unpacked(path)
         foreign += torch.serialization.get_unsafe_globals_in_checkpoint(path)
     while True:
         try:
@@ -116,9 +123,20 @@ def _unpickled(path: Path, begin: bytes) -> object:
         except pickle.UnpicklingError as error:
             # In files of former versions, the classes turn up one by one.
             unknown = _UNKNOWN.search(str(error))
-            if unknown is None or unknown[1] in foreign:
+            if unknown is None or unknown[1] in foreign or len(foreign) > _MOST_FOREIGN:
                 raise
             foreign.append(unknown[1])
+
+
+def _require_unpacked(path: Path) -> None:
+    """ValueError where the parts of a zip file are packed, or lie over one another: torch writes
+    them as they are, one behind the other, and others may unpack to anything."""
+    with zipfile.ZipFile(path) as file:
+        parts = file.infolist()
+    if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+        raise ValueError("its parts are packed, which torch.save does not do")
+    if sum(part.file_size for part in parts) > path.stat().st_size:
+        raise ValueError("its parts say that they are larger than the file")
 
 
 def _loaded(path: Path, foreign: Sequence[str]) -> object:
@@ -152,20 +170,48 @@ def _numpy_globals() -> list[tuple[Callable[..., Any], str]]:
     ]
 
 
-def _tensors(
-    value: object, table: tuple[str, ...], around: tuple[int, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], str, Tensor]]:
-    """Every tensor with a name: its table, its key there, and itself. `around` are the tables
-    around this one, which it may hold again."""
-    items = value.parts if isinstance(value, _Unread) else value
-    if not isinstance(items, Mapping) or id(value) in around:
-        return
-    for key, item in items.items():
-        if not isinstance(key, str):
-            continue
-        if isinstance(item, Tensor):
-            yield table, key, item
-        elif isinstance(item, np.ndarray) and item.dtype.kind in "biuf":
-            yield table, key, torch.from_numpy(np.array(item))
-        else:
-            yield from _tensors(item, (*table, key), (*around, id(value)))
+class _Search:
+    """Finds the tensors in tables within tables, without more work or memory than the file is
+    large: tables may share a table or an array, and a few of them then stand for millions."""
+
+    def __init__(self, size_bytes: int) -> None:
+        """`size_bytes` of the file: no array of it is larger."""
+        self._size_bytes = size_bytes
+        self._entries = 0
+        self._arrays: dict[int, Tensor] = {}
+
+    def tensors(
+        self, value: object, table: tuple[str, ...] = (), around: tuple[int, ...] = ()
+    ) -> Iterator[tuple[tuple[str, ...], str, Tensor]]:
+        """Give every tensor with a name: its table, its key there, and itself.
+
+        Args:
+            value: what may be a table.
+            table: the names that lead to it.
+            around: the tables around this one, which it may hold again.
+
+        Raises:
+            ValueError: an array, or the number of entries, is larger than it can be.
+        """
+        items = value.parts if isinstance(value, _Unread) else value
+        if not isinstance(items, Mapping) or id(value) in around or len(table) > _DEEPEST:
+            return
+        for key, item in items.items():
+            self._entries += 1
+            if self._entries > _MOST_ENTRIES:
+                raise ValueError(f"its tables have more than {_MOST_ENTRIES:,} entries")
+            if not isinstance(key, str) or key.count(".") > _DEEPEST:
+                continue
+            if isinstance(item, Tensor):
+                yield table, key, item
+            elif isinstance(item, np.ndarray) and item.dtype.kind in "biuf":
+                yield table, key, self._of_array(key, item)
+            else:
+                yield from self.tensors(item, (*table, key), (*around, id(value)))
+
+    def _of_array(self, key: str, array: NDArray[Any]) -> Tensor:
+        if array.nbytes > self._size_bytes:
+            raise ValueError(f"{key[:80]!r} says that it has {array.nbytes:,} bytes")
+        if id(array) not in self._arrays:
+            self._arrays[id(array)] = torch.from_numpy(np.array(array))
+        return self._arrays[id(array)]

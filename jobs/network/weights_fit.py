@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -115,7 +116,8 @@ class _Names:
         self.plain: dict[str, str] = {}
         for name in needed:
             self.plain.setdefault(_plain(name), name)
-        self.paths = {prefix for name in needed for prefix in _prefixes(name) if prefix}
+        below = Counter(prefix for name in needed for prefix in _prefixes(name) if prefix)
+        self.paths: Mapping[str, int] = below
 
     def match(self, name: str) -> str | None:
         return name if name in self.needed else self.plain.get(_plain(name))
@@ -146,9 +148,10 @@ def _behind(
     and more than `least`."""
     if len(keys) <= least:
         return
-    for path in sorted(names.paths):
+    most = max(least, len(keys) // 2)
+    for path in sorted(path for path, tensors in names.paths.items() if tensors > most):
         naming = _naming(stored, names, keys, dropped=dropped, added=path)
-        if len(naming.sources) > max(least, len(keys) // 2):
+        if len(naming.sources) > most:
             yield naming
 
 

@@ -6,9 +6,11 @@ matrices, which way round, whether a decoder's bias is subtracted first) is aske
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import BinaryIO
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,8 @@ MATRICES: Mapping[str, tuple[str, ...]] = {
 """Keys of the matrix, each with those of the bias that belongs to it."""
 _DECODERS = ("b_dec", "pre_bias", "decoder.bias", "bias")
 _NAMES = "names"
+# What the arrays of a packed file may take in memory: so much, and so many times the file's size.
+_MOST_BYTES, _MOST_FOLD = 256 << 20, 16
 
 
 def read_directions(spec: DirectionsFile, channels: int) -> Directions:
@@ -70,6 +74,7 @@ def _read(path: Path) -> tuple[dict[str, Array], Sequence[str] | None]:
     try:
         if path.suffix in (".npy", ".npz"):
             with path.open("rb") as file:
+                _require_room(file, path)
                 stored = np.load(file, allow_pickle=False)
                 arrays = {"": stored} if isinstance(stored, np.ndarray) else dict(stored)
             names = arrays.pop(_NAMES, None)
@@ -79,11 +84,32 @@ def _read(path: Path) -> tuple[dict[str, Array], Sequence[str] | None]:
             arrays = {key: opened.get_tensor(key).double().numpy() for key in opened.keys()}  # noqa: SIM118
             text = (opened.metadata() or {}).get(_NAMES)
         return arrays, None if text is None else _names_of(text)
-    except (OSError, ValueError, EOFError, BadZipFile, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        MemoryError,
+        RuntimeError,
+        BadZipFile,
+        SafetensorError,
+        zlib.error,
+    ) as error:
         raise ModelError(
             f"the directions {str(path)!r} cannot be read: {one_line(error)}; give a "
             ".safetensors, .npy or .npz file"
         ) from error
+
+
+def _require_room(file: BinaryIO, path: Path) -> None:
+    """ValueError where the arrays of an `.npz` file unpack to far more than weights do."""
+    if path.suffix != ".npz":
+        return
+    with ZipFile(file) as parts:
+        unpacked = sum(part.file_size for part in parts.infolist())
+    file.seek(0)
+    most = _MOST_BYTES + _MOST_FOLD * path.stat().st_size
+    if unpacked > most:
+        raise ValueError(f"its arrays unpack to {unpacked:,} bytes, and {most:,} are allowed")
 
 
 def _matrix_key(spec: DirectionsFile, path: Path, arrays: Mapping[str, Array]) -> str:

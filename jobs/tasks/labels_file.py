@@ -26,6 +26,8 @@ def read_labels(path: Path, layer: LayerIndex) -> dict[int, str]:
     """
     what = f"the labels {str(path)!r} of layer {layer.layer!r}"
     try:
+        if path.exists() and not path.is_file():  # to read from a pipe would wait for ever
+            raise OSError("it is no file")
         text = path.read_text(encoding="utf-8-sig")
         content = parse(text) if path.suffix == ".json" else text.rstrip().splitlines()
     except (OSError, ValueError) as error:

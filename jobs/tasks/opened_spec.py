@@ -79,7 +79,7 @@ class OpenedSpec:
             self._input = (images.channels, images.size)
         self.spec = spec
         self.weights_sha256 = loaded.sha256
-        self._weights = loaded.weights
+        self._weights, self._code = loaded.weights, loaded.code
         self._module = loaded.module.requires_grad_(False).to(self.device)
         self._trace, self._keep_trace = trace, keep_trace
         self._graphs: dict[tuple[int, int], ModelGraph] = {}
@@ -100,7 +100,10 @@ class OpenedSpec:
     def remarks(self) -> tuple[str, ...]:
         """What to tell about the model, a line each."""
         of_weights = () if self._weights is None else self._weights.remarks
-        return (*of_weights, *self.graph.remarks)
+        code = (
+            () if self._code is None else (f"the model comes of code that was run: {self._code}",)
+        )
+        return (*code, *of_weights, *self.graph.remarks)
 
     @cached_property
     def device(self) -> torch.device:

@@ -23,6 +23,11 @@ from circuit_atlas.service.commands.chosen_circuit import circuit_of
     help="The model's weights, where the atlas was built with those of a file.",
 )
 @click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run the function that ATLAS names as its model: only where you know who made ATLAS.",
+)
+@click.option(
     "--output",
     metavar="FILE",
     required=True,
@@ -39,6 +44,7 @@ def extract(
     images: tuple[int, ...] | None,
     group: int | None,
     weights: str | None,
+    trust_code: bool,
     output: str,
     as_json: bool,
 ) -> None:
@@ -47,7 +53,8 @@ def extract(
     It computes the unit's output in the circuit, with zero ablation, and nothing else. Prints its
     receipt: kernels, parameters, multiply-adds, time, and the largest difference from the masked
     network, measured on noise. Loads the model that ATLAS names, so it needs what a build needs,
-    and for .onnx circuit-atlas[onnx]. With mean ablation, circuits are extracted from Python.
+    and for .onnx circuit-atlas[onnx]; a function of your own needs --trust-code. With mean
+    ablation, circuits are extracted from Python.
     """
     # Only here: `--help` and other commands do without torch.
     from circuit_atlas.service.compute.atlas_model import load_atlas_model
@@ -58,7 +65,8 @@ def extract(
     one = Atlas.open(atlas).layer(layer).unit(unit)
     circuit = circuit_of(one, keep=keep, criterion=criterion, images=images, group=group)
     reader = circuit.origins[0].reader
-    extracted = circuit.extract(load_atlas_model(reader, weights=weights))
+    model = load_atlas_model(reader, weights=weights, trust_code=trust_code)
+    extracted = circuit.extract(model)
     written = extracted.save(output)
     if "zero" not in reader.header.ablations:
         click.echo(

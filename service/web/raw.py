@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore
 
 from circuit_atlas.service.web.errors import BusyError, NotFoundError
 from circuit_atlas.service.web.responses import digest
@@ -59,10 +54,10 @@ class Raw:
         """Open an object by its path.
 
         Raises:
-            NotFoundError: no path of an atlas, nothing there, or a link out of the atlas.
+            NotFoundError: no path of an atlas, nothing there, a link out of the atlas, or no file.
             StoreError: the store refused.
         """
-        if not paths.is_object(path) or not self._is_inside(path):
+        if not paths.is_object(path) or not self._objects.is_own(path):
             raise NotFoundError(f"an atlas has no object {path[:80]!r}")
         try:
             result = await obstore.get_async(self._objects.store, path)
@@ -74,21 +69,21 @@ class Raw:
 
     def check_folder(self, folder: str) -> None:
         """Raise NotFoundError where an atlas has no such folder."""
-        if not paths.is_folder(folder) or not self._is_inside(folder):
+        if not paths.is_folder(folder) or not self._objects.is_own(folder):
             raise NotFoundError(f"an atlas has no folder {folder[:80]!r}")
 
     def below(self, folder: str) -> Below:
         """List the objects of an atlas below a folder, or, where these are too many for one answer,
-        those in it and its folders."""
-        inside: dict[str, bool] = {}
+        those in it and its folders; CorruptError where a folder below it is a link out of the
+        atlas."""
         below = self._objects.below(folder, most=self._listed)
         objects = (
             entry
             for entry in below.objects
-            if paths.is_object(entry.path) and self._is_listed(entry.path, inside)
+            if paths.is_object(entry.path) and self._objects.is_own(entry.path)
         )
         folders = (
-            path for path in below.folders if paths.is_folder(path) and self._is_inside(path)
+            path for path in below.folders if paths.is_folder(path) and self._objects.is_own(path)
         )
         return Below(tuple(objects), tuple(folders))
 
@@ -97,7 +92,7 @@ class Raw:
         names = []
         for name in self._objects.names(folder):
             path = f"{folder}/{name}" if folder else name
-            if (paths.is_object(path) or paths.is_folder(path)) and self._is_inside(path):
+            if (paths.is_object(path) or paths.is_folder(path)) and self._objects.is_own(path):
                 names.append(name)
         return names
 
@@ -110,29 +105,3 @@ class Raw:
     def give_back(self) -> None:
         """Count one less."""
         self._open -= 1
-
-    @cached_property
-    def _root(self) -> Path | None:
-        """Return the atlas' folder with all links resolved; None where it is on no local disk."""
-        store: Any = self._objects.store
-        if not isinstance(store, LocalStore) or store.prefix is None:
-            return None
-        return Path(os.path.realpath(store.prefix))
-
-    def _is_inside(self, path: str) -> bool:
-        """Tell whether a path leads to within the atlas, whatever links are on the way."""
-        if self._root is None:
-            return True
-        real = Path(os.path.realpath(self._root / path))
-        return real == self._root or self._root in real.parents
-
-    def _is_listed(self, path: str, inside: dict[str, bool]) -> bool:
-        """Tell the same of many paths: each folder is looked at once."""
-        if self._root is None:
-            return True
-        folder = path.rpartition("/")[0]
-        if folder not in inside:
-            inside[folder] = self._is_inside(folder)
-        if not inside[folder]:
-            return False
-        return not os.path.islink(self._root / path) or self._is_inside(path)

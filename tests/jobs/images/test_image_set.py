@@ -93,7 +93,8 @@ def test_kinds_that_are_passed_over_are_counted(tmp_path: Path) -> None:
         ".ico": 1,
         ".npy": 1,
         ".tga": 1,
-        "without a suffix": 2,
+        "pipes and devices": 1,
+        "without a suffix": 1,
     }
     (tmp_path / "cat/a.png").unlink()
     assert ", only " in refusal(tmp_path)
@@ -138,6 +139,30 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     os.symlink(tmp_path / "other", tmp_path / "set" / "dog")
     os.symlink(tmp_path / "set", tmp_path / "set" / "dogs_loop")
     assert [info.name for info in load(tmp_path / "set").infos] == ["cat/a.png", "dog/b.png"]
+
+
+def test_pipes_and_links_in_a_circle_are_not_waited_for(tmp_path: Path) -> None:
+    folder(tmp_path, ["a.png"])
+    os.mkfifo(tmp_path / "b.png")
+    os.mkfifo(tmp_path / "notes")
+    os.symlink("/dev/zero", tmp_path / "c.png")
+    os.symlink("d.png", tmp_path / "d.png")
+    os.symlink("nothing", tmp_path / "e.png")
+    found = load(tmp_path)
+    assert [(info.name, info.problem is None) for info in found.infos] == [
+        ("a.png", True),
+        ("d.png", False),
+        ("e.png", False),
+    ]
+    assert found.passed_over == {"pipes and devices": 3}
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.parquet", "x.npy", "x.zarr", "x"])
+def test_a_pipe_is_no_source(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert refusal(tmp_path / name)
+    if "." in name:
+        assert refusal(tmp_path / f"*{Path(name).suffix}")
 
 
 def test_a_name_that_is_no_text_is_shown_as_its_bytes(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ def test_the_keys_of_published_autoencoders(tmp_path, arrays):
     np.testing.assert_array_equal(found.bias, BIAS)
     assert found.activation == "relu"
     assert found.names == tuple(f"sae.{n}" for n in range(FEATURES))
+
+
+def test_a_packed_file_that_unpacks_to_far_more_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "d.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("weight.npy", bytes(300 << 20))
+    assert (tmp_path / "d.npz").stat().st_size < 10**6
+    with pytest.raises(ModelError, match=r"its arrays unpack to 314,572,800 bytes, and 273,"):
+        read(tmp_path / "d.npz")
 
 
 def test_numpy_files(tmp_path):

@@ -77,7 +77,10 @@ def test_a_response_that_is_mostly_negative_is_told_of(
         )
     )
     start = "layer '2' with activation = \"pre\": 100% of its response is negative"
-    assert [remark.startswith(start) for remark in build.remarks] == [True] * told
+    code, *others = build.remarks
+    assert code.startswith("the model comes of code that was run: /")
+    assert code.endswith("/remarked.py")
+    assert [remark.startswith(start) for remark in others] == [True] * told
     (layer,) = build.layers
     assert (layer.activation, layer.after) == (
         activation,

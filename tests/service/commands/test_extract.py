@@ -60,7 +60,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> Atlas:
 def test_a_circuit_is_written_with_its_receipt(atlas, unit, tmp_path, capsys):
     path = tmp_path / "circuit.pt2"
     line = ["extract", atlas.location, "2", unit, "--criterion", "magnitude", "--keep", ".5"]
-    assert main([*line, "--output", str(path), "--json"]) == 0
+    assert main([*line, "--output", str(path), "--json", "--trust-code"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["file"] == str(path)
     assert told["receipt"]["unit"] == unit
@@ -77,7 +77,11 @@ def test_a_circuit_is_written_with_its_receipt(atlas, unit, tmp_path, capsys):
 
 def test_what_is_printed(atlas, tmp_path, capsys):
     path = tmp_path / "circuit.pt2"
-    assert main(["extract", atlas.location, "2", "1", "--output", str(path)]) == 0
+    line = ["extract", atlas.location, "2", "1", "--output", str(path)]
+    assert main(line) == BAD_INPUT
+    assert "names the model 'extract_models:network': a function" in capsys.readouterr().err
+    assert not path.exists()
+    assert main([*line, "--trust-code"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "2/1 of extract_models:network, zero ablation"
     assert lines[-1] == f"written to {path}"
@@ -94,7 +98,8 @@ def test_an_atlas_of_mean_ablation_alone_has_a_note(atlas, tmp_path, monkeypatch
     build(spec, executor="local")
     for location, note in ((atlas.location, False), (str(folder / "mean"), True)):
         path = str(tmp_path / "circuit.pt2")
-        assert main(["extract", location, "2", "1", "--output", path, "--json"]) == 0
+        line = ["extract", location, "2", "1", "--output", path, "--json", "--trust-code"]
+        assert main(line) == 0
         out, err = capsys.readouterr()
         assert json.loads(out)["receipt"]["ablation"] == "zero"
         assert err.startswith("note: dropped kernels are zero here, and their means in") == note

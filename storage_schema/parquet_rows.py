@@ -1,0 +1,170 @@
+"""Rows of a Parquet file, which are decoded once it is known what they take, and not before.
+
+A few kilobytes may unpack to gigabytes: pages of one byte over and over, a long text that every row
+points to, rows of nothing but nulls. So a file's columns must be those that are looked for, its
+pages are walked over by their headers, and what all of it takes must be within a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from circuit_atlas.storage_schema.columns import completed, is_of
+from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.parquet_pages import column_pages
+
+MOST_BYTES = 256 << 20
+"""What the rows of a file may take in memory, however small the file."""
+MOST_FOLD = 256
+"""How many times what is read of the file they may take beside that."""
+
+_CODECS = ("ZSTD", "UNCOMPRESSED", "SNAPPY")
+# What Arrow raises of a file that is no good: names that are no text are a ValueError.
+_FAULTS = (pa.ArrowException, OSError, ValueError, IndexError, MemoryError)
+# Beside the value itself: that it is there, where a list begins, where a text ends.
+_VALUE_BYTES = 16
+_MOST_PAGES = 100_000
+_MOST_BATCHES = 10_000
+# Of a file's metadata: elements of one list, and bytes of one text.
+_MOST_LISTED = 1000
+_MOST_TEXT = 1 << 20
+
+
+def read_rows(
+    data: bytes | pa.Buffer,
+    schema: pa.Schema,
+    *,
+    what: str,
+    location: str,
+    remedy: str,
+    columns: Sequence[str] | None = None,
+    groups: Sequence[int] | None = None,
+    stored_groups: int = 1,
+) -> pa.Table:
+    """Read columns of a file, all or some, of all row groups or some.
+
+    Args:
+        data: the file; where `groups` are given, what lies between them may be anything.
+        schema: its columns; those that came later than the file are null.
+        what: the table, for messages.
+        location: names the file in messages.
+        remedy: what to do where it is cut or altered.
+        columns: their names. Default: all.
+        groups: numbers of row groups. Default: all.
+        stored_groups: how many row groups the file is said to have.
+
+    Raises:
+        CorruptError: it is cut or altered, has other columns, or takes more memory than
+            `MOST_BYTES` and `MOST_FOLD` times what is read of it.
+    """
+    try:
+        # Not `read_table`, and no threads of Arrow's: a script that lets go of them at its end is
+        # aborted ("terminate called without an active exception").
+        with _opened(data, stored_groups) as file:
+            found = file.schema_arrow
+            if not is_of(found, schema):
+                shown = ", ".join(found.names[:40])
+                raise CorruptError(f"{location} has other columns than {what}: {shown[:400]}")
+            names = schema.names if columns is None else list(columns)
+            known = [name for name in names if name in found.names]
+            chosen = range(file.num_row_groups) if groups is None else list(groups)
+            # Arrow's own buffers are of bytes with a sign.
+            rows = _rows(file, memoryview(data).cast("B"), chosen, known)
+    except _FAULTS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CorruptError(f"{location} is cut or altered ({reason}): {remedy}") from error
+    return completed(rows, [schema.field(name) for name in names])
+
+
+def column_names(data: bytes) -> list[str]:
+    """Name the columns of a file; none where it cannot be read."""
+    try:
+        with _opened(data) as file:
+            return list(file.schema_arrow.names)
+    except _FAULTS:
+        return []
+
+
+def _opened(data: bytes | pa.Buffer, stored_groups: int = 1) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        pa.BufferReader(data),
+        thrift_string_size_limit=_MOST_TEXT,
+        thrift_container_size_limit=max(_MOST_LISTED, stored_groups),
+    )
+
+
+def _rows(
+    file: pq.ParquetFile, data: memoryview, groups: Sequence[int], names: Sequence[str]
+) -> pa.Table:
+    """Decode some columns; ValueError where they take too much."""
+    read, texts = 0, 0
+    count = sum(file.metadata.row_group(group).num_rows for group in groups)
+    taken = _VALUE_BYTES * count
+    for group in groups:
+        row_group = file.metadata.row_group(group)
+        in_a_row = 0
+        for number in range(row_group.num_columns):
+            column = row_group.column(number)
+            if column.path_in_schema.partition(".")[0] not in names:
+                continue
+            size_bytes, memory, text = _checked(column, row_group.num_rows, data)
+            read += size_bytes
+            taken += memory
+            in_a_row += text
+        texts = max(texts, in_a_row)
+    most = MOST_BYTES + MOST_FOLD * read
+    if taken > most:
+        raise ValueError(f"its rows take {taken:,} bytes, and {most:,} are allowed")
+    if texts * count <= most:
+        rows = file.read_row_groups(list(groups), list(names), use_threads=False)
+    else:
+        rows = _in_batches(
+            file, groups, names, count=count, at_once=max(1, most // texts), most=most
+        )
+    # That texts are texts: whoever turned one that is none into Python's would stumble over it.
+    rows.validate(full=True)
+    return rows
+
+
+def _checked(column: pq.ColumnChunkMetaData, rows: int, data: memoryview) -> tuple[int, int, int]:
+    """A column of a row group: its size, what it takes in memory beside texts that its rows share,
+    and the size of these. ValueError where its pages are not what the file's metadata says."""
+    if column.compression not in _CODECS:
+        raise ValueError(f"a column is packed by {column.compression}, which none is")
+    if column.num_values == rows == 0:
+        return 0, 0, 0  # Arrow gives such a column no place, and reads none of it
+    start = column.data_page_offset
+    if column.dictionary_page_offset:
+        start = min(start, column.dictionary_page_offset)
+    size_bytes = column.total_compressed_size
+    pages = column_pages(data, start, size_bytes, most=_MOST_PAGES)
+    in_lists = "." in column.path_in_schema
+    least = 0 if in_lists else pages.values
+    if pages.values != column.num_values or not least <= rows <= pages.values:
+        raise ValueError(f"a column of {rows} rows has {pages.values} values")
+    text = pages.dictionary_bytes if column.physical_type == "BYTE_ARRAY" else 0
+    return size_bytes, pages.size_bytes + _VALUE_BYTES * (pages.values + rows), text
+
+
+def _in_batches(
+    file: pq.ParquetFile,
+    groups: Sequence[int],
+    names: Sequence[str],
+    *,
+    count: int,
+    at_once: int,
+    most: int,
+) -> pa.Table:
+    """Decode few rows at a time, as long as they take no more than is allowed."""
+    if count > at_once * _MOST_BATCHES:
+        raise ValueError(f"its {count:,} rows share texts of {most // at_once:,} bytes")
+    taken, batches = 0, []
+    for batch in file.iter_batches(at_once, list(groups), list(names), use_threads=False):
+        taken += batch.nbytes
+        if taken > most:
+            raise ValueError(f"its rows take more than {most:,} bytes")
+        batches.append(batch)
+    return pa.Table.from_batches(batches)
