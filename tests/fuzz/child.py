@@ -6,9 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz.kinds import prepare_of
+from tests.fuzz.kinds import most_bytes, prepare_of
 from tests.fuzz.watch import serve
 
 if __name__ == "__main__":
     kind, folder = sys.argv[1:]
-    serve(prepare_of(kind), Path(tempfile.mkdtemp(dir=folder)))
+    made_in = Path(tempfile.mkdtemp(dir=folder))
+    serve(prepare_of(kind), made_in, most_bytes=most_bytes(kind))

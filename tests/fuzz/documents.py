@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,18 +13,18 @@ from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from tests.fuzz import hostile_json
 from tests.fuzz.small_atlas import SEALED_COMMIT, Kind, sealed_commit, small_atlas
+from tests.fuzz.watch import Run
 
 _OVERSIZED = 2**33
 _SECRET = b"a secret"
 _OUTSIDE = ("../outside", "../atlas/atlas.json", "/etc/hostname", "layers/../atlas.json")
 
 
-def prepare(folder: Path) -> Callable[[Random], str]:
+def altered(folder: Path) -> Run:
     """Build the atlas in a folder, and read all of it once.
 
-    Returns what puts the document of a seed into its place, reads it as programs do, and puts back
-    what was there. It tells which kind it was of; AtlasError, with that kind as a note, where the
-    document is refused, and AssertionError where it is not and had to be.
+    What is returned puts the document of a seed into its place, reads it as programs do, and puts
+    back what was there; AssertionError, with the kind as a note, where it was read and must not be.
     """
     (folder / "outside").write_bytes(_SECRET)
     root = folder / "atlas"
@@ -33,7 +33,7 @@ def prepare(folder: Path) -> Callable[[Random], str]:
     for kind in kinds.values():
         kind.read(objects)
 
-    def run(random: Random) -> str:
+    def run(random: Random) -> None:
         name = random.choice(list(kinds))
         try:
             files, must_fail = _made(name, kinds[name], objects, random)
@@ -42,7 +42,6 @@ def prepare(folder: Path) -> Callable[[Random], str]:
             error.add_note(name)
             raise
         assert not must_fail, f"{name} was read"
-        return name
 
     return run
 

@@ -9,6 +9,7 @@ from random import Random
 from tests.fuzz.watch import Prepare, Run
 
 KINDS = {
+    "documents": ("documents", "altered"),
     "parquet, altered": ("parquet", "altered"),
     "parquet, odd": ("parquet", "odd"),
     "parquet, bombs": ("parquet_bombs", "bombs"),
@@ -21,6 +22,13 @@ KINDS = {
     "weights": ("weights", "altered"),
 }
 """Name -> module of this folder and its function, which is a `watch.Prepare`."""
+
+_DOCUMENT_BYTES, _FILE_BYTES = 1 << 28, 1 << 30
+
+
+def most_bytes(names: str) -> int:
+    """Tell how much memory a case of a kind may take."""
+    return _DOCUMENT_BYTES if names == "documents" else _FILE_BYTES
 
 
 def prepare_of(names: str) -> Prepare:

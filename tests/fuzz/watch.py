@@ -25,8 +25,6 @@ TIME_S = 5.0
 """Processor time of one case."""
 WAIT_S = 30.0
 """Time of one case by the clock, where it waits for something: tests have the machine to share."""
-MEMORY_BYTES = 1 << 30
-"""What a case may take beside what the process had before."""
 _ADDRESS_BYTES = 12 << 30
 
 Run = Callable[[Random], None]
@@ -127,15 +125,16 @@ def _lines(stream: int) -> Iterator[bytes]:
             wait_s = WAIT_S
 
 
-def serve(prepare: Prepare, folder: Path) -> None:
-    """Run the cases that standard input names, and tell of each on a line of standard output."""
+def serve(prepare: Prepare, folder: Path, *, most_bytes: int) -> None:
+    """Run the cases that standard input names, and tell of each on a line of standard output; none
+    may take more memory than `most_bytes` beside what the process had before."""
     numbers = json.load(sys.stdin)
     run = prepare(folder)
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_BYTES, _ADDRESS_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", flush=True)  # noqa: T201
     for number in numbers:
-        print(json.dumps(asdict(_one(run, number))), flush=True)  # noqa: T201
+        print(json.dumps(asdict(_one(run, number, most_bytes))), flush=True)  # noqa: T201
 
 
 class _Start:
@@ -150,7 +149,7 @@ def made() -> None:
     _Start.time_s, _Start.memory_bytes = time.process_time(), resident_bytes(reset=True)
 
 
-def _one(run: Run, number: int) -> Outcome:
+def _one(run: Run, number: int, most_bytes: int) -> Outcome:
     made()
     result, said = "read", ""
     try:
@@ -165,7 +164,7 @@ def _one(run: Run, number: int) -> Outcome:
     memory = max(0, resident_bytes() - _Start.memory_bytes)
     if time_s > TIME_S:
         result = "too slow"
-    elif memory > MEMORY_BYTES:
+    elif memory > most_bytes:
         result = "too large"
     return Outcome(number, result, round(time_s, 3), memory, said[:2000])
 

@@ -95,7 +95,9 @@ def test_each_answers_under_its_own_name_alone(atlas):
         own = atlas.get(path)
         ask(Reader(atlas))
         atlas.put(path, atlas.get(other))
-        with pytest.raises(CorruptError, match=r"moved here.*: run `circuit-atlas repair`") as caught:
+        with pytest.raises(
+            CorruptError, match=r"moved here.*: run `circuit-atlas repair`"
+        ) as caught:
             ask(Reader(atlas))
         assert atlas.at(path) in str(caught.value)
         assert [finding.path for finding in verify(atlas) if finding.harmful] == [path]
