@@ -2,7 +2,8 @@
 are at to the last.
 
 All of it is a hint in the store, see `storage_schema.claim`. A store that refuses it costs a build
-nothing but that two may compute the same units.
+nothing but that two may compute the same units. While no other build runs, nothing is waited for:
+claims are put and removed in threads beside the run's own, and left out where these do not keep up.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
 from circuit_atlas.cluster.executor import Event, TaskDone, TaskLost, TaskStarted
 from circuit_atlas.storage_schema import claim, heartbeat, layout
-from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.heartbeat import EVERY_S, STALE_S
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
 
 # How often a build that waits for another looks whether it still has to.
 _LOOK_S = 2.0
+# How often every build looks whether another runs.
+_WATCH_S = 2.0
+# Threads that put and remove claims, and how many requests may wait for them.
+_LANES = 4
+_MOST_WAITING = 1000
 # A store that does not answer holds up the end of a stage, and of a build, for so long at most.
 _PATIENCE_S = 2.0
 
@@ -60,7 +66,12 @@ class Presence:
         self._claims: set[str] = set()
         # Claims of other builds, with the paths of their marks.
         self._held: dict[str, str] = {}
-        self._ended = threading.Event()
+        # Claims of this build that are in the store.
+        self._own: set[str] = set()
+        # One thread each, so that what is asked of a claim is done in that order.
+        self._lanes = tuple(ThreadPoolExecutor(1) for _ in range(_LANES))
+        self._room = threading.Semaphore(_MOST_WAITING)
+        self._ended, self._given_up = threading.Event(), threading.Event()
         self._marking = threading.Thread(target=self._mark_on, daemon=True)
 
     def __enter__(self) -> Self:
@@ -71,6 +82,7 @@ class Presence:
     def __exit__(self, *exception: object) -> None:
         self._ended.set()
         self._marking.join(_PATIENCE_S)
+        self._given_up.set()
 
     def mark(self) -> None:
         """Writes the mark, as is done every 12 s."""
@@ -101,27 +113,48 @@ class Presence:
         return sorted(found, key=lambda other: other.since_s)
 
     def claim(self, paths: Iterable[str]) -> frozenset[str]:
-        """Puts claims where no other build that runs has one; gives those that are put."""
+        """Puts claims where no other build that runs has one; gives those that are put, or will
+        be."""
+        self.look(within_s=EVERY_S)
         asked = [path for path in paths if not self._is_held(path)]
-        new = at_once(self._create, asked)
-        return frozenset(
-            path for path, is_new in zip(asked, new, strict=True) if is_new or self._take(path)
-        )
+        if not any(map(self._runs, self._marks)):
+            for path in asked:
+                self._later(path, self._create_or_take)
+            return frozenset(asked)
+        claimed = [self._lane(path).submit(self._create_or_take, path) for path in asked]
+        return frozenset(path for path, own in zip(asked, claimed, strict=True) if own.result())
+
+    def _create_or_take(self, path: str) -> bool:
+        return self._create(path) or self._take(path)
 
     def release(self, paths: Iterable[str]) -> None:
-        """Removes claims of this build."""
+        """Removes claims of this build, soon."""
+        for path in paths:
+            self._later(path, self._remove)
 
-        def remove(path: str) -> None:
-            with contextlib.suppress(StoreError):
-                self.objects.delete([path])
+    def _later(self, path: str, act: Callable[[str], object]) -> None:
+        """Does something about a claim in a thread beside, unless too much waits there."""
+        if self._room.acquire(blocking=False):
+            self._lane(path).submit(self._do, path, act)
 
-        at_once(remove, paths)
+    def _lane(self, path: str) -> ThreadPoolExecutor:
+        return self._lanes[hash(path) % _LANES]
+
+    def _do(self, path: str, act: Callable[[str], object]) -> None:
+        self._room.release()
+        if not self._given_up.is_set():
+            act(path)
 
     def _mark_on(self) -> None:
-        """Marks until the build ends, and then removes what is of no more use."""
-        while not self._ended.wait(EVERY_S):
-            self.mark()
+        """Marks and looks until the build ends, and then removes what is of no more use."""
+        while not self._ended.wait(_WATCH_S):
+            if self._clock() - self._marked_s >= EVERY_S:
+                self.mark()
+            self.look(within_s=_WATCH_S)
+        for lane in self._lanes:
+            lane.shutdown()
         with contextlib.suppress(StoreError):
+            self.objects.delete([*self._own])
             self._tidy()
             self.objects.delete([self._path])
 
@@ -163,10 +196,20 @@ class Presence:
         return False
 
     def _create(self, path: str) -> bool:
+        """Whether there was no other build's claim."""
         try:
-            return self.objects.create(path, self._document)
+            if not self.objects.create(path, self._document):
+                return False
         except StoreError:
             return True
+        self._own.add(path)
+        return True
+
+    def _remove(self, path: str) -> None:
+        if path in self._own:
+            with contextlib.suppress(StoreError):
+                self.objects.delete([path])
+                self._own.discard(path)
 
     def _take(self, path: str) -> bool:
         """Whether a claim that is there does not count: then it is this build's now."""
@@ -181,6 +224,7 @@ class Presence:
                 return False
         with contextlib.suppress(StoreError):
             self.objects.put(path, self._document)
+            self._own.add(path)
         return True
 
     def _tidy(self) -> None:
@@ -218,6 +262,7 @@ class Claims:
         self._workers: dict[Task, str] = {}
 
     def __enter__(self) -> Self:
+        self._presence.look(within_s=0.0)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -63,7 +63,13 @@ def signals_interrupt() -> Iterator[None]:
             for number in _STOPPING:
                 if signal.getsignal(number) in _UNHANDLED or number == signal.SIGTERM:
                     signal.signal(number, interrupt)
-        yield
+        try:
+            yield
+        except Exception as error:
+            # What is cut off may end in an error of its own, as where a terminal takes no line.
+            if since_s:
+                raise KeyboardInterrupt from error
+            raise
 
 
 @contextlib.contextmanager

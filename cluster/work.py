@@ -15,7 +15,6 @@ from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.jobs.spec.run import RunSpec
 from circuit_atlas.jobs.tasks.plan import Task
-from circuit_atlas.storage_schema.heartbeat import EVERY_S
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.records import FailureRecord, Receipt
 
@@ -105,7 +104,6 @@ def run_work(
             if on_event is None:
                 return
             on_event(event)
-            presence.look(within_s=EVERY_S)
             for other in presence.met():
                 on_event(BuildMet(other))
 

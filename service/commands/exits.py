@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
+import stat
 import sys
 import threading
 import traceback
@@ -96,7 +98,7 @@ def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
     except BrokenPipeError:
         return _hang_up()
     except Exception as error:
-        if _is_of_interrupt(error):
+        if _is_of_interrupt(error) or _is_of_closed_terminal(error):
             return _stopped(resumes=_RESUMABLE in meta)
         if _DEBUG in meta:
             traceback.print_exc()
@@ -146,6 +148,15 @@ def _is_of_interrupt(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _is_of_closed_terminal(error: Exception) -> bool:
+    """Whether a line could not be written because the terminal was closed, which SIGHUP tells a
+    moment later."""
+    if not isinstance(error, OSError) or error.errno != errno.EIO:
+        return False
+    streams = (number for number in (1, 2) if stat.S_ISCHR(os.fstat(number).st_mode))
+    return any(not os.isatty(number) for number in streams)
 
 
 def _stopped(*, resumes: bool) -> int:

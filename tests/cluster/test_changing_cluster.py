@@ -61,5 +61,7 @@ def test_a_run_goes_on_as_machines_come_die_and_fail(machines: Machines, tmp_pat
     assert Counter(done) == Counter(map(str, range(UNITS)))
     # Ray would print that a machine was lost, and the end of its log.
     assert {line.partition(" ")[0] for line in run.lines} == {"done", "lost", "ready", "start"}
-    assert len(run.said("start a worker could not start")) == starts(tmp_path, "bad")
+    # The last may have begun as the run ended.
+    told = len(run.said("start a worker could not start"))
+    assert starts(tmp_path, "bad") - 1 <= told <= starts(tmp_path, "bad")
     assert run.errors == ""

@@ -17,6 +17,7 @@ from circuit_atlas.cluster import claims as module
 from circuit_atlas.cluster import run as run_module
 from circuit_atlas.cluster.claims import Claims, Presence
 from circuit_atlas.cluster.executor import (
+    UNITS,
     BuildMet,
     Event,
     TaskDone,
@@ -83,11 +84,23 @@ class Build:
         return self.presence._path
 
     def claim(self, *units: int) -> list[int]:
-        return [key.unit for key in self.claims.claim(task(*units))]
+        claimed = [key.unit for key in self.claims.claim(task(*units))]
+        settle(self.presence)
+        return claimed
+
+    def note(self, event: Event) -> None:
+        self.claims.note(event)
+        settle(self.presence)
 
 
 def task(*units: int) -> Task:
     return Task("conv", tuple(UnitKey("m", "conv", unit) for unit in units))
+
+
+def settle(presence: Presence) -> None:
+    """Waits until what is done about claims in threads beside is done."""
+    for lane in presence._lanes:
+        lane.submit(int).result()
 
 
 def left(store: Objects) -> list[str]:
@@ -109,10 +122,10 @@ def test_units_that_another_build_is_at_are_left_to_it(store: Objects, clock: Cl
     # A claim is on units whose numbers lie together: however a build cuts its tasks.
     assert other.claim(6, 7, 8, 9) == [8, 9]
     assert one.claim(5, 9) == [5]
-    one.claims.note(TaskDone(task(0, 1, 2, 3, 4), ()))
+    one.note(TaskDone(task(0, 1, 2, 3, 4), ()))
     clock.now_s += module._LOOK_S
     assert other.claim(0, 6) == [0], "another task of the first is at 5 still"
-    one.claims.note(TaskLost(task(5), InfrastructureError("lost"), True))
+    one.note(TaskLost(task(5), InfrastructureError("lost"), True))
     clock.now_s += module._LOOK_S
     assert other.claim(6) == [6]
 
@@ -230,12 +243,37 @@ def test_nothing_is_left_of_a_run_nor_of_one_that_was_killed(store: Objects, clo
         claims.claim(task(8))
         claims.note(TaskStarted(task(8), "worker"))
         heartbeat.write(store, beat)
+        settle(presence)
         assert len(left(store)) == 6
     assert sorted(left(store)) == sorted(
         [killed.mark.rsplit("/", 1)[1], "unit-0.json", "unit-1.json"]
     )
     older(store, killed.mark, STALE_S + 1.0)
     with Presence(store, clock=clock):
+        pass
+    assert left(store) == []
+
+
+def test_alone_a_build_waits_for_no_claim(store: Objects, clock: Clock) -> None:
+    one = Build(store, clock)
+    asked: list[str] = []
+    hold, create = threading.Event(), one.presence.objects.create
+
+    def slow(path: str, data: bytes) -> bool:
+        hold.wait()
+        asked.append(path)
+        return create(path, data)
+
+    one.presence.objects.create = slow  # type: ignore[method-assign, assignment]
+    many = module._MOST_WAITING + 100
+    for unit in range(0, 4 * many, 4):
+        assert one.claims.claim(task(unit)) == task(unit).units
+    hold.set()
+    settle(one.presence)
+    # Those under way when nobody answered were no longer among those that wait.
+    assert module._MOST_WAITING <= len(asked) <= module._MOST_WAITING + module._LANES
+    assert len(left(store)) == len(asked) + 1
+    with one.presence:
         pass
     assert left(store) == []
 
@@ -293,11 +331,17 @@ def test_two_builds_at_once_share_the_work_and_both_end_whole(
 
     def one_by_one(*arguments: Any, **named: Any) -> Any:
         with tracing:
-            resolved = resolve(*arguments, **named)
-        together.wait()
-        return resolved
+            return resolve(*arguments, **named)
+
+    enter = Claims.__enter__
+
+    def at_once(claims: Claims) -> Claims:
+        if claims._stage == UNITS.name:
+            together.wait()
+        return enter(claims)
 
     monkeypatch.setattr(run_module, "resolve", one_by_one)
+    monkeypatch.setattr(Claims, "__enter__", at_once)
     summaries: dict[int, Summary] = {}
     events: dict[int, list[Event]] = {0: [], 1: []}
 
@@ -342,6 +386,7 @@ def test_a_build_waits_for_another_and_takes_over_what_that_leaves(
     keys = [UnitKey("claims_model:tiny", "2", unit) for unit in range(4, 8)]
     (path,) = claim.paths("units", "unit", keys)
     assert other.claim([path])
+    settle(other)
     events: list[Event] = []
 
     def watch(event: Event) -> None:

@@ -163,3 +163,18 @@ def test_a_second_interrupt_does_not_cut_the_ending_off(monkeypatch: pytest.Monk
             os.kill(os.getpid(), signal.SIGTERM)
     assert ended == ["whole"]
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+def test_what_an_interrupt_cuts_off_is_no_error_of_its_own() -> None:
+    def ends_in(error: OSError, *, stopped: bool) -> None:
+        with signals_interrupt():
+            if stopped:
+                with contextlib.suppress(KeyboardInterrupt):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(10)
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        ends_in(OSError("the terminal takes no line"), stopped=True)
+    with pytest.raises(OSError, match="full"):
+        ends_in(OSError("the disk is full"), stopped=False)
