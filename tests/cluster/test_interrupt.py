@@ -18,7 +18,7 @@ from circuit_atlas.cluster.process import interrupts_deferred, signals_interrupt
 from tests.patience import PATIENCE_S, until
 
 PROGRAM = """
-import contextlib, pathlib, sys
+import contextlib, pathlib, signal, sys
 sys.path.insert(0, sys.argv[1])
 import toy
 from ray import cloudpickle
@@ -29,6 +29,7 @@ from circuit_atlas.cluster.retries import Policy
 from circuit_atlas.cluster.local_executor import LocalExecutor
 
 cloudpickle.register_pickle_by_value(toy)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup
 kind, log, temp = sys.argv[2], pathlib.Path(sys.argv[3]), pathlib.Path(sys.argv[4])
 executor = LocalExecutor() if kind == "local" else RayExecutor(workers=2, temp_dir=temp)
 job = toy.ToyJob(log, {unit: "slow" for unit in range(600)})

@@ -118,7 +118,9 @@ def test_what_is_stored_is_read_and_whole(reader):
 )
 def test_what_others_left_beside_pictures_is_no_picture(reader, stray):
     one = FeatureWriter(reader.objects).commit(made(), b"png")
-    reader.objects.put(f"{layout.visualizations(LAYER)}/{stray}", b"{}")
+    file = Path(reader.objects.location, layout.visualizations(LAYER), stray)
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(b"{}")
     assert reader.feature_visualizations(LAYER, 3) == (one,)
     assert reader.feature_variants(LAYER) == {3: ("positive",)}
 

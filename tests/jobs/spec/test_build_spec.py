@@ -186,7 +186,7 @@ def test_resolved_preprocessing_is_part_of_the_science() -> None:
         ("[circuits]\ncritera = ['snip']", "unknown key 'circuits.critera': did you mean 'criter"),
         ("[circuit]\nseed = 1", "unknown key 'circuit': did you mean 'circuits'?"),
         ("[run]\nseed = 1", "unknown key 'run.seed': it belongs in [circuits]"),
-        ("[run]\nzzz = 1", "unknown key 'run.zzz': the keys there are 'store', 'device'"),
+        ("[run]\nzzz = 1", "unknown key 'run.zzz': there are 13 keys there, 'store', 'device'"),
         ("[circuits]\ncriteria = ['snipp']", "circuits.criteria[0] = 'snipp': did you mean 'snip'"),
         ("[circuits]\ncriteria = 'snip'", "circuits.criteria = 'snip': should be a list"),
         ("[circuits]\nfractions = [1.5]", "1.5 is outside (0, 1]"),

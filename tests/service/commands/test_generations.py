@@ -124,7 +124,7 @@ def test_a_store_that_cannot_be_written_is_one_line(call, folder, address, monke
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(call, folder, monkeypatch):
     before = Atlas.open(folder).layer("conv3").summary()
     whole = whole_summary(folder, "conv3")
-    put, left = Objects.put_if_absent, [3]
+    put, left = Objects.create, [3]
 
     def interrupted(self: Objects, path: str, data: bytes) -> bool:
         left[0] -= 1
@@ -133,7 +133,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(call, folder, monkeypat
         return put(self, path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Objects, "put_if_absent", interrupted)
+        patch.setattr(Objects, "create", interrupted)
         patch.setattr("signal.signal", lambda *_: None)
         code, _, err = call("compact", folder)
     assert code == exits.INTERRUPTED
