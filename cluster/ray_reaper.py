@@ -23,7 +23,9 @@ _MARK = "CIRCUIT_ATLAS_RAY"
 _WELL = b"well"
 # Ray's own ending comes first, and takes about two seconds.
 _GRACE_S = 3.0
-_TRIES = 20
+_TRIES = 50
+# A process that has just been started may have no environment yet.
+_LOOKS_WITHOUT = 5
 _PAUSE_S = 0.2
 
 
@@ -59,9 +61,11 @@ def _reap(mark: str) -> None:
     if sys.stdin.buffer.read() == _WELL:
         return
     time.sleep(_GRACE_S)
+    looks_without = 0
     for _ in range(_TRIES):
         left = [pid for pid in _processes() if _has(pid, f"{_MARK}={mark}".encode())]
-        if not left:
+        looks_without = 0 if left else looks_without + 1
+        if looks_without == _LOOKS_WITHOUT:
             return
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
