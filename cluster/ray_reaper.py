@@ -20,6 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _MARK = "CIRCUIT_ATLAS_RAY"
+# Ray's helpers name themselves in the memory where their environment stands, mark and all, unless
+# this tells them to spare it.
+_SPARED = {"SPT_NOENV": "1"}
 _WELL = b"well"
 # Ray's own ending comes first, and takes about two seconds.
 _GRACE_S = 3.0
@@ -49,7 +52,7 @@ def reaped() -> Iterator[dict[str, str]]:
         start_new_session=True,
     )
     try:
-        yield {_MARK: mark}
+        yield {_MARK: mark, **_SPARED}
     finally:
         # One that was ended itself has nobody to tell.
         with contextlib.suppress(BrokenPipeError):
