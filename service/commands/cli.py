@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -462,5 +462,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exits.run(cli, sys.argv[1:] if arguments is None else arguments, name="circuit-atlas")
 
 
+def program() -> NoReturn:
+    """Run the command line as the program that it is, and end the process."""
+    exits.end(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -104,6 +106,19 @@ def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
             traceback.print_exc()
         return _explained(error)
     return 0
+
+
+def end(code: int) -> NoReturn:
+    """End the process with what `run` returned.
+
+    Python would wait for the threads of pools first, of which one may compute for minutes, or wait
+    for a store that does not answer. Whoever needs one's result has waited for it before.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    atexit._run_exitfuncs()
+    os._exit(code)
 
 
 def _message(error: click.ClickException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import webbrowser
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _CONNECTIONS = 512
-_GRACE_S = 3
+# For answers that are being sent when it is told to stop.
+_GRACE_S = 1
 
 
 def serve(
@@ -118,6 +120,8 @@ def _server(app: FastAPI, on_started: Callable[[], None]) -> uvicorn.Server:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # A second Ctrl-C would cut off what the first closes, which takes _GRACE_S at most.
             if not self.should_exit:
+                # An answer that nobody reads is cut off then, which is no error to tell of.
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
                 super().handle_exit(sig, frame)
 
     return Server(

@@ -33,6 +33,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.reader import Reader
 
 _LOG = logging.getLogger(__name__)
+_CLOSING_S = 0.5
 # Loaded when they are first needed, which takes a second or two.
 _LATE = (
     "pandas",  # which pyarrow looks for
@@ -142,10 +143,10 @@ class ServerState:
         self._warming.start()
 
     def close(self) -> None:
-        """Stop the threads."""
+        """Stop the threads. What hangs in one, as where a store does not answer, is left there."""
         self._closed.set()
         if self._warming.is_alive():
-            self._warming.join()
+            self._warming.join(_CLOSING_S)
         self.work.close()
 
     def _load(self) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -27,8 +30,15 @@ from tests.service.stores import started
 HEARING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from circuit_atlas.service.commands.cli import main
-sys.exit(main(["serve", *sys.argv[1:]]))
+from circuit_atlas.service.commands.cli import program
+sys.argv.insert(1, "serve")
+program()
+"""
+# A question that takes its time.
+HANGING = """
+import time
+from circuit_atlas.service.web.server_state import ServerState
+ServerState.snapshot = lambda self, name: time.sleep(600)
 """
 # As if none of what builds need were installed.
 LIGHT = """
@@ -41,6 +51,10 @@ sys.meta_path.insert(0, Refuse())
 from circuit_atlas.service.commands.cli import main
 sys.exit(main(["serve", *sys.argv[1:]]))
 """
+
+
+# It takes some 1.5 s; a machine that does much else takes longer.
+HELD_UP_S = 20.0
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +105,31 @@ def test_ctrl_c_ends_it_with_one_line(location, times):
             out, err = server.communicate(timeout=START_S)
     assert (server.returncode, out) == (exits.INTERRUPTED, "")
     assert err == "\ncircuit-atlas: stopped\n"
+
+
+def test_neither_who_does_not_read_nor_what_hangs_holds_it_up(location, tmp_path):
+    atlas = tmp_path / "atlas"
+    shutil.copytree(location, atlas)
+    large = next((atlas / "prepared" / "pixels").iterdir())
+    with large.open("r+b") as file:
+        file.truncate(2**26)
+    paths = f"objects/{large.relative_to(atlas)}", "layers/conv3"
+    command = [sys.executable, "-c", HANGING + HEARING, str(atlas), "--port", "0"]
+    with started(command) as (server, line), contextlib.ExitStack() as clients:
+        address = urlsplit(line.split()[4])
+        for path in paths:
+            client = socket.create_connection((address.hostname, address.port))
+            clients.enter_context(client)
+            client.sendall(f"GET /api/v1/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            if path != paths[-1]:
+                assert client.recv(15) == b"HTTP/1.1 200 OK"
+        time.sleep(0.2)
+        began_s = time.monotonic()
+        os.kill(server.pid, signal.SIGINT)
+        _, err = server.communicate(timeout=START_S)
+        ended_s = time.monotonic() - began_s
+    assert (server.returncode, err) == (exits.INTERRUPTED, "\ncircuit-atlas: stopped\n")
+    assert ended_s < HELD_UP_S
 
 
 @pytest.mark.parametrize(
