@@ -21,7 +21,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from circuit_atlas.cluster.process import environment, sigterm_kept
-from tests.patience import START_S, until
+from tests.patience import PATIENCE_S, START_S, until
 
 _TOY = Path(__file__).with_name("cluster")
 _MEMORY_BYTES = 80 * 2**20
@@ -126,7 +126,9 @@ class Run:
         )
         self.lines: list[str] = []
         self.errors = ""
-        self._readers = [threading.Thread(target=each) for each in (self._read, self._read_errors)]
+        self._readers = [
+            threading.Thread(target=each, daemon=True) for each in (self._read, self._read_errors)
+        ]
         for reader in self._readers:
             reader.start()
 
@@ -151,8 +153,8 @@ class Run:
         if self._child.poll() is None:
             self._child.kill()
         for reader in self._readers:
-            reader.join()
-        self._child.wait()
+            reader.join(PATIENCE_S)
+        self._child.wait(PATIENCE_S)
 
     def _read(self) -> None:
         assert self._child.stdout is not None

@@ -18,14 +18,19 @@ from starlette.types import ASGIApp
 from tests.patience import PATIENCE_S, START_S, until
 
 _BUCKET = "bucket"
+# A client that does not read its answer would keep a server for ever.
+_GRACE_S = 1
 
 
 @contextmanager
 def served(app: ASGIApp) -> Iterator[str]:
     """The address at which an app answers, over real sockets."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error")
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="error", timeout_graceful_shutdown=_GRACE_S
+    )
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
+    # One that hangs must not hold up the end of all tests.
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:
         until(lambda: server.started, "a server in a thread to start", within_s=START_S)
@@ -33,7 +38,7 @@ def served(app: ASGIApp) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join()
+        until(lambda: not thread.is_alive(), "a server in a thread to end")
 
 
 @contextmanager
@@ -54,7 +59,7 @@ def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     finally:
         if server.poll() is None:
             server.kill()
-        server.communicate()
+        server.communicate(timeout=PATIENCE_S)
 
 
 @contextmanager
@@ -81,8 +86,8 @@ def object_store(log: Path) -> Iterator[dict[str, str]]:
                 "AWS_REGION": "us-east-1",
             }
         finally:
-            server.terminate()
-            server.wait()
+            server.kill()  # it keeps nothing
+            server.wait(PATIENCE_S)
 
 
 def _makes_bucket(address: str) -> bool:
