@@ -13,6 +13,7 @@ ABLATION = Column(
     "",
     "Ablation",
     "What stands for a dropped kernel: `zero`, or its `mean` contribution over scoring images.",
+    among=("zero", "mean"),
 )
 TARGET = Column(
     "target",
@@ -29,12 +30,25 @@ LEVEL = Column(
     "Sparsity level",
     "Index of the kept fraction among the header's `fractions`, 0 for the largest.",
     stored_as="rung",
+    least=0,
+    numbers="sparsity level",
 )
 FRACTION = Column(
-    "fraction", pa.float64(), "1", "Kept fraction", "The kept fraction f of that sparsity level."
+    "fraction",
+    pa.float64(),
+    "1",
+    "Kept fraction",
+    "The kept fraction f of that sparsity level.",
+    least=0,
+    most=1,
 )
 KERNELS = Column(
-    "kernels", pa.int32(), "kernels", "Kernels", "Kernels of the circuit: max(1, round(f N)) of N."
+    "kernels",
+    pa.int32(),
+    "kernels",
+    "Kernels",
+    "Kernels of the circuit: max(1, round(f N)) of N.",
+    least=0,
 )
 ACTING = Column(
     "acting",
@@ -45,5 +59,8 @@ ACTING = Column(
     "no other can change how the unit responds to images.",
     null="The unit was stored before this was counted.",
     since=3,
+    least=0,
 )
-SPLIT = Column("split", pa.string(), "", "Split", "`scoring` or `held_out`.")
+SPLIT = Column(
+    "split", pa.string(), "", "Split", "`scoring` or `held_out`.", among=("scoring", "held_out")
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -24,6 +25,11 @@ class Column:
         stored_as: its name in the stored file, where that is another one.
         since: the first schema version whose files have it; null in those before. Default: the
             first of all.
+        least: no value is below it. Of a column of lists, as all that follow, each number in them.
+        most: no value is above it.
+        finite: whether no value is NaN or infinite.
+        among: what its texts are, each one of these. Default: any text.
+        numbers: what of the atlas it numbers, which has to be there.
     """
 
     name: str
@@ -34,6 +40,25 @@ class Column:
     null: str | None = None
     stored_as: str | None = None
     since: int = 1
+    least: float | None = None
+    most: float | None = None
+    finite: bool = True
+    among: tuple[str, ...] = ()
+    numbers: Literal["image", "sparsity level"] | None = None
+
+    @property
+    def allowed(self) -> str:
+        """Say which values it may have, in words; empty where any of its type."""
+        said = []
+        if self.least is not None:
+            said.append(f"{self.least:g} or more" if self.most is None else f"from {self.least:g}")
+        if self.most is not None:
+            said.append(f"to {self.most:g}" if said else f"up to {self.most:g}")
+        if self.among:
+            said.append(", ".join(self.among))
+        if not said and not self.finite:
+            return "NaN and infinite ones too"
+        return " ".join(said)
 
     @property
     def stored_name(self) -> str:
@@ -56,6 +81,8 @@ class Column:
 def is_of(found: pa.Schema, schema: pa.Schema) -> bool:
     """Tell whether a file with the columns `found` is one of `schema`, or of an older one, which
     lacks columns that came later."""
+    if found.equals(schema):
+        return True
     older = [
         field
         for field in schema
@@ -66,6 +93,8 @@ def is_of(found: pa.Schema, schema: pa.Schema) -> bool:
 
 def completed(rows: pa.Table, fields: Sequence[pa.Field]) -> pa.Table:
     """Return the rows with exactly those columns, null where their file is older than a column."""
+    if rows.column_names == [field.name for field in fields]:
+        return pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
     arrays = [
         rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type)
         for field in fields
@@ -78,5 +107,5 @@ def schema_of(columns: Sequence[Column]) -> pa.Schema:
     return pa.schema([column.field() for column in columns])
 
 
-UNIT = Column("unit", pa.int32(), "", "Unit", "Number of the unit.")
+UNIT = Column("unit", pa.int32(), "", "Unit", "Number of the unit.", least=0)
 """The column that stands first where a table is over the units of a layer."""

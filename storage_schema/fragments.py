@@ -42,7 +42,9 @@ def read(
         location = objects.at(stored.path)
         if sha256(fragment) != stored.sha256:
             raise CorruptError(f"{location} is cut or altered: restore it from a copy")
-        rows[index] = table.from_parquet(fragment, location=location, columns=columns)
+        rows[index] = table.from_parquet(
+            fragment, location=location, columns=columns, digest=stored.sha256
+        )
     return rows
 
 

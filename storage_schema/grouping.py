@@ -17,12 +17,14 @@ Everything drawn is drawn from the same seed, so the same scores give the same g
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 
 MOST_GROUPS = 6
 # Fewer images hold no two groups that could be told from chance.
@@ -31,6 +33,20 @@ APART = 0.2
 _SAMPLES = 99
 _LEVEL = 0.05
 _ENOUGH = 10
+
+
+def labels_of(groups: pa.Table, images: Sequence[int], *, what: str) -> tuple[int, ...]:
+    """Return the stored group of each image, by the rows of one criterion.
+
+    CorruptError where an image is in none; `what` names the unit in the message.
+    """
+    group = dict(zip(groups["image"].to_pylist(), groups["group"].to_pylist(), strict=True))
+    if outside := [image for image in images if image not in group]:
+        raise CorruptError(
+            f"the groups of {what} hold no image {outside[0]}, which is one of its top images: "
+            "restore them from a copy"
+        )
+    return tuple(group[image] for image in images)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,15 @@ from circuit_atlas.storage_schema.parquet_rows import column_names
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.version import PIXELS_SINCE
 
-IMAGE_ID = Column("image", pa.int32(), "image id", "Image", "The image: `id` of the images table.")
+IMAGE_ID = Column(
+    "image",
+    pa.int32(),
+    "image id",
+    "Image",
+    "The image: `id` of the images table.",
+    least=0,
+    numbers="image",
+)
 BOX = (
     Column(
         "position_y",
@@ -19,6 +27,7 @@ BOX = (
         "positions",
         "Largest output, row",
         "Row of that maximum in the output.",
+        least=0,
     ),
     Column(
         "position_x",
@@ -26,6 +35,7 @@ BOX = (
         "positions",
         "Largest output, column",
         "Column of that maximum in the output.",
+        least=0,
     ),
     Column(
         "box_top",
@@ -33,10 +43,17 @@ BOX = (
         "input pixels",
         "Box, top",
         "Top of the maximum's receptive field.",
+        least=0,
     ),
-    Column("box_left", pa.int32(), "input pixels", "Box, left", "Left of the receptive field."),
-    Column("box_bottom", pa.int32(), "input pixels", "Box, bottom", "Bottom of it, exclusive."),
-    Column("box_right", pa.int32(), "input pixels", "Box, right", "Right of it, exclusive."),
+    Column(
+        "box_left", pa.int32(), "input pixels", "Box, left", "Left of the receptive field.", least=0
+    ),
+    Column(
+        "box_bottom", pa.int32(), "input pixels", "Box, bottom", "Bottom of it, exclusive.", least=0
+    ),
+    Column(
+        "box_right", pa.int32(), "input pixels", "Box, right", "Right of it, exclusive.", least=0
+    ),
 )
 
 IMAGES = Table(
@@ -44,16 +61,34 @@ IMAGES = Table(
     "The image set, one row an image, those left out included.",
     (
         Column(
-            "id", pa.int32(), "image id", "Image", "Number of the image: its row in this table."
+            "id",
+            pa.int32(),
+            "image id",
+            "Image",
+            "Number of the image: its row in this table.",
+            least=0,
         ),
         Column(
             "name", pa.string(), "", "Name", "File name within the folder, or row of the table."
         ),
         Column("label", pa.string(), "", "Label", "Class of the image.", null="No label is known."),
-        Column("split", pa.string(), "", "Split", "`scoring`, `held_out` or `left_out`."),
+        Column(
+            "split",
+            pa.string(),
+            "",
+            "Split",
+            "`scoring`, `held_out` or `left_out`.",
+            among=("scoring", "held_out", "left_out"),
+        ),
         Column("sha256", pa.string(), "hex", "SHA-256", "SHA-256 of the encoded image as found."),
         Column(
-            "width", pa.int32(), "pixels", "Width", "Width as found.", null="It could not be read."
+            "width",
+            pa.int32(),
+            "pixels",
+            "Width",
+            "Width as found.",
+            null="It could not be read.",
+            least=1,
         ),
         Column(
             "height",
@@ -62,6 +97,7 @@ IMAGES = Table(
             "Height",
             "Height as found.",
             null="It could not be read.",
+            least=1,
         ),
         Column(
             "mode",
@@ -83,6 +119,7 @@ IMAGES = Table(
             "chunk, at the remainder.",
             null="The atlas is of a schema before 4.",
             since=PIXELS_SINCE,
+            least=0,
         ),
         Column(
             "pixels_crc32c",
@@ -92,8 +129,11 @@ IMAGES = Table(
             "CRC-32C of the pixels as they are stored.",
             null="The image is left out, or the atlas is of a schema before 4.",
             since=PIXELS_SINCE,
+            least=0,
+            most=2**32 - 1,
         ),
     ),
+    numbered="id",
 )
 
 FILE = Column(
@@ -112,13 +152,16 @@ IMAGES_WITH_FILES = Table(
     IMAGES.name,
     IMAGES.sentence,
     (*(column for column in IMAGES.columns if column.since < PIXELS_SINCE), FILE),
+    numbered="id",
 )
 """The table of the image set in atlases before schema 4."""
 
 
-def read(data: bytes, *, columns: Sequence[str] | None, location: str) -> pa.Table:
+def read(
+    data: bytes, *, columns: Sequence[str] | None, location: str, digest: str | None = None
+) -> pa.Table:
     """Read the stored table, of an atlas of any schema, all columns or some, under their public
-    names; CorruptError where it is cut or altered."""
+    names; `digest` and CorruptError as of `Table.from_parquet`."""
     table = IMAGES_WITH_FILES if has_files(data) else IMAGES
     names = [column.name for column in IMAGES.columns] if columns is None else list(columns)
     known = {column.name for column in table.columns}
@@ -126,6 +169,7 @@ def read(data: bytes, *, columns: Sequence[str] | None, location: str) -> pa.Tab
         data,
         location=location,
         columns=table.stored_names([name for name in names if name in known]),
+        digest=digest,
     )
     wanted = [column for column in IMAGES.columns if column.name in names]
     return IMAGES.public(completed(rows, [column.field(column.stored_name) for column in wanted]))

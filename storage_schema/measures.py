@@ -31,6 +31,7 @@ MEASURES = (
         "Relative L1 distance",
         "Sum over positions of abs(circuit - full), over the sum of abs(full).",
         null="The full response is zero everywhere.",
+        least=0,
     ),
     Column(
         "change_at_maximum",
@@ -50,6 +51,8 @@ MEASURES = (
         "where this is 0 and `firing_full` is not.",
         null=_BEFORE_3,
         since=3,
+        least=0,
+        most=1,
     ),
     Column(
         "firing_full",
@@ -59,6 +62,8 @@ MEASURES = (
         "Share of the positions where the output is above 0 in the whole network.",
         null=_BEFORE_3,
         since=3,
+        least=0,
+        most=1,
     ),
 )
 PEARSON_IMAGES = Column(
@@ -86,6 +91,8 @@ AUC = (
         "against the others: how well the circuit still tells the class, .5 by chance.",
         null=_NO_CLASS,
         since=3,
+        least=0,
+        most=1,
     ),
     Column(
         "auc_full",
@@ -95,5 +102,7 @@ AUC = (
         "The same of the class score in the whole network.",
         null=_NO_CLASS,
         since=3,
+        least=0,
+        most=1,
     ),
 )

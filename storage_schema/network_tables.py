@@ -17,16 +17,24 @@ WEIGHTS = Table(
     "The weights of a layer's network, one row a convolution in the order of the index.",
     (
         _CONVOLUTION,
-        Column("out_channels", pa.int32(), "channels", "Output channels", "First axis."),
+        Column("out_channels", pa.int32(), "channels", "Output channels", "First axis.", least=1),
         Column(
             "in_channels",
             pa.int32(),
             "channels",
             "Input channels",
             "Second axis: channels of one group.",
+            least=1,
         ),
-        Column("height", pa.int32(), "pixels", "Height", "Third axis, of the convolution's input."),
-        Column("width", pa.int32(), "pixels", "Width", "Fourth axis."),
+        Column(
+            "height",
+            pa.int32(),
+            "pixels",
+            "Height",
+            "Third axis, of the convolution's input.",
+            least=1,
+        ),
+        Column("width", pa.int32(), "pixels", "Width", "Fourth axis.", least=1),
         Column(
             "values",
             pa.list_(pa.float32()),
@@ -36,6 +44,7 @@ WEIGHTS = Table(
             null="They are unknown.",
         ),
     ),
+    once=(("convolution",),),
 )
 
 DIRECTIONS = Table(
@@ -59,9 +68,14 @@ CHANNELS = Table(
     "scoring images and before the activation function. Boxes are half-open.",
     (
         _CONVOLUTION,
-        Column("channel", pa.int32(), "", "Channel", "Output channel."),
+        Column("channel", pa.int32(), "", "Channel", "Output channel.", least=0),
         Column(
-            "rank", pa.int16(), "", "Rank", "Rank by `maximum` among the images, from 0; at most 3."
+            "rank",
+            pa.int16(),
+            "",
+            "Rank",
+            "Rank by `maximum` among the images, from 0; at most 3.",
+            least=0,
         ),
         IMAGE_ID,
         Column(
@@ -73,6 +87,7 @@ CHANNELS = Table(
         ),
         *BOX,
     ),
+    once=(("convolution", "channel", "rank"),),
 )
 
 NETWORK: tuple[Table, ...] = (DIRECTIONS, WEIGHTS, CHANNELS)

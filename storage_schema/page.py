@@ -175,7 +175,8 @@ def _tables() -> list[str]:
         "## Tables",
         "",
         "The names are those that readers, SQL and HTTP know; `stored as` is the name in the file "
-        "where that is another one.",
+        "where that is another one. Readers hold every value against `values`, and floating ones "
+        "are finite where nothing else is said there.",
         "",
     ]
     for table in (IMAGES, *NETWORK, *RESPONSE_TABLES, *FRAGMENTS, *ON_REQUEST):
@@ -190,6 +191,7 @@ def _table(table: Table) -> list[str]:
             f"`{column.stored_as}`" if column.stored_as else "",
             f"{column.type}",
             column.unit,
+            column.allowed,
             column.sentence,
             column.null or "never",
         )
@@ -198,10 +200,23 @@ def _table(table: Table) -> list[str]:
     return [
         f"### `{table.name}`",
         "",
-        f"{table.sentence} File: `{table.stored_name}.parquet`.",
+        f"{table.sentence} File: `{table.stored_name}.parquet`.{_order(table)}",
         "",
-        *_rows(("column", "stored as", "type", "unit", "what", "null"), columns),
+        *_rows(("column", "stored as", "type", "unit", "values", "what", "null"), columns),
     ]
+
+
+def _order(table: Table) -> str:
+    """What readers hold rows against."""
+    said = [
+        f" No two rows have the same {' and '.join(f'`{name}`' for name in names)}."
+        for names in table.once
+    ]
+    if table.ascending:
+        said.append(f" They ascend by `{table.ascending}`.")
+    if table.numbered:
+        said.append(f" `{table.numbered}` numbers them from 0.")
+    return "".join(said)
 
 
 def _sealed() -> list[str]:

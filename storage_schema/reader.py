@@ -24,10 +24,13 @@ from circuit_atlas.storage_schema.layer_listing import (
     list_layer,
 )
 from circuit_atlas.storage_schema.layer_scan import LayerScan
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.pixels import PixelsRecord
 from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.references import References
+from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS
 from circuit_atlas.storage_schema.sealed import POLYSEMANTICITY
 from circuit_atlas.storage_schema.stored_commits import StoredCommits
 from circuit_atlas.storage_schema.stored_images import StoredImages
@@ -79,6 +82,7 @@ class Reader:
         self._scan = LayerScan(self.objects, self._arrays)
         self._commits = StoredCommits(self.objects, self._scan)
         self._image_set = StoredImages(self.objects, self.header.schema, self._get)
+        self._references = References(self.header, self._image_set.count)
         self._networks = StoredNetworks(self.objects, self._get)
         self._responses = StoredResponses(self.objects, self.header)
         self._visualizations = StoredVisualizations(self.objects)
@@ -221,11 +225,17 @@ class Reader:
 
     def responses(self, commit: Commit) -> pa.Table:
         """Tell what each image does to the unit: `unit_tables.RESPONSES`."""
-        return self._rows(commit, unit_tables.RESPONSES)
+        rows = self._rows(commit, unit_tables.RESPONSES)
+        self._references.check_responses(rows, commit, what=f"the table responses of {commit.key}")
+        return rows
 
     def distribution(self, layer: str, unit: int) -> dict[str, Any] | None:
         """Return what all images do to a unit, see `StoredResponses.distribution`."""
-        return self._responses.distribution(layer, unit)
+        row = self._responses.distribution(layer, unit)
+        if row is not None:
+            rows = pa.Table.from_pylist([row], schema=DISTRIBUTIONS.schema)
+            self._references.check(rows, DISTRIBUTIONS.columns, what=f"responses to unit {unit}")
+        return row
 
     def faithfulness(self, commit: Commit) -> pa.Table:
         """Tell how well its circuits preserve the response: `unit_tables.FAITHFULNESS`."""
@@ -267,7 +277,9 @@ class Reader:
     def channels(self, layer: str) -> pa.Table:
         """Tell where each convolution's channels are largest, see `StoredNetworks.channels`."""
         self._require("channels")
-        return self._networks.channels(self.layer(layer))
+        rows = self._networks.channels(self.layer(layer))
+        self._references.check(rows, CHANNELS.columns, what=f"the table of channels of {layer}")
+        return rows
 
     def feature_variants(self, layer: str) -> dict[int, tuple[str, ...]]:
         """Return the names of visualizations, see `StoredVisualizations.variants`."""
@@ -330,7 +342,9 @@ class Reader:
         if units is not None:
             commits = {unit: commit for unit, commit in commits.items() if unit in units}
         names = None if columns is None else table.stored_names(columns)
-        return table.public(self._scan.rows(layer, commits, table, columns=names))
+        rows = table.public(self._scan.rows(layer, commits, table, columns=names))
+        self._references.check(rows, table.columns, what=f"the table {name} of layer {layer}")
+        return rows
 
     def polysemanticity(self, layer: str, commits: Mapping[int, Commit]) -> pa.Table:
         """Return what the newest sealed generation says of some units: unit, then
@@ -341,7 +355,9 @@ class Reader:
 
     def _rows(self, commit: Commit, table: Table) -> pa.Table:
         """One unit's table, under its public names."""
-        return table.public(fragments.read(self.objects, [commit], table)[0])
+        rows = table.public(fragments.read(self.objects, [commit], table)[0])
+        self._references.check(rows, table.columns, what=f"the table {table.name} of {commit.key}")
+        return rows
 
     def _require_level(self, level: int) -> None:
         """QueryError where there is no such sparsity level."""

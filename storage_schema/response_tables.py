@@ -17,16 +17,25 @@ CHUNK = Table(
     "What each image of a chunk does to some units of a layer, a row an image.",
     (
         IMAGE_ID,
-        Column("responses", pa.list_(pa.float32()), _OUTPUT, "Responses", "r(y) of each unit."),
+        Column(
+            "responses",
+            pa.list_(pa.float32()),
+            _OUTPUT,
+            "Responses",
+            "r(y) of each unit.",
+            finite=False,
+        ),
         Column(
             "positions",
             pa.list_(pa.int32()),
             "positions",
             "Positions",
             "Of each unit, where its output is largest: row times the layer's width, plus column.",
+            least=0,
         ),
     ),
     stored_as="<chunk>-<sha256>",
+    once=(("image",),),
 )
 
 
@@ -39,14 +48,24 @@ def _top(split: str, what: str) -> tuple[Column, ...]:
             "image id",
             f"Top {what} images",
             f"The {what} images with the largest response, best first, ties by number.",
+            least=0,
+            numbers="image",
         ),
-        Column(f"{split}_responses", pa.list_(pa.float32()), _OUTPUT, "Responses", "r(y) on each."),
+        Column(
+            f"{split}_responses",
+            pa.list_(pa.float32()),
+            _OUTPUT,
+            "Responses",
+            "r(y) on each.",
+            finite=False,
+        ),
         Column(
             f"{split}_positions",
             pa.list_(pa.int32()),
             "positions",
             "Positions",
             "Where the output is largest on each, as in a chunk.",
+            least=0,
         ),
     )
 
@@ -57,7 +76,14 @@ DISTRIBUTIONS = Table(
     "the response is NaN or infinite comes before all others, and counts in nothing else.",
     (
         UNIT,
-        Column("images", pa.int32(), "images", "Images", "Images that are counted, of all splits."),
+        Column(
+            "images",
+            pa.int32(),
+            "images",
+            "Images",
+            "Images that are counted, of all splits.",
+            least=0,
+        ),
         Column("mean", pa.float64(), _OUTPUT, "Mean", "Mean of r(y) over them.", null="No image."),
         Column(
             "sd",
@@ -66,6 +92,7 @@ DISTRIBUTIONS = Table(
             "Standard deviation",
             "Standard deviation of r(y) over them.",
             null="No image.",
+            least=0,
         ),
         Column("low", pa.float64(), _OUTPUT, "Smallest", "The smallest r(y).", null="No image."),
         Column("high", pa.float64(), _OUTPUT, "Largest", "The largest r(y).", null="No image."),
@@ -75,11 +102,14 @@ DISTRIBUTIONS = Table(
             "images",
             "Counts",
             "Images in each of as many equal steps from the smallest r(y) to the largest.",
+            least=0,
         ),
         *_top("scoring", "scoring"),
         *_top("held_out", "held-out"),
     ),
     stored_as="<units>",
+    once=(("unit",),),
+    ascending="unit",
 )
 
 RESPONSE_TABLES: tuple[Table, ...] = (CHUNK, DISTRIBUTIONS)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Annotated
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from circuit_atlas.storage_schema import documents, layout
 from circuit_atlas.storage_schema.bounds import UnitNumber, ascend
@@ -21,7 +22,7 @@ from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
-from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS
+from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS, STEPS
 from circuit_atlas.storage_schema.table import Table
 
 CHUNK_IMAGES = 512
@@ -98,7 +99,7 @@ def read_chunk(objects: Objects, path: str, table: Table) -> pa.Table:
     location = objects.at(path)
     if named is None or sha256(data) != named[1]:
         raise CorruptError(f"{location} is cut or altered: delete it and run the build again")
-    return table.from_parquet(data, location=location)
+    return table.from_parquet(data, location=location, digest=named[1])
 
 
 def put_distributions(
@@ -133,7 +134,31 @@ def distributions(objects: Objects, record: ResponsesRecord) -> pa.Table:
     data, location = _get(objects, stored.path), objects.at(stored.path)
     if sha256(data) != stored.sha256:
         raise CorruptError(f"{location} is cut or altered: restore it from a copy")
-    return DISTRIBUTIONS.from_parquet(data, location=location)
+    rows = DISTRIBUTIONS.from_parquet(data, location=location, digest=stored.sha256)
+    if (fault := _fault(rows, record)) is not None:
+        raise CorruptError(f"{location} {fault}: restore it from a copy")
+    return rows
+
+
+def _fault(rows: pa.Table, record: ResponsesRecord) -> str | None:
+    """Say what does not go together in the rows of a set of units; None where all does."""
+    if rows["unit"].to_pylist() != list(record.units):
+        return "is of other units than its record"
+    some = rows.filter(pc.greater(rows["images"], 0))
+    if any(some[name].null_count for name in ("mean", "sd", "low", "high")):
+        return "counts images of which it knows nothing"
+    if pc.any(pc.greater(some["low"], some["high"])).as_py():
+        return "has a smallest response above the largest"
+    if set(pc.list_value_length(some["counts"]).to_pylist()) - {STEPS}:
+        return f"has a histogram of other than {STEPS} steps"
+    for split in ("scoring", "held_out"):
+        of_images, *others = (
+            pc.list_value_length(rows[f"{split}_{name}"])
+            for name in ("images", "responses", "positions")
+        )
+        if any(not of_images.equals(other) for other in others):
+            return "has lists of top images that differ in length"
+    return None
 
 
 def put_channels(objects: Objects, layer: str, rows: pa.Table) -> None:

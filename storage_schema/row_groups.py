@@ -20,6 +20,7 @@ from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.parquet_rows import read_rows
+from circuit_atlas.storage_schema.table import Table
 
 _TAIL = 8  # Parquet's last bytes: the length of the metadata before them, and a magic word
 _REMEDY = "run `circuit-atlas compact --anew`, which writes it again from what it was made of"
@@ -119,17 +120,19 @@ def write(
 def read(
     objects: Objects,
     file: SealedFile,
-    schema: pa.Schema,
+    table: Table,
     *,
     groups: Sequence[int],
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Return the rows of some row groups of a file, all columns or some.
+    """Return the rows of some row groups of a file of a table, all columns or some by their stored
+    names.
 
     Raises:
         FileNotFoundError: there is no such file.
         CorruptError: it is cut or altered.
     """
+    schema = table.stored_schema
     names = schema.names if columns is None else list(columns)
     if not groups:
         return schema.empty_table().select(names)
@@ -154,12 +157,14 @@ def read(
     return read_rows(
         buffer,
         schema,
-        what="its table",
+        what=table.name,
         location=location,
         remedy=_REMEDY,
         columns=names,
         groups=groups,
         stored_groups=len(file.row_groups),
+        fault=table.fault,
+        digests=tuple(stretch.sha256 for stretch in stretches),
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated
 
 import pyarrow as pa
@@ -44,6 +45,8 @@ COMMITS = Table(
         ),
         Column("record", pa.binary(), "JSON", "Record", "The commit record, byte for byte."),
     ),
+    once=(("unit",),),
+    ascending="unit",
 )
 MASKS = Table(
     "masks",
@@ -53,7 +56,12 @@ MASKS = Table(
         Column("criterion", pa.string(), "", "Criterion", "Which score chose the kernels."),
         UNIT,
         Column(
-            "form", pa.string(), "", "Form", "`level` or `packed`: which array the bytes are from."
+            "form",
+            pa.string(),
+            "",
+            "Form",
+            "Which array the bytes are from.",
+            among=("level", "packed"),
         ),
         Column(
             "chunk",
@@ -63,6 +71,7 @@ MASKS = Table(
             "The unit's chunk of that array, its last axis fastest.",
         ),
     ),
+    once=(("criterion", "unit"),),
 )
 POLYSEMANTICITY = Table(
     "polysemanticity",
@@ -78,15 +87,24 @@ POLYSEMANTICITY = Table(
             "0 for one feature, 1 where images of different groups share no more kernels than "
             "chance.",
             null="It is undefined.",
+            least=0,
+            most=1,
         ),
     ),
+    once=(("criterion",),),
 )
 
 
+@cache
 def of_layer(table: Table) -> Table:
     """Return a table of single units as a generation holds it: of all its units, which stand
     ascending."""
-    return replace(table, columns=(UNIT, *table.columns))
+    return replace(
+        table,
+        columns=(UNIT, *table.columns),
+        once=tuple((UNIT.name, *names) for names in table.once),
+        ascending=UNIT.name,
+    )
 
 
 def tables_of(schema: int) -> tuple[Table, ...]:

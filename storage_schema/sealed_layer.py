@@ -127,9 +127,7 @@ class SealedLayer:
         file = self.manifest.file(table.stored_name)
         chosen = range(len(file.row_groups)) if groups is None else groups
         try:
-            return row_groups.read(
-                self._objects, file, table.stored_schema, groups=chosen, columns=columns
-            )
+            return row_groups.read(self._objects, file, table, groups=chosen, columns=columns)
         except FileNotFoundError as error:
             path = layout.manifest(self.manifest.layer, self.manifest.generation)
             if self._objects.exists(path):

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from circuit_atlas.storage_schema import fragments
 from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.grouping import labels_of
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.polysemanticity import polysemanticity
@@ -69,10 +70,8 @@ def _rows(
     values = []
     for criterion in header.image_criteria:
         of_criterion = groups.filter(pc.equal(groups["criterion"], criterion))
-        columns = (of_criterion[name].to_pylist() for name in ("image", "group"))
-        group = dict(zip(*columns, strict=True))
         scores = stored.image_scores(index, commit, criterion)
-        labels = [group[image] for image in top]
+        labels = labels_of(of_criterion, top, what=str(commit.key))
         values.append(polysemanticity(scores, labels, criterion=criterion, keep=KEEP).value)
     return POLYSEMANTICITY.from_columns(
         {"criterion": header.image_criteria, "polysemanticity": values}

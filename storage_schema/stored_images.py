@@ -28,6 +28,7 @@ class StoredImages:
         """
         self._objects, self._schema, self._get = objects, schema, get
         self._images: bytes | None = None
+        self._digest: str | None = None
         self._record: bytes | None = None
         self._pixels: PixelsRecord | None = None
         self._chunks: PixelChunks | None = None
@@ -35,21 +36,31 @@ class StoredImages:
     def table(self, *, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the images table, all columns or some; CorruptError where it is missing or
         altered."""
+        stored = self._stored_table()
         return image_table.read(
-            self._stored_table(),
+            stored,
             columns=columns,
             location=self._objects.at(layout.IMAGES),
+            digest=self._digest,
         )
+
+    def count(self) -> int | None:
+        """Count the images; None where their table is missing or altered."""
+        try:
+            return self.table(columns=["id"]).num_rows
+        except CorruptError:
+            return None
 
     def _stored_table(self) -> bytes:
         if self._images is None:
             data = self._get(layout.IMAGES)
             record, location = self._stored_record(), self._objects.at(layout.IMAGES_RECORD)
-            if sha256(data) != _table_checksum(record, location=location):
+            digest = sha256(data)
+            if digest != _table_checksum(record, location=location):
                 raise CorruptError(
                     f"{self._objects.at(layout.IMAGES)} is cut or altered: restore it from a copy"
                 )
-            self._images = data
+            self._images, self._digest = data, digest
         return self._images
 
     def _stored_record(self) -> bytes:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.columns import Column, schema_of
 from circuit_atlas.storage_schema.parquet_rows import read_rows
+from circuit_atlas.storage_schema.table_values import fault_of_rows, fault_of_values
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,19 @@ class Table:
         sentence: what its rows are.
         columns: in the file's order.
         stored_as: the file's name without its ending, where that is another one.
+        once: public names of columns whose values come once together in the file; a row with a null
+            among them counts in none.
+        ascending: name of the column by which rows ascend.
+        numbered: name of the column that numbers the rows from 0.
     """
 
     name: str
     sentence: str
     columns: tuple[Column, ...]
     stored_as: str | None = None
+    once: tuple[tuple[str, ...], ...] = ()
+    ascending: str | None = None
+    numbered: str | None = None
 
     @property
     def stored_name(self) -> str:
@@ -84,12 +92,21 @@ class Table:
         return bytes(sink.getvalue())
 
     def from_parquet(
-        self, data: bytes, *, location: str, columns: Sequence[str] | None = None
+        self,
+        data: bytes,
+        *,
+        location: str,
+        columns: Sequence[str] | None = None,
+        digest: str | None = None,
     ) -> pa.Table:
         """Read a stored file's columns, all or some, under the names that it has; `public` renames
         them.
 
-        CorruptError where it can't be read, or takes more memory than `parquet_rows` allows.
+        `digest`: SHA-256 of the file, where it was worked out: what it holds is then looked at once
+        in a process.
+
+        CorruptError where it can't be read, holds what no such table does, or takes more memory
+        than `parquet_rows` allows.
         """
         return read_rows(
             data,
@@ -98,6 +115,18 @@ class Table:
             location=location,
             remedy="restore it from a copy",
             columns=columns,
+            fault=self.fault,
+            digests=() if digest is None else (digest,),
+        )
+
+    def fault(self, rows: pa.Table) -> str | None:
+        """Say what stored rows, all columns or some, hold that none of the table may; None where
+        all is well."""
+        return fault_of_values(rows, self.columns) or fault_of_rows(
+            rows,
+            once=[self.stored_names(names) for names in self.once],
+            ascending=self.ascending,
+            numbered=self.numbered,
         )
 
     def public(self, table: pa.Table) -> pa.Table:

@@ -49,6 +49,7 @@ RESPONSES = Table(
             "Rank",
             "Rank among the scoring images by response, 0 for the largest.",
             null="Not one of the unit's top images.",
+            least=0,
         ),
         Column(
             "drawn",
@@ -58,8 +59,10 @@ RESPONSES = Table(
             "Why the image is among the unit's: `top` for its response, `random` by chance.",
             null="The unit has all images of the split.",
             since=SAMPLED_SINCE,
+            among=("top", "random"),
         ),
     ),
+    once=(("image",), ("rank",)),
 )
 
 FAITHFULNESS = Table(
@@ -71,7 +74,9 @@ FAITHFULNESS = Table(
         ABLATION,
         SPLIT,
         TARGET,
-        Column("images", pa.int32(), "images", "Images", "Images the row is measured over."),
+        Column(
+            "images", pa.int32(), "images", "Images", "Images the row is measured over.", least=0
+        ),
         LEVEL,
         FRACTION,
         KERNELS,
@@ -80,6 +85,7 @@ FAITHFULNESS = Table(
         *AUC,
         ACTING,
     ),
+    once=(("criterion", "ablation", "split", "target", "level"),),
 )
 
 SUBFEATURES = Table(
@@ -96,10 +102,11 @@ SUBFEATURES = Table(
         *MEASURES,
         ACTING,
     ),
+    once=(("criterion", "ablation", "target", "image", "level"),),
 )
 
 _GROUP = Column(
-    "group", pa.int16(), "", "Group", "The sub-feature group, from 0, the largest first."
+    "group", pa.int16(), "", "Group", "The sub-feature group, from 0, the largest first.", least=0
 )
 
 GROUPS = Table(
@@ -109,7 +116,7 @@ GROUPS = Table(
         CRITERION,
         IMAGE_ID,
         _GROUP,
-        Column("groups", pa.int16(), "groups", "Sub-features", "How many were found."),
+        Column("groups", pa.int16(), "groups", "Sub-features", "How many were found.", least=1),
         Column(
             "silhouette",
             pa.float64(),
@@ -119,6 +126,7 @@ GROUPS = Table(
             null="One group.",
         ),
     ),
+    once=(("criterion", "image"),),
 )
 
 SELECTIVITY = Table(
@@ -151,6 +159,7 @@ SELECTIVITY = Table(
         ACTING,
     ),
     stored_as="contrast",
+    once=(("criterion", "ablation", "group", "level", "image"),),
 )
 
 FRAGMENTS: tuple[Table, ...] = (RESPONSES, FAITHFULNESS, SUBFEATURES, GROUPS, SELECTIVITY)
@@ -167,7 +176,9 @@ IMAGE_SUMS = Table(
         SPLIT,
         LEVEL,
         IMAGE_ID,
-        Column("positions", pa.int32(), "positions", "Positions", "Positions of the output."),
+        Column(
+            "positions", pa.int32(), "positions", "Positions", "Positions of the output.", least=0
+        ),
         Column(
             "circuit", pa.float64(), "of the output", "Circuit", f"{_OVER_POSITIONS} the sum of c."
         ),
@@ -180,6 +191,7 @@ IMAGE_SUMS = Table(
             "of the output, squared",
             "Circuit, squares",
             f"{_OVER_POSITIONS} the sum of c c.",
+            least=0,
         ),
         Column(
             "full_squares",
@@ -187,6 +199,7 @@ IMAGE_SUMS = Table(
             "of the output, squared",
             "Network, squares",
             f"{_OVER_POSITIONS} the sum of y y.",
+            least=0,
         ),
         Column(
             "products",
@@ -196,6 +209,7 @@ IMAGE_SUMS = Table(
             f"{_OVER_POSITIONS} the sum of c y.",
         ),
     ),
+    once=(("criterion", "ablation", "split", "level", "image"),),
 )
 ON_REQUEST: tuple[Table, ...] = (IMAGE_SUMS,)
 """Tables that a unit has where its build was asked for them."""

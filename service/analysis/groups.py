@@ -10,7 +10,7 @@ from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.grouping import group_images
+from circuit_atlas.storage_schema.grouping import group_images, labels_of
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
@@ -51,7 +51,6 @@ def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> I
     commit.form(chosen)  # a dead unit says so
     rows = reader.groups(commit)
     rows = rows.filter(pc.equal(rows["criterion"], chosen))
-    group = dict(zip(rows["image"].to_pylist(), rows["group"].to_pylist(), strict=True))
     images = tuple(top_images(reader, commit)["image"].to_pylist())
     return ImageGroups(
         chosen,
@@ -59,7 +58,7 @@ def stored_groups(reader: Reader, commit: Commit, *, criterion: str | None) -> I
         silhouette=rows["silhouette"][0].as_py() if len(rows) else None,
         chance=None,
         images=images,
-        labels=tuple(group[image] for image in images),
+        labels=labels_of(rows, images, what=str(commit.key)),
     )
 
 

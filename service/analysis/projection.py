@@ -13,6 +13,7 @@ from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.grouping import labels_of
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 from circuit_atlas.storage_schema.wording import nearest
@@ -109,5 +110,5 @@ def _groups(reader: Reader, commit: Commit, criterion: str, images: pa.ChunkedAr
     if reader.header.schema < NETWORK_SINCE:
         return pa.nulls(len(images), pa.int16())
     rows = reader.groups(commit)
-    rows = rows.filter(pc.equal(rows["criterion"], criterion)).combine_chunks()
-    return rows["group"].take(pc.index_in(images, rows["image"].combine_chunks()))
+    rows = rows.filter(pc.equal(rows["criterion"], criterion))
+    return pa.array(labels_of(rows, images.to_pylist(), what=str(commit.key)), pa.int16())

@@ -96,7 +96,7 @@ def served_atlas(folder: Path) -> Run:
         try:
             _any(atlas, secret, random)
             with TestClient(create_app(atlas), raise_server_exceptions=False) as client:
-                for path in random.sample(_QUESTIONS, 12):
+                for path in random.sample(QUESTIONS, 12):
                     answer = client.get(f"/api/v1/{path}")
                     if answer.status_code >= 400:
                         error = answer.json()["error"]
@@ -116,7 +116,7 @@ def error_is_ours(status: int, content: bytes) -> bool:
     return status < 500 or b'"kind":"internal"' not in content.replace(b" ", b"")
 
 
-_QUESTIONS = (
+QUESTIONS = (
     "atlas",
     "layers",
     "layers/conv3",

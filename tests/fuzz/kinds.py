@@ -14,6 +14,7 @@ KINDS = {
     "parquet, odd": ("parquet", "odd"),
     "parquet, bombs": ("parquet_bombs", "bombs"),
     "sealed tables": ("parquet", "sealed_tables"),
+    "values": ("values", "values"),
     "arrays, altered": ("arrays", "altered"),
     "arrays, bombs": ("arrays", "bombs"),
     "links and special files": ("files", "special"),

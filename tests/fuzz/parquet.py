@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from obstore.store import MemoryStore
 
 from circuit_atlas.storage_schema import row_groups, sealed
+from circuit_atlas.storage_schema.columns import UNIT, Column
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.image_table import IMAGES, IMAGES_WITH_FILES, has_files
 from circuit_atlas.storage_schema.network_tables import NETWORK
@@ -68,7 +69,7 @@ def sealed_files(random: Random) -> tuple[Table, bytes, SealedFile]:
     """A table of a whole layer, in as many row groups as there are units."""
     table = sealed.of_layer(random.choice(FRAGMENTS))
     blocks = [
-        Block(rows_of(table, Random(unit), random.randrange(1, 20)), unit, unit)
+        Block(rows_of(table, Random(unit), random.randrange(1, 20), unit=unit), unit, unit)
         for unit in range(random.randrange(1, 6))
     ]
     return table, *row_groups.write(blocks, table.stored_schema, path="x.parquet")
@@ -94,7 +95,7 @@ def sealed_altered(random: Random) -> None:
     objects.put("x.parquet", other)
     made()
     chosen = random.sample(range(len(groups)), random.randrange(1, len(groups) + 1))
-    shown(row_groups.read(objects, file, table.stored_schema, groups=chosen))
+    shown(row_groups.read(objects, file, table, groups=chosen))
 
 
 def sealed_tables(folder: Path) -> Run:
@@ -121,30 +122,47 @@ def file_of(table: Table, random: Random) -> bytes:
     return table.to_parquet(rows_of(table, random, 40))
 
 
-def rows_of(table: Table, random: Random, count: int) -> pa.Table:
-    """Rows of numbers and texts by chance."""
-    return table.from_columns(
-        {
-            column.stored_name: [
+def rows_of(table: Table, random: Random, count: int, *, unit: int | None = None) -> pa.Table:
+    """Rows of numbers and texts by chance, as the table may have them; all of one unit where that
+    is given."""
+    numbering = {_numbering(table, names) for names in table.once} | {table.numbered}
+    columns: dict[str, list[Any]] = {}
+    for column in table.columns:
+        if column.name == UNIT.name and unit is not None:
+            values: list[Any] = [unit] * count
+        elif column.name in numbering:
+            values = [f"c{n}" if pa.types.is_string(column.type) else n for n in range(count)]
+        else:
+            values = [
                 None
                 if column.null is not None and random.random() < 0.2
-                else _value(column.type, random)
+                else _value(column.type, column, random)
                 for _ in range(count)
             ]
-            for column in table.columns
-        }
-    )
+        columns[column.stored_name] = values
+    return table.from_columns(columns)
 
 
-def _value(kind: pa.DataType, random: Random) -> Any:
+def _numbering(table: Table, once: Sequence[str]) -> str:
+    """The column that tells rows apart which differ in some: the first text, else the last."""
+    of = {column.name: column for column in table.columns}
+    texts = (n for n in once if pa.types.is_string(of[n].type) and not of[n].among)
+    return next(texts, once[-1])
+
+
+def _value(kind: pa.DataType, column: Column, random: Random) -> Any:
     if pa.types.is_list(kind):
-        return [_value(kind.value_type, random) for _ in range(random.randrange(5))]
+        return [_value(kind.value_type, column, random) for _ in range(random.randrange(5))]
     if pa.types.is_boolean(kind):
         return random.random() < 0.5
     if pa.types.is_integer(kind):
-        return random.randrange(100)
+        return random.randrange(int(column.least or 0), 100)
     if pa.types.is_floating(kind):
-        return random.choice((random.gauss(0, 1), math.nan, math.inf))
+        if not column.finite and random.random() < 0.5:
+            return random.choice((math.nan, math.inf))
+        return random.random() if column.least is not None else random.gauss(0, 1)
+    if column.among:
+        return random.choice(column.among)
     return random.choice(_TEXTS) if pa.types.is_string(kind) else random.randbytes(9)
 
 

@@ -31,7 +31,7 @@ from circuit_atlas.storage_schema.pixels import ImagesRecord
 from circuit_atlas.storage_schema.prepared import PreparedChunk, PreparedImage, PreparedSource
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
-from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS
+from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS, STEPS
 from circuit_atlas.storage_schema.responses import ResponsesRecord
 from circuit_atlas.storage_schema.row_groups import Block
 from circuit_atlas.storage_schema.sealed import Manifest
@@ -113,7 +113,7 @@ def sealed_commit(objects: Objects, record: bytes) -> dict[str, bytes]:
     manifest = Manifest.from_json(objects.get(path), location=path)
     file = manifest.file(sealed.COMMITS.stored_name)
     schema = sealed.COMMITS.stored_schema
-    rows = row_groups.read(objects, file, schema, groups=[0])
+    rows = row_groups.read(objects, file, sealed.COMMITS, groups=[0])
     records = rows["record"].to_pylist()
     records[_SEALED_UNIT] = record
     column = rows.schema.get_field_index("record")
@@ -137,7 +137,7 @@ def _distributions() -> pa.Table:
     }
     numbers = {name: [1.0, 2.0] for name in ("mean", "sd", "low", "high")}
     return DISTRIBUTIONS.from_columns(
-        {"unit": [0, 1], "images": [4, 4], **numbers, "counts": [[4], [4]], **lists}
+        {"unit": [0, 1], "images": [4, 4], **numbers, "counts": [[4] * STEPS] * 2, **lists}
     )
 
 

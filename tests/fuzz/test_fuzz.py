@@ -15,6 +15,7 @@ CASES = {
     "parquet, altered+parquet, odd+parquet, bombs+sealed tables": 200,
     "arrays, altered+arrays, bombs+links and special files+names": 60,
     "server": 4,
+    "values": 16,
     "weights": 36,
 }
 

@@ -99,6 +99,7 @@ def test_a_layer_is_read_in_a_file_each(built, seal, monkeypatch):
     monkeypatch.setattr(Objects, "get", lambda self, path: read.append(path) or get(self, path))
     reader = Reader(built)
     reader.layer(LAYER)
+    reader.images()
     read.clear()
     reader.commits(LAYER)
     assert [path.rsplit("/", 1)[1] for path in read] == ["manifest.json", "commits.parquet"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 import pyarrow as pa
@@ -20,6 +21,8 @@ from tests.fuzz.parquet_bombs import Lies
 from tests.fuzz.parquet_bombs import file_of as bomb_of
 
 TRUTH = Lies(Random(0), 0.0)
+# Of any values, so that what their bytes take is looked at alone.
+ANY = replace(RESPONSES, columns=tuple(replace(c, among=()) for c in RESPONSES.columns), once=())
 
 
 def written(rows: pa.Table, **options: object) -> bytes:
@@ -29,9 +32,7 @@ def written(rows: pa.Table, **options: object) -> bytes:
 
 
 def test_what_is_written_byte_by_byte_is_read():
-    rows = RESPONSES.from_parquet(
-        bomb_of(RESPONSES, rows=1000, text_bytes=3, lies=TRUTH), location="x"
-    )
+    rows = ANY.from_parquet(bomb_of(ANY, rows=1000, text_bytes=3, lies=TRUTH), location="x")
     assert (rows.num_rows, rows["split"][999].as_py(), rows["response"][7].as_py()) == (
         1000,
         "aaa",
@@ -63,17 +64,17 @@ def test_a_few_kilobytes_do_not_unpack_to_gigabytes(table: Table, rows: int, tex
 
 
 def test_texts_that_rows_share_are_unpacked_as_long_as_there_is_room(monkeypatch):
-    data = bomb_of(RESPONSES, rows=3000, text_bytes=10_000, lies=TRUTH)
-    assert RESPONSES.from_parquet(data, location="x")["split"][2999].as_py() == "a" * 10_000
+    data = bomb_of(ANY, rows=3000, text_bytes=10_000, lies=TRUTH)
+    assert ANY.from_parquet(data, location="x")["split"][2999].as_py() == "a" * 10_000
     monkeypatch.setattr(parquet_rows, "MOST_BYTES", 40 << 20)
     monkeypatch.setattr(parquet_rows, "MOST_FOLD", 1)
-    whole = rows_of(RESPONSES, Random(1), 30_000)
+    whole = rows_of(ANY, Random(1), 30_000)
     split = pa.array(["b" * 100_000] + ["b"] * 29_999)
     many = whole.set_column(1, whole.schema.field(1), split)
     # 30,000 rows that might share a text of 100,000 bytes, and don't.
-    assert RESPONSES.from_parquet(written(many), location="x")["split"].equals(many["split"])
+    assert ANY.from_parquet(written(many), location="x")["split"].equals(many["split"])
     with pytest.raises(CorruptError, match="its rows take more than"):
-        RESPONSES.from_parquet(data, location="x")
+        ANY.from_parquet(data, location="x")
 
 
 def test_no_column_of_a_file_need_be_there_for_its_rows_to_be_too_many():

@@ -127,7 +127,7 @@ def _with_another_record(
 ) -> tuple[bytes, row_groups.SealedFile]:
     """The commit records, that of unit 5 with another number of the same length."""
     schema = sealed.COMMITS.schema
-    columns = row_groups.read(objects, file, schema, groups=[0]).to_pydict()
+    columns = row_groups.read(objects, file, sealed.COMMITS, groups=[0]).to_pydict()
     commit = Commit.from_json(columns["record"][5], location="here")
     changed = dataclasses.replace(commit, kernels=commit.kernels - 1)
     columns["record"][5] = changed.to_json().encode()
