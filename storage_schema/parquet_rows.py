@@ -36,13 +36,22 @@ _MOST_TEXT = 1 << 20
 _MOST_PASSED = 100_000
 
 
-class _Passed(set[tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]]):
-    """What passed in this process: table, digests, columns and row groups. Shared by threads."""
+_Key = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[int, ...] | None]
 
-    def note(self, passed: tuple[str, tuple[str, ...], tuple[str, ...], tuple[int, ...]]) -> None:
+
+class _Passed(dict[_Key, tuple[pa.Schema, list[str]]]):
+    """What passed in this process: by digests, columns and row groups, the schema that it was held
+    against and the columns that it has. Shared by threads."""
+
+    def note(self, key: _Key, schema: pa.Schema, names: list[str]) -> None:
         if len(self) >= _MOST_PASSED:
             self.clear()
-        self.add(passed)
+        self[key] = schema, names
+
+    def names(self, key: _Key, schema: pa.Schema) -> list[str] | None:
+        """The columns to read of what passed; None where it did not, or as another table."""
+        held = self.get(key)
+        return held[1] if held is not None and held[0] is schema else None
 
 
 _passed = _Passed()
@@ -80,31 +89,42 @@ def read_rows(
         CorruptError: it is cut or altered, has other columns, holds what it may not, or takes more
             memory than `MOST_BYTES` and `MOST_FOLD` times what is read of it.
     """
+    asked = None if columns is None else tuple(columns)
+    key = (digests, asked, None if groups is None else tuple(groups))
     try:
         # Not `read_table`, and no threads of Arrow's: a script that lets go of them at its end is
         # aborted ("terminate called without an active exception").
         with _opened(data, stored_groups) as file:
-            found = file.schema_arrow
-            if not is_of(found, schema):
-                shown = ", ".join(found.names[:40])
-                raise CorruptError(f"{location} has other columns than {what}: {shown[:400]}")
             names = schema.names if columns is None else list(columns)
-            known = [name for name in names if name in found.names]
             chosen = range(file.num_row_groups) if groups is None else list(groups)
-            passed = (what, digests, tuple(known), tuple(chosen))
-            if digests and passed in _passed:
+            known = _passed.names(key, schema) if digests else None
+            if known is not None:
                 rows = file.read_row_groups(chosen, known, use_threads=False)
             else:
+                known = _known(file, schema, names, what=what, location=location)
                 # Arrow's own buffers are of bytes with a sign.
                 rows = _rows(file, memoryview(data).cast("B"), chosen, known)
                 if fault is not None and (said := fault(rows)) is not None:
                     raise CorruptError(f"{location} is no table of ours: {said}; {remedy}")
                 if digests:
-                    _passed.note(passed)
+                    _passed.note(key, schema, known)
     except _FAULTS as error:
         reason = " ".join(str(error).split())[:300]
         raise CorruptError(f"{location} is cut or altered ({reason}): {remedy}") from error
+    if columns is None and rows.schema.equals(schema, check_metadata=True):
+        return rows
     return completed(rows, [schema.field(name) for name in names])
+
+
+def _known(
+    file: pq.ParquetFile, schema: pa.Schema, names: Sequence[str], *, what: str, location: str
+) -> list[str]:
+    """Those of some columns that a file has; CorruptError where it has others than it may."""
+    found = file.schema_arrow
+    if not is_of(found, schema):
+        shown = ", ".join(found.names[:40])
+        raise CorruptError(f"{location} has other columns than {what}: {shown[:400]}")
+    return [name for name in names if name in found.names]
 
 
 def column_names(data: bytes) -> list[str]:

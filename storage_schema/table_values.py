@@ -25,10 +25,10 @@ def fault_of_values(rows: pa.Table, columns: Sequence[Column]) -> str | None:
         rows: under stored names.
         columns: what is declared of them; those that the rows lack are passed over.
     """
-    known = set(rows.column_names)
+    known = dict(zip(rows.column_names, rows.columns, strict=True))
     for column in columns:
         if column.stored_name in known:
-            value = _outside(_flat(rows[column.stored_name]), column)
+            value = _outside(_flat(known[column.stored_name]), column)
             if value is not None:
                 allowed = column.allowed or "finite"
                 return f"`{column.stored_name}` holds {str(value)[:_SHOWN]!r}: allowed is {allowed}"
@@ -90,9 +90,12 @@ def _outside(values: pa.ChunkedArray, column: Column) -> Any:
 def _repeats(rows: pa.Table) -> bool:
     """Whether two rows are the same, those with a null aside."""
     rows = rows.drop_null()
-    # No threads of Arrow's, see `parquet_rows`.
-    groups = rows.group_by(rows.column_names, use_threads=False).aggregate([])
-    return bool(groups.num_rows < rows.num_rows)
+    codes = np.zeros(rows.num_rows, np.int64)
+    for column in rows.columns:
+        encoded = pc.dictionary_encode(column.combine_chunks())
+        numbers = codes * len(encoded.dictionary) + encoded.indices.to_numpy()
+        codes = np.unique(numbers, return_inverse=True)[1]
+    return bool(codes.max(initial=-1) + 1 < len(codes))
 
 
 def _numbers(rows: pa.Table, name: str) -> np.ndarray[Any, np.dtype[Any]]:
