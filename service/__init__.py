@@ -39,6 +39,7 @@ from circuit_atlas.storage_schema.errors import (
     SpecError,
     StoreError,
     UnitError,
+    UnreadableError,
     WorkerLostError,
     WriteError,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "TaskStarted",
     "Unit",
     "UnitError",
+    "UnreadableError",
     "WorkerLostError",
     "WorkersReady",
     "WriteError",

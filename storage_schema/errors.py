@@ -93,6 +93,12 @@ class CorruptError(StoreError):
     kind = "corrupt"
 
 
+class UnreadableError(StoreError):
+    """One object cannot be read: the disk has a fault there, or it is not permitted."""
+
+    kind = "unreadable"
+
+
 class WriteError(StoreError):
     """The store refused a write: read-only, full, or no permission."""
 

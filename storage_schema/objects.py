@@ -22,17 +22,25 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
 
 from circuit_atlas.storage_schema import client, layout
-from circuit_atlas.storage_schema.errors import ContestedError, CorruptError, StoreError
+from circuit_atlas.storage_schema.errors import (
+    ContestedError,
+    CorruptError,
+    StoreError,
+    UnreadableError,
+)
 from circuit_atlas.storage_schema.etags import Etags
 from circuit_atlas.storage_schema.local_files import LocalFiles
 from circuit_atlas.storage_schema.patience import Patience, StillOutError, interruptible
 from circuit_atlas.storage_schema.refusals import reason, write_error
+from circuit_atlas.storage_schema.wording import system_number
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 # What a question to a store may raise.
 _REFUSALS = (BaseError, OSError, StillOutError)
+# What a disk, or a folder's permissions, say of one file and of no other.
+_OF_ONE_OBJECT = (errno.EPERM, errno.EIO, errno.EACCES, errno.EBADMSG)
 _THREADS = 16
 _LONGEST = 1024
 _SHORT_TIMES = 3
@@ -178,6 +186,7 @@ class Objects:
         Raises:
             FileNotFoundError: there is none.
             CorruptError: it is a JSON document, and too long for one.
+            UnreadableError: the disk has a fault there, or reading it is not permitted.
             StoreError: the store refused or cannot be reached.
         """
         return self._read(path, partial(self._get, path))
@@ -237,6 +246,8 @@ class Objects:
         """Make the error of an object that cannot be read, one of those of `get`."""
         if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
             return FileNotFoundError(f"{self.at(path)} is missing")
+        if system_number(error) in _OF_ONE_OBJECT:
+            return UnreadableError(f"cannot read {self.at(path)}: {reason(error)}")
         return StoreError(f"cannot read {self.at(path)}: {reason(error)}")
 
     def delete(self, paths: Sequence[str]) -> None:

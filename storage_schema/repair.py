@@ -3,7 +3,8 @@
 Nothing is lost on the way: what is damaged is copied aside before it goes, a document before the
 objects that it names, and what can be made again replaces the damaged at once. So a repair that is
 cut off at any moment leaves damage that the next one finds, or a unit less that the next build
-computes. What a build writes meanwhile stays.
+computes. What a build writes meanwhile stays, and so does what the disk does not give: it may be
+whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from circuit_atlas.storage_schema import set_aside
 from circuit_atlas.storage_schema.compaction import compact
-from circuit_atlas.storage_schema.errors import QueryError, StoreError, WriteError
+from circuit_atlas.storage_schema.errors import QueryError, StoreError, UnreadableError, WriteError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.repair_plan import Step, plan_repair
@@ -45,6 +46,11 @@ class Repair:
     changed: tuple[str, ...] = ()
     sealed: tuple[Manifest, ...] = ()
     unsealed: tuple[str, ...] = ()
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Return the paths of what cannot be read, and is left alone."""
+        return tuple(one.path for one in self.findings if one.kind == "unreadable")
 
 
 def look(objects: Objects) -> Repair:
@@ -97,7 +103,11 @@ class _Done:
         """Do one step, unless its first object was written anew since it was found damaged."""
         put = dict(step.put)
         for path, found_sha256 in step.aside:
-            kept = set_aside.keep(self._objects, self._name, path, found_sha256=found_sha256)
+            try:
+                kept = set_aside.keep(self._objects, self._name, path, found_sha256=found_sha256)
+            except UnreadableError:
+                put.pop(path, None)
+                continue
             if kept == "changed":
                 self.changed.append(path)
                 return

@@ -15,7 +15,7 @@ from typing import Literal
 from circuit_atlas.storage_schema import arrays, layout, sealed
 from circuit_atlas.storage_schema.commit import NamedObjects, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
-from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.errors import CorruptError, UnreadableError
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.lost_plan import lost_plan
 from circuit_atlas.storage_schema.objects import Objects
@@ -123,6 +123,8 @@ class _Planner:
 
     def _add(self, finding: Finding) -> None:
         path = finding.path
+        if finding.kind == "unreadable":  # it may be whole: what lies there is nobody's to replace
+            return
         moved = self._elsewhere(finding)
         if moved is not None:
             draft = self._draft("moved", layout.layer_of(path) or "", path)
@@ -305,8 +307,8 @@ class _Planner:
         return sha256(self._get(stored.path)) == stored.sha256
 
     def _get(self, path: str) -> bytes:
-        """An object's bytes; nothing where it is gone since it was listed."""
+        """An object's bytes; nothing where it is gone since it was listed, or cannot be read."""
         try:
             return self._objects.get(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, UnreadableError):
             return b""

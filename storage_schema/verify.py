@@ -20,7 +20,12 @@ from typing import Literal, TypeAlias, TypeVar
 from circuit_atlas.storage_schema import layout, verify_sealed
 from circuit_atlas.storage_schema.commit import Commit, Failure, NamedObjects, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
-from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, SchemaError
+from circuit_atlas.storage_schema.errors import (
+    CorruptError,
+    NotAnAtlasError,
+    SchemaError,
+    UnreadableError,
+)
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.labels import UnitLabels
 from circuit_atlas.storage_schema.network import named_objects
@@ -34,7 +39,7 @@ from circuit_atlas.storage_schema.version import NETWORK_SINCE
 from circuit_atlas.storage_schema.visualization_plan import VisualizationPlan
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
-Kind = Literal["missing", "torn", "altered", "unreferenced"]
+Kind = Literal["missing", "torn", "altered", "unreadable", "unreferenced"]
 T = TypeVar("T")
 _THREADS = 8
 
@@ -44,9 +49,10 @@ class Finding:
     """Names one object that is not as it must be.
 
     Attributes:
-        kind: `missing`; `torn`, shorter than recorded; `altered`; or `unreferenced`, which no
-            record names: harmless, left by an attempt that was cut off, failed or lost a race, by
-            a generation that was never whole, or written by a build that is running now.
+        kind: `missing`; `torn`, shorter than recorded; `altered`; `unreadable`, of which the disk
+            or its permissions give nothing; or `unreferenced`, which no record names: harmless,
+            left by an attempt that was cut off, failed or lost a race, by a generation that was
+            never whole, or written by a build that is running now.
         path: from the atlas' root.
         message: one line.
         records: paths of the documents that name it: the commit record of a unit's chunk, say.
@@ -230,6 +236,9 @@ class _Check:
         except FileNotFoundError:
             self._find("missing", path, "is missing")
             return None
+        except UnreadableError as error:
+            self.findings.append(Finding("unreadable", path, str(error)))
+            return None
         except CorruptError as error:
             self.findings.append(Finding("altered", path, str(error)))
             return None
@@ -252,6 +261,10 @@ class _Check:
             data = self.objects.get(stored.path)
         except FileNotFoundError:
             find("missing", stored.path, "is committed and missing")
+            return
+        except UnreadableError as error:
+            finding = Finding("unreadable", stored.path, str(error), records, stored.sha256)
+            self.findings.append(finding)
             return
         found = sha256(data)
         if len(data) < stored.size_bytes:

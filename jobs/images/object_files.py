@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Literal, TypeVar, cast
 
 import obstore
@@ -25,13 +26,19 @@ from obstore.exceptions import (
 from obstore.store import HTTPStore, ObjectStore, from_url
 
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
+from circuit_atlas.storage_schema.patience import (
+    RETRIES,
+    Patience,
+    StillOutError,
+    interruptible,
+)
 from circuit_atlas.storage_schema.wording import in_words
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import RetryConfig
 
-_RETRIES = 10
+# How long a store of images is waited for that does not answer.
+_PATIENCE = Patience(180.0)
 _URL = re.compile(r"(?P<root>(?P<scheme>[a-z][a-z0-9+.-]*)://[^/]+)/?(?P<key>.*)", re.DOTALL)
 # Codes of S3 that may come with "forbidden" and say nothing of the object that was asked for.
 _CREDENTIALS = (
@@ -229,16 +236,15 @@ def open_bucket(url: str) -> tuple[Bucket, str]:
     try:
         if parts is None:
             raise ValueError("it names no bucket")
-        retry: RetryConfig = {"max_retries": _RETRIES}
         root = parts["root"]
         if parts["scheme"] in ("http", "https"):
             store: ObjectStore = HTTPStore(
-                root, client_options={"allow_http": True}, retry_config=retry
+                root, client_options={"allow_http": True}, retry_config=RETRIES
             )
             # A password is no part of messages, some of which are stored.
             root = re.sub("//[^/]*@", "//", root)
         else:
-            store = from_url(root, retry_config=retry)
+            store = from_url(root, retry_config=RETRIES)
     except (BaseError, OSError, ValueError) as error:
         raise ImageError(
             f"cannot open {url}: {in_words(error)}; give a URL such as s3://bucket/images"
@@ -247,7 +253,8 @@ def open_bucket(url: str) -> tuple[Bucket, str]:
 
 
 def asked(location: str, ask: Callable[[], _T]) -> _T:
-    """Gives what a store answers.
+    """Gives what a store answers, which is asked again for three minutes where it gives no answer
+    or has too much to do.
 
     Raises:
         OSError: it refuses this one object, or has none of this name.
@@ -255,7 +262,9 @@ def asked(location: str, ask: Callable[[], _T]) -> _T:
         InfrastructureError: it gives no answer, or does not take the credentials.
     """
     try:
-        return ask()
+        return _PATIENCE.ask(location, partial(interruptible, ask))
+    except StillOutError as error:
+        raise InfrastructureError(f"cannot read {location}: {error}") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{location} is missing") from error
     except InvalidPathError as error:

@@ -79,6 +79,12 @@ def left_text(repair: Repair) -> list[str]:
             layers = sorted({step.layer for step in of_subject})
             counts = {f"{noun}s": _counted(len(of_subject), noun) for noun in ("chunk", "image")}
             lines.append(line.format(layers=_shown(layers), **counts))
+    if repair.unreadable:
+        lines.append(
+            f"cannot be read, and left as it is: {_shown(repair.unreadable)}: see what the "
+            "system's log says of the disk, or permit reading; what is lost, delete, and repair "
+            "again"
+        )
     if repair.unsealed:
         lines.append(f"{_NEXT} seals {_shown(repair.unsealed)}")
     return lines

@@ -98,6 +98,8 @@ def repair(
     else:
         for summary in summaries.values():
             click.echo(report.summary_text(summary, location=atlas))
+    if found.unreadable and not dry_run:
+        click.get_current_context().exit(exits.STORE)
     if any(summary.failures for summary in summaries.values()):
         click.get_current_context().exit(exits.UNIT_FAILED)
 
@@ -128,7 +130,10 @@ def _end(found: Repair, *, dry_run: bool) -> str:
     if not found.findings:
         return "whole, nothing to do"
     count = f"{len(found.findings)} object{'' if len(found.findings) == 1 else 's'} damaged"
-    return f"{count}; nothing was changed" if dry_run else f"{count}, repaired"
+    if dry_run:
+        return f"{count}; nothing was changed"
+    left = f"; {len(found.unreadable)} cannot be read" if found.unreadable else ""
+    return f"{count}, repaired{left}"
 
 
 def _facts(found: Repair) -> dict[str, object]:
@@ -138,6 +143,7 @@ def _facts(found: Repair) -> dict[str, object]:
         "findings": found.findings,
         "set_aside": [path for step in found.steps for path, _ in step.aside],
         "size_bytes": found.size_bytes,
+        "unreadable": found.unreadable,
         "made_again": [path for step in found.steps for path, _ in step.put],
         "sealed": [{"layer": one.layer, "generation": one.generation} for one in found.sealed],
         "redone": [

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 import obstore
 from obstore.exceptions import BaseError
+from starlette.concurrency import run_in_threadpool
 
 from circuit_atlas.service.web.errors import BusyError, NotFoundError
 from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import paths
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.objects import Below, Objects
+from circuit_atlas.storage_schema.patience import StillOutError
 from circuit_atlas.storage_schema.wording import in_words
 
 _CHUNK_BYTES = 2**20
@@ -55,15 +58,18 @@ class Raw:
 
         Raises:
             NotFoundError: no path of an atlas, nothing there, a link out of the atlas, or no file.
-            StoreError: the store refused.
+            StoreError: the store refused, or gave no answer as long as it is waited for.
         """
         if not paths.is_object(path) or not self._objects.is_own(path):
             raise NotFoundError(f"an atlas has no object {path[:80]!r}")
+        question = partial(obstore.get, self._objects.store, path)
         try:
-            result = await obstore.get_async(self._objects.store, path)
+            result = await run_in_threadpool(
+                self._objects.patience.ask, self._objects.location, question
+            )
         except FileNotFoundError:
             raise NotFoundError(f"there is no object {path!r}") from None
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, StillOutError) as error:
             raise StoreError(f"cannot read {self._objects.at(path)}: {in_words(error)}") from error
         return OpenObject(path, result, self._objects)
 

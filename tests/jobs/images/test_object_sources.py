@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from obstore.store import ObjectStore, from_url
 from circuit_atlas.jobs.images import object_files
 from circuit_atlas.jobs.images.object_files import open_bucket
 from circuit_atlas.jobs.images.sources import open_source
+from circuit_atlas.storage_schema import patience
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
+from circuit_atlas.storage_schema.patience import Outage, Patience, outages_told
 from tests.jobs.images.pictures import coloured, load, refusal, spec_of
 from tests.jobs.images.tars import levels, picture, samples, tar
 from tests.jobs.images.web_files import WebFiles, web_files
@@ -55,7 +58,7 @@ def web() -> Iterator[WebFiles]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_files, "_RETRIES", 0)
+    monkeypatch.setattr(object_files, "_PATIENCE", Patience(0))
 
 
 def parquet_bytes(first: int, count: int) -> bytes:
@@ -279,6 +282,32 @@ def test_an_outage_is_no_fault_of_an_image(kind: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
     with pytest.raises(InfrastructureError):
         open_source(source)
+
+
+@pytest.mark.parametrize("kind", ["x", "t.parquet"])
+def test_a_store_that_is_out_for_a_while_is_waited_for(
+    web: WebFiles, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Outage] = []
+    monkeypatch.setattr(patience, "_QUIET_S", 0.0)
+    bucket, _ = open_bucket(f"{web.url}/{kind}")
+    web.files[f"/{kind}"] = b"what it is"
+    web.status[f"/{kind}"] = 503
+    with outages_told(told.append):
+        back = threading.Timer(1.0, web.status.clear)
+        back.start()
+        assert bucket.read(kind) == b"what it is"
+        back.join()
+    assert [outage.ended_s is None for outage in told] == [True, False]
+    assert f"{web.url}/{kind}" in str(told[0])
+
+
+def test_a_store_that_stays_out_is_given_up(web: WebFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_files, "_PATIENCE", Patience(0.3))
+    bucket, _ = open_bucket(f"{web.url}/x")
+    web.status["/x"] = 503
+    with pytest.raises(InfrastructureError, match=r"cannot read .*/x: 503.*, for \d s since"):
+        bucket.read("x")
 
 
 def test_a_password_in_an_address_is_no_part_of_messages(web: WebFiles) -> None:
