@@ -37,7 +37,7 @@ class Driver(Protocol):
         ...
 
     def wait(self) -> int:
-        """Wait for its end; the exit code."""
+        """Wait for its end, and give the exit code; TimeoutError where it does not come."""
         ...
 
     def output(self) -> str:
@@ -83,8 +83,7 @@ class _Forked:
     def wait(self) -> int:
         self._process.join(START_S)
         if self._process.exitcode is None:
-            self._process.kill()
-            raise TimeoutError(f"it did not end: {self.output()}")
+            raise _unended(self)
         return self._process.exitcode
 
     def output(self) -> str:
@@ -109,10 +108,17 @@ class _Program:
         return self._process.poll()
 
     def wait(self) -> int:
-        return self._process.wait(START_S)
+        try:
+            return self._process.wait(START_S)
+        except subprocess.TimeoutExpired:
+            raise _unended(self) from None
 
     def output(self) -> str:
         return self._log.read_text()
+
+
+def _unended(driver: Driver) -> TimeoutError:
+    return TimeoutError(f"process {driver.pid} did not end in {START_S:g} s: {driver.output()}")
 
 
 def _context() -> ForkServerContext:

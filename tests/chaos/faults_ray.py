@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from tests.changing_cluster import Machines
 from tests.chaos.driver import Driver, send
-from tests.chaos.trial import MARK, Fault, Trial
-from tests.processes import marked, signal_all, title
+from tests.chaos.trial import Fault, Trial
+from tests.patience import PATIENCE_S
+from tests.processes import signal_all, title
 
-LEFT_S = 15.0
+_LEFT_S = 15.0
 """How long processes may outlive a driver that was killed."""
-_ENDED_S = 2.0
 _SLOW_S = 0.3
 _DEADLINE_S = 6.0
 _INTERRUPTED = 130
@@ -57,7 +57,7 @@ def everything_suspended(trial: Trial) -> None:
     trial.run |= {"deadline_s": _DEADLINE_S, "retries": 0}
     command = _slow_build(trial, seconds_a_block=_SLOW_S)
     if trial.a_moment("units", command):
-        every = marked(MARK, trial.mark)
+        every = trial.family.running()
         signal_all(every, signal.SIGSTOP)
         time.sleep(_DEADLINE_S + 2.0)
         signal_all(every, signal.SIGCONT)
@@ -72,7 +72,7 @@ def driver_killed(trial: Trial) -> None:
     if trial.a_moment("units", command):
         trial.faults += send(command, signal.SIGKILL)
     command.wait()
-    _leaves_nobody(trial, within_s=LEFT_S)
+    trial.check_nobody_left(within_s=_LEFT_S)
     trial.finish()
 
 
@@ -83,7 +83,7 @@ def driver_stopped(trial: Trial) -> None:
         number = trial.random.choice((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
         trial.faults += send(command, number, group=True)
     trial.check_end(command, _INTERRUPTED, 0)
-    _leaves_nobody(trial, within_s=_ENDED_S)
+    trial.check_nobody_left()
     trial.finish()
 
 
@@ -109,7 +109,8 @@ def node_drained(trial: Trial, machines: Machines) -> None:
             *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"),
             *("--deadline-remaining-seconds", "3"),
         ]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        nothing = subprocess.DEVNULL
+        subprocess.run(command, check=True, stdout=nothing, stderr=nothing, timeout=PATIENCE_S)
         machines.kill(name)
         trial.afterwards.callback(machines.add, name, 1)
 
@@ -136,17 +137,7 @@ def _slow_build(trial: Trial, **orders: object) -> Driver:
 
 def _workers(trial: Trial) -> list[int]:
     """The processes of the trial's workers."""
-    return [pid for pid in marked(MARK, trial.mark) if title(pid).startswith("ray::Host")]
-
-
-def _leaves_nobody(trial: Trial, *, within_s: float) -> None:
-    """Complain of processes of the trial that are left so long after its command ended."""
-    deadline_s = time.monotonic() + within_s
-    while (left := marked(MARK, trial.mark)) and time.monotonic() < deadline_s:
-        time.sleep(0.05)
-    if left:
-        trial.complaints.append(f"left running: {[title(pid) for pid in left]}")
-        signal_all(left, signal.SIGKILL)
+    return [pid for pid in trial.family.running() if title(pid).startswith("ray::Host")]
 
 
 FAULTS: dict[str, Fault] = {

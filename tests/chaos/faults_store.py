@@ -6,13 +6,14 @@ import contextlib
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.driver import Driver
+from tests.chaos.limits import wait_until
 from tests.chaos.trial import Fault, Trial
 from tests.flaky_store import Faults, flaky_store
+from tests.patience import PATIENCE_S
 
 _STORE = 3
 _WRONG = 0.1
@@ -91,14 +92,18 @@ def _meet(trial: Trial, command: Driver, fault: Callable[[], None]) -> None:
     """Have something happen at a random moment, tried again while the build is in its way."""
     if not trial.a_moment(trial.random.choice(_STAGES), command):
         return
-    while command.poll() is None:
+
+    def met() -> bool:
+        if command.poll() is not None:
+            return True
         try:
             fault()
         except (OSError, subprocess.CalledProcessError):
-            time.sleep(0.001)
-            continue
+            return False
         trial.faults += 1
-        return
+        return True
+
+    wait_until(met, "a moment at which the build is not in the way of its fault")
 
 
 def _files(trial: Trial) -> list[Path]:
@@ -108,20 +113,26 @@ def _files(trial: Trial) -> list[Path]:
 def _mount(trial: Trial, options: str) -> Path:
     disk = trial.folder / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)], check=True)
-    trial.afterwards.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
+    _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk))
+    trial.afterwards.callback(_run, "umount", "-l", str(disk))
     trial.atlas = disk / "atlas"
     return disk
 
 
 def _remount(disk: Path, options: str) -> None:
-    command = ["mount", "-o", f"remount,{options}", str(disk)]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    _run("mount", "-o", f"remount,{options}", str(disk))
 
 
 def _tried() -> bool:
-    command = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+    try:
+        _run("unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, timeout=PATIENCE_S)
 
 
 FAULTS: dict[str, Fault] = {

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from tests.chaos.limits import wait_until
+
 LAYERS = {"2": 12, "5": 8}
 """Layers of every trial, in the order in which they are built, with their units."""
-_LOOK_S = 0.005
 _FIRST_LAYER = next(iter(LAYERS))
 
 
@@ -50,10 +51,13 @@ _END_OF = {"visualizations": "features", "units": "build", "sealing": "build"}
 def watch(atlas: Path, running: Callable[[], bool], begun_s: dict[str, float]) -> None:
     """Note when each stage begins that has not begun, until the command has ended."""
     waiting = [stage for stage in BEGUN if stage not in begun_s]
-    while running():
+
+    def ended() -> bool:
         if waiting and BEGUN[waiting[0]](atlas):
             begun_s[waiting.pop(0)] = time.monotonic()
-        time.sleep(_LOOK_S)
+        return not running()
+
+    wait_until(ended, "the end of a command")
 
 
 def durations(begun_s: Mapping[str, float]) -> dict[str, float]:
@@ -68,8 +72,5 @@ def durations(begun_s: Mapping[str, float]) -> dict[str, float]:
 
 def wait_for(stage: str, atlas: Path, running: Callable[[], bool]) -> bool:
     """Wait until a stage begins; False where the build ended before."""
-    while running():
-        if BEGUN[stage](atlas):
-            return True
-        time.sleep(_LOOK_S)
-    return False
+    wait_until(lambda: not running() or BEGUN[stage](atlas), f"the stage {stage}")
+    return running()

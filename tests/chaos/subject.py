@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.chaos import driver, stages
+from tests.chaos.limits import Family
 from tests.chaos.stages import LAYERS
 
 CODE = Path(__file__).with_name("code")
@@ -70,12 +71,17 @@ class Subject:
         """The atlas that no fault met."""
         return self.folder / "undisturbed"
 
-    def write_spec(self, path: Path, **run: object) -> None:
-        """Write the spec of it, with more of `[run]`."""
+    @property
+    def images(self) -> Path:
+        """An array of the images."""
+        return self.folder / "images.npy"
+
+    def write_spec(self, path: Path, *, images: Path, **run: object) -> None:
+        """Write the spec of it, of these images or of others, with more of `[run]`."""
         path.write_text(
             _SPEC.format(
                 code=CODE,
-                images=self.folder / "images.npy",
+                images=images,
                 run="\n".join(f"{key} = {value}" for key, value in run.items()),
             )
         )
@@ -86,12 +92,15 @@ def undisturbed(folder: Path) -> Subject:
     write_images(folder)
     subject = Subject(folder, {})
     spec = folder / f"{subject.atlas.name}.toml"
-    subject.write_spec(spec)
+    subject.write_spec(spec, images=subject.images)
     begun_s = dict[str, float]()
+    family = Family(folder)
     for command in ("build", "features"):
         arguments = [command, str(spec), "--store", str(subject.atlas), "--executor", "local"]
         running = driver.forked(arguments, {}, folder / f"{subject.atlas.name}-{command}.log")
-        stages.watch(subject.atlas, lambda running=running: running.poll() is None, begun_s)
+        family.add(running.pid)
+        with family.limited():
+            stages.watch(subject.atlas, lambda running=running: running.poll() is None, begun_s)
         # A visualization that stays grey has failed, always the same one.
         if running.wait() not in ((0,) if command == "build" else (0, 1)):
             raise RuntimeError(running.output())

@@ -7,7 +7,6 @@ import json
 import random
 import re
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +15,9 @@ from circuit_atlas.storage_schema.layout import escape
 from tests.chaos import driver, stages
 from tests.chaos.compared import compare
 from tests.chaos.driver import Driver
+from tests.chaos.limits import ENDED_S, MARK, Family, OverdueError
 from tests.chaos.subject import LAYERS, UNITS, Subject
 
-MARK = "CHAOS_MARK"
-"""The variable that tells the processes of a trial from all others."""
 _TRACEBACK = re.compile(r"^Traceback \(most recent call last\)|\bnobody foresaw\b", re.MULTILINE)
 
 
@@ -68,9 +66,11 @@ class Trial:
         on_ray: whether builds run on Ray, and not in one process. Default: not.
         address: of a running Ray. Default: each build starts its own.
         store: where commands build, as of `--store`. Default: `atlas`.
+        images: what is built of. Default: the images of the undisturbed atlas.
         run: more of the spec's `[run]`.
         variables: of the environment of commands. Default: none more.
         visualized: whether visualizations are compared too. Default: not.
+        family: the processes of its commands.
         afterwards: what is undone once all is compared.
         faults: how often a fault met a running build; faults count them.
         complaints: what was not as it must be; faults add theirs.
@@ -83,6 +83,7 @@ class Trial:
     on_ray: bool = False
     address: str | None = None
     store: str = ""
+    images: Path | None = None
     run: dict[str, object] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     visualized: bool = False
@@ -93,7 +94,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.atlas = self.folder / "atlas"
-        self.mark = uuid.uuid4().hex
+        self.family = Family(self.folder)
         self._logs = 0
         (self.folder / "computed").mkdir(parents=True)
         self.order()
@@ -137,6 +138,11 @@ class Trial:
         if self.visualized:
             self.check_end(self.features(), 0, 1)
 
+    def check_nobody_left(self, *, within_s: float = ENDED_S) -> None:
+        """Complain of processes that run so long after their commands have ended, and end them."""
+        if left := self.family.outlived(within_s=within_s):
+            self.complaints.append(f"left running after {within_s:g} s: {left}")
+
     def computed_again(self) -> int:
         """Count the marks of units that were made after the unit was committed."""
         again = 0
@@ -149,15 +155,18 @@ class Trial:
 
     def _start(self, command: str, *more: str) -> Driver:
         spec = self.folder / "spec.toml"
-        self.subject.write_spec(spec, **self.run)
+        self.subject.write_spec(spec, images=self.images or self.subject.images, **self.run)
         self._logs += 1
         log = self.folder / f"{self._logs}-{command}.log"
         arguments = [command, str(spec), "--store", self.store or str(self.atlas), *more]
-        variables = {MARK: self.mark, "CHAOS_TRIAL": str(self.folder), **self.variables}
+        variables = {MARK: self.family.mark, "CHAOS_TRIAL": str(self.folder), **self.variables}
         if self.on_ray:
             arguments += ["--address", self.address or "local"]
-            return driver.program(arguments, variables, log)
-        return driver.forked([*arguments, "--executor", "local"], variables, log)
+            started = driver.program(arguments, variables, log)
+        else:
+            started = driver.forked([*arguments, "--executor", "local"], variables, log)
+        self.family.add(started.pid)
+        return started
 
 
 Fault = Callable[[Trial], None]
@@ -167,7 +176,12 @@ def run_trial(fault: Fault, trial: Trial) -> Outcome:
     """Let a fault meet a build, and hold what is there in the end against what must be there."""
     started_s = time.monotonic()
     with trial.afterwards:
-        fault(trial)
+        try:
+            with trial.family.limited():
+                fault(trial)
+        except OverdueError as error:
+            trial.complaints.append(str(error))
+        trial.check_nobody_left()
         undisturbed = trial.subject.atlas
         found = compare(trial.atlas, undisturbed, visualizations=trial.visualized)
         again = trial.computed_again()
