@@ -18,7 +18,9 @@ from tests.processes import signal_all, title
 _LEFT_S = 15.0
 """How long processes may outlive a driver that was killed."""
 _SLOW_S = 0.3
-_DEADLINE_S = 6.0
+# On a busy machine, a worker's first task of a layer takes up to ten seconds; and a suspension of
+# less is not told from a driver that is held up.
+_DEADLINE_S = 20.0
 _INTERRUPTED = 130
 
 

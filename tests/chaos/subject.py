@@ -17,6 +17,8 @@ CODE = Path(__file__).with_name("code")
 UNITS = sum(LAYERS.values())
 IMAGES, SIDE = 150, 6
 """Three chunks of pixels; each unit has a dozen images of its own."""
+VISUALIZED_SIDE = 16
+"""Of a visualization."""
 
 _SPEC = """
 [model]
@@ -46,7 +48,7 @@ tries = 2
 groups = false
 fractions = [0.5]
 nodes = false
-size = 16
+size = {visualized_side}
 [run]
 store = "atlas"
 self_check = false
@@ -82,6 +84,7 @@ class Subject:
             _SPEC.format(
                 code=CODE,
                 images=images,
+                visualized_side=VISUALIZED_SIDE,
                 run="\n".join(f"{key} = {value}" for key, value in run.items()),
             )
         )

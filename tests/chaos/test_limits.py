@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.limits import MARK, Family, OverdueError, wait_until
-from tests.processes import running
+from tests.processes import running, signal_all
 
 # It writes its stacks on SIGUSR1, and starts a process in a session of its own.
 _HANGS = """
@@ -63,5 +64,5 @@ def test_a_command_that_was_forked_is_told_by_its_session(tmp_path: Path) -> Non
         family.add(pids[0])
         assert "never_ends" in family.outlived(within_s=0.1)
         wait_until(lambda: not running(pids[0]), "its end")
-        os.kill(pids[1], 9)
+        signal_all(pids[1:], signal.SIGKILL)
     assert family.outlived(within_s=0.1) == ""
