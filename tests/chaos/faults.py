@@ -30,6 +30,8 @@ SHORT = (
     "full-disk",
     "read-only",
     "segfault",
+    "out-of-memory",
+    "nan-image",
 )
 """A short form: those that are part of the tests."""
 
