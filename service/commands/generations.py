@@ -73,15 +73,7 @@ def _compacted(layer: LayerCompacted) -> str:
 
 @click.command("delete-old-generations")
 @options.ATLAS
-@click.option(
-    "--older-than",
-    "hours",
-    metavar="HOURS",
-    type=click.FloatRange(min=0),
-    default=YOUNG_S / _HOUR_S,
-    show_default=True,
-    help="Delete those of this age or above.",
-)
+@options.older_than("those", default=YOUNG_S / _HOUR_S)
 @click.option(
     "--force",
     is_flag=True,

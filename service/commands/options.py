@@ -125,6 +125,19 @@ def work(command: Callable[[Work], None]) -> Command:
     return decorated
 
 
+def older_than(what: str, *, default: float) -> Callable[[Command], Command]:
+    """Gives the option that says from which age in hours something is deleted; `what` it is."""
+    return click.option(
+        "--older-than",
+        "hours",
+        metavar="HOURS",
+        type=click.FloatRange(min=0),
+        default=default,
+        show_default=True,
+        help=f"Delete {what} of this age or above.",
+    )
+
+
 def keep(default: float) -> Callable[[Command], Command]:
     """Gives the option that says how large a circuit is."""
     return click.option(

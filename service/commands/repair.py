@@ -156,15 +156,7 @@ def _facts(found: Repair) -> dict[str, object]:
 
 @click.command("delete-set-aside")
 @options.ATLAS
-@click.option(
-    "--older-than",
-    "hours",
-    metavar="HOURS",
-    type=click.FloatRange(min=0),
-    default=24,
-    show_default=True,
-    help="Delete what repairs of this age or above set aside.",
-)
+@options.older_than("what was set aside by repairs", default=24)
 @options.JSON
 @options.debug
 def delete_set_aside(atlas: str, hours: float, as_json: bool) -> None:
