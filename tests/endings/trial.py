@@ -103,4 +103,4 @@ def _arguments(command: Command, how: How, folder: Path) -> list[str] | None:
         return arguments
     if command.name == "serve":
         return ["serve", str(folder)]
-    return [*arguments, "--units", "99"] if "--plain-progress" in arguments else None
+    return [*arguments, "--units", "999"] if "--plain-progress" in arguments else None
