@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -15,12 +14,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from circuit_atlas.cluster.executor import Job
 from circuit_atlas.cluster.machines import Machines
+from circuit_atlas.cluster.ray_duty import Duty, Ended
 from circuit_atlas.cluster.ray_head import cluster_resources
 from circuit_atlas.cluster.ray_host import start_host
-from circuit_atlas.cluster.ray_losses import Duty, Losses
+from circuit_atlas.cluster.ray_losses import Losses
 from circuit_atlas.cluster.retries import Policy, late, one_line, retryable
 from circuit_atlas.storage_schema.errors import InfrastructureError, WorkerLostError
-from circuit_atlas.storage_schema.records import Receipt
 
 if TYPE_CHECKING:
     from circuit_atlas.jobs.tasks.plan import Task
@@ -31,25 +30,6 @@ _TICK_S = 0.5
 _KILLS = 60
 # Without a head, none is placed any more.
 _DIRECT_KILLS = 4
-
-Outcome = tuple[Receipt, ...] | InfrastructureError
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What has become of a task, or of a worker's start.
-
-    Attributes:
-        task: the task, None for a start.
-        outcome: its receipts (none of a start), or why it was lost.
-        worker: the worker's name, empty where it never came to have one.
-        machine_lost: whether the machine was lost, and not the worker alone. Default: not.
-    """
-
-    task: Task | None
-    outcome: Outcome
-    worker: str
-    machine_lost: bool = False
 
 
 class Crew:

@@ -4,16 +4,13 @@ tells of the process first."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from ray.exceptions import ActorUnavailableError, RayError
 
 from circuit_atlas.cluster.machines import Machines
+from circuit_atlas.cluster.ray_duty import Duty
 from circuit_atlas.cluster.retries import describe, one_line
 from circuit_atlas.storage_schema.errors import WorkerLostError
-
-if TYPE_CHECKING:
-    from circuit_atlas.jobs.tasks.plan import Task
 
 # How old the picture of the cluster may be by which it is told.
 _LOOK_S = 0.5
@@ -21,23 +18,6 @@ _LOOK_S = 0.5
 # their processes have ended, and where it only cannot reach them.
 _OUTLIVES_S = 2.0
 _OUTLIVES_UNREACHED_S = 60.0
-
-
-@dataclass(frozen=True)
-class Duty:
-    """What an actor is at: a task, or (None) its start; and where, None before it is placed."""
-
-    actor: Any
-    node: str | None
-    task: Task | None
-    since_s: float
-
-    @property
-    def text(self) -> str:
-        """What an error of it says first."""
-        if self.task is None:
-            return "a worker could not start"
-        return f"{describe(self.task)} stopped its worker"
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from circuit_atlas.jobs.tasks.response_worker import (
     chunks_there,
     response_tasks,
 )
-from circuit_atlas.storage_schema import layout, responses
+from circuit_atlas.storage_schema import response_paths, responses
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.network import is_stored
 from circuit_atlas.storage_schema.network_tables import CHANNELS
@@ -81,7 +81,7 @@ def find_responses(
     }
     for name, numbers in units.items():
         if not is_stored(objects, layers[name]):
-            parts = responses.chunks(objects, name, layout.CHANNELS_OF_CHUNKS).values()
+            parts = responses.chunks(objects, name, response_paths.CHANNELS_OF_CHUNKS).values()
             crops = merged_crops(responses.read_chunk(objects, path, CHANNELS) for path in parts)
             responses.put_channels(objects, name, crops)
         rows = distributions(
