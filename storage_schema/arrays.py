@@ -16,7 +16,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, segments
 from circuit_atlas.storage_schema.chunks import COMPRESSION_LEVEL
 from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
@@ -218,7 +218,7 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
         for criterion in spec.criteria(header):
             shape = spec.shape(header, layer, criterion)
             root.create_array(
-                spec.name if criterion is None else f"{spec.name}/{layout.escape(criterion)}",
+                spec.name if criterion is None else f"{spec.name}/{segments.escape(criterion)}",
                 shape=shape,
                 chunks=(1, 1, *shape[2:]),
                 dtype=spec.dtype,
@@ -233,5 +233,5 @@ def group(header: AtlasHeader, layer: LayerIndex) -> dict[str, bytes]:
                     "fill": spec.fill_meaning,
                 },
             )
-    folder = layout.arrays(layer.layer)
+    folder = layer_paths.arrays(layer.layer)
     return {f"{folder}/{key}": value.to_bytes() for key, value in written.items()}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, layer_paths, visualization_paths
 from circuit_atlas.storage_schema.bounds import (
     Count,
     Name,
@@ -129,7 +129,7 @@ class Commit:
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Commit:
         """Do the same for what lies at a path; CorruptError where it is another unit's."""
         commit = cls.from_json(data, location=objects.at(path))
-        own = layout.commit(commit.layer, commit.unit)
+        own = layer_paths.commit(commit.layer, commit.unit)
         require_own(objects, path, own, what=f"the record of {commit.key}")
         return commit
 
@@ -140,7 +140,7 @@ class Commit:
         if len(dict(self.forms)) < len(self.forms):
             return f"has circuits of {repeated(name for name, _ in self.forms)!r} twice"
         paths = [stored.path for stored in self.objects]
-        foreign = layout.outside_unit(paths, self.layer, self.unit, self.attempt)
+        foreign = layer_paths.outside_unit(paths, self.layer, self.unit, self.attempt)
         return None if foreign is None else f"names `{foreign}`, which is no object of the unit"
 
 
@@ -174,9 +174,9 @@ class Failure:
         CorruptError where it is another unit's or attempt's."""
         failure = cls.from_json(data, location=objects.at(path))
         key = failure.record.key
-        attempt = layout.failed_attempt(path) if failure.attempt is None else failure.attempt
-        visualized = layout.failed_visualization(path) is not None
-        own = (layout.visualization_failure if visualized else layout.failure)(
+        attempt = layer_paths.failed_attempt(path) if failure.attempt is None else failure.attempt
+        visualized = visualization_paths.failed_visualization(path) is not None
+        own = (visualization_paths.visualization_failure if visualized else layer_paths.failure)(
             key.layer, key.unit, attempt
         )
         require_own(objects, path, own, what=f"the record of a failure of {key}")

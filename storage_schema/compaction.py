@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from circuit_atlas.storage_schema import (
     fragments,
-    layout,
+    layer_paths,
     row_groups,
     sealed,
     sealed_polysemanticity,
@@ -86,7 +86,7 @@ def compact(
     files.append(_put(objects, layer, name, COMMITS, blocks, plain=["etag", "record"]))
     manifest = Manifest(layer, name, len(committed), tuple(files))
     _require_files(objects, manifest)
-    _put_new(objects, layout.manifest(layer, name), manifest.to_json().encode())
+    _put_new(objects, layer_paths.manifest(layer, name), manifest.to_json().encode())
     return manifest
 
 
@@ -194,7 +194,7 @@ def _put(
     *,
     plain: Sequence[str] = (),
 ) -> SealedFile:
-    path = layout.sealed_file(layer, generation, table.stored_name)
+    path = layer_paths.sealed_file(layer, generation, table.stored_name)
     data, file = row_groups.write(blocks, table.stored_schema, path=path, plain=plain)
     _put_new(objects, path, data)
     return file
@@ -209,7 +209,7 @@ def _put_new(objects: Objects, path: str, data: bytes) -> None:
 
 def _require_files(objects: Objects, manifest: Manifest) -> None:
     """WriteError where a file is gone: deleted as left over, by one that was told not to wait."""
-    prefix = layout.sealed(manifest.layer)
+    prefix = layer_paths.sealed(manifest.layer)
     there = {entry.path for entry in objects.list(f"{prefix}/{manifest.generation}")}
     for file in manifest.objects:
         if file.path not in there:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, layer_paths
 from circuit_atlas.storage_schema.bounds import (
     Count,
     Fraction,
@@ -149,7 +149,7 @@ class LayerIndex:
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> LayerIndex:
         """Do the same for what lies at a path; CorruptError where it is another layer's."""
         index = cls.from_json(data, location=objects.at(path))
-        own = layout.layer_index(index.layer)
+        own = layer_paths.layer_index(index.layer)
         require_own(objects, path, own, what=f"the index of layer {index.layer!r}")
         return index
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, layer_paths
 from circuit_atlas.storage_schema.bounds import Name, UnitNumber, ascend
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -55,8 +55,8 @@ class UnitLabels:
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> UnitLabels:
         """Do the same for what lies at a path; CorruptError where it is another set."""
         found = cls.from_json(data, location=objects.at(path))
-        number = layout.labelling(path) if found.number is None else found.number
-        own = layout.labels(found.layer, number or 0)
+        number = layer_paths.labelling(path) if found.number is None else found.number
+        own = layer_paths.labels(found.layer, number or 0)
         require_own(objects, path, own, what=f"labels of {found.layer} by number {number}")
         return found
 
@@ -77,10 +77,10 @@ def store(objects: Objects, layer: str, labels: Mapping[int, str]) -> None:
         path = _newest(objects, layer)
         if path is not None and _hold(objects, path, given):
             return
-        number = 0 if path is None else 1 + (layout.labelling(path) or 0)
+        number = 0 if path is None else 1 + (layer_paths.labelling(path) or 0)
         # Of builds that race the last counts, and each sees what the others put.
         text = UnitLabels(layer, given, number).to_json()
-        if objects.put_if_absent(layout.labels(layer, number), text.encode()):
+        if objects.put_if_absent(layer_paths.labels(layer, number), text.encode()):
             return
 
 
@@ -95,7 +95,7 @@ def _hold(objects: Objects, path: str, labels: tuple[tuple[int, str], ...]) -> b
 def _newest(objects: Objects, layer: str) -> str | None:
     numbers = {
         number: entry.path
-        for entry in objects.list(layout.all_labels(layer))
-        if (number := layout.labelling(entry.path)) is not None
+        for entry in objects.list(layer_paths.all_labels(layer))
+        if (number := layer_paths.labelling(entry.path)) is not None
     }
     return numbers[max(numbers)] if numbers else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout, segments
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.header import LayerIndex
@@ -29,9 +29,9 @@ class LaidOutLayers:
 
         CorruptError where a layer has no index and should.
         """
-        names = [layout.unescape(name) for name in self._objects.names(layout.LAYERS)]
+        names = [segments.unescape(name) for name in self._objects.names(layout.LAYERS)]
         new = [name for name in names if name not in self._seen]
-        there = at_once(lambda name: self._objects.exists(layout.layer_index(name)), new)
+        there = at_once(lambda name: self._objects.exists(layer_paths.layer_index(name)), new)
         self._seen.update(name for name, laid_out in zip(new, there, strict=True) if laid_out)
         for name in names:
             if name not in self._seen:
@@ -46,7 +46,7 @@ class LaidOutLayers:
         CorruptError where its index is missing, altered or another layer's.
         """
         if name not in self._indices:
-            path = layout.layer_index(name)
+            path = layer_paths.layer_index(name)
             try:
                 data = self._objects.get(path)
             except FileNotFoundError:
@@ -92,11 +92,11 @@ class LaidOutLayers:
 
     def _has_work(self, name: str) -> bool:
         """Whether a layer has anything that is put after its index."""
-        there = self._objects.names(layout.layer(name))
-        return any(one in layout.AFTER_INDEX for one in there)
+        there = self._objects.names(layer_paths.layer(name))
+        return any(one in layer_paths.AFTER_INDEX for one in there)
 
     def _missing(self, name: str) -> CorruptError:
         return CorruptError(
-            f"{self._objects.at(layout.layer_index(name))} is missing, and the layer was laid out: "
-            "restore it from a copy, or run the build again"
+            f"{self._objects.at(layer_paths.layer_index(name))} is missing, and the layer was laid "
+            "out: restore it from a copy, or run the build again"
         )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from circuit_atlas.storage_schema import arrays, layout, unit_tables
+from circuit_atlas.storage_schema import arrays, layer_paths, unit_tables
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.header import AtlasHeader
@@ -66,8 +66,8 @@ def list_committed(objects: Objects, layer: str) -> dict[int, Entry]:
     say."""
     entries = {
         unit: entry
-        for entry in objects.list(layout.commits(layer))
-        if (unit := layout.committed_unit(entry.path)) is not None
+        for entry in objects.list(layer_paths.commits(layer))
+        if (unit := layer_paths.committed_unit(entry.path)) is not None
     }
     return dict(sorted(entries.items()))
 
@@ -90,8 +90,8 @@ def committed_units(objects: Objects, layers: Iterable[str]) -> dict[str, frozen
 def _failed(objects: Objects, layer: str) -> dict[int, tuple[Entry, ...]]:
     """The records of failed attempts, by unit."""
     failed: dict[int, tuple[Entry, ...]] = {}
-    for entry in objects.list(layout.failures(layer)):
-        unit = layout.failed_unit(entry.path)
+    for entry in objects.list(layer_paths.failures(layer)):
+        unit = layer_paths.failed_unit(entry.path)
         if unit is not None:
             failed[unit] = (*failed.get(unit, ()), entry)
     return failed
@@ -106,7 +106,7 @@ def _without_commit(
 def _scored(objects: Objects, header: AtlasHeader, layer: str) -> frozenset[int]:
     """The units of which some attempt stored scores by the first criterion, which all units have
     that are not dead."""
-    folder = layout.array(layer, arrays.SCORE.name, header.criteria[0])
+    folder = layer_paths.array(layer, arrays.SCORE.name, header.criteria[0])
     chunks = map(_CHUNK.fullmatch, objects.names(folder))
     return frozenset(int(chunk[1]) for chunk in chunks if chunk is not None)
 
@@ -136,7 +136,7 @@ def _lost(
 def _longest_dead(model: str, layer: str, unit: int) -> int:
     """The most bytes that the commit record of a dead unit may have, up to one of that number. That
     of a unit with circuits is longer: it names many objects, and this one."""
-    path = layout.fragment(layer, unit, arrays.ATTEMPTS, unit_tables.RESPONSES.stored_name)
+    path = layer_paths.fragment(layer, unit, arrays.ATTEMPTS, unit_tables.RESPONSES.stored_name)
     commit = Commit(
         model=model,
         layer=layer,

@@ -1,13 +1,14 @@
-"""Every path in the store, relative to the atlas' root.
+"""Every path in the store, relative to the atlas' root, and those outside its layers' folders.
 
-Names that users choose (layers, criteria) are escaped, so that one name is one folder on every
-kind of store: letters, digits, `_`, `-` and inner dots stay, every other byte becomes `=XX`.
+Those inside are in `layer_paths` and `response_paths`, and those of feature visualizations in
+`visualization_paths`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+
+from circuit_atlas.storage_schema.segments import escape
 
 HEADER = "atlas.json"
 IMAGES = "images.parquet"
@@ -20,23 +21,6 @@ RUNS = "runs"
 BUILDS = f"{RUNS}/builds"
 CLAIMS = f"{RUNS}/claims"
 SET_ASIDE = "set-aside"
-CHANNELS_OF_CHUNKS = "channels"
-AFTER_INDEX = frozenset(
-    (
-        "network.json",
-        "wiring.json",
-        "weights.parquet",
-        "channels.parquet",
-        "labels",
-        "responses",
-        "units",
-        "commits",
-        "failures",
-        "sealed",
-    )
-)
-"""What a layer's folder has once the layer is laid out; before its index come arrays' metadata and
-directions alone."""
 
 PATHS: tuple[tuple[str, str], ...] = (
     (HEADER, "What the atlas was built from; put first, and only if absent."),
@@ -154,26 +138,9 @@ _SMALL = re.compile(
     rf"layers/[^/]+/(commits|failures|network)\b|{VISUALIZATIONS}/(?!plans/)|{RUNS}/|{PREPARED}/"
 )
 _PREPARED = re.compile(rf"{PREPARED}/([0-9a-f]{{64}})/(\d+|whole)\.json")
-_PLAIN = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PLAN = re.compile(r"plans/[0-9a-f]{64}\.json")
-_LAYER_INDEX = re.compile(r"layers/[^/]+/layer\.json")
-_LABELS = re.compile(r"layers/[^/]+/labels/(\d+)\.json")
-_NETWORK = re.compile(r"layers/[^/]+/network\.json")
-_RESPONSE_CHUNK = re.compile(
-    r"layers/[^/]+/responses/(?:[0-9a-f]{64}|channels)/(\d+)-([0-9a-f]{64})\.parquet"
-)
-_DISTRIBUTIONS = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.parquet")
-_RESPONSES = re.compile(r"layers/[^/]+/responses/[0-9a-f]{64}\.json")
-_DISTRIBUTIONS = re.compile(r"layers/[^/]+/responses/([0-9a-f]{64})\.parquet")
-_COMMIT = re.compile(r"layers/[^/]+/commits/(\d+)\.json")
-_FAILURE = re.compile(r"layers/[^/]+/failures/(\d+)\.(\d+)\.json")
-_VISUALIZATION = re.compile(rf"{VISUALIZATIONS}/([^/]+)/(\d+)/([^/]+)\.json")
-_VISUALIZATION_PLAN = re.compile(rf"{VISUALIZATIONS}/plans/[0-9a-f]{{64}}\.json")
-_VISUALIZATION_FAILURE = re.compile(rf"{VISUALIZATIONS}/[^/]+/failures/(\d+)\.(\d+)\.json")
 _HEARTBEAT = re.compile(rf"{RUNS}/[^/]+\.json")
 _OF_RUN = re.compile(rf"{RUNS}/(?:builds/|claims/[^/]+/[^/]+/)?[^/]+\.json")
-_SEALED = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/[^/]+")
-_MANIFEST = re.compile(r"layers/[^/]+/sealed/(\d+-[0-9a-f]{8})/manifest\.json")
 _SET_ASIDE = re.compile(rf"{SET_ASIDE}/([^/]+)/.+")
 
 
@@ -186,40 +153,6 @@ def most_bytes(path: str) -> int | None:
     if not path.endswith(".json") or path.endswith("/zarr.json"):
         return None
     return SMALL_BYTES if _SMALL.match(path) else LARGE_BYTES
-
-
-def escape(name: str) -> str:
-    """Write a name as one path segment.
-
-    >>> escape("features.7.expand3x3"), escape("a/../b"), escape(".."), escape("")
-    ('features.7.expand3x3', 'a=2F=2E=2E=2Fb', '=2E=2E', '=')
-    """
-    if _PLAIN.fullmatch(name):
-        return name
-    return (
-        "".join(
-            character
-            if character.isascii() and (character.isalnum() or character in "_-")
-            else "".join(f"={byte:02X}" for byte in character.encode())
-            for character in name
-        )
-        or "="
-    )
-
-
-def unescape(segment: str) -> str:
-    """Invert `escape`. A segment that `escape` does not write, such as a folder that someone else
-    made, becomes some text: nothing of an atlas lies at that name's path.
-
-    >>> unescape("a=2Fb"), escape(unescape("=FF")) == "=FF"
-    ('a/b', False)
-    """
-    if segment == "=":
-        return ""
-    raw = re.sub(
-        rb"=([0-9A-F]{2})", lambda m: bytes([int(m.group(1), 16)]), segment.encode(errors="replace")
-    )
-    return raw.decode(errors="replace")
 
 
 def pixels(sha256: str) -> str:
@@ -253,306 +186,14 @@ def preparing(path: str) -> int | None:
     return int(match[2]) if match and match[2] != "whole" else None
 
 
-def layer(layer: str) -> str:
-    """Return the path of the layer's folder."""
-    return f"{LAYERS}/{escape(layer)}"
-
-
-def layer_of(path: str) -> str | None:
-    """Return the layer whose folder the object at `path` lies in, or None where it is in none.
-
-    >>> layer_of("layers/a=2Fb/commits/3.json"), layer_of("images.json")
-    ('a/b', None)
-    """
-    folder, _, rest = path.partition("/")
-    name, inside, _ = rest.partition("/")
-    return unescape(name) if folder == LAYERS and inside else None
-
-
-def layer_index(layer_name: str) -> str:
-    """Return the path of the layer's index document."""
-    return f"{layer(layer_name)}/layer.json"
-
-
-def directions(layer_name: str) -> str:
-    """Return the path of the layer's directions that came from a file."""
-    return f"{layer(layer_name)}/directions.parquet"
-
-
-def all_labels(layer_name: str) -> str:
-    """Return the path of the folder of the labels of a layer's units."""
-    return f"{layer(layer_name)}/labels"
-
-
-def labels(layer_name: str, number: int) -> str:
-    """Return the path of one set of labels of a layer's units."""
-    return f"{all_labels(layer_name)}/{number}.json"
-
-
-def labelling(path: str) -> int | None:
-    """Return the number of the set of labels at `path`, or None where it is no such set."""
-    match = _LABELS.fullmatch(path)
-    return int(match.group(1)) if match else None
-
-
-def network(layer_name: str) -> str:
-    """Return the path of the record of what is stored of the layer's network."""
-    return f"{layer(layer_name)}/network.json"
-
-
-def wiring(layer_name: str) -> str:
-    """Return the path of the document that joins the layer's convolutions."""
-    return f"{layer(layer_name)}/wiring.json"
-
-
-def weights(layer_name: str) -> str:
-    """Return the path of the weights of the layer's convolutions."""
-    return f"{layer(layer_name)}/weights.parquet"
-
-
-def channels(layer_name: str) -> str:
-    """Return the path of the top crops of the channels of the layer's convolutions."""
-    return f"{layer(layer_name)}/channels.parquet"
-
-
-def responses(layer_name: str) -> str:
-    """Return the path of the folder of what the images do to a layer's units."""
-    return f"{layer(layer_name)}/responses"
-
-
-def response_chunks(layer_name: str, units: str) -> str:
-    """Return the path of the folder of what chunks of images do to some units of a layer, or to
-    the channels of its network, `CHANNELS_OF_CHUNKS`."""
-    return f"{responses(layer_name)}/{units}"
-
-
-def response_chunk(layer_name: str, units: str, chunk: int, sha256: str) -> str:
-    """Return the path of what one chunk of images does to some units of a layer."""
-    return f"{response_chunks(layer_name, units)}/{chunk}-{sha256}.parquet"
-
-
-def chunk_of_responses(path: str) -> tuple[int, str] | None:
-    """Return number and SHA-256 of the chunk of responses at `path`, or None where it is none."""
-    match = _RESPONSE_CHUNK.fullmatch(path)
-    return (int(match[1]), match[2]) if match else None
-
-
-def distributions(layer_name: str, units: str) -> str:
-    """Return the path of the table of what all images do to some units of a layer."""
-    return f"{responses(layer_name)}/{units}.parquet"
-
-
-def is_distributions(path: str, units: str) -> bool:
-    """Tell whether such a table lies at `path`, of those units of any layer."""
-    match = _DISTRIBUTIONS.fullmatch(path)
-    return match is not None and match[1] == units
-
-
-def responses_record(layer_name: str, units: str) -> str:
-    """Return the path of the record of that table."""
-    return f"{responses(layer_name)}/{units}.json"
-
-
-def record_of_distributions(path: str) -> str | None:
-    """Return the path of the record of the table at `path`, or None where it is no such table."""
-    return f"{path.removesuffix('.parquet')}.json" if _DISTRIBUTIONS.fullmatch(path) else None
-
-
-def responses_layer(path: str) -> str:
-    """Return the layer whose responses, or record of them, lie at `path`."""
-    return unescape(path.split("/")[1])
-
-
-def is_responses(path: str) -> bool:
-    """Tell whether the record of a table of responses lies at `path`."""
-    return _RESPONSES.fullmatch(path) is not None
-
-
-def arrays(layer_name: str) -> str:
-    """Return the path of the layer's Zarr group."""
-    return f"{layer(layer_name)}/arrays.zarr"
-
-
-def array(layer_name: str, name: str, criterion: str | None = None) -> str:
-    """Return the path of one array of the group: a criterion's, or one that a unit has once."""
-    path = f"{arrays(layer_name)}/{name}"
-    return path if criterion is None else f"{path}/{escape(criterion)}"
-
-
-def fragment(layer_name: str, unit: int, attempt: int, table: str) -> str:
-    """Return the path of one unit's rows of one table."""
-    return f"{layer(layer_name)}/units/{unit}/{attempt}/{table}.parquet"
-
-
-def is_of_unit(path: str, layer_name: str, unit: int) -> bool:
-    """Tell whether a chunk or fragment of that unit may lie at `path`."""
-    chunk = path.rsplit("/", 1)[-1].startswith(f"c.{unit}.")
-    fragments = f"{layer(layer_name)}/units/{unit}/"
-    return path.startswith(fragments) or (chunk and path.startswith(f"{arrays(layer_name)}/"))
-
-
-def outside_unit(paths: Iterable[str], layer_name: str, unit: int, attempt: int) -> str | None:
-    """Return the first of some paths at which neither a chunk of one attempt at a unit lies nor a
-    fragment of its layer; None where there is none."""
-    folder = layer(layer_name)
-    fragments, chunks = f"{folder}/units/", f"{folder}/arrays.zarr/"
-    chunk = f"/c.{unit}.{attempt}."
-    foreign = [
-        path
-        for path in paths
-        if not path.startswith(fragments) and not (chunk in path and path.startswith(chunks))
-    ]
-    return foreign[0] if foreign else None
-
-
-def commits(layer_name: str) -> str:
-    """Return the path of the folder of the layer's commit records."""
-    return f"{layer(layer_name)}/commits"
-
-
-def commit(layer_name: str, unit: int) -> str:
-    """Return the path of the unit's commit record."""
-    return f"{commits(layer_name)}/{unit}.json"
-
-
-def failures(layer_name: str) -> str:
-    """Return the path of the folder of the layer's failure records."""
-    return f"{layer(layer_name)}/failures"
-
-
-def failure(layer_name: str, unit: int, attempt: int) -> str:
-    """Return the path of one failure record."""
-    return f"{failures(layer_name)}/{unit}.{attempt}.json"
-
-
-def sealed(layer_name: str) -> str:
-    """Return the path of the folder of the layer's sealed generations."""
-    return f"{layer(layer_name)}/sealed"
-
-
-def sealed_file(layer_name: str, generation: str, name: str) -> str:
-    """Return the path of one Parquet file of a sealed generation."""
-    return f"{sealed(layer_name)}/{generation}/{name}.parquet"
-
-
-def manifest(layer_name: str, generation: str) -> str:
-    """Return the path of the document that makes a sealed generation whole."""
-    return f"{sealed(layer_name)}/{generation}/manifest.json"
-
-
 def plan(sha256: str) -> str:
     """Return the path of one plan."""
     return f"{PLANS}/{sha256}.json"
 
 
-def committed_unit(path: str) -> int | None:
-    """Return the unit whose commit record lies at `path`, or None where it is no commit record."""
-    match = _COMMIT.fullmatch(path)
-    return int(match.group(1)) if match else None
-
-
-def failed_unit(path: str) -> int | None:
-    """Return the unit whose failure lies at `path`, or None where it is no failure record."""
-    match = _FAILURE.fullmatch(path)
-    return int(match.group(1)) if match else None
-
-
-def failed_attempt(path: str) -> int:
-    """Return the attempt whose failure lies at `path`, a unit's or at visualizations."""
-    return int(path.rsplit(".", 2)[1])
-
-
-def generation_of(path: str) -> str | None:
-    """Return the sealed generation that the file at `path` is of, or None where it is of none."""
-    match = _SEALED.fullmatch(path)
-    return match.group(1) if match else None
-
-
-def is_manifest(path: str) -> bool:
-    """Tell whether the manifest of a sealed generation lies at `path`."""
-    return _MANIFEST.fullmatch(path) is not None
-
-
 def is_plan(path: str) -> bool:
     """Tell whether a plan lies at `path`."""
     return _PLAN.fullmatch(path) is not None
-
-
-def is_layer_index(path: str) -> bool:
-    """Tell whether a layer's index document lies at `path`."""
-    return _LAYER_INDEX.fullmatch(path) is not None
-
-
-def is_network(path: str) -> bool:
-    """Tell whether the record of a layer's network lies at `path`."""
-    return _NETWORK.fullmatch(path) is not None
-
-
-def network_of_object(path: str) -> str:
-    """Return the path of the network's record that names the object at `path`."""
-    return path.rsplit("/", 1)[0] + "/network.json"
-
-
-def network_of_commit(path: str) -> str:
-    """Return the path of the network's record, for the layer whose commit record lies at `path`."""
-    return path.rsplit("/", 2)[0] + "/network.json"
-
-
-def index_of_commit(path: str) -> str:
-    """Return the path of the index document, for the layer whose commit record lies at `path`."""
-    return path.rsplit("/", 2)[0] + "/layer.json"
-
-
-def visualizations(layer_name: str, unit: int | None = None) -> str:
-    """Return the path of the visualizations of a layer or convolution, or of one of its units or
-    channels."""
-    folder = f"{VISUALIZATIONS}/{escape(layer_name)}"
-    return folder if unit is None else f"{folder}/{unit}"
-
-
-def visualization(layer_name: str, unit: int, variant: str) -> str:
-    """Return the path of the record of one visualization."""
-    return f"{visualizations(layer_name, unit)}/{escape(variant)}.json"
-
-
-def visualization_image(layer_name: str, unit: int, variant: str, attempt: int) -> str:
-    """Return the path of the image itself."""
-    return f"{visualizations(layer_name, unit)}/{escape(variant)}.{attempt}.png"
-
-
-def visualization_failure(layer_name: str, unit: int, attempt: int) -> str:
-    """Return the path of one record of a failure at a unit's visualizations."""
-    return f"{visualizations(layer_name)}/failures/{unit}.{attempt}.json"
-
-
-def visualization_plan(sha256: str) -> str:
-    """Return the path of one plan of visualizations."""
-    return f"{VISUALIZATIONS}/plans/{sha256}.json"
-
-
-def visualized(path: str) -> tuple[str, int, str] | None:
-    """Return the layer, unit and variant of the visualization whose record lies at `path`.
-
-    None where it is no such record, nor where an atlas would have it at another path: systems leave
-    files of their own in folders.
-    """
-    match = _VISUALIZATION.fullmatch(path)
-    if match is None:
-        return None
-    layer_name, unit, variant = unescape(match[1]), int(match[2]), unescape(match[3])
-    return (layer_name, unit, variant) if visualization(layer_name, unit, variant) == path else None
-
-
-def failed_visualization(path: str) -> int | None:
-    """Return the unit whose failure lies at `path`, or None where it is no failure at
-    visualizations."""
-    match = _VISUALIZATION_FAILURE.fullmatch(path)
-    return int(match[1]) if match else None
-
-
-def is_visualization_plan(path: str) -> bool:
-    """Tell whether a plan of visualizations lies at `path`."""
-    return _VISUALIZATION_PLAN.fullmatch(path) is not None
 
 
 def heartbeat(worker: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.commit import NamedObjects, StoredObject
 from circuit_atlas.storage_schema.documents import seal, sha256
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, RecordError
@@ -50,7 +50,7 @@ class NetworkRecord:
 
 def is_stored(objects: Objects, layer: LayerIndex) -> bool:
     """Tell whether the layer's network is there."""
-    return objects.exists(layout.network(layer.layer))
+    return objects.exists(layer_paths.network(layer.layer))
 
 
 def store(objects: Objects, layer: LayerIndex, compute: Callable[[], NetworkRecord]) -> None:
@@ -66,15 +66,15 @@ def store(objects: Objects, layer: LayerIndex, compute: Callable[[], NetworkReco
     _check(record, layer)
     stored = []
     for path, data in (
-        (layout.wiring(layer.layer), record.wiring.to_json().encode()),
-        (layout.weights(layer.layer), _weights(record, layer)),
-        (layout.channels(layer.layer), CHANNELS.to_parquet(record.channels)),
+        (layer_paths.wiring(layer.layer), record.wiring.to_json().encode()),
+        (layer_paths.weights(layer.layer), _weights(record, layer)),
+        (layer_paths.channels(layer.layer), CHANNELS.to_parquet(record.channels)),
     ):
         objects.put_if_absent(path, data)
         # Read back: another worker's may lie there, rounded otherwise.
         data = objects.get(path)
         stored.append(asdict(StoredObject(path, len(data), sha256(data))))
-    objects.put_if_absent(layout.network(layer.layer), seal({"objects": stored}).encode())
+    objects.put_if_absent(layer_paths.network(layer.layer), seal({"objects": stored}).encode())
 
 
 def named_objects(objects: Objects, path: str, data: bytes) -> tuple[StoredObject, ...]:
@@ -82,7 +82,7 @@ def named_objects(objects: Objects, path: str, data: bytes) -> tuple[StoredObjec
     it is altered, or another layer's."""
     named = NamedObjects.from_json(data, location=objects.at(path)).objects
     for stored in named:
-        own = layout.network_of_object(stored.path)
+        own = layer_paths.network_of_object(stored.path)
         require_own(objects, path, own, what=f"the record of {stored.path}")
     return named
 
@@ -94,11 +94,11 @@ def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
         QueryError: no worker has begun with the layer.
         CorruptError: it, or its record, is missing, altered or another layer's.
     """
-    record = layout.network(layer.layer)
+    record = layer_paths.network(layer.layer)
     try:
         named = named_objects(objects, record, objects.get(record))
     except FileNotFoundError as error:
-        if objects.names(layout.commits(layer.layer)):
+        if objects.names(layer_paths.commits(layer.layer)):
             raise CorruptError(
                 f"{error}, and the layer has units: restore it from a copy, or run the build again"
             ) from error

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from circuit_atlas.storage_schema import layout, sealed
+from circuit_atlas.storage_schema import layer_paths, sealed
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.sealed import Generation
 
@@ -89,14 +89,14 @@ def delete_old(
     for old in old_generations(objects, layer, now_s=now_s):
         due = older_than_s <= 0 or (old.age_s is not None and old.age_s >= older_than_s)
         if due:
-            manifest = layout.manifest(layer, old.generation)
+            manifest = layer_paths.manifest(layer, old.generation)
             objects.delete(sorted(old.files, key=lambda path: path != manifest))
         yield old, due
 
 
 def _manifest_s(generation: Generation) -> float | None:
     """When a generation became whole."""
-    (manifest,) = (entry for entry in generation.files if layout.is_manifest(entry.path))
+    (manifest,) = (entry for entry in generation.files if layer_paths.is_manifest(entry.path))
     return manifest.modified_s
 
 

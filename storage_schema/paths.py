@@ -10,7 +10,7 @@ from functools import cache
 
 from circuit_atlas.storage_schema import layout
 
-# As `layout.escape` writes names: no separator, no dot at the start, nothing to be escaped.
+# As `segments.escape` writes names: no separator, no dot at the start, nothing to be escaped.
 _SEGMENT = r"[A-Za-z0-9_=-]+(?:\.[A-Za-z0-9_=-]+)*"
 _LONGEST = 1024
 _PARTS = {

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-from circuit_atlas.storage_schema import arrays, layout, sealed
+from circuit_atlas.storage_schema import (
+    arrays,
+    layer_paths,
+    layout,
+    response_paths,
+    sealed,
+    visualization_paths,
+)
 from circuit_atlas.storage_schema.commit import NamedObjects, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, UnreadableError
@@ -127,7 +134,7 @@ class _Planner:
             return
         moved = self._elsewhere(finding)
         if moved is not None:
-            draft = self._draft("moved", layout.layer_of(path) or "", path)
+            draft = self._draft("moved", layer_paths.layer_of(path) or "", path)
             draft.put[path] = moved
             self._take(draft, path)
             return
@@ -136,15 +143,19 @@ class _Planner:
 
     def _of_record(self, record: str, path: str) -> None:
         """Plan for one damaged object, by the document that names it: itself of a document."""
-        layer = layout.layer_of(record) or ""
-        unit = layout.committed_unit(record)
+        layer = layer_paths.layer_of(record) or ""
+        unit = layer_paths.committed_unit(record)
         if unit is not None:
             self._unit(record, path, layer, unit)
-        elif layout.is_layer_index(record):
+        elif layer_paths.is_layer_index(record):
             self._layer(record, path, layer)
-        elif layout.is_network(record):
+        elif layer_paths.is_network(record):
             # Without their record nothing says whether they are whole.
-            files = (layout.wiring(layer), layout.weights(layer), layout.channels(layer))
+            files = (
+                layer_paths.wiring(layer),
+                layer_paths.weights(layer),
+                layer_paths.channels(layer),
+            )
             self._remove("network", layer, record, *files, redone=True)
         elif record == layout.IMAGES_RECORD and path in (record, layout.IMAGES):
             self._remove("images", "", record, layout.IMAGES, redone=True)
@@ -152,22 +163,25 @@ class _Planner:
             self._pixels(path)
         elif layout.is_prepared(path):
             self._remove("prepared", "", path)
-        elif layout.is_responses(record):
+        elif response_paths.is_responses(record):
             table = f"{record.removesuffix('.json')}.parquet"
             self._remove("responses", layer, record, table, redone=True)
-        elif layout.chunk_of_responses(path) is not None:
+        elif response_paths.chunk_of_responses(path) is not None:
             self._remove("response chunk", layer, path)
-        elif layout.is_manifest(record):
+        elif layer_paths.is_manifest(record):
             self._remove("sealed", layer, record, path)
         elif layout.is_plan(path):
             self._plan(path)
-        elif layout.failed_unit(path) is not None or layout.failed_visualization(path) is not None:
+        elif (
+            layer_paths.failed_unit(path) is not None
+            or visualization_paths.failed_visualization(path) is not None
+        ):
             self._remove("failure", layer, path)
-        elif layout.labelling(path) is not None:
+        elif layer_paths.labelling(path) is not None:
             self._remove("labels", layer, path, redone=True)
-        elif (visualized := layout.visualized(record)) is not None:
+        elif (visualized := visualization_paths.visualized(record)) is not None:
             self._remove("visualization", visualized[0], record, path, redone=True)
-        elif layout.is_visualization_plan(path):
+        elif visualization_paths.is_visualization_plan(path):
             self._remove("visualization plan", "", path, redone=True)
 
     def _remove(self, subject: Subject, layer: str, *paths: str, redone: bool = False) -> None:
@@ -186,7 +200,7 @@ class _Planner:
             if found is not None:
                 draft.put[record] = found
                 return
-        elif layout.is_of_unit(path, layer, unit):  # whatever a record from elsewhere names
+        elif layer_paths.is_of_unit(path, layer, unit):  # whatever a record from elsewhere names
             self._take(draft, path)
         draft.redone = True
 
@@ -200,10 +214,10 @@ class _Planner:
         self._take(draft, record)
         if path == record:
             # Nothing else says whether they are whole.
-            folder = f"{layout.arrays(layer)}/"
+            folder = f"{layer_paths.arrays(layer)}/"
             metadata = (p for p in self._paths if p.startswith(folder) and p.endswith("zarr.json"))
             self._take(draft, *sorted(metadata))
-        self._take(draft, layout.directions(layer))
+        self._take(draft, layer_paths.directions(layer))
         draft.redone = True
 
     def _arrays(self, record: str, path: str, layer: str) -> None:
@@ -254,7 +268,7 @@ class _Planner:
     @cached_property
     def _layers(self) -> tuple[LayerIndex, ...]:
         """The layers that can be read."""
-        whole = sorted(set(filter(layout.is_layer_index, self._paths)) - self._findings.keys())
+        whole = sorted(set(filter(layer_paths.is_layer_index, self._paths)) - self._findings.keys())
         return tuple(
             LayerIndex.from_json(self._get(path), location=self._objects.at(path)) for path in whole
         )
@@ -285,8 +299,8 @@ class _Planner:
         """The commit records of a unit that sealed generations hold, the newest first, as far as
         what they name is whole."""
         for generation in reversed(sealed.generations(self._objects, layer)):
-            path = layout.manifest(layer, generation.name)
-            commits = layout.sealed_file(layer, generation.name, sealed.COMMITS.stored_name)
+            path = layer_paths.manifest(layer, generation.name)
+            commits = layer_paths.sealed_file(layer, generation.name, sealed.COMMITS.stored_name)
             if not generation.whole or path in self._findings or commits in self._findings:
                 continue
             location = self._objects.at(path)

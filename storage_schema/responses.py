@@ -14,7 +14,7 @@ from typing import Annotated
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, layer_paths, response_paths
 from circuit_atlas.storage_schema.bounds import UnitNumber, ascend
 from circuit_atlas.storage_schema.commit import ONE, StoredObject
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256
@@ -46,7 +46,7 @@ class ResponsesRecord:
         if not ascend(self.units):
             return "has `units` that do not ascend"
         (stored,) = self.objects
-        if not layout.is_distributions(stored.path, key_of(self.units)):
+        if not response_paths.is_distributions(stored.path, key_of(self.units)):
             return f"names `{stored.path}`, which is no table of these units"
         return None
 
@@ -55,10 +55,10 @@ class ResponsesRecord:
         """Do the same for what lies at a path; CorruptError where it is that of other units or of
         another layer, or names another table than that beside it."""
         record = cls.from_json(data, location=objects.at(path))
-        layer = layout.responses_layer(path)
-        own = layout.responses_record(layer, key_of(record.units))
+        layer = response_paths.responses_layer(path)
+        own = response_paths.responses_record(layer, key_of(record.units))
         require_own(objects, path, own, what="the record of other units' responses")
-        table = layout.distributions(layer, key_of(record.units))
+        table = response_paths.distributions(layer, key_of(record.units))
         if [stored.path for stored in record.objects] != [table]:
             named = ", ".join(stored.path for stored in record.objects)
             raise CorruptError(
@@ -76,7 +76,7 @@ def key_of(units: Sequence[int]) -> str:
 def put_chunk(objects: Objects, layer: str, key: str, chunk: int, data: bytes) -> None:
     """Store a Parquet file of what a chunk of images does to a set of units, or to the channels of
     the layer's network; WriteError where the store refuses."""
-    objects.put_if_absent(layout.response_chunk(layer, key, chunk, sha256(data)), data)
+    objects.put_if_absent(response_paths.response_chunk(layer, key, chunk, sha256(data)), data)
 
 
 def chunks(objects: Objects, layer: str, key: str) -> dict[int, str]:
@@ -85,8 +85,8 @@ def chunks(objects: Objects, layer: str, key: str) -> dict[int, str]:
     Where two workers made one chunk and rounded otherwise, the first by name counts.
     """
     found: dict[int, str] = {}
-    for entry in objects.list(layout.response_chunks(layer, key)):
-        named = layout.chunk_of_responses(entry.path)
+    for entry in objects.list(response_paths.response_chunks(layer, key)):
+        named = response_paths.chunk_of_responses(entry.path)
         if named is not None:
             found.setdefault(named[0], entry.path)
     return dict(sorted(found.items()))
@@ -95,7 +95,7 @@ def chunks(objects: Objects, layer: str, key: str) -> dict[int, str]:
 def read_chunk(objects: Objects, path: str, table: Table) -> pa.Table:
     """Return the rows of a chunk, of `CHUNK` or of `network_tables.CHANNELS`; CorruptError where it
     is missing or altered."""
-    data, named = _get(objects, path), layout.chunk_of_responses(path)
+    data, named = _get(objects, path), response_paths.chunk_of_responses(path)
     location = objects.at(path)
     if named is None or sha256(data) != named[1]:
         raise CorruptError(f"{location} is cut or altered: delete it and run the build again")
@@ -107,7 +107,10 @@ def put_distributions(
 ) -> ResponsesRecord:
     """Store the table of a set of units, and its record; WriteError where the store refuses."""
     key = key_of(units)
-    path, record = layout.distributions(layer, key), layout.responses_record(layer, key)
+    path, record = (
+        response_paths.distributions(layer, key),
+        response_paths.responses_record(layer, key),
+    )
     objects.put_if_absent(path, DISTRIBUTIONS.to_parquet(rows))
     # Read back: a racing build's may lie there, rounded otherwise.
     data = objects.get(path)
@@ -119,9 +122,9 @@ def put_distributions(
 
 def records(objects: Objects, layer: str) -> dict[str, ResponsesRecord]:
     """Return the record of each set of the layer's units whose table is there, by its key."""
-    folder = layout.responses(layer)
+    folder = response_paths.responses(layer)
     paths = [f"{folder}/{name}" for name in objects.names(folder)]
-    paths = [path for path in paths if layout.is_responses(path)]
+    paths = [path for path in paths if response_paths.is_responses(path)]
     return {
         path.rsplit("/", 1)[1].removesuffix(".json"): ResponsesRecord.stored_at(objects, path, data)
         for path, data in zip(paths, objects.get_listed(paths), strict=True)
@@ -164,12 +167,12 @@ def _fault(rows: pa.Table, record: ResponsesRecord) -> str | None:
 def put_channels(objects: Objects, layer: str, rows: pa.Table) -> None:
     """Store where each channel of a layer's network responds most, for the worker that stores the
     rest of it; WriteError where the store refuses."""
-    objects.put_if_absent(layout.channels(layer), CHANNELS.to_parquet(rows))
+    objects.put_if_absent(layer_paths.channels(layer), CHANNELS.to_parquet(rows))
 
 
 def found_channels(objects: Objects, layer: str) -> pa.Table:
     """Return what `put_channels` stored; CorruptError where it is missing or altered."""
-    path = layout.channels(layer)
+    path = layer_paths.channels(layer)
     return CHANNELS.from_parquet(_get(objects, path), location=objects.at(path))
 
 

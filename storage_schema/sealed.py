@@ -16,7 +16,7 @@ from typing import Annotated
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, layer_paths
 from circuit_atlas.storage_schema.bounds import Count, Name
 from circuit_atlas.storage_schema.columns import UNIT, Column
 from circuit_atlas.storage_schema.documents import seal
@@ -128,7 +128,7 @@ class Manifest:
     def find(self, name: str) -> SealedFile | None:
         """Return the file of a table, of `commits` or of `masks`; None where it names none, as of
         `polysemanticity` in a generation of before there was that."""
-        path = layout.sealed_file(self.layer, self.generation, name)
+        path = layer_paths.sealed_file(self.layer, self.generation, name)
         return next((file for file in self.objects if file.path == path), None)
 
     def file(self, name: str) -> SealedFile:
@@ -136,9 +136,9 @@ class Manifest:
         file = self.find(name)
         if file is not None:
             return file
-        path = layout.sealed_file(self.layer, self.generation, name)
+        path = layer_paths.sealed_file(self.layer, self.generation, name)
         raise CorruptError(
-            f"{layout.manifest(self.layer, self.generation)} names no {path}: run "
+            f"{layer_paths.manifest(self.layer, self.generation)} names no {path}: run "
             "`circuit-atlas compact --anew`"
         )
 
@@ -171,7 +171,7 @@ class Manifest:
 
     def inconsistency(self) -> str | None:
         """Say what does not go together; None where all does."""
-        folder = f"{layout.sealed(self.layer)}/{self.generation}/"
+        folder = f"{layer_paths.sealed(self.layer)}/{self.generation}/"
         for file in self.objects:
             if not file.path.startswith(folder):
                 return f"names `{file.path}`, which is no file of the generation"
@@ -183,7 +183,7 @@ class Manifest:
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> Manifest:
         """Do the same for what lies at a path; CorruptError where it is another generation's."""
         manifest = cls.from_json(data, location=objects.at(path))
-        own = layout.manifest(manifest.layer, manifest.generation)
+        own = layer_paths.manifest(manifest.layer, manifest.generation)
         whose = f"{manifest.layer} {manifest.generation}"
         require_own(objects, path, own, what=f"the manifest of {whose}")
         return manifest
@@ -217,12 +217,12 @@ class Generation:
 def generations(objects: Objects, layer: str) -> tuple[Generation, ...]:
     """Return every generation of a layer, the oldest first, by one listing; whole or not."""
     files: dict[str, list[Entry]] = {}
-    for entry in objects.list(layout.sealed(layer)):
-        name = layout.generation_of(entry.path)
+    for entry in objects.list(layer_paths.sealed(layer)):
+        name = layer_paths.generation_of(entry.path)
         if name is not None:
             files.setdefault(name, []).append(entry)
     listed = [
-        Generation(name, tuple(entries), any(layout.is_manifest(e.path) for e in entries))
+        Generation(name, tuple(entries), any(layer_paths.is_manifest(e.path) for e in entries))
         for name, entries in files.items()
     ]
     return tuple(sorted(listed, key=lambda generation: (generation.number, generation.name)))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import layout, row_groups, sealed
+from circuit_atlas.storage_schema import layer_paths, row_groups, sealed
 from circuit_atlas.storage_schema.commit import COMMIT_RECORD, Commit, Form
 from circuit_atlas.storage_schema.documents import accepted, decode
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -129,7 +129,7 @@ class SealedLayer:
         try:
             return row_groups.read(self._objects, file, table, groups=chosen, columns=columns)
         except FileNotFoundError as error:
-            path = layout.manifest(self.manifest.layer, self.manifest.generation)
+            path = layer_paths.manifest(self.manifest.layer, self.manifest.generation)
             if self._objects.exists(path):
                 raise CorruptError(
                     f"{error}: run `circuit-atlas compact --anew`, which writes it again from what "
@@ -155,7 +155,7 @@ def open_newest(
     for generation in reversed(whole):
         if held is not None and held.manifest.generation == generation.name:
             return held
-        path = layout.manifest(layer, generation.name)
+        path = layer_paths.manifest(layer, generation.name)
         try:
             return SealedLayer(objects, Manifest.stored_at(objects, path, objects.get(path)))
         except FileNotFoundError:

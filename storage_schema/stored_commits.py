@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.layer_listing import LayerListing, list_committed, list_failures
 from circuit_atlas.storage_schema.layer_scan import LayerScan
@@ -25,7 +25,7 @@ class StoredCommits:
         CorruptError where it is altered, or another unit's.
         """
         if (layer, unit) not in self._commits:
-            path = layout.commit(layer, unit)
+            path = layer_paths.commit(layer, unit)
             try:
                 data = self._objects.get(path)
             except FileNotFoundError:

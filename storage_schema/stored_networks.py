@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import layout, network_tables
+from circuit_atlas.storage_schema import layer_paths, network_tables
 from circuit_atlas.storage_schema.directions import Direction, Directions
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.header import LayerIndex
@@ -37,7 +37,7 @@ class StoredNetworks:
             CorruptError: it is missing or altered.
         """
         if index.layer not in self._wirings:
-            path = layout.wiring(index.layer)
+            path = layer_paths.wiring(index.layer)
             data = network_object(self._objects, index, path)
             wiring = Wiring.from_json(data, location=self._objects.at(path))
             if (outside := wiring.outside(index)) is not None:
@@ -52,7 +52,7 @@ class StoredNetworks:
         """Return the weights of each convolution of the axis, each (out_channels, in_channels per
         group, height, width), None where unknown. Read-only."""
         if index.layer not in self._weights:
-            path = layout.weights(index.layer)
+            path = layer_paths.weights(index.layer)
             data = network_object(self._objects, index, path)
             location = self._objects.at(path)
             table = network_tables.WEIGHTS.from_parquet(data, location=location)
@@ -63,7 +63,7 @@ class StoredNetworks:
     def channels(self, index: LayerIndex) -> pa.Table:
         """Tell where each convolution's channels are largest: `network_tables.CHANNELS`."""
         if index.layer not in self._channels:
-            path = layout.channels(index.layer)
+            path = layer_paths.channels(index.layer)
             data = network_object(self._objects, index, path)
             location = self._objects.at(path)
             table = network_tables.CHANNELS.from_parquet(data, location=location)
@@ -93,7 +93,7 @@ class StoredNetworks:
         if index.directions is None:
             raise QueryError(f"layer {index.layer!r} has no directions from a file")
         if index.layer not in self._directions:
-            path = layout.directions(index.layer)
+            path = layer_paths.directions(index.layer)
             location = self._objects.at(path)
             table = network_tables.DIRECTIONS.from_parquet(self._get(path), location=location)
             found = Directions.of_table(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import layout, responses
+from circuit_atlas.storage_schema import layer_paths, response_paths, responses
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.objects import Objects
@@ -31,11 +31,11 @@ class StoredResponses:
         """
         key = self._key(layer, unit)
         if key is None:
-            commit = layout.commit(layer, unit)
+            commit = layer_paths.commit(layer, unit)
             if self._header.sample is not None and self._objects.exists(commit):
                 raise CorruptError(
-                    f"{self._objects.at(layout.responses(layer))} names no responses to unit "
-                    f"{unit}, which is committed: restore the record from a copy"
+                    f"{self._objects.at(response_paths.responses(layer))} names no responses to "
+                    f"unit {unit}, which is committed: restore the record from a copy"
                 )
             return None
         record = self._sets[layer][key]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import visualization_paths
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
@@ -20,8 +20,8 @@ class StoredVisualizations:
         """Return the names of the visualizations that units of a layer have, or channels of a
         convolution of that name, by unit: one listing."""
         by_unit: dict[int, list[str]] = {}
-        for entry in self._objects.list(layout.visualizations(layer)):
-            if (named := layout.visualized(entry.path)) is not None:
+        for entry in self._objects.list(visualization_paths.visualizations(layer)):
+            if (named := visualization_paths.visualized(entry.path)) is not None:
                 _, unit, variant = named
                 by_unit.setdefault(unit, []).append(variant)
         return {unit: tuple(sorted(names)) for unit, names in sorted(by_unit.items())}
@@ -34,8 +34,8 @@ class StoredVisualizations:
         """
         paths = [
             entry.path
-            for entry in self._objects.list(layout.visualizations(layer, unit))
-            if layout.visualized(entry.path)
+            for entry in self._objects.list(visualization_paths.visualizations(layer, unit))
+            if visualization_paths.visualized(entry.path)
         ]
         found = [
             FeatureRecord.stored_at(self._objects, path, data)
@@ -46,7 +46,7 @@ class StoredVisualizations:
     def one(self, layer: str, unit: int, variant: str) -> FeatureRecord | None:
         """Return one visualization by its name, such as `positive`, or None; CorruptError as of
         `of_unit`."""
-        path = layout.visualization(layer, unit, variant)
+        path = visualization_paths.visualization(layer, unit, variant)
         try:
             data = self._objects.get(path)
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import arrays, documents, image_table, labels, layout
+from circuit_atlas.storage_schema import arrays, documents, image_table, labels, layer_paths, layout
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.bounds import Name, UnitNumber
 from circuit_atlas.storage_schema.commit import StoredObject
@@ -162,14 +162,14 @@ def _lay_out(
     if layer.directions is not None:
         if directions is None or directions.record() != layer.directions:
             raise RecordError(f"other directions than those that layer {layer.layer!r} names")
-        laid_out[layout.directions(layer.layer)] = DIRECTIONS.to_parquet(directions.table())
+        laid_out[layer_paths.directions(layer.layer)] = DIRECTIONS.to_parquet(directions.table())
     for metadata, text in laid_out.items():
         objects.put_if_absent(metadata, text)
         # Read back: a racing build of another Zarr version may have written other bytes.
         data = objects.get(metadata)
         records.append(StoredObject(metadata, len(data), sha256(data)))
     document = layer_document(layer, records)
-    if not objects.put_if_absent(layout.layer_index(layer.layer), document):
+    if not objects.put_if_absent(layer_paths.layer_index(layer.layer), document):
         is_laid_out(objects, layer)
 
 
@@ -180,7 +180,7 @@ def layer_document(layer: LayerIndex, stored: Iterable[StoredObject]) -> bytes:
 
 def is_laid_out(objects: Objects, layer: LayerIndex) -> bool:
     """Tell whether the layer is there; MismatchError where it is there and another."""
-    path = layout.layer_index(layer.layer)
+    path = layer_paths.layer_index(layer.layer)
     if not objects.exists(path):
         return False
     stored = LayerIndex.stored_at(objects, path, objects.get(path))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import arrays, fragments, layout
+from circuit_atlas.storage_schema import arrays, fragments, layer_paths
 from circuit_atlas.storage_schema.arrays import ArraySpec
 from circuit_atlas.storage_schema.chunks import ChunkArray
 from circuit_atlas.storage_schema.commit import Commit, Form
@@ -30,7 +30,7 @@ class UnitArrays:
     ) -> NDArray[Any]:
         """Return a unit's chunk of an array, read-only; CorruptError where it is missing, cut or
         altered, or another's."""
-        path = layout.array(commit.layer, spec.name, criterion)
+        path = layer_paths.array(commit.layer, spec.name, criterion)
         shape = spec.shape(self._header, index, criterion)
         return ChunkArray(self._objects, path, shape=shape, dtype=spec.dtype).read(commit)
 

@@ -17,7 +17,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar
 
-from circuit_atlas.storage_schema import layout, verify_sealed
+from circuit_atlas.storage_schema import (
+    layer_paths,
+    layout,
+    response_paths,
+    verify_sealed,
+    visualization_paths,
+)
 from circuit_atlas.storage_schema.commit import Commit, Failure, NamedObjects, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import (
@@ -127,10 +133,10 @@ class _Check:
             if layout.is_plan(path):
                 plan = self._document(path, Plan.stored_at)
                 asked = plan.units if plan else ()
-                indices.update(layout.layer_index(layer) for layer, _ in asked)
+                indices.update(layer_paths.layer_index(layer) for layer, _ in asked)
             elif (
-                layout.failed_unit(path) is not None
-                or layout.failed_visualization(path) is not None
+                layer_paths.failed_unit(path) is not None
+                or visualization_paths.failed_visualization(path) is not None
             ):
                 self._document(path, Failure.stored_at)
             elif layout.preparing(path) is not None:
@@ -138,36 +144,36 @@ class _Check:
                 self._name(chunk_record.objects if chunk_record else (), path)
             elif layout.is_prepared(path):
                 self._document(path, PreparedSource.stored_at)
-            elif layout.is_visualization_plan(path):
+            elif visualization_paths.is_visualization_plan(path):
                 self._document(path, VisualizationPlan.stored_at)
-            elif layout.labelling(path) is not None:
+            elif layer_paths.labelling(path) is not None:
                 self._document(path, UnitLabels.stored_at)
-            elif layout.visualized(path) is not None:
+            elif visualization_paths.visualized(path) is not None:
                 record = self._document(path, FeatureRecord.stored_at)
                 self._name(record.objects if record else (), path)
-            elif layout.committed_unit(path) is not None:
-                indices.add(layout.index_of_commit(path))
+            elif layer_paths.committed_unit(path) is not None:
+                indices.add(layer_paths.index_of_commit(path))
                 if header is None or header.schema >= NETWORK_SINCE:
-                    networks.add(layout.network_of_commit(path))
+                    networks.add(layer_paths.network_of_commit(path))
                 commit = self._document(path, Commit.stored_at)
                 if commit:
                     self._name(commit.objects, path)
                     self.commits.append((self.entries[path], commit))
-            elif layout.is_manifest(path):
+            elif layer_paths.is_manifest(path):
                 manifest = self._document(path, Manifest.stored_at)
                 if manifest:
                     self.manifests[path] = manifest
                     self._name((file.stored for file in manifest.objects), path)
-            elif layout.is_layer_index(path):
+            elif layer_paths.is_layer_index(path):
                 indices.add(path)
-            elif layout.is_network(path):
+            elif layer_paths.is_network(path):
                 networks.add(path)
-            elif layout.is_responses(path):
+            elif response_paths.is_responses(path):
                 responses = self._document(path, ResponsesRecord.stored_at)
                 if responses:
-                    self.responses.append((layout.responses_layer(path), responses))
+                    self.responses.append((response_paths.responses_layer(path), responses))
                     self._name(responses.objects, path)
-            elif (chunk := layout.chunk_of_responses(path)) is not None:
+            elif (chunk := response_paths.chunk_of_responses(path)) is not None:
                 self._name((StoredObject(path, self.entries[path].size_bytes, chunk[1]),))
         for path in sorted(indices):
             index = self._document(path, LayerIndex.stored_at)
@@ -186,8 +192,12 @@ class _Check:
         known = {(layer, unit) for layer, found in self.responses for unit in found.units}
         lost = {c.layer for _, c in self.commits if (c.layer, c.unit) not in known}
         for path in self.entries:
-            record = layout.record_of_distributions(path)
-            if record and record not in self.entries and layout.responses_layer(path) in lost:
+            record = response_paths.record_of_distributions(path)
+            if (
+                record
+                and record not in self.entries
+                and response_paths.responses_layer(path) in lost
+            ):
                 self._find("missing", record, "is missing, and units were computed after it")
 
     def compare_named(self) -> None:
@@ -209,7 +219,7 @@ class _Check:
             index = self.layers.get(manifest.layer)
             if not self.header or not index or any(f.path in spoiled for f in manifest.objects):
                 continue
-            metadata = f"{layout.arrays(manifest.layer)}/"
+            metadata = f"{layer_paths.arrays(manifest.layer)}/"
             if any(p.startswith(metadata) and p.endswith("/zarr.json") for p in spoiled):
                 continue
             commits = {c.unit: (e, c) for e, c in whole if c.layer == manifest.layer}

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Annotated
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, visualization_paths
 from circuit_atlas.storage_schema.bounds import Name, UnitNumber, ascend
 from circuit_atlas.storage_schema.document_schema import stored_keys
 from circuit_atlas.storage_schema.documents import seal, sha256
@@ -81,6 +81,6 @@ class VisualizationPlan:
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> VisualizationPlan:
         """Do the same for what lies at a path; CorruptError where it is another one."""
         plan = cls.from_json(data, location=objects.at(path))
-        own = layout.visualization_plan(sha256(data))
+        own = visualization_paths.visualization_plan(sha256(data))
         require_own(objects, path, own, what="another plan of feature visualizations")
         return plan

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Literal
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layout, segments, visualization_paths
 from circuit_atlas.storage_schema.commit import Failure
 from circuit_atlas.storage_schema.keys import Whose
 from circuit_atlas.storage_schema.objects import Objects
@@ -69,11 +69,11 @@ def listed(objects: Objects) -> Listing:
     plans = []
     for entry in objects.list(layout.VISUALIZATIONS):
         path = entry.path
-        if layout.is_visualization_plan(path):
+        if visualization_paths.is_visualization_plan(path):
             plans.append(path)
-        elif (named := layout.visualized(path)) is not None:
+        elif (named := visualization_paths.visualized(path)) is not None:
             variants.setdefault(named[:2], []).append(named[2])
-        elif (failed := layout.failed_visualization(path)) is not None:
+        elif (failed := visualization_paths.failed_visualization(path)) is not None:
             failures.setdefault((_layer(path), failed), []).append(path)
     return Listing(
         {bearer: tuple(sorted(names)) for bearer, names in sorted(variants.items())},
@@ -144,4 +144,4 @@ def _latest(objects: Objects, paths: list[str]) -> dict[Bearer, FailureRecord]:
 
 def _layer(path: str) -> str:
     """The layer, or convolution, that a path below `features` is of."""
-    return layout.unescape(path.split("/")[1])
+    return segments.unescape(path.split("/")[1])

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from circuit_atlas.storage_schema import documents, layout
+from circuit_atlas.storage_schema import documents, visualization_paths
 from circuit_atlas.storage_schema.attempts import attempted
 from circuit_atlas.storage_schema.bounds import (
     Count,
@@ -129,7 +129,7 @@ class FeatureRecord:
 
     def inconsistency(self) -> str | None:
         """Say what does not go together; None where all does."""
-        folder = layout.visualizations(self.layer, self.unit)
+        folder = visualization_paths.visualizations(self.layer, self.unit)
         if not self.image.path.startswith(f"{folder}/"):
             return f"names `{self.image.path}`, which is no image of the unit"
         return None
@@ -138,7 +138,7 @@ class FeatureRecord:
     def stored_at(cls, objects: Objects, path: str, data: bytes) -> FeatureRecord:
         """Do the same for what lies at a path; CorruptError where it is that of another one."""
         record = cls.from_json(data, location=objects.at(path))
-        own = layout.visualization(record.layer, record.unit, record.variant)
+        own = visualization_paths.visualization(record.layer, record.unit, record.variant)
         require_own(objects, path, own, what=f"the record of {record.key} {record.variant}")
         return record
 
@@ -171,7 +171,7 @@ class FeatureWriter:
             WriteError: the store refused.
         """
         data = plan.to_json().encode()
-        self._objects.put_if_absent(layout.visualization_plan(sha256(data)), data)
+        self._objects.put_if_absent(visualization_paths.visualization_plan(sha256(data)), data)
 
     def commit(self, record: FeatureRecord, png: bytes) -> FeatureRecord:
         """Store an image; its record, or that of whoever stored the variant before.
@@ -185,13 +185,15 @@ class FeatureWriter:
             WriteError: the store refused; nothing stored was altered.
         """
         whole = attempted(partial(self._put_image, record, png))
-        path = layout.visualization(record.layer, record.unit, record.variant)
+        path = visualization_paths.visualization(record.layer, record.unit, record.variant)
         if self._objects.put_if_absent(path, whole.to_json().encode()):
             return whole
         return FeatureRecord.stored_at(self._objects, path, self._objects.get(path))
 
     def _put_image(self, record: FeatureRecord, png: bytes, attempt: int) -> FeatureRecord:
-        path = layout.visualization_image(record.layer, record.unit, record.variant, attempt)
+        path = visualization_paths.visualization_image(
+            record.layer, record.unit, record.variant, attempt
+        )
         self._objects.put_new(path, png)
         stored = StoredObject(path, len(png), sha256(png))
         return replace(record, attempt=attempt, objects=(stored,))
@@ -207,7 +209,7 @@ class FeatureWriter:
 
     def _put_failure(self, record: FailureRecord, attempt: int) -> Receipt:
         data = Failure(time.time(), record, attempt).to_json().encode()
-        path = layout.visualization_failure(record.key.layer, record.key.unit, attempt)
+        path = visualization_paths.visualization_failure(record.key.layer, record.key.unit, attempt)
         self._objects.put_new(path, data)
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.storage_schema import arrays, conformance, layout, unit_tables
+from circuit_atlas.storage_schema import arrays, conformance, layer_paths, unit_tables
 from circuit_atlas.storage_schema.arrays import ArraySpec
 from circuit_atlas.storage_schema.attempts import attempted
 from circuit_atlas.storage_schema.chunks import ChunkArray
@@ -60,7 +60,7 @@ class Writer:
             return winner.receipt()
         with self._lock:
             commit = attempted(partial(self._write, record))
-        path = layout.commit(self._layer.layer, record.key.unit)
+        path = layer_paths.commit(self._layer.layer, record.key.unit)
         if self._objects.create(path, commit.to_json().encode()):
             return commit.receipt()
         winner = self._commit_of(record.key.unit)
@@ -89,13 +89,15 @@ class Writer:
 
     def _put_failure(self, record: FailureRecord, attempt: int) -> Receipt:
         data = Failure(time.time(), record, attempt).to_json().encode()
-        self._objects.put_new(layout.failure(self._layer.layer, record.key.unit, attempt), data)
+        self._objects.put_new(
+            layer_paths.failure(self._layer.layer, record.key.unit, attempt), data
+        )
         return Receipt(
             record.key, "failed", attempt, len(data), 0.0, kind=record.kind, message=record.message
         )
 
     def _commit_of(self, unit: int) -> Commit | None:
-        path = layout.commit(self._layer.layer, unit)
+        path = layer_paths.commit(self._layer.layer, unit)
         try:
             data = self._objects.get(path)
         except FileNotFoundError:
@@ -148,7 +150,7 @@ class Writer:
 
     def _fragment(self, unit: int, attempt: int, table: Table, rows: pa.Table) -> StoredObject:
         """Write a unit's rows of one table."""
-        path = layout.fragment(self._layer.layer, unit, attempt, table.stored_name)
+        path = layer_paths.fragment(self._layer.layer, unit, attempt, table.stored_name)
         data = table.to_parquet(rows)
         self._objects.put_new(path, data)
         return StoredObject(path, len(data), sha256(data))
@@ -188,7 +190,7 @@ class Writer:
         return [(arrays.CONTRIBUTION, record.contribution), (arrays.RESPONSE_MAP, maps)]
 
     def _array(self, spec: ArraySpec, criterion: str | None) -> ChunkArray:
-        path = layout.array(self._layer.layer, spec.name, criterion)
+        path = layer_paths.array(self._layer.layer, spec.name, criterion)
         if path not in self._arrays:
             shape = spec.shape(self._header, self._layer, criterion)
             self._arrays[path] = ChunkArray(self._objects, path, shape=shape, dtype=spec.dtype)

@@ -21,7 +21,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.layer_patterns import settle_layers
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.jobs.tasks.plan import Build, resolve_opened
-from circuit_atlas.storage_schema import arrays, image_table, layout, unit_tables
+from circuit_atlas.storage_schema import arrays, image_table, layer_paths, layout, unit_tables
 from circuit_atlas.storage_schema.commit import Commit, NamedObjects
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, MismatchError, QueryError
@@ -137,7 +137,7 @@ def _has_arrays(objects: Objects, header: AtlasHeader, index: LayerIndex) -> boo
     made = {path: json.loads(data) for path, data in arrays.group(header, index).items()}
     return all(
         path in made and made[path].get("shape") == json.loads(data).get("shape")
-        for path, data in _named(objects, layout.layer_index(index.layer)).items()
+        for path, data in _named(objects, layer_paths.layer_index(index.layer)).items()
         if path.endswith("/zarr.json")
     )
 
@@ -159,7 +159,7 @@ def _named(objects: Objects, record: str) -> dict[str, bytes]:
 
 def _has_weights(objects: Objects, opened: OpenedSpec, index: LayerIndex) -> bool:
     """Whether the stored weights of a layer's convolutions are the model's."""
-    path = layout.weights(index.layer)
+    path = layer_paths.weights(index.layer)
     try:
         data = network_object(objects, index, path)
         table = WEIGHTS.from_parquet(data, location=objects.at(path))

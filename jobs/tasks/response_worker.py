@@ -26,7 +26,7 @@ from circuit_atlas.jobs.tasks.memory import images_forward, is_out_of_memory
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.progress import Progress
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob, check_seen
-from circuit_atlas.storage_schema import layout, responses
+from circuit_atlas.storage_schema import response_paths, responses
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.header import LayerIndex
@@ -71,7 +71,7 @@ def chunks_there(objects: Objects, layer: LayerIndex, key: str) -> dict[int, str
     found = responses.chunks(objects, layer.layer, key)
     if is_stored(objects, layer):
         return found
-    channels = responses.chunks(objects, layer.layer, layout.CHANNELS_OF_CHUNKS)
+    channels = responses.chunks(objects, layer.layer, response_paths.CHANNELS_OF_CHUNKS)
     return {chunk: path for chunk, path in found.items() if chunk in channels}
 
 
@@ -166,7 +166,7 @@ class ResponseWorker:
         name, size_bytes = found.layer, 0
         if found.channels is not None:
             data = CHANNELS.to_parquet(found.channels)
-            responses.put_chunk(self._objects, name, layout.CHANNELS_OF_CHUNKS, chunk, data)
+            responses.put_chunk(self._objects, name, response_paths.CHANNELS_OF_CHUNKS, chunk, data)
             size_bytes += len(data)
         data = CHUNK.to_parquet(
             CHUNK.from_columns(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.spec.layers import DirectionsFile, LayerSpec
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
 from circuit_atlas.storage_schema.opening import open_store
@@ -27,7 +27,7 @@ def with_stored_directions(spec: BuildSpec) -> BuildSpec:
         return spec  # another model's directions say nothing; the build will be refused
     names = [layer.name for layer in spec.layers]
     # Not `reader.layers()`: a layer whose index a repair set aside is laid out again.
-    there = at_once(lambda name: reader.objects.exists(layout.layer_index(name)), names)
+    there = at_once(lambda name: reader.objects.exists(layer_paths.layer_index(name)), names)
     stored = {name for name, laid_out in zip(names, there, strict=True) if laid_out}
     at_once(reader.layer, stored)  # the reader keeps them
     layers = tuple(

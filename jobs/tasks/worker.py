@@ -19,7 +19,7 @@ from circuit_atlas.jobs.tasks.sample import images_of
 from circuit_atlas.jobs.tasks.unit_loop import run_units
 from circuit_atlas.jobs.tasks.units import compute, failure
 from circuit_atlas.jobs.tasks.worker_job import PreparedWorker, WorkerJob, check_seen
-from circuit_atlas.storage_schema import labels, layout, responses
+from circuit_atlas.storage_schema import labels, layer_paths, responses
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     StoreError,
@@ -171,7 +171,7 @@ class CircuitWorker:
             return
 
         def record() -> NetworkRecord:
-            if self._header.sample is not None and self._objects.exists(layout.channels(name)):
+            if self._header.sample is not None and self._objects.exists(layer_paths.channels(name)):
                 # The stage of responses has seen all images: no worker looks again, unless a repair
                 # set aside what it stored.
                 return network_record(layer, responses.found_channels(self._objects, name))

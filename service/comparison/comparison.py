@@ -19,8 +19,8 @@ from circuit_atlas.service.comparison.report import Report, Section
 from circuit_atlas.service.comparison.sections import headline, method, sections, titled
 from circuit_atlas.service.comparison.tables import Numbers
 from circuit_atlas.storage_schema.errors import WriteError
-from circuit_atlas.storage_schema.layout import escape
 from circuit_atlas.storage_schema.reader import Reader
+from circuit_atlas.storage_schema.segments import escape
 from circuit_atlas.storage_schema.wording import one_line
 
 NAME = "comparison"

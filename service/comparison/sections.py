@@ -10,7 +10,7 @@ from circuit_atlas.service.comparison.line_chart import LineChart, Series, perce
 from circuit_atlas.service.comparison.query import RANDOM
 from circuit_atlas.service.comparison.report import Charts, Grid, Section, Text
 from circuit_atlas.service.comparison.tables import TIE
-from circuit_atlas.storage_schema.layout import escape
+from circuit_atlas.storage_schema.segments import escape
 
 _SPLITS = {"held_out": "held-out", "scoring": "scoring"}
 Row = Mapping[str, Any]

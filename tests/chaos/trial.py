@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from circuit_atlas.storage_schema.layout import escape
+from circuit_atlas.storage_schema.segments import escape
 from tests.chaos import driver, stages
 from tests.chaos.compared import compare
 from tests.chaos.driver import Driver

@@ -19,7 +19,7 @@ from circuit_atlas.cluster.executor import Event, Planned, TaskDone, TaskStarted
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import Summary, build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.storage_schema import attempts, layout, patience
+from circuit_atlas.storage_schema import attempts, layer_paths, patience
 from circuit_atlas.storage_schema.errors import StoreError, WriteError
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.patience import Outage
@@ -202,7 +202,7 @@ def test_ctrl_c_ends_a_wait_at_once(
 def test_a_unit_that_finds_its_names_taken_fails_alone_and_is_built_later(
     folder: Path, tmp_path: Path, undisturbed: dict[Any, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken = layout.fragment("2", 1, 7, "responses")
+    taken = layer_paths.fragment("2", 1, 7, "responses")
     with monkeypatch.context() as patch:
         patch.setattr(attempts.secrets, "randbelow", lambda _: 7)
         summary = run(

@@ -22,7 +22,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks import worker
 from circuit_atlas.jobs.tasks.response_worker import ResponseWorker
 from circuit_atlas.jobs.visualization.worker import VisualizationWorker
-from circuit_atlas.storage_schema import layout, responses
+from circuit_atlas.storage_schema import responses, visualization_paths
 from circuit_atlas.storage_schema.errors import InfrastructureError
 from circuit_atlas.storage_schema.layer_listing import list_committed
 from circuit_atlas.storage_schema.objects import Objects
@@ -135,7 +135,10 @@ def again(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     def visualizations(of: VisualizationWorker, batch: Any) -> Sequence[object]:
         objects = of._reader.objects
-        paths = [layout.visualization(v.key.layer, v.key.unit, v.name) for v in batch.variants]
+        paths = [
+            visualization_paths.visualization(v.key.layer, v.key.unit, v.name)
+            for v in batch.variants
+        ]
         return [path for path in paths if objects.exists(path)]
 
     watch(Chunker, "prepare", image_chunk)

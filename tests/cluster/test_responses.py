@@ -15,7 +15,7 @@ from circuit_atlas.cluster.run import build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.opened_spec import OpenedSpec
 from circuit_atlas.service import Atlas
-from circuit_atlas.storage_schema import layout, responses
+from circuit_atlas.storage_schema import response_paths, responses
 from circuit_atlas.storage_schema.errors import CorruptError, MismatchError, SpecError
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -234,7 +234,7 @@ def test_an_altered_chunk_is_found(folder):
     path = next((folder / "altered" / "layers" / "7").glob("responses/[0-9a-f]*[0-9a-f]/*.parquet"))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert path.name.split("-")[1] in [
-        layout.chunk_of_responses(finding.path)[1] + ".parquet"
+        response_paths.chunk_of_responses(finding.path)[1] + ".parquet"
         for finding in verify(open_store(str(folder / "altered")))
         if finding.kind == "altered"
     ]

@@ -25,7 +25,7 @@ from circuit_atlas.cluster.run import Summary, build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.jobs.tasks.plan import Task
 from circuit_atlas.jobs.tasks.worker import CircuitJob
-from circuit_atlas.storage_schema import compaction, heartbeat, layout
+from circuit_atlas.storage_schema import compaction, heartbeat, layer_paths, layout
 from circuit_atlas.storage_schema.errors import DeadlineError, MismatchError, WriteError
 from circuit_atlas.storage_schema.heartbeat import Heartbeat
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -173,7 +173,7 @@ def test_a_layer_is_sealed_when_it_has_all_units_that_any_build_asked_for(tmp_pa
     assert run("[0, 1, 2]") == ["1", "2"]
     assert run("[0]") == ["1", "2"]
     assert masks(tmp_path / "atlas").items() >= before.items()
-    open_store(tmp_path / "atlas").delete([layout.commit(LAYER, 2)])
+    open_store(tmp_path / "atlas").delete([layer_paths.commit(LAYER, 2)])
     assert run("[0]") == ["1", "2"]
 
 
@@ -191,7 +191,7 @@ def test_a_finished_atlas_that_cannot_be_written_is_finished(
     with monkeypatch.context() as patch:
         patch.setattr(compaction, "_put_new", refuse)
         assert build(spec(tmp_path), executor=LocalExecutor()).skipped == 3
-        objects.delete([layout.commit(LAYER, 2)])
+        objects.delete([layer_paths.commit(LAYER, 2)])
         with pytest.raises(WriteError, match="read-only"):
             build(spec(tmp_path), executor=LocalExecutor())
     assert Reader(objects).commits(LAYER).keys() == {0, 1, 2}

@@ -12,7 +12,7 @@ from circuit_atlas.cluster.executor import Event, Planned, TaskDone, TaskStarted
 from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import Summary, build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import SpecError, WriteError
 from circuit_atlas.storage_schema.header import LayerIndex
@@ -152,7 +152,7 @@ def test_what_another_build_asked_for_is_waited_for(folder: Path) -> None:
     run(folder, [{"name": "2", "units": [0, 1]}])
     assert sealed(folder) == ["2"]
     objects = open_store(folder / "atlas")
-    objects.delete([layout.commit("2", 1)])
+    objects.delete([layer_paths.commit("2", 1)])
     for generation in generations(objects, "2"):
         objects.delete([entry.path for entry in generation.files])
     run(folder, one)

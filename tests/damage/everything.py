@@ -14,7 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from circuit_atlas.storage_schema import heartbeat, layout, network, responses
+from circuit_atlas.storage_schema import (
+    heartbeat,
+    layer_paths,
+    layout,
+    network,
+    response_paths,
+    responses,
+    visualization_paths,
+)
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.directions import Directions
@@ -209,7 +217,7 @@ def _commit_twice(
     """Commit a unit; of units 0 and 1 first by an attempt of which nothing counts any more. Paths
     of what that left, by the path of what counts."""
     layer, earlier = record.key.layer, ()
-    path = layout.commit(layer, unit)
+    path = layer_paths.commit(layer, unit)
     if unit < 2:
         assert record.contribution is not None
         assert record.response_maps is not None
@@ -251,7 +259,7 @@ def _store_responses(objects: Objects, layer: LayerIndex, units: Sequence[int]) 
         responses.put_chunk(objects, layer.layer, key, chunk, CHUNK.to_parquet(table))
         crops = make_network(layer).channels.slice(chunk)
         data = CHANNELS.to_parquet(crops)
-        responses.put_chunk(objects, layer.layer, layout.CHANNELS_OF_CHUNKS, chunk, data)
+        responses.put_chunk(objects, layer.layer, response_paths.CHANNELS_OF_CHUNKS, chunk, data)
     top = {
         f"{split}_{what}": [[n] for n in range(len(units))]
         for split in ("scoring", "held_out")
@@ -284,7 +292,7 @@ def _visualize(objects: Objects, header: AtlasHeader) -> dict[str, str]:
     for layer, unit in ((SEALED, 0), (SEALED, 1), (OPEN, 1), ("conv1", 2)):
         for variant in both if layer != "conv1" else ("positive",):
             record = replace(picture_record(layer, unit, variant=variant), model=header.model)
-            path = layout.visualization(layer, unit, variant)
+            path = visualization_paths.visualization(layer, unit, variant)
             other = writer.commit(record, f"earlier {layer} {unit} {variant}".encode())
             objects.delete([path])
             made = writer.commit(

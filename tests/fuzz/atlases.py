@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from circuit_atlas.service import Atlas
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import AtlasError, QueryError
@@ -18,7 +18,7 @@ LAYER = "conv3"
 
 def commit_of(folder: Path, unit: int) -> Commit:
     """The commit record of a unit of `LAYER`."""
-    path = folder / layout.commit(LAYER, unit)
+    path = folder / layer_paths.commit(LAYER, unit)
     return Commit.from_json(path.read_bytes(), location=str(path))
 
 
@@ -28,7 +28,7 @@ def put_altered(folder: Path, unit: int, stored: StoredObject, data: bytes) -> N
     commit = commit_of(folder, unit)
     other = StoredObject(stored.path, len(data), sha256(data))
     objects = tuple(other if one.path == stored.path else one for one in commit.objects)
-    record = folder / layout.commit(LAYER, unit)
+    record = folder / layer_paths.commit(LAYER, unit)
     record.write_text(replace(commit, objects=objects).to_json())
 
 

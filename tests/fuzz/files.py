@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from tempfile import mkdtemp
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.errors import CorruptError
 from tests.fuzz.atlases import LAYER, commit_of, read_all
@@ -317,6 +317,6 @@ def _name_in_a_record(atlas: Path, name: str) -> None:
     )
     try:
         text = replace(commit, objects=objects).to_json()
-        (atlas / layout.commit(LAYER, 0)).write_text(text)
+        (atlas / layer_paths.commit(LAYER, 0)).write_text(text)
     except UnicodeEncodeError as error:
         raise CorruptError("a name that no document holds") from error

@@ -12,11 +12,14 @@ from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.storage_schema import (
     heartbeat,
     labels,
+    layer_paths,
     layout,
     network,
+    response_paths,
     responses,
     row_groups,
     sealed,
+    visualization_paths,
 )
 from circuit_atlas.storage_schema.claim import Claim
 from circuit_atlas.storage_schema.commit import Commit, Failure, NamedObjects
@@ -109,7 +112,7 @@ def sealed_commit(objects: Objects, record: bytes) -> dict[str, bytes]:
     writer would make them."""
     newest = sealed.newest(objects, LAYER)
     assert newest is not None
-    path = layout.manifest(LAYER, newest)
+    path = layer_paths.manifest(LAYER, newest)
     manifest = Manifest.from_json(objects.get(path), location=path)
     file = manifest.file(sealed.COMMITS.stored_name)
     schema = sealed.COMMITS.stored_schema
@@ -148,25 +151,25 @@ def _kinds(paths: list[str]) -> dict[str, Kind]:
     def alone(parse: Callable[..., Any], path: str) -> Callable[[Objects], None]:
         return lambda objects: parse(objects.get(path), location=objects.at(path))
 
-    failure = one(lambda path: layout.failed_unit(path) is not None)
-    labelling = one(lambda path: layout.labelling(path) is not None)
+    failure = one(lambda path: layer_paths.failed_unit(path) is not None)
+    labelling = one(lambda path: layer_paths.labelling(path) is not None)
     beating, whole = layout.heartbeat("w"), layout.prepared_whole(_SOURCE)
-    chunk, asked = layout.prepared_chunk(_SOURCE, 0), one(layout.is_visualization_plan)
-    sealed_at = layout.commit(LAYER, _SEALED_UNIT)
+    chunk, asked = layout.prepared_chunk(_SOURCE, 0), one(visualization_paths.is_visualization_plan)
+    sealed_at = layer_paths.commit(LAYER, _SEALED_UNIT)
     return {
         "header": Kind(layout.HEADER, AtlasHeader, _read_header),
-        "layer index": Kind(layout.layer_index(LAYER), LayerIndex, _read_index),
-        "commit record": Kind(layout.commit(LAYER, 1), Commit, _read_unit),
+        "layer index": Kind(layer_paths.layer_index(LAYER), LayerIndex, _read_index),
+        "commit record": Kind(layer_paths.commit(LAYER, 1), Commit, _read_unit),
         SEALED_COMMIT: Kind(sealed_at, Commit, _read_layer, own_checksum=False),
         "failure record": Kind(failure, Failure, _read_build),
         "plan": Kind(one(layout.is_plan), Plan, _read_build),
         "labels": Kind(labelling, UnitLabels, _read_build),
         "images": Kind(layout.IMAGES_RECORD, ImagesRecord, _read_images),
-        "network": Kind(layout.network(LAYER), NamedObjects, _read_network),
-        "wiring": Kind(layout.wiring(LAYER), Wiring, _read_network),
-        "responses": Kind(one(layout.is_responses), ResponsesRecord, _read_responses),
-        "manifest": Kind(one(layout.is_manifest), Manifest, _read_layer),
-        "visualization": Kind(one(layout.visualized), FeatureRecord, _read_features),
+        "network": Kind(layer_paths.network(LAYER), NamedObjects, _read_network),
+        "wiring": Kind(layer_paths.wiring(LAYER), Wiring, _read_network),
+        "responses": Kind(one(response_paths.is_responses), ResponsesRecord, _read_responses),
+        "manifest": Kind(one(layer_paths.is_manifest), Manifest, _read_layer),
+        "visualization": Kind(one(visualization_paths.visualized), FeatureRecord, _read_features),
         "visualization plan": Kind(asked, VisualizationPlan, _read_features),
         "heartbeat": Kind(beating, Heartbeat, alone(Heartbeat.from_json, beating)),
         "claim": Kind(_claim(), Claim, _read_claim),

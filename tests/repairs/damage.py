@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 
 WAYS = ("bit", "cut", "emptied", "deleted", "swapped", "another's", "appended")
 _KINDS: tuple[tuple[str, str], ...] = (
@@ -57,7 +57,7 @@ class Damage:
         """The units whose own files these are."""
         found = set()
         for path in self.paths:
-            layer = layout.layer_of(path)
+            layer = layer_paths.layer_of(path)
             unit = re.search(r"/(?:units|commits)/(\d+)[./]|/c\.(\d+)\.", path)
             if layer is not None and unit is not None:
                 found.add((layer, int(unit[1] or unit[2])))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from circuit_atlas.service.commands.cli import main
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.sealed import newest
@@ -165,7 +165,7 @@ def _commits(store: Path) -> dict[tuple[str, int], bytes]:
     found = {}
     for path in store.glob("layers/*/commits/*.json"):
         name = path.relative_to(store).as_posix()
-        layer, unit = layout.layer_of(name), layout.committed_unit(name)
+        layer, unit = layer_paths.layer_of(name), layer_paths.committed_unit(name)
         if layer is not None and unit is not None:
             found[layer, unit] = path.read_bytes()
     return found

@@ -14,7 +14,7 @@ import numpy as np
 from obstore.store import MemoryStore
 
 from circuit_atlas.jobs.tasks.plan import Build
-from circuit_atlas.storage_schema import arrays, layout
+from circuit_atlas.storage_schema import arrays, layer_paths
 from circuit_atlas.storage_schema.arrays import ATTEMPTS
 from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
@@ -56,7 +56,7 @@ class StoredUnits:
         create(memory, build.header, [first], build.images.slice(0, TOP), build.plan, pixels=pixels)
         writer = Writer(memory, build.header, first)
         writer.commit(unit_record(build.header, first, 0))
-        record = memory.get(layout.commit(first.layer, 0))
+        record = memory.get(layer_paths.commit(first.layer, 0))
         self._commit = Commit.from_json(record, location="memory://")
         self._data = {stored.path: memory.get(stored.path) for stored in self._commit.objects}
         self._order = {index.layer: number for number, index in enumerate(build.layers)}
@@ -78,7 +78,9 @@ class StoredUnits:
         attempt, dead = secrets.randbelow(ATTEMPTS), is_dead(key.unit)
         stored = []
         for one in self._commit.objects:
-            path = one.path.replace(layout.layer(self._commit.layer), layout.layer(key.layer))
+            path = one.path.replace(
+                layer_paths.layer(self._commit.layer), layer_paths.layer(key.layer)
+            )
             _, is_chunk, array = path.partition("/arrays.zarr/")
             if is_chunk:
                 path = path.replace(f"/c.0.{self._commit.attempt}", f"/c.{key.unit}.{attempt}")
@@ -97,7 +99,7 @@ class StoredUnits:
             forms=() if dead else self._commit.forms,
             objects=tuple(stored),
         )
-        path = layout.commit(key.layer, key.unit)
+        path = layer_paths.commit(key.layer, key.unit)
         self._objects.put_if_absent(path, commit.to_json().encode())
         return commit.receipt()
 

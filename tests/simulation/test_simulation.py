@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from circuit_atlas.service.client.atlas_status import AtlasStatus
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -44,7 +44,7 @@ def test_an_atlas_is_built_resumed_planned_and_looked_at(
         }
         assert newest(reader.objects, row["layer"])
     lacking = [(layer, 3) for layer in reader.layers()]
-    open_store(store).delete([layout.commit(*unit) for unit in lacking])
+    open_store(store).delete([layer_paths.commit(*unit) for unit in lacking])
     read: list[str] = []
     get = Objects.get
     monkeypatch.setattr(Objects, "get", lambda self, path: read.append(path) or get(self, path))

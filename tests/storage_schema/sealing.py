@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.objects import Entry, Objects
 from circuit_atlas.storage_schema.reader import Reader
@@ -34,7 +34,7 @@ class Unsealed(Objects):
         super().__init__(objects.store, location=objects.location)
 
     def list(self, prefix: str = "") -> tuple[Entry, ...]:
-        return tuple(e for e in super().list(prefix) if layout.generation_of(e.path) is None)
+        return tuple(e for e in super().list(prefix) if layer_paths.generation_of(e.path) is None)
 
 
 class KilledError(BaseException):

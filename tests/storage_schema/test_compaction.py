@@ -13,7 +13,7 @@ import obstore
 import pytest
 from obstore.store import MemoryStore
 
-from circuit_atlas.storage_schema import layout, network, sealed
+from circuit_atlas.storage_schema import layer_paths, network, sealed
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
@@ -151,7 +151,7 @@ def test_the_commit_record_that_is_there_counts(built, header, wide, record, dea
     """A unit that is deleted and built again, as another attempt and with other numbers."""
     seal(built)
     for unit, again in ((3, record(3, seed=1)), (8, record(8)), (9, dead(9))):
-        built.delete([layout.commit(LAYER, unit)])
+        built.delete([layer_paths.commit(LAYER, unit)])
         assert unit not in Reader(built).commits(LAYER)
         assert everything(built) == everything(Unsealed(built))
         Writer(built, header, wide).commit(again)
@@ -181,7 +181,7 @@ def test_units_that_are_not_sealed_have_no_polysemanticity(built, header, wide, 
     first = Reader(built)
     assert not first.polysemanticity(LAYER, first.commits(LAYER)).num_rows
     seal(built)
-    built.delete([layout.commit(LAYER, 3)])
+    built.delete([layer_paths.commit(LAYER, 3)])
     for unit in (0, 3):
         Writer(built, header, wide).commit(record(unit, seed=1))
     for reader in (Reader(built), first):
@@ -198,7 +198,7 @@ def test_a_generation_of_before_there_was_polysemanticity_is_read(built, seal):
     before = everything(built)
     gone = manifest.file("polysemanticity").path
     older = tuple(file for file in manifest.objects if file.path != gone)
-    path = layout.manifest(LAYER, manifest.generation)
+    path = layer_paths.manifest(LAYER, manifest.generation)
     built.put(path, dataclasses.replace(manifest, objects=older).to_json().encode())
     built.delete([gone])
     reader = Reader(built)
@@ -240,7 +240,7 @@ def test_killed_at_any_write_it_leaves_the_same_atlas(built, seal, write, after)
     assert seal(built) is None
     left = verify(built)
     assert {finding.kind for finding in left} <= {"unreferenced"}
-    assert all(layout.generation_of(finding.path) for finding in left)
+    assert all(layer_paths.generation_of(finding.path) for finding in left)
 
 
 def test_a_process_that_dies_leaves_the_same_atlas(tmp_path, lay_out, header, wide, record, seal):
@@ -276,7 +276,7 @@ def test_two_at_once_write_a_generation_each(built, seal):
     class Together(Objects):
         def list(self, prefix=""):
             found = super().list(prefix)
-            if prefix == layout.sealed(LAYER):
+            if prefix == layer_paths.sealed(LAYER):
                 both.wait(timeout=60)
             return found
 
@@ -304,7 +304,7 @@ def test_what_is_committed_as_it_is_written_is_not_lost(built, header, wide, rec
 
 
 def test_a_moved_commit_record_is_not_sealed(built, seal):
-    built.put(layout.commit(LAYER, 1), built.get(layout.commit(LAYER, 3)))
+    built.put(layer_paths.commit(LAYER, 1), built.get(layer_paths.commit(LAYER, 3)))
     with pytest.raises(CorruptError, match=r"1\.json is the record of toy/features\.3/3, moved"):
         seal(built)
 
@@ -344,7 +344,7 @@ def test_a_reader_goes_on_when_its_generation_is_deleted(built, seal):
     some = [next(masks)]
     seal(built, anew=True)
     paths = [file.path for file in first.objects]
-    built.delete([layout.manifest(LAYER, first.generation), *paths])
+    built.delete([layer_paths.manifest(LAYER, first.generation), *paths])
     rows = readers[0].table(LAYER, "selectivity")
     assert readers[0].polysemanticity(LAYER, readers[0].commits(LAYER)).num_rows == 8
     assert rows.to_pylist() == before["selectivity"][0]

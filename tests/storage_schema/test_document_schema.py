@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout
 from circuit_atlas.storage_schema.commit import Commit, Failure
 from circuit_atlas.storage_schema.document_schema import values_of
 from circuit_atlas.storage_schema.documents import canonical, parse, seal, sha256, unseal
@@ -35,7 +35,7 @@ def content_of(text: str) -> dict[str, Any]:
 def commit(objects, header, layer, record) -> dict[str, Any]:
     """What a unit's commit record says."""
     Writer(objects, header, layer).commit(record(1))
-    return content_of(objects.get(layout.commit(layer.layer, 1)).decode())
+    return content_of(objects.get(layer_paths.commit(layer.layer, 1)).decode())
 
 
 def put(key: str, value: object) -> Change:
@@ -187,7 +187,7 @@ def test_numbers_that_python_writes_in_its_own_way_come_back():
 
 def test_a_document_that_is_too_long_is_not_read(objects, layer, record, header):
     Writer(objects, header, layer).commit(record(1))
-    path = layout.commit(layer.layer, 1)
+    path = layer_paths.commit(layer.layer, 1)
     size_bytes = layout.most_bytes(path) + 1
     with open(f"{objects.location}/{path}", "wb") as stream:
         stream.write(bytes(size_bytes))
@@ -200,7 +200,7 @@ def test_a_wiring_outside_of_the_layer_is_refused(objects, layer):
     good = reader.wiring(layer.layer)
     stretches = (dataclasses.replace(good.stretches[0], start=2**20), *good.stretches[1:])
     data = Wiring(stretches).to_json().encode()
-    path, record = layout.wiring(layer.layer), layout.network(layer.layer)
+    path, record = layer_paths.wiring(layer.layer), layer_paths.network(layer.layer)
     objects.put(path, data)
     named = content_of(objects.get(record).decode())
     for stored in named["objects"]:
@@ -213,9 +213,9 @@ def test_a_wiring_outside_of_the_layer_is_refused(objects, layer):
 
 @pytest.mark.parametrize(("key", "value"), [("name", "other"), ("out_channels", 5), ("depth", 9)])
 def test_a_network_of_other_convolutions_is_refused(objects, layer, key, value):
-    content = content_of(objects.get(layout.layer_index(layer.layer)).decode())
+    content = content_of(objects.get(layer_paths.layer_index(layer.layer)).decode())
     content["index"][0][key] = value
-    objects.put(layout.layer_index(layer.layer), seal(content).encode())
+    objects.put(layer_paths.layer_index(layer.layer), seal(content).encode())
     reader = Reader(objects)
     if key == "depth":
         assert reader.weights(layer.layer)[1] is None

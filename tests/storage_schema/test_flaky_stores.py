@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from circuit_atlas.storage_schema import attempts, layout, network, patience
+from circuit_atlas.storage_schema import attempts, layer_paths, network, patience
 from circuit_atlas.storage_schema.errors import (
     ContestedError,
     NotAnAtlasError,
@@ -189,7 +189,7 @@ def test_where_every_number_is_taken_the_unit_fails_alone(
     objects, header, layer, record, monkeypatch
 ):
     monkeypatch.setattr(attempts.secrets, "randbelow", lambda _: 7)
-    taken = layout.fragment("features.3", 1, 7, "responses")
+    taken = layer_paths.fragment("features.3", 1, 7, "responses")
     objects.create(taken, b"theirs")
     writer = Writer(objects, header, layer)
     with pytest.raises(ContestedError, match=f"{taken} is there already"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from obstore.store import MemoryStore
 
-from circuit_atlas.storage_schema import labels, layout
+from circuit_atlas.storage_schema import labels, layer_paths
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 
@@ -16,7 +16,7 @@ def objects() -> Objects:
 
 
 def paths(objects: Objects) -> list[str]:
-    return sorted(entry.path for entry in objects.list(layout.all_labels("a/b")))
+    return sorted(entry.path for entry in objects.list(layer_paths.all_labels("a/b")))
 
 
 def test_no_labels_are_no_error(objects: Objects) -> None:
@@ -34,6 +34,6 @@ def test_the_last_labels_count_and_the_same_are_stored_once(objects: Objects) ->
 
 
 def test_altered_labels_are_found(objects: Objects) -> None:
-    objects.put_if_absent(layout.labels("a/b", 0), b'{"schema": 2, "labels": [[0, "cat"]]}')
+    objects.put_if_absent(layer_paths.labels("a/b", 0), b'{"schema": 2, "labels": [[0, "cat"]]}')
     with pytest.raises(CorruptError, match="does not match the checksum"):
         labels.read(objects, "a/b")

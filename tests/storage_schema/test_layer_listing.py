@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from obstore.store import MemoryStore
 
-from circuit_atlas.storage_schema import layer_listing, layout, network
+from circuit_atlas.storage_schema import layer_listing, layer_paths, layout, network
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -57,7 +57,7 @@ def test_it_says_what_the_records_say(built):
     assert (odd.done, odd.dead, odd.committed, odd.failures) == (0, 0, {}, {})
     states = {unit: commit.state for unit, commit in reader.commits(LAYER).items()}
     assert list(listing.committed) == list(states) == [0, 2, 3, 8, 11]
-    assert listing.committed[3].path == layout.commit(LAYER, 3)
+    assert listing.committed[3].path == layer_paths.commit(LAYER, 3)
     assert listing.done == list(states.values()).count("done") == 3
     assert listing.dead == list(states.values()).count("dead") == 2
     assert list(listing.failures) == [7]
@@ -92,19 +92,19 @@ def test_wherever_an_attempt_ends_only_commits_count(built, header, wide, record
 
 
 def test_a_unit_whose_commit_is_deleted_is_missing(built):
-    built.delete([layout.commit(LAYER, 3)])
+    built.delete([layer_paths.commit(LAYER, 3)])
     listing = Reader(built).listings()[1]
     assert (listing.done, listing.dead) == (2, 2)
 
 
 def test_a_done_unit_whose_scores_are_gone_is_done_still(built):
     """It would be taken for a dead one: its commit record, which says more, is asked."""
-    folder = layout.array(LAYER, "score", "actgrad")
+    folder = layer_paths.array(LAYER, "score", "actgrad")
     (chunk,) = (e.path for e in built.list(folder) if "/c.3." in e.path)
     built.delete([chunk])
     listing = Reader(built).listings()[1]
     assert (listing.done, listing.dead) == (3, 2)
-    built.put(layout.commit(LAYER, 3), built.get(layout.commit(LAYER, 2)))
+    built.put(layer_paths.commit(LAYER, 3), built.get(layer_paths.commit(LAYER, 2)))
     with pytest.raises(CorruptError, match=r"the record of toy/features\.3/2, moved here"):
         Reader(built).listings()
 

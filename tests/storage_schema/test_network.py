@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from circuit_atlas.storage_schema import layout, network
+from circuit_atlas.storage_schema import layer_paths, layout, network
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import (
     CorruptError,
@@ -92,7 +92,7 @@ def test_an_object_that_is_spoiled_is_an_error(objects, name):
 
 def test_a_unit_without_its_layers_network_is_found(objects, header, layer, record):
     Writer(objects, header, layer).commit(record(0))
-    Path(objects.location, layout.network("features.3")).unlink()
+    Path(objects.location, layer_paths.network("features.3")).unlink()
     found = {(f.kind, f.path.rsplit("/", 1)[-1]) for f in verify(objects)}
     assert ("missing", "network.json") in found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_atlas.storage_schema import layout, network, sealed
+from circuit_atlas.storage_schema import layer_paths, network, sealed
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import WriteError
 from circuit_atlas.storage_schema.http_objects import HttpObjects
@@ -63,7 +63,7 @@ def test_all_but_the_newest_whole_one_go(sealed_twice):
     assert everything(sealed_twice) == before
     assert verify(sealed_twice) == ()
     assert list(delete_old(sealed_twice, LAYER, older_than_s=0)) == []
-    folders = Path(sealed_twice.location, layout.sealed(LAYER)).iterdir()
+    folders = Path(sealed_twice.location, layer_paths.sealed(LAYER)).iterdir()
     assert len(list(folders)) == 1
 
 
@@ -101,7 +101,7 @@ def test_cut_off_anywhere_it_leaves_the_same_atlas(sealed_twice, deletion, after
 
 def test_remains_alone_go_and_a_layer_without_any_is_no_error(sealed_twice):
     for generation in sealed.generations(sealed_twice, LAYER):
-        sealed_twice.delete([layout.manifest(LAYER, generation.name)])
+        sealed_twice.delete([layer_paths.manifest(LAYER, generation.name)])
     assert len(list(delete_old(sealed_twice, LAYER, older_than_s=0))) == 3
     assert names(sealed_twice) == []
     assert list(delete_old(sealed_twice, "other", older_than_s=0)) == []

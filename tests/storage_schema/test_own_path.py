@@ -7,7 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from circuit_atlas.storage_schema import heartbeat, layout, network, responses
+from circuit_atlas.storage_schema import (
+    heartbeat,
+    layer_paths,
+    layout,
+    network,
+    response_paths,
+    responses,
+    visualization_paths,
+)
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
@@ -37,7 +45,9 @@ def atlas(laid_out, lay_out, header, layer, record, network_record) -> Objects:
     wide = widened(layer)
     other = dataclasses.replace(wide, layer=OTHER)
     plan = Plan(((LAYER, tuple(range(12))),))
-    laid_out.delete([layout.layer_index(LAYER), *(e.path for e in laid_out.list(layout.PLANS))])
+    laid_out.delete(
+        [layer_paths.layer_index(LAYER), *(e.path for e in laid_out.list(layout.PLANS))]
+    )
     lay_out(
         laid_out, layers=[wide, other], plan=plan, unit_labels={LAYER: {0: "a"}, OTHER: {0: "b"}}
     )
@@ -71,22 +81,29 @@ def _swaps(objects: Objects) -> Iterator[tuple[str, str, Callable[[Reader], obje
     def listed(folder: str, ending: str = ".json") -> list[str]:
         return [e.path for e in objects.list(folder) if e.path.endswith(ending)]
 
-    commits = [layout.commit(LAYER, 0), layout.commit(LAYER, 1), layout.commit(OTHER, 0)]
+    commits = [
+        layer_paths.commit(LAYER, 0),
+        layer_paths.commit(LAYER, 1),
+        layer_paths.commit(OTHER, 0),
+    ]
     yield *commits[:2], lambda r: r.commit(LAYER, 0)
     yield commits[0], commits[2], lambda r: r.commits(LAYER)
-    yield layout.layer_index(LAYER), layout.layer_index(OTHER), lambda r: r.layer(LAYER)
-    yield layout.network(LAYER), layout.network(OTHER), lambda r: r.weights(LAYER)
-    yield *listed(layout.failures(LAYER)), lambda r: r.failures(LAYER)
+    yield layer_paths.layer_index(LAYER), layer_paths.layer_index(OTHER), lambda r: r.layer(LAYER)
+    yield layer_paths.network(LAYER), layer_paths.network(OTHER), lambda r: r.weights(LAYER)
+    yield *listed(layer_paths.failures(LAYER)), lambda r: r.failures(LAYER)
     yield *listed(layout.PLANS), lambda r: r.plan()
-    yield layout.labels(LAYER, 1), layout.labels(LAYER, 0), lambda r: r.labels(LAYER)
-    yield layout.labels(OTHER, 0), layout.labels(LAYER, 0), lambda r: r.labels(OTHER)
-    manifests = listed(layout.sealed(LAYER), "manifest.json")
+    yield layer_paths.labels(LAYER, 1), layer_paths.labels(LAYER, 0), lambda r: r.labels(LAYER)
+    yield layer_paths.labels(OTHER, 0), layer_paths.labels(LAYER, 0), lambda r: r.labels(OTHER)
+    manifests = listed(layer_paths.sealed(LAYER), "manifest.json")
     yield *reversed(manifests), lambda r: r.table(LAYER, "responses")
-    pictures = [layout.visualization(LAYER, unit, "positive") for unit in (0, 1)]
+    pictures = [visualization_paths.visualization(LAYER, unit, "positive") for unit in (0, 1)]
     yield *pictures, lambda r: r.feature_visualizations(LAYER, 0)
     yield *pictures, lambda r: r.feature_visualization(LAYER, 0, "positive")
     yield *listed("features/plans"), lambda r: r.visualization_states()
-    yield *listed(f"{layout.visualizations(LAYER)}/failures"), lambda r: r.visualization_states()
+    yield (
+        *listed(f"{visualization_paths.visualizations(LAYER)}/failures"),
+        lambda r: r.visualization_states(),
+    )
 
 
 def test_each_answers_under_its_own_name_alone(atlas):
@@ -106,14 +123,14 @@ def test_each_answers_under_its_own_name_alone(atlas):
 
 def test_documents_that_do_not_say_their_number_are_read(atlas):
     """Those of earlier versions: failures without the attempt, labels without the number."""
-    atlas.put(layout.labels(LAYER, 2), seal({"layer": LAYER, "labels": [[0, "old"]]}).encode())
+    atlas.put(layer_paths.labels(LAYER, 2), seal({"layer": LAYER, "labels": [[0, "old"]]}).encode())
     assert Reader(atlas).labels(LAYER) == {0: "old"}
     key = {"model": "toy", "layer": LAYER, "unit": 7}
     record = {"key": key, "kind": "old", "message": "why", "trace": ""}
     failure = seal({"time_s": 1e12, "record": record}).encode()
-    atlas.put(layout.failure(LAYER, 7, 1), failure)
+    atlas.put(layer_paths.failure(LAYER, 7, 1), failure)
     assert Reader(atlas).failures(LAYER)[7].kind == "old"
-    atlas.put(layout.failure(LAYER, 8, 1), failure)
+    atlas.put(layer_paths.failure(LAYER, 8, 1), failure)
     with pytest.raises(CorruptError, match=r"a failure of toy/features\.3/7, moved here"):
         Reader(atlas).failures(LAYER)
 
@@ -128,10 +145,10 @@ def test_responses_of_other_units_or_of_another_layer(laid_out):
     rows = DISTRIBUTIONS.stored_schema.empty_table()
     for layer, units in ((LAYER, [0, 1]), (LAYER, [4]), (OTHER, [4])):
         responses.put_distributions(laid_out, layer, units, rows)
-    path = layout.responses_record(LAYER, responses.key_of([4]))
+    path = response_paths.responses_record(LAYER, responses.key_of([4]))
     for other in (
-        layout.responses_record(LAYER, responses.key_of([0, 1])),
-        layout.responses_record(OTHER, responses.key_of([4])),
+        response_paths.responses_record(LAYER, responses.key_of([0, 1])),
+        response_paths.responses_record(OTHER, responses.key_of([4])),
     ):
         own = laid_out.get(path)
         laid_out.put(path, laid_out.get(other))
@@ -142,19 +159,19 @@ def test_responses_of_other_units_or_of_another_layer(laid_out):
 
 @pytest.mark.parametrize("what", ["commits", "plan", "network.json"])
 def test_a_layer_without_its_index_is_an_error_and_not_one_layer_less(atlas, what):
-    other = [entry.path for entry in atlas.list(layout.layer(OTHER))]
+    other = [entry.path for entry in atlas.list(layer_paths.layer(OTHER))]
     kept = {"plan": (), "commits": ("/commits/",), "network.json": ("network.json",)}[what]
     atlas.delete([path for path in other if not any(part in path for part in kept)])
     if what != "plan":
         atlas.delete([entry.path for entry in atlas.list(layout.PLANS)])
-    atlas.put_if_absent(f"{layout.arrays(OTHER)}/zarr.json", b"{}")
+    atlas.put_if_absent(f"{layer_paths.arrays(OTHER)}/zarr.json", b"{}")
     for ask in (lambda r: r.layers(), lambda r: r.layer(OTHER), lambda r: r.listings()):
         with pytest.raises(CorruptError, match=r"other/layer\.json is missing, and the layer was"):
             ask(Reader(atlas))
 
 
 def test_a_layer_that_is_being_laid_out_is_not_there_yet(atlas):
-    atlas.put(f"{layout.arrays('third')}/zarr.json", b"{}")
+    atlas.put(f"{layer_paths.arrays('third')}/zarr.json", b"{}")
     assert Reader(atlas).layers() == (LAYER, OTHER)
     with pytest.raises(QueryError, match="has no layer 'third'"):
         Reader(atlas).layer("third")
@@ -163,7 +180,7 @@ def test_a_layer_that_is_being_laid_out_is_not_there_yet(atlas):
 def test_a_layer_that_goes_while_it_is_read(atlas):
     reader = Reader(atlas)
     assert reader.layers() == (LAYER, OTHER)
-    atlas.delete([entry.path for entry in atlas.list(layout.layer(OTHER))])
+    atlas.delete([entry.path for entry in atlas.list(layer_paths.layer(OTHER))])
     with pytest.raises(CorruptError, match=r"other/layer\.json is missing"):
         reader.layers()
 
@@ -175,7 +192,7 @@ def test_no_plan_of_an_atlas_with_units(atlas):
 
 
 def test_a_network_whose_record_is_gone(atlas):
-    atlas.delete([layout.network(LAYER)])
+    atlas.delete([layer_paths.network(LAYER)])
     with pytest.raises(CorruptError, match=r"network\.json is missing, and the layer has units"):
         Reader(atlas).wiring(LAYER)
 
@@ -196,7 +213,7 @@ def test_a_unit_whose_responses_are_gone(tmp_path, lay_out, header, layer, recor
     assert found is not None
     assert found["images"] == 0
     assert Reader(objects).distribution(LAYER, 0) is None
-    path = layout.responses_record(LAYER, responses.key_of([1]))
+    path = response_paths.responses_record(LAYER, responses.key_of([1]))
     objects.delete([path])
     with pytest.raises(CorruptError, match="names no responses to unit 1, which is committed"):
         Reader(objects).distribution(LAYER, 1)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout, visualization_paths
 from circuit_atlas.storage_schema.paths import is_folder, is_object
 from circuit_atlas.storage_schema.writer import Writer
 
@@ -50,12 +50,12 @@ def test_everything_in_a_store_is_one(objects, header, layer, record):
     "name", ["visualizations.7.expand3x3", "a/../b", "..", "", ".", "a b", "ü", "#1", "%2e", "a=b"]
 )
 def test_names_that_users_choose_are_no_way_out(name):
-    assert is_object(layout.commit(name, 3))
-    assert is_object(layout.layer_index(name))
-    assert is_object(layout.visualization(name, 0, name))
-    assert is_folder(layout.layer(name))
+    assert is_object(layer_paths.commit(name, 3))
+    assert is_object(layer_paths.layer_index(name))
+    assert is_object(visualization_paths.visualization(name, 0, name))
+    assert is_folder(layer_paths.layer(name))
     path = f"layers/{name}/layer.json"
-    assert is_object(path) == (layout.layer_index(name) == path or "=" in name)
+    assert is_object(path) == (layer_paths.layer_index(name) == path or "=" in name)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from circuit_atlas.storage_schema import layout, network, set_aside
+from circuit_atlas.storage_schema import layer_paths, layout, network, set_aside
 from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, WriteError
@@ -76,7 +76,7 @@ def test_of_a_damaged_unit_commit_and_damaged_files_go_and_no_other(built, snaps
     for path in paths:
         spoil(built, path)
     spoilt = {path: built.get(path) for path in paths}
-    record = layout.commit(LAYER, 3)
+    record = layer_paths.commit(LAYER, 3)
     done = repair(built)
     assert set(done.aside) == {record, *paths}
     assert redone(done) == [("unit", LAYER, 3)]
@@ -103,7 +103,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(built, snapshot):
 
 @pytest.mark.parametrize("way", ["bit", "emptied"])
 def test_a_commit_record_comes_back_from_a_sealed_generation(built, way):
-    path = layout.commit(LAYER, 3)
+    path = layer_paths.commit(LAYER, 3)
     data = spoil(built, path)
     if way == "emptied":
         built.put(path, b"")
@@ -114,7 +114,7 @@ def test_a_commit_record_comes_back_from_a_sealed_generation(built, way):
 
 
 def test_it_does_not_come_back_where_what_it_names_is_damaged(built):
-    path = layout.commit(LAYER, 3)
+    path = layer_paths.commit(LAYER, 3)
     spoil(built, commit(built, 3).objects[-1].path)
     spoil(built, path)
     assert redone(repair(built)) == [("unit", LAYER, 3)]
@@ -125,7 +125,7 @@ def test_it_does_not_come_back_where_what_it_names_is_damaged(built):
 def test_files_that_changed_places_go_back(built, snapshot):
     before = snapshot(built)
     pairs = [
-        (layout.commit(LAYER, 0), layout.commit(LAYER, 3)),
+        (layer_paths.commit(LAYER, 0), layer_paths.commit(LAYER, 3)),
         (commit(built, 4).objects[0].path, commit(built, 4).objects[1].path),
     ]
     for one, other in pairs:
@@ -191,7 +191,7 @@ def test_what_the_next_build_makes_again_is_out_of_its_way(built, name, goes):
     assert [subject for subject, _, _ in redone(done)] == [goes]
     assert path in done.aside
     assert not built.exists(path)
-    assert not any(layout.committed_unit(p) is not None for p in done.aside)
+    assert not any(layer_paths.committed_unit(p) is not None for p in done.aside)
     # Again, before any build: there is nothing to set aside, and it says the same.
     again = repair(built)
     assert again.aside == ()
@@ -200,7 +200,7 @@ def test_what_the_next_build_makes_again_is_out_of_its_way(built, name, goes):
 
 def test_what_was_written_since_stays(built, monkeypatch, record, header, layer):
     """A build commits the unit anew between the look and the deed."""
-    path, spoilt = layout.commit(LAYER, 3), commit(built, 3).objects[0].path
+    path, spoilt = layer_paths.commit(LAYER, 3), commit(built, 3).objects[0].path
     spoil(built, spoilt)
     found = look(built)
 
@@ -244,10 +244,10 @@ def test_stopped_at_any_write_the_next_one_ends_it(built, snapshot, tmp_path):
     before = snapshot(built)
     for path in (
         commit(built, 3).objects[0].path,
-        layout.commit(LAYER, 4),
+        layer_paths.commit(LAYER, 4),
         next(p for p in before if p.endswith("score/actgrad/zarr.json")),
         next(p for p in before if p.endswith("/masks.parquet")),
-        layout.network(LAYER),
+        layer_paths.network(LAYER),
         layout.IMAGES,
     ):
         spoil(built, path)
@@ -268,7 +268,7 @@ def test_stopped_at_any_write_the_next_one_ends_it(built, snapshot, tmp_path):
             ended = True
         done = repair(store)
         assert sorted(Reader(store).commits(LAYER)) == [0, 1, 4], writes
-        assert set(harmful(store)) <= {layout.network(LAYER), layout.IMAGES_RECORD}, writes
+        assert set(harmful(store)) <= {layer_paths.network(LAYER), layout.IMAGES_RECORD}, writes
         held = {path.split("/", 2)[2] for one in set_aside.listed(store) for path in one.paths}
         lost = damaged.keys() - set(paths(store)) - held
         assert not lost, writes
@@ -281,7 +281,7 @@ def test_stopped_at_any_write_the_next_one_ends_it(built, snapshot, tmp_path):
 
 def test_what_a_record_from_elsewhere_names_stays(built, snapshot):
     """A commit record may name what is no unit's."""
-    before, path = snapshot(built), layout.commit(LAYER, 2)
+    before, path = snapshot(built), layer_paths.commit(LAYER, 2)
     named = (StoredObject(layout.HEADER, 3, "0" * 64), StoredObject(layout.IMAGES, 3, "0" * 64))
     foreign = Commit("toy", LAYER, 2, 1, "done", 3, 1, (), named, 0.0)
     built.put(path, foreign.to_json().encode())

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.storage_schema import compaction, layout, network, sealed
+from circuit_atlas.storage_schema import compaction, layer_paths, network, sealed
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.old_generations import delete_old
@@ -114,7 +114,7 @@ def test_a_served_atlas_is_read_from_its_sealed_files(built, header, layer, reco
         read.clear()
         reader = Reader(objects)
         assert list(reader.commits(LAYER)) == [*UNITS, 9]
-        record_paths = {path for path in read if layout.committed_unit(path) is not None}
-        assert record_paths == {layout.commit(LAYER, 9)}
+        record_paths = {path for path in read if layer_paths.committed_unit(path) is not None}
+        assert record_paths == {layer_paths.commit(LAYER, 9)}
         assert everything(objects) == before
         assert verify(objects) == ()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout
 from circuit_atlas.storage_schema.arrays import ARRAYS
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256
 from circuit_atlas.storage_schema.errors import (
@@ -46,7 +46,7 @@ def _cutting(objects: Objects, after: int) -> Objects:
 def test_the_layout_is_metadata_alone_and_opens_as_zarr(objects, header, layer):
     paths = [entry.path for entry in objects.list()]
     assert not [path for path in paths if "/c." in path]
-    group = zarr.open_group(f"{objects.location}/{layout.arrays('features.3')}", mode="r")
+    group = zarr.open_group(f"{objects.location}/{layer_paths.arrays('features.3')}", mode="r")
     for spec in ARRAYS:
         for criterion in spec.criteria(header):
             array = group[spec.name if criterion is None else f"{spec.name}/{criterion}"]

@@ -10,7 +10,7 @@ import pytest
 
 from circuit_atlas.service.client.repair_text import done_text
 from circuit_atlas.service.commands.cli import main
-from circuit_atlas.storage_schema import client, layout, network
+from circuit_atlas.storage_schema import client, layer_paths, layout, network
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.errors import StoreError, UnreadableError
 from circuit_atlas.storage_schema.objects import Objects
@@ -86,13 +86,13 @@ def test_the_rest_is_repaired_and_it_stays(built, snapshot, lose):
 
 def test_what_goes_with_a_torn_record_and_cannot_be_read_stays(built, snapshot, lose):
     """Its record is set aside; the object itself is neither replaced nor deleted."""
-    record = layout.network(LAYER)
+    record = layer_paths.network(LAYER)
     built.put(record, b"torn")
     before = snapshot(built)
-    lose(layout.weights(LAYER))
+    lose(layer_paths.weights(LAYER))
     repair(built)
     lose()
-    assert built.get(layout.weights(LAYER)) == before[layout.weights(LAYER)]
+    assert built.get(layer_paths.weights(LAYER)) == before[layer_paths.weights(LAYER)]
     assert not built.exists(record)
 
 

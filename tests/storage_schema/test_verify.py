@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout
 from circuit_atlas.storage_schema.errors import NotAnAtlasError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
@@ -58,17 +58,17 @@ def test_every_object_is_looked_at(built, snapshot):
 def _may_be_absent(path: str) -> bool:
     """A unit without its commit record is not done; a failure or a plan is a note."""
     return (
-        layout.committed_unit(path) is not None
-        or layout.failed_unit(path) is not None
+        layer_paths.committed_unit(path) is not None
+        or layer_paths.failed_unit(path) is not None
         or layout.is_plan(path)
         # Named by no plan, and with nothing committed, the second layer is not yet laid out.
-        or (layout.is_layer_index(path) and path != layout.layer_index("features.3"))
+        or (layer_paths.is_layer_index(path) and path != layer_paths.layer_index("features.3"))
     )
 
 
 def test_what_nothing_names_is_reported_as_harmless(built):
     commit = Reader(built).commits("features.3")[0]
-    Path(built.location, layout.commit("features.3", 0)).unlink()
+    Path(built.location, layer_paths.commit("features.3", 0)).unlink()
     (Path(built.location) / "notes.txt").write_text("x")
     findings = verify(built)
     assert {f.path for f in findings} == {"notes.txt", *(o.path for o in commit.objects)}
@@ -76,8 +76,8 @@ def test_what_nothing_names_is_reported_as_harmless(built):
 
 
 def test_a_commit_record_copied_to_another_unit_is_altered(built):
-    copy = layout.commit("features.3", 3)
-    built.put(copy, built.get(layout.commit("features.3", 0)))
+    copy = layer_paths.commit("features.3", 3)
+    built.put(copy, built.get(layer_paths.commit("features.3", 0)))
     (finding,) = verify(built)
     assert (finding.kind, finding.path) == ("altered", copy)
     assert "is the record of toy/features.3/0, moved here" in finding.message

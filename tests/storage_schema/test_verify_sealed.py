@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from obstore.store import MemoryStore
 
-from circuit_atlas.storage_schema import layout, network, row_groups, sealed
+from circuit_atlas.storage_schema import layer_paths, network, row_groups, sealed
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.compaction import compact
 from circuit_atlas.storage_schema.objects import Objects
@@ -75,7 +75,7 @@ def test_a_whole_generation_has_no_findings(built, seal):
 def test_every_file_of_a_generation_is_looked_at(built, seal):
     manifest = seal(built)
     paths = [file.path for file in manifest.objects]
-    for path in [*paths, layout.manifest(LAYER, manifest.generation)]:
+    for path in [*paths, layer_paths.manifest(LAYER, manifest.generation)]:
         location = Path(built.location, path)
         data = location.read_bytes()
         flipped = bytearray(data)
@@ -86,7 +86,7 @@ def test_every_file_of_a_generation_is_looked_at(built, seal):
             else:
                 location.write_bytes(spoiled)
             found = verify(built)
-            if kind == "missing" and layout.is_manifest(path):  # then it was never whole
+            if kind == "missing" and layer_paths.is_manifest(path):  # then it was never whole
                 assert {(f.kind, f.path) for f in found} == {("unreferenced", p) for p in paths}
             else:
                 assert [(f.kind, f.path) for f in found if f.harmful] == [(kind, path)]
@@ -103,7 +103,7 @@ def test_a_generation_made_of_other_numbers_is_found(built, build, seal, name):
     generation = "2-00000000"
     files = []
     for file in manifest.objects:
-        path = layout.sealed_file(LAYER, generation, Path(file.path).stem)
+        path = layer_paths.sealed_file(LAYER, generation, Path(file.path).stem)
         data = built.get(file.path)
         if path.endswith(f"/{name}.parquet") and name == "commits":
             data, file = _with_another_record(built, file, path)
@@ -113,9 +113,9 @@ def test_a_generation_made_of_other_numbers_is_found(built, build, seal, name):
         built.put(path, data)
         files.append(dataclasses.replace(file, path=path))
     changed = dataclasses.replace(manifest, generation=generation, objects=tuple(files))
-    built.put(layout.manifest(LAYER, generation), changed.to_json().encode())
+    built.put(layer_paths.manifest(LAYER, generation), changed.to_json().encode())
     (finding,) = verify(built)
-    path = layout.sealed_file(LAYER, generation, name)
+    path = layer_paths.sealed_file(LAYER, generation, name)
     assert (finding.kind, finding.path, finding.harmful) == ("altered", path, True)
     assert "differs from what was stored of unit" in finding.message
     assert "compact --anew" in finding.message
@@ -138,7 +138,7 @@ def _with_another_record(
 def test_units_committed_anew_are_no_finding(built, seal, header, layer, record):
     seal(built)
     commit = Reader(built).commits(LAYER)[3]
-    built.delete([layout.commit(LAYER, 3), *(stored.path for stored in commit.objects)])
+    built.delete([layer_paths.commit(LAYER, 3), *(stored.path for stored in commit.objects)])
     assert verify(built) == ()
     Writer(built, header, widened(layer)).commit(record(3, seed=2))
     assert verify(built) == ()
@@ -154,7 +154,7 @@ def test_a_spoiled_fragment_is_found_once(built, seal):
 
 def test_a_manifest_moved_to_another_generation_is_found(built, seal):
     manifest = seal(built)
-    moved = layout.manifest(LAYER, "7-01234567")
+    moved = layer_paths.manifest(LAYER, "7-01234567")
     built.put(moved, manifest.to_json().encode())
     (finding,) = verify(built)
     assert (finding.kind, finding.path) == ("altered", moved)

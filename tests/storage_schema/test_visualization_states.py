@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from circuit_atlas.storage_schema import layout, visualization_states
+from circuit_atlas.storage_schema import visualization_paths, visualization_states
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -115,7 +115,12 @@ def test_a_plan_is_stored_once_and_several_add_up(reader, writer):
         ("unit", INNER, 0, "missing", 0, 2),
         *(("unit", LAYER, some, "missing", 0, 1) for some in range(7)),
     ]
-    assert sum(layout.is_visualization_plan(entry.path) for entry in reader.objects.list()) == 8
+    assert (
+        sum(
+            visualization_paths.is_visualization_plan(entry.path) for entry in reader.objects.list()
+        )
+        == 8
+    )
 
 
 def test_the_latest_failure_counts_until_all_is_there(reader, writer, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import visualization_paths
 from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError, WriteError
@@ -27,7 +27,7 @@ from circuit_atlas.storage_schema.visualizations import (
 from tests.storage_schema.visualization_records import picture_record
 
 LAYER = "body/3.conv"
-IMAGE = StoredObject(layout.visualization_image(LAYER, 3, "positive", 5), 3, "aa" * 32)
+IMAGE = StoredObject(visualization_paths.visualization_image(LAYER, 3, "positive", 5), 3, "aa" * 32)
 
 
 def made(unit: int = 3, *, sign: Sign = "positive", fraction=None, group=None) -> FeatureRecord:
@@ -118,7 +118,7 @@ def test_what_is_stored_is_read_and_whole(reader):
 )
 def test_what_others_left_beside_pictures_is_no_picture(reader, stray):
     one = FeatureWriter(reader.objects).commit(made(), b"png")
-    file = Path(reader.objects.location, layout.visualizations(LAYER), stray)
+    file = Path(reader.objects.location, visualization_paths.visualizations(LAYER), stray)
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"{}")
     assert reader.feature_visualizations(LAYER, 3) == (one,)
@@ -169,7 +169,7 @@ def test_a_failure_is_kept_apart(reader):
 
 def test_verify_finds_what_is_spoiled(reader):
     stored = FeatureWriter(reader.objects).commit(made(), b"a picture")
-    path = layout.visualization(LAYER, 3, "positive")
+    path = visualization_paths.visualization(LAYER, 3, "positive")
     folder = Path(reader.objects.location)
     record = (folder / path).read_bytes()
 
@@ -190,7 +190,7 @@ def test_verify_finds_what_is_spoiled(reader):
     (folder / path).write_bytes(record.replace(b'"seed": 0', b'"seed": 1'))
     assert kinds() == [("altered", path), ("unreferenced", stored.image.path)]
     (folder / path).write_bytes(record)
-    moved = layout.visualization(LAYER, 4, "positive")
+    moved = visualization_paths.visualization(LAYER, 4, "positive")
     (folder / moved).parent.mkdir()
     (folder / moved).write_bytes(record)
     assert kinds() == [("altered", moved)]

@@ -16,7 +16,7 @@ import numpy as np
 import obstore
 import pytest
 
-from circuit_atlas.storage_schema import layout, network, unit_tables
+from circuit_atlas.storage_schema import layer_paths, network, unit_tables
 from circuit_atlas.storage_schema.errors import RecordError, WriteError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.objects import Objects
@@ -255,7 +255,7 @@ def test_a_dead_unit_has_responses_alone(objects, header, layer, dead):
     assert receipt.state == "dead"
     commit = Reader(objects).commits("features.3")[2]
     assert [stored.path for stored in commit.objects] == [
-        layout.fragment("features.3", 2, commit.attempt, "responses")
+        layer_paths.fragment("features.3", 2, commit.attempt, "responses")
     ]
 
 

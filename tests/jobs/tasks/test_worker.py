@@ -16,7 +16,7 @@ from circuit_atlas.jobs.tasks.block import open_block
 from circuit_atlas.jobs.tasks.estimate import estimate
 from circuit_atlas.jobs.tasks.plan import Task, make_tasks, resolve
 from circuit_atlas.jobs.tasks.worker import CircuitJob
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     MismatchError,
@@ -218,8 +218,8 @@ def test_the_layers_network_is_stored_before_its_first_unit(spec, monkeypatch):
         reader.wiring("2")
 
     def put(self, path, data, real=Objects.create):
-        if layout.committed_unit(path) is not None:
-            assert self.exists(layout.network("2"))
+        if layer_paths.committed_unit(path) is not None:
+            assert self.exists(layer_paths.network("2"))
         return real(self, path, data)
 
     monkeypatch.setattr(Objects, "create", put)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from circuit_atlas.service.analysis.build_state import WINDOW_S, BuildState
-from circuit_atlas.storage_schema import heartbeat, layout
+from circuit_atlas.storage_schema import heartbeat, layer_paths, layout
 from circuit_atlas.storage_schema.heartbeat import STALE_S, Activity, Heartbeat
 from circuit_atlas.storage_schema.reader import Reader
 
@@ -47,7 +47,7 @@ def test_counts_are_those_of_status(folder: Path) -> None:
 
 def test_the_rate_is_that_of_the_last_minutes(folder: Path) -> None:
     for unit in (0, 1):
-        os.utime(folder / layout.commit("conv3", unit), (NOW_S - 30, NOW_S - 30))
+        os.utime(folder / layer_paths.commit("conv3", unit), (NOW_S - 30, NOW_S - 30))
     state = BuildState.read(Reader(folder), now_s=NOW_S)
     assert state.rate == pytest.approx(2 / WINDOW_S)
     assert state.left_s == pytest.approx(WINDOW_S / 2)
@@ -69,5 +69,5 @@ def test_a_killed_worker_is_silent_and_holds_up_no_end(folder: Path) -> None:
     assert (alive.running_s, alive.units, alive.ended, alive.activity) == (60.0, 4, 1, AT)
     assert not state.finished
     (folder / layout.heartbeat("alive")).unlink()
-    (folder / layout.commit("conv2", 2)).write_bytes(b"{}")
+    (folder / layer_paths.commit("conv2", 2)).write_bytes(b"{}")
     assert BuildState.read(Reader(folder), now_s=NOW_S).finished

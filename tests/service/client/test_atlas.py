@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from circuit_atlas.service import Atlas
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError, QueryError
 from circuit_atlas.storage_schema.template import Plan
@@ -197,6 +197,6 @@ def test_a_plan_that_is_gone_is_an_error_and_not_fewer_units(tmp_path, location,
 def test_a_layer_that_a_plan_names_and_that_is_gone_is_an_error(tmp_path, location):
     folder = tmp_path / "atlas"
     shutil.copytree(location, folder)
-    shutil.rmtree(folder / layout.layer("conv2"))
+    shutil.rmtree(folder / layer_paths.layer("conv2"))
     with pytest.raises(CorruptError, match=r"conv2/layer\.json is missing"):
         Atlas.open(folder).status()

@@ -21,7 +21,7 @@ from circuit_atlas.service.commands.cli import main
 from circuit_atlas.service.commands.report import summary_text
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
@@ -145,7 +145,7 @@ def whole(begun: Path, tmp_path: Path) -> Path:
     """The same with all units built, and no picture failed."""
     shutil.copytree(begun, tmp_path / "atlas")
     for layer in ("conv2", "conv3"):
-        for path in (tmp_path / "atlas" / layout.failures(layer)).glob("*.json"):
+        for path in (tmp_path / "atlas" / layer_paths.failures(layer)).glob("*.json"):
             path.unlink()
     (path,) = (tmp_path / "atlas" / "plans").glob("*.json")
     path.unlink()

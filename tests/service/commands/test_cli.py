@@ -14,7 +14,7 @@ import pytest
 
 from circuit_atlas.service.commands import exits
 from circuit_atlas.service.commands.cli import cli, main
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.errors import (
     InfrastructureError,
     SpecError,
@@ -164,7 +164,7 @@ def test_status_names_directions(call, write, tmp_path):
     write(tmp_path / "atlas")
     reader = Reader(tmp_path / "atlas")
     writer = Writer(reader.objects, reader.header, reader.layer("conv2"))
-    Path(reader.objects.location, layout.commit("conv2", 4)).unlink()
+    Path(reader.objects.location, layer_paths.commit("conv2", 4)).unlink()
     writer.fail(FailureRecord(UnitKey(reader.header.model, "conv2", 4), "kind", "why", ""))
     assert "failed: conv2 unit edge: kind: why" in call("status", tmp_path / "atlas")[1]
     failures = json.loads(call("status", tmp_path / "atlas", "--json")[1])["failures"]

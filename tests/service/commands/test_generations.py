@@ -11,7 +11,7 @@ import pytest
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.commands import exits
 from circuit_atlas.service.commands.cli import main
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.sealed import generations
@@ -89,7 +89,7 @@ def test_old_generations_are_kept_while_they_are_young(call, folder):
 def test_what_was_left_of_a_generation_is_named_so(call, folder):
     call("compact", folder)
     (name,) = names(folder, "conv3")
-    open_store(folder).delete([layout.manifest("conv3", name)])
+    open_store(folder).delete([layer_paths.manifest("conv3", name)])
     out = call("delete-old-generations", folder, "--force")[1]
     assert f"conv3: what was left of generation {name} is deleted, " in out
     assert names(folder, "conv3") == []

@@ -10,7 +10,7 @@ import pytest
 
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.commands.cli import main
-from circuit_atlas.storage_schema import heartbeat, layout
+from circuit_atlas.storage_schema import heartbeat, layer_paths, layout
 from circuit_atlas.storage_schema.heartbeat import Heartbeat
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -38,7 +38,7 @@ def test_verify_names_the_command_and_it_puts_the_atlas_right(
 ) -> None:
     assert main(["verify", str(damaged)]) == 3
     assert capsys.readouterr().out.endswith(f"to put it right: circuit-atlas repair {damaged}\n")
-    record = damaged / layout.commit("conv2", 1)
+    record = damaged / layer_paths.commit("conv2", 1)
     assert main(["repair", str(damaged)]) == 0
     told = capsys.readouterr().out.splitlines()
     (aside,) = (damaged / layout.SET_ASIDE).iterdir()
@@ -47,7 +47,7 @@ def test_verify_names_the_command_and_it_puts_the_atlas_right(
     assert told[2] == "the next `circuit-atlas build SPEC` computes unit 1 of conv2 again"
     assert told[3:] == [f"{damaged}: 1 object damaged, repaired"]
     assert not record.exists()
-    assert (aside / layout.commit("conv2", 1)).exists()
+    assert (aside / layer_paths.commit("conv2", 1)).exists()
     assert sorted(Atlas.open(damaged).reader.commits("conv2")) == [0, 4]
     assert main(["verify", str(damaged)]) == 0
     assert " are set aside by repairs\n" in capsys.readouterr().out
@@ -64,7 +64,7 @@ def test_a_dry_run_changes_nothing(damaged: Path, capsys: pytest.CaptureFixture[
     assert main(["repair", str(damaged), "--dry-run", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["redone"] == [{"what": "unit", "layer": "conv2", "number": 1}]
-    assert facts["set_aside"][0] == layout.commit("conv2", 1)
+    assert facts["set_aside"][0] == layer_paths.commit("conv2", 1)
     assert files(damaged) == before
 
 
@@ -119,7 +119,7 @@ def test_a_repair_on_an_object_store(on_s3: Atlas) -> None:
     """Copied, then deleted: the store has no renaming."""
     objects = on_s3.reader.objects
     path = Reader(objects).commits("conv3")[0].objects[0].path
-    whole, record = objects.get(path), objects.get(layout.commit("conv3", 0))
+    whole, record = objects.get(path), objects.get(layer_paths.commit("conv3", 0))
     objects.put(path, b"cut")
     try:
         assert main(["repair", objects.location]) == 0
@@ -127,9 +127,9 @@ def test_a_repair_on_an_object_store(on_s3: Atlas) -> None:
         aside = [e.path for e in objects.list(layout.SET_ASIDE)]
         assert sorted(aside) == sorted(
             f"{layout.SET_ASIDE}/{aside[0].split('/')[1]}/{p}"
-            for p in (path, layout.commit("conv3", 0))
+            for p in (path, layer_paths.commit("conv3", 0))
         )
     finally:
         objects.delete([entry.path for entry in objects.list(layout.SET_ASIDE)])
         objects.put(path, whole)
-        objects.put(layout.commit("conv3", 0), record)
+        objects.put(layer_paths.commit("conv3", 0), record)

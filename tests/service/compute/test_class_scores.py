@@ -21,7 +21,7 @@ from circuit_atlas.service import Atlas
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.commands.report import layer_text, unit_text
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.verify import verify
 from tests.service.stores import served
 
@@ -119,7 +119,7 @@ def test_labels_come_later_and_others_after_them(folder: Path) -> None:
         assert one in layer_text(layer, CircuitQuery.of(layer.reader))
         assert layer.unit(3).label == three
     assert not verify(layer.reader.objects)
-    path = folder / "atlas" / layout.labels("6", 1)
+    path = folder / "atlas" / layer_paths.labels("6", 1)
     path.write_bytes(path.read_bytes().replace(b"green", b"lilac"))
     assert [finding.kind for finding in verify(layer.reader.objects)] == ["altered"]
 

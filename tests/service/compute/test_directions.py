@@ -15,7 +15,7 @@ from circuit_atlas.cluster.local_executor import LocalExecutor
 from circuit_atlas.cluster.run import build
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.service import Atlas, CorruptError, MismatchError
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.verify import verify
 from tests.jobs.builds import write_noise
 
@@ -95,7 +95,7 @@ def test_the_directions_are_stored_beside_the_layer_and_read_back(values: dict[s
     assert atlas.reader.direction("3", 4) is None
     folder = Path(values["run"]["store"])
     # Names and rows alone: no direction's numbers.
-    assert (folder / layout.layer_index("3")).stat().st_size < 100 * FEATURES
+    assert (folder / layer_paths.layer_index("3")).stat().st_size < 100 * FEATURES
     assert not verify(atlas.reader.objects)
 
 
@@ -124,7 +124,7 @@ def test_a_later_build_gives_the_same_directions_or_none(values: dict[str, Any])
 
 
 def test_altered_directions_are_found(values: dict[str, Any]) -> None:
-    path = Path(values["run"]["store"]) / layout.directions("3")
+    path = Path(values["run"]["store"]) / layer_paths.directions("3")
     whole = path.read_bytes()
     try:
         path.write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])

@@ -11,7 +11,7 @@ import pytest
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from tests.service.conftest import write_atlas
 from tests.service.stores import served
 
@@ -61,7 +61,7 @@ def test_what_cannot_be_compared_is_refused(ask, location, monkeypatch):
 def test_an_altered_unit_is_left_out_and_told_of(tmp_path):
     write_atlas(tmp_path / "atlas")
     whole = Atlas.open(tmp_path / "atlas").compare(layer="conv3", units=[1, 2])
-    folder = tmp_path / "atlas" / layout.layer("conv3") / "units"
+    folder = tmp_path / "atlas" / layer_paths.layer("conv3") / "units"
     answers = []
     for altered in ([0], [0, 1, 2]):
         for unit in altered:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from circuit_atlas.service.web.app import create_app
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths
 from circuit_atlas.storage_schema.objects import Objects
 from tests.service.stores import served
 
@@ -29,5 +29,5 @@ def test_the_first_page_reads_no_units_record(location, monkeypatch, path):
         "dead": 1,
         "failed": 1,
     }
-    assert layout.layer_index("conv3") in read
-    assert [name for name in read if layout.committed_unit(name) is not None] == []
+    assert layer_paths.layer_index("conv3") in read
+    assert [name for name in read if layer_paths.committed_unit(name) is not None] == []
