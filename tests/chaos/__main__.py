@@ -1,6 +1,6 @@
 """`python -m tests.chaos`: builds broken on purpose, and what came of each.
 
-All faults take about an hour of one core with `--times 30`; names choose some, by their start.
+All faults take hours of one core with `--times 30`; names choose some, by their start.
 """
 
 from __future__ import annotations
