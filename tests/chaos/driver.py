@@ -28,9 +28,11 @@ class Driver(Protocol):
 
     Attributes:
         pid: its process, which leads a session.
+        limit_s: how long it may take to its end, or to a stage.
     """
 
     pid: int
+    limit_s: float
 
     def poll(self) -> int | None:
         """Give its exit code, negative where a signal ended it; None while it runs."""
@@ -66,6 +68,8 @@ def send(driver: Driver, number: signal.Signals, *, group: bool = False) -> bool
 
 
 class _Forked:
+    limit_s = START_S
+
     def __init__(self, arguments: Sequence[str], variables: Mapping[str, str], log: Path) -> None:
         self._log = log
         self._process: ForkServerProcess = _context().Process(
@@ -81,7 +85,7 @@ class _Forked:
         return self._process.exitcode
 
     def wait(self) -> int:
-        self._process.join(START_S)
+        self._process.join(self.limit_s)
         if self._process.exitcode is None:
             raise _unended(self)
         return self._process.exitcode
@@ -91,6 +95,9 @@ class _Forked:
 
 
 class _Program:
+    # A build on a Ray of its own took 168 s on two cores that twenty processes shared.
+    limit_s = 600.0
+
     def __init__(self, arguments: Sequence[str], variables: Mapping[str, str], log: Path) -> None:
         self._log = log
         with log.open("ab") as output:
@@ -109,7 +116,7 @@ class _Program:
 
     def wait(self) -> int:
         try:
-            return self._process.wait(START_S)
+            return self._process.wait(self.limit_s)
         except subprocess.TimeoutExpired:
             raise _unended(self) from None
 
@@ -118,7 +125,8 @@ class _Program:
 
 
 def _unended(driver: Driver) -> TimeoutError:
-    return TimeoutError(f"process {driver.pid} did not end in {START_S:g} s: {driver.output()}")
+    told = f"process {driver.pid} did not end in {driver.limit_s:g} s: {driver.output()}"
+    return TimeoutError(told)
 
 
 def _context() -> ForkServerContext:

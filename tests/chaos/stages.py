@@ -70,7 +70,8 @@ def durations(begun_s: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def wait_for(stage: str, atlas: Path, running: Callable[[], bool]) -> bool:
+def wait_for(stage: str, atlas: Path, running: Callable[[], bool], *, within_s: float) -> bool:
     """Wait until a stage begins; False where the build ended before."""
-    wait_until(lambda: not running() or BEGUN[stage](atlas), f"the stage {stage}")
+    begun = BEGUN[stage]
+    wait_until(lambda: not running() or begun(atlas), f"the stage {stage}", within_s=within_s)
     return running()

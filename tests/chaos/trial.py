@@ -115,10 +115,14 @@ class Trial:
 
     def a_moment(self, stage: str, command: Driver) -> bool:
         """Wait for a random moment in a stage; False where the command ended before."""
-        if not stages.wait_for(stage, self.atlas, lambda: command.poll() is None):
+
+        def running() -> bool:
+            return command.poll() is None
+
+        if not stages.wait_for(stage, self.atlas, running, within_s=command.limit_s):
             return False
         time.sleep(self.random.uniform(0, self.subject.stages_s[stage]))
-        return command.poll() is None
+        return running()
 
     def unit(self) -> str:
         """Draw a unit, as orders name it."""
