@@ -24,10 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, private_home: Path) -> Iter
     ("name", "how"),
     [
         ("build", "an error"),
-        ("build", "SIGTERM"),
         pytest.param("build on Ray", "by itself", marks=pytest.mark.ray),
         ("features", "SIGHUP"),
-        ("compare", "Ctrl-C"),
         ("demo", "Ctrl-C"),
         ("submit", "Ctrl-C"),
     ],
