@@ -6,7 +6,7 @@ It is done in a thread, one layer after the other, so that nobody who waits for 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Self
 
 from circuit_atlas.storage_schema.compaction import compact
@@ -17,10 +17,14 @@ from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import Receipt
 from circuit_atlas.storage_schema.sealed import Manifest
 
+# A large layer takes minutes. One that is sealed in part is as if nothing were: the next run seals
+# it anew.
+_STOPPED_S = 0.5
+
 
 class Sealing:
-    """Seals the layers of a run. Entered around it; on the way out it ends the layer under way and
-    begins no other."""
+    """Seals the layers of a run. Entered around it; on the way out it waits for the layer under
+    way, but after Ctrl-C, and begins no other."""
 
     def __init__(
         self,
@@ -53,8 +57,11 @@ class Sealing:
                 self._seal(layer)
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind: type[BaseException] | None, error: object, traceback: object) -> None:
+        del error, traceback
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        under_way = [sealed for sealed in self._sealed.values() if not sealed.cancelled()]
+        wait(under_way, timeout=_STOPPED_S if kind is KeyboardInterrupt else None)
 
     def note(self, receipt: Receipt) -> None:
         """Counts a unit, and has its layer sealed where it was the last one."""

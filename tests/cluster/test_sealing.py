@@ -123,27 +123,32 @@ def test_a_layer_that_cannot_be_sealed_ends_the_run_when_all_is_done(
     assert sealed(folder) == list(LAYERS)
 
 
-def test_a_run_that_is_stopped_begins_no_other_layer(
+def test_a_run_that_is_stopped_waits_for_no_layer_and_begins_no_other(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     under_way, stopped = threading.Event(), threading.Event()
     begun: list[str] = []
+    ended: list[str] = []
 
     def slow(*arguments: LayerIndex) -> None:
         begun.append(arguments[-1].layer)
         under_way.set()
         stopped.wait(60)
+        ended.append("0")
 
     monkeypatch.setattr(sealing, "compact", slow)
 
     def watch(event: Event) -> None:
         if isinstance(event, TaskStarted) and event.task.layer == LAYERS[2]:
             under_way.wait(60)
-            threading.Timer(0.2, stopped.set).start()
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        build(spec(folder), executor=LocalExecutor(), on_event=watch)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(spec(folder), executor=LocalExecutor(), on_event=watch)
+        assert not ended, "it waited for the layer"
+    finally:
+        stopped.set()
     assert begun == ["0"]
 
 
