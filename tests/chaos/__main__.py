@@ -55,9 +55,12 @@ def _tell(outcome: Outcome) -> None:
 
 @contextlib.contextmanager
 def _private_home() -> Iterator[Path]:
-    """A short folder that is also HOME, where Ray keeps a token."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ca") as folder:
+    """A short folder that is also HOME, where Ray keeps a token, and where it keeps its logs."""
+    # What was killed may have written to it until now.
+    temporary = tempfile.TemporaryDirectory(prefix="ca", ignore_cleanup_errors=True)
+    with pytest.MonkeyPatch.context() as patch, temporary as folder:
         patch.setenv("HOME", folder)
+        patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         yield Path(folder)
