@@ -12,6 +12,7 @@ AtlasError
 │   ├── SchemaError       written by a newer version
 │   ├── MismatchError     built from another spec, other weights or other images
 │   ├── CorruptError      missing, torn or altered
+│   ├── UnreadableError   one object that the disk does not give
 │   └── WriteError        read-only, full, or refused
 ├── UnitError             recorded for that unit; the others go on
 │   ├── NonFiniteError    NaN or infinity in its response or scores

@@ -103,7 +103,10 @@ def read_rows(
             else:
                 known = _known(file, schema, names, what=what, location=location)
                 # Arrow's own buffers are of bytes with a sign.
-                rows = _rows(file, memoryview(data).cast("B"), chosen, known)
+                bytes_of = memoryview(data).cast("B")
+                rows = read_bounded(
+                    file, chosen, known, stretch=lambda at, size: bytes_of[at : at + size]
+                )
                 if fault is not None and (said := fault(rows)) is not None:
                     raise CorruptError(f"{location} is no table of ours: {said}; {remedy}")
                 if digests:
@@ -144,10 +147,28 @@ def _opened(data: bytes | pa.Buffer, stored_groups: int = 1) -> pq.ParquetFile:
     )
 
 
-def _rows(
-    file: pq.ParquetFile, data: memoryview, groups: Sequence[int], names: Sequence[str]
+def read_bounded(
+    file: pq.ParquetFile,
+    groups: Sequence[int],
+    names: Sequence[str],
+    *,
+    stretch: Callable[[int, int], memoryview],
+    codecs: Sequence[str] | None = _CODECS,
 ) -> pa.Table:
-    """Decode some columns; ValueError where they take too much."""
+    """Decode some columns of some row groups, once it is known what they take.
+
+    Args:
+        file: the file, opened.
+        groups: numbers of its row groups.
+        names: of columns, or of fields in them as `column.field`.
+        stretch: gives bytes of the file, from one on, so many; as many as there are.
+        codecs: by which columns may be packed; None for any.
+
+    Raises:
+        ValueError: they take more memory than `MOST_BYTES` and `MOST_FOLD` times what is read, or
+            the file's pages are not what its metadata says.
+        pyarrow.ArrowException, OSError: as of Arrow.
+    """
     read, texts = 0, 0
     count = sum(file.metadata.row_group(group).num_rows for group in groups)
     taken = _VALUE_BYTES * count
@@ -156,11 +177,15 @@ def _rows(
         in_a_row = 0
         for number in range(row_group.num_columns):
             column = row_group.column(number)
-            if column.path_in_schema.partition(".")[0] not in names:
+            path = column.path_in_schema
+            if not any(path == name or path.startswith(f"{name}.") for name in names):
                 continue
-            size_bytes, memory, text = _checked(column, row_group.num_rows, data)
+            if codecs is not None and column.compression not in codecs:
+                raise ValueError(f"a column is packed by {column.compression}, which none is")
+            size_bytes, memory, text = _checked(column, row_group.num_rows, stretch)
             read += size_bytes
-            taken += memory
+            # A value of a fixed length takes that, even where it is null.
+            taken += memory + max(file.schema.column(number).length, 0) * row_group.num_rows
             in_a_row += text
         texts = max(texts, in_a_row)
     most = MOST_BYTES + MOST_FOLD * read
@@ -177,18 +202,18 @@ def _rows(
     return rows
 
 
-def _checked(column: pq.ColumnChunkMetaData, rows: int, data: memoryview) -> tuple[int, int, int]:
+def _checked(
+    column: pq.ColumnChunkMetaData, rows: int, stretch: Callable[[int, int], memoryview]
+) -> tuple[int, int, int]:
     """A column of a row group: its size, what it takes in memory beside texts that its rows share,
     and the size of these. ValueError where its pages are not what the file's metadata says."""
-    if column.compression not in _CODECS:
-        raise ValueError(f"a column is packed by {column.compression}, which none is")
     if column.num_values == rows == 0:
         return 0, 0, 0  # Arrow gives such a column no place, and reads none of it
     start = column.data_page_offset
     if column.dictionary_page_offset:
         start = min(start, column.dictionary_page_offset)
     size_bytes = column.total_compressed_size
-    pages = column_pages(data, start, size_bytes, most=_MOST_PAGES)
+    pages = column_pages(stretch(start, size_bytes), 0, size_bytes, most=_MOST_PAGES)
     in_lists = "." in column.path_in_schema
     least = 0 if in_lists else pages.values
     if pages.values != column.num_values or not least <= rows <= pages.values:

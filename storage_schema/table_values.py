@@ -56,9 +56,17 @@ def fault_of_rows(
     for names in once:
         if known.issuperset(names) and _repeats(rows.select(list(names))):
             return f"two rows have the same {_listed(names)}"
-    if ascending in known and (np.diff(_numbers(rows, ascending)) < 0).any():
+    if (
+        ascending is not None
+        and ascending in known
+        and (np.diff(_numbers(rows, ascending)) < 0).any()
+    ):
         return f"its rows do not ascend by `{ascending}`"
-    if numbered in known and (_numbers(rows, numbered) != np.arange(rows.num_rows)).any():
+    if (
+        numbered is not None
+        and numbered in known
+        and (_numbers(rows, numbered) != np.arange(rows.num_rows)).any()
+    ):
         return f"`{numbered}` does not number its rows from 0"
     return None
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from circuit_atlas.jobs.images.distinct import distinct
 from circuit_atlas.jobs.images.entry import Entry, Listing
 from circuit_atlas.jobs.images.named_files import SourceFile, from_each, still_there
+from circuit_atlas.jobs.images.parquet_file import ParquetFile, opened
 from circuit_atlas.jobs.images.parquet_labels import read_labels
 from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
@@ -85,30 +83,20 @@ def read_parquet(files: Sequence[SourceFile], spec: ImagesSpec) -> Listing:
 
 def _listed(source: SourceFile, spec: ImagesSpec) -> _Shard:
     try:
-        with _opened(source) as file:
-            schema = file.schema_arrow
+        with opened(source) as file:
+            schema = file.schema
             images = _image_column(schema, spec.column, source.name)
             return _Shard(
                 source,
                 images,
                 _names(file, schema, images, spec.ids),
                 read_labels(file, spec.labels, source.name),
-                [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)],
+                file.group_rows,
             )
     except (OSError, pa.ArrowException) as error:
         raise ImageError(
             f"the images in {str(source)!r} cannot be read: {one_line(error)}"
         ) from error
-
-
-@contextmanager
-def _opened(source: SourceFile) -> Iterator[pq.ParquetFile]:
-    if isinstance(source, Path):
-        with pq.ParquetFile(source) as file:
-            yield file
-    else:
-        with source.open("rb") as stream, pq.ParquetFile(stream) as file:
-            yield file
 
 
 @dataclass(frozen=True)
@@ -159,13 +147,11 @@ class _Rows:
         if number not in self._read:
             group = self._groups[number]
             try:
-                with still_there(group.file), _opened(group.file) as file:
-                    table = file.read_row_group(
-                        group.number, columns=[group.column], use_threads=False
-                    )
+                with still_there(group.file), opened(group.file) as file:
+                    read = file.read(group.column, groups=[group.number])
             except pa.ArrowException as error:
                 raise OSError(one_line(error)) from error
-            self._read[number] = table.column(0)
+            self._read[number] = read
             while len(self._read) > 1 and self._size_bytes() > _GROUPS_LIMIT_BYTES:
                 self._read.popitem(last=False)
         self._read.move_to_end(number)
@@ -221,7 +207,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def _names(
-    file: pq.ParquetFile, schema: pa.Schema, images: str, column: str | None
+    file: ParquetFile, schema: pa.Schema, images: str, column: str | None
 ) -> list[str] | None:
     """The column named, as text; else the first with a text for every row, the struct's own path
     before all."""
@@ -243,7 +229,7 @@ def _names(
     )
 
 
-def _column(file: pq.ParquetFile, name: str) -> list[Any]:
+def _column(file: ParquetFile, name: str) -> list[Any]:
     """One column as Python values."""
-    values: list[Any] = file.read(columns=[name], use_threads=False).column(0).to_pylist()
+    values: list[Any] = file.read(name).to_pylist()
     return values

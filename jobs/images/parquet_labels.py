@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from circuit_atlas.jobs.images.parquet_file import ParquetFile
 from circuit_atlas.storage_schema.errors import ImageError
 from circuit_atlas.storage_schema.wording import nearest
 
@@ -15,7 +15,7 @@ _LABEL_COLUMNS = ("label", "class", "class_name", "target", "labels", "fine_labe
 _NO_LABEL = -1
 
 
-def read_labels(file: pq.ParquetFile, column: str | None, name: str) -> list[str | None]:
+def read_labels(file: ParquetFile, column: str | None, name: str) -> list[str | None]:
     """Reads the label column as text, or gives None a row where there is none.
 
     Numbers become class names where the file's metadata has them; -1 and null are no label.
@@ -30,7 +30,7 @@ def read_labels(file: pq.ParquetFile, column: str | None, name: str) -> list[str
     Raises:
         ImageError: there is no such column, or it holds no single value a row.
     """
-    schema = file.schema_arrow
+    schema = file.schema
     classes = _class_labels(schema)
     usable = [field.name for field in schema if _holds_a_label(field.type)]
     if column is None:
@@ -38,14 +38,14 @@ def read_labels(file: pq.ParquetFile, column: str | None, name: str) -> list[str
         named = sorted((n for n in classes if n in usable), key=lambda n: -len(classes[n]))
         chosen = [name for name in known if name in classes] + named + known
         if not chosen:
-            return [None] * file.metadata.num_rows
+            return [None] * sum(file.group_rows)
         column = chosen[0]
     elif column not in usable:
         raise ImageError(
             f"images.labels {column!r} is no column of {name!r} with a text or a whole number "
             f"a row: {nearest(column, usable, what='such columns')}"
         )
-    values = file.read(columns=[column], use_threads=False).column(0).to_pylist()
+    values = file.read(column).to_pylist()
     return [_text(value, classes.get(column, [])) for value in values]
 
 

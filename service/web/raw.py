@@ -14,7 +14,7 @@ from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import paths
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.objects import Below, Objects
-from circuit_atlas.storage_schema.patience import StillOutError
+from circuit_atlas.storage_schema.patience import StillOutError, is_passing
 from circuit_atlas.storage_schema.wording import in_words
 
 _CHUNK_BYTES = 2**20
@@ -32,14 +32,48 @@ class OpenObject:
         self.etag = f'"{digest(path, str(meta["e_tag"]), str(meta["last_modified"]))}"'
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield its bytes, a megabyte at a time."""
+        """Yield its bytes, a megabyte at a time.
+
+        Where the store fails in the middle, the rest is asked for, as long as some of it comes.
+        StoreError where it does not, or the object is another one now.
+        """
+        sent, before = 0, -1
+        stream = self._result.stream(min_chunk_size=_CHUNK_BYTES)
+        while True:
+            try:
+                async for piece in stream:
+                    yield bytes(piece)
+                    sent += len(piece)
+            except (BaseError, OSError) as error:
+                if sent == before or not is_passing(error):
+                    raise self._fault(error) from error
+                before = sent
+                stream = await self._rest(sent)
+            else:
+                return
+
+    async def _rest(self, start: int) -> obstore.BytesStream:
+        """What comes from a byte on."""
+        options: obstore.GetOptions = {"range": {"offset": start}}
+        if self._result.meta["e_tag"] is not None:
+            options["if_match"] = self._result.meta["e_tag"]
         try:
-            async for piece in self._result.stream(min_chunk_size=_CHUNK_BYTES):
-                yield bytes(piece)
-        except (BaseError, OSError) as error:
-            raise StoreError(
-                f"cannot read {self._objects.at(self._path)}: {in_words(error)}"
-            ) from error
+            result = await asked(self._objects, self._path, options)
+        except (BaseError, OSError, StillOutError) as error:
+            raise self._fault(error) from error
+        return result.stream(min_chunk_size=_CHUNK_BYTES)
+
+    def _fault(self, error: Exception) -> StoreError:
+        return StoreError(f"cannot read {self._objects.at(self._path)}: {in_words(error)}")
+
+
+async def asked(
+    objects: Objects, path: str, options: obstore.GetOptions | None = None
+) -> obstore.GetResult:
+    """Open an object, which is asked for again as long as the store is waited for; errors as of
+    `Patience.ask`."""
+    question = partial(obstore.get, objects.store, path, options=options)
+    return await run_in_threadpool(objects.patience.ask, objects.location, question)
 
 
 class Raw:
@@ -62,11 +96,8 @@ class Raw:
         """
         if not paths.is_object(path) or not self._objects.is_own(path):
             raise NotFoundError(f"an atlas has no object {path[:80]!r}")
-        question = partial(obstore.get, self._objects.store, path)
         try:
-            result = await run_in_threadpool(
-                self._objects.patience.ask, self._objects.location, question
-            )
+            result = await asked(self._objects, path)
         except FileNotFoundError:
             raise NotFoundError(f"there is no object {path!r}") from None
         except (BaseError, OSError, StillOutError) as error:

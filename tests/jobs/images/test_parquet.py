@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from circuit_atlas.jobs.images.sources import open_source
+from circuit_atlas.storage_schema.parquet_rows import MOST_BYTES
 from tests.jobs.images.broken_metadata import WHOLE_PNG
-from tests.jobs.images.pictures import coloured, load, png, refusal, shown
+from tests.jobs.images.pictures import coloured, load, png, refusal, shown, spec_of
 
 
 def parquet(path: Path, columns: dict[str, Any], *, row_group_size: int | None = None) -> Path:
@@ -244,3 +246,45 @@ def test_parquet_columns_that_are_not_there(tmp_path: Path) -> None:
     assert "samples of .tar) in" in refusal(empty)
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 torn")
     assert "cannot be read" in refusal(tmp_path / "torn.parquet")
+
+
+def bomb(path: Path, kind: pa.DataType, *, rows: int, value_bytes: int) -> Path:
+    """A file of a few kilobytes, in which every row points to one long value."""
+    one = "0" * value_bytes if kind == pa.string() else b"\0" * value_bytes
+    value = pa.array([one], kind)
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), value)
+    small = pa.DictionaryArray.from_arrays(
+        pa.array(np.zeros(rows, np.int32)), pa.array([png(Image.fromarray(coloured(0)))])
+    )
+    label = pa.array(["x"] * rows)
+    table = pa.table({"image": column, "other": small, "label": label})
+    # Without Arrow's own schema the column is read as plain values.
+    pq.write_table(
+        table, path, store_schema=False, compression="gzip", dictionary_pagesize_limit=2**30
+    )
+    assert path.stat().st_size < 300_000
+    return path
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary(50_000)])
+def test_a_dictionary_that_unpacks_to_gigabytes_is_refused(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    path = bomb(tmp_path / "s.parquet", kind, rows=20_000, value_bytes=50_000)
+    before = pa.total_allocated_bytes()
+    source = open_source(spec_of(path, column="image").images)
+    listing = source.listing()
+    assert len(listing.entries) == 20_000
+    with pytest.raises(OSError, match=r"its rows take .*bytes") as caught:
+        listing.read(listing.entries[7])
+    assert "\n" not in str(caught.value)
+    # What is allowed, and the batch that goes beyond.
+    assert pa.total_allocated_bytes() - before < 2.1 * MOST_BYTES
+    # Another column of the same file, which does not.
+    other = open_source(spec_of(path, column="other").images).listing()
+    assert other.read(other.entries[7]) == png(Image.fromarray(coloured(0)))
+
+
+def test_labels_that_unpack_to_gigabytes_are_refused(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "s.parquet", pa.string(), rows=20_000, value_bytes=50_000)
+    assert "its rows take" in refusal(path, column="other", labels="image")

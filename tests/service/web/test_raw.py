@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import threading
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +14,8 @@ import pytest
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import POLICY
+from circuit_atlas.storage_schema.opening import open_store
+from tests.flaky_store import Faults, flaky_store
 from tests.patience import PATIENCE_S
 from tests.service.stores import served
 
@@ -184,3 +187,37 @@ def test_objects_that_are_sent_at_once_are_counted(location):
     with served(create_app(location, limits=Limits(streams=1))) as address:
         for _ in range(5):  # each is given back
             assert httpx.get(f"{address}/api/v1/objects/atlas.json").status_code == 200
+
+
+@pytest.fixture
+def flaky(location):
+    """The small atlas in a store that fails when it is told to."""
+    with flaky_store(seed=3) as store, store.environment():
+        objects = open_store(store.location)
+        local = open_store(location)
+        for entry in local.list():
+            objects.put(entry.path, local.get(entry.path))
+        yield store
+
+
+def test_a_store_that_is_out_for_a_while_is_waited_for(flaky, location):
+    with served(create_app(flaky.location)) as address:
+        flaky.go_out()
+        back = threading.Timer(1.0, flaky.come_back)
+        back.start()
+        answer = httpx.get(f"{address}/api/v1/objects/atlas.json", timeout=PATIENCE_S)
+        back.join()
+    assert answer.status_code == 200
+    assert answer.content == (location / "atlas.json").read_bytes()
+
+
+def test_an_object_that_comes_in_part_is_asked_for_the_rest(flaky, location):
+    path = "layers/conv3/weights.parquet"
+    whole = (location / path).read_bytes()
+    with served(create_app(flaky.location)) as address:
+        flaky.faults = Faults(rate=0.5, kinds=("truncated",))
+        answers = [
+            httpx.get(f"{address}/api/v1/objects/{path}", timeout=PATIENCE_S) for _ in range(4)
+        ]
+    assert flaky.failed["truncated"]
+    assert [answer.content == whole for answer in answers] == [True] * 4
