@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.arguments import whole
+from circuit_atlas.service.analysis.channel import channel_kernels
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.search import search
 from circuit_atlas.service.analysis.sql import sql
@@ -171,6 +172,22 @@ class Atlas:
             QueryError: `text` is longer than 256 characters, or `limit` no number from 1 up.
         """
         return search(self.reader, text, limit=limit)
+
+    def channel_kernels(self, convolution: str, channel: int) -> pa.Table:
+        """List the kernels that make an output channel of a convolution, and those that read it, of
+        the networks of all layers: the kernels in first, by descending norm, then those out.
+
+        Columns: end (`in`, `out`); convolution, whose kernel it is; output and input, its channels,
+        the input's over all groups; source, the convolution at its start, null for the image;
+        source_channel, null where several are mixed before it; norm, the square root of the sum of
+        its squared weights; sum, of its weights; both null where the weights are unknown. Where a
+        kernel's input is a sum of channels, it has a row for each.
+
+        Raises:
+            QueryError: no layer's network has that channel, or the atlas is an old one.
+        """
+        number = whole(channel, what="channel")
+        return channel_kernels(self.reader, convolution=convolution, channel=number)
 
     def sql(self, query: str) -> pa.Table:
         """Ask the atlas' tables in SQL; needs DuckDB, `pip install 'circuit-atlas[analysis]'`.

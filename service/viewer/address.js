@@ -8,7 +8,7 @@
 const READING = ["criterion", "ablation", "split", "keep"];
 
 /** Keys come in this order, then the others by name, so that equal states have equal addresses. */
-const ORDER = ["page", "layer", "unit", "image", ...READING];
+const ORDER = ["page", "layer", "unit", "channel", "image", ...READING];
 
 /**
  * The state of the app: texts by key, as the query of the address has them.

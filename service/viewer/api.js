@@ -4,7 +4,7 @@
 
 import { parseCsv } from "./csv.js";
 
-const BASE = new URL("../api/v1/", import.meta.url);
+const BASE = new URL("api/v1/", document.baseURI);
 const KEPT = 400;
 const ROWS = 1000;
 const answers = new Map();
@@ -97,22 +97,6 @@ export async function file(path, query) {
 export async function table(path, query = {}) {
   const text = await (await file(path, { ...query, format: "csv" })).text();
   return parseCsv(text);
-}
-
-/**
- * A module that is fetched when it is needed: `needed(() => import("./page.js"))`.
- *
- * A browser asks for a module once: where that failed, only a page that is loaded anew gets it.
- */
-export async function needed(module) {
-  try {
-    return await module();
-  } catch {
-    throw new ApiError(
-      "a part of these pages could not be loaded: see whether `circuit-atlas serve` still runs",
-      "module",
-    );
-  }
 }
 
 async function request(address) {

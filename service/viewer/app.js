@@ -1,31 +1,47 @@
 /** Starts the app: the bar at the top, and the page that the address names. */
 
 import { format, follow, onAddress, state, to } from "./address.js";
-import { atlas, get, needed, unitPath } from "./api.js";
+import { atlas, get, unitPath } from "./api.js";
 import { h, put } from "./dom.js";
 import { failure, skeleton } from "./panel.js";
+import { atlasPage } from "./pages/atlas.js";
+import { channelPage } from "./pages/channel.js";
+import { comparePage } from "./pages/compare.js";
+import { criteriaPage } from "./pages/criteria.js";
+import { glossaryPage } from "./pages/glossary.js";
+import { imagePage } from "./pages/image.js";
+import { imagesPage } from "./pages/images.js";
+import { layerPage } from "./pages/layer.js";
+import { mapPage } from "./pages/map.js";
+import { unitPage } from "./pages/unit.js";
 import { searchBox } from "./search.js";
 import { themeButton } from "./theme.js";
 
 /**
- * Of each page: its module; what of the address makes it another page, not another view; and the
- * facts that it begins with, which are asked for before the module is there.
+ * Of each page: what makes it; what of the address makes it another page, not another view; and the
+ * facts that it begins with, which are asked for together with the atlas'.
  */
 const PAGES = {
-  atlas: { module: "./pages/atlas.js", of: [] },
-  layer: { module: "./pages/layer.js", of: ["layer"], facts: ({ layer }) => ["layers", layer] },
-  criteria: { module: "./pages/criteria.js", of: ["layer"] },
-  unit: { module: "./pages/unit.js", of: ["layer", "unit"], facts: unitFacts },
-  images: { module: "./pages/images.js", of: [] },
-  image: { module: "./pages/image.js", of: ["image"], facts: ({ image }) => ["images", image] },
-  compare: { module: "./pages/compare.js", of: [] },
-  map: { module: "./pages/map.js", of: ["layer", "unit"], facts: unitFacts },
+  atlas: { make: atlasPage, of: [] },
+  layer: { make: layerPage, of: ["layer"], facts: ({ layer }) => ["layers", layer] },
+  criteria: { make: criteriaPage, of: ["layer"] },
+  unit: { make: unitPage, of: ["layer", "unit"], facts: unitFacts },
+  channel: { make: channelPage, of: ["layer", "channel"], facts: channelFacts },
+  images: { make: imagesPage, of: [] },
+  image: { make: imagePage, of: ["image"], facts: ({ image }) => ["images", image] },
+  compare: { make: comparePage, of: [] },
+  glossary: { make: glossaryPage, of: [] },
+  map: { make: mapPage, of: ["layer", "unit"], facts: unitFacts },
 };
-const NAV = { atlas: "Atlas", images: "Images", compare: "Compare" };
-const UNDER = { layer: "atlas", criteria: "atlas", unit: "atlas", map: "atlas", image: "images" };
+const NAV = { atlas: "Atlas", images: "Images", compare: "Compare", glossary: "Glossary" };
+const UNDER = { layer: "atlas", criteria: "atlas", unit: "atlas", map: "atlas", channel: "atlas", image: "images" };
 
 function unitFacts({ layer, unit }) {
   return unitPath(layer, unit);
+}
+
+function channelFacts({ layer, channel }) {
+  return ["channels", layer, channel];
 }
 
 const main = document.getElementById("main");
@@ -69,8 +85,7 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
       throw new Error(`this address names no ${unsaid}: go to the atlas by the link at the top`);
     }
     if (page.facts) get(page.facts(now)).catch(() => {}); // The page meets the error itself.
-    const [facts, module] = await Promise.all([atlas(), needed(() => import(page.module))]);
-    const made = await module.page(now, facts);
+    const made = await page.make(now, await atlas());
     if (mine !== turn) return;
     put(main, made.element);
     shown = { identity, page: made };

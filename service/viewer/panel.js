@@ -129,13 +129,10 @@ export function skeleton(height = "9rem") {
 
 /** Says an error in one line, as the server or the command line does. */
 export function failure(error, again) {
-  // The address holds all that is shown, so nothing is lost.
-  const [text, then] =
-    error.kind === "module" ? ["Load the page anew", () => location.reload()] : ["Try again", again];
   return h(
     "div",
     { class: "message error", role: "alert" },
     prose(error.message ?? error),
-    then && h("button", { class: "button", type: "button", onclick: then }, text),
+    again && h("button", { class: "button", type: "button", onclick: again }, "Try again"),
   );
 }

@@ -12,6 +12,7 @@ from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.web import (
     analysis_routes,
     atlas_routes,
+    channel_routes,
     circuit_routes,
     compare_routes,
     comparison_routes,
@@ -55,6 +56,7 @@ def routes() -> APIRouter:
         diagram_routes,
         visualization_routes,
         visualization_status_routes,
+        channel_routes,
         image_routes,
         compare_routes,
         raw_routes,

@@ -1,59 +1,70 @@
-"""The viewer's files, `service/viewer/`, and no others."""
+"""The pages: one document, one script and one style sheet made of `service/viewer/`, its icon.
+
+A file each would be ninety requests: on a slow line they take longer than what they hold.
+"""
 
 from __future__ import annotations
 
-import mimetypes
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from fastapi import APIRouter
 
+from circuit_atlas.service.diagram.modules import join
 from circuit_atlas.service.web.answer_route import PageRoute
-from circuit_atlas.service.web.errors import NotFoundError
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 VIEWER = Path(__file__).parents[1] / "viewer"
-_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_TYPES = {
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".json": "application/json",
-    ".txt": "text/plain; charset=utf-8",
-}
+_COMMENT = re.compile(r"^[ \t]*/\*\*(?:(?!\*/).)*\*/[ \t]*\n", re.S | re.M)
+_STYLES = ("tokens", "base", "shell", "components", "charts", "pages", "diagram")
+"""Style sheets in the order in which they count."""
 
 
 @router.get("/")
 def index() -> AnswerSource:
     """Send the one page; what it shows is in its query."""
-    return _source("index.html")
+    return _source("text/html; charset=utf-8", lambda: _read("index.html"))
 
 
-@router.get("/viewer/{path:path}")
-def viewer(path: str) -> AnswerSource:
-    """Send one of the viewer's files."""
-    return _source(path)
+@router.get("/viewer/all.js")
+def script() -> AnswerSource:
+    """Send all modules of the viewer as one script."""
+    return _source("text/javascript; charset=utf-8", _script)
 
 
-def _source(path: str) -> AnswerSource:
-    file = _file(path)
-    stat = file.stat()
-    version = digest(path, str(stat.st_mtime_ns), str(stat.st_size))
-    return AnswerSource(version, lambda: Body(file.read_bytes(), _media_type(file)))
+@router.get("/viewer/all.css")
+def styles() -> AnswerSource:
+    """Send all style sheets as one."""
+    return _source("text/css; charset=utf-8", lambda: b"".join(map(_read, _sheets())))
 
 
-def _file(path: str) -> Path:
-    """Find the file of that name; NotFoundError where the viewer has none."""
-    parts = path.split("/")
-    file = VIEWER.joinpath(*parts)
-    if all(_NAME.fullmatch(part) for part in parts) and file.is_file():
-        return file
-    raise NotFoundError(f"the viewer has no file {path[:80]!r}")
+@router.get("/viewer/icon.svg")
+def icon() -> AnswerSource:
+    """Send the icon."""
+    return _source("image/svg+xml", lambda: _read("icon.svg"))
 
 
-def _media_type(file: Path) -> str:
-    return (
-        _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    )
+def _source(media_type: str, make: Callable[[], bytes]) -> AnswerSource:
+    return AnswerSource(_version(), lambda: Body(make(), media_type))
+
+
+def _version() -> str:
+    """Digest which files the viewer has and when they were written, so that one that is edited
+    shows."""
+    stats = ((path, path.stat()) for path in sorted(VIEWER.rglob("*")) if path.is_file())
+    return digest(*(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in stats))
+
+
+def _script() -> bytes:
+    # What is said to those who read the modules is a fifth of what would be sent.
+    return _COMMENT.sub("", join(VIEWER, "app.js", names=())).encode()
+
+
+def _sheets() -> list[str]:
+    return [f"{name}.css" for name in _STYLES]
+
+
+def _read(name: str) -> bytes:
+    return (VIEWER / name).read_bytes()

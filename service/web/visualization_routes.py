@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
+from circuit_atlas.service.analysis.channel import layers_with_channel
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.errors import NotFoundError, body_of, named_in_path
@@ -146,13 +147,8 @@ def channel_crops(
 
 def _check_channel(server: ServerState, convolution: str, channel: int) -> None:
     """Raise NotFoundError where no layer has that channel of a convolution upstream."""
-    for name in server.snapshots.names():
-        for one in server.snapshots.layer(name).index.index.convolutions:
-            if one.name == convolution and channel < one.out_channels:
-                return
-    raise NotFoundError(
-        f"no layer of the atlas has a channel {channel} of a convolution {convolution!r} upstream"
-    )
+    reader = server.atlas.reader
+    named_in_path(lambda: layers_with_channel(reader, convolution=convolution, channel=channel))
 
 
 def _escaped(name: str) -> str:

@@ -26,7 +26,7 @@ import { ablationText, reading, readingBar, splitText, THRESHOLD } from "../read
  * @param {State} state
  * @param {AtlasFacts} atlas
  */
-export async function page(state, atlas) {
+export async function atlasPage(state, atlas) {
   const bar = readingBar(atlas, { parts: ["criterion", "ablation", "split"] });
   const missing = atlas.layers.reduce((sum, layer) => sum + layer.missing, 0);
   const layers = panel({

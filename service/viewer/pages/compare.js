@@ -28,7 +28,7 @@ import { segments } from "../segments.js";
  * @param {State} state
  * @param {AtlasFacts} atlas
  */
-export async function page(state, atlas) {
+export async function comparePage(state, atlas) {
   // Which ablation only tells apart what the circuits of groups preserve.
   const several = atlas.ablations.length > 1;
   const bar = readingBar(atlas, {

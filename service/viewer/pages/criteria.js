@@ -29,7 +29,7 @@ const BANDS = { units: "95 % interval over units", images: "95 % interval over i
  * @param {State} state
  * @param {AtlasFacts} atlas
  */
-export async function page(state, atlas) {
+export async function criteriaPage(state, atlas) {
   const layer = state.layer;
   const { done } = await get(["layers", layer]);
   /** @type {readonly ["layers", string, "comparison"]} */

@@ -25,7 +25,7 @@ const LIMIT = 60;
  * @param {State} state
  * @param {AtlasFacts} atlas
  */
-export async function page(state, atlas) {
+export async function imagePage(state, atlas) {
   const id = state.image;
   const facts = await get(["images", id]);
   const selectId = fresh("layer");

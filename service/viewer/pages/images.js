@@ -26,7 +26,7 @@ const SPLITS = ["scoring", "held_out", "left_out"];
  * @param {State} _
  * @param {AtlasFacts} atlas
  */
-export async function page(_, atlas) {
+export async function imagesPage(_, atlas) {
   const splitId = fresh("split");
   const labelId = fresh("label");
   const split = h(

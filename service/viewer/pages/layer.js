@@ -32,7 +32,7 @@ const PAGE = 60;
  * @param {State} state
  * @param {AtlasFacts} atlas
  */
-export async function page(state, atlas) {
+export async function layerPage(state, atlas) {
   const layer = state.layer;
   const facts = await get(["layers", layer]);
   const bar = readingBar(atlas);

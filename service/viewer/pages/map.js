@@ -5,7 +5,7 @@
  * @import { State } from "../address.js"
  */
 
-import { change, state as current } from "../address.js";
+import { change, state } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { groupColor } from "../contrast.js";
 import { unitCrumbs } from "../crumbs.js";
@@ -25,11 +25,10 @@ import { segments } from "../segments.js";
 /**
  * Makes the page.
  *
- * @param {State} state
+ * @param {State} now
  * @param {AtlasFacts} whole
  */
-export async function page(state, whole) {
-  const { layer, unit } = state;
+export async function mapPage({ layer, unit }, whole) {
   // Only by these are there circuits of single images.
   const scored = whole.image_criteria.length ? whole.image_criteria : whole.criteria;
   const atlas = { ...whole, criteria: scored };
@@ -57,7 +56,7 @@ export async function page(state, whole) {
         points,
         input: atlas.input,
         onSelect: choose,
-        drawing: () => current().draw,
+        drawing: () => state().draw,
       });
       plane.show(list(now.images));
       return [
@@ -114,7 +113,7 @@ export async function page(state, whole) {
   );
   return {
     get title() {
-      const { name } = current();
+      const { name } = state();
       return name ? `${name}, ${layer}/${facts.name}` : `Map of ${layer}/${facts.name}`;
     },
     element,

@@ -30,7 +30,7 @@ import { reading, readingBar } from "../reading.js";
  * @param {State} state
  * @param {AtlasFacts} atlas
  */
-export async function page(state, atlas) {
+export async function unitPage(state, atlas) {
   const { layer, unit } = state;
   const facts = await get(unitPath(layer, unit));
   const of = { layer, unit };

@@ -6,7 +6,8 @@
  */
 
 import { change, state, to } from "../address.js";
-import { get, needed, imageUrl, url } from "../api.js";
+import { get, imageUrl, url } from "../api.js";
+import { Diagram } from "../diagram/diagram.js";
 import { fresh, h } from "../dom.js";
 import { whole } from "../figures.js";
 import { panel } from "../panel.js";
@@ -53,13 +54,13 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
     if (data === drawn) return;
     drawn = data;
     diagram?.destroy();
-    diagram = new data.Diagram(host, data.document, {
+    diagram = new Diagram(host, data.document, {
       state: within(now, prefix),
       onState,
       imageUrl,
       featureUrl: ({ convolution, channel }) =>
         url(["channels", convolution, String(channel), "features", "positive"]),
-      linkTo: (node) => pageOf(node, atlas),
+      linkTo: pageOf,
       wheel: "focus",
     });
   };
@@ -82,11 +83,8 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
     load: async (now) => {
       if (atlas.schema < NETWORK_SINCE) return null;
       const asked = await locate(now);
-      const [document, module] = await Promise.all([
-        get(asked.path, { ...asked.query, edges: now.edges }),
-        needed(() => import("../diagram/diagram.js")),
-      ]);
-      return { asked, document, Diagram: module.Diagram };
+      const document = await get(asked.path, { ...asked.query, edges: now.edges });
+      return { asked, document };
     },
     empty: (data) =>
       data
@@ -122,13 +120,11 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
 }
 
 /**
- * Links to the page about a node, where the atlas has its layer.
+ * Links to the page about a node: a unit that the drawing ends at, or a channel upstream.
  *
  * @param {Record<string, any>} node as a diagram describes it.
- * @param {AtlasFacts} atlas
  */
-function pageOf({ kind, convolution, channel, layer, unit }, atlas) {
+function pageOf({ kind, convolution, channel, layer, unit }) {
   if (layer) return to("unit", { layer, unit });
-  if (kind !== "channel" || !atlas.layers.some((one) => one.layer === convolution)) return null;
-  return to("unit", { layer: convolution, unit: channel });
+  return kind === "channel" ? to("channel", { layer: convolution, channel }) : null;
 }

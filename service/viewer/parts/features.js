@@ -51,7 +51,7 @@ export function features(facts, { layer, unit }) {
             },
             ...found.map((row) => ({
               label: "PNG",
-              detail: words(row),
+              detail: signText(row),
               href: featureUrl(row, layer, unit),
             })),
           ],
@@ -59,16 +59,15 @@ export function features(facts, { layer, unit }) {
 }
 
 /**
- * Says what a feature visualization is of.
+ * Says what a feature visualization is of: its sign, then its group and circuit where it has them.
  *
  * @param {FeatureRow} row
  */
-function words(row) {
-  const parts = [];
-  if (row.sign === "negative") parts.push("negative");
+export function signText(row) {
+  const parts = [row.sign];
   if (row.group !== null) parts.push(`group ${groupName(row.group)}`);
   if (row.keep !== null) parts.push(`through ${percent(row.keep)}`);
-  return parts.join(", ") || "whole network";
+  return parts.join(", ");
 }
 
 /**
@@ -93,9 +92,9 @@ function feature(row, layer, unit) {
     h(
       "div",
       { class: "image-box" },
-      h("img", { src: featureUrl(row, layer, unit), alt: `Feature visualization: ${words(row)}`, decoding: "async" }),
+      h("img", { src: featureUrl(row, layer, unit), alt: `Feature visualization: ${signText(row)}`, decoding: "async" }),
     ),
-    h("p", { class: "caption" }, words(row)),
+    h("p", { class: "caption" }, signText(row)),
     h(
       "p",
       { class: "caption dim" },
