@@ -1,6 +1,6 @@
 """The glossary as a module of the viewer, which has no other page of the documentation with it:
 
-    python docs/glossary_words.py > service/viewer/glossary_words.js
+python docs/glossary_words.py > service/viewer/glossary_words.js
 """
 
 from __future__ import annotations

@@ -50,6 +50,24 @@ def labels_of(groups: pa.Table, images: Sequence[int], *, what: str) -> tuple[in
 
 
 @dataclass(frozen=True)
+class RejectedSplit:
+    """Describes the best split of images that are one group all the same.
+
+    Attributes:
+        count: its groups.
+        silhouette: their mean silhouette.
+        apart: how far images of different groups are apart on average; below `APART` it is not
+            held against chance.
+        chance: share of samples of one group that are split as well; None where `apart` is below.
+    """
+
+    count: int
+    silhouette: float
+    apart: float
+    chance: float | None
+
+
+@dataclass(frozen=True)
 class GroupLabels:
     """Groups of images.
 
@@ -59,12 +77,14 @@ class GroupLabels:
         silhouette: their mean silhouette, in [-1, 1]; None for one group.
         chance: share of samples of one group whose best silhouette is as large as the best of
             these images; None where it was not asked, as for a given number of groups.
+        rejected: the best split, where the images are one group as it did not pass; else None.
     """
 
     labels: NDArray[np.int64]
     count: int
     silhouette: float | None
     chance: float | None
+    rejected: RejectedSplit | None = None
 
 
 def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> GroupLabels:
@@ -92,11 +112,11 @@ def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> 
         return GroupLabels(labels, groups, silhouette(apart, labels), None)
     numbers = range(2, min(MOST_GROUPS, count - 1) + 1)
     best, labels = _best(points, numbers)
-    if _between(distances(points), labels) < APART:
-        return single
-    chance = _chance(points, numbers, best)
-    if chance > _LEVEL:
-        return GroupLabels(single.labels, 1, None, chance)
+    apart = _between(distances(points), labels)
+    chance = _chance(points, numbers, best) if apart >= APART else None
+    if chance is None or chance > _LEVEL:
+        split = RejectedSplit(int(labels.max()) + 1, best, apart, chance)
+        return GroupLabels(single.labels, 1, None, chance, split)
     labels = _ordered(labels)
     return GroupLabels(labels, int(labels.max()) + 1, best, chance)
 

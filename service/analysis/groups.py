@@ -10,7 +10,7 @@ from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.grouping import group_images, labels_of
+from circuit_atlas.storage_schema.grouping import RejectedSplit, group_images, labels_of
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
 
@@ -28,6 +28,7 @@ class ImageGroups:
             was not asked: of stored groups, and of a given number.
         images: ids of the top images, by rank.
         labels: the group of each, from 0, the largest group first.
+        rejected: the best split of images that were found anew to be one group; else None.
     """
 
     criterion: str
@@ -36,6 +37,7 @@ class ImageGroups:
     chance: float | None
     images: tuple[int, ...]
     labels: tuple[int, ...]
+    rejected: RejectedSplit | None = None
 
     def members(self) -> dict[int, tuple[int, ...]]:
         """Return the ids of each group's images, by group, the largest response first."""
@@ -90,4 +92,5 @@ def new_groups(
         chance=grouping.chance,
         images=tuple(top_images(reader, commit)["image"].to_pylist()),
         labels=tuple(grouping.labels.tolist()),
+        rejected=grouping.rejected,
     )

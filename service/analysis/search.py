@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.layer_listing import list_committed
 from circuit_atlas.storage_schema.reader import Reader
 
 _KINDS = ("layer", "direction", "unit", "label", "image")
@@ -62,17 +63,21 @@ def search(reader: Reader, text: str, *, limit: int) -> pa.Table:
 
 
 def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
-    # `layer/unit` and `layer unit`: the last word is the unit's, what stands before it the layer's.
-    parts = re.split(r"[/\s]+", wanted)
-    of_layer, of_unit = "/".join(parts[:-1]), parts[-1]
+    # `layer/unit`, `layer unit` and `unit 64`: the last word is the unit's, what stands before it the
+    # layer's.
+    words = [word for word in re.split(r"[/\s]+", wanted) if word]
+    of_layer, of_unit = [word for word in words[:-1] if word != "unit"], words[-1] if words else ""
     for name in reader.layers():
         index = reader.layer(name)
-        fit = _fit(wanted, name)
+        built = list_committed(reader.objects, name)
+        fit = _best(_fit(wanted, name), _all(words, name) if len(words) > 1 else None)
         if fit is not None:
             yield _Match(fit, "layer", name, name, count=len(index.units))
-        within = _fit(of_layer, name) if of_layer else 0
+        within = _best(_fit("/".join(of_layer), name), _all(of_layer, name)) if of_layer else 0
         unit_labels = reader.labels(name)
         for info in index.units:
+            if info.number not in built:
+                continue
             stands_for = unit_labels.get(info.number)
             text = f"{name}/{info.name}"
             if not index.is_direction(info):
@@ -111,6 +116,12 @@ def _best(*fits: int | None) -> int | None:
 def _both(left: int | None, right: int | None) -> int | None:
     """How well two fit together: as the worse of them."""
     return None if left is None or right is None else max(left, right)
+
+
+def _all(words: Sequence[str], name: str) -> int | None:
+    """How well a name fits several words that are parts of it; None where one is not."""
+    fits = [_fit(word, name) for word in words]
+    return None if None in fits else 3
 
 
 def _fit(wanted: str, name: str) -> int | None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from circuit_atlas.service.analysis import arguments
+from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.storage_schema.commit import Commit
+from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.ranking import kernels_kept
 from circuit_atlas.storage_schema.reader import Reader
 
 _KEYS = ["group", "level", "fraction", "kernels"]
@@ -38,6 +45,69 @@ def selectivity(
             "selectivity": pc.subtract(preserved, leaked),
         }
     )
+
+
+def score_selectivity(
+    reader: Reader, commit: Commit, members: Mapping[int, Sequence[int]], *, criterion: str | None
+) -> pa.Table:
+    """Compare what the circuits of any groups of top images hold of the images' scores, see
+    `Unit.score_selectivity`."""
+    chosen = arguments.image_criterion(reader, criterion)
+    scores = reader.image_scores(commit, chosen).astype(np.float64)
+    scores = scores[:, ~np.isnan(scores).any(0)]
+    ranked = top_images(reader, commit)["image"].to_pylist()
+    fractions = reader.header.fractions
+    counts = [kernels_kept(fraction, commit.kernels) for fraction in fractions]
+    rows = []
+    for group, images in members.items():
+        if unknown := [image for image in images if image not in ranked]:
+            known = ", ".join(map(str, ranked))
+            raise QueryError(
+                f"image {unknown[0]} is none of the unit's top images: name some of {known}"
+            )
+        inside = np.isin(ranked, list(images))
+        if not inside.any():
+            raise QueryError(f"group {group} has no images: name one at least")
+        # Ties by position, as circuits are chosen.
+        order = np.argsort(-scores[inside].mean(0), kind="stable")
+        held = [_held(scores[side].sum(0)[order], counts) for side in (inside, ~inside)]
+        for level, (fraction, own, others) in enumerate(zip(fractions, *held, strict=True)):
+            rows.append(
+                {
+                    "group": group,
+                    "level": level,
+                    "fraction": fraction,
+                    "kernels": counts[level],
+                    "images": int(inside.sum()),
+                    "others": int((~inside).sum()),
+                    "preserved": own,
+                    "leaked": others,
+                    "selectivity": None if own is None or others is None else own - others,
+                }
+            )
+    return pa.Table.from_pylist(rows, _SCORE_SCHEMA)
+
+
+def _held(sums: NDArray[np.float64], counts: Sequence[int]) -> list[float | None]:
+    """Share of the sum that the first `counts` hold; None where there is none."""
+    whole = float(sums.sum())
+    held = np.cumsum(sums)
+    return [float(held[count - 1]) / whole if whole else None for count in counts]
+
+
+_SCORE_SCHEMA = pa.schema(
+    [
+        pa.field("group", pa.int32(), nullable=False),
+        pa.field("level", pa.int32(), nullable=False),
+        pa.field("fraction", pa.float64(), nullable=False),
+        pa.field("kernels", pa.int32(), nullable=False),
+        pa.field("images", pa.int32(), nullable=False),
+        pa.field("others", pa.int32(), nullable=False),
+        pa.field("preserved", pa.float64()),
+        pa.field("leaked", pa.float64()),
+        pa.field("selectivity", pa.float64()),
+    ]
+)
 
 
 def _shares(rows: pa.Table, *, inside: bool) -> pa.Table:

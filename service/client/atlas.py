@@ -160,8 +160,9 @@ class Atlas:
         return responding(self.reader, image, layers=layers, limit=limit)
 
     def search(self, text: str, *, limit: int = 20) -> pa.Table:
-        """Find what has a name like `text`, whatever its case: layers, units (`12`, `LAYER/12`, or
-        by what they stand for), directions, labels of images, and images by file name. The same
+        """Find what has a name like `text`, whatever its case: layers, also by several parts of
+        their names, the units that are stored (`12`, `unit 12`, `LAYER/12`, or by what they stand
+        for), directions, labels of images, and images by file name. The same
         text first, then its start, then the start of a word, then any part.
 
         Columns: kind (layer, unit, direction, label, image); text, its name, and what a unit stands

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
@@ -22,7 +22,7 @@ from circuit_atlas.service.analysis.response_distribution import (
     ResponseDistribution,
     response_distribution,
 )
-from circuit_atlas.service.analysis.selectivity import selectivity
+from circuit_atlas.service.analysis.selectivity import score_selectivity, selectivity
 from circuit_atlas.service.analysis.stability import (
     Certificate,
     Stability,
@@ -330,6 +330,27 @@ class Unit:
                 old to have the comparison.
         """
         return selectivity(self.reader, self.commit, criterion=criterion, ablation=ablation)
+
+    def score_selectivity(
+        self, groups: Mapping[int, Sequence[int]], *, criterion: str | None = None
+    ) -> pa.Table:
+        """Tell how much of its own images' scores the circuit of each of any groups of its top
+        images holds, and how much of the others': what can be said of groups whose circuits never
+        ran, from stored scores alone.
+
+        Columns as of `selectivity`, where preserved is the sum of the circuit's scores on the
+        group's images over that of all kernels, and leaked the same on the other top images.
+
+        Args:
+            groups: ids of top images by group, such as `unit.groups(groups=3).grouping.members()`;
+                an image may be in several, or in none.
+            criterion: one with scores of single images. Default: the atlas' first that has them.
+
+        Raises:
+            QueryError: no such criterion, a group without images, or an image that is none of the
+                top ones.
+        """
+        return score_selectivity(self.reader, self.commit, groups, criterion=criterion)
 
     def projection(self, *, criterion: str | None = None, method: str = "pca") -> pa.Table:
         """Map its top images: near each other where it computes them by the same kernels.

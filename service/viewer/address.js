@@ -65,6 +65,9 @@ export function to(page, wanted = {}) {
 /** Makes the link to the same page with some changes. */
 export const changed = (changes) => format({ ...current, ...changes });
 
+/** The key that was changed last, by itself and by steps; null after any other change. */
+let stepping = null;
+
 /**
  * Changes some of the state, here.
  *
@@ -73,6 +76,19 @@ export const changed = (changes) => format({ ...current, ...changes });
  */
 export function change(changes, { replace = false } = {}) {
   visit(changed(changes), { replace, moved: false });
+}
+
+/**
+ * Changes one key, here. All changes of it in a row are one entry of the history, so that Back goes
+ * to what was there before them, however many presses of a slider they took.
+ *
+ * @param {string} key
+ * @param {string|null} value null removes it.
+ */
+export function step(key, value) {
+  const replace = stepping === key;
+  change({ [key]: value }, { replace });
+  stepping = key;
 }
 
 /** Goes to a link of this app. */
@@ -84,6 +100,7 @@ export function visit(query, { replace = false, moved = true } = {}) {
 }
 
 function set(query, how) {
+  stepping = null;
   current = parse(query);
   for (const listener of listeners) listener(current, how);
 }

@@ -16,6 +16,7 @@ import { mapPage } from "./pages/map.js";
 import { unitPage } from "./pages/unit.js";
 import { searchBox } from "./search.js";
 import { themeButton } from "./theme.js";
+import { isDemo, tour } from "./tour.js";
 
 /**
  * Of each page: what makes it; what of the address makes it another page, not another view; and the
@@ -85,22 +86,25 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
       throw new Error(`this address names no ${unsaid}: go to the atlas by the link at the top`);
     }
     if (page.facts) get(page.facts(now)).catch(() => {}); // The page meets the error itself.
-    const made = await page.make(now, await atlas());
+    const facts = await atlas();
+    const made = await page.make(now, facts);
     if (mine !== turn) return;
     put(main, made.element);
     shown = { identity, page: made };
     made.update(state());
     retitle();
+    tours.offer(facts);
+    again.hidden = !isDemo(facts);
     scrollTo({ top: scroll ?? 0, behavior: "instant" });
     if (moved && !first) main.querySelector("h1")?.focus({ preventScroll: true });
   } catch (error) {
     if (mine !== turn) return;
     document.title = "Circuit Atlas";
-    const again = () => {
+    const retry = () => {
       shown = { identity: null, page: null };
       show(state());
     };
-    put(main, h("h1", { tabindex: "-1" }, "This cannot be shown"), failure(error, again));
+    put(main, h("h1", { tabindex: "-1" }, "This cannot be shown"), failure(error, retry));
     document.documentElement.dataset.useful = "error";
   }
 }
@@ -110,7 +114,13 @@ function retitle() {
   document.title = `${shown.page.title} · Circuit Atlas`;
 }
 
-document.getElementById("tools").append(themeButton());
+const tours = tour(document.getElementById("tour"));
+const again = h(
+  "button",
+  { class: "button plain", type: "button", hidden: true, onclick: () => tours.begin() },
+  "Tour",
+);
+document.getElementById("tools").append(again, themeButton());
 document.getElementById("search").append(...searchBox());
 follow();
 onAddress(show);

@@ -41,17 +41,42 @@ const lines = ({ group, own, others, color = groupColor(group) }) => [
 ];
 
 /** Draws one group's two lines. */
-export function contrastChart(kept, { fractions, level, onLevel, height = 150 }) {
+export function contrastChart(kept, { fractions, level, onLevel, measured = true, height = 150 }) {
   const name = groupName(kept.group);
+  const share = shareOf(measured);
   return lineChart({
-    label: `Circuit of group ${name}: share of the response that it preserves on its own images and on the others', against the kept fraction`,
+    label: `Circuit of group ${name}: ${share} that it preserves on its own images and on the others', against the kept fraction`,
     fractions,
     series: lines(kept),
     level,
     onLevel,
     height,
-    value: "share of the response",
+    value: share,
   });
+}
+
+/** Names what a circuit preserves a share of; `measured`: the circuit ran. */
+export const shareOf = (measured) => (measured ? "share of the response" : "share of the score");
+
+/** How much less of the others' images a circuit has to preserve than of its own. */
+const LEAST_SELECTIVITY = 0.1;
+
+/**
+ * Says of which groups the circuits preserve the others' images as well as their own; null for none.
+ *
+ * @param {Array<{group: number, own: (number|null)[], others: (number|null)[]}>} kept
+ * @param {number} level
+ */
+export function unselective(kept, level) {
+  const names = kept
+    .filter(({ own, others }) => {
+      const [mine, theirs] = [own[level], others[level]];
+      return mine !== null && theirs !== null && mine - theirs < LEAST_SELECTIVITY * Math.abs(mine);
+    })
+    .map(({ group }) => groupName(group));
+  if (!names.length) return null;
+  const [which, their] = names.length === 1 ? [`group ${names[0]}`, "its"] : [`groups ${names.join(", ")}`, "their"];
+  return `At this kept fraction the circuit of ${which} preserves the others' images as well as ${their} own: it tells no sub-feature apart.`;
 }
 
 /** Offers the chart as a file. */
@@ -71,8 +96,10 @@ export const contrastFile = (drawing, kept, unit) => ({
  *
  * @param {Array<{group, own, others, level, color?: string}>} groups `level`: at which circuit.
  * @param {number[]} fractions the kept fractions.
+ * @param {{measured?: boolean, name?: (group: number, color: string) => Node|string}} [of] `measured`:
+ *   whether the circuits ran; `name`: of a row.
  */
-export function contrastBars(groups, fractions) {
+export function contrastBars(groups, fractions, { measured = true, name = groupLabel } = {}) {
   const kept = [...new Set(groups.map(({ level }) => percent(fractions[level])))].join(" and ");
   const bar = (value, color) =>
     h(
@@ -83,7 +110,7 @@ export function contrastBars(groups, fractions) {
       }),
     );
   return table({
-    caption: `Share of the unit's response that each group's circuit preserves, at ${kept} of the kernels`,
+    caption: `${measured ? "Share of the unit's response" : "Share of the images' scores"} that each circuit preserves, at ${kept} of the kernels`,
     columns: [
       { name: "group", title: "Circuit of" },
       { name: "own", title: "Its own images", number: true },
@@ -92,7 +119,7 @@ export function contrastBars(groups, fractions) {
       { name: "othersBar", title: h("span", { class: "unseen" }, "as a bar") },
     ],
     rows: groups.map(({ group, own, others, level, color = groupColor(group) }) => ({
-      group: groupLabel(group, color),
+      group: name(group, color),
       own: ratio(own[level]),
       ownBar: bar(own[level], color),
       others: ratio(others[level]),

@@ -127,7 +127,7 @@ export function filterBar(layer) {
     columns(list) {
       if (JSON.stringify(list) === JSON.stringify(known)) return;
       known = list;
-      put(sort, known.map((c) => option(c.name, c.title)));
+      put(sort, inGroups(known));
       // Those of the address were put up before their titles were known.
       for (const [column, { call }] of added) call(titleOf(column));
       this.update(state);
@@ -190,6 +190,28 @@ function filter(layer, column, title, type, away) {
   };
   call(title);
   return { element, boxes, call };
+}
+
+/**
+ * What columns are about, in the order in which the list has them; what is left is of circuits.
+ *
+ * @type {Array<[string, RegExp|null]>}
+ */
+const SUBJECTS = [
+  ["The unit", /^(unit|name|unit_label|state|error|kernels)$/],
+  ["Its circuits", null],
+  ["r by kept fraction", /^r\./],
+  ["Its sub-features", /^(groups|silhouette|polysemanticity)$/],
+  ["Its top image", /^(image|image_name|label|response|maximum|position_.|box_.*)$/],
+];
+
+/** Puts the options of columns under what they are about. */
+function inGroups(columns) {
+  const subject = ({ name }) => SUBJECTS.find(([, names]) => names?.test(name)) ?? SUBJECTS[1];
+  return SUBJECTS.map((one) => {
+    const own = columns.filter((column) => subject(column) === one);
+    return own.length > 0 && h("optgroup", { label: one[0] }, own.map((c) => option(c.name, c.title)));
+  });
 }
 
 const option = (name, title) => h("option", { value: name }, title);

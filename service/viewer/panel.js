@@ -4,6 +4,7 @@
 
 import { downloads } from "./menu.js";
 import { fresh, h, prose, put, style } from "./dom.js";
+import { explained } from "./term.js";
 
 /**
  * Makes a part of a page.
@@ -20,7 +21,7 @@ import { fresh, h, prose, put, style } from "./dom.js";
  * @param {(data: D, state) => string|null} [part.partial] what to say where it is not all yet.
  * @param {(data: D, state) => Array} [part.files] what can be saved, see `downloads`.
  * @param {Node[]} [part.controls] stand beside the heading.
- * @param {string|Node} [part.note] one sentence under the heading.
+ * @param {string|Node} part.note what it shows, in a sentence under the heading, as of `explained`.
  * @param {string} [part.width] its width, as a class: half, third, two-thirds.
  * @param {string} [part.kind] a class that only this one has.
  * @param {string} [part.height] of the space that it takes while it loads.
@@ -39,7 +40,7 @@ export function panel(part) {
       h("h2", { id }, part.title),
       tools,
     ),
-    part.note && h("p", { class: "note" }, part.note),
+    h("p", { class: "note" }, typeof part.note === "string" ? explained(part.note) : part.note),
     body,
   );
   let loaded = { key: undefined, look: undefined, data: null };

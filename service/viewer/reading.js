@@ -5,7 +5,7 @@
  * @import { State } from "./address.js"
  */
 
-import { change } from "./address.js";
+import { change, step } from "./address.js";
 import { fresh, h, put } from "./dom.js";
 import { count, kernelsKept, percent } from "./figures.js";
 
@@ -107,7 +107,6 @@ function keepSlider(fractions, kernels) {
     const kept = kernels ? ` · ${count(kernelsKept(fraction, kernels), "kernel")}` : "";
     return percent(fraction) + kept;
   };
-  let dragging = false;
   const range = h("input", {
     type: "range",
     id,
@@ -117,11 +116,7 @@ function keepSlider(fractions, kernels) {
     oninput: () => {
       const fraction = rising[Number(range.value)];
       show(fraction);
-      change({ keep: String(fraction) }, { replace: dragging });
-      dragging = true;
-    },
-    onchange: () => {
-      dragging = false;
+      step("keep", String(fraction));
     },
   });
   const show = (fraction) => {

@@ -1,20 +1,24 @@
 /** The search box: layers, units, labels and images, found as one types. `/` goes to it. */
 
-/** @import { Match } from "openapi" */
+/** @import { Match, Size } from "openapi" */
 
-import { get, imageUrl } from "./api.js";
+import { atlas, get, imageUrl } from "./api.js";
 import { to, visit } from "./address.js";
 import { h, prose, put } from "./dom.js";
 import { count } from "./figures.js";
+import { crop } from "./image_view.js";
 import { announce } from "./live.js";
 
 const WAIT_MS = 120;
 const LIMIT = 24;
 
+/** The network's input, once anything is found. @type {Size|null} */
+let input = null;
+
 /** Makes the input and its list. */
 export function searchBox() {
   const list = h("div", { role: "listbox", id: "found", "aria-label": "Found", hidden: true });
-  const input = h("input", {
+  const box = h("input", {
     type: "search",
     role: "combobox",
     placeholder: "Layer, unit, label or image",
@@ -34,7 +38,7 @@ export function searchBox() {
 
   const open = (wanted) => {
     list.hidden = !wanted;
-    input.setAttribute("aria-expanded", String(wanted));
+    box.setAttribute("aria-expanded", String(wanted));
     if (!wanted) mark(-1);
   };
   const mark = (wanted) => {
@@ -43,17 +47,17 @@ export function searchBox() {
       option.setAttribute("aria-selected", String(index === at));
       if (index === at) option.scrollIntoView({ block: "nearest" });
     });
-    if (at >= 0) input.setAttribute("aria-activedescendant", `found-${at}`);
-    else input.removeAttribute("aria-activedescendant");
+    if (at >= 0) box.setAttribute("aria-activedescendant", `found-${at}`);
+    else box.removeAttribute("aria-activedescendant");
   };
   const choose = (row) => {
     open(false);
-    input.value = "";
+    box.value = "";
     answered = "";
     visit(link(row));
   };
   const ask = async () => {
-    const q = input.value.trim();
+    const q = box.value.trim();
     turn += 1;
     const mine = turn;
     if (!q) {
@@ -62,6 +66,7 @@ export function searchBox() {
     }
     try {
       const found = await get(["search"], { q, limit: LIMIT });
+      input = (await atlas()).input;
       if (mine !== turn) return;
       rows = found.rows;
       answered = q;
@@ -82,19 +87,19 @@ export function searchBox() {
     mark(rows.length ? 0 : -1);
   };
 
-  input.addEventListener("input", () => {
+  box.addEventListener("input", () => {
     clearTimeout(timer);
     timer = setTimeout(ask, WAIT_MS);
   });
-  input.addEventListener("keydown", (event) => {
+  box.addEventListener("keydown", (event) => {
     if (event.key === "Escape") {
       open(false);
-      input.value = "";
-      input.blur();
-    } else if (event.key === "Enter" && input.value.trim() !== answered) {
+      box.value = "";
+      box.blur();
+    } else if (event.key === "Enter" && box.value.trim() !== answered) {
       // What is listed is of what was typed before: this is asked for, and its first one chosen.
       clearTimeout(timer);
-      ask().then(() => input.value.trim() === answered && rows[0] && choose(rows[0]));
+      ask().then(() => box.value.trim() === answered && rows[0] && choose(rows[0]));
     } else if (list.hidden) return;
     else if (event.key === "ArrowDown") mark(Math.min(at + 1, rows.length - 1));
     else if (event.key === "ArrowUp") mark(Math.max(at - 1, 0));
@@ -102,7 +107,7 @@ export function searchBox() {
     else return;
     event.preventDefault();
   });
-  input.addEventListener("blur", () => open(false));
+  box.addEventListener("blur", () => open(false));
   list.addEventListener("pointerdown", (event) => event.preventDefault());
   addEventListener("keydown", (event) => {
     const typing =
@@ -110,9 +115,9 @@ export function searchBox() {
       event.target.closest("input, select, textarea, [contenteditable]");
     if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    input.focus();
+    box.focus();
   });
-  return [input, h("kbd", { "aria-hidden": "true" }, "/"), list];
+  return [box, h("kbd", { "aria-hidden": "true" }, "/"), list];
 }
 
 /**
@@ -129,13 +134,21 @@ function option(row, index, choose) {
       "aria-selected": "false",
       onclick: () => choose(row),
     },
-    row.image !== null
-      ? h("img", { src: imageUrl(row.image), alt: "" })
-      : h("span"),
+    h("span", { class: "mini" }, row.image !== null && thumbnail(row)),
     h("span", { class: "detail" }, h("b", null, row.text)),
     h("small", null, row.kind === "label" ? count(row.count, "image") : row.kind),
   );
 }
+
+/**
+ * Shows a unit by what it sees of its top image, an image as it is.
+ *
+ * @param {Match} row
+ */
+const thumbnail = (row) =>
+  row.box && input
+    ? crop({ image: row.image, box: row.box }, { input, alt: "", eager: true })
+    : h("img", { src: imageUrl(row.image), alt: "" });
 
 /** @param {Match} row */
 function link(row) {

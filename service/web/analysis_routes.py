@@ -1,4 +1,4 @@
-"""What the circuits of a unit and a layer say together: groups, maps, similar units, uses."""
+"""What the circuits of a unit and a layer say together: maps, similar units, uses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.analysis.masks import Masks
-from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.parameters import (
-    AblationParameters,
     CriterionParameters,
     FormParameters,
     FractionParameters,
@@ -25,60 +23,8 @@ from circuit_atlas.service.web.parameters import (
 from circuit_atlas.service.web.responding import note
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, plain, to_file
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of
-from circuit_atlas.storage_schema.ranking import KEEP
 
 router = APIRouter(prefix="/layers/{layer}", tags=["analysis"], route_class=AnswerRoute)
-
-
-class GroupedImage(BaseModel):
-    """Says to which group a top image belongs."""
-
-    image: int
-    name: str
-    label: str | None = Field(description="Null: none is known.")
-    rank: int = Field(description="0 for the largest response.")
-    response: float
-    group: int = Field(description="From 0, the largest group first.")
-
-
-class GroupPair(BaseModel):
-    """Says how much the circuits of two groups' images share."""
-
-    group: int
-    other: int
-    between: float | None = Field(description="Mean agreement of an image of each.")
-    within: float | None = Field(description="The same within the groups. Null: undefined.")
-    difference: float | None = Field(description="1 - between / within, in [0, 1].")
-
-
-class GroupsAnswer(BaseModel):
-    """Lists the sub-feature groups of a unit."""
-
-    criterion: str
-    groups: int = Field(description="How many.")
-    silhouette: float | None = Field(description="How well they part, -1 to 1. Null: one group.")
-    polysemanticity: float | None = Field(
-        description="0 for one feature, 1 where images of different groups share no more kernels "
-        "than chance. Null: undefined, or the criterion has no scores of single images."
-    )
-    pairs: list[GroupPair] = Field(description="What it is the mean of.")
-    rows: list[GroupedImage] = Field(description="The top images, by rank.")
-
-
-class SelectivityRow(BaseModel):
-    """Says what a group's circuit preserves of its own images, and of the others'."""
-
-    group: int
-    level: int
-    fraction: float
-    kernels: int = Field(description="Of the group's circuit.")
-    images: int = Field(description="Of the group.")
-    others: int = Field(description="The unit's other top images.")
-    preserved: float | None = Field(
-        description="Response to the group's images, over that of the whole network."
-    )
-    leaked: float | None = Field(description="The same over the other images.")
-    selectivity: float | None = Field(description="preserved - leaked.")
 
 
 class MapPoint(BaseModel):
@@ -135,26 +81,8 @@ _Chosen: dict[str, Any] = {
     "criterion": (str, Field(description="The score that chose the circuits.")),
     "keep": (float, Field(description="The fraction that they keep.")),
 }
-SelectivityRows = rows_of(SelectivityRow)
 SimilarRows = rows_of(SimilarRow, **_Chosen)
 UseRows = rows_of(UseRow, **_Chosen)
-
-
-class GroupsParameters(CriterionParameters, FormParameters):
-    """Chooses the groups of a unit."""
-
-    number: int | None = Field(
-        default=None,
-        alias="groups",
-        description="How many, found anew from the stored scores; the stored groups where not "
-        "given.",
-        ge=1,
-        le=limits.IMAGES,
-    )
-
-
-class SelectivityParameters(AblationParameters, PageParameters):
-    """Chooses whose selectivity is meant."""
 
 
 class MapParameters(CriterionParameters, FormParameters):
@@ -179,57 +107,6 @@ class UsesParameters(FractionParameters, PageParameters):
     channel: int | None = Field(
         default=None, alias="in", description="Its input channel.", ge=0, le=limits.NUMBER
     )
-
-
-@router.get("/units/{unit}/groups", response_model=GroupsAnswer)
-def groups(
-    server: Server, layer: LayerName, unit: UnitName, query: Annotated[GroupsParameters, Query()]
-) -> AnswerSource:
-    """List the unit's sub-feature groups: top images that it computes by the same kernels."""
-    one = server.unit(layer, unit)
-
-    def render() -> GroupsAnswer | Body:
-        if query.number is not None:
-            server.check_scores(one)
-        labels = one.groups(criterion=query.criterion, groups=query.number)
-        table = labels.table()
-        if query.form != "json":
-            return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-groups")
-        server.check_scores(one)
-        value, pairs = None, []
-        if labels.criterion in one.reader.header.image_criteria:
-            measure = of_groups(one.reader, one.commit, labels.grouping, keep=KEEP)
-            value, pairs = measure.value, measure.pairs.to_pylist()
-        return GroupsAnswer(
-            criterion=labels.criterion,
-            groups=len(labels),
-            silhouette=labels.silhouette,
-            polysemanticity=value,
-            pairs=[GroupPair(**row) for row in pairs],
-            rows=[GroupedImage(**row) for row in table.to_pylist()],
-        )
-
-    return AnswerSource(server.unit_version(one), render)
-
-
-@router.get("/units/{unit}/selectivity", response_model=SelectivityRows)
-def selectivity(
-    server: Server,
-    layer: LayerName,
-    unit: UnitName,
-    query: Annotated[SelectivityParameters, Query()],
-) -> AnswerSource:
-    """Tell how much of the responses to its own images each group's circuit preserves, and how much
-    of those to the others'; there are no rows for one group. `selectivity-by-image` has what it is
-    made of."""
-    one = server.unit(layer, unit)
-    name = f"{one.layer}-{one.info.name}-selectivity"
-
-    def render() -> Rows | Body:
-        table = one.selectivity(criterion=query.criterion, ablation=query.ablation)
-        return page_or_file(table, SelectivityRows, query, name=name)
-
-    return AnswerSource(server.unit_version(one), render)
 
 
 @router.get("/units/{unit}/map", response_model=MapAnswer)

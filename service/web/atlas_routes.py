@@ -116,7 +116,12 @@ class Match(BaseModel):
     text: str = Field(description="Its name; of a unit with a label, that too.")
     layer: str | None = Field(description="The layer, or the unit's. Null: a label or image.")
     unit: int | None = Field(description="The unit's number. Null: no unit or direction.")
-    image: int | None = Field(description="The image's id. Null: no image.")
+    image: int | None = Field(
+        description="The image's id, or of a unit that of its top image. Null: there is none."
+    )
+    box: tuple[int, int, int, int] | None = Field(
+        description="What a unit sees of its top image: top, left, bottom, right. Null: no unit."
+    )
     count: int | None = Field(description="Units of a layer, or images of a label.")
 
 
@@ -174,12 +179,19 @@ def search(server: Server, query: Annotated[SearchParameters, Query()]) -> Answe
         matches = server.atlas.search(query.q, limit=limit + 1)
         total = matches.num_rows
         note = f"the first {limit} matches; there are more" if total > limit else None
-        rows = matches.slice(0, limit).to_pylist()
+        rows = [_with_image(server, row) for row in matches.slice(0, limit).to_pylist()]
         return page(Matches, rows, total=total, limit=limit, note=note)
 
     overviews = server.snapshots.overviews()
-    labels = (f"{one.layer.name} {sorted(one.labels.items())}" for one in overviews)
-    return AnswerSource(digest(server.version, *labels), render)
+    return AnswerSource(digest(server.version, *(one.version for one in overviews)), render)
+
+
+def _with_image(server: ServerState, row: dict[str, Any]) -> dict[str, Any]:
+    """Add to a unit what it sees of its top image."""
+    top = None
+    if row["unit"] is not None:
+        (top,) = server.tops(server.snapshots.of(row["layer"]), [row["unit"]])
+    return {**row, "box": None} if top is None else {**row, "image": top[0], "box": top[1]}
 
 
 def server_facts() -> ServerFacts:

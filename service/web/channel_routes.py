@@ -1,4 +1,4 @@
-"""A channel upstream: where it is largest, its kernels, and the layers whose circuits may use it."""
+"""A channel upstream: where it is largest, its kernels, and the layers that it is upstream of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from circuit_atlas.service.analysis.channel import layers_with_channel
-from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.errors import named_in_path
 from circuit_atlas.service.web.image_set import box_of

@@ -46,6 +46,11 @@ UnitName = Annotated[
 ImageId = Annotated[int, Path(description="An image's id.", ge=0, le=limits.NUMBER)]
 
 
+ImageIds = Annotated[
+    str | None, Field(pattern=_IDS, max_length=10 * limits.IMAGES, examples=["1,2,3"])
+]
+
+
 class Parameters(BaseModel):
     """Holds the query of an endpoint: each takes these, refuses those it does not know, and adds
     its own.
@@ -137,12 +142,9 @@ class CircuitParameters(FractionParameters):
     kernels: int | None = Field(
         default=None, description="Or the number of kernels.", ge=1, le=limits.NUMBER
     )
-    images: str | None = Field(
+    images: ImageIds = Field(
         default=None,
         description="Ids of some of the unit's top images, with commas: the circuit of just these.",
-        pattern=_IDS,
-        max_length=10 * limits.IMAGES,
-        examples=["1,2,3"],
     )
 
     def circuit(self, server: ServerState, unit: Unit) -> Circuit:

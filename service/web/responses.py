@@ -48,12 +48,14 @@ class Body:
     Attributes:
         content: its bytes.
         media_type: what they are.
-        filename: the name to save it under, where it is a download; may hold any character.
+        filename: the name to save it under; may hold any character. None: it is not to be saved.
+        inline: whether it is also to be shown, as an image is; else it is a download.
     """
 
     content: bytes
     media_type: str = JSON
     filename: str | None = None
+    inline: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ class Answerer:
         if answer.body.filename is not None:
             # Names of layers and directions hold anything, and a header and a folder do not.
             name = _UNSAFE.sub("_", answer.body.filename)
-            headers["Content-Disposition"] = f'attachment; filename="{name}"'
+            shown = "inline" if answer.body.inline else "attachment"
+            headers["Content-Disposition"] = f'{shown}; filename="{name}"'
         return Response(answer.sent, headers=headers, media_type=answer.body.media_type)
 
     def _answer(

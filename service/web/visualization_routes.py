@@ -174,8 +174,10 @@ def _visualization(server: ServerState, layer: str, unit: int, variant: str) -> 
         raise NotFoundError(str(error)) from error
     if record is None:
         raise NotFoundError(f"{layer}/{unit} has no feature visualization {variant!r}")
+    name = f"{reader.header.model}-{layer}-{unit}-{variant}.png"
     return AnswerSource(
-        _version(record), lambda: Body(reader.visualization_image(record), "image/png")
+        _version(record),
+        lambda: Body(reader.visualization_image(record), "image/png", name, inline=True),
     )
 
 

@@ -19,6 +19,7 @@ import { useful } from "../live.js";
 import { failure, panel, skeleton } from "../panel.js";
 import { featureWork } from "../parts/feature_work.js";
 import { ablationText, reading, readingBar, splitText, THRESHOLD } from "../reading.js";
+import { explained } from "../term.js";
 
 /**
  * Makes the page.
@@ -31,13 +32,7 @@ export async function atlasPage(state, atlas) {
   const missing = atlas.layers.reduce((sum, layer) => sum + layer.missing, 0);
   const layers = panel({
     title: "Layers",
-    note: h(
-      "span",
-      null,
-      "Circuit size: the number of units whose smallest circuit with r ≥ ",
-      String(THRESHOLD),
-      " keeps each fraction; grey: units without such a circuit. Faithfulness: the median r of the units, with bands for their middle 50 % and 80 %.",
-    ),
+    note: `[Circuit] size: the number of [units|unit] whose smallest circuit with [r] ≥ ${THRESHOLD} keeps each fraction; grey: units without such a circuit. [Faithfulness]: the median r of the units, with bands for their middle 50 % and 80 %.`,
     key: () => null,
     look: (now) => reading(now, atlas),
     load: async () => atlas,
@@ -280,6 +275,7 @@ function about(atlas) {
     "section",
     { class: "panel", "aria-labelledby": id },
     h("div", { class: "panel-head" }, h("h2", { id }, "What it was built from")),
+    h("p", { class: "note" }, explained("The network, the images and the settings that decide every number of this [atlas].")),
     h(
       "dl",
       { class: "about" },

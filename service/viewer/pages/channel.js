@@ -19,7 +19,6 @@ import { channelKernels } from "../parts/channel_kernels.js";
 import { channelUses } from "../parts/channel_uses.js";
 import { signText } from "../parts/features.js";
 import { readingBar } from "../reading.js";
-import { explained } from "../term.js";
 
 /**
  * Makes the page.
@@ -102,9 +101,7 @@ function crops(facts, atlas) {
     title: "Where it is largest",
     width: "two-thirds",
     height: "14rem",
-    note: explained(
-      "Of all [scoring images], those with the largest value of this [channel] before its activation, at most four; the frame is the [receptive field] of that value.",
-    ),
+    note: "Of all [scoring images], those with the largest value of this [channel] before its activation, at most four; the frame is the [receptive field] of that value.",
     key: () => null,
     load: async () => facts.crops,
     empty: (found) => (found.length ? null : "No image drives this channel: it is the same on all."),
@@ -147,7 +144,7 @@ function visualizations({ convolution, channel, features }) {
     title: "Feature visualizations",
     width: "third",
     height: "14rem",
-    note: explained("Images made to drive the channel up, or down: its [feature visualizations|feature-visualization]."),
+    note: "Images made to drive the channel up, or down: its [feature visualizations|feature-visualization].",
     key: () => null,
     load: async () => (features.length ? (await get(path)).rows : []),
     empty: (found) =>

@@ -49,6 +49,7 @@ export async function comparePage(state, atlas) {
   const query = ({ left, right }) => ({ ...prefixed("left", left), ...prefixed("right", right) });
   const result = panel({
     title: "What they share",
+    note: "The [kernels|kernel] in both [circuits|circuit] and in either alone; [IoU] is the first over all.",
     kind: "comparison",
     height: "24rem",
     key,
@@ -81,6 +82,7 @@ export async function comparePage(state, atlas) {
   });
   const layers = panel({
     title: "Where they differ",
+    note: "The same, convolution by convolution, from the image to the unit.",
     width: "half",
     key,
     load: async (now) => {
@@ -102,6 +104,7 @@ export async function comparePage(state, atlas) {
   const overlay = diagramPanel({
     atlas,
     title: "Overlaid",
+    note: "Both [circuits|circuit] in one drawing: channels in columns by depth, [kernels|kernel] as lines, coloured by whose they are.",
     key,
     locate: async (now) => {
       const sides = await both(now);
@@ -112,6 +115,7 @@ export async function comparePage(state, atlas) {
     diagramPanel({
       atlas,
       title: side === "left" ? "Left circuit" : "Right circuit",
+      note: "The [circuit] by itself: channels in columns by depth, [kernels|kernel] as lines.",
       width: "half",
       key,
       prefix: `${side[0]}.d.`,

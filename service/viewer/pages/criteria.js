@@ -6,7 +6,7 @@
  * @import { Column } from "../table.js"
  */
 
-import { change } from "../address.js";
+import { change, step } from "../address.js";
 import { get } from "../api.js";
 import { layerCrumbs } from "../crumbs.js";
 import { fresh, h, put } from "../dom.js";
@@ -48,7 +48,7 @@ export async function criteriaPage(state, atlas) {
   const sizes = panel({
     title: "r against kept fraction",
     height: "24rem",
-    note: "Median over units of Pearson r between a unit's response in its circuit and in the whole network; undefined r counts as 0.",
+    note: "Median over [units|unit] of Pearson [r] between a unit's response in its circuit and in the whole network; undefined r counts as 0. The line of random is the [random floor].",
     controls: [
       h("div", { class: "field" }, h("label", { for: id, class: "unseen" }, "Bands"), band),
     ],
@@ -72,7 +72,7 @@ export async function criteriaPage(state, atlas) {
           bands: bandsOf(rows, atlas, ends),
           value: "median r",
           level,
-          onLevel: (at) => change({ keep: String(atlas.fractions[at]) }),
+          onLevel: (at) => step("keep", String(atlas.fractions[at])),
           onRead: (at) => show(at ?? level),
           height: 300,
         }),

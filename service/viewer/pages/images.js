@@ -48,6 +48,7 @@ export async function imagesPage(_, atlas) {
   const query = (now) => ({ label: now.label, split: now.of });
   const images = panel({
     title: "Images as the network sees them",
+    note: "All [images|image] of the set, resized and cropped; choose one to see which units respond to it.",
     height: "60vh",
     controls: [
       h("div", { class: "field" }, h("label", { for: labelId }, "Label"), label, labels),

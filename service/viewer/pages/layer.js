@@ -49,7 +49,7 @@ export async function layerPage(state, atlas) {
   });
   const sizes = panel({
     title: "Circuit size",
-    note: `Each unit's smallest stored circuit with r ≥ ${THRESHOLD}. Choose a bar to show only its units.`,
+    note: `Each unit's smallest stored [circuit] with [r] ≥ ${THRESHOLD}. Choose a bar to show only its units.`,
     height: "150px",
     key: (now) => protocol(now),
     look: (now) => [now["min.keep"], now["max.keep"]],
@@ -76,6 +76,7 @@ export async function layerPage(state, atlas) {
   ]);
   const units = panel({
     title: "Units",
+    note: `The [units|unit] of the layer, each with its smallest stored [circuit] with [r] ≥ ${THRESHOLD}, and its r at the chosen [kept fraction].`,
     height: "60vh",
     controls: [views.element],
     key: (now) => [query(now), now.from],
@@ -97,7 +98,7 @@ export async function layerPage(state, atlas) {
         h(
           "p",
           { class: "note" },
-          `${span(found, "unit")}, each with its smallest stored circuit with r ≥ ${THRESHOLD}, and its r at ${percent(reading(now, atlas).keep)} of the kernels.`,
+          `${span(found, "unit")}, r at ${percent(reading(now, atlas).keep)} of the kernels`,
         ),
         now.view === "table" ? unitTable(found, now, layer, atlas) : cards(found.rows, now, layer, atlas),
         pager(found, "unit"),

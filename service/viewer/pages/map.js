@@ -45,6 +45,7 @@ export async function mapPage({ layer, unit }, whole) {
   const query = (now) => ({ criterion: reading(now, atlas).criterion });
   const map = panel({
     title: "Its images, close where they use the same kernels",
+    note: "A [map] of the unit's [top images]; draw around some to choose them, or press Space on one.",
     width: "two-thirds",
     height: "34rem",
     key: (now) => query(now),
@@ -77,6 +78,7 @@ export async function mapPage({ layer, unit }, whole) {
   const diagram = diagramPanel({
     atlas,
     title: "Diagram of the chosen images' circuit",
+    note: "The [circuit] of the chosen images: channels in columns by depth, [kernels|kernel] as lines.",
     key: (now) => {
       const { criterion, keep } = reading(now, atlas);
       return { criterion, keep, images: list(now.images) };

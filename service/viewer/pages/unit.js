@@ -46,6 +46,7 @@ export async function unitPage(state, atlas) {
         diagramPanel({
           atlas,
           title: "Circuit diagram",
+          note: "The [circuit] from the image at the left to the unit at the right: a column a convolution, a line a [kernel], orange where its [contribution] excites and blue where it inhibits.",
           key: (now) => circuitKey(now, atlas),
           locate: async (now) => {
             const { query } = await subset({ ...now, ...of }, reading(now, atlas));
@@ -73,7 +74,7 @@ export async function unitPage(state, atlas) {
       facts: [
         ["Response", atlas.layers.find((one) => one.layer === layer)?.explained ?? null],
         ["Kernels that can reach it", facts.kernels ? whole(facts.kernels) : null],
-        ["Largest response", facts.top?.length ? measure(facts.top[0].response) : null],
+        ["Largest response to a scoring image", facts.top?.length ? measure(facts.top[0].response) : null],
         ["Channels", facts.direction ? whole(facts.direction.filter(Boolean).length) : null],
         ["Bias", facts.bias ? measure(facts.bias) : null],
         ["Ends in", facts.activation === "relu" ? "ReLU" : null],

@@ -9,7 +9,6 @@ import { count, measure, ratio } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { table } from "../table.js";
-import { explained } from "../term.js";
 
 const SHOWN = 12;
 const ENDS = {
@@ -31,7 +30,7 @@ export function channelKernels({ convolution, channel }, end) {
     title,
     width: "half",
     height: "20rem",
-    note: explained(`${note} Sum: of the weights; below 0, the kernel mostly inhibits.`),
+    note: `${note} Sum: of the weights; below 0, the kernel mostly inhibits.`,
     key: () => null,
     load: () => get(path, { end, limit: SHOWN }),
     empty: (found) =>

@@ -11,7 +11,6 @@ import { pager, start } from "../pager.js";
 import { panel } from "../panel.js";
 import { reading } from "../reading.js";
 import { table } from "../table.js";
-import { explained } from "../term.js";
 
 const SHOWN = 60;
 
@@ -32,9 +31,7 @@ export function channelUses(atlas, { convolution, channel }, layer) {
   return panel({
     title: `Units of ${layer} that use it`,
     height: "14rem",
-    note: explained(
-      "Units whose [circuit] at the chosen [kept fraction] holds kernels that make this channel, the largest share of the circuit's [score] first.",
-    ),
+    note: "Units whose [circuit] at the chosen [kept fraction] holds kernels that make this channel, the largest share of the circuit's [score] first.",
     key: (now) => [query(now), now.from],
     load: (now) => get(path, { ...query(now), offset: start(now), limit: SHOWN }),
     empty: (found) => (found.total ? null : "No circuit of this layer holds a kernel of it: keep more."),

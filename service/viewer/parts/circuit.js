@@ -35,6 +35,7 @@ export const circuitKey = (now, atlas) => {
 export function circuitCounts(atlas, { layer, unit }) {
   return panel({
     title: "Circuit",
+    note: "The [kernels|kernel] that the chosen [score] ranks first, and where they lie: how many of each convolution's are kept of those in [reach].",
     width: "half",
     height: "19rem",
     key: (now) => circuitKey(now, atlas),

@@ -5,7 +5,7 @@
  * @import { Reading } from "../reading.js"
  */
 
-import { change } from "../address.js";
+import { change, step } from "../address.js";
 import { all, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { percent, ratio, whole } from "../figures.js";
@@ -54,6 +54,7 @@ export function faithfulness(atlas, { layer, unit }) {
   let series = [];
   const made = panel({
     title: "Faithfulness against kept fraction",
+    note: "How much of the unit's response its [circuits|circuit] keep, against how many [kernels|kernel] they keep: solid on [held-out images], dashed on [scoring images]. A circuit says something where it is above the [random floor]; a gap in that line is an undefined [r].",
     width: "half",
     height: "19rem",
     controls: [
@@ -157,7 +158,7 @@ function chart(series, atlas, chosen, metric, rows) {
         threshold: metric === "auc" ? network : CORRELATIONS.has(metric) ? THRESHOLD : undefined,
         crossed: metric === "auc" ? "whole network" : undefined,
         level: chosen.level,
-        onLevel: (level) => change({ keep: String(atlas.fractions[level]) }),
+        onLevel: (level) => step("keep", String(atlas.fractions[level])),
         onRead: (level) => show(level ?? chosen.level),
         height: 280,
       }),

@@ -21,6 +21,7 @@ const MOST_FAILURES = 20;
 export function featureWork() {
   return panel({
     title: "Feature visualizations",
+    note: "How far the [feature visualizations|feature-visualization] of each layer are that were asked for.",
     height: "6rem",
     key: () => null,
     load: async () => {

@@ -27,7 +27,7 @@ export function features(facts, { layer, unit }) {
   return panel({
     title: "Feature visualizations",
     width: "third",
-    note: "Images made to drive the unit's output up, or down. Under each: the mean of its output over the fifth of positions where that is largest, and the same for the best image of the set.",
+    note: "Images [made|feature-visualization] to drive the unit's output up (positive), or down (negative). Under each: the mean of its output over the fifth of positions where that is largest, and the same for the best image of the set.",
     height: "20rem",
     key: () => null,
     load: () => storedFeatures(facts),
@@ -64,6 +64,7 @@ export function features(facts, { layer, unit }) {
  * @param {FeatureRow} row
  */
 export function signText(row) {
+  /** @type {string[]} */
   const parts = [row.sign];
   if (row.group !== null) parts.push(`group ${groupName(row.group)}`);
   if (row.keep !== null) parts.push(`through ${percent(row.keep)}`);

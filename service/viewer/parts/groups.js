@@ -5,9 +5,17 @@
  * @import { State } from "../address.js"
  */
 
-import { change, to } from "../address.js";
+import { change, changed, step, to } from "../address.js";
 import { all, unitPath } from "../api.js";
-import { contrastChart, contrastFile, groupColor, groupLabel, keptByGroup } from "../contrast.js";
+import {
+  contrastChart,
+  contrastFile,
+  groupColor,
+  groupLabel,
+  keptByGroup,
+  shareOf,
+  unselective,
+} from "../contrast.js";
 import { fresh, h } from "../dom.js";
 import { count, groupName, imageText, ratio } from "../figures.js";
 import { menu, tableFiles } from "../menu.js";
@@ -15,6 +23,7 @@ import { panel } from "../panel.js";
 import { crop } from "../image_view.js";
 import { reading } from "../reading.js";
 import { featureUrl, storedFeatures } from "./features.js";
+import { term } from "../term.js";
 import { groupsOf } from "./subset.js";
 
 const NUMBERS = [2, 3, 4, 5, 6];
@@ -44,7 +53,7 @@ export function groups(atlas, facts, { layer, unit }) {
     controls: [
       facts.has.groups && h("div", { class: "field" }, h("label", { for: id }, "Groups"), number),
     ],
-    note: "Top images, grouped by the kernels that they use. Each group has a circuit of its own; its curve shows how much of the response it preserves on its own images, dashed: on the others'. Silhouette: how well the groups are separated, at most 1. Polysemanticity: 0 for one feature, 1 for features that share no more kernels than chance.",
+    note: "[Top images] in [groups|group] by the [kernels|kernel] that the unit sees them through. The curve of a group's circuit shows how much it preserves on its own images, dashed: on the others'.",
     key: (now) => {
       const { criterion, ablation } = reading(now, atlas);
       return { criterion, ablation, groups: now.groups };
@@ -73,11 +82,16 @@ export function groups(atlas, facts, { layer, unit }) {
       const kept = keptByGroup(found.selectivity, atlas.fractions);
       return [
         ...tableFiles(unitPath(layer, unit, "groups"), { criterion, groups: many }, "groups"),
-        // What groups that are not stored preserve was never measured.
         ...(kept.length
-          ? tableFiles(unitPath(layer, unit, "selectivity"), { criterion, ablation }, "preserved and leaked")
+          ? tableFiles(
+              unitPath(layer, unit, "selectivity"),
+              { criterion, ablation, groups: many },
+              "preserved and leaked",
+            )
           : []),
-        ...(kept.length ? tableFiles(unitPath(layer, unit, "selectivity-by-image"), {}, "by image") : []),
+        ...(kept.length && !many
+          ? tableFiles(unitPath(layer, unit, "selectivity-by-image"), {}, "by image")
+          : []),
         ...[...drawings].map((drawing, at) => contrastFile(drawing, kept[at], { layer, unit })),
       ];
     },
@@ -103,7 +117,8 @@ export function groups(atlas, facts, { layer, unit }) {
  * @param {AtlasFacts} atlas
  * @param {UnitAnswer} facts
  * @param {{criterion: string, ablation: string}} chosen
- * @param {string} [number] of groups, found anew: what their circuits preserve is not stored.
+ * @param {string} [number] of groups, found anew: their circuits never ran, and the shares are of
+ *   the images' scores.
  * @returns {Promise<StoredGroups>}
  */
 export async function loadGroups(atlas, facts, { criterion, ablation }, number) {
@@ -113,13 +128,13 @@ export async function loadGroups(atlas, facts, { criterion, ablation }, number) 
   const known = number ? atlas.image_criteria : atlas.group_criteria;
   if (!known.includes(criterion)) return none;
   const groups = groupsOf(layer, name, criterion, number);
-  if (number) return { criterion, number, groups: await groups, selectivity: [], features: [] };
   const [selectivity, features] = await Promise.all([
-    all(unitPath(layer, name, "selectivity"), { criterion, ablation }),
-    storedFeatures(facts),
+    all(unitPath(layer, name, "selectivity"), { criterion, ablation, groups: number }),
+    number ? [] : storedFeatures(facts),
   ]);
   return {
     criterion,
+    number,
     groups: await groups,
     selectivity,
     features,
@@ -150,22 +165,30 @@ function draw(found, now, { atlas, facts, layer, unit }) {
   const chosen = reading(now, atlas);
   const kept = keptByGroup(found.selectivity, atlas.fractions);
   const all = byGroup(found);
-  const { silhouette, polysemanticity } = found.groups;
+  const { silhouette, polysemanticity, rejected } = found.groups;
+  const note = all.length > 1 ? unselective(kept, chosen.level) : null;
   return [
     h(
       "p",
       { class: "lead" },
       all.length === 1
-        ? "One group: the kernels that they use do not divide its top images into sub-features."
-        : `${count(all.length, "group")}, silhouette ${ratio(silhouette)}`,
+        ? oneGroup(rejected)
+        : [`${count(all.length, "group")}, `, term("silhouette", "silhouette"), ` ${ratio(silhouette)}`],
       polysemanticity !== null &&
-        all.length > 1 &&
-        `, polysemanticity ${ratio(polysemanticity)}`,
+        all.length > 1 && [", ", term("polysemanticity", "polysemanticity"), ` ${ratio(polysemanticity)}`],
       all.length > 1 && [
         ". ",
         h("a", { href: compareLink(layer, unit, [0, 1], found.number) }, "Compare groups A and B"),
       ],
     ),
+    all.length > 1 &&
+      found.number &&
+      h(
+        "p",
+        { class: "note" },
+        "Groups of your choice: their circuits never ran, so the curves are shares of the images' scores, not of the response.",
+      ),
+    note && h("p", { class: "message" }, note),
     all.length > 1 && h(
       "ul",
       { class: "groups" },
@@ -184,6 +207,25 @@ function draw(found, now, { atlas, facts, layer, unit }) {
         }),
       ),
     ),
+  ];
+}
+
+/**
+ * Says why a unit's images are one group.
+ *
+ * @param {GroupsAnswer["rejected"]} [split] the best one, which did not pass.
+ */
+function oneGroup(split) {
+  if (!split) return "One group: all its top images.";
+  const { groups, silhouette, apart, needed, chance } = split;
+  const why =
+    chance === null
+      ? `their images are ${ratio(apart)} apart, below ${ratio(needed, 1)}`
+      : `${ratio(100 * chance, 0)} of 100 samples of one group split as well, above 5`;
+  return [
+    "One group: no split passed the test. The best, into ",
+    h("a", { href: changed({ groups: String(groups), group: null }) }, count(groups, "group")),
+    `, has a silhouette of ${ratio(silhouette)}, and ${why}.`,
   ];
 }
 
@@ -234,7 +276,8 @@ function groupCard(group, images, of) {
       ? contrastChart(kept, {
           fractions: atlas.fractions,
           level: chosen.level,
-          onLevel: (level) => change({ keep: String(atlas.fractions[level]) }),
+          measured: !number,
+          onLevel: (level) => step("keep", String(atlas.fractions[level])),
         })
       : null,
     kept &&
@@ -245,7 +288,7 @@ function groupCard(group, images, of) {
           "span",
           { style: { color: groupColor(group) } },
           h("i", { class: "swatch" }),
-          `its own ${ratio(kept.own[chosen.level])}`,
+          `${shareOf(!number)}: its own ${ratio(kept.own[chosen.level])}`,
         ),
         others.length > 0 &&
           h("span", null, h("i", { class: "swatch dashed" }), `the others' ${ratio(kept.others[chosen.level])}`),

@@ -2,7 +2,7 @@
 
 /** @import { AtlasFacts } from "openapi" */
 
-import { change } from "../address.js";
+import { step } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { contrastBars, contrastChart, contrastFile, groupLabel, keptByGroup } from "../contrast.js";
 import { h } from "../dom.js";
@@ -23,17 +23,18 @@ const colorOf = (side) => `var(--group-${SIDES.indexOf(side)})`;
 export function preserved(atlas, key) {
   const made = panel({
     title: "What each preserves and suppresses",
+    note: "How much of its own images' [response] the circuit of each [group] keeps, and how much of the others': its [selectivity].",
     width: "half",
     key,
     load: async (now) => {
       const [left, right] = SIDES.map((side) => sideOf(now, side));
       const [chosen, other] = [left, right].map((own) => sideReading(own, now, atlas));
       const same = left.layer === right.layer && left.unit === right.unit;
-      if (!same || !left.group || !right.group || left.groups || right.groups) return null;
+      if (!same || !left.group || !right.group || left.groups !== right.groups) return null;
       if (chosen.criterion !== other.criterion) return null;
       const facts = await get(unitPath(left.layer, left.unit));
       if (!facts.has.selectivity) return null;
-      const { selectivity } = await loadGroups(atlas, facts, chosen);
+      const { selectivity, number } = await loadGroups(atlas, facts, chosen, left.groups);
       const kept = keptByGroup(selectivity, atlas.fractions);
       // In the order and the colours of the sides, as everywhere on this page.
       const groups = [left, right].map((own, at) => ({
@@ -41,14 +42,14 @@ export function preserved(atlas, key) {
         level: [chosen, other][at].level,
         color: colorOf(SIDES[at]),
       }));
-      return { chosen, unit: { layer: left.layer, unit: left.unit }, groups };
+      return { chosen, number, unit: { layer: left.layer, unit: left.unit }, groups };
     },
     empty: (found) =>
       found?.groups.every(({ own }) => own)
         ? null
-        : "This is measured for two stored groups of one unit, by the same score: choose one under Images on each side.",
-    draw: ({ groups, chosen }) => [
-      contrastBars(groups, atlas.fractions),
+        : "This is told of two groups of one unit, by the same score: choose one under Images on each side.",
+    draw: ({ groups, chosen, number }) => [
+      contrastBars(groups, atlas.fractions, { measured: !number }),
       h(
         "div",
         { class: "pair" },
@@ -60,7 +61,8 @@ export function preserved(atlas, key) {
             contrastChart(one, {
               fractions: atlas.fractions,
               level: one.level,
-              onLevel: (wanted) => change({ keep: String(atlas.fractions[wanted]) }),
+              measured: !number,
+              onLevel: (wanted) => step("keep", String(atlas.fractions[wanted])),
             }),
           ),
         ),
@@ -68,16 +70,18 @@ export function preserved(atlas, key) {
       h(
         "p",
         { class: "note" },
-        `Response that a group's circuit preserves, divided by that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
+        number
+          ? "Shares of the images' scores: the circuits of groups that are not stored never ran."
+          : `Response that a group's circuit preserves, divided by that of the whole network (${chosen.criterion}, dropped kernels ${ablationText(chosen.ablation)}).`,
       ),
     ],
     files: (found) => {
       if (!found.groups.every(({ own }) => own)) return [];
-      const { chosen, unit, groups } = found;
+      const { chosen, number, unit, groups } = found;
       const { criterion, ablation } = chosen;
       const drawings = made.element.querySelectorAll(".pair .chart svg");
       return [
-        ...tableFiles(unitPath(unit.layer, unit.unit, "selectivity"), { criterion, ablation }, "all groups"),
+        ...tableFiles(unitPath(unit.layer, unit.unit, "selectivity"), { criterion, ablation, groups: number }, "all groups"),
         ...[...drawings].map((drawing, at) => contrastFile(drawing, groups[at], unit)),
       ];
     },

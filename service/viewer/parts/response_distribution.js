@@ -17,7 +17,7 @@ export function responseDistribution({ layer, unit }) {
   return panel({
     title: "Responses",
     height: "13rem",
-    note: "How the unit's responses are spread over all images that can be used, scoring and held-out ones; top images are the scoring ones at the right end.",
+    note: "How the unit's [responses|response] are spread over all images that can be used, scoring and held-out ones; [top images] are the scoring ones at the right end.",
     key: () => null,
     load: () => get(unitPath(layer, unit, "response-distribution")),
     empty: ({ images }) => (images ? null : "The unit has no finite response to any image."),

@@ -3,7 +3,8 @@
 /** @import { AtlasFacts, MapPoint, UnitAnswer } from "openapi" */
 
 import { change, state, to } from "../address.js";
-import { file, get, table, unitPath } from "../api.js";
+import { all, file, get, table, unitPath } from "../api.js";
+import { contrastBars, keptByGroup } from "../contrast.js";
 import { fresh, h, put } from "../dom.js";
 import { count, percent, ratio, whole } from "../figures.js";
 import { announce } from "../live.js";
@@ -41,6 +42,7 @@ export function selection(atlas, facts, { layer, unit }, points) {
   );
   const made = panel({
     title: "Circuit of the chosen images",
+    note: "The [kernels|kernel] with the largest mean [score] over the chosen images: a [sub-feature] circuit.",
     height: "20rem",
     key: (now) => {
       const { criterion, keep } = reading(now, atlas);
@@ -52,16 +54,19 @@ export function selection(atlas, facts, { layer, unit }, points) {
       if (!images.length) return { images };
       const query = { criterion, keep, images: images.join(",") };
       const own = { "left.layer": layer, "left.unit": unit, ...prefixed("left", query) };
-      const all = { "right.layer": layer, "right.unit": unit, ...prefixed("right", { criterion, keep }) };
-      const [found, shared] = await Promise.all([
+      const whole = { "right.layer": layer, "right.unit": unit, ...prefixed("right", { criterion, keep }) };
+      const [found, shared, selectivity] = await Promise.all([
         get(unitPath(layer, unit, "circuit"), { ...query, limit: 1 }),
-        get(["compare"], { ...own, ...all }),
+        get(["compare"], { ...own, ...whole }),
+        atlas.image_criteria.includes(criterion)
+          ? all(unitPath(layer, unit, "selectivity"), { criterion, images: query.images })
+          : [],
       ]);
-      return { images, query, found, shared };
+      return { images, query, found, shared, selectivity };
     },
     empty: ({ images }) =>
       images.length ? null : "No images are chosen: draw around some, or press Space on one.",
-    draw: ({ images, query, found, shared }) => {
+    draw: ({ images, query, found, shared, selectivity }, now) => {
       announce(
         `${count(images.length, "image")} chosen. Their circuit has ${count(found.kernels, "kernel")}, and shares ${ratio(shared.iou)} with that of all images.`,
       );
@@ -117,6 +122,15 @@ export function selection(atlas, facts, { layer, unit }, points) {
             ),
           ],
         ),
+        selectivity.length > 0 &&
+          contrastBars(
+            keptByGroup(selectivity, atlas.fractions).map((one) => ({
+              ...one,
+              level: reading(now, atlas).level,
+            })),
+            atlas.fractions,
+            { measured: false, name: () => "The chosen images" },
+          ),
         countTable(found.layers),
       ];
     },

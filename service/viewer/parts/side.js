@@ -7,7 +7,7 @@
  */
 
 import { change } from "../address.js";
-import { get, unitPath } from "../api.js";
+import { all, get, unitPath } from "../api.js";
 import { fresh, h, put } from "../dom.js";
 import { count, groupName, percent } from "../figures.js";
 import { reading } from "../reading.js";
@@ -114,7 +114,8 @@ export function sidePicker(side, atlas) {
     atlas.layers.map((one) => [one.layer, one.layer]),
     (value) => change({ ...asSide(side, { layer: value }) }),
   );
-  const unit = input("Unit", (value) =>
+  const units = h("datalist", { id: fresh("units") });
+  const unit = input("Unit", units, (value) =>
     change({
       [name("layer")]: layer.control.value,
       [name("unit")]: value,
@@ -166,6 +167,7 @@ export function sidePicker(side, atlas) {
       groups = own.groups ?? null;
       layer.control.value = own.layer ?? atlas.layers[0]?.layer ?? "";
       if (document.activeElement !== unit.control) unit.control.value = own.unit ?? "";
+      listUnits(units, layer.control.value);
       criterion.control.value = own.criterion ?? "";
       keep.control.value = own.keep ?? "";
       const chosen = sideReading(own, now, atlas);
@@ -185,6 +187,26 @@ export function sidePicker(side, atlas) {
       images.control.value = value;
     },
   };
+}
+
+/**
+ * Offers the units of a layer that have circuits, where they are not offered yet.
+ *
+ * @param {HTMLDataListElement} list
+ * @param {string} layer
+ */
+async function listUnits(list, layer) {
+  if (!layer || list.dataset.layer === layer) return;
+  list.dataset.layer = layer;
+  // Without them a number can still be typed.
+  const rows = await all(["layers", layer, "units"], { state: "done" }).catch(() => []);
+  if (list.dataset.layer !== layer) return;
+  put(
+    list,
+    rows.map(({ name, unit_label: stands, label }) =>
+      h("option", { value: name }, stands ?? (label && `top image: ${label}`)),
+    ),
+  );
 }
 
 /**
@@ -233,7 +255,7 @@ function select(label, options, then) {
   return { control, element: h("div", { class: "field" }, h("label", { for: id }, label), control) };
 }
 
-function input(label, then) {
+function input(label, list, then) {
   const id = fresh("side");
   const control = h("input", {
     id,
@@ -242,7 +264,8 @@ function input(label, then) {
     autocomplete: "off",
     spellcheck: "false",
     placeholder: "number",
+    list: list.id,
     onchange: () => then(control.value.trim() || null),
   });
-  return { control, element: h("div", { class: "field" }, h("label", { for: id }, label), control) };
+  return { control, element: h("div", { class: "field" }, h("label", { for: id }, label), control, list) };
 }

@@ -5,7 +5,7 @@
 import { to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
-import { ratio, whole } from "../figures.js";
+import { count, ratio } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { crop } from "../image_view.js";
@@ -26,7 +26,7 @@ export function similar(atlas, { layer, unit }) {
   };
   return panel({
     title: "Units with the most similar circuits",
-    note: "IoU: the kernels in both circuits over the kernels in either, at the chosen kept fraction.",
+    note: "Units of the layer whose [circuits|circuit] share most [kernels|kernel] with this one's at the chosen [kept fraction], by [IoU].",
     key: (now) => query(now),
     load: (now) => get(unitPath(layer, unit, "similar"), { ...query(now), limit: LIMIT }),
     empty: (found) =>
@@ -65,10 +65,10 @@ export function similar(atlas, { layer, unit }) {
                 { class: "stack", "aria-hidden": "true" },
                 h("i", { class: "part", style: { width: `${100 * row.iou}%` } }),
               ),
+              h("p", { class: "dim" }, `${count(row.shared, "kernel")} shared`),
               h(
                 "p",
-                { class: "line dim" },
-                h("span", { class: "clip" }, `${whole(row.shared)} shared`),
+                null,
                 h("a", { href: to("compare", both), "aria-label": `Compare with unit ${name}` }, "Compare"),
               ),
             ),

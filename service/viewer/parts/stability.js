@@ -24,7 +24,7 @@ export function stability(atlas, { layer, unit }) {
   return panel({
     title: "Stability",
     height: "26rem",
-    note: "How much of the circuit is owed to the very images that chose it: its stable kernels are those that nearly all circuits hold that are found anew, as other images of the same kind might have chosen them.",
+    note: "How much of the circuit is owed to the very images that chose it: its stable kernels are those that nearly all circuits hold that are found anew, as other images of the same kind might have chosen them. See [stability].",
     key: (now) => query(now),
     load: async (now) => {
       const asked = query(now);

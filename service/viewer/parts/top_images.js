@@ -5,10 +5,14 @@
 import { change, to } from "../address.js";
 import { get, unitPath } from "../api.js";
 import { h } from "../dom.js";
-import { imageText, measure, responseText } from "../figures.js";
+import { count, imageText, measure, responseText, whole } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { wholeImage } from "../image_view.js";
+import { term } from "../term.js";
+
+/** How many are shown before one asks for more. */
+const FIRST = 12;
 
 /**
  * Makes the panel of top images.
@@ -25,12 +29,12 @@ export function topImages(atlas, facts, { layer, unit }) {
     title: "Top images",
     width: "two-thirds",
     height: "20rem",
-    note: `Of all scoring images, those that the unit responds to most. Its response: ${responseText(atlas.response)}.`,
+    note: `The [scoring images] that the unit responds to most; held-out images are not among them. Its [response]: ${responseText(atlas.response)}.`,
     controls: [boxes.element, has && maps.element],
-    key: (now) => [has && now.maps === "1"],
+    key: (now) => [has && now.maps === "1", now.top],
     look: (now) => [now.boxes],
     load: async (now) => {
-      const top = facts.top ?? [];
+      const top = (facts.top ?? []).slice(0, now.top === "all" ? undefined : FIRST);
       const wanted = has && now.maps === "1";
       const found = wanted
         ? await Promise.all(
@@ -73,10 +77,27 @@ export function topImages(atlas, facts, { layer, unit }) {
             ),
           ),
         ),
+        (facts.top?.length ?? 0) > FIRST &&
+          h(
+            "p",
+            { class: "more-images" },
+            h("span", { class: "dim" }, `${whole(found.top.length)} of ${count(facts.top.length, "top image")}`),
+            h(
+              "button",
+              {
+                class: "button",
+                type: "button",
+                "data-key": "top",
+                onclick: () => change({ top: now.top === "all" ? null : "all" }),
+              },
+              now.top === "all" ? "Fewer" : "More",
+            ),
+          ),
         found.maps.length > 0 &&
           h(
             "p",
             { class: "legend" },
+            h("span", null, term("Response map", "response-map"), ":"),
             h("span", null, h("i", { class: "swatch area warm" }), "output above zero"),
             h("span", null, h("i", { class: "swatch area cool" }), "below zero"),
             h("span", null, `full colour at ±${measure(scale)}`),

@@ -26,6 +26,8 @@ const FIRST = [
   "polysemanticity",
   "label",
 ];
+/** Where among them the r at the chosen kept fraction stands. */
+const BEFORE_R = FIRST.indexOf("keep");
 const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "acting", "groups"]);
 
 /**
@@ -55,7 +57,10 @@ const PARTS = {
 export function unitTable(found, now, layer, atlas) {
   const labelled = found.rows.some((row) => row.unit_label !== null);
   const stored = found.columns.filter(({ name }) => !(name in WITHIN) && (labelled || name !== "unit_label"));
-  const first = FIRST.filter((name) => stored.some((column) => column.name === name));
+  const chosen = `r.${reading(now, atlas).keep}`;
+  const first = [...FIRST.slice(0, BEFORE_R), chosen, ...FIRST.slice(BEFORE_R)].filter((name) =>
+    stored.some((column) => column.name === name),
+  );
   const rest = stored.filter((column) => !first.includes(column.name));
   const columns = [...first.map((name) => stored.find((c) => c.name === name)), ...rest];
   const by = WITHIN[now.sort] ?? now.sort ?? "unit";
