@@ -63,7 +63,7 @@ def search(reader: Reader, text: str, *, limit: int) -> pa.Table:
 
 
 def _matches(reader: Reader, wanted: str) -> Iterator[_Match]:
-    # `layer/unit`, `layer unit` and `unit 64`: the last word is the unit's, what stands before it the
+    # `layer/unit`, `layer unit` and `unit 64`: the last word is the unit's, those before it are the
     # layer's.
     words = [word for word in re.split(r"[/\s]+", wanted) if word]
     of_layer, of_unit = [word for word in words[:-1] if word != "unit"], words[-1] if words else ""

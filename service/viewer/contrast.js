@@ -96,10 +96,9 @@ export const contrastFile = (drawing, kept, unit) => ({
  *
  * @param {Array<{group, own, others, level, color?: string}>} groups `level`: at which circuit.
  * @param {number[]} fractions the kept fractions.
- * @param {{measured?: boolean, name?: (group: number, color: string) => Node|string}} [of] `measured`:
- *   whether the circuits ran; `name`: of a row.
+ * @param {{measured?: boolean}} [of] whether the circuits ran.
  */
-export function contrastBars(groups, fractions, { measured = true, name = groupLabel } = {}) {
+export function contrastBars(groups, fractions, { measured = true } = {}) {
   const kept = [...new Set(groups.map(({ level }) => percent(fractions[level])))].join(" and ");
   const bar = (value, color) =>
     h(
@@ -110,7 +109,7 @@ export function contrastBars(groups, fractions, { measured = true, name = groupL
       }),
     );
   return table({
-    caption: `${measured ? "Share of the unit's response" : "Share of the images' scores"} that each circuit preserves, at ${kept} of the kernels`,
+    caption: `${measured ? "Share of the unit's response" : "Share of the images' scores"} that each group's circuit preserves, at ${kept} of the kernels`,
     columns: [
       { name: "group", title: "Circuit of" },
       { name: "own", title: "Its own images", number: true },
@@ -119,7 +118,7 @@ export function contrastBars(groups, fractions, { measured = true, name = groupL
       { name: "othersBar", title: h("span", { class: "unseen" }, "as a bar") },
     ],
     rows: groups.map(({ group, own, others, level, color = groupColor(group) }) => ({
-      group: name(group, color),
+      group: groupLabel(group, color),
       own: ratio(own[level]),
       ownBar: bar(own[level], color),
       others: ratio(others[level]),

@@ -221,4 +221,17 @@ def test_images_seen_through_the_same_kernels_are_one_group_however_tight():
     scores[:5, 0] += 0.1
     scores += 1e-4 * np.random.default_rng(0).random(scores.shape, dtype=np.float32)
     assert group_images(scores, groups=2).silhouette > 0.9
-    assert group_images(scores).count == 1
+    found = group_images(scores)
+    assert found.count == 1
+    assert found.rejected.apart < 0.2
+    assert (found.rejected.count, found.rejected.chance) == (2, None)
+
+
+def test_a_split_that_chance_makes_as_well_is_told():
+    found = group_images(planted(10))
+    assert found.count == 1
+    assert found.rejected.apart >= 0.2
+    assert found.rejected.chance == found.chance > 0.05
+    again = group_images(planted(10), groups=found.rejected.count)
+    assert found.rejected.silhouette == again.silhouette
+    assert group_images(planted(5, 5)).rejected is None

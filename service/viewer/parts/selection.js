@@ -1,10 +1,9 @@
 /** The circuit of the chosen images: its name, its counts, what it shares, and its files. */
 
-/** @import { AtlasFacts, MapPoint, UnitAnswer } from "openapi" */
+/** @import { AtlasFacts, MapPoint, SelectivityRow, UnitAnswer } from "openapi" */
 
 import { change, state, to } from "../address.js";
 import { all, file, get, table, unitPath } from "../api.js";
-import { contrastBars, keptByGroup } from "../contrast.js";
 import { fresh, h, put } from "../dom.js";
 import { count, percent, ratio, whole } from "../figures.js";
 import { announce } from "../live.js";
@@ -14,6 +13,7 @@ import { reading } from "../reading.js";
 import { asSide } from "./side.js";
 import { countTable } from "./circuit.js";
 import { list } from "./subset.js";
+import { term } from "../term.js";
 
 /**
  * Makes the panel of the chosen images' circuit.
@@ -122,15 +122,7 @@ export function selection(atlas, facts, { layer, unit }, points) {
             ),
           ],
         ),
-        selectivity.length > 0 &&
-          contrastBars(
-            keptByGroup(selectivity, atlas.fractions).map((one) => ({
-              ...one,
-              level: reading(now, atlas).level,
-            })),
-            atlas.fractions,
-            { measured: false, name: () => "The chosen images" },
-          ),
+        held(selectivity, reading(now, atlas).level),
         countTable(found.layers),
       ];
     },
@@ -142,6 +134,26 @@ export function selection(atlas, facts, { layer, unit }, points) {
       return made.update(now);
     },
   };
+}
+
+/**
+ * Says how much of the images' scores the circuit holds.
+ *
+ * @param {SelectivityRow[]} rows empty where the score scores no single images.
+ * @param {number} level
+ */
+function held(rows, level) {
+  const row = rows.find((one) => one.level === level);
+  if (!row || row.others === 0) return null;
+  const { preserved, leaked } = row;
+  const alike = preserved - leaked < 0.1 * preserved;
+  return h(
+    "p",
+    null,
+    term("Selectivity", "selectivity"),
+    `, by scores: the circuit holds ${percent(preserved)} of what the chosen images score, and ${percent(leaked)} of what the others do. `,
+    alike && h("span", { class: "warn" }, "It preserves the others as well as the chosen: it tells no sub-feature apart."),
+  );
 }
 
 const prefixed = (side, query) =>

@@ -78,6 +78,13 @@ def test_groups_found_anew_are_those_that_were_planted(planted):
     assert len(planted.layer("top").unit(1).groups(groups="auto")) == 1
 
 
+def test_images_of_one_group_say_which_split_did_not_pass(planted):
+    found = planted.layer("top").unit(1).groups(groups="auto").grouping
+    assert found.rejected.count >= 2
+    assert found.rejected.apart < 0.2 or found.rejected.chance > 0.05
+    assert planted.layer("top").unit(0).groups(groups="auto").grouping.rejected is None
+
+
 def test_groups_follow_the_images_by_rank_whatever_their_ids(atlas):
     groups = atlas.layer("conv3").unit(0).groups()
     assert [group.images for group in groups] == [(2, 3), (0,)]

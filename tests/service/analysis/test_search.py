@@ -120,11 +120,10 @@ def test_search_finds_layers_units_directions_labels_and_images(atlas):
     }
     assert _found(atlas, "CONV") == [("layer", "conv2"), ("layer", "conv3")]
     assert _found(atlas, "edg") == [("direction", "conv2/edge")]
-    assert _found(atlas, "3") == [
-        ("unit", "conv2/3"),
-        ("unit", "conv3/3"),
-        ("layer", "conv3"),
-    ]
+    # Unit 3 of conv2 was not built.
+    assert _found(atlas, "3") == [("unit", "conv3/3"), ("layer", "conv3")]
+    assert _found(atlas, "unit 3") == [("unit", "conv3/3")]
+    assert _found(atlas, "Unit 0") == [("unit", "conv2/0"), ("unit", "conv3/0")]
     assert _found(atlas, "conv3/4") == _found(atlas, " conv3  4 ") == [("unit", "conv3/4")]
     assert _found(atlas, "b.jpg") == [("image", "b.jpg"), ("image", "<b>.jpg")][:1]
     rows = atlas.search("dog").to_pylist()
@@ -133,6 +132,12 @@ def test_search_finds_layers_units_directions_labels_and_images(atlas):
         ("label", "dog <small>", 1),
     ]
     assert atlas.search("a.jpg").to_pylist()[0]["image"] == 0
+
+
+def test_a_layer_is_found_by_several_parts_of_its_name(tmp_path):
+    planted = diagram_planted.plant(tmp_path / "atlas", wirings.directed("edge"))
+    assert _found(planted, "get tar") == [("layer", "target")]
+    assert _found(planted, "get other") == []
 
 
 def test_the_same_text_comes_before_its_start_and_a_words_before_a_part(planted):

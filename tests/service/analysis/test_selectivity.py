@@ -126,3 +126,28 @@ def test_questions_without_an_answer(planted, arguments, message):
         planted.layer("top").unit(0).selectivity(**arguments)
     with pytest.raises(QueryError, match="is not computed yet"):
         planted.layer("top").unit(3).selectivity()
+
+
+def test_scores_that_circuits_of_any_groups_hold(tmp_path):
+    """Two images by the first half of the kernels, one by the second, in the obvious way."""
+    tops = np.full((3, SIZE), 0.1, np.float32)
+    tops[:2, : SIZE // 2] = 1
+    tops[2, SIZE // 2 :] = 1
+    mean = np.ones((1, SIZE), np.float32)
+    unit = Planted({"actgrad": mean, "random": mean}, {"actgrad": tops}, responses=(3.0, 2.0, 1.0))
+    one = plant(tmp_path / "atlas", {0: unit}).layer("top").unit(0)
+    rows = one.score_selectivity({0: (0, 1), 1: (2,)}).to_pylist()
+    assert [(row["group"], row["level"]) for row in rows] == [
+        (g, n) for g in (0, 1) for n in range(4)
+    ]
+    for row in rows:
+        own, others = (tops[:2], tops[2:]) if row["group"] == 0 else (tops[2:], tops[:2])
+        kept = np.argsort(-own.mean(0, dtype=np.float64), kind="stable")[: row["kernels"]]
+        assert row["preserved"] == pytest.approx(own[:, kept].sum() / own.sum())
+        assert row["leaked"] == pytest.approx(others[:, kept].sum() / others.sum())
+        assert row["selectivity"] == pytest.approx(row["preserved"] - row["leaked"])
+        assert (row["images"], row["others"]) == ((2, 1) if row["group"] == 0 else (1, 2))
+    with pytest.raises(QueryError, match="image 9 is none of the unit's top images"):
+        one.score_selectivity({0: (9,)})
+    with pytest.raises(QueryError, match="group 0 has no images"):
+        one.score_selectivity({0: ()})

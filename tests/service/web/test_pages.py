@@ -1,19 +1,17 @@
-"""The viewer's files, and nothing else of the machine."""
+"""The pages as they are sent: a document, a script and a style sheet, and nothing else of the
+machine."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from html.parser import HTMLParser
 
 import httpx
 import pytest
 
 from circuit_atlas.service.web import pages
 
-FILES = sorted(
-    path.relative_to(pages.VIEWER).as_posix()
-    for path in pages.VIEWER.rglob("*")
-    if path.is_file() and path.suffix in (".js", ".css", ".html", ".svg")
-)
+MODULES = sorted(path.relative_to(pages.VIEWER).as_posix() for path in pages.VIEWER.rglob("*.js"))
 
 
 @pytest.mark.parametrize("query", ["", "?page=unit&layer=conv3&unit=0", "?nothing=known"])
@@ -26,19 +24,42 @@ def test_one_page_whatever_the_query(address, query):
     assert again.status_code == 304
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_every_file_of_the_viewer(address, name):
-    found = httpx.get(f"{address}/viewer/{name}")
-    assert found.content == (pages.VIEWER / name).read_bytes()
-    kind = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}.get(
-        Path(name).suffix, "image/svg+xml"
-    )
-    assert found.headers["content-type"].startswith(kind)
-    assert found.headers["cache-control"] == "no-cache"
+def test_all_that_the_page_names_is_there(address):
+    named = []
+
+    class Names(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            named.extend(value for name, value in attrs if name in ("src", "href") and value)
+
+    Names().feed((pages.VIEWER / "index.html").read_text())
+    files = [name for name in named if name.startswith("viewer/")]
+    assert files == ["viewer/icon.svg", "viewer/all.css", "viewer/all.js"]
+    kinds = ("image/svg+xml", "text/css; charset=utf-8", "text/javascript; charset=utf-8")
+    for name, kind in zip(files, kinds, strict=True):
+        found = httpx.get(f"{address}/{name}")
+        assert found.status_code == 200
+        assert found.headers["content-type"] == kind
+        assert found.headers["cache-control"] == "no-cache"
+        again = httpx.get(f"{address}/{name}", headers={"If-None-Match": found.headers["etag"]})
+        assert again.status_code == 304
+
+
+def test_the_script_has_every_module_and_no_comment(address):
+    script = httpx.get(f"{address}/viewer/all.js").text
+    assert sorted(re.findall(r'^modules\["(.+)"\] = ', script, re.M)) == MODULES
+    assert not re.search(r"^ \* @param", script, re.M)
+    # What follows a comment in its line is code, and stays.
+    assert "const found = await get(path" in script
+
+
+def test_the_style_sheet_has_every_sheet(address):
+    styles = httpx.get(f"{address}/viewer/all.css").text
+    for sheet in pages.VIEWER.glob("*.css"):
+        assert sheet.read_text() in styles, sheet.name
 
 
 @pytest.mark.parametrize(
-    "path", ["../cli.py", "%2e%2e/cli.py", "..%2fcli.py", ".hidden", "pages", "none.js", "", "//x"]
+    "path", ["../cli.py", "%2e%2e/cli.py", "..%2fcli.py", ".hidden", "pages", "app.js", "", "//x"]
 )
 def test_no_other_file(address, path):
     found = httpx.get(f"{address}/viewer/{path}")

@@ -371,9 +371,38 @@ def test_crops_of_a_channel(api, local):
     assert found["rows"] == rows
 
 
+def test_a_channel_and_its_kernels(api, local):
+    found = ask(api, "channels/conv1/3")
+    assert (found["convolution"], found["channel"], found["channels"]) == ("conv1", 3, 8)
+    assert found["layers"] == ["conv2", "conv3"]
+    crops = ask(api, "layers/conv2/channels/conv1/3")["rows"]
+    assert [crop["image"] for crop in found["crops"]] == [row["image"] for row in crops]
+    assert [crop["box"] for crop in found["crops"]] == [boxes(row) for row in crops]
+    kernels = local.channel_kernels("conv1", 3).to_pylist()
+    assert ask(api, "channels/conv1/3/kernels", limit=1000)["rows"] == kernels
+    into = ask(api, "channels/conv1/3/kernels", end="in")["rows"]
+    assert into == [row for row in kernels if row["end"] == "in"]
+
+
+def test_groups_of_the_askers_choice_have_their_selectivity_by_scores(api, local):
+    unit = local.layer("conv3").unit(0)
+    members = unit.groups(groups=2).grouping.members()
+    found = ask(api, "layers/conv3/units/0/selectivity", groups=2)
+    assert not found["measured"]
+    assert found["rows"] == plain(unit.score_selectivity(members).to_pylist())
+    found = ask(api, "layers/conv3/units/0/selectivity", images="2,3")
+    assert found["rows"] == plain(unit.score_selectivity({0: (2, 3)}).to_pylist())
+    assert ask(api, "layers/conv3/units/0/selectivity")["measured"]
+
+
 def test_search(api, local):
     found = ask(api, "search", q="conv", limit=3)
-    assert found["rows"] == local.search("conv", limit=3).to_pylist()
+    assert found["rows"] == [
+        {**row, "box": None} for row in local.search("conv", limit=3).to_pylist()
+    ]
+    (unit,) = ask(api, "search", q="conv3/0")["rows"]
+    top = local.layer("conv3").unit(0).top_images().to_pylist()[0]
+    assert (unit["image"], unit["box"]) == (top["image"], boxes(top))
     assert not ask(api, "search", q="conv", limit=1)["complete"]
     assert ask(api, "search", q="EDGE")["rows"][0]["unit"] == 4
 
