@@ -105,6 +105,16 @@ class Tab:
         wanted = "html[data-useful]" if page is None else f'html[data-useful="{page}"]'
         self.page.wait_for_selector(wanted, state="attached")
 
+    def visit(self, query: str) -> None:
+        """Go to a state of the pages without loading them anew, as back and forward do."""
+        self.page.evaluate(
+            """query => {
+              history.pushState({ scroll: 0 }, "", query);
+              dispatchEvent(new PopStateEvent("popstate", { state: { scroll: 0 } }));
+            }""",
+            query,
+        )
+
     def settled(self) -> None:
         """Wait until nothing of the page loads any more."""
         for busy in ("main [aria-busy=true]", "main .skeleton", "main [data-busy]"):

@@ -112,7 +112,7 @@ def test_groups_images_and_a_map(two_ways, tab):
     features = opened(files(tab, "feature visualizations"))
     rows = features["JSON how each was made"]["rows"]
     assert len(rows) == len(features) - 1 > 2
-    assert features["PNG whole network"] == (rows[0]["width"], rows[0]["height"])
+    assert features["PNG positive"] == (rows[0]["width"], rows[0]["height"])
     assert all(row["steps"] == 24 for row in rows)
     tab.open(two_ways.link("map", layer="head", unit=0))
     tab.settled()

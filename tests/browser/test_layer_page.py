@@ -242,9 +242,7 @@ def test_what_is_typed_lands_on_no_other_page(photos, tab):
     tab.open(photos.link("layer", layer=LAYER))
     tab.page.get_by_label("Unit", exact=True).click()
     tab.page.keyboard.type("7")
-    tab.page.evaluate(
-        """() => import('./viewer/address.js').then((a) => a.visit("?page=images"))"""
-    )
+    tab.visit("?page=images")
     tab.shown("images")
     tab.page.wait_for_timeout(400)  # longer than the box waits for more keys
     assert tab.state == {"page": "images"}

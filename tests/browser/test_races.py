@@ -11,9 +11,8 @@ from tests.browser.test_unit_page import panel, text
 
 
 def visit(tab, link: str) -> None:
-    """As a click on a link within the pages."""
-    query = link[link.index("?") :]
-    tab.page.evaluate("query => import('./viewer/address.js').then((a) => a.visit(query))", query)
+    """Go to a link within the pages."""
+    tab.visit(link[link.index("?") :])
 
 
 @contextmanager
@@ -28,16 +27,10 @@ def late(tab, pattern: str, then):
         with tab.page.expect_response(route.request.url) as answer:
             route.continue_()
         answer.value.finished()
-        # The same answer again, as the page itself has it, and then whatever waits for it.
+        # After the same answer once more, the page has read its own, and done what waits for it.
         tab.page.evaluate(
-            """address => {
-                const at = new URL(address);
-                const own = at.pathname.replace(/.*api.v1./, "");
-                const path = own.split("/").map(decodeURIComponent);
-                return import("./viewer/api.js")
-                  .then((api) => api.get(path, Object.fromEntries(at.searchParams)))
-                  .then(() => new Promise((resolve) => setTimeout(resolve)));
-            }""",
+            """address => fetch(address).then((answer) => answer.text())
+                .then(() => new Promise((resolve) => setTimeout(resolve, 50)))""",
             route.request.url,
         )
     tab.page.unroute(pattern)

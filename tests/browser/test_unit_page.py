@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from importlib.resources import files
 
 import pytest
 
@@ -70,7 +71,9 @@ def test_how_its_responses_are_spread(photos, tab, unit, link):
     assert [height == max(heights) for height in heights] == [
         count == max(found.counts) for count in found.counts
     ]
-    assert "Of all scoring images" in panel(tab, "Top images").inner_text()
+    assert (
+        "The scoring images that the unit responds to most" in panel(tab, "Top images").inner_text()
+    )
 
 
 def test_how_many_kernels_are_drawn_is_chosen(tab, unit, link):
@@ -99,10 +102,12 @@ def test_numbers_say_what_they_are_of(tab, unit, link):
     # Halves go to the even number, as everywhere else.
     fractions, numbers = (0.5, 0.3, 0.05, 0.025, 0.001), range(1, 400)
     asked = [(fraction, number) for fraction in fractions for number in numbers]
+    module = (files("circuit_atlas.service") / "viewer" / "figures.js").read_text()
+    tab.page.goto("about:blank")  # Whose policy lets a module come from a text.
     found = tab.page.evaluate(
-        """asked => import("./viewer/figures.js").then(({ kernelsKept }) =>
-            asked.map(([fraction, number]) => kernelsKept(fraction, number)))""",
-        asked,
+        """([module, asked]) => import(`data:text/javascript,${encodeURIComponent(module)}`).then(
+            ({ kernelsKept }) => asked.map(([fraction, number]) => kernelsKept(fraction, number)))""",
+        [module, asked],
     )
     assert found == [kernels_kept(fraction, number) for fraction, number in asked]
 
@@ -315,11 +320,10 @@ def test_feature_visualizations_of_the_unit_and_of_its_groups(two_ways, tab):
     shots = part.locator("li")
     assert shots.count() == len(records) >= 6
     said = shots.locator(".caption").nth(0).inner_text()
-    assert said == "whole network"
+    assert said == "positive"
     names = [shot.locator(".caption").first.inner_text() for shot in shots.all()]
-    assert {"negative", "through 30 %", "group A, through 30 %", "group B, through 30 %"} <= set(
-        names
-    )
+    through = {f"positive, {part}through 30 %" for part in ("", "group A, ", "group B, ")}
+    assert {"negative", *through} <= set(names)
     for picture in part.locator("img").all():
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
     # The group's own picture stands with its images, and in the layer's card of the unit.
@@ -357,13 +361,21 @@ def test_images_are_divided_into_as_many_groups_as_one_asks_for(photos, tab):
     tab.open(photos.link("unit", layer=LAYER, unit=UNITS[0]))
     tab.settled()
     part = panel(tab, "Sub-features")
-    assert "One group" in part.inner_text()
+    rejected = unit.groups(groups="auto").grouping.rejected
+    said = part.locator(".lead").inner_text()
+    assert said.startswith("One group: no split passed the test. The best, into ")
+    assert f"has a silhouette of {text(rejected.silhouette)}" in said
     part.get_by_label("Groups").select_option("3")
     tab.settled()
     rows = unit.groups(groups=3).table().to_pylist()
     sizes = [sum(row["group"] == group for row in rows) for group in range(3)]
     said = part.locator(".group > .line .dim").all_inner_texts()
     assert said == [f"{size} image{'s' * (size > 1)}" for size in sizes]
+    held = unit.score_selectivity(unit.groups(groups=3).grouping.members()).to_pylist()
+    own = [row["preserved"] for row in held if row["fraction"] == 0.1]
+    legends = part.locator(".group .legend").all_inner_texts()
+    for legend, share in zip(legends, own, strict=True):
+        assert f"share of the score: its own {text(share)}" in legend
     part.get_by_role("link", name="Compare groups A and B").click()
     tab.shown("compare")
     tab.settled()

@@ -130,7 +130,7 @@ def test_questions_without_an_answer(planted, arguments, message):
 
 def test_scores_that_circuits_of_any_groups_hold(tmp_path):
     """Two images by the first half of the kernels, one by the second, in the obvious way."""
-    tops = np.full((3, SIZE), 0.1, np.float32)
+    tops = np.zeros((3, SIZE), np.float32)
     tops[:2, : SIZE // 2] = 1
     tops[2, SIZE // 2 :] = 1
     mean = np.ones((1, SIZE), np.float32)
