@@ -105,8 +105,9 @@ def test_numbers_say_what_they_are_of(tab, unit, link):
     module = (files("circuit_atlas.service") / "viewer" / "figures.js").read_text()
     tab.page.goto("about:blank")  # Whose policy lets a module come from a text.
     found = tab.page.evaluate(
-        """([module, asked]) => import(`data:text/javascript,${encodeURIComponent(module)}`).then(
-            ({ kernelsKept }) => asked.map(([fraction, number]) => kernelsKept(fraction, number)))""",
+        """([module, asked]) => import(`data:text/javascript,${encodeURIComponent(module)}`)
+            .then(({ kernelsKept }) =>
+                asked.map(([fraction, number]) => kernelsKept(fraction, number)))""",
         [module, asked],
     )
     assert found == [kernels_kept(fraction, number) for fraction, number in asked]
