@@ -1,11 +1,13 @@
 """How long each page of an atlas takes until it shows what it is for.
 
-    python -m tests.browser.paints [--times 5] [ATLAS]
+    python -m tests.browser.paints [--times 5] [--slow] [ATLAS]
 
 Without ATLAS, of an atlas of a thousand units that is made first. The server is a process of its
 own, warm as after a first visitor; the browser has nothing of the page yet, each time. Milliseconds
 from the start of the navigation to the first frame with what the page is for (`useful` in
-live.js): of the list of layers, say, or of a unit's pictures and curves.
+live.js): of the list of layers, say, or of a unit's pictures and curves. Beside them, to the end of
+the last answer that the page asked for. `--slow`: on a line of 60 kB a second on which each answer
+begins 400 ms late, as Chromium emulates it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,15 @@ from tests.service.large import write_large
 from tests.service.stores import started
 
 USEFUL = """() => performance.getEntriesByName("useful")[0].startTime"""
+LAST = (
+    """() => Math.max(...performance.getEntriesByType("resource").map((one) => one.responseEnd))"""
+)
+SLOW = {
+    "offline": False,
+    "latency": 400,
+    "downloadThroughput": 60_000,
+    "uploadThroughput": 60_000,
+}
 
 
 def views(atlas: Atlas) -> dict[str, dict[str, object]]:
@@ -38,6 +49,11 @@ def views(atlas: Atlas) -> dict[str, dict[str, object]]:
         "atlas": {},
         "layer": {"page": "layer", "layer": layer.name},
         "unit": {"page": "unit", **unit},
+        "channel": {
+            "page": "channel",
+            "layer": layer.index.index.convolutions[0].name,
+            "channel": 0,
+        },
         "images": {"page": "images"},
         "image": {"page": "image", "image": image},
         "compare": {"page": "compare", **sides},
@@ -45,21 +61,26 @@ def views(atlas: Atlas) -> dict[str, dict[str, object]]:
     }
 
 
-def measure(location: Path, *, times: int) -> dict[str, list[float]]:
-    """Milliseconds of each page, each time in a browser that knows nothing of it."""
+def measure(location: Path, *, times: int, slow: bool) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds until each page is useful, and until all of it is there, each time in a browser
+    that knows nothing of it."""
     command = [sys.executable, "-m", "circuit_atlas.service.commands.cli", "serve", str(location)]
-    found: dict[str, list[float]] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     with started([*command, "--port", "0"]) as (_, line), chromium() as browser:
         address = line.split("served at ")[1].split()[0]
         for time in range(times + 1):
             for page, state in views(Atlas.open(location)).items():
                 context = browser.new_context(viewport={"width": 1280, "height": 900})
                 tab = context.new_page()
+                if slow and time:
+                    line_of = context.new_cdp_session(tab)
+                    line_of.send("Network.enable")
+                    line_of.send("Network.emulateNetworkConditions", SLOW)
                 tab.goto(f"{address}/?{urlencode(state)}")
                 tab.wait_for_selector("html[data-useful]", state="attached")
-                if time:  # the first visitor warms the server
-                    found.setdefault(page, []).append(tab.evaluate(USEFUL))
                 tab.wait_for_load_state("networkidle")
+                if time:  # the first visitor warms the server
+                    found.setdefault(page, []).append((tab.evaluate(USEFUL), tab.evaluate(LAST)))
                 context.close()
     return found
 
@@ -67,15 +88,20 @@ def measure(location: Path, *, times: int) -> dict[str, list[float]]:
 @click.command()
 @click.argument("atlas", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--times", default=5, show_default=True, help="Loads of each page.")
-def main(atlas: Path | None, times: int) -> None:
+@click.option("--slow", is_flag=True, help="On a slow line.")
+def main(atlas: Path | None, times: int, slow: bool) -> None:
     """Measure the pages of ATLAS, or of an atlas of a thousand units."""
     with TemporaryDirectory() as folder:
         if atlas is None:
             atlas = Path(folder) / "large"
             write_large(atlas)
-        click.echo(f"{'ms':10} {'median':>8} {'worst':>8}")
-        for page, figures in measure(atlas, times=times).items():
-            click.echo(f"{page:10} {statistics.median(figures):8.0f} {max(figures):8.0f}")
+        click.echo(f"{'ms':10} {'useful':>8} {'worst':>8} {'all':>8} {'worst':>8}")
+        for page, figures in measure(atlas, times=times, slow=slow).items():
+            told = [
+                f"{statistics.median(each):8.0f} {max(each):8.0f}"
+                for each in zip(*figures, strict=True)
+            ]
+            click.echo(f"{page:10} {' '.join(told)}")
 
 
 if __name__ == "__main__":

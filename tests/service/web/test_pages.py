@@ -13,12 +13,27 @@ from circuit_atlas.service.web import pages
 MODULES = sorted(path.relative_to(pages.VIEWER).as_posix() for path in pages.VIEWER.rglob("*.js"))
 
 
-@pytest.mark.parametrize("query", ["", "?page=unit&layer=conv3&unit=0", "?nothing=known"])
-def test_one_page_whatever_the_query(address, query):
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("", []),
+        ("?nothing=known", []),
+        ("?page=unit&layer=conv3", []),
+        ("?page=unit&layer=conv3&unit=0", ["layers/conv3/units/0"]),
+        ("?page=channel&layer=a/b<c&channel=3&keep=0.1", ["channels/a%2Fb%3Cc/3"]),
+    ],
+)
+def test_one_page_whatever_the_query(address, query, asked):
+    """But for what the browser asks for at once: the atlas, and what the page begins with."""
     found = httpx.get(f"{address}/{query}")
     assert found.status_code == 200
     assert found.headers["content-type"] == "text/html; charset=utf-8"
-    assert found.content == (pages.VIEWER / "index.html").read_bytes()
+    links = re.findall(
+        r'<link rel="preload" as="fetch" href="api/v1/([^"]+)" crossorigin>', found.text
+    )
+    assert links == ["atlas", *asked]
+    without = re.sub(r'(?<=crossorigin>)<link rel="preload"[^>]*>', "", found.text)
+    assert without == (pages.VIEWER / "index.html").read_text()
     again = httpx.get(f"{address}/", headers={"If-None-Match": found.headers["etag"]})
     assert again.status_code == 304
 
@@ -40,7 +55,7 @@ def test_all_that_the_page_names_is_there(address):
 def test_the_script_has_every_module_and_no_comment(address):
     script = httpx.get(f"{address}/viewer/all.js").text
     assert sorted(re.findall(r'^modules\["(.+)"\] = ', script, re.M)) == MODULES
-    assert not re.search(r"^ \* @param", script, re.M)
+    assert not re.search(r"^\s*(\* @param|//)", script, re.M)
     # What follows a comment in its line is code, and stays.
     assert "const found = await get(path" in script
 
