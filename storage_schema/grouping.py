@@ -112,10 +112,10 @@ def group_images(scores: NDArray[np.floating], *, groups: int | None = None) -> 
         return GroupLabels(labels, groups, silhouette(apart, labels), None)
     numbers = range(2, min(MOST_GROUPS, count - 1) + 1)
     best, labels = _best(points, numbers)
-    apart = _between(distances(points), labels)
-    chance = _chance(points, numbers, best) if apart >= APART else None
+    between = _between(distances(points), labels)
+    chance = _chance(points, numbers, best) if between >= APART else None
     if chance is None or chance > _LEVEL:
-        split = RejectedSplit(int(labels.max()) + 1, best, apart, chance)
+        split = RejectedSplit(int(labels.max()) + 1, best, between, chance)
         return GroupLabels(single.labels, 1, None, chance, split)
     labels = _ordered(labels)
     return GroupLabels(labels, int(labels.max()) + 1, best, chance)

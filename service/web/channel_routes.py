@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -138,9 +138,7 @@ def _facts(
     )
 
 
-def _crops(
-    server: ServerState, layer: str, convolution: str, channel: int
-) -> list[dict[str, object]]:
+def _crops(server: ServerState, layer: str, convolution: str, channel: int) -> list[dict[str, Any]]:
     table = server.atlas.reader.channels(layer)
     wanted = pc.and_(
         pc.equal(table["convolution"], convolution), pc.equal(table["channel"], channel)
