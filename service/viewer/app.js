@@ -96,7 +96,9 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
     tours.offer(facts);
     again.hidden = !isDemo(facts);
     scrollTo({ top: scroll ?? 0, behavior: "instant" });
-    if (moved && !first) main.querySelector("h1")?.focus({ preventScroll: true });
+    // Who follows the tour by keys stays in it.
+    const touring = host.contains(document.activeElement);
+    if (moved && !first && !touring) main.querySelector("h1")?.focus({ preventScroll: true });
   } catch (error) {
     if (mine !== turn) return;
     document.title = "Circuit Atlas";
@@ -114,7 +116,8 @@ function retitle() {
   document.title = `${shown.page.title} · Circuit Atlas`;
 }
 
-const tours = tour(document.getElementById("tour"));
+const host = document.getElementById("tour");
+const tours = tour(host);
 const again = h(
   "button",
   { class: "button plain", type: "button", hidden: true, onclick: () => tours.begin() },
