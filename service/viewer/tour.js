@@ -41,7 +41,7 @@ const STEPS = [
   },
   {
     page: "unit",
-    at: ".chart",
+    at: ".read-chart",
     title: "How small a circuit can be",
     text: "How much of the response a circuit keeps, by the share of [kernels|kernel] that it keeps. Compare it with the [random floor]. The slider at the top chooses the kept fraction for the whole page.",
   },
@@ -117,7 +117,7 @@ export function tour(host) {
     pointed?.classList.remove("pointed");
     pointed = element;
     element?.classList.add("pointed");
-    element?.scrollIntoView({ block: "center" });
+    element?.scrollIntoView({ block: "start" });
   };
 
   const draw = () => {
