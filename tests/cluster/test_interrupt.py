@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,12 +109,16 @@ def test_a_killed_run_leaves_nobody(tmp_path: Path, private_home: Path) -> None:
     with program("ray", tmp_path, private_home) as child:
         assert child.stdout is not None
         assert child.stdout.readline().startswith("done")
-        until(lambda: len(descendants(child.pid)) > 8, "the helpers of Ray's first server")
-        # Some of Ray's processes name themselves, and must not write that over the mark.
+        # They name themselves, and must not write that over the mark.
+        until(lambda: len(_helpers(child.pid)) == 2, "the helpers of Ray's first server")
         until(lambda: len(_marks(child.pid)) == 1, "all processes to have the mark of this Ray")
         family = descendants(child.pid)
         child.kill()
     await_end(family, within_s=15.0)
+
+
+def _helpers(pid: int) -> list[int]:
+    return [each for each in descendants(pid) if re.match(r"ray::\w+Agent", title(each))]
 
 
 def _marks(pid: int) -> set[str]:
