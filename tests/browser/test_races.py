@@ -23,6 +23,7 @@ def late(tab, pattern: str, then):
     with tab.page.expect_request(pattern):
         then()
     yield
+    tab.page.unroute(pattern)
     for route in held:
         with tab.page.expect_response(route.request.url) as answer:
             route.continue_()
@@ -33,7 +34,6 @@ def late(tab, pattern: str, then):
                 .then(() => new Promise((resolve) => setTimeout(resolve, 50)))""",
             route.request.url,
         )
-    tab.page.unroute(pattern)
 
 
 def test_back_to_what_is_shown_no_late_answer_takes_its_place(photos, tab):

@@ -32,7 +32,7 @@ def test_one_page_whatever_the_query(address, query, asked):
     assert links == ["atlas", *asked]
     without = re.sub(r'(?<=crossorigin>)<link rel="preload"[^>]*>', "", found.text)
     assert without == (pages.VIEWER / "index.html").read_text()
-    again = httpx.get(f"{address}/", headers={"If-None-Match": found.headers["etag"]})
+    again = httpx.get(f"{address}/{query}", headers={"If-None-Match": found.headers["etag"]})
     assert again.status_code == 304
 
 
