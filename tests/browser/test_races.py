@@ -18,12 +18,12 @@ def visit(tab, link: str) -> None:
 @contextmanager
 def late(tab, pattern: str, then):
     """Within, answers to such addresses do not come; at its end they do, and have been read."""
-    held = []
-    tab.page.route(pattern, lambda route: held.append(route))
+    held, over = [], []
+    tab.page.route(pattern, lambda route: route.continue_() if over else held.append(route))
     with tab.page.expect_request(pattern):
         then()
     yield
-    tab.page.unroute(pattern)
+    over.append(True)
     for route in held:
         with tab.page.expect_response(route.request.url) as answer:
             route.continue_()
@@ -34,6 +34,7 @@ def late(tab, pattern: str, then):
                 .then(() => new Promise((resolve) => setTimeout(resolve, 50)))""",
             route.request.url,
         )
+    tab.page.unroute(pattern)
 
 
 def test_back_to_what_is_shown_no_late_answer_takes_its_place(photos, tab):

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import pytest
 
-from circuit_atlas.storage_schema import layout
+from circuit_atlas.storage_schema import layer_paths, layout
 from circuit_atlas.storage_schema.ranking import kernels_kept
 from tests.browser.atlases import LAYER, UNITS
 from tests.service.conftest import make_header, write_atlas
@@ -393,7 +393,7 @@ def test_an_older_atlas_shows_what_it_has(serve, tab, tmp_path):
     header = replace(make_header(), schema=1)
     (tmp_path / "old" / layout.HEADER).write_text(header.to_json())
     for name in ("network", "wiring", "weights", "channels"):
-        (tmp_path / "old" / getattr(layout, name)("conv3")).unlink()
+        (tmp_path / "old" / getattr(layer_paths, name)("conv3")).unlink()
     served = serve(tmp_path / "old")
     tab.open(served.link("unit", layer="conv3", unit=0, maps=1))
     tab.settled()
