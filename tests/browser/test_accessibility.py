@@ -14,6 +14,8 @@ PAGES = {
     "unit": ("two_ways", {"layer": "head", "unit": 0, "keep": 0.2}),
     "unit with maps": ("photos", {"layer": LAYER, "unit": UNITS[0], "maps": 1, "chart": "table"}),
     "dead unit": ("invented", {"layer": "conv3", "unit": 3}),
+    "channel": ("photos", {"layer": "features.3.squeeze", "channel": 5}),
+    "glossary": ("photos", {"word": "kept-fraction"}),
     "images": ("photos", {}),
     "image": ("photos", {"image": 4}),
     "compare": (
