@@ -1,4 +1,4 @@
-"""A folder, a URL or a server's address -> the store of objects that it names."""
+"""A folder, an archive, a URL or a server's address -> the store of objects that it names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, from_url
 
+from circuit_atlas.storage_schema import archive
+from circuit_atlas.storage_schema.archive_objects import ArchiveObjects
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
 from circuit_atlas.storage_schema.http_objects import open_served
 from circuit_atlas.storage_schema.objects import Objects
@@ -23,19 +25,21 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+://")
 def open_store(
     location: str | Path, *, create: bool = False, patience_s: float = READERS_S
 ) -> Objects:
-    """Open a folder, a URL that obstore knows (`s3://`, `gs://`, `az://`, `file://`, ...), or what
-    `circuit-atlas serve` serves at an `http://` address.
+    """Open a folder, a `.zip` or `.tar` of one, a URL that obstore knows (`s3://`, `gs://`,
+    `az://`, `file://`, ...), or what `circuit-atlas serve` serves at an `http://` address.
 
     Credentials of a URL come from where obstore looks for them.
 
     Args:
-        location: the folder or URL.
+        location: the folder, archive or URL.
         create: make the folder where there is none.
         patience_s: how long a store is waited for that does not answer, in seconds. Not of an
             address of a server. Default: that of readers.
 
     Raises:
-        NotAnAtlasError: there is no such folder, it is a file, or the URL is of no known kind.
+        NotAnAtlasError: there is no such folder, it is a file, the URL is of no known kind, or an
+            archive holds no atlas.
+        CorruptError: what an archive holds is not as an archive of an atlas has it.
         WriteError: the folder could not be made, or an address of a server was to be written.
         StoreError: no server answers at the address.
     """
@@ -66,6 +70,17 @@ def open_store(
         if create:
             raise write_error(str(folder), error) from error
         raise NotAnAtlasError(f"cannot open {folder}: {in_words(error)}; {_GIVE}") from error
+    if is_there and not is_folder and folder.suffix.lower() in archive.ENDINGS:
+        if create:
+            raise WriteError(
+                f"cannot write {folder}: an atlas in an archive is read-only; unpack it"
+            )
+        return ArchiveObjects(folder)
+    if is_there and not is_folder and folder.name.lower().endswith(archive.PACKED_TAR):
+        raise NotAnAtlasError(
+            f"{folder} is packed as a whole, so nothing can be read of it in its place: unpack it, "
+            "or pack the folder as .zip or .tar"
+        )
     if not is_folder:
         raise NotAnAtlasError(f"{folder} {'is a file' if is_there else 'does not exist'}: {_GIVE}")
     return Objects(

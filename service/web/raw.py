@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from circuit_atlas.service.web.errors import BusyError, NotFoundError
 from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import paths
+from circuit_atlas.storage_schema.archive_objects import ArchiveObjects
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.objects import Below, Objects
 from circuit_atlas.storage_schema.patience import StillOutError, is_passing
@@ -72,7 +73,8 @@ async def asked(
 ) -> obstore.GetResult:
     """Open an object, which is asked for again as long as the store is waited for; errors as of
     `Patience.ask`."""
-    question = partial(obstore.get, objects.store, path, options=options)
+    store = objects.copied(path) if isinstance(objects, ArchiveObjects) else objects.store
+    question = partial(obstore.get, store, path, options=options)
     return await run_in_threadpool(objects.patience.ask, objects.location, question)
 
 
