@@ -16,8 +16,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from circuit_atlas.service.circuit.atlas_table import AtlasTable
 from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.client.atlas import Atlas
+from circuit_atlas.service.client.checkpoints import Checkpoints
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.comparison.comparison import Comparison
@@ -63,7 +65,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Atlas",
     "AtlasError",
+    "AtlasTable",
     "BuildSpec",
+    "Checkpoints",
     "Circuit",
     "Comparison",
     "ContestedError",

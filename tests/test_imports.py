@@ -5,12 +5,16 @@ from __future__ import annotations
 import grimp
 
 PACKAGES = ["storage_schema", "jobs", "cluster", "service"]
-# `Circuit.diagram` and `Circuit.extract`: the lazy calls upward.
+# `Circuit.diagram`, `.extract` and `.evaluate`, `Atlas.load_model` and `.image_tensor`: the lazy
+# calls upward.
 UPWARD = {
     ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.diagram.draw"),
     ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.diagram.drawing"),
     ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.compute.extract"),
     ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.compute.extracted_circuit"),
+    ("circuit_atlas.service.circuit.circuit", "circuit_atlas.service.compute.evaluate"),
+    ("circuit_atlas.service.client.atlas", "circuit_atlas.service.compute.atlas_model"),
+    ("circuit_atlas.service.client.atlas", "circuit_atlas.service.compute.image_tensor"),
 }
 
 

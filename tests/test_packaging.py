@@ -106,7 +106,7 @@ def test_an_atlas_is_read_without_what_builds_need(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stderr == (
         "circuit-atlas: error: this needs the package 'pydantic', which is not installed: "
-        "python -m pip install 'circuit-atlas[build]'\n"
+        "python -m pip install 'circuit-atlas[demo]'\n"
     )
 
 

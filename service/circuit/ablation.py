@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 
 def require_torch(what: str) -> None:
-    """Raise QueryError where torch is not installed; `what` is done with a circuit and a model."""
+    """Raise QueryError where torch is not installed; `what` says what a torch model is for, such as
+    `a circuit is applied to`."""
     try:
         import_module("torch")
     except ModuleNotFoundError as error:
         raise QueryError(
-            f"a circuit is {what} a torch model, and torch is not installed: "
+            f"{what} a torch model, and torch is not installed: "
             "python -m pip install 'circuit-atlas[build]'"
         ) from error
 
@@ -45,7 +46,7 @@ def keep_only(
     Raises:
         QueryError: torch is not installed, or the model is not the one the convolutions are of.
     """
-    require_torch("applied to")
+    require_torch("a circuit is applied to")
     import torch
 
     if not isinstance(model, torch.nn.Module):

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.circuit import measured
-from circuit_atlas.service.circuit.display import html_table
+from circuit_atlas.service.circuit.atlas_table import AtlasTable, html_table
+from circuit_atlas.service.circuit.kernel_table import kernel_table
 from circuit_atlas.service.circuit.origin import Origin, merged
+from circuit_atlas.service.circuit.saved_circuit import to_json
+from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.circuit.selection import select
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
@@ -23,6 +27,7 @@ from circuit_atlas.storage_schema.wording import listed
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from circuit_atlas.service.compute.evaluate import Evaluation
     from circuit_atlas.service.compute.extracted_circuit import ExtractedCircuit
     from circuit_atlas.service.diagram.drawing import Diagram
 
@@ -69,7 +74,7 @@ class Circuit:
         return f"<Circuit {title}: {len(self):,} of {len(self.reachable):,} kernels>"
 
     def _repr_html_(self) -> str:
-        return html_table(self.by_convolution(), caption=repr(self)[1:-1])
+        return html_table(self.by_convolution().to_arrow(), caption=repr(self)[1:-1])
 
     def __eq__(self, other: object) -> bool:
         """Whether the other is a circuit of the same kernels of the same weights."""
@@ -144,62 +149,91 @@ class Circuit:
         return bool(np.isin(right.ids, left.ids, assume_unique=True).all())
 
     def iou(self, other: Circuit) -> float:
-        """Divide the kernels of both by the kernels of either, 0 to 1; NaN where both are empty."""
-        left, right = aligned(self, other)
+        """Divide the kernels of both by the kernels of either, 0 to 1; NaN where both are empty.
+
+        The other may be of other weights of the same network, such as another checkpoint.
+        """
+        left, right = of_one_architecture(self, other)
         both = len(np.intersect1d(left.ids, right.ids, assume_unique=True))
         either = len(left) + len(right) - both
         return both / either if either else float("nan")
 
-    def iou_by_convolution(self, other: Circuit) -> pa.Table:
-        """Do the same for each convolution: convolution, intersection, union, iou (null where
+    def iou_by_convolution(self, other: Circuit) -> AtlasTable:
+        """Do the same for each convolution: convolution; shared, kernels of both;
+        either, kernels of either; iou (null where
         neither circuit has a kernel there)."""
-        left, right = aligned(self, other)
+        left, right = of_one_architecture(self, other)
         both = left._counts(np.intersect1d(left.ids, right.ids, assume_unique=True))
         either = left._counts(left.ids) + left._counts(right.ids) - both
-        return pa.table(
-            {
-                "convolution": [c.name for c in left.index.convolutions],
-                "intersection": pa.array(both, pa.int32()),
-                "union": pa.array(either, pa.int32()),
-                "iou": pa.array(
-                    [int(b) / int(e) if e else None for b, e in zip(both, either, strict=True)],
-                    pa.float64(),
-                ),
-            }
+        return AtlasTable(
+            pa.table(
+                {
+                    "convolution": [c.name for c in left.index.convolutions],
+                    "shared": pa.array(both, pa.int32()),
+                    "either": pa.array(either, pa.int32()),
+                    "iou": pa.array(
+                        [int(b) / int(e) if e else None for b, e in zip(both, either, strict=True)],
+                        pa.float64(),
+                    ),
+                }
+            )
         )
 
-    def kernels(self) -> pa.Table:
+    def kernels(self) -> AtlasTable:
         """Return one row for each kernel, in the order of the kernel axis.
 
         Columns: convolution; out_channel; in_channel, over all channels of the convolution's input;
-        score and position on the unit's kernel axis, null where a union took the kernel from its
-        right side.
+        score and position on the unit's kernel axis; contribution, what it
+        contributes to the response with its sign, the mean of activation x gradient over scoring
+        images and positions; weight_norm, the square root of the sum of the squares of its
+        weights; sign, 1 where it excites the unit, -1 where it inhibits it, 0 where it does
+        neither. Score, position, contribution and sign are null where a union took the kernel from
+        its right side; the last three in an atlas that is too old to have them.
         """
-        ordinal, out, channel = self._located
-        unknown = self.positions < 0
-        return pa.table(
-            {
-                "convolution": pa.DictionaryArray.from_arrays(
-                    pa.array(ordinal, pa.int32()),
-                    pa.array([c.name for c in self.index.convolutions], pa.string()),
-                ),
-                "out_channel": pa.array(out, pa.int32()),
-                "in_channel": pa.array(channel, pa.int32()),
-                "score": pa.array(self.scores, pa.float32(), mask=unknown),
-                "position": pa.array(self.positions, pa.int32(), mask=unknown),
-            }
-        )
+        return AtlasTable(kernel_table(self))
 
-    def by_convolution(self) -> pa.Table:
+    def masks(self) -> dict[str, NDArray[np.bool_]]:
+        """Return what is kept of each convolution, by the parameter that holds its weight.
+
+        ```python
+        for name, kept in circuit.masks().items():
+            state[name] *= kept[:, :, None, None]
+        ```
+
+        Returns:
+            True where the kernel is in the circuit. Shape of each: (out channels, in channels of a
+            group), the first two of the weight's.
+
+        Raises:
+            QueryError: a convolution computes its weight, or two share one parameter.
+        """
+        masks: dict[str, NDArray[np.bool_]] = {}
+        for convolution, grid in zip(self.index.convolutions, self.grids(), strict=True):
+            if convolution.weight is None:
+                raise QueryError(
+                    f"the weight of {convolution.name!r} is computed anew at each call, so no "
+                    "parameter holds its kernels"
+                )
+            if convolution.weight in masks:
+                raise QueryError(
+                    f"{convolution.name!r} shares its weight {convolution.weight!r} with another "
+                    "convolution, so one mask cannot tell what is kept of both"
+                )
+            masks[convolution.weight] = grid
+        return masks
+
+    def by_convolution(self) -> AtlasTable:
         """Return one row for each convolution: convolution, depth, kernels in the circuit, and the
         total of those that can reach the unit."""
-        return pa.table(
-            {
-                "convolution": [c.name for c in self.index.convolutions],
-                "depth": pa.array([c.depth for c in self.index.convolutions], pa.int32()),
-                "kernels": pa.array(self._counts(self.ids), pa.int32()),
-                "total": pa.array(self._counts(self.reachable), pa.int32()),
-            }
+        return AtlasTable(
+            pa.table(
+                {
+                    "convolution": [c.name for c in self.index.convolutions],
+                    "depth": pa.array([c.depth for c in self.index.convolutions], pa.int32()),
+                    "kernels": pa.array(self._counts(self.ids), pa.int32()),
+                    "total": pa.array(self._counts(self.reachable), pa.int32()),
+                }
+            )
         )
 
     def diagram(
@@ -245,7 +279,7 @@ class Circuit:
         """
         from circuit_atlas.service.circuit.ablation import keep_only
 
-        return keep_only(model, self.index.convolutions, self._grids())
+        return keep_only(model, self.index.convolutions, self.grids())
 
     def extract(
         self, model: nn.Module, *, ablation: str = "zero", images: Tensor | None = None
@@ -280,12 +314,64 @@ class Circuit:
         """
         from circuit_atlas.service.circuit.ablation import require_torch
 
-        require_torch("extracted from")
+        require_torch("a circuit is extracted from")
         from circuit_atlas.service.compute.extract import extract
 
         return extract(self, model, ablation=ablation, images=images)
 
-    def faithfulness(self) -> pa.Table:
+    def evaluate(self, model: nn.Module, images: Tensor) -> Evaluation:
+        """Measure how well this circuit preserves the unit's response on any images.
+
+        ```python
+        found = circuit.evaluate(atlas.load_model(), atlas.image_tensor([0, 3, 5]))
+        found.pearson, found.pearson_images, found.firing
+        ```
+
+        Dropped kernels are zero. Unlike `faithfulness`, which is looked up, it computes: of any
+        circuit, combinations of circuits of one unit among them. `model` is left as it is.
+
+        Args:
+            model: the model that the atlas was built from, or that the circuit was found in, in
+                evaluation mode.
+            images: (images, channels, height, width), preprocessed as the model wants them.
+
+        Returns:
+            r, r of the response, the share of positions where it fires, the response to each image
+            and the class scores, each in the circuit and in the whole network.
+
+        Raises:
+            QueryError: torch is not installed, the circuit is of several units, or the model is
+                not the one that it is of.
+            ModelError: the model is in training mode, or cannot be traced.
+            ImageError: the images are not of the size that the atlas was built on, or not finite.
+            NonFiniteError: the unit gives NaN or infinity on the images.
+        """
+        from circuit_atlas.service.circuit.ablation import require_torch
+
+        require_torch("a circuit is evaluated with")
+        from circuit_atlas.service.compute.evaluate import evaluate
+
+        return evaluate(self, model, images)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the circuit into a JSON file, whole or not at all: its kernels with their scores,
+        and what it was chosen for. `Atlas.load_circuit` reads it, as it does what the map of a
+        unit's page saves.
+
+        Returns:
+            The path, `~` put in full.
+
+        Raises:
+            QueryError: it is no path of a `.json` file.
+            WriteError: it cannot be written.
+        """
+        target = path_of(path)
+        if target.suffix.lower() != ".json":
+            raise QueryError(f"a circuit is saved as JSON: end {target.name!r} with .json")
+        write_whole(target, to_json(self))
+        return target
+
+    def faithfulness(self) -> AtlasTable:
         """Tell how well this circuit preserves the unit's response, one row an ablation and split.
 
         Columns as of `Unit.faithfulness`, among them split (scoring: the images that the kernels
@@ -296,9 +382,9 @@ class Circuit:
             QueryError: it was not measured: the circuit keeps another fraction than those stored,
                 was chosen for single images or is a combination.
         """
-        return measured.faithfulness(self._origin(), self.positions)
+        return AtlasTable(measured.faithfulness(self._origin(), self.positions))
 
-    def image_scores(self) -> pa.Table:
+    def image_scores(self) -> AtlasTable:
         """Return the scores of the circuit's kernels for each of the unit's top images, one row an
         image.
 
@@ -309,7 +395,7 @@ class Circuit:
             QueryError: the criterion has no scores of single images, or the circuit is a
                 combination.
         """
-        return measured.image_scores(self._origin(), self.positions)
+        return AtlasTable(measured.image_scores(self._origin(), self.positions))
 
     def for_images(self, images: Sequence[int]) -> Circuit:
         """Return the circuit of as many kernels that the mean of some images' scores ranks best.
@@ -349,12 +435,13 @@ class Circuit:
         return self.origins[0]
 
     @cached_property
-    def _located(self) -> tuple[Ids, Ids, Ids]:
-        """Convolution ordinal, output channel and input channel of each kernel."""
+    def located(self) -> tuple[Ids, Ids, Ids]:
+        """Locate each kernel: convolution ordinal, output channel and input channel."""
         return _whole(self.index).locate(self.ids, ())
 
-    def _grids(self) -> tuple[NDArray[np.bool_], ...]:
-        """What is kept of each convolution: (out channels, in channels of a group)."""
+    def grids(self) -> tuple[NDArray[np.bool_], ...]:
+        """Return what is kept of each convolution of `index`. Shape of each: (out channels, in
+        channels of a group)."""
         mask = np.zeros(self.index.full_offsets[-1], dtype=np.bool_)
         mask[self.ids] = True
         pieces = np.split(mask, self.index.full_offsets[1:-1])
@@ -415,26 +502,52 @@ class Circuit:
 
 def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
     """Count both circuits over one index; QueryError where they are of different models."""
-    if not isinstance(right, Circuit):
-        raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
+    _require_circuit(right)
     if left.weights_sha256 != right.weights_sha256:
         raise QueryError(
             f"{left.title} and {right.title} are circuits of different models "
             f"({left.model}, weights {left.weights_sha256[:12]}, and {right.model}, weights "
             f"{right.weights_sha256[:12]}): compare circuits of one model"
         )
-    if left.index == right.index:
-        return left, right
-    convolutions = {c.name: c for c in left.index.convolutions}
-    for convolution in right.index.convolutions:
+    return _over_one_index(left, right)
+
+
+def of_one_architecture(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
+    """Count both circuits over one index, whatever their weights are; QueryError where their
+    convolutions are not the same."""
+    _require_circuit(right)
+    if left.weights_sha256 != right.weights_sha256 and left.index != right.index:
+        raise QueryError(
+            f"{left.title} and {right.title} are circuits of different networks ({left.model} and "
+            f"{right.model}), whose convolutions are not the same: compare circuits of one "
+            "network, of a layer that both atlases have"
+        )
+    return _over_one_index(left, right)
+
+
+def merged_index(left: KernelIndex, right: KernelIndex) -> KernelIndex:
+    """Return one index for the two, whichever stands left: `a | b` and `b | a` list the same.
+    QueryError where a convolution has two shapes."""
+    convolutions = {c.name: c for c in left.convolutions}
+    for convolution in right.convolutions:
         known = convolutions.setdefault(convolution.name, convolution)
         if _shape(known) != _shape(convolution):
             raise QueryError(
-                f"{convolution.name} has shape {_shape(convolution)} in {right.title} and "
-                f"{_shape(known)} in {left.title}: compare circuits of one model"
+                f"{convolution.name} has shape {_shape(convolution)} in one and {_shape(known)} in "
+                "the other: compare circuits of one model"
             )
-    # One index for the two, whichever stands left: `a | b` and `b | a` list the same.
-    merged = KernelIndex(tuple(sorted(convolutions.values(), key=lambda c: (c.depth, c.name))))
+    return KernelIndex(tuple(sorted(convolutions.values(), key=lambda c: (c.depth, c.name))))
+
+
+def _require_circuit(right: Any) -> None:
+    if not isinstance(right, Circuit):
+        raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
+
+
+def _over_one_index(left: Circuit, right: Circuit) -> tuple[Circuit, Circuit]:
+    if left.index == right.index:
+        return left, right
+    merged = merged_index(left.index, right.index)
     return left._on(merged), right._on(merged)
 
 

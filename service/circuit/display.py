@@ -1,47 +1,70 @@
-"""Arrow tables for people: HTML in a notebook, columns in a terminal."""
+"""Values and tables for people, as text."""
 
 from __future__ import annotations
 
 import unicodedata
-from html import escape
+from collections.abc import Sequence
 
 import pyarrow as pa
 
-_ROWS = 20
+_GAP = "  "
+_CUT = ".."
+_NARROWEST = 9
 
 
-def html_table(table: pa.Table, *, caption: str) -> str:
-    """Show a table as HTML under a caption: the first rows, and how many more there are."""
-    head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell(value))}</td>" for value in row.values()) + "</tr>"
-        for row in table.slice(0, _ROWS).to_pylist()
-    )
-    more = table.num_rows - _ROWS
-    foot = f"<div>and {more} more rows</div>" if more > 0 else ""
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{body}</tbody></table>{foot}"
-    )
-
-
-def text_table(table: pa.Table, *, indent: str = "  ") -> str:
+def text_table(table: pa.Table, *, indent: str = "  ", width: int | None = None) -> str:
     """Show a table as lines of aligned columns under their names, numbers to the right.
+
+    Args:
+        table: its rows.
+        indent: what each line begins with.
+        width: of a line, at most: the widest texts are cut, and where that does not do, the last
+            columns are left out, which a line says. Default: as wide as it comes.
 
     >>> print(text_table(pa.table({"layer": ["a", "bc"], "units": [5, 1234]}), indent=""))
     layer  units
     a          5
     bc     1,234
+    >>> print(text_table(pa.table({"name": ["abcdefghijkl"], "n": [5]}), indent="", width=12))
+    name       n
+    abcdefg..  5
     """
-    columns = []
+    columns: list[tuple[list[str], bool]] = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         values = column.to_pylist()
         texts = [_line(text) for text in (name, *(cell(value) for value in values))]
-        width = max(len(text) for text in texts)
-        left = any(isinstance(value, str) for value in values)
-        columns.append([text.ljust(width) if left else text.rjust(width) for text in texts])
-    lines = ("  ".join(texts) for texts in zip(*columns, strict=True))
-    return "\n".join(f"{indent}{line}".rstrip() for line in lines)
+        columns.append((texts, any(isinstance(value, str) for value in values)))
+    widths, shown = _widths(columns, len(indent), width)
+    padded = []
+    for (texts, left), wide in zip(columns[:shown], widths, strict=False):
+        cut = [text if len(text) <= wide else text[: wide - len(_CUT)] + _CUT for text in texts]
+        padded.append([text.ljust(wide) if left else text.rjust(wide) for text in cut])
+    lines = [f"{indent}{_GAP.join(texts)}".rstrip() for texts in zip(*padded, strict=True)]
+    if shown < len(columns):
+        names = ", ".join(table.column_names[shown:])
+        lines.append(f"{indent}not shown, for want of width: {names}")
+    return "\n".join(lines)
+
+
+def _widths(
+    columns: Sequence[tuple[Sequence[str], bool]], indent: int, width: int | None
+) -> tuple[list[int], int]:
+    """How wide each column is, and how many of them are shown."""
+    widths = [max(len(text) for text in texts) for texts, _ in columns]
+    shown = len(widths)
+    if width is None:
+        return widths, shown
+    while shown > 1:
+        over = indent + sum(widths[:shown]) + len(_GAP) * (shown - 1) - width
+        if over <= 0:
+            break
+        texts = [n for n in range(shown) if columns[n][1] and widths[n] > _NARROWEST]
+        if texts:
+            widest = max(texts, key=lambda n: widths[n])
+            widths[widest] = max(_NARROWEST, widths[widest] - over)
+        else:
+            shown -= 1
+    return widths, shown
 
 
 def _line(text: str) -> str:

@@ -3,26 +3,31 @@
 ```python
 from circuit_atlas.service import Atlas
 
-unit = Atlas.open("circuit-atlas-demo").layer("features.7.expand3x3").unit(0)
-unit.circuit(keep=0.1).kernels().to_pandas()
+unit = Atlas.open("circuit-atlas-demo")["features.7.expand3x3"][0]
+unit.circuit(0.1).kernels().to_pandas()
 ```
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from circuit_atlas.service.analysis.arguments import whole
 from circuit_atlas.service.analysis.channel import channel_kernels
+from circuit_atlas.service.analysis.opened_circuit import open_circuit
 from circuit_atlas.service.analysis.responding import responding
 from circuit_atlas.service.analysis.search import search
 from circuit_atlas.service.analysis.sql import sql
 from circuit_atlas.service.analysis.units import LayerStates, layer_counts
-from circuit_atlas.service.circuit.display import html_table
+from circuit_atlas.service.circuit.ablation import require_torch
+from circuit_atlas.service.circuit.atlas_table import AtlasTable, html_table
+from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.client import visualization_status
+from circuit_atlas.service.client.checkpoints import Checkpoints
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.comparison.comparison import Comparison, compare
@@ -30,12 +35,17 @@ from circuit_atlas.service.comparison.query import DRAWS, ComparisonQuery
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.image_table import FILE
+from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.wording import nearest
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 class Atlas:
-    """Is an atlas, opened for reading. Nothing here loads a model or writes."""
+    """Is an atlas, opened for reading. Nothing here writes, and `load_model` alone loads a
+    model."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -71,7 +81,69 @@ class Atlas:
             )
         return Layer(self.reader, self.reader.layer(name))
 
-    def images(self, *, files: bool = False) -> pa.Table:
+    def __getitem__(self, name: str) -> Layer:
+        return self.layer(name)
+
+    def __len__(self) -> int:
+        """How many layers."""
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """Give the layers, by name."""
+        return (self.layer(name) for name in self.layers)
+
+    def load_circuit(self, path: str | Path) -> Circuit:
+        """Read a circuit that `Circuit.save` wrote, or that the map of a unit's page saved as JSON.
+
+        Raises:
+            QueryError: the file holds none, or one of other weights, a layer or unit that the atlas
+                lacks, or kernels that cannot reach the unit.
+        """
+        return open_circuit(self.reader, path)
+
+    def load_model(
+        self, *, weights: str | Path | None = None, trust_code: bool = False
+    ) -> nn.Module:
+        """Load the model that the atlas was built from, in evaluation mode on the processor.
+
+        Args:
+            weights: the file of its weights, where it was built with such; an atlas does not say
+                where one lies. Default: the model's own.
+            trust_code: run the function that the atlas names as its model. Default: only models of
+                torchvision, timm and the demo are loaded, since an atlas may come from anyone.
+
+        Raises:
+            QueryError: torch is not installed.
+            ModelError: the model or the file cannot be loaded, is code that is not trusted, or has
+                other weights than the atlas was built from.
+            CorruptError: the atlas names no model.
+        """
+        require_torch("the model of an atlas is")
+        from circuit_atlas.service.compute.atlas_model import load_atlas_model
+
+        return load_atlas_model(self.reader, weights=weights, trust_code=trust_code)
+
+    def image_tensor(self, images: Sequence[int]) -> Tensor:
+        """Return images as the network of the atlas takes them: the pixels that it was built from,
+        less the mean and divided by the standard deviation of its preprocessing.
+
+        Args:
+            images: their ids in `images()`, in any order.
+
+        Returns:
+            float32. Shape: (images, channels, height, width).
+
+        Raises:
+            QueryError: torch is not installed, or the atlas is too old to have pixels.
+            ImageError: there is no such image, or it was left out.
+            CorruptError: the pixels are missing or altered.
+        """
+        require_torch("images of an atlas become input of")
+        from circuit_atlas.service.compute.image_tensor import image_tensor
+
+        return image_tensor(self.reader, images)
+
+    def images(self, *, files: bool = False) -> AtlasTable:
         """Return the image set, one row an image, those left out included.
 
         Args:
@@ -79,12 +151,35 @@ class Atlas:
         """
         table = self.reader.images()
         if not files:
-            return table
+            return AtlasTable(table)
         jpegs = self.reader.jpegs(range(len(table)))
         column = pa.array([jpegs[image] for image in range(len(table))], FILE.type)
-        return table.append_column(FILE.field(), column)
+        return AtlasTable(table.append_column(FILE.field(), column))
 
     def compare(
+        self, other: Atlas, *, keep: float = KEEP, criterion: str | None = None
+    ) -> Checkpoints:
+        """Hold the circuits of two checkpoints against each other: another atlas of the same
+        network with other weights.
+
+        ```python
+        found = Atlas.open("epoch-10").compare(Atlas.open("epoch-90"))
+        found.units()  # IoU of each unit's two circuits, and whether it kept its circuit
+        found.drawing("features.7.expand3x3", 64)  # side by side
+        ```
+
+        Args:
+            other: the other atlas.
+            keep: the fraction that all circuits keep.
+            criterion: the score that chose them. Default: this atlas' first.
+
+        Raises:
+            QueryError: no layer is in both, or one is of other convolutions; no such criterion or
+                fraction.
+        """
+        return Checkpoints.of(self.reader, other.reader, keep=keep, criterion=criterion)
+
+    def compare_criteria(
         self,
         *,
         layer: str | None = None,
@@ -99,7 +194,7 @@ class Atlas:
         the units of a layer.
 
         ```python
-        found = atlas.compare(criteria=["learned", "actgrad", "random"])
+        found = atlas.compare_criteria(criteria=["learned", "actgrad", "random"])
         found.areas.to_pandas()
         found.save("comparison")
         ```
@@ -138,7 +233,7 @@ class Atlas:
         )
         return compare(self.reader, LayerStates.read(self.reader, index), query, units=units)
 
-    def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> pa.Table:
+    def responding(self, image: int, *, layer: str | None = None, limit: int = 20) -> AtlasTable:
         """Return the units that respond to an image most: first those for which fewest other
         images have a larger response, then those for which it comes nearest to the largest.
 
@@ -157,9 +252,9 @@ class Atlas:
             QueryError: no such image or layer, or the image was left out.
         """
         layers = self.layers if layer is None else (self.layer(layer).name,)
-        return responding(self.reader, image, layers=layers, limit=limit)
+        return AtlasTable(responding(self.reader, image, layers=layers, limit=limit))
 
-    def search(self, text: str, *, limit: int = 20) -> pa.Table:
+    def search(self, text: str, *, limit: int = 20) -> AtlasTable:
         """Find what has a name like `text`, whatever its case: layers, also by several parts of
         their names, the units that are stored (`12`, `unit 12`, `LAYER/12`, or by what they stand
         for), directions, labels of images, and images by file name. The same
@@ -172,9 +267,9 @@ class Atlas:
         Raises:
             QueryError: `text` is longer than 256 characters, or `limit` no number from 1 up.
         """
-        return search(self.reader, text, limit=limit)
+        return AtlasTable(search(self.reader, text, limit=limit))
 
-    def channel_kernels(self, convolution: str, channel: int) -> pa.Table:
+    def channel_kernels(self, convolution: str, channel: int) -> AtlasTable:
         """List the kernels that make an output channel of a convolution, and those that read it, of
         the networks of all layers: the kernels in first, by descending norm, then those out.
 
@@ -188,9 +283,10 @@ class Atlas:
             QueryError: no layer's network has that channel, or the atlas is an old one.
         """
         number = whole(channel, what="channel")
-        return channel_kernels(self.reader, convolution=convolution, channel=number)
+        found = channel_kernels(self.reader, convolution=convolution, channel=number)
+        return AtlasTable(found)
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str) -> AtlasTable:
         """Ask the atlas' tables in SQL; needs DuckDB, `pip install 'circuit-atlas[analysis]'`.
 
         ```python
@@ -207,7 +303,7 @@ class Atlas:
             QueryError: DuckDB is not installed, the query is no single SELECT, names no table of
                 these, fails or needs more memory, or the atlas is too old for one of the tables.
         """
-        return sql(self.reader, query)
+        return AtlasTable(sql(self.reader, query))
 
     def feature_visualizations(
         self, convolution: str, channel: int
@@ -236,12 +332,12 @@ class Atlas:
         records = self.reader.feature_visualizations(convolution, number)
         return tuple(FeatureVisualization(record, self.reader) for record in records)
 
-    def status(self) -> pa.Table:
+    def status(self) -> AtlasTable:
         """Return one row for each layer: its name and how many units were asked for, are done, dead
         (their response never changes), failed, and neither of these yet (missing)."""
-        return layer_counts(self.reader)
+        return AtlasTable(layer_counts(self.reader))
 
-    def visualization_status(self) -> pa.Table:
+    def visualization_status(self) -> AtlasTable:
         """Tell how far visualizations are, one row a layer and one a convolution whose channels get
         some; no row where `circuit-atlas features` never ran.
 
@@ -250,16 +346,18 @@ class Atlas:
         did; and are missing, not tried yet; visualizations that are there, and
         visualizations_planned.
         """
-        return visualization_status.by_layer(self.reader.visualization_states())
+        return AtlasTable(visualization_status.by_layer(self.reader.visualization_states()))
 
-    def visualization_failures(self) -> pa.Table:
+    def visualization_failures(self) -> AtlasTable:
         """Tell why visualizations failed, one row a unit or channel: layer, or the convolution's
         name; of, unit or channel; unit, its number; name; kind of the error, and its message in a
         line.
 
         The latest attempt counts; what was made since is not listed.
         """
-        return visualization_status.failures(self.reader.visualization_states(), self.reader)
+        return AtlasTable(
+            visualization_status.failures(self.reader.visualization_states(), self.reader)
+        )
 
     def __repr__(self) -> str:
         layers = self.layers
@@ -268,4 +366,4 @@ class Atlas:
         return f"<Atlas {self.location}: {self.header.model}, {what}, {criteria}>"
 
     def _repr_html_(self) -> str:
-        return html_table(self.status(), caption=repr(self)[1:-1])
+        return html_table(self.status().to_arrow(), caption=repr(self)[1:-1])

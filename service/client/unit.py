@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
+from html import escape
+from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
-
-from circuit_atlas.service.analysis.groups import (
-    ImageGroups,
-    has_groups,
-    new_groups,
-    stored_groups,
-)
+from circuit_atlas.service.analysis.faithfulness_curves import faithfulness_curves
+from circuit_atlas.service.analysis.groups import new_groups, stored_groups
 from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.analysis.polysemanticity import of_groups
 from circuit_atlas.service.analysis.projection import projection
@@ -23,6 +18,7 @@ from circuit_atlas.service.analysis.response_distribution import (
     response_distribution,
 )
 from circuit_atlas.service.analysis.selectivity import score_selectivity, selectivity
+from circuit_atlas.service.analysis.smallest_circuit import smallest_fraction
 from circuit_atlas.service.analysis.stability import (
     Certificate,
     Stability,
@@ -32,12 +28,16 @@ from circuit_atlas.service.analysis.stability import (
 )
 from circuit_atlas.service.analysis.top_images import top_images
 from circuit_atlas.service.analysis.units import stored_commit
+from circuit_atlas.service.circuit.atlas_table import AtlasTable
 from circuit_atlas.service.circuit.chosen import chosen_circuit
 from circuit_atlas.service.circuit.circuit import Circuit
-from circuit_atlas.service.circuit.display import html_table
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.circuit.selection import select
 from circuit_atlas.service.client.feature_visualization import FeatureVisualization
+from circuit_atlas.service.client.plots import plot_curves
+from circuit_atlas.service.client.top_images import TopImages
+from circuit_atlas.service.client.unit_groups import Groups
+from circuit_atlas.service.client.unit_html import stored_unit_html
 from circuit_atlas.storage_schema.certificate import CONFIDENCE, DELETION, PARTS
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
@@ -47,6 +47,9 @@ from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.wording import listed, nearest
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 State = Literal["done", "dead", "failed", "planned", "not built"]
 
@@ -101,28 +104,40 @@ class Unit:
 
     def circuit(
         self,
-        *,
         keep: float | None = None,
+        *,
         kernels: int | None = None,
+        r: float | None = None,
+        split: str | None = None,
         criterion: str | None = None,
         images: Sequence[int] | None = None,
     ) -> Circuit:
         """Choose the best kernels of the unit, exactly as many as asked for.
 
-        A stored fraction gives the stored circuit, any other the best kernels
-        of the stored score, ties by position on the kernel axis. With `images`, the score is the
-        mean of the stored scores of those images, and no model is needed.
+        ```python
+        unit.circuit(0.1)  # a tenth of the kernels that can reach the unit
+        unit.circuit(kernels=500)
+        unit.circuit(r=0.9)  # the smallest stored one that is so faithful
+        ```
+
+        A stored fraction gives the stored circuit, any other the best kernels of the stored score,
+        ties by position on the kernel axis. With `images`, the score is the mean of the stored
+        scores of those images, and no model is needed.
 
         Args:
             keep: fraction of the kernels that can reach the unit, in (0, 1].
             kernels: or their number.
+            r: or the Pearson r that the circuit has to reach, with the atlas' first ablation; of
+                the stored fractions that do, the smallest is taken.
+            split: with `r`, of the images that it was measured on. Default: `held_out` where there
+                are such.
             criterion: one of the atlas' criteria. Default: its first.
             images: ids of some of the unit's top images, see `top_images()`; each counts once.
 
         Raises:
             QueryError: the unit has no circuit (dead, failed, not built), no such criterion, not
-                that many kernels, or no scores of those images; `force` has the stored
-                fractions only.
+                that many kernels, no circuit that reaches `r` (the error says the most that one
+                reaches), or no scores of those images; `force` has the stored fractions only.
         """
         header = self.reader.header
         commit = self.commit
@@ -137,20 +152,29 @@ class Unit:
                 f"unit {self.name} is dead: its response is the same on every image, so it has "
                 "responses and no circuit"
             )
+        if r is not None:
+            if keep is not None or kernels is not None or images is not None:
+                raise QueryError(
+                    "r chooses among the stored circuits of all images: give it without keep, "
+                    "kernels and images"
+                )
+            keep = smallest_fraction(self.reader, commit, r=r, criterion=chosen, split=split)
+        elif split is not None:
+            raise QueryError("split says where r was measured: give r too, such as r=0.9")
         picked = select(self.reader, commit, chosen, keep=keep, kernels=kernels, images=images)
         which = "" if images is None else f" of images {listed(picked.images)}"
         origin = replace(self._origin(chosen), images=picked.images)
         return chosen_circuit(origin, picked, title=f"{chosen}{which}")
 
-    def faithfulness(self) -> pa.Table:
+    def faithfulness(self) -> AtlasTable:
         """Tell how well its circuits preserve its response: a row for each criterion, ablation,
         split and sparsity level. Without rows for a dead unit."""
-        return self.reader.faithfulness(self.commit)
+        return AtlasTable(self.reader.faithfulness(self.commit))
 
-    def responses(self) -> pa.Table:
+    def responses(self) -> AtlasTable:
         """Tell what each image that the unit is computed on does to it, one row an image: all of
         the set, or its own, see `drawn`."""
-        return self.reader.responses(self.commit)
+        return AtlasTable(self.reader.responses(self.commit))
 
     def distribution(self) -> ResponseDistribution:
         """Tell how its responses are spread over all images that can be used: a histogram, their
@@ -160,9 +184,9 @@ class Unit:
         """
         return response_distribution(self.reader, self.commit)
 
-    def subfeatures(self) -> pa.Table:
+    def subfeatures(self) -> AtlasTable:
         """Tell how well the circuits of its single top images do, each on its image."""
-        return self.reader.subfeatures(self.commit)
+        return AtlasTable(self.reader.subfeatures(self.commit))
 
     def feature_visualizations(self) -> tuple[FeatureVisualization, ...]:
         """List the images made to drive it, and those made to do the opposite: in the whole
@@ -170,32 +194,32 @@ class Unit:
         records = self.reader.feature_visualizations(self.layer, self.number)
         return tuple(FeatureVisualization(record, self.reader) for record in records)
 
-    def top_images(self) -> pa.Table:
+    def top_images(self) -> TopImages:
         """List its top images: of all scoring images of the set, those with the largest response,
-        best first.
+        best first; in a notebook it shows them.
 
         Columns: rank, image (its id), name, label, response, maximum; position_y and position_x of
         the maximum in the layer's output; box_top, box_left, box_bottom and box_right of its
         receptive field, in pixels of the network's input, half-open.
         """
-        return top_images(self.reader, self.commit)
+        return TopImages(top_images(self.reader, self.commit), self.reader)
 
     def similar(
         self, *, keep: float = KEEP, criterion: str | None = None, limit: int = 10
-    ) -> pa.Table:
+    ) -> AtlasTable:
         """List the units of its layer whose circuits share most with its own, most first, ties by
         number.
 
         Columns: unit; name; iou, kernels of both circuits over kernels of either, 0 to 1; shared,
         kernels of both; kernels, of the other circuit. Reads the circuits of the whole layer; to
-        ask for several units, ask `Layer.masks` or `Layer.similarity`.
+        ask for several units, ask `Layer.similarity`.
 
         Raises:
             QueryError: the unit has no circuit, or no such criterion, fraction or limit.
         """
         one = Masks(self.reader, self.index, keep=keep, criterion=criterion)
         one.add(self.number)  # what is wrong is said before the layer is read
-        return one.add_all().similar(self.number, limit=limit)
+        return AtlasTable(one.add_all().similar(self.number, limit=limit))
 
     def groups(
         self, *, criterion: str | None = None, groups: int | Literal["auto"] | None = None
@@ -246,6 +270,25 @@ class Unit:
         """
         chosen = self.groups(criterion=criterion, groups=groups)
         return of_groups(self.reader, self.commit, chosen.grouping, keep=keep)
+
+    def plot_faithfulness(
+        self, *, split: str | None = None, ablation: str | None = None, axes: Axes | None = None
+    ) -> Axes:
+        """Plot r of its circuits by the fraction of kernels that they keep, a line a criterion.
+
+        Needs matplotlib. A circuit whose r is undefined has no point.
+
+        Args:
+            split: of the images. Default: `held_out` where there are such.
+            ablation: what stood for dropped kernels. Default: the atlas' first.
+            axes: to plot into. Default: new ones.
+
+        Raises:
+            QueryError: matplotlib is not installed, the unit is not stored, or no such split or
+                ablation.
+        """
+        curves = faithfulness_curves(self.reader, self.commit, split=split, ablation=ablation)
+        return plot_curves(curves, title=self.name, axes=axes)
 
     def stability(self, *, keep: float = KEEP, criterion: str | None = None) -> Stability:
         """Tell how often each kernel is in the unit's circuit when its images are drawn anew.
@@ -308,7 +351,9 @@ class Unit:
             confidence=confidence,
         )
 
-    def selectivity(self, *, criterion: str | None = None, ablation: str | None = None) -> pa.Table:
+    def selectivity(
+        self, *, criterion: str | None = None, ablation: str | None = None
+    ) -> AtlasTable:
         """Tell how much of the responses to its own images each group's circuit preserves, and how
         much of the responses to the others', on every level: the paper's own comparison.
 
@@ -329,11 +374,13 @@ class Unit:
             QueryError: no such criterion or ablation, the unit is not stored, or the atlas is too
                 old to have the comparison.
         """
-        return selectivity(self.reader, self.commit, criterion=criterion, ablation=ablation)
+        return AtlasTable(
+            selectivity(self.reader, self.commit, criterion=criterion, ablation=ablation)
+        )
 
     def score_selectivity(
         self, groups: Mapping[int, Sequence[int]], *, criterion: str | None = None
-    ) -> pa.Table:
+    ) -> AtlasTable:
         """Tell how much of its own images' scores the circuit of each of any groups of its top
         images holds, and how much of the others': what can be said of groups whose circuits never
         ran, from stored scores alone.
@@ -350,9 +397,10 @@ class Unit:
             QueryError: no such criterion, a group without images, or an image that is none of the
                 top ones.
         """
-        return score_selectivity(self.reader, self.commit, groups, criterion=criterion)
+        found = score_selectivity(self.reader, self.commit, groups, criterion=criterion)
+        return AtlasTable(found)
 
-    def projection(self, *, criterion: str | None = None, method: str = "pca") -> pa.Table:
+    def projection(self, *, criterion: str | None = None, method: str = "pca") -> AtlasTable:
         """Map its top images: near each other where it computes them by the same kernels.
 
         One row an image, by rank. Columns: image; x and y, the first two principal components of
@@ -367,7 +415,7 @@ class Unit:
             QueryError: the unit has no circuit, no such criterion or method, or scikit-learn is not
                 installed.
         """
-        return projection(self.reader, self.commit, criterion=criterion, method=method)
+        return AtlasTable(projection(self.reader, self.commit, criterion=criterion, method=method))
 
     def _origin(self, criterion: str) -> Origin:
         """The unit as where a circuit comes from; QueryError where it is not stored."""
@@ -388,122 +436,14 @@ class Unit:
         return f"<Unit {self.name} of {self.reader.header.model}: {self.state}{reach}>"
 
     def _repr_html_(self) -> str:
-        table = self.top_images() if self._found is not None else pa.table({"state": [self.state]})
-        return html_table(table, caption=repr(self)[1:-1])
-
-
-@dataclass(frozen=True)
-class Group:
-    """Is one sub-feature group.
-
-    Attributes:
-        unit: whose images they are.
-        criterion: whose scores they were grouped by.
-        number: from 0, the largest group first.
-        images: ids of its images, the largest response first.
-    """
-
-    unit: Unit = field(repr=False)
-    criterion: str
-    number: int
-    images: tuple[int, ...]
-
-    def circuit(self, *, keep: float | None = None, kernels: int | None = None) -> Circuit:
-        """Return the circuit of the mean score of its images, or by `learned` the one that was
-        trained on them; see `Unit.circuit`.
-
-        QueryError, too, where a group's circuit was trained and none keeps that many kernels, or
-        the unit has this group alone.
-        """
-        return self.unit.circuit(
-            keep=keep, kernels=kernels, criterion=self.criterion, images=self.images
+        title = repr(self)[1:-1]
+        if self._found is None:
+            return f"<p>{escape(title)}</p>"
+        return stored_unit_html(
+            title,
+            label=self.label,
+            images=self.top_images(),
+            visualizations=self.feature_visualizations(),
+            curves=faithfulness_curves(self.reader, self.commit),
+            fractions=self.reader.header.fractions,
         )
-
-    def __len__(self) -> int:
-        """Images in the group."""
-        return len(self.images)
-
-
-@dataclass(frozen=True, repr=False)
-class Groups:
-    """Holds the sub-feature groups of a unit, a sequence of `Group`.
-
-    Attributes:
-        unit: whose images they are.
-        grouping: how its images are grouped, and how well they part.
-        groups: one after the other, the largest first.
-    """
-
-    unit: Unit
-    grouping: ImageGroups
-    groups: tuple[Group, ...]
-
-    @classmethod
-    def of(cls, unit: Unit, grouping: ImageGroups) -> Groups:
-        """Make the groups of a unit's images."""
-        members = grouping.members().items()
-        groups = (Group(unit, grouping.criterion, number, images) for number, images in members)
-        return cls(unit, grouping, tuple(groups))
-
-    @property
-    def criterion(self) -> str:
-        """Name the criterion whose scores they were grouped by."""
-        return self.grouping.criterion
-
-    @property
-    def stored(self) -> bool:
-        """Tell whether they are those of the atlas, and not found anew."""
-        return self.grouping.stored
-
-    @property
-    def silhouette(self) -> float | None:
-        """Tell how far apart they are, -1 to 1, the mean over the images; None for one group."""
-        return self.grouping.silhouette
-
-    @property
-    def chance(self) -> float | None:
-        """Return the share of samples of one group that are split as well as these images; None
-        where it was not asked: of stored groups, and of a given number."""
-        return self.grouping.chance
-
-    @property
-    def labels(self) -> tuple[int, ...]:
-        """Return the group of each top image, by rank."""
-        return self.grouping.labels
-
-    def __len__(self) -> int:
-        """How many groups."""
-        return len(self.groups)
-
-    def __getitem__(self, number: int) -> Group:
-        return self.groups[number]
-
-    def __iter__(self) -> Iterator[Group]:
-        return iter(self.groups)
-
-    def table(self) -> pa.Table:
-        """Return one row for each image, by rank: image, name, label, rank, response and group.
-        `label` is null where none is known."""
-        top = self.unit.top_images().select(["image", "name", "label", "rank", "response"])
-        return top.append_column("group", pa.array(self.labels, pa.int16()))
-
-    def __repr__(self) -> str:
-        sizes = ", ".join(str(len(group)) for group in self.groups)
-        apart = "" if self.silhouette is None else f", silhouette {self.silhouette:.2f}"
-        return (
-            f"<Groups of {self.unit.name} by {self.criterion}: {len(self)} of {sizes} images"
-            f"{apart}>"
-        )
-
-    def _repr_html_(self) -> str:
-        return html_table(self.table(), caption=repr(self)[1:-1])
-
-
-def known_groups(unit: Unit, criterion: str) -> Groups | None:
-    """Return the stored groups of a unit by a criterion, or by the first that has such; None where
-    there are none: it is not done, or the atlas has no groups."""
-    commit = unit.reader.commit(unit.layer, unit.number)
-    if not has_groups(unit.reader, commit):
-        return None
-    chosen = criterion if criterion in unit.reader.header.group_criteria else None
-    return unit.groups(criterion=chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from circuit_atlas.service.analysis.query import CircuitQuery, nearest_fraction
 from circuit_atlas.service.circuit.display import size, text_table
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.commands import demo as bundled
-from circuit_atlas.service.commands import exits, json_output, options, report, server
+from circuit_atlas.service.commands import exits, json_output, options, report, server, terminal
 from circuit_atlas.service.commands.build_commands import (
     ExecutorKind,
     plan_build,
@@ -27,6 +29,7 @@ from circuit_atlas.service.commands.compare import compare
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.commands.plan_report import plan_text
+from circuit_atlas.service.commands.reading import export, find, open_
 from circuit_atlas.service.commands.repair import delete_set_aside, repair
 from circuit_atlas.service.commands.submit import submit
 from circuit_atlas.service.commands.transfer import transfer
@@ -35,10 +38,13 @@ from circuit_atlas.service.compute.spec import load_spec
 from circuit_atlas.storage_schema import set_aside
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import KEEP
-from circuit_atlas.storage_schema.verify import verify as find
+from circuit_atlas.storage_schema.verify import verify as verified
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
+
+# What click's completion scripts set.
+_COMPLETE = "_CIRCUIT_ATLAS_COMPLETE"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -172,6 +178,7 @@ def show(
 
     UNIT is a number or a direction's name. A layer lists its units, the most faithful first. A unit
     shows the images it responds to most, how faithful its circuits are, and where one of them lies.
+    In a terminal nothing is wider than it is.
     """
     opened = Atlas.open(atlas)
     query = CircuitQuery.of(
@@ -181,23 +188,27 @@ def show(
         text = (
             json_output.to_json(json_output.atlas_facts(opened))
             if as_json
-            else report.atlas_text(opened)
+            else report.atlas_text(opened, width=terminal.width())
         )
     elif unit is None:
         one = opened.layer(layer)
         text = (
             json_output.to_json(json_output.layer_facts(one))
             if as_json
-            else report.layer_text(one, query)
+            else report.layer_text(one, query, width=terminal.width())
         )
     else:
         asked = opened.layer(layer).unit(unit)
         text = (
             json_output.to_json(json_output.unit_facts(asked, query))
             if as_json
-            else report.unit_text(asked, query)
+            else report.unit_text(asked, query, width=terminal.width())
         )
     click.echo(text)
+
+
+cli.add_command(find)
+cli.add_command(open_)
 
 
 @cli.command()
@@ -271,7 +282,7 @@ def sql(atlas: str, query: str, as_json: bool) -> None:
     pip install 'circuit-atlas[analysis]'.
     """
     table = Atlas.open(atlas).sql(query)
-    click.echo(json_output.to_json(table) if as_json else text_table(table))
+    click.echo(json_output.to_json(table) if as_json else text_table(table.to_arrow()))
 
 
 @cli.command()
@@ -325,6 +336,7 @@ def diagram(
 
 
 cli.add_command(extract)
+cli.add_command(export)
 
 
 @cli.command()
@@ -339,7 +351,7 @@ def verify(atlas: str, as_json: bool) -> None:
     repairs set aside.
     """
     objects = open_store(atlas)
-    findings = find(objects)
+    findings = verified(objects)
     harmful = [finding for finding in findings if finding.harmful]
     aside = set_aside.listed(objects)
     if as_json:
@@ -407,6 +419,7 @@ def demo(
     builds what is missing.
     """
     exits.resumable()
+    exits.needs("demo")
     wanted = bundled.demo_spec(store=store, units=units)
     summaries = {}
     runs: dict[str, Callable[..., Summary]] = {
@@ -458,7 +471,11 @@ def _exit(summary: Summary) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return its exit code."""
+    """Run the command line, and return its exit code; where a shell asks what could come next,
+    answer that."""
+    asked = os.environ.get(_COMPLETE) if arguments is None else None
+    if asked:
+        return shell_complete(cli, {}, "circuit-atlas", _COMPLETE, asked)
     return exits.run(cli, sys.argv[1:] if arguments is None else arguments, name="circuit-atlas")
 
 

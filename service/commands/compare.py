@@ -110,7 +110,7 @@ def compare(
         left_out = [name for name in _names(atlas, wanted) if name not in layers]
         ground_truth = ground_truth is not False
     compared = [
-        atlas.compare(layer=name, units=numbers, ablation=ablation, draws=draws, seed=seed)
+        atlas.compare_criteria(layer=name, units=numbers, ablation=ablation, draws=draws, seed=seed)
         for name, numbers in layers.items()
     ]
     if not compared:

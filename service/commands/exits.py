@@ -62,6 +62,7 @@ _EXTRAS = {
 }
 _DEBUG = "circuit_atlas.debug"
 _RESUMABLE = "circuit_atlas.resumable"
+_NEEDS = "circuit_atlas.needs"
 
 
 def show_traceback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
@@ -74,6 +75,11 @@ def show_traceback(context: click.Context, parameter: click.Parameter, value: bo
 def resumable() -> None:
     """Tell `run` that the command goes on where it stopped when it is run again."""
     click.get_current_context().meta[_RESUMABLE] = True
+
+
+def needs(extra: str) -> None:
+    """Tell `run` which extra has all that the command needs, whichever package is missing."""
+    click.get_current_context().meta[_NEEDS] = extra
 
 
 def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
@@ -104,7 +110,7 @@ def run(command: click.Command, arguments: Sequence[str], *, name: str) -> int:
             return _stopped(resumes=_RESUMABLE in meta)
         if _DEBUG in meta:
             traceback.print_exc()
-        return _explained(error)
+        return _explained(error, extra=meta.get(_NEEDS))
     return 0
 
 
@@ -129,8 +135,8 @@ def _message(error: click.ClickException) -> str:
     return text
 
 
-def _explained(error: Exception) -> int:
-    """Say what happened in one line; the exit code."""
+def _explained(error: Exception, *, extra: object) -> int:
+    """Say what happened in one line; the exit code. `extra`: what the command needs, if it says."""
     if isinstance(error, AtlasError):
         _tell(_one_line(str(error)))
         return next((code for kind, code in _OF_KIND if isinstance(error, kind)), UNIT_FAILED)
@@ -138,7 +144,7 @@ def _explained(error: Exception) -> int:
     if package in _EXTRAS:
         _tell(
             f"this needs the package {package!r}, which is not installed: "
-            f"python -m pip install 'circuit-atlas[{_EXTRAS[package]}]'"
+            f"python -m pip install 'circuit-atlas[{extra or _EXTRAS[package]}]'"
         )
         return BAD_INPUT
     _tell(

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from circuit_atlas.service.analysis.query import CircuitQuery
 from circuit_atlas.service.analysis.unit_scores import with_silent
+from circuit_atlas.service.circuit.atlas_table import AtlasTable
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.layer import Layer
-from circuit_atlas.service.client.unit import Unit, known_groups
+from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.client.unit_groups import known_groups
 
 
 def to_json(value: object) -> str:
@@ -24,7 +26,7 @@ def to_json(value: object) -> str:
 def atlas_facts(atlas: Atlas) -> dict[str, object]:
     """Describe an atlas: where it is, its header with the spec as an object, and its layers."""
     header = {**dataclasses.asdict(atlas.header), "spec": atlas.header.spec_content}
-    layers = with_silent(atlas.reader, atlas.status())
+    layers = with_silent(atlas.reader, atlas.status().to_arrow())
     responses = [atlas.reader.layer(name).explained for name in atlas.layers]
     layers = layers.append_column("response", pa.array(responses, pa.string()))
     return {"location": atlas.location, "header": header, "layers": layers}
@@ -79,7 +81,7 @@ def unit_facts(unit: Unit, query: CircuitQuery) -> dict[str, object]:
 
 
 def _plain(value: object) -> Any:
-    if isinstance(value, pa.Table):
+    if isinstance(value, pa.Table | AtlasTable):
         return _plain(value.to_pylist())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}

@@ -18,7 +18,17 @@ _TITLE = """\
 
 # The command line
 
-`circuit-atlas --help`, or `--help` after a command, says all of this too."""
+`circuit-atlas --help`, or `--help` after a command, says all of this too.
+
+A shell completes commands and options where its start-up file has the line for it:
+
+| shell | file | line |
+| --- | --- | --- |
+| bash | `~/.bashrc` | `eval "$(_CIRCUIT_ATLAS_COMPLETE=bash_source circuit-atlas)"` |
+| zsh | `~/.zshrc` | `eval "$(_CIRCUIT_ATLAS_COMPLETE=zsh_source circuit-atlas)"` |
+
+fish takes `_CIRCUIT_ATLAS_COMPLETE=fish_source circuit-atlas | source`, in
+`~/.config/fish/config.fish`."""
 
 
 def page(group: click.Group) -> str:

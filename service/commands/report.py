@@ -15,7 +15,9 @@ from circuit_atlas.service.circuit.display import difference_text, size, text_ta
 from circuit_atlas.service.client.atlas import Atlas
 from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.client.layer import Layer
-from circuit_atlas.service.client.unit import Groups, Unit, known_groups
+from circuit_atlas.service.client.unit import Unit
+from circuit_atlas.service.client.unit_groups import Groups, known_groups
+from circuit_atlas.service.commands.terminal import wrapped
 
 if TYPE_CHECKING:
     from circuit_atlas.cluster.run import Summary
@@ -26,8 +28,9 @@ _MEASURED = ("kernels", "pearson", "firing", "firing_full", "acting")
 _SPLIT = {"held_out": "held-out", "scoring": "scoring"}
 
 
-def atlas_text(atlas: Atlas) -> str:
-    """Tell what an atlas was built from, and how far each layer is."""
+def atlas_text(atlas: Atlas, *, width: int | None = None) -> str:
+    """Tell what an atlas was built from, and how far each layer is, in `width` columns. Default:
+    as wide as it comes."""
     header = atlas.header
     splits = atlas.images()["split"].to_pylist()
     counts = ", ".join(
@@ -52,7 +55,7 @@ def atlas_text(atlas: Atlas) -> str:
     }
     if header.connected:
         facts["circuits"] = "connected: dead ends gave way to the next best kernels on a path"
-    lines = (f"  {name:<10}  {value}" for name, value in facts.items())
+    lines = wrapped((f"  {name:<10}  {value}" for name, value in facts.items()), columns=width)
     indices = [atlas.reader.layer(name) for name in atlas.layers]
     responses = {
         "layer": list(atlas.layers),
@@ -60,13 +63,15 @@ def atlas_text(atlas: Atlas) -> str:
         "self-check": [difference_text(index.self_check) for index in indices],
     }
     tables = [_with_silent(atlas), pa.table(responses)]
-    return "\n".join([atlas.location, *lines, *(f"\n{text_table(table)}" for table in tables)])
+    return "\n".join(
+        [atlas.location, *lines, *(f"\n{text_table(table, width=width)}" for table in tables)]
+    )
 
 
 def _with_silent(atlas: Atlas) -> pa.Table:
     """How far each layer is, and how many of its units have a silent circuit at the fraction that
     stands for a circuit where none is asked for."""
-    table = with_silent(atlas.reader, atlas.status())
+    table = with_silent(atlas.reader, atlas.status().to_arrow())
     fraction = CircuitQuery.of(atlas.reader).fraction
     return table.rename_columns([*table.column_names[:-1], f"silent at {fraction:g}"])
 
@@ -86,8 +91,8 @@ def status_text(status: AtlasStatus) -> str:
     return "\n".join(lines)
 
 
-def layer_text(layer: Layer, query: CircuitQuery) -> str:
-    """List a layer's units, the most faithful first."""
+def layer_text(layer: Layer, query: CircuitQuery, *, width: int | None = None) -> str:
+    """List a layer's units, the most faithful first; `width` as of `atlas_text`."""
     ranked = unit_scores(layer.reader, layer.name, query)
     lines = [repr(layer)[1:-1], f"  self-check: {difference_text(layer.index.self_check)}"]
     if ranked:
@@ -120,40 +125,41 @@ def layer_text(layer: Layer, query: CircuitQuery) -> str:
     }
     if any(row["error"] for row in units):
         columns["error"] = [row["error"] for row in units]
-    return "\n".join([*lines, text_table(pa.table(columns))])
+    return "\n".join([*wrapped(lines, columns=width), text_table(pa.table(columns), width=width)])
 
 
-def unit_text(unit: Unit, query: CircuitQuery) -> str:
-    """Show a unit's top images, how faithful its circuits are, and where one of them lies.
+def unit_text(unit: Unit, query: CircuitQuery, *, width: int | None = None) -> str:
+    """Show a unit's top images, how faithful its circuits are, and where one of them lies; `width`
+    as of `atlas_text`.
 
     QueryError where the unit is not stored.
     """
-    top = unit.top_images().select(
-        ["rank", "image", "name", "label", "response", "position_y", "position_x"]
-    )
+    top = unit.top_images().to_arrow()
+    top = top.select(["rank", "image", "name", "label", "response", "position_y", "position_x"])
     index, label = unit.reader.layer(unit.layer), unit.label
     lines = [repr(unit)[1:-1], f"  response: {index.explained}"]
     if label is not None:
         lines.append(f"  stands for: {label}")
     if top.num_rows:
-        lines += ["", "largest responses", text_table(top)]
+        lines += ["", "largest responses", text_table(top, width=width)]
     if unit.state == "dead":
-        return "\n".join([*lines, "", "its response is the same on every image: it has no circuit"])
+        lines += ["", "its response is the same on every image: it has no circuit"]
+        return "\n".join(wrapped(lines, columns=width))
     lines += ["", f"faithfulness of the {query.criterion} circuits, {query.ablation} ablation"]
     circuit = unit.circuit(keep=query.fraction, criterion=query.criterion)
-    lines += [text_table(_ladder(unit, query)), "", repr(circuit)[1:-1]]
+    lines += [text_table(_ladder(unit, query), width=width), "", repr(circuit)[1:-1]]
     if query.criterion in dict(unit.reader.header.redrawn):
         lines.append(_stable(unit, query))
-    lines += [text_table(circuit.by_convolution())]
+    lines += [text_table(circuit.by_convolution().to_arrow(), width=width)]
     groups = known_groups(unit, query.criterion)
     if groups is not None:
         apart = "" if groups.silhouette is None else f", silhouette {groups.silhouette:.2f}"
         lines += [
             "",
             f"sub-features by {groups.criterion}{apart}",
-            text_table(_groups(groups, query)),
+            text_table(_groups(groups, query), width=width),
         ]
-    return "\n".join(lines)
+    return "\n".join(wrapped(lines, columns=width))
 
 
 def _stable(unit: Unit, query: CircuitQuery) -> str:
@@ -188,7 +194,7 @@ def _preserved(groups: Groups, query: CircuitQuery) -> dict[str, list[float | No
 def score_text(layer: Layer, score: UnitScore, *, title: str, images: int = 3) -> str:
     """Tell one unit's faithfulness and its top images, in a few lines under a title."""
     unit = layer.unit(score.unit)
-    top = unit.top_images().slice(0, images).to_pylist()
+    top = unit.top_images().to_pylist()[:images]
     r = _r(score) or "undefined (a constant response)"
     lines = [
         f"{title}: unit {unit.info.name}",

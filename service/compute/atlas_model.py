@@ -38,7 +38,8 @@ def load_atlas_model(
             the demo are loaded, and with no arguments but numbers.
 
     Raises:
-        ModelError: the model or the file cannot be loaded, or is code that is not trusted.
+        ModelError: the model or the file cannot be loaded, is code that is not trusted, or has
+            other weights than the atlas was built from.
         CorruptError: the atlas names no model.
     """
     location = reader.objects.location
@@ -53,7 +54,13 @@ def load_atlas_model(
         ) from error
     if not trust_code:
         _require_no_code(spec, location)
-    return load_model(spec).module
+    loaded = load_model(spec)
+    if loaded.sha256 != reader.header.weights_sha256:
+        raise ModelError(
+            f"{spec.reference!r} has weights {loaded.sha256[:12]} here, and {location} was built "
+            f"with {reader.header.weights_sha256[:12]}: give the file of those, weights="
+        )
+    return loaded.module
 
 
 def _require_no_code(spec: ModelSpec, location: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -95,9 +96,19 @@ class Diagram:
 
     def _repr_html_(self) -> str:
         # A frame of its own: scripts of a notebook's cell are not run by every front end, and the
-        # page's styles stay its own.
+        # page's styles stay its own. It covers the SVG, which is left where frames are taken out,
+        # as by sites that show notebooks.
+        title = escape(self.content.title)
+        drawn = base64.b64encode(self.svg().encode()).decode()
         return (
-            f'<iframe title="{escape(self.content.title)}" width="100%" '
-            f'height="{_NOTEBOOK_HEIGHT}" style="border:0" sandbox="allow-scripts" '
-            f'srcdoc="{escape(self.html())}"></iframe>'
+            f'<div style="position:relative;height:{_NOTEBOOK_HEIGHT}px">'
+            f'<img alt="{title}" src="data:image/svg+xml;base64,{drawn}" '
+            f'style="height:100%;max-width:100%;margin:0;background:#fff">'
+            f'<iframe title="{title}" width="100%" height="{_NOTEBOOK_HEIGHT}" '
+            'style="position:absolute;inset:0;border:0;background:#fff" sandbox="allow-scripts" '
+            f'srcdoc="{escape(self.html())}"></iframe></div>'
         )
+
+    def _repr_svg_(self) -> str:
+        # For what shows pictures alone: exported pages and documents.
+        return self.svg()

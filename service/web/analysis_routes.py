@@ -119,7 +119,7 @@ def image_map(
 
     def render() -> MapAnswer | Body:
         server.check_scores(one)
-        table = one.projection(criterion=query.criterion, method=query.method)
+        table = one.projection(criterion=query.criterion, method=query.method).to_arrow()
         if query.form != "json":
             return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-map")
         facts = {key.decode(): text.decode() for key, text in table.schema.metadata.items()}

@@ -176,7 +176,7 @@ def search(server: Server, query: Annotated[SearchParameters, Query()]) -> Answe
 
     def render() -> Rows:
         # One more than is shown, to know whether there are more.
-        matches = server.atlas.search(query.q, limit=limit + 1)
+        matches = server.atlas.search(query.q, limit=limit + 1).to_arrow()
         total = matches.num_rows
         note = f"the first {limit} matches; there are more" if total > limit else None
         rows = [_with_image(server, row) for row in matches.slice(0, limit).to_pylist()]

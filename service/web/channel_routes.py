@@ -102,7 +102,7 @@ def channel_kernels(
     layers = _layers(server, name, channel)
 
     def render() -> Rows | Body:
-        table = server.atlas.channel_kernels(name, channel)
+        table = server.atlas.channel_kernels(name, channel).to_arrow()
         if query.end is not None:
             table = table.filter(pc.equal(table["end"], query.end))
         return page_or_file(table, ChannelKernelRows, query, name=f"{name}-{channel}-kernels")

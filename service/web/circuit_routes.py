@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from circuit_atlas.service.circuit.kernel_table import ranked_kernels
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.parameters import (
     CircuitParameters,
@@ -74,7 +75,7 @@ def circuit(
 
     def render() -> Rows | Body:
         chosen = query.circuit(server, one)
-        table = chosen.kernels()
+        table = ranked_kernels(chosen)
         if query.order == "score":
             table = table.take(np.argsort(-chosen.scores, kind="stable"))
         return page_or_file(

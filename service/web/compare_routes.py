@@ -148,7 +148,7 @@ def _compared(one: Unit, left: Circuit, two: Unit, right: Circuit) -> Comparison
     lefts = {row["convolution"]: row["kernels"] for row in left.by_convolution().to_pylist()}
     rows = []
     for row in left.iou_by_convolution(right).to_pylist():
-        name, shared = row["convolution"], row["intersection"]
+        name, shared = row["convolution"], row["shared"]
         alone = lefts.get(name, 0) - shared
         rows.append(
             ConvolutionOverlap(
@@ -156,7 +156,7 @@ def _compared(one: Unit, left: Circuit, two: Unit, right: Circuit) -> Comparison
                 depth=depths[name],
                 shared=shared,
                 left=alone,
-                right=row["union"] - shared - alone,
+                right=row["either"] - shared - alone,
                 iou=row["iou"],
             )
         )

@@ -73,7 +73,7 @@ def comparison(
         if len(units) > limits.COMPARED:
             raise TooLargeError(
                 f"{len(units):,} units are more than this server compares ({limits.COMPARED:,}): "
-                "ask from Python, by atlas.compare"
+                "ask from Python, by atlas.compare_criteria"
             )
         found = compare(
             reader,

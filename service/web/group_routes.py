@@ -168,7 +168,7 @@ def groups(
         if query.number is not None:
             server.check_scores(one)
         labels = one.groups(criterion=query.criterion, groups=query.number)
-        table = labels.table()
+        table = labels.table().to_arrow()
         if query.form != "json":
             return to_file(table, query.form, name=f"{one.layer}-{one.info.name}-groups")
         server.check_scores(one)
@@ -208,10 +208,10 @@ def selectivity(
     def render() -> Rows | Body:
         members = query.members(one)
         if members is None:
-            table = one.selectivity(criterion=query.criterion, ablation=query.ablation)
+            table = one.selectivity(criterion=query.criterion, ablation=query.ablation).to_arrow()
         else:
             server.check_scores(one)
-            table = one.score_selectivity(members, criterion=query.criterion)
+            table = one.score_selectivity(members, criterion=query.criterion).to_arrow()
         return page_or_file(table, SelectivityRows, query, name=name, measured=members is None)
 
     return AnswerSource(server.unit_version(one), render)

@@ -59,7 +59,7 @@ class ImageSetReader:
         """Return the facts of all images, from the store where they were not read before."""
         with self._lock:
             if self._set is None:
-                self._set = ImageSet(self._atlas.images())
+                self._set = ImageSet(self._atlas.images().to_arrow())
             return self._set
 
     def file(self, image: int) -> bytes:

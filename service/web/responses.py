@@ -10,16 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from io import BytesIO
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as arrow_csv
-import pyarrow.parquet as pq
 from fastapi import Request, Response
 from pydantic import BaseModel
 
+from circuit_atlas.service.circuit.table_file import table_file
 from circuit_atlas.service.web.cache import ByteCache
 from circuit_atlas.service.web.errors import TooLargeError
 from circuit_atlas.service.web.limits import Limits
@@ -103,20 +100,7 @@ def code_version() -> str:
 
 def to_file(table: pa.Table, form: Format, *, name: str) -> Body:
     """Write a table as a CSV or Parquet download."""
-    if form == "parquet":
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        content = bytes(sink.getvalue())
-    else:
-        flat = [
-            pc.cast(column.combine_chunks().cast(pa.string()), pa.string())
-            if pa.types.is_dictionary(column.type)
-            else column
-            for column in table.columns
-        ]
-        text = BytesIO()
-        arrow_csv.write_csv(pa.table(dict(zip(table.column_names, flat, strict=True))), text)
-        content = text.getvalue()
+    content = table_file(table, f".{form}")
     return Body(content, MEDIA[form], f"{name}.{form}")
 
 

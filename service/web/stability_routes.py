@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from circuit_atlas.service.analysis.query import nearest_fraction
 from circuit_atlas.service.analysis.stability import CORE
+from circuit_atlas.service.circuit.kernel_table import ranked_kernels
 from circuit_atlas.service.client.unit import Unit
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.parameters import (
@@ -96,7 +97,7 @@ def stability(
         core = found.core()
         criterion = found.origin.criterion
         whole = one.circuit(keep=keep, criterion=criterion).by_convolution()
-        table = core.kernels().drop_columns(["score"])
+        table = ranked_kernels(core).drop_columns(["score"])
         shares = pa.array(found.share[core.positions], pa.float64())
         confidence, certified = _certified(one, keep, criterion)
         return page_or_file(

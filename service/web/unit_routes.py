@@ -121,7 +121,7 @@ def unit_responses(
 ) -> AnswerSource:
     """Tell what each image does to the unit."""
     one = server.unit(layer, unit)
-    return _table(server, one, "responses", one.responses, ResponseRows, query)
+    return _table(server, one, "responses", lambda: one.responses().to_arrow(), ResponseRows, query)
 
 
 class ResponseDistributionAnswer(BaseModel):
@@ -151,7 +151,9 @@ def unit_faithfulness(
     """Tell how well the unit's circuits preserve its response; there are no rows for a dead
     unit."""
     one = server.unit(layer, unit)
-    return _table(server, one, "faithfulness", one.faithfulness, FaithfulnessRows, query)
+    return _table(
+        server, one, "faithfulness", lambda: one.faithfulness().to_arrow(), FaithfulnessRows, query
+    )
 
 
 @router.get("/subfeatures", response_model=SubfeatureRows)
@@ -165,7 +167,7 @@ def unit_subfeatures(
     one = server.unit(layer, unit)
 
     def rows() -> pa.Table:
-        table = one.subfeatures()
+        table = one.subfeatures().to_arrow()
         return table if query.image is None else table.filter(pc.equal(table["image"], query.image))
 
     return _table(server, one, "subfeatures", rows, SubfeatureRows, query)

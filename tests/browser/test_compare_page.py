@@ -68,7 +68,7 @@ def test_what_differs_by_convolution(tab, link, circuits):
     ):
         assert row.locator("th").inner_text() == iou["convolution"]
         cells = row.locator("td").all_inner_texts()
-        assert cells[:3] == [str(a), str(iou["intersection"]), str(b)]
+        assert cells[:3] == [str(a), str(iou["shared"]), str(b)]
         assert cells[3] == text(iou["iou"])
 
 
@@ -216,7 +216,7 @@ def test_the_comparison_is_saved(tab, link, circuits):
     for kind in ("CSV", "Parquet"):
         table = saved[f"{kind} by convolution"]
         assert table["convolution"].to_pylist() == wanted["convolution"].to_pylist()
-        assert table["shared"].to_pylist() == wanted["intersection"].to_pylist()
+        assert table["shared"].to_pylist() == wanted["shared"].to_pylist()
     kept = opened(files(tab, "what each preserves and suppresses"))
     assert kept["CSV all groups"].num_rows == kept["Parquet all groups"].num_rows > 0
     assert {"SVG group A", "SVG group B"} < set(kept)

@@ -23,7 +23,7 @@ def test_criteria_are_compared_as_by_python(photos, tab):
     tab.page.get_by_role("link", name="Compare criteria").click()
     tab.shown("criteria")
     tab.settled()
-    found = photos.atlas.compare(layer=LAYER)
+    found = photos.atlas.compare_criteria(layer=LAYER)
     for keep in (0.1, 0.05):
         rows = [
             row

@@ -80,7 +80,7 @@ def test_a_unit(photos, tab):
     tab.open(photos.link("unit", layer=LAYER, unit=UNITS[1], keep=0.05))
     tab.settled()
     top = opened(files(tab, "top images"))
-    assert top["Parquet responses"].equals(unit.responses())
+    assert top["Parquet responses"].equals(unit.responses().to_arrow())
     faithful = opened(files(tab, "faithfulness against kept fraction"))
     assert faithful["Parquet"].num_rows == unit.faithfulness().num_rows
     assert set(faithful) == {"CSV", "Parquet", "JSON", "SVG chart"}

@@ -15,10 +15,13 @@ import numpy as np
 
 from circuit_atlas.jobs.circuits.masks import nested_masks
 from circuit_atlas.service import Atlas
+from circuit_atlas.storage_schema import network
 from circuit_atlas.storage_schema.documents import canonical, sha256
 from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
 from circuit_atlas.storage_schema.keys import UnitKey
+from circuit_atlas.storage_schema.network import NetworkRecord
+from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.ranking import kernels_kept
@@ -32,6 +35,7 @@ from circuit_atlas.storage_schema.records import (
 )
 from circuit_atlas.storage_schema.template import Plan, create
 from circuit_atlas.storage_schema.version import SCHEMA_VERSION
+from circuit_atlas.storage_schema.wiring import Wiring
 from circuit_atlas.storage_schema.writer import Writer
 from tests.stored_images import store_images
 
@@ -87,6 +91,7 @@ def plant(
     objects = open_store(location, create=True)
     plan = Plan((("top", tuple(range(UNITS))),))
     create(objects, header, [layer], plan=plan, **_images(objects, images, labels))
+    network.store(objects, layer, _network)
     writer = Writer(objects, header, layer)
     for number, unit in units.items():
         writer.commit(_record(header, number, unit, images=images))
@@ -124,6 +129,16 @@ def _header(
         input_height=16,
         input_width=16,
     )
+
+
+def _network() -> NetworkRecord:
+    """No wiring and no crops; each weight is 1."""
+    weights = tuple(
+        np.ones((c.out_channels, c.in_channels, *c.kernel_size), np.float32)
+        for c in (WIDE, DEPTHWISE, TOP)
+    )
+    none = {field.name: [] for field in CHANNELS.schema}
+    return NetworkRecord(Wiring(()), weights, CHANNELS.from_columns(none))
 
 
 def _images(objects: Objects, count: int, labels: Sequence[str | None] | None) -> dict[str, Any]:

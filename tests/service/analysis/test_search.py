@@ -79,8 +79,8 @@ def test_a_held_out_image_has_a_rank_and_none_among_the_top_images(planted):
 def test_the_best_of_blocks_are_the_best_of_all(planted, monkeypatch):
     whole = planted.responding(1)
     monkeypatch.setattr("circuit_atlas.service.analysis.responding._ROWS", 1)
-    assert planted.responding(1).equals(whole)
-    assert planted.responding(1, limit=2).equals(whole.slice(0, 2))
+    assert planted.responding(1) == whole
+    assert planted.responding(1, limit=2) == whole.slice(0, 2)
 
 
 def test_all_layers_are_asked_or_one(atlas):

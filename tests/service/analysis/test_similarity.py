@@ -36,7 +36,7 @@ def _agrees(layer, *, keep, criterion):
             for ordinal, row in enumerate(rows):
                 value = similarity.iou_of(row["convolution"])[a, b]
                 assert value == row["iou"] or (math.isnan(value) and row["iou"] is None)
-                assert similarity.shared_by_convolution[ordinal, a, b] == row["intersection"]
+                assert similarity.shared_by_convolution[ordinal, a, b] == row["shared"]
     return similarity
 
 

@@ -50,7 +50,9 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
     assert rows["groups"].to_pylist() == [1, 1, None, 2, 1, None]
     assert rows["silhouette"].to_pylist() == [None, None, None, 0.5, None, None]
     assert rows["polysemanticity"].to_pylist() == [None] * 6
-    assert rows.slice(3, 1).drop_columns(["r", "silhouette", "polysemanticity"]).to_pylist() == [
+    assert rows.to_arrow().slice(3, 1).drop_columns(
+        ["r", "silhouette", "polysemanticity"]
+    ).to_pylist() == [
         {
             "unit": 3,
             "name": "3",

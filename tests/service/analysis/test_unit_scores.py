@@ -30,7 +30,7 @@ def test_silent_circuits_are_counted_and_told(atlas: Atlas):
     scores = {score.unit: score for score in unit_scores(reader, "conv3", query)}
     silent = [unit for unit, score in scores.items() if score.silent]
     assert silent == [unit for unit, score in scores.items() if score.pearson is None] == [2]
-    counts = with_silent(reader, atlas.status())
+    counts = with_silent(reader, atlas.status().to_arrow())
     assert dict(zip(counts["layer"].to_pylist(), counts["silent"].to_pylist(), strict=True))[
         "conv3"
     ] == len(silent)

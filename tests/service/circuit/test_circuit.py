@@ -190,7 +190,7 @@ def test_iou_and_counts_a_convolution(pairs):
         for row in rows:
             one = {kernel for kernel in a if kernel[0] == row["convolution"]}
             two = {kernel for kernel in b if kernel[0] == row["convolution"]}
-            assert (row["intersection"], row["union"]) == (len(one & two), len(one | two))
+            assert (row["shared"], row["either"]) == (len(one & two), len(one | two))
             assert row["iou"] == (len(one & two) / len(one | two) if one | two else None)
         for row in (left | right).by_convolution().to_pylist():
             assert row["kernels"] == sum(name == row["convolution"] for name, _, _ in a | b)
@@ -260,7 +260,7 @@ def test_circuits_of_other_weights_do_not_mix(atlas, write, tmp_path):
     write(tmp_path / "other", model="toy.models:other", weights=b"others")
     other = Atlas.open(tmp_path / "other").layer("conv3").unit(0).circuit(keep=0.1)
     mine = atlas.layer("conv3").unit(0).circuit(keep=0.1)
-    for combine in (mine.union, mine.intersection, mine.difference, mine.iou, mine.contains):
+    for combine in (mine.union, mine.intersection, mine.difference, mine.contains):
         with pytest.raises(QueryError, match=r"different models .*toy\.models:other"):
             combine(other)
     assert mine != other

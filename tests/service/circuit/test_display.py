@@ -7,6 +7,7 @@ import doctest
 import pyarrow as pa
 
 from circuit_atlas.service.circuit import display
+from circuit_atlas.service.circuit.atlas_table import html_table
 from circuit_atlas.service.commands import build_commands, demo
 
 
@@ -16,7 +17,7 @@ def test_examples_in_docstrings():
 
 
 def test_a_long_table_is_cut_and_says_so():
-    html = display.html_table(pa.table({"n": list(range(23))}), caption="a < b")
+    html = html_table(pa.table({"n": list(range(23))}), caption="a < b")
     assert html.count("<tr>") == 1 + 20
     assert "and 3 more rows" in html
     assert "a &lt; b" in html

@@ -62,7 +62,7 @@ def test_an_atlas_is_built_and_compared(spec: Path, capsys: pytest.CaptureFixtur
     assert "note: Units left out: 1 dead (the response never changes)." in out
     folder = spec.parent / "atlas-comparison"
     assert f"written: {folder / 'comparison.html'}, and 9 files beside it" in out
-    found = Atlas.open(spec.parent / "atlas").compare(draws=50)
+    found = Atlas.open(spec.parent / "atlas").compare_criteria(draws=50)
     written = (folder / "comparison.md").read_text()
     start, end = written.index("## Ground truth"), written.index("## How this is measured")
     assert written[:start] + written[end:] == found.to_markdown()

@@ -56,7 +56,7 @@ def test_compact_says_what_it_wrote(call, folder):
     assert lines[1].startswith(f"conv3: 4 units in generation {conv3}, ")
     assert call("compact", folder) == (0, "conv2: nothing to do\nconv3: nothing to do\n", "")
     for name, summary in before.items():
-        assert Atlas.open(folder).layer(name).summary().equals(summary)
+        assert Atlas.open(folder).layer(name).summary() == summary
     assert verify(open_store(folder)) == ()
 
 

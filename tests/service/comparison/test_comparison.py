@@ -24,7 +24,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
 
 @pytest.fixture(scope="module")
 def found(planted: Planted) -> Comparison:
-    return planted.atlas.compare(draws=DRAWS, seed=3)
+    return planted.atlas.compare_criteria(draws=DRAWS, seed=3)
 
 
 def area(r: list[float]) -> float:
@@ -151,15 +151,17 @@ def test_silent_circuits_kernels_that_act_and_cost(found):
 
 
 def test_the_same_seed_gives_the_same_and_another_others(planted, found):
-    again = planted.atlas.compare(draws=DRAWS, seed=3)
+    again = planted.atlas.compare_criteria(draws=DRAWS, seed=3)
     assert all(again.tables[name].equals(table) for name, table in found.tables.items())
-    other = planted.atlas.compare(draws=DRAWS, seed=4)
+    other = planted.atlas.compare_criteria(draws=DRAWS, seed=4)
     assert other.units.equals(found.units)
     assert not other.areas.equals(found.areas)
 
 
 def test_some_units_and_criteria(planted):
-    found = planted.atlas.compare(units=[4, "1"], criteria=["random", "learned"], draws=DRAWS)
+    found = planted.atlas.compare_criteria(
+        units=[4, "1"], criteria=["random", "learned"], draws=DRAWS
+    )
     assert found.subject.criteria == ("random", "learned")
     assert set(found.units["unit"].to_pylist()) == {1, 4}
     assert found.pairs["better"].to_pylist() == [0, 0]
@@ -168,7 +170,7 @@ def test_some_units_and_criteria(planted):
 def test_what_is_missing_is_said(tmp_path):
     one = write_planted(
         tmp_path / "one", units=(1,), sums=False, criteria=("actgrad", "learned")
-    ).atlas.compare()
+    ).atlas.compare_criteria()
     assert len(one.notes) == 4
     assert one.notes[0] == "Units left out: 1 not computed yet."
     assert one.notes[1].startswith('There is no random floor: add "random" to the criteria')
@@ -201,7 +203,7 @@ def test_what_is_missing_is_said(tmp_path):
 )
 def test_what_cannot_be_compared_is_said_in_a_line(planted, asked, message):
     with pytest.raises(QueryError) as caught:
-        planted.atlas.compare(**asked)
+        planted.atlas.compare_criteria(**asked)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -209,8 +211,8 @@ def test_what_cannot_be_compared_is_said_in_a_line(planted, asked, message):
 def test_a_layer_is_named_where_there_are_several(location):
     atlas = Atlas.open(location)
     with pytest.raises(QueryError, match="has 2 layers: give layer='conv2' or 'conv3'"):
-        atlas.compare()
-    found = atlas.compare(layer="conv3", draws=DRAWS)
+        atlas.compare_criteria()
+    found = atlas.compare_criteria(layer="conv3", draws=DRAWS)
     assert found.subject.units == 3
     assert repr(found).startswith("<Comparison of criteria over 3 units of conv3\n  Circuits that ")
     assert "\n  note: Units left out: 1 dead" in repr(found)
@@ -219,12 +221,12 @@ def test_a_layer_is_named_where_there_are_several(location):
 
 def test_too_much_to_draw_is_said(planted, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("circuit_atlas.service.comparison.image_draws.MOST_BYTES", 1000)
-    notes = planted.atlas.compare(draws=DRAWS).notes
+    notes = planted.atlas.compare_criteria(draws=DRAWS).notes
     assert any("compare fewer units or criteria" in note for note in notes)
 
 
 def test_it_is_written_with_its_tables(planted, tmp_path: Path):
-    written = planted.atlas.compare(draws=DRAWS).save(tmp_path / "report")
+    written = planted.atlas.compare_criteria(draws=DRAWS).save(tmp_path / "report")
     names = {path.name for path in written}
     assert {"comparison.html", "comparison.md", "conv3-r-held-out.svg"} <= names
     assert {f"conv3-{name}.csv" for name in ("table", "areas", "pairs", "cost", "units")} <= names

@@ -22,7 +22,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     atlas = write_planted(tmp_path_factory.mktemp("planted") / "atlas").atlas
-    return atlas.compare(draws=40)
+    return atlas.compare_criteria(draws=40)
 
 
 def test_the_page_asks_for_nothing(found):

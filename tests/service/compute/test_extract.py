@@ -115,7 +115,7 @@ def test_mean_ablation(unit, model, images):
     extracted = circuit.extract(model, ablation="mean", images=images)
     masks = {
         convolution.name: torch.from_numpy(kept)
-        for convolution, kept in zip(circuit.index.convolutions, circuit._grids(), strict=True)
+        for convolution, kept in zip(circuit.index.convolutions, circuit.grids(), strict=True)
     }
     wanted = circuit_response(
         model, images, Target("last", 1), masks=masks, ablation="mean", scoring=images.double()

@@ -91,8 +91,8 @@ def test_it_is_the_circuit_that_a_build_stores(spec: BuildSpec) -> None:
         stored = unit.circuit(keep=KEEP, criterion=criterion)
         assert found == stored
         np.testing.assert_array_equal(found.scores, stored.scores)
-        assert found.kernels().equals(stored.kernels())
-        assert found.faithfulness().equals(stored.faithfulness())
+        assert found.kernels() == stored.kernels()
+        assert found.faithfulness() == stored.faithfulness()
         assert found.iou(stored) == 1  # of the same weights, so they combine
 
 

@@ -25,7 +25,7 @@ def ask(address):
 
 
 def test_the_answer_is_what_python_gives(ask, location):
-    found = Atlas.open(location).compare(layer="conv3")
+    found = Atlas.open(location).compare_criteria(layer="conv3")
     body = ask("conv3").json()
     assert body["rows"] == found.table.to_pylist()
     assert body["areas"] == found.areas.to_pylist()
@@ -60,7 +60,7 @@ def test_what_cannot_be_compared_is_refused(ask, location, monkeypatch):
 
 def test_an_altered_unit_is_left_out_and_told_of(tmp_path):
     write_atlas(tmp_path / "atlas")
-    whole = Atlas.open(tmp_path / "atlas").compare(layer="conv3", units=[1, 2])
+    whole = Atlas.open(tmp_path / "atlas").compare_criteria(layer="conv3", units=[1, 2])
     folder = tmp_path / "atlas" / layer_paths.layer("conv3") / "units"
     answers = []
     for altered in ([0], [0, 1, 2]):

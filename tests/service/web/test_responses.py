@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from circuit_atlas.service import Atlas
+from circuit_atlas.service.circuit.kernel_table import ranked_kernels
 from circuit_atlas.storage_schema.columns import schema_of
 from circuit_atlas.storage_schema.layer_columns import (
     FEATURE,
@@ -103,7 +104,7 @@ def test_a_distribution_has_the_rows_that_python_gives(api, local, question):
     table = local.layer("conv3").distribution(**question)
     assert ask(api, "layers/conv3/distribution", **question)["rows"] == plain(table.to_pylist())
     file = api.get("layers/conv3/distribution", params={**question, "format": "parquet"})
-    assert pq.read_table(io.BytesIO(file.content)).equals(table)
+    assert pq.read_table(io.BytesIO(file.content)).equals(table.to_arrow())
 
 
 def test_other_measures_are_those_of_one_level(api, local):
@@ -219,7 +220,7 @@ def test_tables_of_a_unit_in_every_form(api, local, table, layer, unit):
 def test_a_circuit(api, local, question, meant):
     circuit = local.layer("conv3").unit(1).circuit(**meant)
     found = ask(api, "layers/conv3/units/1/circuit", limit=1000, **question)
-    assert found["rows"] == plain(circuit.kernels().to_pylist())
+    assert found["rows"] == plain(ranked_kernels(circuit).to_pylist())
     assert found["layers"] == circuit.by_convolution().to_pylist()
     assert found["title"] == circuit.title
     assert (found["kernels"], found["reachable"]) == (len(circuit), len(circuit.reachable))
