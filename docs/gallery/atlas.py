@@ -1,0 +1,60 @@
+"""The gallery's atlas: a few units of SqueezeNet 1.1, with learned circuits, on free pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pictures import make
+
+from circuit_atlas.cluster.run import executor_for
+from circuit_atlas.cluster.visualizations import build_visualizations
+from circuit_atlas.jobs.spec.build_spec import BuildSpec
+from circuit_atlas.service import Atlas, build
+
+LAYER = "features.6.expand3x3"
+UNITS = [16 * number for number in range(8)]  # every sixteenth of the layer's 128, none chosen
+KEEP = 0.05
+"""The fraction of the kernels that the stories' circuits keep."""
+
+
+def built(folder: Path) -> Atlas:
+    """Builds what is missing of the atlas in `folder`, its pictures and visualizations included."""
+    spec = _spec(folder / "pictures", folder / "atlas")
+    atlas = build(spec, executor="local", on_event=_tell)
+    workers = executor_for(spec, kind="local", address="local")
+    build_visualizations(spec, executor=workers, on_event=_tell)
+    return Atlas.open(atlas.location)
+
+
+def _spec(pictures: Path, store: Path) -> BuildSpec:
+    held_out = make(pictures)
+    return BuildSpec.from_values(
+        {
+            "model": {"reference": "demo:squeezenet1_1"},
+            "preprocessing": {"resize": [224, 224]},
+            "images": {"source": str(pictures), "held_out": held_out},
+            "layers": [{"name": LAYER, "units": UNITS, "activation": "post"}],
+            "circuits": {
+                "criteria": ["learned", "actgrad"],
+                "fractions": [1, 0.5, 0.3, 0.2, 0.1, KEEP, 0.02, 0.01],
+                "top_images": 30,
+            },
+            # As in the demo, fewer steps than by default: the whole takes minutes.
+            "learned": {"steps": 50, "groups": True},
+            "features": {
+                "fractions": [KEEP],
+                "node_fraction": KEEP,
+                "negative": False,
+                "steps": 64,
+                "node_steps": 32,
+            },
+            "run": {"store": str(store), "units_per_task": 2},
+        }
+    )
+
+
+def _tell(event: object) -> None:
+    """Prints what a build is at, a line for each thing that is done."""
+    name = type(event).__name__
+    if name != "TaskProgress":
+        print(name, str(event)[:160], flush=True)  # noqa: T201
