@@ -21,6 +21,11 @@ SITE_PATHS = {
     "CHANGELOG.md": "changelog.md",
     "storage_schema/SCHEMA.md": "schema.md",
     "tests/benchmarks/results.svg": "images/results.svg",
+    "docs/gallery/README.md": "gallery.md",
+    **{
+        path.relative_to(ROOT).as_posix(): f"images/gallery-{path.name}"
+        for path in sorted((ROOT / "docs/gallery/figures").glob("*.svg"))
+    },
     NOTEBOOK: "first_circuit.md",
 }
 """Path in the repository -> path in the site."""

@@ -36,14 +36,14 @@ def _spec(pictures: Path, store: Path) -> BuildSpec:
             "layers": [{"name": LAYER, "units": UNITS, "activation": "post"}],
             "circuits": {
                 "criteria": ["learned", "actgrad"],
-                "fractions": [1, 0.5, 0.3, 0.2, 0.1, KEEP, 0.02, 0.01],
-                "top_images": 30,
+                "fractions": [1, 0.3, 0.1, KEEP],
+                "top_images": 24,
             },
             # As in the demo, fewer steps than by default: the whole takes minutes.
             "learned": {"steps": 50, "groups": True},
             "features": {
                 "fractions": [KEEP],
-                "node_fraction": KEEP,
+                "node_fraction": 0.01,
                 "negative": False,
                 "steps": 64,
                 "node_steps": 32,

@@ -7,6 +7,7 @@ stories.md with the numbers filled in. Needs `circuit-atlas[demo,docs]`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Mapping
@@ -15,6 +16,13 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures"
 NUMBERS = FIGURES / "numbers.json"
+_NAMES = (
+    "unit.svg",
+    "unit-circuit.svg",
+    "groups.svg",
+    "groups-circuits.svg",
+    "kernel-circuits.svg",
+)
 
 
 def main(folder: Path) -> None:
@@ -29,6 +37,9 @@ def main(folder: Path) -> None:
         "one": unit_story(gallery),
         "two": groups_story(gallery),
         "three": kernel_story(gallery),
+        "figures": {
+            name: hashlib.sha256((FIGURES / name).read_bytes()).hexdigest() for name in _NAMES
+        },
     }
     NUMBERS.write_text(json.dumps(numbers, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (HERE / "README.md").write_text(page(numbers), encoding="utf-8")

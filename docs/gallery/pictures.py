@@ -37,8 +37,8 @@ HELD_OUT = "held-out"
 """Begins the name of each file that is held out."""
 
 _LEFT = 0.6  # of a photo's width: the part that scoring crops are of
-_SCALES = {"scoring": (0.95, 0.7, 0.5, 0.35), HELD_OUT: (0.95, 0.6)}
-_DRAWN = {"scoring": 8, HELD_OUT: 4}
+_SCALES = {"scoring": (0.95, 0.6, 0.4), HELD_OUT: (0.95, 0.6)}
+_DRAWN = {"scoring": 6, HELD_OUT: 3}
 _CANVAS = 2 * SIZE  # drawn larger and made smaller, so that edges are smooth
 
 

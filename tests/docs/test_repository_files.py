@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).parents[2]
+GALLERY = "docs/gallery/"
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def test_files_of_the_repository_are_there(hook):
 
 
 def test_each_of_them_is_linked_to_from_a_page(hook):
-    pages = "".join(
-        path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "pages").glob("*.md")
-    )
+    linking = [*(ROOT / "docs" / "pages").glob("*.md"), ROOT / GALLERY / "README.md"]
+    pages = "".join(path.read_text(encoding="utf-8") for path in linking)
     for path in hook.SITE_PATHS:
-        assert f"](../../{path})" in pages or f"](../{path.removeprefix('docs/')})" in pages, path
+        paths = (f"../../{path}", f"../{path.removeprefix('docs/')}", path.removeprefix(GALLERY))
+        assert any(f"]({one})" in pages for one in paths), path
