@@ -21,6 +21,7 @@ _NAMES = (
     "unit-circuit.svg",
     "groups.svg",
     "groups-circuits.svg",
+    "kernel.svg",
     "kernel-circuits.svg",
 )
 

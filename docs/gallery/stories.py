@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ class Gallery:
     """Holds what stories are made from.
 
     Attributes:
-        atlas: with learned circuits and visualizations.
+        atlas: with learned circuits.
         pictures: the folder of its image set.
         figures: the folder that figures are written to.
     """
@@ -78,10 +77,12 @@ def unit_story(gallery: Gallery) -> Numbers:
     circuit = unit.circuit(keep=KEEP)
     row, published = _held_out(unit), _held_out(unit, criterion="actgrad")
     images = unit.top_images()["image"].to_pylist()[: 2 * _COLUMNS]
-    gallery.show("unit", [Row("Where the unit responds most", gallery.crops(unit, images))])
+    rows = [Row("Where the unit responds most, the strongest first", gallery.crops(unit, images))]
+    gallery.show("unit", rows)
     gallery.draw("unit-circuit", circuit)
     return {
         "units": str(len(units)),
+        "numbers": " and ".join(str(one.number) for one in units),
         "keep": _percent(KEEP),
         "unit": str(unit.number),
         "kernels": _count(len(circuit)),
@@ -104,12 +105,6 @@ def groups_story(gallery: Gallery) -> Numbers:
     split = [groups for groups in found if len(groups) > 1]
     groups = max(split, key=lambda one: one.silhouette or 0.0)
     unit, (a, b) = groups.unit, groups.groups[:2]
-    made = [
-        Image.open(io.BytesIO(one.png))
-        for group in (a, b)
-        for one in unit.feature_visualizations()
-        if f"group{group.number}" in one.variant
-    ]
     rows = [
         Row(
             f"Group {letter}: where the unit responds most, in {len(group)} pictures",
@@ -117,7 +112,6 @@ def groups_story(gallery: Gallery) -> Numbers:
         )
         for letter, group in zip("AB", (a, b), strict=True)
     ]
-    rows.append(Row("Made to drive the unit through the circuit of group A, of group B", made))
     gallery.show("groups", rows)
     circuits = [group.circuit(keep=KEEP) for group in (a, b)]
     gallery.draw("groups-circuits", circuits[0], circuits[1])
@@ -149,51 +143,68 @@ def groups_story(gallery: Gallery) -> Numbers:
 
 
 def kernel_story(gallery: Gallery) -> Numbers:
-    """Of the kernels that most units' circuits hold, the one with the largest mean share of its
-    convolution's scores; and what its loss costs each of them."""
+    """Of the kernels that most units' circuits hold, the one with the largest mean share of the
+    units' activation x gradient; and what its loss costs each of them."""
     units = gallery.units()
-    layer = gallery.atlas.layer(LAYER)
     circuits = {unit.number: unit.circuit(keep=KEEP) for unit in units}
     counts = Counter(kernel for circuit in circuits.values() for kernel in _kernels(circuit))
     most = max(counts.values())
-    shares = {
-        kernel: mean(
-            share or 0.0
-            for share in layer.uses(
-                kernel[0], out=kernel[1], channel=kernel[2], keep=KEEP, criterion="learned"
-            )["share"].to_pylist()
-        )
+    shares = [_shares(unit) for unit in units]
+    share, kernel = max(
+        (mean(of_unit[kernel] for of_unit in shares), kernel)
         for kernel, count in counts.items()
         if count == most
-    }
-    return {"shared": str(len(shares)), "most": str(most), **_cost(gallery, circuits, shares)}
-
-
-def _cost(gallery: Gallery, circuits: dict[int, Circuit], shares: dict[Kernel, float]) -> Numbers:
-    kernel = max(shares, key=lambda one: shares[one])
-    network, paths = squeezenet1_1(), gallery.held_out()
-    users = [number for number, circuit in circuits.items() if kernel in circuit]
-    lost = {}
-    for number in users:
-        small = circuits[number].apply_to(network)
-        before = r(small, network, number, paths)
-        lost[number] = before - r(without(small, kernel), network, number, paths)
-    first, second = sorted(lost, key=lambda number: -lost[number])[:2]
-    gallery.draw("kernel-circuits", circuits[first], circuits[second])
+    )
+    users = {number: one for number, one in circuits.items() if kernel in one}
+    before, after = _without(gallery, users, kernel)
+    lost = {number: before[number] - after[number] for number in users}
+    order = sorted(users, key=lambda number: -lost[number])
+    rows = []
+    for number in order:
+        unit = gallery.atlas.layer(LAYER).unit(number)
+        images = unit.top_images()["image"].to_pylist()[:_COLUMNS]
+        text = f"Unit {number}: r {_decimal(before[number], digits=3)}, without the kernel "
+        rows.append(Row(text + _decimal(after[number], digits=3), gallery.crops(unit, images)))
+    gallery.show("kernel", rows)
+    gallery.draw("kernel-circuits", circuits[order[0]], circuits[order[1]])
     convolution, out, channel = kernel
     return {
+        "shared": str(sum(count == most for count in counts.values())),
+        "most": str(most),
         "convolution": convolution,
         "out": str(out),
         "channel": str(channel),
-        "users": str(len(users)),
-        "share": _percent(shares[kernel]),
-        "first": str(first),
-        "first_lost": _decimal(lost[first]),
-        "second": str(second),
-        "second_lost": _decimal(lost[second]),
-        "least_lost": _decimal(min(lost.values())),
-        "median_lost": _decimal(median(lost.values())),
+        "share": _percent(share),
+        "even": _percent(1 / units[0].reachable_kernels),
+        "first": str(order[0]),
+        "second": str(order[1]),
+        "last": str(order[-1]),
+        **{
+            f"{name}_{which}": _decimal(of[order[place]], digits=3)
+            for name, of in (("before", before), ("after", after))
+            for which, place in (("first", 0), ("second", 1), ("last", -1))
+        },
     }
+
+
+def _shares(unit: Unit) -> dict[Kernel, float]:
+    """Each kernel's share of the sum of the unit's activation x gradient."""
+    every = unit.circuit(keep=1.0, criterion="actgrad")
+    scores = every.kernels()["score"].to_numpy()
+    return dict(zip(_kernels(every), (scores / scores.sum()).tolist(), strict=True))
+
+
+def _without(
+    gallery: Gallery, circuits: dict[int, Circuit], kernel: Kernel
+) -> tuple[dict[int, float], dict[int, float]]:
+    """r of each circuit on held-out pictures, and r when it lacks the kernel too."""
+    network, paths = squeezenet1_1(), gallery.held_out()
+    before, after = {}, {}
+    for number, circuit in circuits.items():
+        small = circuit.apply_to(network)
+        before[number] = r(small, network, number, paths)
+        after[number] = r(without(small, kernel), network, number, paths)
+    return before, after
 
 
 def _held_out(unit: Unit, criterion: str = "learned") -> dict[str, float]:
@@ -218,9 +229,9 @@ def _labels(groups: Groups, number: int) -> set[str]:
     return {row["label"] for row in rows if row["group"] == number}
 
 
-def _decimal(value: float | None) -> str:
-    """Two digits, as the docs write them: .68."""
-    return "none" if value is None else f"{value:.2f}".replace("0.", ".", 1)
+def _decimal(value: float | None, digits: int = 2) -> str:
+    """A number as the docs write them: .68."""
+    return "none" if value is None else f"{value:.{digits}f}".replace("0.", ".", 1)
 
 
 def _percent(share: float) -> str:
