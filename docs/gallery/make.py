@@ -20,7 +20,8 @@ _NAMES = (
     "unit.svg",
     "unit-circuit.svg",
     "groups.svg",
-    "groups-circuits.svg",
+    "groups-a.svg",
+    "groups-b.svg",
     "kernel.svg",
     "kernel-circuits.svg",
 )
