@@ -10,7 +10,7 @@ from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.service import Atlas, build
 
 LAYER = "features.6.expand3x3"
-UNITS = [0, 16]  # none chosen for what it is
+UNITS = [0, 16, 32, 48]  # none chosen for what it is
 KEEP = 0.05
 """The fraction of the kernels that the stories' circuits keep."""
 

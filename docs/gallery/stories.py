@@ -17,6 +17,7 @@ from strip import Row, strip
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.service import Atlas, Circuit, Unit
 from circuit_atlas.service.client.unit import Groups
+from circuit_atlas.storage_schema.wording import listed
 
 Numbers = dict[str, str]
 _EDGES = 60  # kernels of a drawing: so few that each line can be followed
@@ -82,7 +83,7 @@ def unit_story(gallery: Gallery) -> Numbers:
     gallery.draw("unit-circuit", circuit)
     return {
         "units": str(len(units)),
-        "numbers": " and ".join(str(one.number) for one in units),
+        "numbers": listed([one.number for one in units]),
         "keep": _percent(KEEP),
         "unit": str(unit.number),
         "kernels": _count(len(circuit)),
