@@ -16,7 +16,7 @@ from strip import Row, strip
 
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.service import Atlas, Circuit, Unit
-from circuit_atlas.service.client.unit import Groups
+from circuit_atlas.service.client.unit_groups import Groups
 from circuit_atlas.storage_schema.wording import listed
 
 Numbers = dict[str, str]
