@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -240,32 +240,39 @@ class Circuit:
         self,
         *,
         against: Circuit | None = None,
-        edges: int = 2000,
+        side: Literal["left", "right"] | None = None,
+        edges: int = 200,
+        share: float = 1.0,
         node_images: bool = True,
         features: bool = True,
     ) -> Diagram:
         """Draw the circuit: channels in columns by depth, kernels as lines between them.
 
         Only kernels on a path from the image to the unit are drawn. It shows by itself in a
-        notebook; `.save("x.svg")`, `.html` or `.png` writes a file.
+        notebook; `.save("x.svg")`, `.html` or `.png` writes a file, `.figure(width_mm=174)` one
+        for print.
 
         Args:
             against: another circuit of the same model, drawn over this one: what both share, and
                 what one alone has. Of another atlas it comes without visualizations, and without
                 crops where the images are others.
-            edges: how many kernels to draw at most, the best by score first; 1 to 20,000.
+            side: draw one of the two alone, this one (left) or the other (right), where the two
+                over each other would lie: two drawings to be held side by side.
+            edges: how many kernels to draw at most, 1 to 20,000: whole paths from the image to
+                the unit, those that carry the most of its response.
+            share: of the response, above 0 to 1: no more kernels than it takes to carry that much
+                of it. Default: 1, so as many as may be drawn.
             node_images: with crops of the images where each channel is largest.
             features: with feature visualizations, of channels that have any.
 
         Raises:
-            QueryError: the other is of another model; the atlas is an old one, without wiring; or
-                this circuit was not chosen by `Unit.circuit`.
+            QueryError: the other is of another model; the atlas is an old one, without wiring;
+                this circuit was not chosen by `Unit.circuit`; or a number is out of range.
         """
-        from circuit_atlas.service.diagram.draw import diagram
+        from circuit_atlas.service.diagram.draw import Asked, diagram
 
-        return diagram(
-            self, against=against, edges=edges, node_images=node_images, features=features
-        )
+        asked = Asked(edges, share, side, node_images, features)
+        return diagram(self, against=against, asked=asked)
 
     def apply_to(self, model: nn.Module) -> nn.Module:
         """Copy a torch model so that it computes with this circuit alone.

@@ -177,7 +177,7 @@ class SideBySide:
             f'<figure style="margin:0;flex:1 1 24rem;min-width:0"><figcaption>{escape(where)}: '
             f'{escape(drawn.content.title)}</figcaption><img alt="{escape(repr(drawn)[1:-1])}" '
             f'style="width:100%;background:#fff" src="data:image/svg+xml;base64,'
-            f'{base64.b64encode(drawn.svg().encode()).decode()}"></figure>'
+            f'{base64.b64encode(drawn.figure().svg.encode()).decode()}"></figure>'
             for where, drawn in self.drawings
         )
         return f'<div style="display:flex;flex-wrap:wrap;gap:1rem">{figures}</div>'

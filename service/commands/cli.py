@@ -24,8 +24,8 @@ from circuit_atlas.service.commands.build_commands import (
     run_build,
     run_features,
 )
-from circuit_atlas.service.commands.chosen_circuit import circuit_of
 from circuit_atlas.service.commands.compare import compare
+from circuit_atlas.service.commands.diagram import diagram
 from circuit_atlas.service.commands.extract import extract
 from circuit_atlas.service.commands.generations import compact, delete_old_generations
 from circuit_atlas.service.commands.plan_report import plan_text
@@ -285,56 +285,7 @@ def sql(atlas: str, query: str, as_json: bool) -> None:
     click.echo(json_output.to_json(table) if as_json else text_table(table.to_arrow()))
 
 
-@cli.command()
-@options.ATLAS
-@options.LAYER
-@options.UNIT
-@options.keep(0.01)
-@options.CRITERION
-@options.IMAGES
-@options.GROUP
-@click.option(
-    "--edges",
-    type=int,
-    default=2000,
-    show_default=True,
-    help="How many kernels to draw, at most: the best, as far as they lie on a path.",
-)
-@click.option(
-    "--output",
-    metavar="FILE",
-    required=True,
-    help="File to write: .svg for a paper, .html to look around in, .png.",
-)
-@options.JSON
-@options.debug
-def diagram(
-    atlas: str,
-    layer: str,
-    unit: str,
-    keep: float,
-    criterion: str | None,
-    images: tuple[int, ...] | None,
-    group: int | None,
-    edges: int,
-    output: str,
-    as_json: bool,
-) -> None:
-    """Draw the circuit of a UNIT of LAYER: channels by depth, kernels between them.
-
-    Only kernels on a path from the image to the unit are drawn; what is printed says how many of
-    how many.
-    """
-    one = Atlas.open(atlas).layer(layer).unit(unit)
-    circuit = circuit_of(one, keep=keep, criterion=criterion, images=images, group=group)
-    drawn = circuit.diagram(edges=edges)
-    written = drawn.save(output)
-    if as_json:
-        click.echo(json_output.to_json({"file": str(written), "counts": drawn.content.counts}))
-    else:
-        click.echo(f"{repr(drawn)[1:-1]}\nwritten to {written}")
-
-
+cli.add_command(diagram)
 cli.add_command(extract)
 cli.add_command(export)
 

@@ -12,6 +12,7 @@ from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.diagram.crops import Feature, crops_of
 from circuit_atlas.service.diagram.data import ROW, Band, Bends, Edges, Nodes, Weights, Wires
 from circuit_atlas.service.diagram.kernels import DrawnKernels
+from circuit_atlas.service.diagram.labels import labels
 from circuit_atlas.service.diagram.layout import Layout
 from circuit_atlas.service.diagram.topology import CHANNEL, IMAGE_NODE, KINDS, UNIT, Topology
 
@@ -30,9 +31,9 @@ class Scene:
         graph: all nodes.
         layout: where the drawn ones lie.
         start, end: nodes of every kernel.
-        drawn: the kernels that are drawn, ascending.
-        bits: on which steps each of them is.
-        wire_bits: the same of each drawn link.
+        drawn: the kernels that are laid out, ascending.
+        bits: on which steps each of them is; on none where it is laid out for a circuit beside it.
+        wire_bits: the same of each link.
     """
 
     goals: tuple[Origin, ...]
@@ -45,15 +46,25 @@ class Scene:
     bits: Ints
     wire_bits: Ints
 
+    @property
+    def seen(self) -> Ints:
+        """Return which of the laid out kernels are on any step."""
+        return np.flatnonzero(self.bits)
+
 
 def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
     """Return the bands, and the band of each drawn node."""
-    graph, layout = scene.graph, scene.layout
+    graph, layout, kernels = scene.graph, scene.layout, scene.kernels
     nodes = layout.nodes
     kinds, owners = graph.kind[nodes].astype(np.int64), graph.owner[nodes]
     pairs, band_of = np.unique(np.stack([kinds, owners]), axis=1, return_inverse=True)
     band_of = band_of.ravel()
     ends = set(graph.units)
+    short = labels([convolution.name for convolution in graph.index.convolutions])
+    counts = [
+        np.bincount(kernels.ordinal[step.member], minlength=len(graph.index.convolutions))
+        for step in kernels.steps
+    ]
     bands = []
     for number, (kind, owner) in enumerate(pairs.T.tolist()):
         here = np.flatnonzero(band_of == number)
@@ -67,6 +78,7 @@ def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
             Band(
                 kind=KINDS[kind],
                 name=name,
+                label=short.get(name, name),
                 depth=convolution.depth if convolution else 0 if kind == IMAGE_NODE else None,
                 channels=(
                     convolution.out_channels
@@ -83,6 +95,7 @@ def bands_of(scene: Scene) -> tuple[tuple[Band, ...], Ints]:
                     "image" if n < 0 else graph.index.convolutions[n].name for n in beside
                 ),
                 unit=any(int(node) in ends for node in nodes[here]),
+                kernels=tuple(int(count[owner]) for count in counts) if channel else (),
             )
         )
     return tuple(bands), band_of
@@ -137,12 +150,12 @@ def bends_of(layout: Layout) -> Bends:
 
 def edges_of(scene: Scene) -> Edges:
     """Make one entry for each drawn kernel."""
-    kernels, layout, drawn = scene.kernels, scene.layout, scene.drawn
-    lines = slice(0, len(drawn))
+    kernels, layout, seen = scene.kernels, scene.layout, scene.seen
+    drawn = scene.drawn[seen]
     return Edges(
         source=np.searchsorted(layout.nodes, scene.start[drawn]).tolist(),
-        start=layout.line_from[lines].tolist(),
-        end=layout.line_to[lines].tolist(),
+        start=layout.line_from[seen].tolist(),
+        end=layout.line_to[seen].tolist(),
         channel=kernels.channel[drawn].tolist(),
         score=_nullable(kernels.score[drawn]),
         share=kernels.share[drawn].tolist(),
@@ -150,7 +163,7 @@ def edges_of(scene: Scene) -> Edges:
         other=_nullable(kernels.other[drawn]),
         strength=[round(v, 3) for v in kernels.strength[drawn].tolist()],
         side=kernels.side[drawn].tolist(),
-        levels=scene.bits.tolist(),
+        levels=scene.bits[seen].tolist(),
     )
 
 
@@ -177,7 +190,7 @@ def wires_of(scene: Scene) -> Wires:
 
 def weights_of(scene: Scene) -> Weights:
     """Return the weights of each drawn kernel; those of one convolution follow one another."""
-    kernels = scene.kernels
+    kernels, drawn = scene.kernels, scene.drawn[scene.seen]
     found: dict[str, NDArray[np.float32]] = {}
     for origin in scene.goals:
         stored = origin.reader.weights(origin.layer.layer)
@@ -187,7 +200,7 @@ def weights_of(scene: Scene) -> Weights:
     scale: list[float | None] = []
     pieces = []
     for ordinal, convolution in enumerate(kernels.index.convolutions):
-        here = scene.drawn[kernels.ordinal[scene.drawn] == ordinal]
+        here = drawn[kernels.ordinal[drawn] == ordinal]
         weight = found.get(convolution.name)
         if weight is None:
             scale += [None] * len(here)

@@ -19,7 +19,7 @@ from circuit_atlas.storage_schema.document_schema import RefusedError
 from circuit_atlas.storage_schema.documents import parse
 from circuit_atlas.storage_schema.errors import CorruptError
 
-VERSION = 2
+VERSION = 3
 ROW = 40.0
 """Points from one row to the next."""
 
@@ -36,7 +36,8 @@ class Counts:
         circuit: kernels of the circuit (of either circuit).
         on_path: those of them on a path from the image to the unit.
         drawn: those of them drawn, at most as many as were asked for.
-        crossings_before, crossings_after: pairs of lines that cross, rows by channel, and as drawn.
+        crossings_before, crossings_after: pairs of lines that cross, rows by channel, and as laid
+            out; of both circuits where the layout is one for both.
     """
 
     reachable: int
@@ -49,12 +50,18 @@ class Counts:
 
 @dataclass(frozen=True)
 class SparsityLevel:
-    """Is one step of the slider: the kept fraction, and its kernels counted as in `Counts`."""
+    """Is one step of the slider: the kept fraction, and its kernels counted as in `Counts`.
+
+    Attributes:
+        carried: the share of the response that the paths of drawn kernels carry, of what all paths
+            of the circuit do, see `influence.whole_paths`; of two circuits the smaller share.
+    """
 
     fraction: float
     kernels: int
     on_path: int
     drawn: int
+    carried: float
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Band:
     Attributes:
         kind: image, channel, sum, product, mix or unit.
         name: the convolution's path, or what the joint does.
+        label: the same without what the names of the network have in common.
         depth: of the convolution, 0 of the image, null of joints and unit.
         channels: how many the convolution has, or the image.
         kernel: height and width of its kernels, or null.
@@ -71,10 +79,12 @@ class Band:
         top, bottom: from where to where its nodes reach.
         concatenated: names of convolutions that lie side by side in its input.
         unit: whether the unit's own channel is in it.
+        kernels: of the circuit into the convolution, drawn or not, for each level.
     """
 
     kind: str
     name: str
+    label: str
     depth: int | None
     channels: int
     kernel: tuple[int, int] | None
@@ -83,6 +93,7 @@ class Band:
     bottom: float
     concatenated: tuple[str, ...]
     unit: bool
+    kernels: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,7 @@ class Content:
         model, criterion: the model's reference; which score chose the kernels.
         layers, units: of each unit that the drawing ends at: its layer and its name.
         sides: titles of the left and the right circuit; empty with one circuit.
+        beside: title of the circuit that it stands beside, in one layout for both; else empty.
         chosen_for: of each circuit, ids of the images whose scores chose it; none where those of
             all scoring images did.
         note: what is to be said where nothing is drawn; else empty.
@@ -198,6 +210,7 @@ class Content:
     layers: tuple[str, ...]
     units: tuple[str, ...]
     sides: tuple[str, ...]
+    beside: str
     chosen_for: tuple[tuple[int, ...], ...]
     note: str
     width: float

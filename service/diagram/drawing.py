@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.figure import WIDTH_MM, Figure
+from circuit_atlas.service.diagram.look import Look
 from circuit_atlas.service.diagram.node_images import NodeImages
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import listed
@@ -31,8 +32,8 @@ class Diagram:
     def save(self, path: str | Path) -> Path:
         """Write a file, whole or not at all; what it is follows from its ending.
 
-        `.svg`: a vector file for a paper. `.html`: one page that works without a network.
-        `.png`: its pixels; needs `circuit-atlas[diagram]`.
+        `.svg`, `.png`: the figure as `figure()` gives it; a PNG needs `circuit-atlas[diagram]`.
+        `.html`: one page to look around in that works without a network.
 
         Returns:
             The path, `~` put in full.
@@ -42,39 +43,29 @@ class Diagram:
             WriteError: it cannot be written.
         """
         target = path_of(path)
-        forms: dict[str, Callable[[], bytes]] = {
-            ".svg": lambda: self.svg().encode(),
-            ".html": lambda: self.html().encode(),
-            ".png": self.png,
-        }
-        form = forms.get(target.suffix.lower())
-        if form is None:
+        ending = target.suffix.lower()
+        if ending not in ENDINGS:
             raise QueryError(
                 f"{target.name!r} is no kind of file that a diagram is saved as: end its name with "
                 + listed(ENDINGS, last="or")
             )
-        write_whole(target, form())
+        if ending != ".html":
+            return self.figure().save(target)
+        write_whole(target, self.html().encode())
         return target
 
-    def svg(self, *, features: bool = False) -> str:
-        """Return a vector file of at most 180 x 225 mm: text as text, no scripts, light background.
+    def figure(self, *, width_mm: float = WIDTH_MM, look: Look | None = None) -> Figure:
+        """Draw it for print, on white, with everything in one file: node images, names, legend.
 
         Args:
-            features: show feature visualizations, and crops only of channels that have none.
+            width_mm: of the figure on paper, 60 to 400. Text has 7 points or more at that size.
+            look: what a reader of the page chooses with its sliders and boxes. Default: what a
+                page shows first, so visualizations in the nodes of channels that have one.
+
+        Raises:
+            QueryError: the width is out of range; or the look names what the drawing has not.
         """
-        from circuit_atlas.service.diagram.svg import svg
-
-        return svg(self.content, self._images, featured=features)
-
-    def png(self, *, width: int = 2400, features: bool = False) -> bytes:
-        """Return the vector file as a PNG of some width in pixels.
-
-        QueryError where `circuit-atlas[diagram]` is not installed, or the machine has none
-        of the fonts that text is set in.
-        """
-        from circuit_atlas.service.diagram.png import png
-
-        return png(self.svg(features=features), width=width)
+        return Figure(self.content, self._images, look=look or Look(), width_mm=width_mm)
 
     def html(self) -> str:
         """Return one page that holds all it needs: it makes no request."""
@@ -99,7 +90,7 @@ class Diagram:
         # page's styles stay its own. It covers the SVG, which is left where frames are taken out,
         # as by sites that show notebooks.
         title = escape(self.content.title)
-        drawn = base64.b64encode(self.svg().encode()).decode()
+        drawn = base64.b64encode(self.figure().svg.encode()).decode()
         return (
             f'<div style="position:relative;height:{_NOTEBOOK_HEIGHT}px">'
             f'<img alt="{title}" src="data:image/svg+xml;base64,{drawn}" '
@@ -111,4 +102,4 @@ class Diagram:
 
     def _repr_svg_(self) -> str:
         # For what shows pictures alone: exported pages and documents.
-        return self.svg()
+        return self.figure().svg

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +22,41 @@ SHARED, LEFT, RIGHT = range(3)
 _MOST_LEVELS = 30  # a kernel's levels are the bits of one JavaScript integer
 
 
+Side = Literal["left", "right"]
+"""One of two circuits."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """Is one step of the slider: a kept fraction, and the kernels of its circuit (or circuits)."""
+    """Is one step of the slider: a kept fraction, and the kernels of each circuit."""
 
     fraction: float
-    member: NDArray[np.bool_]
+    members: tuple[NDArray[np.bool_], ...]
+
+    @property
+    def member(self) -> NDArray[np.bool_]:
+        """Return the kernels of any of the circuits."""
+        found: NDArray[np.bool_] = np.logical_or.reduce(self.members)
+        return found
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Holds what one circuit says of every kernel, as `DrawnKernels` names it."""
+
+    fraction: float
+    score: NDArray[np.float64]
+    share: NDArray[np.float64]
+    strength: NDArray[np.float64]
+    contribution: NDArray[np.float64]
+    reachable: int
+
+    @property
+    def weight(self) -> NDArray[np.float64]:
+        """Return the absolute contributions; the scores where none is known."""
+        if np.isnan(self.contribution).all():
+            return np.abs(np.nan_to_num(self.score))
+        return np.abs(np.nan_to_num(self.contribution))
 
 
 @dataclass(frozen=True)
@@ -44,6 +74,7 @@ class DrawnKernels:
         contribution: signed, to the unit's response; NaN where unknown.
         steps: the circuit first, then the ladder's smaller ones.
         reachable: kernels that the circuit was, or the circuits were, chosen from.
+        by_circuit: what each circuit says.
     """
 
     index: KernelIndex
@@ -58,9 +89,28 @@ class DrawnKernels:
     contribution: NDArray[np.float64]
     steps: tuple[Step, ...]
     reachable: int
+    by_circuit: tuple[Measured, ...]
 
     def __len__(self) -> int:
         return len(self.ordinal)
+
+    def of(self, side: Side) -> DrawnKernels:
+        """Return the same kernels as one of two circuits knows them, with its steps alone."""
+        number = ("left", "right").index(side)
+        own = self.by_circuit[number]
+        steps = [Step(step.fraction, (step.members[number],)) for step in self.steps]
+        return replace(
+            self,
+            side=np.full(len(self), SHARED),
+            score=own.score,
+            other=np.full(len(self), np.nan),
+            share=own.share,
+            strength=own.strength,
+            contribution=own.contribution,
+            steps=(replace(steps[0], fraction=own.fraction), *steps[1:]),
+            reachable=own.reachable,
+            by_circuit=(own,),
+        )
 
 
 def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
@@ -70,8 +120,8 @@ def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
     """
     pairs = [(circuit, _levels(circuit))]
     if against is not None:
-        left, right = aligned(circuit, against)
-        pairs = [(left, pairs[0][1]), (right, _levels(against))]
+        whole, other_whole = aligned(circuit, against)
+        pairs = [(whole, pairs[0][1]), (other_whole, _levels(against))]
         pairs = [
             (whole, [(f, _moved(ids, own.index, whole.index)) for f, ids in levels])
             for (whole, levels), own in zip(pairs, (circuit, against), strict=True)
@@ -88,29 +138,39 @@ def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
     out = local // per_row
     scored = [_scores(whole, ids, ordinal, local) for whole in wholes]
     held = [_members(index, [w.ids, *_ids(levels)])[ids] for w, levels in pairs]
+    by_circuit = tuple(
+        Measured(
+            _fraction(whole),
+            some,
+            *_relative(whole, some, ids, ordinal, here),
+            _contributions(whole, ids, ordinal, local),
+            len(whole.reachable),
+        )
+        for whole, some, here in zip(wholes, scored, held, strict=True)
+    )
+    left, right = by_circuit[0], by_circuit[-1]
     side = np.zeros(len(ids), np.int64)
-    score, other = scored[0], np.full(len(ids), np.nan)
-    share, strength = _relative(wholes[0], scored[0], ids, ordinal, held[0])
+    other = np.full(len(ids), np.nan)
     if against is not None:
         side = np.where(held[0], np.where(held[1], SHARED, LEFT), RIGHT)
-        of_right = _relative(wholes[1], scored[1], ids, ordinal, held[1])
-        score = np.where(side == RIGHT, scored[1], scored[0])
-        other = np.where(side == SHARED, scored[1], np.nan)
-        share = np.where(side == RIGHT, of_right[0], share)
-        strength = np.where(side == RIGHT, of_right[1], strength)
+        other = np.where(side == SHARED, right.score, np.nan)
+    of_right = side == RIGHT
     return DrawnKernels(
         index=index,
         ordinal=ordinal,
         out=out,
         channel=local % per_row + out // per_group[ordinal] * per_row,
         side=side,
-        score=score,
+        score=np.where(of_right, right.score, left.score),
         other=other,
-        share=share,
-        strength=strength,
-        contribution=_contributions(wholes, ids, ordinal, local),
+        share=np.where(of_right, right.share, left.share),
+        strength=np.where(of_right, right.strength, left.strength),
+        contribution=np.where(
+            of_right | np.isnan(left.contribution), right.contribution, left.contribution
+        ),
         steps=_steps(pairs, ids),
         reachable=int(_members(index, [w.reachable for w in wholes]).sum()),
+        by_circuit=by_circuit,
     )
 
 
@@ -156,13 +216,15 @@ def _levels(circuit: Circuit) -> list[tuple[float, Ids]]:
 
 def _steps(pairs: list[tuple[Circuit, list[tuple[float, Ids]]]], ids: Ids) -> tuple[Step, ...]:
     index = pairs[0][0].index
-    every = _members(index, [w.ids for w, _ in pairs])[ids]
-    steps = [Step(_fraction(pairs[0][0]), every)]
     known = [dict(levels) for _, levels in pairs]
+
+    def step(fraction: float, chosen: list[Ids]) -> Step:
+        return Step(fraction, tuple(_members(index, [some])[ids] for some in chosen))
+
+    steps = [step(_fraction(pairs[0][0]), [whole.ids for whole, _ in pairs])]
     for fraction in known[0]:
         if all(fraction in levels for levels in known):
-            some = _members(index, [levels[fraction] for levels in known])
-            steps.append(Step(fraction, some[ids]))
+            steps.append(step(fraction, [levels[fraction] for levels in known]))
     return tuple(steps)
 
 
@@ -210,14 +272,11 @@ def _stored_scores(origin: Origin) -> NDArray[np.floating]:
     return scores_of_images(reader, commit, origin.criterion, origin.images)
 
 
-def _contributions(
-    circuits: list[Circuit], ids: Ids, ordinal: Ids, local: Ids
-) -> NDArray[np.float64]:
+def _contributions(circuit: Circuit, ids: Ids, ordinal: Ids, local: Ids) -> NDArray[np.float64]:
     found = np.full(len(ids), np.nan)
-    for circuit in circuits:
-        for origin in circuit.origins:
-            stored = origin.reader.contribution(origin.commit)
-            found = _filled(found, origin, stored, circuit.index, ordinal, local)
+    for origin in circuit.origins:
+        stored = origin.reader.contribution(origin.commit)
+        found = _filled(found, origin, stored, circuit.index, ordinal, local)
     return found
 
 

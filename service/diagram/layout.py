@@ -17,7 +17,7 @@ _UNIT_ROOM, _JOINT_ROOM, _BEND_ROOM = 1.4, 0.6, 0.16
 _MARGIN, _JOINT_MARGIN, _BEND_MARGIN = 0.8, 0.3, 0.06
 _SIDE, _TOP = 1.2, 1.3  # before the first column; above the first row, for its name
 _ASPECT = 1.7
-_NEAREST, _FARTHEST = 3.4, 64.0
+_NEAREST, _FARTHEST = 2.4, 64.0
 _NARROW = 0.45  # of a column's width, where a column holds joints alone
 
 

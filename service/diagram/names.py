@@ -1,4 +1,4 @@
-"""Where names of bands stand in a drawing that nobody can point at: above, and none on another."""
+"""Where names of bands stand: level, above their bands, on no node and on no other name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from circuit_atlas.service.diagram.data import ROW, Band, Content
+from circuit_atlas.service.diagram.data import ROW, Band
+from circuit_atlas.service.diagram.drawn import Drawn
 from circuit_atlas.service.diagram.shapes import JOINTS, Scale
 
 _ONE_COLUMN = 400.0  # points of room where no other column is near
 _GAP = 0.3  # of the size of the font, between two names
+_LINE = 1.15  # of the size of the font, from one line to the next
+_STRIP = 0.6  # rows that a band's strip reaches beyond the middle of its last node
+_MOST_LINES = 5
+_HIGHEST = 10  # lines that a name is raised at most, on a leader, past names beside it
 # Thousandths of the size of the font, from the space to "~": of Helvetica or of DejaVu Sans,
 # whichever is wider there, because the file may be shown in either.
 # fmt: off
@@ -25,39 +30,105 @@ _WIDTHS = (
 # fmt: on
 
 
+Box = tuple[float, float, float, float]
+"""Left, right, top and bottom in points."""
+
+
 @dataclass(frozen=True)
 class Name:
-    """Holds a band's name, or the end of it; in points its middle `x`, and `y`, what it stands
-    on."""
+    """Holds a band's name in lines, with how many of its kernels are drawn in the last where there
+    is room; in points the middle `x`, and `y`, what the last line stands on; `raised` where a line
+    leads from there to the band."""
 
     band: Band
-    text: str
+    lines: tuple[str, ...]
+    counted: bool
     x: float
     y: float
+    raised: bool
 
 
-def names(content: Content, scale: Scale, *, side: float) -> Iterator[Name]:
+def names(drawn: Drawn, scale: Scale, *, side: float) -> list[Name]:
     """Return the names for which there is room, with `side` points beside the drawing.
 
-    Paths lose their first parts where the columns are close. What would still touch another name
-    is left out: below a column's first name sooner than that, and the unit's and both ends' last.
+    A name that is wider than its column is broken at its dots. Where it would touch another name or
+    a node, it is raised; where that is not enough, it loses first its count and then its first
+    parts; and at last it is left out: below a column's first name sooner than that, and the unit's
+    and both ends' last.
     """
+    content = drawn.content
     bands = [band for band in content.bands if band.kind not in JOINTS]
     columns = sorted({band.x for band in bands})
     apart = min((b - a for a, b in pairwise(columns)), default=_ONE_COLUMN)
-    taken: list[tuple[float, float, float]] = []
+    half_node = scale.half_strip
+    taken: list[Box] = [
+        (
+            band.x - half_node,
+            band.x + half_node,
+            band.top - _STRIP * ROW,
+            band.bottom + _STRIP * ROW,
+        )
+        for band in bands
+    ]
+    found = []
     for band in _in_order(bands):
-        text = _fitted(band.name, apart, scale.text)
-        half = _width(text, scale.text) / 2
-        x = min(max(band.x, half - side), content.width + side - half)
-        y = band.top - ROW * 0.6 - 0.8 * scale.mm
-        reach = half + _GAP * scale.text / 2
-        if all(
-            abs(x - other) >= reach + others or abs(y - line) >= scale.text
-            for other, line, others in taken
-        ):
-            taken.append((x, y, reach))
-            yield Name(band, text, x, y)
+        foot = band.top - _STRIP * ROW - 0.4 * scale.text
+        for lines, counted, raised in _forms(drawn, band, apart, scale.text):
+            half = max(_width(line, scale.text) for line in lines) / 2
+            x = min(max(band.x, half - side), content.width + side - half)
+            y = foot - raised * _LINE * scale.text
+            gap = _GAP * scale.text / 2
+            high = (len(lines) - 1) * _LINE * scale.text + 0.8 * scale.text
+            box = (x - half - gap, x + half + gap, y - high, y + 0.25 * scale.text)
+            leader = (band.x - gap, band.x + gap, box[3], foot)
+            if not any(_touch(box, other) or _touch(leader, other) for other in taken):
+                taken += [box, leader] if raised else [box]
+                found.append(Name(band, lines, counted, x, y, raised > 0))
+                break
+    return found
+
+
+def lines_of(name: Name, size: float) -> Iterator[tuple[str, float, bool]]:
+    """Give each line, what it stands on, and whether it counts kernels."""
+    last = len(name.lines) - 1
+    for number, line in enumerate(name.lines):
+        yield line, name.y - (last - number) * _LINE * size, name.counted and number == last
+
+
+def _forms(
+    drawn: Drawn, band: Band, room: float, size: float
+) -> Iterator[tuple[tuple[str, ...], bool, int]]:
+    """The forms of a band's name, the most telling first: lines, whether the last is the count, and
+    by how many lines it is raised."""
+    lines = dict.fromkeys(((band.label,), _broken(band.label, room, size)))
+    if band.kernels:
+        number = drawn.content.bands.index(band)
+        count = f"{drawn.of_bands[number]:,}/{band.kernels[drawn.number]:,}"
+        for raised in range(_HIGHEST + 1):
+            yield from (((*some, count), True, raised) for some in lines)
+    for raised in range(_HIGHEST + 1):
+        yield from ((some, False, raised) for some in lines)
+    parts = band.label.split(".")
+    for first in range(1, len(parts)):
+        end = ".".join(parts[first:])
+        if any(map(str.isalpha, end)):
+            yield (f"…{end}",), False, 0
+
+
+def _broken(label: str, room: float, size: float) -> tuple[str, ...]:
+    """The label in lines, broken after dots, as few as fit into the room."""
+    lines = [""]
+    parts = label.split(".")
+    for number, part in enumerate(parts):
+        piece = part if number == len(parts) - 1 else f"{part}."
+        if lines[-1] and _width(lines[-1] + piece, size) > room - _GAP * size:
+            lines.append("")
+        lines[-1] += piece
+    return tuple(lines) if len(lines) <= _MOST_LINES else (label,)
+
+
+def _touch(one: Box, other: Box) -> bool:
+    return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
 
 
 def _in_order(bands: list[Band]) -> list[Band]:
@@ -72,14 +143,6 @@ def _in_order(bands: list[Band]) -> list[Band]:
         return (0 if outer else 1 if band.top == upper[band.x] else 2, band.x, band.top)
 
     return sorted(bands, key=order)
-
-
-def _fitted(name: str, room: float, size: float) -> str:
-    """The name without as many of its path's first parts as there is no room for."""
-    parts = name.split(".")
-    while _width(".".join(parts), size) > room and any(map(str.isalpha, "".join(parts[1:]))):
-        parts = parts[1:]
-    return ".".join(parts)
 
 
 def _width(text: str, size: float) -> float:

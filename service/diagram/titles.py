@@ -1,8 +1,9 @@
-"""What a drawing says of the circuits it shows: which kernels they are, and for which images."""
+"""What a drawing says of the circuits it shows: which kernels, for which images, and how many."""
 
 from __future__ import annotations
 
 from circuit_atlas.service.circuit.circuit import Circuit
+from circuit_atlas.service.diagram.drawn import Drawn
 
 
 def titled(circuit: Circuit) -> str:
@@ -27,6 +28,46 @@ def share(kept: int, whole: int) -> str:
         if round(short / 100 * whole) == kept:
             break
     return f"{short:.15g} %"
+
+
+def foot(drawn: Drawn) -> tuple[str, ...]:
+    """Return what stands under a drawing: the counts, and which circuits they are of."""
+    content, look, level = drawn.content, drawn.look, drawn.level
+    counts = content.counts
+    whose, ends = ("both circuits", "either's unit") if content.sides else ("circuit", "the unit")
+    lines = [
+        f"{drawn.shown:,} of {level.on_path:,} kernels on a path drawn; {whose} of "
+        f"{level.kernels:,}, of {counts.reachable:,} that can reach {ends}."
+    ]
+    if counts.drawn:
+        which = "With nothing hidden, the" if look.hide or look.selection else "The"
+        of = "each response, or more" if content.sides else "the response"
+        lines.append(
+            f"{which} paths drawn carry {percent(level.carried)} of {of}, by absolute contribution."
+        )
+        if not content.beside:
+            after, before = counts.crossings_after, counts.crossings_before
+            lines.append(f"{after:,} crossings; {before:,} before ordering.")
+    if look.selection:
+        lines.append(
+            f"Isolated: {look.selection}, with {len(drawn.kernels):,} kernels on its paths."
+        )
+    if content.sides:
+        lines.append(f"Left: {content.sides[0]}; right: {content.sides[1]}.")
+    if content.beside:
+        lines.append(f"In one layout with {content.beside}.")
+    return tuple(lines)
+
+
+def percent(part: float) -> str:
+    """Return a share in percent, to two digits; all and nothing as such.
+
+    >>> percent(0.0958), percent(1.0), percent(0.9999), percent(0.0)
+    ('9.6 %', 'all', '99.9 %', 'none')
+    """
+    if part <= 0 or part > 1 - 1e-5:
+        return "none" if part <= 0 else "all"
+    return f"{min(99.9, float(f'{100 * part:.2g}') if part < 0.1 else round(100 * part, 1)):g} %"
 
 
 def images_of(circuit: Circuit) -> tuple[int, ...]:

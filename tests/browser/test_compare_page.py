@@ -189,7 +189,7 @@ def test_overlaid_and_side_by_side(tab, link, circuits):
     left, right = circuits
     stage = tab.page.get_by_role("application")
     assert stage.count() == 1
-    counts = left.diagram(against=right, edges=2000).content.counts
+    counts = left.diagram(against=right).content.counts
     assert (
         f"{counts.drawn} of {counts.on_path} kernels" in tab.page.locator(".ca-count").inner_text()
     )

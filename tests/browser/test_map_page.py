@@ -112,7 +112,7 @@ def test_a_lasso_gives_the_circuit_of_just_those_images(unit, tab, link):
     ]
     shared = circuit.iou(unit.circuit(keep=KEEP))
     assert part.locator(".lead b").all_inner_texts() == [f"{len(circuit):,}", text(shared)]
-    drawn = circuit.diagram(edges=2000).content.counts
+    drawn = circuit.diagram().content.counts
     assert f"{drawn.drawn} of {drawn.on_path} kernels" in tab.page.locator(".ca-count").inner_text()
     # The link brings it all back.
     tab.page.reload()

@@ -3,6 +3,10 @@
 const LEAST = 0.01;
 const MOST = 12;
 const FITTED = 2.2; // pixels a point at most where all is shown
+/** Pixels above and below all of the drawing: names stand above it. */
+const HEAD = 46;
+const FOOT = 6;
+const SIDE = 16; // pixels beside it: letters of the image's channels stand there
 
 /** Points are of the drawing, positions are pixels from the stage's upper left corner. */
 export class Camera {
@@ -60,10 +64,11 @@ export class Camera {
 
   #fit() {
     const { width, height } = this.#size;
-    const across = width / Math.max(1, this.#extent.width);
-    const down = height / Math.max(1, this.#extent.height);
+    const across = (width - 2 * SIDE) / Math.max(1, this.#extent.width);
+    const down = (height - HEAD - FOOT) / Math.max(1, this.#extent.height);
     const k = Math.max(Math.min(across, down, FITTED), 0.001);
-    this.#view = { k, x: this.#extent.width / 2, y: this.#extent.height / 2 };
+    const y = this.#extent.height / 2 - (HEAD - FOOT) / 2 / k;
+    this.#view = { k, x: this.#extent.width / 2, y };
   }
 
   /** Zooms in or out; what lies at a position stays there. */
@@ -92,6 +97,18 @@ export class Camera {
       y: Math.min(this.#extent.height, Math.max(0, y)),
     };
     this.#onMove();
+  }
+
+  /**
+   * Gives the room for names where the drawing is shown whole at this size, in pixels of it as
+   * [left, right, top].
+   */
+  get room() {
+    const { k } = this.#view;
+    const free = (length, extent) => Math.max(0, (length - extent * k) / 2);
+    const beside = SIDE + free(this.#size.width - 2 * SIDE, this.#extent.width);
+    const above = HEAD + free(this.#size.height - HEAD - FOOT, this.#extent.height);
+    return [-beside, this.#extent.width * k + beside, -above];
   }
 
   toStage(x, y) {

@@ -3,10 +3,17 @@
 import { h, style } from "../dom.js";
 /** @import { Item } from "./graph.js" */
 
+import { heightAt } from "./curve.js";
+import { placed } from "./placement.js";
 import { digits, effect, percent, subtitle, title, whole } from "./words.js";
 
 const STRIP = 112; // pixels of an image's side, shown half as large
 const WEIGHTS = 60; // pixels of the drawing of a kernel's weights
+
+const NEAR = 6; // pixels around what the card speaks of that stay free
+const LINE = 24; // pieces of a kernel's line
+const MOST_LINES = 60; // of a channel, that the card gives way to
+const MOST_IMAGES = 4;
 
 const colour = (value) => (value > 0 ? "ca-c-excite" : value < 0 ? "ca-c-inhibit" : "");
 
@@ -14,11 +21,15 @@ export class Card {
   #graph;
   #shown;
   #camera;
+  #measures;
   #nodeImages;
   #weights;
+  #linkTo;
 
-  constructor({ graph, shown, camera, nodeImages, weights }) {
+  constructor({ graph, shown, camera, measures, nodeImages, weights, linkTo }) {
     this.#graph = graph;
+    this.#measures = measures;
+    this.#linkTo = linkTo;
     this.#shown = shown;
     this.#camera = camera;
     this.#nodeImages = nodeImages;
@@ -37,6 +48,7 @@ export class Card {
     this.element.replaceChildren();
     if (!item) return;
     const under = subtitle(this.#graph, item);
+    const link = item.node !== undefined && this.#linkTo?.(this.#graph.describe(item));
     const { drawing, facts } = item.node !== undefined ? this.#node(item.node) : this.#edge(item.edge);
     this.element.append(
       h("strong", null, title(this.#graph, item)),
@@ -46,7 +58,9 @@ export class Card {
         h("dt", null, name),
         h("dd", { class: kind, "data-fact": name }, value),
       ])),
+      ...(link ? [h("a", { href: link }, "Open its page")] : []),
     );
+    this.move(item);
   }
 
   #node(node) {
@@ -101,7 +115,9 @@ export class Card {
         this.#nodeImages.crop(node, rank),
         `crop of ${names.get(crop[0])}`,
       ]),
-    ].filter(([image]) => image);
+    ]
+      .filter(([image]) => image)
+      .slice(0, MOST_IMAGES);
     if (!found.length) return null;
     return h("div", { class: "ca-strip" }, found.map(([[image, box], text]) => {
       const canvas = h("canvas", { width: STRIP, height: STRIP, role: "img", "aria-label": text });
@@ -127,14 +143,53 @@ export class Card {
     return canvas;
   }
 
-  /** Moves beside a position on the stage, or `below` it where there is room. */
-  moveTo(x, y, below = 0) {
-    const { width, height } = this.#camera.size;
-    const box = this.element.getBoundingClientRect();
-    const right = x + 16 + box.width < width;
-    const left = right ? x + 16 : Math.max(4, x - 16 - box.width);
-    const wanted = below && y + below + box.height < height ? y + below : y - box.height / 3;
-    const top = Math.min(Math.max(4, wanted), Math.max(4, height - box.height - 4));
-    style(this.element, { left: `${Math.round(left)}px`, top: `${Math.round(top)}px` });
+  /** Moves to where it covers nothing of what it tells of. */
+  move(item) {
+    const blocks = this.#blocks(item);
+    style(this.element, { "max-height": null, left: "0", top: "0" });
+    const { width, height } = this.element.getBoundingClientRect();
+    const found = placed({ width, height }, this.#camera.size, blocks, this.#around(item));
+    style(this.element, {
+      left: `${Math.round(found.left)}px`,
+      top: `${Math.round(found.top)}px`,
+      "max-height": found.height < height ? `${Math.floor(found.height)}px` : null,
+    });
+  }
+
+  /** Lists what an item takes up on the stage: a node's square; a kernel's ends, and its line. */
+  #blocks({ node, edge }) {
+    if (node !== undefined) return [this.#square(node)];
+    const [from, to] = [this.#graph.start[edge], this.#graph.end[edge]];
+    return [this.#square(from), this.#square(to), ...this.#line(edge)];
+  }
+
+  /** Lists what of a channel's own lines and their other ends takes up, where those are few. */
+  #around(item) {
+    if (item.node === undefined) return [];
+    const { edges, nodes } = this.#shown.around(item);
+    if (edges.length > MOST_LINES) return [];
+    return [...edges.flatMap((edge) => this.#line(edge)), ...[...nodes].map((node) => this.#square(node))];
+  }
+
+  #line(edge) {
+    const graph = this.#graph;
+    const [from, to] = [graph.start[edge], graph.end[edge]];
+    const x0 = graph.x[from] + this.#measures.half(from);
+    const x1 = graph.x[to] - this.#measures.half(to);
+    return Array.from({ length: LINE + 1 }, (_, step) => {
+      const share = step / LINE;
+      const y = graph.y[from] + (graph.y[to] - graph.y[from]) * heightAt(share);
+      const [x, top] = this.#camera.toStage(x0 + (x1 - x0) * share, y);
+      return { left: x - NEAR, right: x + NEAR, top: top - NEAR, bottom: top + NEAR };
+    });
+  }
+
+  #square(point) {
+    const graph = this.#graph;
+    const [x, y] = this.#camera.toStage(graph.x[point], graph.y[point]);
+    const { k } = this.#camera.view;
+    const wide = this.#measures.half(point) * k + NEAR;
+    const high = (point < graph.nodeCount ? (this.#measures.size(point) * k) / 2 : 0) + NEAR;
+    return { left: x - wide, right: x + wide, top: y - high, bottom: y + high };
   }
 }

@@ -57,6 +57,8 @@ export class Diagram {
    *   least.
    * @param {object} [options.state] to begin with, as state.js describes it.
    * @param {(node) => string|null} [options.linkTo] address of a page about a node.
+   * @param {(name: string|null) => void} [options.onHover] the pointer came to a node or kernel of
+   *   that name, or left it.
    * @param {string} [options.wheel] "focus": the wheel zooms only where the drawing has the focus,
    *   so that pages scroll.
    */
@@ -83,6 +85,16 @@ export class Diagram {
   /** Counts the kernels drawn now, by fraction and by what is hidden. */
   get shown() {
     return this.#shown.count;
+  }
+
+  /** Gives what a figure of it is to be like, as the server's `diagram.svg` takes it. */
+  get look() {
+    return this.#state.look;
+  }
+
+  /** Marks a node or kernel by name, because it is pointed at in another drawing; null: none. */
+  mark(name) {
+    this.#stage.mark(this.#graph.itemNamed(name));
   }
 
   /** Changes what is given and leaves the rest; null or undefined takes a key back. */
@@ -183,7 +195,8 @@ export class Diagram {
     if ("zoom" in changes) this.#camera.show(state.zoom);
     if ("table" in changes) this.#table.open = state.table;
     this.#shown.filter(state.level, state.hidden);
-    this.#foot.tell(this.#shown.count, this.#graph.data.levels[state.level]);
+    const hiding = state.hidden.size > 0 || this.#graph.itemNamed(state.selection) !== null;
+    this.#foot.tell(this.#shown.count, this.#graph.data.levels[state.level], hiding);
     this.#root.dataset.shown = String(this.#shown.count);
     if ("selection" in changes || "fraction" in changes || "hide" in changes) {
       this.#isolate();

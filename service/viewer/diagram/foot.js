@@ -1,7 +1,13 @@
 /** Says under the drawing how much of the circuit is drawn, and what widths and colours mean. */
 
 import { h } from "../dom.js";
-import { whole } from "./words.js";
+import { percent, whole } from "./words.js";
+
+/** Says how much of the response the drawn paths carry. */
+function carries(share, hiding) {
+  const much = share > 1 - 1e-5 ? "all" : share > 0 ? percent(Math.min(0.999, share)) : "none";
+  return `${hiding ? "with nothing hidden, the" : "the"} paths drawn carry ${much}`;
+}
 
 export class Foot {
   #graph;
@@ -30,14 +36,15 @@ export class Foot {
         h("span", { class: "ca-scale", "aria-hidden": "true" }),
         h("span", null, "weights, below and above 0"),
       ),
+      h("span", null, "12/340: kernels drawn, of those in the circuit"),
       this.#graph.twoSides
         ? h("span", { class: "ca-sides" }, `left: ${sides[0]}; right: ${sides[1]}`)
         : null,
     );
   }
 
-  /** Tells how many kernels are drawn of a level. */
-  tell(shown, { on_path: onPath, kernels }) {
+  /** Tells how many kernels are drawn of a level, `hiding`: not all of its drawing. */
+  tell(shown, { on_path: onPath, kernels, carried }, hiding) {
     const { counts } = this.#graph.data;
     const [whose, ends] = this.#graph.twoSides
       ? ["both circuits", "either's unit"]
@@ -47,6 +54,10 @@ export class Foot {
       `${whose} of ${whole(kernels)} kernels, out of ${whole(counts.reachable)} that can reach ${ends}`,
     ];
     if (counts.drawn) {
+      const of = this.#graph.twoSides ? "each response, or more" : "the response";
+      parts.push(`${carries(carried, hiding)} of ${of}, by absolute contribution`);
+    }
+    if (counts.drawn && !this.#graph.data.beside) {
       const before = whole(counts.crossings_before);
       parts.push(`${whole(counts.crossings_after)} crossings (${before} before ordering)`);
     }

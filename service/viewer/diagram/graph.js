@@ -129,6 +129,14 @@ export class Graph {
     return null;
   }
 
+  /** Finds the number of the unit that a node is; the first where none has its name. */
+  #unitOf(band, channel) {
+    const { layers, units } = this.data;
+    const named = (unit, n) =>
+      band.kind === "unit" ? band.name === `${layers[n]}/${unit}` : unit === String(channel);
+    return Math.max(0, units.findIndex(named));
+  }
+
   /**
    * Describes an item to a page.
    *
@@ -146,13 +154,14 @@ export class Graph {
     }
     const band = this.bandOf(node);
     const own = band.unit || band.kind === "unit";
+    const unit = this.#unitOf(band, data.nodes.channel[node]);
     return {
       type: "node",
       kind: band.kind,
       convolution: band.kind === "channel" ? band.name : null,
       channel: data.nodes.channel[node],
-      layer: own ? data.layers[0] : null,
-      unit: own ? data.units[0] : null,
+      layer: own ? data.layers[unit] : null,
+      unit: own ? data.units[unit] : null,
       feature: data.nodes.feature[node] || null,
     };
   }

@@ -1,57 +1,125 @@
-/** Draws names above the bands: slanted where columns are too close, and none on another. */
+/** Draws names level above their bands, with how many of their kernels are drawn. */
 
 import { joins } from "./graph.js";
 import { ROW } from "./measures.js";
 
 const GAP = 2; // pixels between two names
+const EDGE = 4; // pixels to the edge of the stage
+const OVER = 6; // pixels from a band up to its name
+const LINE = 1.15; // of the size of the font, from one line to the next
 const ABOVE = 0.8; // of the size of the font, over the line that it stands on
 const BELOW = 0.25;
-const SLANT = Math.SQRT1_2;
+const STRIP = 0.62; // rows that a band reaches beyond the middle of its last node
+const MOST_LINES = 5;
+const HIGHEST = 10; // lines that a name is raised at most, on a leader, past names beside it
+
+/**
+ * Holds where a band's name stands: by how many pixels its last line is raised over the band, and
+ * moved aside.
+ *
+ * @typedef {{band: any, lines: string[], counted: boolean, half: number, raised: number, aside: number}} Name
+ */
 
 export class Names {
   #graph;
   #bands;
   #apart;
   #colours;
+  #shown;
+  #measures;
   #font = "";
   #widths = new Map();
+  #known = "";
+  /** @type {Name[]} */
+  #names = [];
 
-  constructor({ graph, colours }) {
+  constructor({ graph, colours, shown, measures }) {
     this.#graph = graph;
     this.#bands = inOrder(graph.data.bands.filter((band) => !joins(band)));
     const columns = [...new Set(this.#bands.map((band) => band.x))].sort((a, b) => a - b);
     this.#apart = Math.min(...columns.slice(1).map((x, i) => x - columns[i]));
     this.#colours = colours;
+    this.#shown = shown;
+    this.#measures = measures;
   }
 
   /**
    * Draws the names for which there is room: those of an item first, then those at both ends. The
-   * others lose their first parts where that makes room, or are not drawn.
+   * others are broken at their dots, raised, lose their count or their first parts where that makes
+   * room, or are not drawn.
    */
   draw(context, camera, item) {
     const { k } = camera.view;
     const size = Math.round(Math.max(10, Math.min(13, 11 * k + 4)));
     context.font = `${size}px ${this.#colours.font}`;
     context.textBaseline = "alphabetic";
+    context.textAlign = "center";
     context.lineJoin = "round";
-    const width = (text) => this.#width(context, text);
-    const widest = Math.max(0, ...this.#bands.map((band) => width(shortName(band))));
-    const slanted = widest > this.#apart * k - 6;
-    context.textAlign = slanted ? "left" : "center";
     const pointed = this.#bandsOf(item);
+    const counts = this.#bands.map((band) => this.#shown.ofBand(band));
+    const key = [k, size, camera.size.width, camera.size.height, this.#measures.doubled, this.#shown.level, ...counts]
+      .concat(pointed.map((band) => band.name))
+      .join();
+    if (key !== this.#known) {
+      this.#known = key;
+      this.#names = this.#place(context, camera, size, new Set([...pointed, ...this.#bands]));
+    }
     const taken = [];
-    for (const band of new Set([...pointed, ...this.#bands])) {
-      const all = shortName(band);
-      for (const text of [all, ...endings(all)]) {
-        const at = locate(band, { camera, width: width(text), size, slanted });
-        if (!at) break;
-        const box = boxOf(at, { width: width(text), size, slanted });
-        if (taken.some((other) => touch(box, other))) continue;
-        taken.push(box);
-        this.#write(context, band, text, at, slanted);
+    for (const name of this.#names) {
+      const at = locate(name, camera, size);
+      if (!at) continue;
+      const box = boxOf(name, at, size);
+      if (taken.some((other) => touch(box, other))) continue;
+      taken.push(box);
+      this.#write(context, name, at, size, box);
+    }
+  }
+
+  /** Finds a place for each name, on no band and on no other name, wherever the view is. */
+  #place(context, camera, size, bands) {
+    const { k } = camera.view;
+    const [left, right, top] = camera.room;
+    const strip = ROW * (this.#measures.doubled ? 0.95 : 0.525) * k;
+    const taken = this.#bands.map((band) => [
+      band.x * k - strip, band.x * k + strip,
+      (band.top - STRIP * ROW) * k, (band.bottom + STRIP * ROW) * k,
+    ]);
+    const found = [];
+    for (const band of bands) {
+      const foot = (band.top - STRIP * ROW) * k - OVER;
+      for (const { lines, counted, raised } of this.#forms(context, band, size, this.#apart * k)) {
+        const half = Math.max(...lines.map((line) => this.#width(context, line))) / 2;
+        const x = Math.max(left + half + EDGE, Math.min(right - half - EDGE, band.x * k));
+        const aside = x - band.x * k;
+        const name = { band, lines, counted, half, aside, raised: raised * LINE * size };
+        const box = boxOf(name, [x, foot - name.raised], size);
+        const leader = [band.x * k - GAP, band.x * k + GAP, box[3], foot];
+        if (raised && box[2] < top + EDGE) continue;
+        if (taken.some((other) => touch(box, other) || touch(leader, other))) continue;
+        taken.push(box, ...(raised ? [leader] : []));
+        found.push(name);
         break;
       }
     }
+    return found;
+  }
+
+  /** Lists the forms of a band's name, the most telling first. */
+  *#forms(context, band, size, room) {
+    const width = (text) => this.#width(context, text);
+    const broken = brokenAt(band.label, room - GAP, width);
+    const forms = broken.length > 1 ? [[band.label], broken] : [[band.label]];
+    const kernels = band.kernels[this.#shown.level];
+    if (kernels !== undefined) {
+      const count = `${WHOLE.format(this.#shown.ofBand(band))}/${WHOLE.format(kernels)}`;
+      for (let raised = 0; raised <= HIGHEST; raised += 1) {
+        for (const lines of forms) yield { lines: [...lines, count], counted: true, raised };
+      }
+    }
+    for (let raised = 0; raised <= HIGHEST; raised += 1) {
+      for (const lines of forms) yield { lines, counted: false, raised };
+    }
+    for (const end of endings(band.label)) yield { lines: [end], counted: false, raised: 0 };
   }
 
   #width(context, text) {
@@ -72,18 +140,33 @@ export class Names {
     return [...new Set(ends.map((end) => graph.bandOf(end)))].filter((band) => !joins(band));
   }
 
-  #write(context, band, text, [x, y], slanted) {
-    context.save();
-    context.translate(x, y);
-    if (slanted) context.rotate(-Math.PI / 4);
-    context.strokeStyle = this.#colours.get("surface");
-    context.lineWidth = 4;
-    context.strokeText(text, 0, 0);
-    context.fillStyle = this.#colours.get(band.unit ? "ink" : "ink-2");
-    context.fillText(text, 0, 0);
-    context.restore();
+  #write(context, { band, lines, counted }, { x, y, leader, foot }, size, [left, right, top, bottom]) {
+    const colours = this.#colours;
+    if (foot === null) {
+      // It may lie over nodes: it is kept in sight where its place is not.
+      context.fillStyle = colours.get("surface");
+      context.fillRect(left - 2, top, right - left + 4, bottom - top + 2);
+    } else if (foot > y + 1) {
+      context.strokeStyle = colours.get("ink-3");
+      context.lineWidth = 1;
+      context.beginPath();
+      context.moveTo(leader, y + BELOW * size + 1);
+      context.lineTo(leader, foot + OVER);
+      context.stroke();
+    }
+    lines.forEach((line, number) => {
+      const at = y - (lines.length - 1 - number) * LINE * size;
+      context.strokeStyle = colours.get("surface");
+      context.lineWidth = 4;
+      context.strokeText(line, x, at);
+      const counts = counted && number === lines.length - 1;
+      context.fillStyle = colours.get(band.unit && !counts ? "ink" : "ink-2");
+      context.fillText(line, x, at);
+    });
   }
 }
+
+const WHOLE = new Intl.NumberFormat("en");
 
 /** Puts the unit and both ends first, then the uppermost of each column, then what is below it. */
 function inOrder(bands) {
@@ -95,9 +178,16 @@ function inOrder(bands) {
   return [...bands].sort((a, b) => rank(a) - rank(b) || a.x - b.x || a.top - b.top);
 }
 
-/** Leaves out of a band's name what all names of a network share anyway. */
-function shortName(band) {
-  return band.name.replace(/^(features|layers|model|module|blocks)\.(?!\d+$)/, "");
+/** Breaks a path after dots into as few lines as fit a width. */
+function brokenAt(label, room, width) {
+  const parts = label.split(".");
+  const lines = [""];
+  parts.forEach((part, number) => {
+    const piece = number === parts.length - 1 ? part : `${part}.`;
+    if (lines.at(-1) && width(lines.at(-1) + piece) > room) lines.push("");
+    lines[lines.length - 1] += piece;
+  });
+  return lines.length <= MOST_LINES ? lines : [label];
 }
 
 /** Lists the ends of a path, the longest first: "layer1.0.conv1" -> "…0.conv1", "…conv1". */
@@ -108,33 +198,39 @@ function endings(name) {
 }
 
 /**
- * Tells where a name of that width begins, or its middle where it is level; null: out of sight.
+ * Tells where a name's last line stands, and where a leader to its band is and ends: null where the
+ * name is kept in sight though its place is not. Null: it is out of sight with its band.
  *
- * @returns {[number, number]|null}
+ * @param {Name} name
  */
-function locate(band, { camera, width, size, slanted }) {
+function locate({ band, lines, half, raised, aside }, camera, size) {
   const stage = camera.size;
-  const [x, top] = camera.toStage(band.x, band.top - ROW * 0.62);
-  const [, bottom] = camera.toStage(band.x, band.bottom + ROW * 0.62);
-  if (bottom < 0 || top > stage.height || x < -width || x > stage.width + width) return null;
+  const [x, top] = camera.toStage(band.x, band.top - STRIP * ROW);
+  const [, bottom] = camera.toStage(band.x, band.bottom + STRIP * ROW);
+  if (bottom < 0 || top > stage.height || x < -half || x > stage.width + half) return null;
   // The name stays in sight while its band does.
-  const highest = (slanted ? width * 0.7 : 0) + size + 3;
-  const y = Math.round(Math.max(top - 5, Math.min(highest, bottom - 4)));
-  const [before, after] = slanted ? [0, width * 0.75] : [width / 2, width / 2];
-  const middle = Math.round(Math.max(before + 4, Math.min(stage.width - after - 4, x)));
-  return !slanted && Math.abs(middle - x) > width ? null : [middle, y];
+  const highest = ((lines.length - 1) * LINE + ABOVE) * size + 3;
+  const wanted = top - OVER - raised;
+  const y = Math.round(Math.max(wanted, Math.min(highest, bottom - EDGE)));
+  const usual = x + aside;
+  const middle = Math.max(half + EDGE, Math.min(stage.width - half - EDGE, usual));
+  const moved = y > wanted + 1 || Math.abs(middle - usual) > 1;
+  return { x: Math.round(middle), y, leader: Math.round(x), foot: moved ? null : top - OVER };
 }
 
 /**
- * Gives a name's box as [left, right, top, bottom], of the stage turned as the names are.
+ * Gives a name's box as [left, right, top, bottom].
  *
+ * @param {Name} name
  * @returns {[number, number, number, number]}
  */
-function boxOf([x, y], { width, size, slanted }) {
-  const [along, across] = slanted ? [(x - y) * SLANT, (x + y) * SLANT] : [x - width / 2, y];
-  return [along, along + width, across - ABOVE * size, across + BELOW * size];
+function boxOf({ lines, half }, at, size) {
+  const [x, y] = Array.isArray(at) ? at : [at.x, at.y];
+  const top = y - ((lines.length - 1) * LINE + ABOVE) * size;
+  return [x - half, x + half, top, y + BELOW * size];
 }
 
+/** @param {number[]} one @param {number[]} other */
 function touch([left, right, top, bottom], [left2, right2, top2, bottom2]) {
   return (
     left < right2 + GAP && left2 < right + GAP && top < bottom2 + GAP && top2 < bottom + GAP

@@ -34,12 +34,15 @@ export class Nodes {
     const coloured = this.#graph.bandOf(node).channels === RGB.length;
     context.fillStyle = coloured ? RGB[channel] : "#8b8b85";
     context.fillRect(x - size / 2, y - size / 2, size, size);
-    if (size <= 16) return;
-    context.fillStyle = "#fff";
-    context.font = `600 ${Math.min(15, size * 0.5)}px ${this.#colours.font}`;
-    context.textAlign = "center";
+    if (size <= 5) return;
+    // Within where there is room, else beside.
+    const inside = size > 16;
+    context.fillStyle = inside ? "#fff" : this.#colours.get("ink");
+    context.font = `600 ${inside ? Math.min(15, size * 0.5) : 10}px ${this.#colours.font}`;
+    context.textAlign = inside ? "center" : "right";
     context.textBaseline = "middle";
-    context.fillText(coloured ? "RGB"[channel] : String(channel), x, y + 0.5);
+    const letter = coloured ? "RGB"[channel] : String(channel);
+    context.fillText(letter, inside ? x : x - size / 2 - 2, y + 0.5);
   }
 
   #drawChannel(context, node, { x, y, size, ratio }) {

@@ -17,9 +17,14 @@ export class Overlay {
   }
 
   /** Draws around the middle of the stage, a piece at a time. */
-  *draw(context, camera, { item, hovered }) {
+  *draw(context, camera, { item, hovered, marked }) {
+    if (marked) this.#outline(context, camera, marked, false);
     if (!item) return;
     if (hovered) yield* this.#drawAround(context, camera, item);
+    this.#outline(context, camera, item, hovered);
+  }
+
+  #outline(context, camera, item, hovered) {
     context.strokeStyle = this.#colours.get("accent");
     context.lineWidth = 2.5;
     if (item.node !== undefined) this.#frame(context, camera.view, item.node);

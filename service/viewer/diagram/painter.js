@@ -194,8 +194,8 @@ export class Painter {
     context.clearRect(0, 0, this.#top.width, this.#top.height);
     this.#edges.classList.toggle("ca-dim", Boolean(this.#cursor.hovered));
     context.setTransform(ratio, 0, 0, ratio, (width / 2) * ratio, (height / 2) * ratio);
-    const { item, hovered } = this.#cursor;
-    const pieces = this.#parts.overlay.draw(context, this.#camera, { item, hovered });
+    const { item, hovered, marked } = this.#cursor;
+    const pieces = this.#parts.overlay.draw(context, this.#camera, { item, hovered, marked });
     this.#over = new Pieces(this.#top, pieces);
   }
 }

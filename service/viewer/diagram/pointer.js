@@ -4,11 +4,15 @@
 
 const STILL = 3; // pixels that a click may move
 
+/** Tells whether an event is of the card, or of what says what is isolated, and not of the drawing. */
+const onPaper = (event) => event.target.closest(".ca-chosen, .ca-card") !== null;
+
 export class Pointer {
   #stage;
   #camera;
   #find;
   #onHover;
+  #onCard;
   #onPick;
   #onlyFocused;
   #held = new Map();
@@ -18,16 +22,18 @@ export class Pointer {
    * @param {HTMLElement} of.stage
    * @param {Camera} of.camera
    * @param {(x: number, y: number) => object|null} of.find the item at a position.
-   * @param {(item: object|null, x?: number, y?: number) => void} of.onHover
+   * @param {(item: object|null, how?: {now: boolean}) => void} of.onHover
+   * @param {(item: object|null) => void} of.onCard the pointer is on the card, over that item.
    * @param {(item: object|null) => void} of.onPick a click on it, or on nothing.
    * @param {boolean} of.onlyFocused the wheel zooms only where the stage has the focus.
    * @param {AbortSignal} of.signal until then it listens.
    */
-  constructor({ stage, camera, find, onHover, onPick, onlyFocused, signal }) {
+  constructor({ stage, camera, find, onHover, onCard, onPick, onlyFocused, signal }) {
     this.#stage = stage;
     this.#camera = camera;
     this.#find = find;
     this.#onHover = onHover;
+    this.#onCard = onCard;
     this.#onPick = onPick;
     this.#onlyFocused = onlyFocused;
     const on = (type, action) =>
@@ -36,11 +42,11 @@ export class Pointer {
     on("pointermove", (event) => this.#move(event));
     on("pointerup", (event) => this.#up(event));
     on("pointercancel", (event) => this.#held.delete(event.pointerId));
-    on("pointerleave", () => this.#onHover(null));
+    on("pointerleave", () => this.#onHover(null, { now: true }));
     on("wheel", (event) => this.#wheel(event));
     on("dblclick", (event) => {
       const [x, y] = this.#at(event);
-      if (!this.#find(x, y)) this.#camera.zoomBy(1.8, x, y);
+      if (!onPaper(event) && !this.#find(x, y)) this.#camera.zoomBy(1.8, x, y);
     });
   }
 
@@ -50,9 +56,10 @@ export class Pointer {
   }
 
   #down(event) {
-    if (event.button || event.target.closest(".ca-chosen")) return;
+    if (event.button || event.target.closest(".ca-chosen, a")) return;
     const [x, y] = this.#at(event);
-    this.#held.set(event.pointerId, { x, y, far: 0 });
+    // From the card, too, the drawing is moved; what lies under it is not picked.
+    this.#held.set(event.pointerId, { x, y, far: 0, picks: !onPaper(event) });
     this.#stage.setPointerCapture(event.pointerId);
   }
 
@@ -60,7 +67,9 @@ export class Pointer {
     const [x, y] = this.#at(event);
     const held = this.#held.get(event.pointerId);
     if (!held) {
-      if (event.pointerType !== "touch") this.#onHover(this.#find(x, y), x, y);
+      if (event.target.closest("a")) this.#onCard(null);
+      else if (event.target.closest(".ca-card")) this.#onCard(this.#find(x, y));
+      else if (event.pointerType !== "touch") this.#onHover(this.#find(x, y));
       return;
     }
     const other = [...this.#held.values()].find((one) => one !== held);
@@ -70,7 +79,7 @@ export class Pointer {
       const after = Math.hypot(x - other.x, y - other.y);
       this.#camera.zoomBy(after / Math.max(1, before), (x + other.x) / 2, (y + other.y) / 2);
     } else if (held.far > STILL) {
-      this.#onHover(null);
+      this.#onHover(null, { now: true });
       this.#camera.panBy(x - held.x, y - held.y);
     }
     held.x = x;
@@ -80,10 +89,10 @@ export class Pointer {
   #up(event) {
     const held = this.#held.get(event.pointerId);
     this.#held.delete(event.pointerId);
-    if (!held || held.far > STILL) return;
+    if (!held?.picks || held.far > STILL) return;
     const [x, y] = this.#at(event);
     const item = this.#find(x, y);
-    if (event.pointerType === "touch") this.#onHover(item, x, y);
+    if (event.pointerType === "touch") this.#onHover(item, { now: true });
     this.#onPick(item);
   }
 

@@ -9,6 +9,7 @@ export class Shown {
   #visible;
   #count = 0;
   #level = 0;
+  #ofBands = null;
   #isolated = null;
 
   constructor(graph) {
@@ -19,6 +20,24 @@ export class Shown {
   /** Counts the kernels of the level that are not hidden. */
   get count() {
     return this.#count;
+  }
+
+  /** Gives the level that is drawn. */
+  get level() {
+    return this.#level;
+  }
+
+  /** Counts the kernels into a band that are drawn. */
+  ofBand(band) {
+    if (!this.#ofBands) {
+      this.#ofBands = new Map();
+      for (let edge = 0; edge < this.#graph.edgeCount; edge += 1) {
+        if (!this.drawn(edge)) continue;
+        const into = this.#graph.bandOf(this.#graph.end[edge]);
+        this.#ofBands.set(into, (this.#ofBands.get(into) ?? 0) + 1);
+      }
+    }
+    return this.#ofBands.get(band) ?? 0;
   }
 
   /** Tells whether only the paths of one item are drawn. */
@@ -43,6 +62,7 @@ export class Shown {
     const hide = (graph.twoSides ? SIDES : SIGNS).map((part) => hidden.has(part));
     this.#level = level;
     this.#count = 0;
+    this.#ofBands = null;
     for (let line = 0; line < graph.start.length; line += 1) {
       let on = (graph.levels[line] & bit) !== 0;
       if (on && line < graph.edgeCount) {
@@ -57,6 +77,7 @@ export class Shown {
   isolate(item) {
     const graph = this.#graph;
     this.#isolated = null;
+    this.#ofBands = null;
     if (!item) return;
     const lines = new Uint8Array(graph.start.length);
     const points = new Uint8Array(graph.x.length);

@@ -20,13 +20,15 @@ export class Stage {
   #camera;
   #painter;
   #chosen;
+  #cursor;
   #sized;
 
   /**
    * @param {object} model what is drawn: `graph`, `shown`, `measures`, `camera` and `colours`.
    * @param {object} of
    * @param {string} of.helpId of the element that says what the keys do.
-   * @param {object} of.options as of a diagram: `imageUrl`, `featureUrl`, `linkTo` and `wheel`.
+   * @param {object} of.options as of a diagram: `imageUrl`, `featureUrl`, `linkTo`, `onHover`
+   *   and `wheel`.
    * @param {object} of.actions `pick(item)`, `reset()`, `fit()` and `announce(text)`.
    * @param {AbortSignal} of.signal until then it listens.
    */
@@ -50,7 +52,7 @@ export class Stage {
       weights: new Weights(model),
       names: new Names(model),
     };
-    const card = new Card({ ...model, nodeImages, weights: marks.weights });
+    const card = new Card({ ...model, nodeImages, weights: marks.weights, linkTo: options.linkTo });
     const cursor = new Cursor({
       graph,
       camera,
@@ -58,7 +60,9 @@ export class Stage {
       stage: this.element,
       announce: actions.announce,
       onChange: () => this.#painter.refresh(),
+      onHover: (item) => options.onHover?.(item && graph.nameOf(item)),
     });
+    this.#cursor = cursor;
     const overlay = new Overlay({ ...model, parts: marks });
     this.#painter = new Painter({
       ...model,
@@ -92,6 +96,7 @@ export class Stage {
       camera,
       find: (x, y) => finder.find(x, y),
       onHover: (...found) => cursor.hover(...found),
+      onCard: (item) => cursor.reach(item),
       onPick: (item) => (item ? actions.pick(item) : actions.reset()),
       onlyFocused: wheel === "focus",
       signal,
@@ -117,6 +122,7 @@ export class Stage {
   /** Follows the camera, which has moved. */
   moved() {
     this.#painter.moved();
+    this.#cursor.moved();
   }
 
   /** Names what is isolated, with `kernels` on its paths; null: nothing is. */
@@ -124,8 +130,14 @@ export class Stage {
     this.#chosen.show(item, kernels);
   }
 
+  /** Marks an item that is pointed at in another drawing; null: none. */
+  mark(item) {
+    this.#cursor.mark(item);
+  }
+
   /** Draws no more. */
   stop() {
+    this.#cursor.stay();
     this.#sized.disconnect();
     this.#painter.stop();
   }

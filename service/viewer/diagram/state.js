@@ -7,7 +7,7 @@
  * - `selection`: "convolution:channel" of a node, "convolution:out:in" of a kernel.
  * - `zoom`: "scale,x,y": pixels a point, and the point in the middle.
  * - `nodes`, `kernels`: sizes, 1 at first.
- * - `images`: "crops", "features", "both" or "none".
+ * - `images`: "features", "crops", "both" or "none"; features first, where there are any.
  * - `hide`: of "excitation,inhibition,unknown,shared,left,right", those that are not drawn.
  * - `table`: 1 where the table is open.
  */
@@ -72,9 +72,10 @@ export class State {
   get images() {
     const { featured, cropped } = this.#graph;
     const asked = this.#values.images;
-    if (asked === "none") return "none";
-    if ((asked === "features" || asked === "both") && featured) return cropped ? asked : "features";
-    return cropped ? "crops" : featured ? "features" : "none";
+    if (asked === "none" || !(featured || cropped)) return "none";
+    if (!featured) return "crops";
+    if (!cropped) return "features";
+    return asked === "crops" || asked === "both" ? asked : "features";
   }
 
   /** Gives the parts that are not drawn. @returns {Set<string>} */
@@ -88,6 +89,19 @@ export class State {
     if (hidden) parts.add(part);
     else parts.delete(part);
     return { hide: [...parts].sort().join(",") || null };
+  }
+
+  /** Gives what a saved figure is to be like, by the names that the server has for it. */
+  get look() {
+    const { fraction, nodes, kernels, images, hide, selection } = this.#values;
+    return {
+      "d.fraction": this.level ? fraction : null,
+      "d.images": images ? this.images : null,
+      "d.nodes": nodes === undefined ? null : this.nodes,
+      "d.kernels": kernels === undefined ? null : this.kernels,
+      "d.hide": hide,
+      "d.selection": this.#graph.itemNamed(this.selection) ? selection : null,
+    };
   }
 
   get table() {

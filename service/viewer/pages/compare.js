@@ -6,7 +6,7 @@
  */
 
 import { change } from "../address.js";
-import { get, unitPath, url } from "../api.js";
+import { get, url } from "../api.js";
 import { atlasCrumbs } from "../crumbs.js";
 import { h, put } from "../dom.js";
 import { count, ratio } from "../figures.js";
@@ -108,24 +108,21 @@ export async function comparePage(state, atlas) {
     key,
     locate: async (now) => {
       const sides = await both(now);
-      return { path: ["compare", "diagram"], svg: ["compare", "diagram.svg"], query: query(sides) };
+      return { path: ["compare", "diagram"], query: query(sides) };
     },
   });
-  const alone = SIDES.map((side) =>
+  // Laid out for both, and looked at alike: one state in the address serves them.
+  const alone = SIDES.map((side, number) =>
     diagramPanel({
       atlas,
       title: side === "left" ? "Left circuit" : "Right circuit",
       note: "The [circuit] by itself: channels in columns by depth, [kernels|kernel] as lines.",
       width: "half",
       key,
-      prefix: `${side[0]}.d.`,
+      onHover: (name) => alone[1 - number].mark(name),
       locate: async (now) => {
-        const found = await resolved(now, side, atlas);
-        return {
-          path: unitPath(found.layer, found.unit, "diagram"),
-          svg: unitPath(found.layer, found.unit, "diagram.svg"),
-          query: found.query,
-        };
+        const sides = await both(now);
+        return { path: ["compare", "diagram"], query: { ...query(sides), side } };
       },
     }),
   );

@@ -87,7 +87,6 @@ export async function mapPage({ layer, unit }, whole) {
       const { criterion, keep } = reading(now, atlas);
       return {
         path: unitPath(layer, unit, "diagram"),
-        svg: unitPath(layer, unit, "diagram.svg"),
         query: { criterion, keep, images: list(now.images).join(",") },
       };
     },

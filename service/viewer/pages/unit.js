@@ -53,7 +53,6 @@ export async function unitPage(state, atlas) {
             const { keep, ...others } = query;
             return {
               path: unitPath(layer, unit, "diagram"),
-              svg: unitPath(layer, unit, "diagram.svg"),
               query: { ...others, keep },
             };
           },

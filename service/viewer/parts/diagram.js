@@ -13,18 +13,21 @@ import { whole } from "../figures.js";
 import { panel } from "../panel.js";
 
 /** How many kernels are drawn at most: what is asked for where nothing is said, and others. */
-const EDGES = 2000;
-const MOST = [200, EDGES, 5000, 20000];
+const EDGES = 200;
+const MOST = [50, EDGES, 500, 2000, 20000];
 
 /** The schema that says how the network is wired. */
 const NETWORK_SINCE = 2;
 
-/** Gives the keys of a state that start so, without their start. */
-const within = (now, prefix) =>
+/** What the keys of a diagram's state begin with in the address. */
+const PREFIX = "d.";
+
+/** Gives the state of a diagram, as diagram/state.js describes it, of that of the page. */
+const within = (now) =>
   Object.fromEntries(
     Object.entries(now)
-      .filter(([key]) => key.startsWith(prefix))
-      .map(([key, value]) => [key.slice(prefix.length), value]),
+      .filter(([key]) => key.startsWith(PREFIX))
+      .map(([key, value]) => [key.slice(PREFIX.length), value]),
   );
 
 /**
@@ -32,13 +35,13 @@ const within = (now, prefix) =>
  * @param {AtlasFacts} of.atlas
  * @param {string} of.title
  * @param {(now) => unknown} of.key what decides which circuit it is.
- * @param {(now) => Promise<{path: readonly string[], query: Query, svg: readonly string[]}>} of.locate where its
- *   drawing is answered.
+ * @param {(now) => Promise<{path: readonly string[], query: Query}>} of.locate where its drawing is
+ *   answered: as data; with .svg and .png behind the last part as figures.
  * @param {string|Node} [of.note]
  * @param {string} [of.width] as of a panel.
- * @param {string} [of.prefix] of its keys in the address.
+ * @param {(name: string|null) => void} [of.onHover] the pointer came to a node or kernel, or left it.
  */
-export function diagramPanel({ atlas, title, key, locate, note, width, prefix = "d." }) {
+export function diagramPanel({ atlas, title, key, locate, note, width, onHover }) {
   const host = h("div", { class: "diagram-host" });
   let diagram = null;
   let drawn = null;
@@ -46,8 +49,8 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
   /** Puts what the reader did in the diagram into the address, without a step of the history. */
   const onState = (wanted) => {
     if (!host.isConnected) return;
-    const gone = Object.keys(within(state(), prefix)).map((name) => [prefix + name, null]);
-    const kept = Object.entries(wanted).map(([name, value]) => [prefix + name, String(value)]);
+    const gone = Object.keys(within(state())).map((name) => [PREFIX + name, null]);
+    const kept = Object.entries(wanted).map(([name, value]) => [PREFIX + name, String(value)]);
     change(Object.fromEntries([...gone, ...kept]), { replace: true });
   };
   const draw = (data, now) => {
@@ -55,11 +58,16 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
     drawn = data;
     diagram?.destroy();
     diagram = new Diagram(host, data.document, {
-      state: within(now, prefix),
+      state: within(now),
       onState,
+      onHover,
       imageUrl,
-      featureUrl: ({ convolution, channel }) =>
-        url(["channels", convolution, String(channel), "features", "positive"]),
+      featureUrl: ({ convolution, channel, layer, unit, feature }) =>
+        url(
+          convolution
+            ? ["channels", convolution, String(channel), "features", feature]
+            : ["layers", layer, "units", unit, "features", feature],
+        ),
       linkTo: pageOf,
       wheel: "focus",
     });
@@ -93,13 +101,23 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
     draw: () => host,
     // It reads colours and measures of the page, so it has to stand there.
     after: draw,
-    files: ({ asked }, now) => [
-      { label: "SVG", detail: "diagram", href: url(asked.svg, { ...asked.query, edges: now.edges }) },
-      { label: "JSON", detail: "what is drawn", href: url(asked.path, { ...asked.query, edges: now.edges }) },
-    ],
+    files: ({ asked }, now) => {
+      const query = { ...asked.query, edges: now.edges };
+      const last = asked.path.length - 1;
+      return [
+        ...["svg", "png"].map((form) => ({
+          label: form.toUpperCase(),
+          detail: "as it is seen here",
+          href: url(asked.path.with(last, `${asked.path[last]}.${form}`), { ...query, ...diagram?.look }),
+        })),
+        { label: "JSON", detail: "what is drawn", href: url(asked.path, query) },
+      ];
+    },
   });
   return {
     element: made.element,
+    /** Marks a node or kernel by name, because it is pointed at in another drawing; null: none. */
+    mark: (name) => diagram?.mark(name),
     update(now) {
       const edges = now.edges ?? String(EDGES);
       if (![...most.options].some(({ value }) => value === edges)) {
@@ -107,7 +125,7 @@ export function diagramPanel({ atlas, title, key, locate, note, width, prefix = 
       }
       most.value = edges;
       if (diagram) {
-        const wanted = within(now, prefix);
+        const wanted = within(now);
         const gone = Object.keys(diagram.state).filter((name) => !(name in wanted));
         diagram.setState(
           { ...Object.fromEntries(gone.map((name) => [name, null])), ...wanted },

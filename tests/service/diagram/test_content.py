@@ -253,15 +253,10 @@ def test_no_more_are_drawn_than_asked_for_and_all_on_a_path(tmp_path, kind, most
     drawn = set(edges(content, planted))
     assert len(drawn) == content.counts.drawn <= most
     assert on_path(planted, drawn, {UNIT}) == drawn
-    scored = kernels(circuit)
-    ranked = sorted(scored, key=lambda kernel: -scored[kernel])
-    best = [on_path(planted, ranked[:k], {UNIT}) for k in range(len(ranked) + 1)]
-    fitting = [some for some in best if len(some) <= most]
-    if fitting[-1]:
-        assert drawn == fitting[-1]
-    elif any(len(some) for some in best):
-        # The first kernels to make a path make too many: some path of those is drawn if it fits.
-        assert drawn or content.note.startswith("Every path")
+    # The fewest kernels from the image to the unit.
+    shortest = {"plain": 3, "fire": 3, "residual": 1, "gate": 2, "image_skip": 1, "mixed": 2}[kind]
+    assert bool(drawn) == (most >= shortest)
+    assert content.note.startswith("Every path") == (most < shortest)
 
 
 @pytest.mark.parametrize("most", [2, 3, 4, 7, 16])
@@ -282,8 +277,6 @@ def test_a_path_is_drawn_where_the_kernel_that_joins_it_is_the_last(tmp_path, mo
     else:
         assert 3 <= len(found) <= most
         assert content.note == ""
-        # The strongest kernel of the image's is kept to the end.
-        assert (0, 0, 0) in found
 
 
 def test_a_circuit_without_a_path_says_so(tmp_path):
@@ -292,7 +285,7 @@ def test_a_circuit_without_a_path_says_so(tmp_path):
     diagram = circuit.diagram()
     assert diagram.content.note.startswith("No path from the image to the unit is left")
     assert diagram.content.counts.drawn == diagram.content.counts.on_path == 0
-    assert "No path from the image" in diagram.svg()
+    assert "No path from the image" in diagram.figure().svg
     assert "No path from the image" in diagram.html()
 
 
@@ -379,7 +372,7 @@ def test_a_picture_of_another_atlas_is_never_shown_as_one_of_this(tmp_path, loca
     assert [crop[0] for crop in crops["conv3", 1]] == ([2, 0, 3] if same else [1, 2, 3])
     # So do feature visualizations; this one lies in the other.
     assert set(nodes.feature) == {""}
-    assert "<svg" in diagram.svg(features=True)
+    assert "<svg" in diagram.figure().svg
 
 
 def test_json_is_read_back_as_it_was(tmp_path):
@@ -388,7 +381,7 @@ def test_json_is_read_back_as_it_was(tmp_path):
     assert Content.from_json(text).to_json() == text
     assert "\n" not in text
     raw = json.loads(text)
-    for spoiled in ({**raw, "version": 1}, {**raw, "more": 1}, {"version": 2}, []):
+    for spoiled in ({**raw, "version": 2}, {**raw, "more": 1}, {"version": 3}, []):
         with pytest.raises(CorruptError, match="no drawing of a circuit"):
             Content.from_json(json.dumps(spoiled))
     with pytest.raises(ValueError, match="edges, and 1 are told of"):

@@ -19,6 +19,8 @@ from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.commands.cli import main
 from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
+from circuit_atlas.service.diagram.figure import WIDTH_MM
+from circuit_atlas.service.diagram.look import Look
 from circuit_atlas.service.diagram.titles import share
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
@@ -35,7 +37,7 @@ def diagram(request, tmp_path) -> Diagram:
 
 
 def parsed(diagram: Diagram) -> tuple[ElementTree.Element, Counter[str]]:
-    root = ElementTree.fromstring(diagram.svg())
+    root = ElementTree.fromstring(diagram.figure().svg)
     classes = Counter(name for element in root.iter() for name in element.get("class", "").split())
     return root, classes
 
@@ -48,9 +50,22 @@ def test_the_vector_file_holds_exactly_what_is_told_of(diagram):
     assert classes["wire"] == len(content.wires.end)
     texts = [element.text for element in root.iter(f"{SVG}text")]
     assert content.title in " ".join(texts)
-    for band in content.bands:
+    named = [
+        element.text
+        for group in root.iter(f"{SVG}g")
+        if group.get("class") == "names"
+        for element in group
+    ]
+    told = " ".join(named).replace(". ", ".")
+    counted = 0
+    for number, band in enumerate(content.bands):
         if band.kind == "channel":
-            assert band.name in texts or band.name.split(".", 1)[1] in texts
+            drawn = sum(content.nodes.band[end] == number for end in content.edges.end)
+            assert 0 < drawn <= band.kernels[0]
+            assert band.label in told
+            counted += f"{band.label} {drawn}/{band.kernels[0]}" in told
+    # A count gives way where there is no room for it.
+    assert counted == sum(text.replace("/", "").isdigit() for text in named) > 1
     counts = content.counts
     assert any(f"{counts.drawn} of {counts.on_path} kernels" in text for text in texts)
     assert any(f"{counts.crossings_after} crossings" in text for text in texts)
@@ -60,13 +75,14 @@ def test_the_vector_file_holds_exactly_what_is_told_of(diagram):
 def test_the_vector_file_fits_a_page(diagram):
     root, _ = parsed(diagram)
     width, height = (float(root.get(name).removesuffix("mm")) for name in ("width", "height"))
-    assert 60 < width <= shapes.WIDTH_MM + 0.1
+    assert width == WIDTH_MM
     assert 20 < height <= shapes.HEIGHT_MM + 0.1
     box = [float(part) for part in root.get("viewBox").split()]
     assert box[2] / box[3] == pytest.approx(width / height, rel=0.01)
-    # On a page, a name is 2.3 mm high.
-    sizes = {float(t.get("font-size")) * width / box[2] for t in root.iter(f"{SVG}text")}
-    assert min(sizes) == pytest.approx(2.3, abs=0.06)
+    points = {
+        float(t.get("font-size")) * width / box[2] * 72 / 25.4 for t in root.iter(f"{SVG}text")
+    }
+    assert 7 <= min(points) < 7.2
 
 
 def test_pictures_are_embedded_once_and_weights_where_there_is_room(diagram):
@@ -90,7 +106,7 @@ def test_signs_and_sides_have_colours_of_their_own(tmp_path):
     circuit = unit.circuit(keep=1)
 
     def strokes(diagram: Diagram) -> Counter[str]:
-        root = ElementTree.fromstring(diagram.svg())
+        root = ElementTree.fromstring(diagram.figure().svg)
         found: Counter[str] = Counter()
         for group in root.iter(f"{SVG}g"):
             own = [p for p in group if p.get("class") == "kernel"]
@@ -108,22 +124,22 @@ def test_signs_and_sides_have_colours_of_their_own(tmp_path):
     sides = Counter(shapes.SIDES[side] for side in overlay.content.edges.side)
     assert len(sides) == 3
     assert strokes(overlay) == sides
-    assert "both circuits of" in overlay.svg()
-    assert "circuit of" in unit.circuit(keep=0.75).diagram().svg()
+    assert "both circuits of" in overlay.figure().svg
+    assert "circuit of" in unit.circuit(keep=0.75).diagram().figure().svg
 
 
 def test_titles_cannot_break_out_of_a_file(tmp_path):
     unit = unit_of(tmp_path / "atlas", wirings.plain(), 1)
     circuit = replace(unit.circuit(keep=1), title='</script><b a="&">')
     diagram = circuit.diagram()
-    title = ElementTree.fromstring(diagram.svg()).find(f"{SVG}title").text
+    title = ElementTree.fromstring(diagram.figure().svg).find(f"{SVG}title").text
     assert title == diagram.content.title
     assert title.startswith(circuit.title)
     assert "</script><b" not in diagram.html()
     assert "<b a=" not in diagram._repr_html_()
     # XML has no way to write these, so a file with one cannot be opened.
     odd = replace(unit.circuit(keep=1), title="a\x00\x1b\ufffe\ud800\u202eb")
-    title = ElementTree.fromstring(odd.diagram().svg()).find(f"{SVG}title")
+    title = ElementTree.fromstring(odd.diagram().figure().svg).find(f"{SVG}title")
     assert title.text.startswith(f"a{4 * chr(0xFFFD)}\u202eb:")
 
 
@@ -149,7 +165,7 @@ def test_what_is_drawn_stands_in_each_file(tmp_path):
     texts = [element.text for element in root.iter(f"{SVG}text")]
     assert diagram.content.title in " ".join(texts)
     # Drawn as large as the file itself, no letter reaches its right edge.
-    pixels = np.asarray(Image.open(io.BytesIO(diagram.png(width=1200))).convert("L"))
+    pixels = np.asarray(Image.open(io.BytesIO(diagram.figure().png(width=1200))).convert("L"))
     assert pixels[:, -6:].min() > 250
     assert pixels[: len(pixels) // 8, :600].min() < 100
 
@@ -233,17 +249,19 @@ def test_what_is_no_path_is_refused(diagram, path):
         diagram.save(path)
 
 
-@pytest.mark.parametrize("width", [None, 99.5, "wide", 15, 12_001])
+@pytest.mark.parametrize("width", [99.5, "wide", 15, 12_001])
 def test_the_width_of_a_picture_is_in_bounds(diagram, width):
     with pytest.raises(QueryError, match=r"width=.*(no whole number|give 16 to 12000)"):
-        diagram.png(width=width)
+        diagram.figure().png(width=width)
 
 
 @pytest.mark.usefixtures("dejavu")
 def test_the_picture_shows_lines_text_and_crops(tmp_path):
     unit = unit_of(tmp_path / "atlas", wirings.fire(), 1)
     diagram = unit.circuit(keep=1).diagram()
-    pixels = np.asarray(Image.open(io.BytesIO(diagram.png(width=1200))).convert("RGB")).astype(int)
+    pixels = np.asarray(
+        Image.open(io.BytesIO(diagram.figure().png(width=1200))).convert("RGB")
+    ).astype(int)
     assert pixels.shape[1] == 1200
     assert (pixels[0, 0] == 255).all()
 
@@ -261,12 +279,13 @@ def test_the_picture_shows_lines_text_and_crops(tmp_path):
 def test_without_resvg_the_picture_says_what_to_install(diagram, monkeypatch):
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(QueryError, match=r"pip install 'circuit-atlas\[diagram\]'"):
-        diagram.png()
+        diagram.figure().png()
 
 
-def test_a_width_out_of_range_is_refused(diagram):
-    with pytest.raises(QueryError, match="width=0 is out of range: give 16 to 12000"):
-        diagram.png(width=0)
+@pytest.mark.parametrize("width_mm", [0, 59, 401, float("nan")])
+def test_a_width_of_paper_is_in_bounds(diagram, width_mm):
+    with pytest.raises(QueryError, match=r"width_mm=.* is out of range: give 60 to 400"):
+        diagram.figure(width_mm=width_mm)
 
 
 def test_feature_visualizations_are_shown_where_there_are_any(tmp_path):
@@ -300,9 +319,15 @@ def test_feature_visualizations_are_shown_where_there_are_any(tmp_path):
     }
     assert stored == {("one", 2): "positive", ("three", 0): "negative", ("last", 1): "positive"}
     assert diagram.html().count("data:image/png") == 3
-    assert diagram.svg(features=True).count("data:image/png") == 3
-    assert "data:image/png" not in diagram.svg()
-    assert not any(circuit.diagram(features=False).content.nodes.feature)
+    assert diagram.figure().svg.count("data:image/png") == 3
+    assert "images made to drive the channel" in diagram.figure().svg
+    for images in ("crops", "none"):
+        assert "data:image/png" not in diagram.figure(look=Look(images=images)).svg
+    both = diagram.figure(look=Look(images="both")).svg
+    assert both.count("data:image/png") == 3
+    without = circuit.diagram(features=False)
+    assert not any(without.content.nodes.feature)
+    assert "data:image/png" not in without.figure().svg
     record = atlas.reader.feature_visualization("one", 2, "positive")
     (tmp_path / "atlas" / record.image.path).unlink()
     with pytest.raises(CorruptError):

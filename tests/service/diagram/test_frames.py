@@ -12,6 +12,7 @@ from circuit_atlas.service.diagram.drawing import Diagram
 from tests.chromium import IN_CHROMIUM, chromium, new_context
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
+from tests.service.diagram.stage import on_stage
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -143,12 +144,8 @@ def test_pointing_at_a_channel_of_many_kernels_ends_in_time(page, diagram):
     content = diagram.content
     page.evaluate("counted.lineMs = 0.2")
     box = page.locator(".ca-stage").bounding_box()
-    scale = min((box["width"] - 2) / content.width, (box["height"] - 2) / content.height)
     band = next(band for band in content.bands if band.name == "b")
-    page.mouse.move(
-        box["x"] + box["width"] / 2 + (band.x - content.width / 2) * scale,
-        box["y"] + box["height"] / 2 + ((band.top + band.bottom) / 2 - content.height / 2) * scale,
-    )
+    page.mouse.move(*on_stage(box, content, band.x, (band.top + band.bottom) / 2))
     page.wait_for_selector(".ca-card:not([hidden])")
     name, channel = page.locator(".ca-card strong").inner_text().split(", channel ")
     assert name == "b"

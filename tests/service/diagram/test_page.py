@@ -14,6 +14,7 @@ from circuit_atlas.service.diagram.drawing import Diagram
 from tests.chromium import IN_CHROMIUM, chromium, new_context
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import unit_of
+from tests.service.diagram.stage import on_stage
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -96,15 +97,7 @@ def zoomed(page: playwright.Page, *, since: str | None = None) -> str:
 
 def place(page: playwright.Page, diagram: Diagram, x: float, y: float) -> tuple[float, float]:
     """A point of the drawing as it lies on the page when all of it is shown."""
-    box = page.locator(".ca-stage").bounding_box()
-    border = 1
-    width, height = box["width"] - 2 * border, box["height"] - 2 * border
-    content = diagram.content
-    scale = min(width / content.width, height / content.height, 2.2)
-    return (
-        box["x"] + border + width / 2 + (x - content.width / 2) * scale,
-        box["y"] + border + height / 2 + (y - content.height / 2) * scale,
-    )
+    return on_stage(page.locator(".ca-stage").bounding_box(), diagram.content, x, y)
 
 
 def node_place(page, diagram: Diagram, node: int) -> tuple[float, float]:
@@ -152,8 +145,7 @@ def test_the_card_of_a_channel_tells_the_clients_figures(show, fire, diagram):
     total = sum(row["score"] for row in rows)
     for name, channel in (("three", 2), ("squeeze", 1), ("last", 1)):
         page.mouse.move(*node_place(page, diagram, node_of(diagram, name, channel)))
-        page.wait_for_selector(".ca-card:not([hidden])")
-        assert page.locator(".ca-card strong").inner_text() == f"{name}, channel {channel}"
+        page.locator(".ca-card strong", has_text=f"{name}, channel {channel}").wait_for()
         own = [r for r in rows if (r["convolution"], r["out_channel"]) == (name, channel)]
         score = sum(row["score"] for row in own)
         told = facts(page)
@@ -308,7 +300,7 @@ def test_zoom_and_pan_keep_what_is_under_the_pointer(show, diagram):
     page.mouse.wheel(0, -400)
     near = zoomed(page)
     drawn(page)
-    assert page.locator(".ca-card strong").inner_text() == "squeeze, channel 0"
+    page.locator(".ca-card strong", has_text="squeeze, channel 0").wait_for()
     # Away from the reader is nearer; all of it is shown at 2.2 pixels a point at most.
     assert float(near.split(",")[0]) > 2.2
     page.mouse.move(x + 40, y + 30)
@@ -318,7 +310,7 @@ def test_zoom_and_pan_keep_what_is_under_the_pointer(show, diagram):
     page.mouse.move(x + 100, y + 60)
     panned = zoomed(page, since=near)
     drawn(page)
-    assert page.locator(".ca-card strong").inner_text() == "squeeze, channel 0"
+    page.locator(".ca-card strong", has_text="squeeze, channel 0").wait_for()
     assert panned.split(",")[0] == near.split(",")[0]
     page.get_by_role("button", name="Show all of it").click()
     told(page, zoom=None)

@@ -158,3 +158,17 @@ def deep(count: int = 24) -> Planted:
     stretches = ((0, 0, 3, -1, 0, "alone"),)
     stretches += tuple((n + 1, 0, 2, n, 0, "alone") for n in range(count))
     return _scored(Planted(convolutions, stretches, {}, channels=2))
+
+
+def mobile(count: int = 24) -> Planted:
+    """As many columns, named as timm names those of an EfficientNet."""
+    parts = ("conv_pw", "conv_dw", "conv_pwl")
+    names = ["conv_stem"]
+    names += [f"blocks.{n // 6}.{n // 3 % 2}.{parts[n % 3]}" for n in range(count - 2)]
+    names += ["conv_head"]
+    planted = deep(count)
+    convolutions = tuple(
+        replace(convolution, name=name, weight=f"{name}.weight")
+        for convolution, name in zip(planted.convolutions, names, strict=True)
+    )
+    return replace(planted, convolutions=convolutions)

@@ -321,7 +321,7 @@ def test_diagrams(api, local):
     assert found.text == circuit.diagram(edges=10).to_json()
     vector = api.get(f"{path}.svg", params={"keep": 0.5})
     assert vector.headers["content-type"] == "image/svg+xml"
-    assert vector.text == circuit.diagram().svg()
+    assert vector.text == circuit.diagram().figure().svg
     both = ask(
         api,
         "compare/diagram",
