@@ -113,7 +113,7 @@ def test_the_network_responds_as_to_the_images_themselves(folder: Path, case: in
     assert np.abs(stored(atlas) - right).max() < 1e-5 * right.max()
     assert atlas.images(files=True)["file"].null_count == 0
     circuit = atlas.layer("2").unit(0).circuit(keep=0.5)
-    assert circuit.diagram().svg().startswith("<svg")
+    assert circuit.diagram().figure().svg.startswith("<svg")
 
 
 def test_features_of_grey_images_and_of_others(

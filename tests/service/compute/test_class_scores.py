@@ -144,6 +144,6 @@ def test_labels_and_directions_over_http(folder: Path) -> None:
         assert (mixed["bias"], mixed["activation"]) == (0.0, "relu")
         opened = Atlas.open(address).layer("6")
         assert opened.units()["unit_label"].to_pylist() == ["green", None]
-        assert opened.unit("mixed.0").circuit(keep=0.3).diagram().svg()
+        assert opened.unit("mixed.0").circuit(keep=0.3).diagram().figure().svg
         top = asked.get("/images/0/units").json()["rows"]
         assert {unit["unit"]: unit["unit_label"] for unit in top} == {1: "green", 4: None}

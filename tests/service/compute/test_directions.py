@@ -108,7 +108,7 @@ def test_what_a_unit_responds_with_is_its_weighted_sum_after_the_relu(
     assert maps.max() > 0
     top = unit.top_images().to_pylist()
     assert top[0]["response"] == pytest.approx(float(maps[0].sum()), rel=1e-5)
-    assert unit.circuit(keep=0.5).diagram().svg()
+    assert unit.circuit(keep=0.5).diagram().figure().svg
 
 
 @pytest.mark.usefixtures("on_path")
