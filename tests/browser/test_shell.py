@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 
 import pytest
 
@@ -196,16 +195,6 @@ def test_an_answer_that_failed_is_asked_for_again(photos, tab):
     tab.complaints = [text for text in tab.complaints if "ERR_FAILED" not in text]
 
 
-def test_a_module_that_did_not_come_comes_with_the_page_anew(photos, tab):
-    tab.page.route("**/viewer/diagram/diagram.js", lambda route: route.abort())
-    tab.open(photos.link("unit", layer=LAYER, unit=UNITS[0]))
-    tab.page.get_by_text("a part of these pages could not be loaded").wait_for()
-    tab.page.unroute("**/viewer/diagram/diagram.js")
-    tab.page.get_by_role("button", name="Load the page anew").click()
-    tab.page.get_by_role("application").wait_for()
-    tab.complaints = [text for text in tab.complaints if "ERR_FAILED" not in text]
-
-
 # How far what is shown jumps while the rest comes: the sum of Chromium's layout shifts.
 SHIFTS = """
   window.shifts = [];
@@ -235,16 +224,6 @@ def test_nothing_jumps_while_a_page_loads(photos, two_ways, window, page, width)
     tab.page.evaluate("new Promise((then) => requestAnimationFrame(() => setTimeout(then)))")
     found = tab.page.evaluate("window.shifts.map((shift) => shift.value)")
     assert sum(found) < GOOD
-
-
-def test_all_modules_are_asked_for_at_once():
-    """What index.html names is what there is, but for the diagram, which comes with its panel."""
-    viewer = files("circuit_atlas.service") / "viewer"
-    there = {path.relative_to(viewer).as_posix() for path in viewer.rglob("*.js")} - {"app.js"}
-    there -= {f"diagram/{path.name}" for path in (viewer / "diagram").iterdir()}
-    named = re.findall(r'modulepreload" href="viewer/([^"]+)"', (viewer / "index.html").read_text())
-    assert set(named) == there
-    assert len(named) == len(there)
 
 
 def test_pages_need_nothing_that_the_policy_forbids(photos, tab):
