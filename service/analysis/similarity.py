@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +18,7 @@ from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import nearest
 
 _MOST_BYTES = 2**30
+_MOST_PIXELS = 1024
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -120,6 +124,16 @@ class Similarity:
             )
         return self.shared_by_convolution
 
+    def _repr_html_(self) -> str:
+        """The matrix as an image, a square a pair; the lighter, the more they share."""
+        data = base64.b64encode(_heat_map(self.iou)).decode()
+        title = escape(repr(self)[1:-1])
+        return (
+            f"<figure><figcaption>{title}; IoU from 0, dark, to 1, light</figcaption>"
+            f'<img alt="{title}" src="data:image/png;base64,{data}" '
+            'style="width:24rem;max-width:100%;image-rendering:pixelated"></figure>'
+        )
+
     def __repr__(self) -> str:
         return (
             f"<Similarity of {len(self.units):,} circuits of {self.layer} that keep {self.keep!r} "
@@ -160,6 +174,17 @@ def of_masks(masks: Masks, *, by_convolution: bool = False) -> Similarity:
         shared=shared,
         shared_by_convolution=each,
     )
+
+
+def _heat_map(iou: NDArray[np.float64]) -> bytes:
+    """A PNG with one pixel a pair, NaN as 0; larger ones are sampled."""
+    from PIL import Image  # most who ask look at numbers alone
+
+    step = max(1, -(-len(iou) // _MOST_PIXELS))
+    levels = np.rint(255 * np.nan_to_num(iou[::step, ::step])).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(levels).save(stream, "PNG")
+    return stream.getvalue()
 
 
 def _iou(shared: NDArray[np.int32], sizes: NDArray[np.int64]) -> NDArray[np.float64]:

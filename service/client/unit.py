@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from circuit_atlas.service.analysis.faithfulness_curves import faithfulness_curves
 from circuit_atlas.service.analysis.groups import new_groups, stored_groups
 from circuit_atlas.service.analysis.masks import Masks
-from circuit_atlas.service.analysis.polysemanticity import of_groups
+from circuit_atlas.service.analysis.polysemanticity import UnitPolysemanticity, of_groups
 from circuit_atlas.service.analysis.projection import projection
 from circuit_atlas.service.analysis.response_distribution import (
     ResponseDistribution,
@@ -42,7 +42,6 @@ from circuit_atlas.storage_schema.certificate import CONFIDENCE, DELETION, PARTS
 from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
-from circuit_atlas.storage_schema.polysemanticity import Polysemanticity
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
@@ -254,7 +253,7 @@ class Unit:
         criterion: str | None = None,
         keep: float = KEEP,
         groups: int | Literal["auto"] | None = None,
-    ) -> Polysemanticity:
+    ) -> UnitPolysemanticity:
         """Tell how much less the circuits of images of different groups share than those of one
         group, corrected for what circuits of that size share by chance: `value` is 0 for one
         feature, and 1 for features that have no more in common than any two sets of kernels. The

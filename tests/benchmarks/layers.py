@@ -11,6 +11,7 @@ from time import perf_counter
 import httpx
 
 from circuit_atlas.service import Atlas
+from circuit_atlas.service.analysis.masks import Masks
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.storage_schema.compaction import compact
@@ -39,7 +40,11 @@ def tables(*, units: int, times: int = 5) -> Row:
 
 def masks(*, units: int, times: int = 5) -> Row:
     """The circuits of one kept fraction."""
-    return _read("all circuits of a layer", units, times, lambda layer: layer.masks())
+    return _read("all circuits of a layer", units, times, _masks)
+
+
+def _masks(layer: Layer) -> Masks:
+    return Masks(layer.reader, layer.index).add_all()
 
 
 def answer(name: str, *, units: int, times: int = 5) -> Row:

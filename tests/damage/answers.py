@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from circuit_atlas.service import Atlas
+from circuit_atlas.service.circuit.atlas_table import AtlasTable
 from circuit_atlas.service.client.atlas_status import AtlasStatus
 from circuit_atlas.service.client.layer import Layer
 from circuit_atlas.storage_schema import heartbeat, unit_tables
@@ -153,6 +154,8 @@ def _pngs(found: Any) -> object:
 
 def _plain(value: object) -> object:
     """A value that can be compared, NaN and all."""
+    if isinstance(value, AtlasTable):
+        value = value.to_arrow()
     if isinstance(value, pa.Table):
         return repr((value.schema.to_string(), value.to_pylist()))
     if isinstance(value, np.ndarray):

@@ -193,6 +193,15 @@ def test_pictures_of_a_unit_and_its_images(atlas):
     assert "<svg" not in atlas["conv3"][3]._repr_html_()
 
 
+def test_similarity_and_polysemanticity_show_as_what_they_are(atlas):
+    html = atlas["conv3"].similarity()._repr_html_()
+    assert "Similarity of 3 circuits of conv3" in html
+    assert "data:image/png;base64," in html
+    found = atlas["conv3"][0].polysemanticity(keep=0.5)
+    assert repr(found).startswith("<Polysemanticity ")
+    assert found._repr_html_().count("<tr>") == 1 + found.pairs.num_rows
+
+
 def test_plots_hold_what_is_stored(atlas):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     pyplot.switch_backend("agg")
