@@ -141,6 +141,6 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(call, folder, monkeypat
         "\ncircuit-atlas: stopped: what is stored stays, and the same command goes on where it "
         "stopped\n"
     )
-    assert Atlas.open(folder).layer("conv3").summary().equals(before)
+    assert Atlas.open(folder).layer("conv3").summary() == before
     assert call("compact", folder)[0] == 0
     assert Atlas.open(folder).layer("conv3").summary().equals(whole)
