@@ -143,4 +143,4 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(call, folder, monkeypat
     )
     assert Atlas.open(folder).layer("conv3").summary() == before
     assert call("compact", folder)[0] == 0
-    assert Atlas.open(folder).layer("conv3").summary().equals(whole)
+    assert Atlas.open(folder).layer("conv3").summary() == whole
