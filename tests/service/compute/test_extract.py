@@ -221,9 +221,7 @@ def test_a_saved_circuit_takes_images_of_any_size(whole, model, images, tmp_path
 
 
 def test_circuits_of_several_units_are_refused(unit, whole, model):
-    with pytest.raises(
-        QueryError, match="is of 'last/1' and 'one/0': give a circuit of one unit"
-    ):
+    with pytest.raises(QueryError, match="is of 'last/1' and 'one/0': give a circuit of one unit"):
         (unit.circuit(keep=0.1) | whole).extract(model)
 
 
