@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.labels import store
 from tests.service.analysis.planted import SIZE, Planted, plant
@@ -120,11 +121,12 @@ def test_search_finds_layers_units_directions_labels_and_images(atlas):
     }
     assert _found(atlas, "CONV") == [("layer", "conv2"), ("layer", "conv3")]
     assert _found(atlas, "edg") == [("direction", "conv2/edge")]
-    # Unit 3 of conv2 was not built.
+    # Unit 3 of conv2 was not built, and unit 4 of conv3 failed.
     assert _found(atlas, "3") == [("unit", "conv3/3"), ("layer", "conv3")]
     assert _found(atlas, "unit 3") == [("unit", "conv3/3")]
     assert _found(atlas, "Unit 0") == [("unit", "conv2/0"), ("unit", "conv3/0")]
-    assert _found(atlas, "conv3/4") == _found(atlas, " conv3  4 ") == [("unit", "conv3/4")]
+    assert _found(atlas, "conv3/0") == _found(atlas, " conv3  0 ") == [("unit", "conv3/0")]
+    assert _found(atlas, "conv3/4") == []
     assert _found(atlas, "b.jpg") == [("image", "b.jpg"), ("image", "<b>.jpg")][:1]
     rows = atlas.search("dog").to_pylist()
     assert [(row["kind"], row["text"], row["count"]) for row in rows] == [
@@ -155,21 +157,25 @@ def test_a_direction_is_found_by_what_stands_in_its_name(tmp_path, text):
     assert ("direction", f"target/{name}") in _found(directed, text)
 
 
-def test_a_unit_is_found_by_what_it_stands_for(tmp_path):
-    name = "curve"
-    directed = diagram_planted.plant(tmp_path / "atlas", wirings.directed(name))
-    labels = {0: "Egyptian cat", 1: "n01440764 tench, Tinca tinca"}
-    store(directed.reader.objects, "target", labels)
-    assert _found(directed, "tench") == [("unit", "target/1 n01440764 tench, Tinca tinca")]
-    assert _found(directed, "cat") == [("unit", "target/0 Egyptian cat")]
-    assert _found(directed, "target/1") == [("unit", "target/1 n01440764 tench, Tinca tinca")]
-    assert directed.layer("target").unit(0).label == "Egyptian cat"
-    assert directed.layer("target").unit(name).label is None
+def test_a_unit_is_found_by_what_it_stands_for(tmp_path, write):
+    write(tmp_path / "atlas")
+    atlas = Atlas.open(tmp_path / "atlas")
+    labels = {0: "n01440764 tench, Tinca tinca", 4: "Egyptian cat"}
+    store(atlas.reader.objects, "conv3", labels)
+    assert _found(atlas, "tench") == [("unit", "conv3/0 n01440764 tench, Tinca tinca")]
+    assert _found(atlas, "conv3/0") == [("unit", "conv3/0 n01440764 tench, Tinca tinca")]
+    assert _found(atlas, "Egyptian") == [], "unit 4 failed"
+    assert atlas.layer("conv3").unit(0).label == "n01440764 tench, Tinca tinca"
+    assert atlas.layer("conv3").unit(1).label is None
 
 
-def test_a_number_is_one_unit_and_not_all_that_have_its_digits(planted):
-    assert [text for kind, text in _found(planted, "1") if kind == "unit"] == ["top/1"]
-    assert [text for kind, text in _found(planted, "top/11") if kind == "unit"] == ["top/11"]
+def test_a_number_is_one_unit_and_not_all_that_have_its_digits(tmp_path):
+    scores = np.ones((1, SIZE), np.float32)
+    tops = {"actgrad": np.ones((3, SIZE), np.float32)}
+    units = {n: Planted({"actgrad": scores}, tops, responses=(4.0, 3.0, 2.0, 1.0)) for n in (1, 11)}
+    atlas = plant(tmp_path / "atlas", units)
+    for text, found in (("1", "top/1"), ("top/11", "top/11"), ("unit 11", "top/11")):
+        assert [at for kind, at in _found(atlas, text) if kind == "unit"] == [found]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "no such thing", ".*", "conv3/99", "/"])
