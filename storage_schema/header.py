@@ -25,7 +25,7 @@ from circuit_atlas.storage_schema.bounds import (
 from circuit_atlas.storage_schema.directions import DirectionsRecord
 from circuit_atlas.storage_schema.document_schema import ValueOf
 from circuit_atlas.storage_schema.documents import parse, seal, sha256
-from circuit_atlas.storage_schema.errors import QueryError
+from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
@@ -81,6 +81,11 @@ class LayerIndex:
         NotNegative | None,
         "The largest difference between the engine and the model itself that was found before any "
         "work, as a share of the largest value; null where that was not looked for.",
+    ] = field(default=None, compare=False)
+    atlas: Annotated[
+        Sha256 | None,
+        "The fingerprint of the atlas, see `AtlasHeader.fingerprint`; null in atlases of before it "
+        "was stored.",
     ] = field(default=None, compare=False)
 
     @property
@@ -199,6 +204,23 @@ class AtlasHeader:
     sample: Annotated[
         Sample | None, "Which images a unit is computed on; null: all that can be used."
     ] = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Return what tells the atlas from others: SHA-256, in hex, over the three of its spec, its
+        weights and its images, with a line break between them."""
+        return sha256(
+            "\n".join((self.spec_sha256, self.weights_sha256, self.images_sha256)).encode()
+        )
+
+    def require_own(self, layer: LayerIndex, *, location: str) -> None:
+        """Raise CorruptError where a layer's index is of another atlas; `location` names the
+        index."""
+        if layer.atlas not in (None, self.fingerprint):
+            raise CorruptError(
+                f"{location} is of another atlas than the header: restore whichever of the two was "
+                "exchanged from a copy"
+            )
 
     def runs(self, criterion: str) -> int:
         """Tell how many score vectors a unit has for `criterion`: a fraction each for `force`, else

@@ -7,7 +7,7 @@ import contextlib
 from circuit_atlas.storage_schema import layer_paths, layout, segments
 from circuit_atlas.storage_schema.at_once import at_once
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
-from circuit_atlas.storage_schema.header import LayerIndex
+from circuit_atlas.storage_schema.header import AtlasHeader, LayerIndex
 from circuit_atlas.storage_schema.module_paths import number_order
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.template import Plan
@@ -18,9 +18,9 @@ class LaidOutLayers:
     its index is there; where something says that it was and is not, that is an error, and not one
     layer less."""
 
-    def __init__(self, objects: Objects) -> None:
-        """Read nothing yet."""
-        self._objects = objects
+    def __init__(self, objects: Objects, header: AtlasHeader) -> None:
+        """Read nothing yet; `header` is the atlas'."""
+        self._objects, self._header = objects, header
         self._indices: dict[str, LayerIndex] = {}
         self._seen: set[str] = set()
 
@@ -43,7 +43,7 @@ class LaidOutLayers:
     def index(self, name: str) -> LayerIndex:
         """Return a layer's units and kernel axis; QueryError where the atlas has no such layer.
 
-        CorruptError where its index is missing, altered or another layer's.
+        CorruptError where its index is missing, altered, another layer's or of another atlas.
         """
         if name not in self._indices:
             path = layer_paths.layer_index(name)
@@ -55,7 +55,9 @@ class LaidOutLayers:
                 raise QueryError(
                     f"{self._objects.location} has no layer {name!r}: it has {known}"
                 ) from None
-            self._indices[name] = LayerIndex.stored_at(self._objects, path, data)
+            index = LayerIndex.stored_at(self._objects, path, data)
+            self._header.require_own(index, location=self._objects.at(path))
+            self._indices[name] = index
         return self._indices[name]
 
     def plan(self) -> Plan:

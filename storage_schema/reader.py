@@ -77,7 +77,7 @@ class Reader:
                 "store that `circuit-atlas build` wrote"
             ) from None
         self.header = AtlasHeader.from_json(data, location=self.objects.at(layout.HEADER))
-        self._layers = LaidOutLayers(self.objects)
+        self._layers = LaidOutLayers(self.objects, self.header)
         self._arrays = UnitArrays(self.objects, self.header)
         self._scan = LayerScan(self.objects, self._arrays)
         self._commits = StoredCommits(self.objects, self._scan)

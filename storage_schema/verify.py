@@ -48,6 +48,7 @@ from circuit_atlas.storage_schema.visualizations import FeatureRecord
 Kind = Literal["missing", "torn", "altered", "unreadable", "unreferenced"]
 T = TypeVar("T")
 _THREADS = 8
+_COPY = "restore it from a copy"
 
 
 @dataclass(frozen=True, order=True)
@@ -182,7 +183,22 @@ class _Check:
                 self._name(self._document(path, _objects) or (), path)
         for path in sorted(networks):
             self._name(self._document(path, named_objects) or (), path)
+        self._find_other_atlas()
         self._find_lost_responses()
+
+    def _find_other_atlas(self) -> None:
+        """Find indices of another atlas; where all of them are of one, it is the header that is."""
+        if self.header is None:
+            return
+        own = self.header.fingerprint
+        named = {index.layer: index.atlas for index in self.layers.values() if index.atlas}
+        others = sorted(layer for layer, atlas in named.items() if atlas != own)
+        if others and len(others) == len(named) and len(set(named.values())) == 1:
+            self._find("altered", layout.HEADER, "is of another atlas than the layers: " + _COPY)
+            return
+        for layer in others:
+            path = layer_paths.layer_index(layer)
+            self._find("altered", path, "is of another atlas than the header: " + _COPY)
 
     def _find_lost_responses(self) -> None:
         """Where units have images of their own, each was committed after its responses were

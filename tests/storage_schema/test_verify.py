@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from circuit_atlas.storage_schema import layer_paths, layout
-from circuit_atlas.storage_schema.errors import NotAnAtlasError
+from circuit_atlas.storage_schema.documents import seal, sha256, unseal
+from circuit_atlas.storage_schema.errors import CorruptError, NotAnAtlasError
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
+from circuit_atlas.storage_schema.repair import repair
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
 
@@ -53,6 +56,40 @@ def test_every_object_is_looked_at(built, snapshot):
                 assert "\n" not in found[0].message
             location.write_bytes(data)
     assert verify(built) == ()
+
+
+def _header_of_another(header):
+    return dataclasses.replace(header, weights_sha256=sha256(b"other weights")).to_json().encode()
+
+
+def test_the_header_of_another_atlas_is_found_and_no_layer_is_read(built, header):
+    Path(built.location, layout.HEADER).write_bytes(_header_of_another(header))
+    assert [(f.kind, f.path) for f in verify(built)] == [("altered", layout.HEADER)]
+    reader = Reader(built)
+    with pytest.raises(CorruptError, match="is of another atlas than the header: restore"):
+        reader.layer("features.3")
+    with pytest.raises(CorruptError, match=r"atlas\.json is of another atlas than the layers"):
+        repair(built)
+
+
+def test_the_index_of_another_atlas_is_found(built, layer):
+    path = layer_paths.layer_index(layer.layer)
+    location = Path(built.location, path)
+    content = unseal(location.read_bytes(), location=path)
+    location.write_text(seal(content | {"atlas": sha256(b"another")}))
+    assert [(f.kind, f.path) for f in verify(built)] == [("altered", path)]
+    with pytest.raises(CorruptError, match="is of another atlas than the header: restore"):
+        Reader(built).layer(layer.layer)
+
+
+def test_an_index_that_names_no_atlas_is_read(built, layer):
+    path = layer_paths.layer_index(layer.layer)
+    location = Path(built.location, path)
+    content = unseal(location.read_bytes(), location=path)
+    del content["atlas"]
+    location.write_text(seal(content))
+    assert verify(built) == ()
+    assert Reader(built).layer(layer.layer) == layer
 
 
 def _may_be_absent(path: str) -> bool:
