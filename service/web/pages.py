@@ -1,19 +1,21 @@
-"""The pages: one document, one script and one style sheet made of `service/viewer/`, its icon.
+"""The pages: one document, one style sheet and two scripts made of `service/viewer/`, its icon.
 
-A file each would be ninety requests: on a slow line they take longer than what they hold.
+A file each would be ninety requests: on a slow line they take longer than what they hold. What
+draws a diagram is a third of the code, and has a script of its own: no page begins with it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request
 
-from circuit_atlas.service.diagram.modules import join
+from circuit_atlas.service.diagram.modules import split
 from circuit_atlas.service.web.answer_route import PageRoute
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest
 
@@ -22,26 +24,34 @@ VIEWER = Path(__file__).parents[1] / "viewer"
 _COMMENT = re.compile(r"^[ \t]*(?:/\*\*(?:(?!\*/).)*\*/[ \t]*|//[^\n]*)\n", re.S | re.M)
 _INDENT = re.compile(r"^[ \t]+", re.M)
 _FACTS = {
-    "layer": "layers/{layer}",
-    "unit": "layers/{layer}/units/{unit}",
-    "map": "layers/{layer}/units/{unit}",
-    "channel": "channels/{layer}/{channel}",
-    "image": "images/{image}",
+    "layer": ("layers/{layer}",),
+    "unit": ("layers/{layer}/units/{unit}",),
+    "map": ("layers/{layer}/units/{unit}",),
+    "channel": ("channels/{layer}/{channel}",),
+    "image": ("images/{image}",),
+    "compare": (
+        "layers/{left.layer}/units/{left.unit}",
+        "layers/{right.layer}/units/{right.unit}",
+    ),
 }
-"""Of each page: the answer that it begins with."""
+"""Of each page: the answers that it begins with."""
+_NAMED = re.compile(r"\{([a-z.]+)\}")
 _PRELOAD = '<link rel="preload" as="fetch" href="api/v1/{}" crossorigin>'
+_FIRST = "all.js"
+_DIAGRAM = "diagram/diagram.js"
 _STYLES = ("tokens", "base", "shell", "components", "charts", "pages", "diagram")
 """Style sheets in the order in which they count."""
 
 
+def _state(request: Request) -> Mapping[str, str]:
+    return request.query_params
+
+
 @router.get("/")
-def index(
-    page: str = "", layer: str = "", unit: str = "", channel: str = "", image: str = ""
-) -> AnswerSource:
+def index(state: Annotated[Mapping[str, str], Depends(_state)]) -> AnswerSource:
     """Send the one page; what it shows is in its query. It has the browser ask for what the page
     begins with while the script is on its way."""
-    named = {"layer": layer, "unit": unit, "channel": channel, "image": image}
-    preload = _preload(page, named)
+    preload = _preload(state)
 
     def make() -> bytes:
         head = _PRELOAD.format("atlas")
@@ -52,10 +62,16 @@ def index(
     )
 
 
-@router.get("/viewer/all.js")
+@router.get(f"/viewer/{_FIRST}")
 def script() -> AnswerSource:
-    """Send all modules of the viewer as one script."""
-    return _source("text/javascript; charset=utf-8", _script)
+    """Send the modules of the viewer as one script, but for those of a diagram."""
+    return _source("text/javascript; charset=utf-8", lambda: _script(_FIRST))
+
+
+@router.get(f"/viewer/{_DIAGRAM}")
+def diagram_script() -> AnswerSource:
+    """Send what draws a diagram as one script, which takes from the first what that has."""
+    return _source("text/javascript; charset=utf-8", lambda: _script(_DIAGRAM))
 
 
 @router.get("/viewer/all.css")
@@ -81,19 +97,21 @@ def _version() -> str:
     return digest(*(f"{path} {stat.st_mtime_ns} {stat.st_size}" for path, stat in stats))
 
 
-def _preload(page: str, named: dict[str, str]) -> str:
-    """Name the answer that a page begins with in an element; nothing for others, and for a page
-    that lacks what it is of."""
-    facts = _FACTS.get(page)
-    if facts is None or any(f"{{{name}}}" in facts and not text for name, text in named.items()):
-        return ""
-    path = facts.format(**{name: quote(text, safe="!~*'()") for name, text in named.items()})
-    return _PRELOAD.format(escape(path))
+def _preload(state: Mapping[str, str]) -> str:
+    """Name the answers that a page begins with in an element each; none for other pages, nor where
+    the state lacks what an answer is of."""
+    elements = []
+    for facts in _FACTS.get(state.get("page", ""), ()):
+        if all(state.get(name) for name in _NAMED.findall(facts)):
+            path = _NAMED.sub(lambda match: quote(state[match[1]], safe="!~*'()"), facts)
+            elements.append(_PRELOAD.format(escape(path)))
+    return "".join(dict.fromkeys(elements))
 
 
-def _script() -> bytes:
+def _script(name: str) -> bytes:
     # What is said to those who read the modules is a quarter of what would be sent.
-    return _INDENT.sub("", _COMMENT.sub("", join(VIEWER, "app.js", names=()))).encode()
+    script = split(VIEWER, "app.js", name=_FIRST)[name]
+    return _INDENT.sub("", _COMMENT.sub("", script)).encode()
 
 
 def _sheets() -> list[str]:

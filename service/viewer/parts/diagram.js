@@ -7,7 +7,6 @@
 
 import { change, state, to } from "../address.js";
 import { get, imageUrl, url } from "../api.js";
-import { Diagram } from "../diagram/diagram.js";
 import { fresh, h } from "../dom.js";
 import { whole } from "../figures.js";
 import { panel } from "../panel.js";
@@ -29,6 +28,14 @@ const within = (now) =>
       .filter(([key]) => key.startsWith(PREFIX))
       .map(([key, value]) => [key.slice(PREFIX.length), value]),
   );
+
+/** Loads what draws a diagram, a third of all code, where one is shown. */
+const drawing = () =>
+  import("../diagram/diagram.js").catch(() => {
+    throw new Error(
+      "what draws a diagram was not loaded: see whether `circuit-atlas serve` still runs, then load the page anew",
+    );
+  });
 
 /**
  * @param {object} of
@@ -57,7 +64,7 @@ export function diagramPanel({ atlas, title, key, locate, note, width, onHover }
     if (data === drawn) return;
     drawn = data;
     diagram?.destroy();
-    diagram = new Diagram(host, data.document, {
+    diagram = new data.Diagram(host, data.document, {
       state: within(now),
       onState,
       onHover,
@@ -91,8 +98,11 @@ export function diagramPanel({ atlas, title, key, locate, note, width, onHover }
     load: async (now) => {
       if (atlas.schema < NETWORK_SINCE) return null;
       const asked = await locate(now);
-      const document = await get(asked.path, { ...asked.query, edges: now.edges });
-      return { asked, document };
+      const [document, { Diagram }] = await Promise.all([
+        get(asked.path, { ...asked.query, edges: now.edges }),
+        drawing(),
+      ]);
+      return { asked, document, Diagram };
     },
     empty: (data) =>
       data

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from circuit_atlas.service.diagram.modules import join
+from circuit_atlas.service.diagram.modules import join, split
 from tests.chromium import chromium, in_chromium, new_context
 
 
@@ -62,6 +62,52 @@ def test_what_is_joined_runs_in_order_and_names_do_not_clash(tmp_path):
         )
         page.wait_for_function("window.told")
         assert page.evaluate("window.told") == "first,last firstpage"
+
+
+@in_chromium
+def test_what_is_imported_later_runs_once_and_shares_what_ran(tmp_path):
+    """Of two later scripts, one in a folder; what both need, and what the first has, runs once."""
+    folder = write(
+        tmp_path,
+        app="""
+            import { count } from "./state.js";
+            const both = [import("./parts/later.js"), import("./other.js")];
+            Promise.all(both).then(([{ added }, { more }]) => {
+              window.told = [count("app"), added(), more()].join();
+            });
+        """.replace("            ", ""),
+        state="const seen = [];\nexport const count = (who) => seen.push(who);\n",
+        both="""
+            import { count } from "./state.js";
+            count("both");
+            export const both = "both";
+        """.replace("            ", ""),
+        other="""
+            import { both } from "./both.js";
+            import { count } from "./state.js";
+            export const more = () => count(both);
+        """.replace("            ", ""),
+        parts_later="""
+            import { both } from "../both.js";
+            import { count } from "../state.js";
+            export const added = () => count(both);
+        """.replace("            ", ""),
+    )
+    scripts = split(folder, "app.js", name="first.js")
+    assert sorted(scripts) == ["first.js", "other.js", "parts/later.js"]
+
+    def answer(route) -> None:
+        name = route.request.url.removeprefix("http://127.0.0.1/")
+        page = '<script type="module" src="first.js"></script>'
+        kind = "text/javascript" if name else "text/html"
+        route.fulfill(body=scripts[name] if name else page, content_type=kind)
+
+    with chromium() as browser:
+        page = new_context(browser).new_page()
+        page.route("**/*", answer)
+        page.goto("http://127.0.0.1/")
+        page.wait_for_function("window.told")
+        assert page.evaluate("window.told") == "2,3,4"
 
 
 @pytest.mark.parametrize(

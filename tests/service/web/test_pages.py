@@ -21,6 +21,15 @@ MODULES = sorted(path.relative_to(pages.VIEWER).as_posix() for path in pages.VIE
         ("?page=unit&layer=conv3", []),
         ("?page=unit&layer=conv3&unit=0", ["layers/conv3/units/0"]),
         ("?page=channel&layer=a/b<c&channel=3&keep=0.1", ["channels/a%2Fb%3Cc/3"]),
+        (
+            "?page=compare&left.layer=conv3&left.unit=0&right.layer=conv3&right.unit=1",
+            ["layers/conv3/units/0", "layers/conv3/units/1"],
+        ),
+        (
+            "?page=compare&left.layer=conv3&left.unit=0&right.layer=conv3&right.unit=0",
+            ["layers/conv3/units/0"],
+        ),
+        ("?page=compare&left.layer=conv3&left.unit=0&right.layer=conv3", ["layers/conv3/units/0"]),
     ],
 )
 def test_one_page_whatever_the_query(address, query, asked):
@@ -41,7 +50,8 @@ def test_all_that_the_page_names_is_there(address):
     files = re.findall(r'(?:src|href)="(viewer/[^"]+)"', document)
     assert files == ["viewer/icon.svg", "viewer/all.css", "viewer/all.js"]
     kinds = ("image/svg+xml", "text/css; charset=utf-8", "text/javascript; charset=utf-8")
-    for name, kind in zip(files, kinds, strict=True):
+    files.append("viewer/diagram/diagram.js")  # which the page names where it shows a drawing
+    for name, kind in zip(files, (*kinds, kinds[-1]), strict=True):
         found = httpx.get(f"{address}/{name}")
         assert found.status_code == 200
         assert found.headers["content-type"] == kind
@@ -50,12 +60,17 @@ def test_all_that_the_page_names_is_there(address):
         assert again.status_code == 304
 
 
-def test_the_script_has_every_module_and_no_comment(address):
-    script = httpx.get(f"{address}/viewer/all.js").text
-    assert sorted(re.findall(r'^modules\["(.+)"\] = ', script, re.M)) == MODULES
-    assert not re.search(r"^\s*(\* @param|//)", script, re.M)
+def test_the_scripts_have_every_module_once_and_no_comment(address):
+    first = httpx.get(f"{address}/viewer/all.js").text
+    later = httpx.get(f"{address}/viewer/diagram/diagram.js").text
+    held = [re.findall(r'^modules\["(.+)"\] \S*= \(', each, re.M) for each in (first, later)]
+    assert sorted(held[0] + held[1]) == MODULES
+    assert all(name.startswith("diagram/") for name in held[1])
+    assert not any(name.startswith("diagram/") for name in held[0])
+    for script in (first, later):
+        assert not re.search(r"^\s*(\* @param|//)", script, re.M)
     # What follows a comment in its line is code, and stays.
-    assert "const found = await get(path" in script
+    assert "const found = await get(path" in first
 
 
 def test_the_style_sheet_has_every_sheet(address):
