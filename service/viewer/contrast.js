@@ -61,6 +61,9 @@ export const shareOf = (measured) => (measured ? "share of the response" : "shar
 /** How much less of the others' images a circuit has to preserve than of its own. */
 const LEAST_SELECTIVITY = 0.1;
 
+/** Tells whether a circuit preserves others' images about as well as its own. */
+export const tellsNoneApart = (own, others) => own - others < LEAST_SELECTIVITY * Math.abs(own);
+
 /**
  * Says of which groups the circuits preserve the others' images as well as their own; null for none.
  *
@@ -71,7 +74,7 @@ export function unselective(kept, level) {
   const names = kept
     .filter(({ own, others }) => {
       const [mine, theirs] = [own[level], others[level]];
-      return mine !== null && theirs !== null && mine - theirs < LEAST_SELECTIVITY * Math.abs(mine);
+      return mine !== null && theirs !== null && tellsNoneApart(mine, theirs);
     })
     .map(({ group }) => groupName(group));
   if (!names.length) return null;

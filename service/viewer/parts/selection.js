@@ -4,6 +4,7 @@
 
 import { change, state, to } from "../address.js";
 import { all, file, get, table, unitPath } from "../api.js";
+import { tellsNoneApart } from "../contrast.js";
 import { fresh, h, put } from "../dom.js";
 import { count, percent, ratio, whole } from "../figures.js";
 import { announce } from "../live.js";
@@ -146,13 +147,12 @@ function held(rows, level) {
   const row = rows.find((one) => one.level === level);
   if (!row || row.others === 0) return null;
   const { preserved, leaked } = row;
-  const alike = preserved - leaked < 0.1 * preserved;
   return h(
     "p",
     null,
     term("Selectivity", "selectivity"),
     `, by scores: the circuit holds ${percent(preserved)} of what the chosen images score, and ${percent(leaked)} of what the others do. `,
-    alike && h("span", { class: "warn" }, "It preserves the others as well as the chosen: it tells no sub-feature apart."),
+    tellsNoneApart(preserved, leaked) && h("span", { class: "warn" }, "It preserves the others as well as the chosen: it tells no sub-feature apart."),
   );
 }
 
