@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.atlases import LAYER, UNITS
 
@@ -141,13 +142,26 @@ CUT = """() => [...document.querySelectorAll("main *, header *")].filter((elemen
 }).map((element) => element.outerHTML.slice(0, 120))"""
 
 
+def serious(tab, **options) -> list[str]:
+    """What axe-core calls serious or worse, of the rules that `options` name, or of all."""
+    answer = Axe().run(tab.page, options={"resultTypes": ["violations"], **options}).response
+    return [
+        f"{found['id']}: {node['html'][:160]}"
+        for found in answer["violations"]
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
+    ]
+
+
 def test_a_page_reads_well_in_both_themes_and_at_every_width(tab, link):
     tab.open(link)
     tab.settled()
     assert tab.page.evaluate(READ) == []
+    assert serious(tab) == []
     for scheme in ("light", "dark"):
         tab.page.emulate_media(color_scheme=scheme)
         assert tab.page.evaluate(CONTRAST) == []
+    assert serious(tab, runOnly=["color-contrast"]) == []  # in the dark: the rest is as in light
     for width in (400, 2000):
         tab.page.set_viewport_size({"width": width, "height": 900})
         tab.settled()
@@ -174,30 +188,33 @@ def test_no_chart_widens_a_page_that_becomes_narrower(tab, link):
     assert tab.page.evaluate(TOO_WIDE) == []
 
 
-def test_every_control_of_a_page_is_reached_with_tab(photos, tab):
-    tab.open(photos.link("layer", layer=LAYER))
+# Follows the focus; gives how many elements it can come to by keys.
+FOLLOW = """() => {
+  window.reachable = [...document.querySelectorAll(
+      "a[href], button, select, input, textarea, summary, [tabindex]")]
+    .filter((element) => element.checkVisibility() && !element.disabled && element.tabIndex >= 0)
+    .filter(({ type, checked }) => type !== "radio" || checked); // arrows go to the others
+  window.focused = new Map();
+  addEventListener("focusin", ({ target }) =>
+    focused.set(target, getComputedStyle(target).outlineStyle));
+  document.activeElement.blur();
+  return reachable.length;
+}"""
+UNREACHED = """() => reachable.filter((element) => !focused.has(element))
+  .map((element) => element.outerHTML.slice(0, 160))"""
+UNSEEN = """() => [...focused].filter(([element, outline]) => outline === "none")
+  .map(([element]) => element.outerHTML.slice(0, 160))"""
+
+
+@pytest.mark.parametrize("page", ["layer", "unit", "channel", "compare", "glossary"])
+def test_every_control_of_a_page_is_reached_with_tab(request, tab, page):
+    served, state = PAGES[page]
+    tab.open(request.getfixturevalue(served).link(page, **state))
     tab.settled()
-    wanted = tab.page.evaluate(
-        """() => [...document.querySelectorAll("a[href], button, select, input")]
-            .filter((element) => element.checkVisibility() && !element.disabled).length"""
-    )
-    seen = set()
-    for _ in range(wanted + 5):
+    for _ in range(tab.page.evaluate(FOLLOW) + 5):
         tab.page.keyboard.press("Tab")
-        seen.add(
-            tab.page.evaluate(
-                """() => {
-                  const all = [...document.querySelectorAll("*")];
-                  const outline = getComputedStyle(document.activeElement).outlineStyle;
-                  return [all.indexOf(document.activeElement), outline].join(" ");
-                }"""
-            )
-        )
-    reached = [one for one in seen if not one.startswith(("-1 ", "0 "))]
-    assert len(reached) >= wanted
-    body = tab.page.evaluate("[...document.querySelectorAll('*')].indexOf(document.body)")
-    unseen = [one for one in reached if one.endswith(" none") and not one.startswith(f"{body} ")]
-    assert unseen == []
+    assert tab.page.evaluate(UNREACHED) == []
+    assert tab.page.evaluate(UNSEEN) == []
 
 
 def test_results_are_announced(photos, tab):

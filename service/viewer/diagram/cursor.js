@@ -47,8 +47,8 @@ export class Cursor {
     this.#announce = announce;
     this.#onChange = onChange;
     this.#onHover = onHover;
-    /** To stand in the stage: what `aria-activedescendant` names. */
-    this.element = h("div", { class: "ca-sr", id: fresh("ca-current"), role: "img" });
+    /** To stand in the stage: what `aria-activedescendant` names. Nothing, while it names none. */
+    this.element = h("div", { class: "ca-sr", id: fresh("ca-current"), role: "img", hidden: true });
   }
 
   /** Gives the item that it is on, or null. */
@@ -133,6 +133,7 @@ export class Cursor {
     if (item) this.#meet(item);
     else {
       this.#stage.removeAttribute("aria-activedescendant");
+      this.element.hidden = true;
       this.#card.show(null);
     }
     this.#onChange();
@@ -142,6 +143,7 @@ export class Cursor {
     const graph = this.#graph;
     const text = label(graph, item);
     this.element.setAttribute("aria-label", text);
+    this.element.hidden = false;
     this.#stage.setAttribute("aria-activedescendant", this.element.id);
     this.#announce(text);
     const point = item.node ?? graph.end[item.edge];
