@@ -103,3 +103,16 @@ def test_what_is_saved_of_a_diagram_is_what_is_drawn(two_ways, tab):
     address = tab.page.locator(".menu a", has_text="JSON").get_attribute("href")
     assert "keep=0.1" in address
     assert "images" not in address
+
+
+def test_without_what_draws_a_diagram_the_rest_is_there_and_says_so(two_ways, tab):
+    tab.page.route("**/viewer/diagram/diagram.js", lambda route: route.abort())
+    tab.open(two_ways.link("unit", layer="head", unit=0))
+    tab.settled()
+    told = panel(tab, "Circuit diagram").get_by_role("alert").inner_text()
+    assert "load the page anew" in told
+    assert tab.page.get_by_role("alert").count() == 1
+    tab.complaints = [said for said in tab.complaints if "ERR_FAILED" not in said]
+    tab.page.unroute("**/viewer/diagram/diagram.js")
+    tab.page.reload()
+    tab.page.locator(".ca-stage").wait_for()
