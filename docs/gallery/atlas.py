@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pictures import make
 
+from circuit_atlas.cluster.local_executor import LocalExecutor
+from circuit_atlas.cluster.visualizations import build_visualizations
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.service import Atlas, build
 
@@ -16,9 +18,11 @@ KEEP = 0.05
 
 
 def built(folder: Path) -> Atlas:
-    """Builds what is missing of the atlas in `folder`, its pictures included."""
+    """Builds what is missing of the atlas in `folder`, its pictures and visualizations included."""
     spec = _spec(folder / "pictures", folder / "atlas")
-    return build(spec, executor="local", on_event=_tell)
+    atlas = build(spec, executor="local", on_event=_tell)
+    build_visualizations(spec, executor=LocalExecutor(), on_event=_tell)
+    return atlas
 
 
 def _spec(pictures: Path, store: Path) -> BuildSpec:
@@ -36,6 +40,8 @@ def _spec(pictures: Path, store: Path) -> BuildSpec:
             },
             # As in the demo, fewer steps than by default: the whole takes minutes.
             "learned": {"steps": 50, "groups": True},
+            # One of each unit and of each channel in the stories' circuits, as drawings show them.
+            "features": {"fractions": [], "negative": False, "node_fraction": KEEP},
             "run": {"store": str(store), "units_per_task": 2},
         }
     )

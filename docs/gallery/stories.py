@@ -12,7 +12,7 @@ from atlas import KEEP, LAYER
 from pictures import HELD_OUT
 from PIL import Image
 from responses import Kernel, r, without
-from strip import Row, strip
+from strip import WIDTH_MM, Row, strip
 
 from circuit_atlas.jobs.demo import squeezenet1_1
 from circuit_atlas.service import Atlas, Circuit, Unit
@@ -50,9 +50,11 @@ class Gallery:
             path for label in labels for path in self.pictures.glob(f"{label}/{HELD_OUT}-*.png")
         )
 
-    def draw(self, name: str, circuit: Circuit, against: Circuit | None = None) -> None:
-        """Writes the drawing of a circuit, or of two."""
-        circuit.diagram(against=against, edges=_EDGES).save(self.figures / f"{name}.svg")
+    def draw(self, name: str, circuit: Circuit, against: Circuit | None = None) -> str:
+        """Writes the drawing of a circuit, or of two; which share of the response it carries."""
+        drawing = circuit.diagram(against=against, edges=_EDGES)
+        drawing.figure(width_mm=WIDTH_MM).save(self.figures / f"{name}.svg")
+        return _percent(drawing.content.levels[0].carried)
 
     def show(self, name: str, rows: Sequence[Row]) -> None:
         """Writes rows of pictures."""
@@ -80,7 +82,7 @@ def unit_story(gallery: Gallery) -> Numbers:
     images = unit.top_images()["image"].to_pylist()[: 2 * _COLUMNS]
     rows = [Row("Where the unit responds most, the strongest first", gallery.crops(unit, images))]
     gallery.show("unit", rows)
-    gallery.draw("unit-circuit", circuit)
+    carried = gallery.draw("unit-circuit", circuit)
     return {
         "units": str(len(units)),
         "numbers": listed([one.number for one in units]),
@@ -97,6 +99,7 @@ def unit_story(gallery: Gallery) -> Numbers:
         "r_median": _decimal(median(scores.values())),
         "r_least": _decimal(min(scores.values())),
         "drawn": str(_EDGES),
+        "carried": carried,
     }
 
 
@@ -115,9 +118,10 @@ def groups_story(gallery: Gallery) -> Numbers:
     ]
     gallery.show("groups", rows)
     circuits = [group.circuit(keep=KEEP) for group in (a, b)]
-    # Two drawings: in one of both, the kernels of largest score need not lead B to the unit.
-    gallery.draw("groups-a", circuits[0])
-    gallery.draw("groups-b", circuits[1])
+    # Two drawings: in one of both, each would have half of the kernels.
+    carried = [
+        gallery.draw(f"groups-{letter}", one) for letter, one in zip("ab", circuits, strict=True)
+    ]
     network = squeezenet1_1()
     labels = [_labels(groups, number) for number in (a.number, b.number)]
     tested = [gallery.held_out(sorted(own - other)) for own, other in (labels, labels[::-1])]
@@ -136,6 +140,8 @@ def groups_story(gallery: Gallery) -> Numbers:
         "kernels": _count(len(circuits[0])),
         "shared": _count(len(circuits[0] & circuits[1])),
         "iou": _decimal(circuits[0].iou(circuits[1])),
+        "a_carried": carried[0],
+        "b_carried": carried[1],
     }
     for letter, circuit in zip("ab", circuits, strict=True):
         small = circuit.apply_to(network)
@@ -169,7 +175,7 @@ def kernel_story(gallery: Gallery) -> Numbers:
         text = f"Unit {number}: r {_decimal(before[number], digits=3)}, without the kernel "
         rows.append(Row(text + _decimal(after[number], digits=3), gallery.crops(unit, images)))
     gallery.show("kernel", rows)
-    gallery.draw("kernel-circuits", circuits[order[0]], circuits[order[1]])
+    carried = gallery.draw("kernel-circuits", circuits[order[0]], circuits[order[1]])
     convolution, out, channel = kernel
     return {
         "shared": str(sum(count == most for count in counts.values())),
@@ -182,6 +188,7 @@ def kernel_story(gallery: Gallery) -> Numbers:
         "first": str(order[0]),
         "second": str(order[1]),
         "last": str(order[-1]),
+        "carried": carried,
         **{
             f"{name}_{which}": _decimal(of[order[place]], digits=3)
             for name, of in (("before", before), ("after", after))

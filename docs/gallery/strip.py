@@ -10,8 +10,9 @@ from html import escape
 
 from PIL import Image
 
-_WIDTH_MM = 174
-_WIDTH = _WIDTH_MM / 25.4 * 72  # points: one unit of the file
+WIDTH_MM = 174
+"""Of every figure of the gallery, on paper."""
+_WIDTH = WIDTH_MM / 25.4 * 72  # points: one unit of the file
 _TEXT = 8  # points
 _GAP = 4
 _PIXELS = 128  # of a picture in the file, a side
@@ -43,7 +44,7 @@ def strip(rows: Sequence[Row], *, columns: int) -> str:
     height = y - 2 * _GAP
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH_MM}mm" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH_MM}mm" '
             f'height="{height / 72 * 25.4:.1f}mm" viewBox="0 0 {_WIDTH:.1f} {height:.1f}" '
             f'font-family="Helvetica, Arial, sans-serif" font-size="{_TEXT}">',
             f'<rect width="{_WIDTH:.1f}" height="{height:.1f}" fill="#ffffff"/>',

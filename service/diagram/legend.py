@@ -15,6 +15,7 @@ _APART_MM = 3.5
 _MARKS_MM = {"stroke": 5.0, "widths": 11.4, "weights": 10.0, "none": 0.0}
 _IMAGES = {
     "features": "nodes: images made to drive the channel",
+    "mixed": "nodes: images made to drive the channel, or where it is largest",
     "crops": "nodes: where the channel is largest",
     "both": "nodes: where the channel is largest, and an image made to drive it",
 }
@@ -56,8 +57,15 @@ def entries(drawn: Drawn) -> Iterator[Entry]:
     if weighted(drawn):
         yield Entry("weights", "weights of a kernel, below and above 0")
     if drawn.images != "none":
-        yield Entry("none", _IMAGES[drawn.images])
+        yield Entry("none", _IMAGES["mixed" if _mixed(drawn) else drawn.images])
     yield Entry("none", "12/340: kernels drawn, of those in the circuit")
+
+
+def _mixed(drawn: Drawn) -> bool:
+    """Whether nodes that have no visualization show a crop beside others that show one."""
+    nodes = drawn.content.nodes
+    lacking = any(nodes.crops[node] and not nodes.feature[node] for node in drawn.nodes)
+    return drawn.images == "features" and lacking
 
 
 def placed(some: Iterator[Entry], width_mm: float) -> Sequence[tuple[Entry, float, int]]:

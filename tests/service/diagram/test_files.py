@@ -323,7 +323,10 @@ def test_feature_visualizations_are_shown_where_there_are_any(tmp_path):
     assert stored == {("one", 2): "positive", ("three", 0): "negative", ("last", 1): "positive"}
     assert diagram.html().count("data:image/png") == 3
     assert diagram.figure().svg.count("data:image/png") == 3
-    assert "images made to drive the channel" in diagram.figure().svg
+    # Other channels show crops: the legend says so.
+    assert "images made to drive the channel, or where it is largest" in diagram.figure().svg
+    alone = circuit.diagram(node_images=False).figure().svg
+    assert "images made to drive the channel<" in alone
     for images in ("crops", "none"):
         assert "data:image/png" not in diagram.figure(look=Look(images=images)).svg
     both = diagram.figure(look=Look(images="both")).svg
