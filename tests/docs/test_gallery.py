@@ -56,6 +56,13 @@ def test_every_figure_is_in_the_page_and_is_of_the_run():
     )
 
 
+def test_the_readme_says_of_its_picture_what_the_run_measured():
+    readme = (GALLERY.parents[1] / "README.md").read_text(encoding="utf-8")
+    (caption,) = re.findall(r"^\*A circuit of .*\*$", readme, re.MULTILINE)
+    for name in ("unit", "kernels", "carried", "drawn"):
+        assert re.search(rf"\b{re.escape(NUMBERS['one'][name])}(?!\w)", caption), name
+
+
 @pytest.mark.parametrize("path", FIGURES, ids=lambda path: path.stem)
 def test_a_figure_is_a_whole_file_with_whole_pictures(path):
     root = ET.fromstring(path.read_text(encoding="utf-8"))
