@@ -14,6 +14,8 @@ from PIL import Image
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.shapes import EXCITE, INHIBIT
 from tests.browser.atlases import LAYER, UNITS
+from tests.service.diagram import wirings
+from tests.service.diagram.planted import plant
 from tests.service.diagram.stage import on_stage, scale_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -81,11 +83,20 @@ def middle(pixels: np.ndarray, x: float, y: float, half: float) -> np.ndarray:
     return pixels[max(0, top) : top + size, max(0, left) : left + size].mean(axis=(0, 1))
 
 
+@pytest.fixture(scope="module")
+def mobile(tmp_path_factory, serve):
+    """A network of long names, as of many blocks in stages."""
+    location = tmp_path_factory.mktemp("mobile") / "atlas"
+    plant(location, wirings.mobile(16))
+    return serve(location)
+
+
 CASES = [
     ("photos", LAYER, UNITS[1], {}),
     ("photos", LAYER, UNITS[1], {"d.hide": "inhibition", "d.nodes": "1.5", "d.images": "crops"}),
     ("two_ways", "head", 0, {}),
     ("two_ways", "head", 0, {"d.images": "both", "d.fraction": "0.2"}),
+    ("mobile", "target", 1, {"keep": "1", "d.images": "crops"}),
 ]
 
 
@@ -97,7 +108,7 @@ def test_a_saved_figure_shows_what_the_page_does(request, window, case, width, s
         pytest.skip("states at one width")
     served = request.getfixturevalue(name)
     tab = window(width=width, color_scheme=scheme)
-    tab.open(served.link("unit", layer=layer, unit=unit, keep=0.5, edges=60, **state))
+    tab.open(served.link("unit", layer=layer, unit=unit, edges=60, **{"keep": "0.5", **state}))
     tab.settled()
     content = content_of(tab)
     file = figure(tab, window)
