@@ -128,7 +128,7 @@ AREAS: tuple[Column, ...] = (
 """Criteria over all kept fractions: a row for each criterion and split."""
 PAIRS: tuple[Column, ...] = (
     _CRITERION,
-    Column("other", pa.string(), "", "Against", "The criterion that it is held against."),
+    Column("other_criterion", pa.string(), "", "Against", "The criterion that it is held against."),
     _SPLIT,
     _UNITS,
     Column(
@@ -183,7 +183,7 @@ COMPARED_UNITS: tuple[Column, ...] = (
         "Those of them that act.",
         null="The unit was stored before this was counted.",
     ),
-    Column("r", pa.float64(), "1", "r", "Pearson r, undefined counted as 0."),
+    Column("pearson", pa.float64(), "1", "r", "Pearson r, undefined counted as 0."),
     Column(
         "silent",
         pa.bool_(),

@@ -18,8 +18,8 @@ _LABEL = Column(
     "unit_label", pa.string(), "", "Label", "What the unit stands for.", null="Nothing says so."
 )
 _STATE = Column("state", pa.string(), "", "State", "done, dead, failed or planned.")
-_KERNELS = Column(
-    "kernels",
+_REACHABLE_KERNELS = Column(
+    "reachable_kernels",
     pa.int32(),
     "kernels",
     "Kernels in reach",
@@ -37,20 +37,20 @@ _LEVEL = Column(
     "Sparsity level of the smallest circuit whose Pearson r reaches the threshold.",
     null="None reaches it, or it cannot be read.",
 )
-_KEEP = Column(
-    "keep",
+_FRACTION = Column(
+    "fraction",
     pa.float64(),
     "1",
     "Smallest kept fraction",
     "Kept fraction of the smallest circuit whose Pearson r reaches the threshold.",
     null="None reaches it, or it cannot be read.",
 )
-_CIRCUIT_KERNELS = Column(
-    "circuit_kernels",
+_KERNELS = Column(
+    "kernels",
     pa.int32(),
     "kernels",
     "Smallest circuit",
-    "Kernels of that circuit.",
+    "Kernels of the smallest circuit whose Pearson r reaches the threshold.",
     null="None reaches the threshold, or it cannot be read.",
 )
 _GROUPS = Column(
@@ -94,17 +94,17 @@ _BOX = tuple(Column(c.name, c.type, c.unit, c.title, c.sentence, null=_TOP) for 
 
 TOP_IMAGE: tuple[Column, ...] = (_IMAGE, _RESPONSE, _MAXIMUM, *_BOX)
 """A unit's first top image, and where its output is largest on it."""
-UNITS: tuple[Column, ...] = (UNIT, _NAME, _LABEL, _STATE, _KERNELS, _ERROR)
+UNITS: tuple[Column, ...] = (UNIT, _NAME, _LABEL, _STATE, _REACHABLE_KERNELS, _ERROR)
 """A layer's units and their states."""
 UNIT_FACTS: tuple[Column, ...] = (
     UNIT,
     _NAME,
     _LABEL,
     _STATE,
-    _KERNELS,
+    _REACHABLE_KERNELS,
     _LEVEL,
-    _KEEP,
-    _CIRCUIT_KERNELS,
+    _FRACTION,
+    _KERNELS,
     _GROUPS,
     _SILHOUETTE,
     _POLYSEMANTICITY,

@@ -53,8 +53,9 @@ class Polysemanticity:
         criterion: whose scores.
         keep: the fraction f that the circuits of the images keep.
         within: K_g of each group, None for a group of one image.
-        pairs: one row a pair of groups: group, other, between (K_gh), within (sqrt(K_g K_h), null
-            where undefined) and difference (1 - between / within in [0, 1], null where undefined).
+        pairs: one row a pair of groups: group, other_group, between (K_gh), within (sqrt(K_g K_h),
+            null where undefined) and difference (1 - between / within in [0, 1], null where
+            undefined).
     """
 
     value: float | None
@@ -140,7 +141,7 @@ def _pair(
         difference = float(np.clip(1 - between / within, 0, 1))
     return {
         "group": group,
-        "other": other,
+        "other_group": other,
         "between": between,
         "within": within,
         "difference": difference,
@@ -150,7 +151,7 @@ def _pair(
 _PAIRS = pa.schema(
     [
         pa.field("group", pa.int16(), nullable=False),
-        pa.field("other", pa.int16(), nullable=False),
+        pa.field("other_group", pa.int16(), nullable=False),
         pa.field("between", pa.float64()),
         pa.field("within", pa.float64()),
         pa.field("difference", pa.float64()),

@@ -150,11 +150,12 @@ SELECTIVITY = Table(
             "r of the unit in the group's circuit, on that image.",
         ),
         Column(
-            "full",
+            "response_full",
             pa.float64(),
             "of the layer's output",
             "Full response",
             "r of the unit in the whole network, on that image.",
+            stored_as="full",
         ),
         ACTING,
     ),

@@ -32,22 +32,22 @@ class TransferRow:
     """Says how one circuit does on images that did not choose it.
 
     Attributes:
-        split: which split into halves, from 0.
+        repeat: which split into halves, from 0.
         half: which half chose the circuit, 0 or 1.
         images: how many of its images did.
         kernels: of the circuit.
         chosen: Pearson r with the whole network on those images; None where either is constant.
         tested: the same on the other half.
-        shared: IoU with the circuit that as many images of the other half choose.
+        iou: IoU with the circuit that as many images of the other half choose.
     """
 
-    split: int
+    repeat: int
     half: int
     images: int
     kernels: int
     chosen: float | None
     tested: float | None
-    shared: float
+    iou: float
 
 
 def transfer_rows(
@@ -104,14 +104,14 @@ def transfer_rows(
     scores[list(block.top[number])] = block.scores[criterion].single[0]
     rng = np.random.default_rng(spec.seed)
     rows: list[TransferRow] = []
-    for split in range(repeats):
+    for repeat in range(repeats):
         order = rng.permutation(total)
         halves = order[: total // 2], order[total // 2 : 2 * (total // 2)]
         masks = [
             np.concatenate([_circuit(scores[half[:m]], fraction) for m in chosen_by])
             for half in halves
         ]
-        rows += _rows(block, number, split, halves, masks, chosen_by)
+        rows += _rows(block, number, repeat, halves, masks, chosen_by)
     return tuple(rows)
 
 
@@ -123,7 +123,7 @@ def _circuit(scores: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
 def _rows(
     block: Block,
     number: int,
-    split: int,
+    repeat: int,
     halves: Sequence[NDArray[np.int64]],
     masks: Sequence[NDArray[np.bool_]],
     numbers: Sequence[int],
@@ -137,13 +137,13 @@ def _rows(
             maps = run.maps[half * len(numbers) + n]
             tested, chosen = halves[other], halves[mine][:images]
             yield TransferRow(
-                split=split,
+                repeat=repeat,
                 half=half,
                 images=images,
                 kernels=int(circuit.sum()),
                 chosen=FullResponse(full[chosen]).compare(maps[chosen]).pearson,
                 tested=FullResponse(full[tested]).compare(maps[tested]).pearson,
-                shared=float((circuit & against).sum() / (circuit | against).sum()),
+                iou=float((circuit & against).sum() / (circuit | against).sum()),
             )
 
 

@@ -23,22 +23,22 @@ class ChannelKernel:
     Attributes:
         end: `in` for a kernel that makes the channel, `out` for one that reads it.
         convolution: whose kernel it is.
-        output: its output channel.
-        input: its input channel, over all channels of the convolution's input.
+        out_channel: its output channel.
+        in_channel: its input channel, over all channels of the convolution's input.
         source: the convolution at the kernel's start; None where that is the image.
         source_channel: its output channel that feeds the input; None where several are mixed.
-        norm: the square root of the sum of its squared weights; None where they are unknown.
-        sum: the sum of its weights; None where they are unknown.
+        weight_norm: the square root of the sum of its squared weights; None where they are unknown.
+        weight_sum: the sum of its weights; None where they are unknown.
     """
 
     end: str
     convolution: str
-    output: int
-    input: int
+    out_channel: int
+    in_channel: int
     source: str | None
     source_channel: int | None
-    norm: float | None
-    sum: float | None
+    weight_norm: float | None
+    weight_sum: float | None
 
 
 def layers_with_channel(reader: Reader, *, convolution: str, channel: int) -> tuple[str, ...]:
@@ -69,9 +69,11 @@ def channel_kernels(reader: Reader, *, convolution: str, channel: int) -> pa.Tab
         layer = reader.layer(name)
         network = _Network(layer, reader.wiring(name), reader.weights(name))
         for kernel in network.of(convolution, channel):
-            key = (kernel.end, kernel.convolution, kernel.output, kernel.input)
+            key = (kernel.end, kernel.convolution, kernel.out_channel, kernel.in_channel)
             kernels.setdefault((*key, kernel.source, kernel.source_channel), kernel)
-    ordered = sorted(kernels.values(), key=lambda kernel: (kernel.end, -(kernel.norm or 0.0)))
+    ordered = sorted(
+        kernels.values(), key=lambda kernel: (kernel.end, -(kernel.weight_norm or 0.0))
+    )
     return pa.Table.from_pylist([asdict(kernel) for kernel in ordered], _SCHEMA)
 
 
@@ -150,11 +152,11 @@ _SCHEMA = pa.schema(
     [
         pa.field("end", pa.string(), nullable=False),
         pa.field("convolution", pa.string(), nullable=False),
-        pa.field("output", pa.int32(), nullable=False),
-        pa.field("input", pa.int32(), nullable=False),
+        pa.field("out_channel", pa.int32(), nullable=False),
+        pa.field("in_channel", pa.int32(), nullable=False),
         pa.field("source", pa.string()),
         pa.field("source_channel", pa.int32()),
-        pa.field("norm", pa.float64()),
-        pa.field("sum", pa.float64()),
+        pa.field("weight_norm", pa.float64()),
+        pa.field("weight_sum", pa.float64()),
     ]
 )

@@ -117,7 +117,7 @@ def _shares(rows: pa.Table, *, inside: bool) -> pa.Table:
     sums = (
         side.select([*_KEYS, "image"])
         .append_column("circuit", pc.abs(side["response"]))
-        .append_column("whole", pc.abs(side["full"]))
+        .append_column("whole", pc.abs(side["response_full"]))
         .group_by(_KEYS, use_threads=False)
         .aggregate([("image", "count"), ("circuit", "sum"), ("whole", "sum")])
     )

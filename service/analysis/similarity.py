@@ -85,10 +85,10 @@ class Similarity:
         )
 
     def table(self, *, convolution: str | None = None) -> pa.Table:
-        """Return one row for each pair of units, `unit` < `other`, overall or in one convolution.
+        """Return one row for each pair of units, `unit` < `other_unit`, in all or in a convolution.
 
-        Columns: unit; other; shared, kernels of both circuits; either, kernels of either; iou, null
-        where neither has a kernel in the convolution. 500,000 rows for 1,000 units.
+        Columns: unit; other_unit; shared, kernels of both circuits; either, kernels of either; iou,
+        null where neither has a kernel in the convolution. 500,000 rows for 1,000 units.
         """
         first, second = np.triu_indices(len(self.units), k=1)
         if convolution is None:
@@ -101,7 +101,7 @@ class Similarity:
         return pa.table(
             {
                 "unit": pa.array(self.units[first], pa.int32()),
-                "other": pa.array(self.units[second], pa.int32()),
+                "other_unit": pa.array(self.units[second], pa.int32()),
                 "shared": pa.array(both, pa.int32()),
                 "either": pa.array(either, pa.int32()),
                 "iou": pa.array(both / np.maximum(either, 1), pa.float64(), mask=either == 0),

@@ -113,10 +113,10 @@ def unit_table(
         "name": table["name"],
         "unit_label": table["unit_label"],
         "state": table["state"],
-        "kernels": table["kernels"],
+        "reachable_kernels": table["reachable_kernels"],
         "level": pa.array(level, pa.int16(), mask=~some),
-        "keep": pa.array(np.asarray(fractions)[level], pa.float64(), mask=~some),
-        "circuit_kernels": pa.array(smallest_kernels, pa.int32(), mask=~some),
+        "fraction": pa.array(np.asarray(fractions)[level], pa.float64(), mask=~some),
+        "kernels": pa.array(smallest_kernels, pa.int32(), mask=~some),
         "groups": _by_unit(numbers, groups, "groups"),
         "silhouette": _by_unit(numbers, groups, "silhouette"),
         "polysemanticity": _by_unit(numbers, polysemanticity, "polysemanticity"),
@@ -145,7 +145,7 @@ def summary(table: pa.Table, fractions: tuple[float, ...]) -> pa.Table:
     ).cast(pa.list_(pa.float64()))
     done = pc.equal(table["state"], "done").combine_chunks()
     known = table.select([column.name for column in UNIT_FACTS])
-    at = known.column_names.index("circuit_kernels") + 1
+    at = known.column_names.index("kernels") + 1
     return known.add_column(at, "r", pc.if_else(done, lists, None))
 
 

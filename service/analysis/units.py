@@ -93,7 +93,7 @@ class LayerStates:
                     "name": self.index.unit(number).name,
                     "unit_label": self.labels.get(number),
                     "state": self.state(number),
-                    "kernels": commit.kernels if commit else None,
+                    "reachable_kernels": commit.kernels if commit else None,
                     "error": None if failure is None else f"{failure.kind}: {failure.message}",
                 }
             )

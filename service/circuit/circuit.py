@@ -223,15 +223,15 @@ class Circuit:
         return masks
 
     def by_convolution(self) -> AtlasTable:
-        """Return one row for each convolution: convolution, depth, kernels in the circuit, and the
-        total of those that can reach the unit."""
+        """Return one row for each convolution: convolution, depth, kernels in the circuit, and
+        reachable_kernels, those that can reach the unit."""
         return AtlasTable(
             pa.table(
                 {
                     "convolution": [c.name for c in self.index.convolutions],
                     "depth": pa.array([c.depth for c in self.index.convolutions], pa.int32()),
                     "kernels": pa.array(self._counts(self.ids), pa.int32()),
-                    "total": pa.array(self._counts(self.reachable), pa.int32()),
+                    "reachable_kernels": pa.array(self._counts(self.reachable), pa.int32()),
                 }
             )
         )

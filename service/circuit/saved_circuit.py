@@ -107,7 +107,7 @@ def to_json(circuit: SavableCircuit) -> bytes:
         "weights_sha256": circuit.weights_sha256,
         **_choice(first),
         "combined": [] if alone else [_choice(origin) for origin in circuit.origins],
-        "reachable": len(circuit.reachable),
+        "reachable_kernels": len(circuit.reachable),
         "layers": circuit.by_convolution().to_pylist(),
         "kernels": [
             {**row, "score": score} for row, score in zip(kernels.to_pylist(), scores, strict=True)

@@ -271,13 +271,13 @@ class Atlas:
 
     def channel_kernels(self, convolution: str, channel: int) -> AtlasTable:
         """List the kernels that make an output channel of a convolution, and those that read it, of
-        the networks of all layers: the kernels in first, by descending norm, then those out.
+        the networks of all layers: the kernels in first, by descending weight_norm, then those out.
 
-        Columns: end (`in`, `out`); convolution, whose kernel it is; output and input, its channels,
-        the input's over all groups; source, the convolution at its start, null for the image;
-        source_channel, null where several are mixed before it; norm, the square root of the sum of
-        its squared weights; sum, of its weights; both null where the weights are unknown. Where a
-        kernel's input is a sum of channels, it has a row for each.
+        Columns: end (`in`, `out`); convolution, whose kernel it is; out_channel and in_channel, the
+        latter over all groups; source, the convolution at its start, null for the image;
+        source_channel, null where several are mixed before it; weight_norm, the square root of the
+        sum of its squared weights; weight_sum, the sum of its weights; both null where the weights
+        are unknown. Where a kernel's input is a sum of channels, it has a row for each.
 
         Raises:
             QueryError: no layer's network has that channel, or the atlas is an old one.

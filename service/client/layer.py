@@ -63,8 +63,8 @@ class Layer:
     def units(self) -> AtlasTable:
         """Return one row for each unit that was asked for or is stored: unit, name, unit_label
         (what it stands for, null where nothing says so), state (done, dead, failed or planned),
-        kernels that can reach it (null unless done or dead), error (null
-        unless failed)."""
+        reachable_kernels, those that can reach it (null unless done or dead), error (null unless
+        failed)."""
         return AtlasTable(LayerStates.read(self.reader, self.index).table())
 
     def features(self) -> AtlasTable:
@@ -103,8 +103,8 @@ class Layer:
         """Return one row for each unit that was asked for or is stored, ascending.
 
         Columns: unit; name; unit_label, what it stands for, null where nothing says so; state;
-        kernels that can reach it, null unless done or dead; level, keep
-        and circuit_kernels, the sparsity level, kept fraction and kernels of the smallest circuit
+        reachable_kernels, those that can reach it, null unless done or dead; level, fraction and
+        kernels, the sparsity level, kept fraction and number of kernels of the smallest circuit
         whose r reaches the threshold, null where none does; r, a list with one value a level, the
         largest circuit first, null where undefined, and no list unless done; groups of the
         criterion's sub-features and their silhouette, null where there are none; polysemanticity,

@@ -57,7 +57,7 @@ def unit_facts(unit: Unit, query: CircuitQuery) -> dict[str, object]:
         "name": unit.info.name,
         "unit_label": unit.label,
         "state": unit.state,
-        "kernels": unit.reachable_kernels,
+        "reachable_kernels": unit.reachable_kernels,
         "images": unit.top_images(),
         "faithfulness": unit.faithfulness(),
     }

@@ -116,7 +116,7 @@ def layer_text(layer: Layer, query: CircuitQuery, *, width: int | None = None) -
         "unit": [row["name"] for row in units],
         **({"label": labels} if any(labels := [row["unit_label"] for row in units]) else {}),
         "state": [row["state"] for row in units],
-        "kernels": [row["kernels"] for row in units],
+        "kernels": [row["reachable_kernels"] for row in units],
         "kept": [scores[row["unit"]].kernels if row["unit"] in scores else None for row in units],
         "act": [getattr(scores.get(row["unit"]), "acting", None) for row in units],
         "r": [_r(scores.get(row["unit"])) for row in units],

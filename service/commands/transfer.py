@@ -79,21 +79,21 @@ def transfer(
         f"{layer}/{unit}: circuits that keep {keep:g} by {chosen}, zero ablation\n"
         "  images: how many of one half chose the circuit\n"
         "  chosen, tested: mean r on these images, and on the other half\n"
-        "  shared: mean IoU with the circuit that as many of the other half choose\n\n"
+        "  iou: mean IoU with the circuit that as many of the other half choose\n\n"
         f"{text_table(means)}"
     )
 
 
 def by_number(rows: pa.Table) -> pa.Table:
     """Average over the circuits that as many images chose: images, circuits, kernels, and the means
-    of chosen, tested and shared; an undefined r counts as 0."""
+    of chosen, tested and iou; an undefined r counts as 0."""
     known = rows
     for name in _R:
         at = known.column_names.index(name)
         known = known.set_column(at, name, pc.fill_null(known[name], 0.0))
-    means = [(name, "mean") for name in (*_R, "shared")]
+    means = [(name, "mean") for name in (*_R, "iou")]
     grouped = known.group_by(["images", "kernels"], use_threads=False)
-    found = grouped.aggregate([("split", "count"), *means]).sort_by("images")
-    names = {"split_count": "circuits", **{f"{name}_mean": name for name, _ in means}}
+    found = grouped.aggregate([("repeat", "count"), *means]).sort_by("images")
+    names = {"repeat_count": "circuits", **{f"{name}_mean": name for name, _ in means}}
     found = found.rename_columns([names.get(name, name) for name in found.column_names])
-    return found.select(["images", "circuits", "kernels", *_R, "shared"])
+    return found.select(["images", "circuits", "kernels", *_R, "iou"])

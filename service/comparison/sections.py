@@ -182,7 +182,7 @@ def _over_sizes(found: Findings) -> Iterator[Grid]:
             ["criteria", "difference", "over units", "over images", "better", "worse", "tied"],
             [
                 [
-                    f"{row['criterion']} against {row['other']}",
+                    f"{row['criterion']} against {row['other_criterion']}",
                     _number(row["difference"]),
                     _interval(row, "units"),
                     _interval(row, "images"),

@@ -121,7 +121,7 @@ def pair_table(numbers: Numbers) -> pa.Table:
         PAIRS,
         {
             "criterion": np.repeat([query.criteria[at] for at in first], splits),
-            "other": np.repeat([query.criteria[at] for at in second], splits),
+            "other_criterion": np.repeat([query.criteria[at] for at in second], splits),
             "split": list(query.splits) * len(first),
             "units": [areas.shape[2]] * (splits * len(first)),
             "difference": np.median(difference, axis=2).ravel(),
@@ -167,7 +167,7 @@ def unit_rows(numbers: Numbers, index: LayerIndex) -> pa.Table:
             "fraction": [numbers.fractions[level] for level in keys["level"]],
             "kernels": found.kernels.ravel(),
             "acting": _nulls(found.acting.ravel()),
-            "r": found.r.ravel(),
+            "pearson": found.r.ravel(),
             "silent": pa.array(silent == 1, mask=np.isnan(silent)),
         },
     )

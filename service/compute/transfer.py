@@ -29,13 +29,13 @@ from circuit_atlas.storage_schema.wording import nearest
 
 _SCHEMA = pa.schema(
     [
-        pa.field("split", pa.int32(), nullable=False),
+        pa.field("repeat", pa.int32(), nullable=False),
         pa.field("half", pa.int32(), nullable=False),
         pa.field("images", pa.int32(), nullable=False),
         pa.field("kernels", pa.int32(), nullable=False),
         pa.field("chosen", pa.float64()),
         pa.field("tested", pa.float64()),
-        pa.field("shared", pa.float64(), nullable=False),
+        pa.field("iou", pa.float64(), nullable=False),
     ]
 )
 
@@ -75,10 +75,10 @@ def transfer(
         seed: decides the splits.
 
     Returns:
-        A row a split, half and number. Columns: split and half, from 0; images, m; kernels of the
-        circuit; chosen, Pearson r with the whole network over all positions of the m images, and
-        tested, over those of the other half, null where either map is constant; shared, the IoU
-        with the circuit that as many images of the other half choose.
+        A row a split, half and number. Columns: repeat, which split, and half, from 0; images, m;
+        kernels of the circuit; chosen, Pearson r with the whole network over all positions of the m
+        images, and tested, over those of the other half, null where either map is constant; iou,
+        that with the circuit that as many images of the other half choose.
 
     Raises:
         ModelError, ImageError: as of `find_circuit`, or fewer than two images.

@@ -198,7 +198,7 @@ function filter(layer, column, title, type, away) {
  * @type {Array<[string, RegExp|null]>}
  */
 const SUBJECTS = [
-  ["The unit", /^(unit|name|unit_label|state|error|kernels)$/],
+  ["The unit", /^(unit|name|unit_label|state|error|reachable_kernels)$/],
   ["Its circuits", null],
   ["r by kept fraction", /^r\./],
   ["Its sub-features", /^(groups|silhouette|polysemanticity)$/],

@@ -57,16 +57,16 @@ class ChannelKernelRow(BaseModel):
 
     end: Literal["in", "out"] = Field(description="`in`: it makes the channel; `out`: it reads it.")
     convolution: str = Field(description="Whose kernel it is.")
-    output: int = Field(description="Its output channel.")
-    input: int = Field(description="Its input channel, over all channels of the input.")
+    out_channel: int = Field(description="Its output channel.")
+    in_channel: int = Field(description="Its input channel, over all channels of the input.")
     source: str | None = Field(description="Convolution at its start. Null: the image.")
     source_channel: int | None = Field(
         description="Output channel of `source` that feeds it. Null: several are mixed."
     )
-    norm: float | None = Field(
+    weight_norm: float | None = Field(
         description="Square root of the sum of its squared weights. Null: they are unknown."
     )
-    sum: float | None = Field(description="Sum of its weights. Null: they are unknown.")
+    weight_sum: float | None = Field(description="Sum of its weights. Null: they are unknown.")
 
 
 ChannelKernelRows = rows_of(ChannelKernelRow)

@@ -31,7 +31,7 @@ class ConvolutionCount(BaseModel):
     convolution: str
     depth: int = Field(description="Convolutions on the longest path from the image to it.")
     kernels: int = Field(description="Kernels of the circuit.")
-    total: int = Field(description="Kernels that can reach the unit.")
+    reachable_kernels: int = Field(description="Kernels that can reach the unit.")
 
 
 class KernelRow(BaseModel):
@@ -48,7 +48,7 @@ CircuitAnswer = rows_of(
     KernelRow,
     title=(str, Field(description="What it is a circuit of.")),
     kernels=(int, Field(description="Kernels of the circuit.")),
-    reachable=(int, Field(description="Kernels that it was chosen from.")),
+    reachable_kernels=(int, Field(description="Kernels that it was chosen from.")),
     layers=(list[ConvolutionCount], Field(description="Its kernels by convolution.")),
 )
 
@@ -85,7 +85,7 @@ def circuit(
             name=f"{one.layer}-{one.info.name}-circuit",
             title=chosen.title,
             kernels=len(chosen),
-            reachable=len(chosen.reachable),
+            reachable_kernels=len(chosen.reachable),
             layers=chosen.by_convolution().to_pylist(),
         )
 

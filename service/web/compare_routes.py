@@ -32,7 +32,7 @@ class Side(BaseModel):
     unit: int
     name: str
     kernels: int = Field(description="Kernels of the circuit.")
-    reachable: int = Field(description="Kernels that it was chosen from.")
+    reachable_kernels: int = Field(description="Kernels that it was chosen from.")
 
 
 class ConvolutionOverlap(BaseModel):
@@ -179,5 +179,5 @@ def _side(unit: Unit, circuit: Circuit) -> Side:
         unit=unit.number,
         name=unit.info.name,
         kernels=len(circuit),
-        reachable=len(circuit.reachable),
+        reachable_kernels=len(circuit.reachable),
     )

@@ -46,7 +46,7 @@ class GroupPair(BaseModel):
     """Says how much the circuits of two groups' images share."""
 
     group: int
-    other: int
+    other_group: int
     between: float | None = Field(description="Mean agreement of an image of each.")
     within: float | None = Field(description="The same within the groups. Null: undefined.")
     difference: float | None = Field(description="1 - between / within, in [0, 1].")

@@ -83,7 +83,9 @@ class UnitAnswer(BaseModel):
     unit_label: str | None = Field(description="What it stands for. Null: nothing says so.")
     state: Literal["done", "dead", "failed", "planned", "not built"]
     error: str | None = Field(description="Why it failed.")
-    kernels: int | None = Field(description="Kernels that can reach it. Null: not stored.")
+    reachable_kernels: int | None = Field(
+        description="Kernels that can reach it. Null: not stored."
+    )
     direction: list[float] | None = Field(
         description="The weight of each channel of the layer. Null: it is a single channel."
     )
@@ -269,7 +271,7 @@ def _facts(server: ServerState, one: Unit) -> UnitAnswer:
             "unit_label": snapshot.labels.get(one.number),
             "state": snapshot.state(one.number),
             "error": None if failure is None else f"{failure.kind}: {failure.message}",
-            "kernels": None if commit is None else commit.kernels,
+            "reachable_kernels": None if commit is None else commit.kernels,
             "direction": None if direction is None else direction.vector.tolist(),
             "bias": None if direction is None else direction.bias,
             "activation": None if direction is None else direction.activation,

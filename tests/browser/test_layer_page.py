@@ -229,7 +229,7 @@ def test_back_shows_in_the_boxes_what_the_address_says(photos, tab):
 @pytest.mark.parametrize("width", [320, 400, 1280])
 def test_the_list_of_columns_stays_within_the_window(photos, window, width):
     tab = window(width=width)
-    added = {"has_label": "a", "has_image_name": "a", "min_keep": 0.01}
+    added = {"has_label": "a", "has_image_name": "a", "min_fraction": 0.01}
     tab.open(photos.link("layer", layer=LAYER, **added))
     tab.page.get_by_role("button", name="Add a filter by a column").click()
     box = tab.page.locator(".filters .menu ul").bounding_box()

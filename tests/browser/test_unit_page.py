@@ -214,7 +214,7 @@ def test_the_circuits_counts_follow_the_kept_fraction(tab, unit, link):
             assert shown.locator("th").inner_text() == row["convolution"]
             assert shown.locator("td").all_inner_texts()[:2] == [
                 f"{row['kernels']:,}",
-                f"{row['total']:,}",
+                f"{row['reachable_kernels']:,}",
             ]
         tab.page.get_by_label("Kept", exact=True).first.press("ArrowLeft")
 

@@ -265,7 +265,7 @@ function pairTable(rows, split) {
     rows: rows
       .filter((row) => row.split === split)
       .map((row) => ({
-        pair: `${row.criterion} against ${row.other}`,
+        pair: `${row.criterion} against ${row.other_criterion}`,
         difference: ratio(row.difference),
         units: interval(row, "units"),
         images: interval(row, "images"),

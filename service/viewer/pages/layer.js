@@ -52,7 +52,7 @@ export async function layerPage(state, atlas) {
     note: `Each unit's smallest stored [circuit] with [r] ≥ ${THRESHOLD}. Choose a bar to show only its units.`,
     height: "150px",
     key: (now) => protocol(now),
-    look: (now) => [now["min.keep"], now["max.keep"]],
+    look: (now) => [now["min.fraction"], now["max.fraction"]],
     load: (now) => get(["layers", layer, "distribution"], protocol(now)),
     empty: (found) => (found.rows[0]?.units ? null : "No unit of this layer has a circuit yet."),
     draw: (found, now) => sizeHistogram(found.rows, now),
@@ -161,8 +161,8 @@ function progressText(facts) {
  */
 function sizeHistogram(rows, now) {
   const { bins, none, units } = smallestCounts(rows);
-  const low = now["min.keep"];
-  const high = now["max.keep"];
+  const low = now["min.fraction"];
+  const high = now["max.fraction"];
   return histogram({
     label: `Smallest circuits with r ≥ ${THRESHOLD} of ${count(units, "unit")}`,
     title: "kernels kept",
@@ -175,8 +175,8 @@ function sizeHistogram(rows, now) {
           chosen,
           says: `${bin.says}${chosen ? ", chosen" : ""}`,
           link: changed({
-            "min.keep": value,
-            "max.keep": value,
+            "min.fraction": value,
+            "max.fraction": value,
             from: null,
           }),
         };

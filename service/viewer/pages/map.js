@@ -34,7 +34,7 @@ export async function mapPage({ layer, unit }, whole) {
   const atlas = { ...whole, criteria: scored };
   const facts = await get(unitPath(layer, unit));
   const of = { layer, unit };
-  const bar = readingBar(atlas, { kernels: facts.kernels, parts: ["criterion", "keep"] });
+  const bar = readingBar(atlas, { kernels: facts.reachable_kernels, parts: ["criterion", "keep"] });
   let points = [];
   let plane = null;
   const drawing = segments("Drawing around images", "draw", [

@@ -35,7 +35,7 @@ export async function unitPage(state, atlas) {
   const facts = await get(unitPath(layer, unit));
   const of = { layer, unit };
   const done = facts.state === "done";
-  const bar = readingBar(atlas, { kernels: facts.kernels });
+  const bar = readingBar(atlas, { kernels: facts.reachable_kernels });
   const top = topImages(atlas, facts, of);
   const rest = done
     ? [
@@ -72,7 +72,7 @@ export async function unitPage(state, atlas) {
       beside: [facts.unit_label && h("span", { class: "dim" }, facts.unit_label), badge(facts.state)],
       facts: [
         ["Response", atlas.layers.find((one) => one.layer === layer)?.explained ?? null],
-        ["Kernels that can reach it", facts.kernels ? whole(facts.kernels) : null],
+        ["Kernels that can reach it", facts.reachable_kernels ? whole(facts.reachable_kernels) : null],
         ["Largest response to a scoring image", facts.top?.length ? measure(facts.top[0].response) : null],
         ["Channels", facts.direction ? whole(facts.direction.filter(Boolean).length) : null],
         ["Bias", facts.bias ? measure(facts.bias) : null],

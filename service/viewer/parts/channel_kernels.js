@@ -44,13 +44,13 @@ export function channelKernels({ convolution, channel }, end) {
         caption: found.total > SHOWN ? `The largest ${SHOWN} of ${count(found.total, "kernel")}` : count(found.total, "kernel"),
         columns: [
           { name: "other", title: head },
-          { name: "norm", title: "Norm", number: true },
-          { name: "sum", title: "Sum", number: true },
+          { name: "weight_norm", title: "Norm", number: true },
+          { name: "weight_sum", title: "Sum", number: true },
         ],
         rows: found.rows.map((row) => ({
           other: other(row, end),
-          norm: measure(row.norm),
-          sum: row.sum === null ? "–" : ratio(row.sum),
+          weight_norm: measure(row.weight_norm),
+          weight_sum: row.weight_sum === null ? "–" : ratio(row.weight_sum),
         })),
       }),
     ],
@@ -65,8 +65,8 @@ export function channelKernels({ convolution, channel }, end) {
  * @param {"in"|"out"} end
  */
 function other(row, end) {
-  if (end === "out") return link(row.convolution, row.output);
-  if (row.source === null) return `the image's channel ${row.input}`;
+  if (end === "out") return link(row.convolution, row.out_channel);
+  if (row.source === null) return `the image's channel ${row.in_channel}`;
   if (row.source_channel === null) return `${row.source}, mixed`;
   return link(row.source, row.source_channel);
 }

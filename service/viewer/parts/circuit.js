@@ -49,7 +49,7 @@ export function circuitCounts(atlas, { layer, unit }) {
         "p",
         { class: "lead" },
         h("b", null, whole(found.kernels)),
-        ` of ${whole(found.reachable)} kernels, ${percent(found.kernels / found.reachable)}, for ${asked.words}. `,
+        ` of ${whole(found.reachable_kernels)} kernels, ${percent(found.kernels / found.reachable_kernels)}, for ${asked.words}. `,
         (asked.images || now.group) &&
           h("a", { href: changed({ images: null, group: null }) }, "Show that of all images"),
       ),
@@ -72,22 +72,22 @@ export function circuitCounts(atlas, { layer, unit }) {
 
 /** Makes a table with a row for each convolution and the share of its kernels that is kept. */
 export function countTable(layers) {
-  const most = Math.max(...layers.map((row) => row.kernels / Math.max(1, row.total)), 1e-9);
+  const most = Math.max(...layers.map((row) => row.kernels / Math.max(1, row.reachable_kernels)), 1e-9);
   return table({
     caption: "Kernels by convolution, from the image to the unit",
     columns: [
       { name: "convolution", title: "Convolution" },
       { name: "kernels", title: "Kept", number: true },
-      { name: "total", title: "In reach", number: true },
+      { name: "reachable_kernels", title: "In reach", number: true },
       { name: "share", title: "Share", number: true },
       { name: "bar", title: h("span", { class: "unseen" }, "Share as a bar") },
     ],
     rows: layers.map((row) => {
-      const share = row.kernels / Math.max(1, row.total);
+      const share = row.kernels / Math.max(1, row.reachable_kernels);
       return {
         convolution: h("span", { class: "mono" }, row.convolution),
         kernels: whole(row.kernels),
-        total: whole(row.total),
+        reachable_kernels: whole(row.reachable_kernels),
         share: percent(share),
         bar: h(
           "div",

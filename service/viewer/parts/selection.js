@@ -79,7 +79,7 @@ export function selection(atlas, facts, { layer, unit }, points) {
           "p",
           { class: "lead" },
           h("b", null, whole(found.kernels)),
-          ` of ${whole(found.reachable)} kernels, ${percent(query.keep)}, for ${count(images.length, "image")}. IoU with the circuit of all images: `,
+          ` of ${whole(found.reachable_kernels)} kernels, ${percent(query.keep)}, for ${count(images.length, "image")}. IoU with the circuit of all images: `,
           h("b", null, ratio(shared.iou)),
           ".",
         ),
@@ -215,7 +215,7 @@ async function asJson({ images, query, found, atlas, layer, unit, points }) {
     criterion: query.criterion,
     keep: query.keep,
     images: chosen.map(({ image, name, label }) => ({ image, name, label })),
-    reachable: found.reachable,
+    reachable_kernels: found.reachable_kernels,
     layers: found.layers,
     kernels: await table(unitPath(layer, unit, "circuit"), query),
   };

@@ -59,11 +59,11 @@ function card(row, { level, keep, layer, atlas, eager }) {
             h(
               "p",
               null,
-              row.keep === null
+              row.fraction === null
                 ? h("span", { class: "dim" }, `no circuit reaches r ${ratio(THRESHOLD, 1)}`)
                 : [
-                    h("b", null, percent(row.keep)),
-                    h("span", { class: "dim" }, ` · ${count(row.circuit_kernels, "kernel")}`),
+                    h("b", null, percent(row.fraction)),
+                    h("span", { class: "dim" }, ` · ${count(row.kernels, "kernel")}`),
                   ],
             ),
             h(

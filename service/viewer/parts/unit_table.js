@@ -19,22 +19,22 @@ const FIRST = [
   "unit",
   "unit_label",
   "state",
-  "keep",
-  "circuit_kernels",
+  "fraction",
+  "kernels",
   "silent",
   "groups",
   "polysemanticity",
   "label",
 ];
 /** Where among them the r at the chosen kept fraction stands. */
-const BEFORE_R = FIRST.indexOf("keep");
-const COUNTS = new Set(["unit", "kernels", "circuit_kernels", "acting", "groups"]);
+const BEFORE_R = FIRST.indexOf("fraction");
+const COUNTS = new Set(["unit", "reachable_kernels", "kernels", "acting", "groups"]);
 
 /**
  * Columns that are shown in another: the name is the link, an error stands under the state, and a
  * kept fraction says its sparsity level.
  */
-const WITHIN = { name: "unit", error: "state", level: "keep" };
+const WITHIN = { name: "unit", error: "state", level: "fraction" };
 
 /** Columns that the server has as parts of a list. */
 const PARTS = {
@@ -117,7 +117,7 @@ function value(row, name, atlas) {
 
 function cell(name, value) {
   if (value === null || value === undefined) return "–";
-  if (name === "keep") return percent(value);
+  if (name === "fraction") return percent(value);
   if (name.startsWith("r.")) return ratio(value);
   if (name === "silent") return value ? "silent" : "no";
   if (COUNTS.has(name)) return whole(value);

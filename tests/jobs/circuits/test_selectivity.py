@@ -118,10 +118,10 @@ def test_a_groups_circuit_keeps_its_own_pictures_and_drops_the_others(reader, cr
         for row in reader.responses(reader.commits("4")[0]).to_pylist()
     }
     for row in rows:
-        assert row["full"] == pytest.approx(responses[row["image"]])
+        assert row["response_full"] == pytest.approx(responses[row["image"]])
         assert row["kernels"] == {1.0: 60, 0.5: 30, 0.05: 3}[row["fraction"]]
         assert row["fraction"] == 0.5 or row["acting"] == row["kernels"], "three are a path"
-        kept = row["response"] / row["full"]
+        kept = row["response"] / row["response_full"]
         if row["fraction"] == 1:
             assert kept == 1
         elif row["fraction"] == 0.05 and ablation == "zero":

@@ -54,13 +54,15 @@ def test_norm_and_sum_are_of_the_weights(atlas):
     names = [one.name for one in atlas.layer(layer).index.index.convolutions]
     weights = dict(zip(names, atlas.reader.weights(layer), strict=True))
     for end in ("in", "out"):
-        norms = [row["norm"] for row in rows if row["end"] == end]
+        norms = [row["weight_norm"] for row in rows if row["end"] == end]
         assert norms == sorted(norms, reverse=True)
     for row in rows:
         if row["convolution"] in weights:
-            kernel = weights[row["convolution"]][row["output"], row["input"]].astype(np.float64)
-            assert row["norm"] == pytest.approx(np.linalg.norm(kernel))
-            assert row["sum"] == pytest.approx(kernel.sum())
+            kernel = weights[row["convolution"]][row["out_channel"], row["in_channel"]].astype(
+                np.float64
+            )
+            assert row["weight_norm"] == pytest.approx(np.linalg.norm(kernel))
+            assert row["weight_sum"] == pytest.approx(kernel.sum())
 
 
 @pytest.mark.parametrize(("name", "channel"), [("conv1", 8), ("conv9", 0), ("conv1", -1)])

@@ -83,7 +83,12 @@ def test_the_nearest_come_first_and_the_unit_itself_is_left_out(planted):
 def test_the_table_has_each_pair_once(planted):
     similarity = planted.layer("top").similarity(keep=0.1, by_convolution=True)
     rows = similarity.table().to_pylist()
-    assert [(row["unit"], row["other"]) for row in rows[:4]] == [(0, 1), (0, 3), (0, 4), (0, 5)]
+    assert [(row["unit"], row["other_unit"]) for row in rows[:4]] == [
+        (0, 1),
+        (0, 3),
+        (0, 4),
+        (0, 5),
+    ]
     assert len(rows) == 10
     assert rows[-1]["iou"] == similarity.iou[3, 4]
     assert rows[-1]["shared"] / rows[-1]["either"] == similarity.iou[3, 4]

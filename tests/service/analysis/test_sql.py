@@ -59,7 +59,8 @@ def test_images_layers_and_units(atlas):
 
 def test_numbers_come_as_whole_numbers_and_floats(atlas):
     row = atlas.sql(
-        "SELECT sum(kernels) AS kernels, 1.5 AS half, sum(kernels) * 1e30::DECIMAL(38, 0) AS huge "
+        "SELECT sum(reachable_kernels) AS kernels, 1.5 AS half, "
+        "sum(reachable_kernels) * 1e30::DECIMAL(38, 0) AS huge "
         "FROM units WHERE layer = 'conv3' AND unit = 0"
     ).to_pylist()[0]
     assert row == {"kernels": 44, "half": 1.5, "huge": 4.4e31}

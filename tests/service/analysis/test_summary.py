@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from circuit_atlas.service.circuit.atlas_table import AtlasTable
 from circuit_atlas.storage_schema.errors import QueryError
 from tests.service.analysis.planted import FRACTIONS, SIZE, Planted, plant, random_scores
 
@@ -42,9 +43,9 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
     assert rows["unit"].to_pylist() == [0, 1, 2, 3, 4, 5]
     assert rows["state"].to_pylist() == ["done", "done", "dead", "done", "done", "planned"]
     assert rows["level"].to_pylist() == [1, 2, None, 2, None, None]
-    assert rows["keep"].to_pylist() == [0.5, 0.2, None, 0.2, None, None]
+    assert rows["fraction"].to_pylist() == [0.5, 0.2, None, 0.2, None, None]
     half, fifth = round(0.5 * SIZE), round(0.2 * SIZE)
-    assert rows["circuit_kernels"].to_pylist() == [half, fifth, None, fifth, None, None]
+    assert rows["kernels"].to_pylist() == [half, fifth, None, fifth, None, None]
     expected = [None if n not in R else list(R[n]) for n in range(6)]
     assert rows["r"].to_pylist() == expected
     assert rows["groups"].to_pylist() == [1, 1, None, 2, 1, None]
@@ -58,10 +59,10 @@ def test_each_unit_has_a_row_with_its_smallest_circuit(planted):
             "name": "3",
             "unit_label": None,
             "state": "done",
-            "kernels": SIZE,
+            "reachable_kernels": SIZE,
             "level": 2,
-            "keep": 0.2,
-            "circuit_kernels": fifth,
+            "fraction": 0.2,
+            "kernels": fifth,
             "groups": 2,
             "image": 0,
             "response": 12.0,
@@ -91,14 +92,14 @@ def test_criterion_ablation_split_and_threshold_choose_the_rows(planted):
 
 def test_a_polysemanticity_that_was_computed_is_joined_by_unit(planted):
     computed = pa.table({"unit": pa.array([3, 0], pa.int32()), "polysemanticity": [0.7, 0.0]})
-    rows = planted.layer("top").summary(polysemanticity=computed)
+    rows = planted.layer("top").summary(polysemanticity=AtlasTable(computed))
     assert rows["polysemanticity"].to_pylist() == [0.0, None, None, 0.7, None, None]
 
 
 def test_failed_units_say_why(atlas):
     rows = atlas.layer("conv3").summary()
     assert rows["error"].to_pylist() == [None] * 4 + ["non_finite: NaN in its response to image 1"]
-    assert rows["keep"].to_pylist() == [0.1, None, None, None, None]
+    assert rows["fraction"].to_pylist() == [0.1, None, None, None, None]
     assert rows["image"].to_pylist() == [2, 2, 2, 2, None]
 
 

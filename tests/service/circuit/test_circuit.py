@@ -62,8 +62,8 @@ def test_kernels_that_cannot_reach_the_unit_are_never_chosen(atlas):
     assert len(whole) == unit.reachable_kernels == 12 + 16
     assert {out for name, out, _ in triples(whole) if name == "conv1"} == {0, 1, 2, 3}
     assert whole.by_convolution().to_pylist() == [
-        {"convolution": "conv1", "depth": 1, "kernels": 12, "total": 12},
-        {"convolution": "conv2", "depth": 2, "kernels": 16, "total": 16},
+        {"convolution": "conv1", "depth": 1, "kernels": 12, "reachable_kernels": 12},
+        {"convolution": "conv2", "depth": 2, "kernels": 16, "reachable_kernels": 16},
     ]
 
 
@@ -194,7 +194,7 @@ def test_iou_and_counts_a_convolution(pairs):
             assert row["iou"] == (len(one & two) / len(one | two) if one | two else None)
         for row in (left | right).by_convolution().to_pylist():
             assert row["kernels"] == sum(name == row["convolution"] for name, _, _ in a | b)
-            assert row["kernels"] <= row["total"]
+            assert row["kernels"] <= row["reachable_kernels"]
 
 
 def test_the_total_of_a_combination_is_what_can_reach_either_unit(atlas):
@@ -202,7 +202,7 @@ def test_the_total_of_a_combination_is_what_can_reach_either_unit(atlas):
     union = two.circuit(keep=0.5) | one.circuit(keep=0.1)
     reach = triples(one.circuit(keep=1)) | triples(two.circuit(keep=1))
     for row in union.by_convolution().to_pylist():
-        assert row["total"] == sum(name == row["convolution"] for name, _, _ in reach)
+        assert row["reachable_kernels"] == sum(name == row["convolution"] for name, _, _ in reach)
 
 
 def test_layers_may_list_their_convolutions_in_any_order(atlas):
@@ -223,7 +223,7 @@ def test_layers_may_list_their_convolutions_in_any_order(atlas):
     own = {tuple(row.values())[:3]: row["score"] for row in backward.kernels().to_pylist()}
     for row in (backward | forward).kernels().to_pylist():
         assert row["score"] == own.get(tuple(row.values())[:3])
-    assert (backward | forward).by_convolution()["total"].to_pylist() == [24, 16]
+    assert (backward | forward).by_convolution()["reachable_kernels"].to_pylist() == [24, 16]
 
 
 def layer_convolutions(atlas: Atlas) -> tuple[Convolution, ...]:

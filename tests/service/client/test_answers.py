@@ -151,7 +151,7 @@ def test_what_a_unit_s_map_saves_is_a_circuit(atlas, tmp_path):
         "criterion": "actgrad",
         "keep": 0.1,
         "images": [{"image": 2, "name": "<b>.jpg", "label": None}, {"image": 0, "name": "a.jpg"}],
-        "reachable": len(circuit.reachable),
+        "reachable_kernels": len(circuit.reachable),
         "layers": circuit.by_convolution().to_pylist(),
         "kernels": rows.to_pylist(),
     }

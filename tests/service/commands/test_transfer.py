@@ -51,7 +51,7 @@ def test_it_prints_the_means_by_the_number_of_images(spec, capsys):
     assert code == 0
     assert "4/1: circuits that keep 0.5 by snip, zero ablation" in out
     head, *rows = [line.split() for line in out.splitlines()[-3:]]
-    assert head == ["images", "circuits", "kernels", "chosen", "tested", "shared"]
+    assert head == ["images", "circuits", "kernels", "chosen", "tested", "iou"]
     assert [row[:2] for row in rows] == [["1", "4"], ["3", "4"]]
     code, out, _ = call(capsys, *given, "--json")
     told = json.loads(out)
@@ -67,16 +67,16 @@ def test_it_prints_the_means_by_the_number_of_images(spec, capsys):
 def test_an_undefined_r_counts_as_zero():
     rows = pa.table(
         {
-            "split": [0, 0],
+            "repeat": [0, 0],
             "images": [2, 2],
             "kernels": [5, 5],
             "chosen": [0.5, 1.0],
             "tested": [None, 0.5],
-            "shared": [0.25, 0.75],
+            "iou": [0.25, 0.75],
         }
     )
     assert by_number(rows).to_pylist() == [
-        {"images": 2, "circuits": 2, "kernels": 5, "chosen": 0.75, "tested": 0.25, "shared": 0.5}
+        {"images": 2, "circuits": 2, "kernels": 5, "chosen": 0.75, "tested": 0.25, "iou": 0.5}
     ]
 
 

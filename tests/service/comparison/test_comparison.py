@@ -70,13 +70,15 @@ def test_areas_and_their_intervals_over_units(planted, found):
 
 def test_pairs_are_compared_unit_by_unit(planted, found):
     rows = found.pairs.to_pylist()
-    assert [(row["criterion"], row["other"]) for row in rows[::2]] == [
+    assert [(row["criterion"], row["other_criterion"]) for row in rows[::2]] == [
         ("actgrad", "learned"),
         ("actgrad", "random"),
         ("learned", "random"),
     ]
     for row in rows:
-        first, second = (areas(planted, row[key], row["split"]) for key in ("criterion", "other"))
+        first, second = (
+            areas(planted, row[key], row["split"]) for key in ("criterion", "other_criterion")
+        )
         difference = [a - b for a, b in zip(first, second, strict=True)]
         assert row["difference"] == pytest.approx(np.median(difference), abs=1e-9)
         assert [row[end] for end in ENDS] == pytest.approx(percentile(difference), abs=1e-9)
@@ -147,7 +149,7 @@ def test_silent_circuits_kernels_that_act_and_cost(found):
     assert len(units) == len(UNITS) * len(CRITERIA) * 2 * len(FRACTIONS)
     quiet = [row for row in units if row["silent"]]
     assert {(row["unit"], row["criterion"], row["level"]) for row in quiet} == {(2, "random", 2)}
-    assert all(row["r"] == 0 for row in quiet)
+    assert all(row["pearson"] == 0 for row in quiet)
 
 
 def test_the_same_seed_gives_the_same_and_another_others(planted, found):

@@ -62,8 +62,8 @@ def test_a_circuit_of_some_images_is_tested_on_the_other_half(images):
     found = transfer(
         network(), images, layer="4", unit=1, keep=KEEP, numbers=[1, 3], repeats=2, seed=4
     ).to_pylist()
-    assert [(row["split"], row["half"], row["images"]) for row in found] == [
-        (split, half, m) for split in (0, 1) for half in (0, 1) for m in (1, 3)
+    assert [(row["repeat"], row["half"], row["images"]) for row in found] == [
+        (repeat, half, m) for repeat in (0, 1) for half in (0, 1) for m in (1, 3)
     ]
     order = np.random.default_rng(4).permutation(7)
     halves = [order[:3].tolist(), order[3:6].tolist()]  # the seventh takes no part
@@ -77,7 +77,7 @@ def test_a_circuit_of_some_images_is_tested_on_the_other_half(images):
     for row, ((half, m), circuit) in zip(found[:4], chosen.items(), strict=True):
         pruned = circuit.apply_to(network())
         assert row["kernels"] == len(circuit)
-        assert row["shared"] == pytest.approx(circuit.iou(chosen[1 - half, m]))
+        assert row["iou"] == pytest.approx(circuit.iou(chosen[1 - half, m]))
         for key, ids in (("chosen", halves[half][:m]), ("tested", halves[1 - half])):
             assert row[key] == pytest.approx(r(network(), pruned, images[ids]), abs=1e-5)
 
@@ -86,7 +86,7 @@ def test_the_numbers_of_images_double_up_to_half_of_them(images):
     found = transfer(network(), images, layer="4", unit=1, repeats=1, self_check=False)
     assert sorted(set(found["images"].to_pylist())) == [1, 2, 3]
     assert found.column_names == [
-        *("split", "half", "images", "kernels", "chosen", "tested", "shared")
+        *("repeat", "half", "images", "kernels", "chosen", "tested", "iou")
     ]
 
 

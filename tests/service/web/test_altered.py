@@ -97,7 +97,7 @@ def test_an_altered_unit_has_a_row_that_says_so(alter):
     with served(create_app(alter("/faithfulness."))) as address:
         altered, sound = answer(address, "layers/conv3/units")["rows"][:2]
     assert "is cut or altered" in altered["error"]
-    assert (altered["state"], altered["kernels"], altered["r"]) == ("done", 44, [])
+    assert (altered["state"], altered["reachable_kernels"], altered["r"]) == ("done", 44, [])
     assert sound["r"]
 
 

@@ -223,7 +223,7 @@ def test_a_circuit(api, local, question, meant):
     assert found["rows"] == plain(ranked_kernels(circuit).to_pylist())
     assert found["layers"] == circuit.by_convolution().to_pylist()
     assert found["title"] == circuit.title
-    assert (found["kernels"], found["reachable"]) == (len(circuit), len(circuit.reachable))
+    assert (found["kernels"], found["reachable_kernels"]) == (len(circuit), len(circuit.reachable))
     best = ask(api, "layers/conv3/units/1/circuit", order="score", limit=2, **question)["rows"]
     assert best == sorted(found["rows"], key=lambda r: (-r["score"], r["position"]))[:2]
     csv = api.get("layers/conv3/units/1/circuit", params={**question, "format": "csv"})
