@@ -326,7 +326,9 @@ class Circuit:
 
         return extract(self, model, ablation=ablation, images=images)
 
-    def evaluate(self, model: nn.Module, images: Tensor) -> Evaluation:
+    def evaluate(
+        self, model: nn.Module, images: Tensor, *, ablation: str | None = None
+    ) -> Evaluation:
         """Measure how well this circuit preserves the unit's response on any images.
 
         ```python
@@ -334,23 +336,27 @@ class Circuit:
         found.pearson, found.pearson_images, found.firing
         ```
 
-        Dropped kernels are zero. Unlike `faithfulness`, which is looked up, it computes: of any
-        circuit, combinations of circuits of one unit among them. `model` is left as it is.
+        Unlike `faithfulness`, which is looked up, it computes: of any circuit, combinations of
+        circuits of one unit among them. `model` is left as it is.
 
         Args:
             model: the model that the atlas was built from, or that the circuit was found in, in
                 evaluation mode.
             images: (images, channels, height, width), preprocessed as the model wants them.
+            ablation: what dropped kernels are: `zero`, or `mean`, each its mean over the scoring
+                images of the atlas. One that the atlas was built with. Default: its first.
 
         Returns:
             r, r of the response, the share of positions where it fires, the response to each image
-            and the class scores, each in the circuit and in the whole network.
+            and, with zero ablation, the class scores, each in the circuit and in the whole network.
 
         Raises:
-            QueryError: torch is not installed, the circuit is of several units, or the model is
-                not the one that it is of.
+            QueryError: torch is not installed, the circuit is of several units, the model is not
+                the one that it is of, no such ablation, or the atlas is too old to have the images
+                that mean ablation needs.
             ModelError: the model is in training mode, or cannot be traced.
             ImageError: the images are not of the size that the atlas was built on, or not finite.
+            CorruptError: the atlas' images, which mean ablation needs, are missing or altered.
             NonFiniteError: the unit gives NaN or infinity on the images.
         """
         from circuit_atlas.service.circuit.ablation import require_torch
@@ -358,7 +364,7 @@ class Circuit:
         require_torch("a circuit is evaluated with")
         from circuit_atlas.service.compute.evaluate import evaluate
 
-        return evaluate(self, model, images)
+        return evaluate(self, model, images, ablation=ablation)
 
     def save(self, path: str | Path) -> Path:
         """Write the circuit into a JSON file, whole or not at all: its kernels with their scores,

@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from circuit_atlas.jobs.circuits.faithfulness import FullResponse, over_images
+from circuit_atlas.jobs.circuits.kernel_means import KernelMeans, kernel_means
 from circuit_atlas.jobs.circuits.pruned_weights import pruned_weights
 from circuit_atlas.jobs.circuits.responses import responses_of
 from circuit_atlas.jobs.engine.targets import Response
+from circuit_atlas.jobs.engine.traced_layer import TracedLayer
 from circuit_atlas.jobs.network.model_copy import copy_model
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.circuit.ablation import keep_only
 from circuit_atlas.service.circuit.atlas_table import AtlasTable, html_table
+from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.compute.circuit_layer import (
     axis_mask,
     fitting_images,
@@ -27,6 +31,7 @@ from circuit_atlas.service.compute.circuit_layer import (
     opened_layer,
     require_weights,
 )
+from circuit_atlas.service.compute.image_tensor import image_tensor
 from circuit_atlas.service.compute.torch_settings import worker_settings
 from circuit_atlas.storage_schema.errors import NonFiniteError, QueryError
 
@@ -39,11 +44,12 @@ _AT = "abs@"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """Says how well a circuit preserves a unit's response on some images, with zero ablation. The
-    measures are those of `Unit.faithfulness`, under the same names.
+    """Says how well a circuit preserves a unit's response on some images. The measures are those
+    of `Unit.faithfulness`, under the same names.
 
     Attributes:
         title: of the circuit.
+        ablation: what dropped kernels were: `zero` or `mean`.
         pearson: Pearson r of the unit's maps in the circuit and in the whole network, over all
             positions of all images; None where either is constant.
         pearson_images: Pearson r of the responses to the images; None where either is constant.
@@ -52,11 +58,13 @@ class Evaluation:
         responses: r(y) of each image in the circuit. Shape: (images,).
         responses_full: the same in the whole network. Shape: (images,).
         class_scores: what the model gives for each image when every other kernel of the circuit's
-            convolutions is zero; None where that is no row of scores. Shape: (images, classes).
+            convolutions is zero; None where that is no row of scores, and with mean ablation.
+            Shape: (images, classes).
         class_scores_full: what the whole network gives. Shape: (images, classes).
     """
 
     title: str
+    ablation: str
     pearson: float | None
     pearson_images: float | None
     firing: float
@@ -78,9 +86,9 @@ class Evaluation:
 
     def __repr__(self) -> str:
         return (
-            f"<Evaluation of {self.title} on {len(self.responses)} images: r {_r(self.pearson)}, "
-            f"r of the response {_r(self.pearson_images)}, fires at {self.firing:.1%} of the "
-            f"positions, {self.firing_full:.1%} in the whole network>"
+            f"<Evaluation of {self.title} on {len(self.responses)} images, {self.ablation} "
+            f"ablation: r {_r(self.pearson)}, r of the response {_r(self.pearson_images)}, fires "
+            f"at {self.firing:.1%} of the positions, {self.firing_full:.1%} in the whole network>"
         )
 
     def _repr_html_(self) -> str:
@@ -88,9 +96,12 @@ class Evaluation:
         return f"<p>{escape(repr(self)[1:-1])}</p>{shown}"
 
 
-def evaluate(circuit: Circuit, model: nn.Module, images: Tensor) -> Evaluation:
+def evaluate(
+    circuit: Circuit, model: nn.Module, images: Tensor, *, ablation: str | None
+) -> Evaluation:
     """Measure what `Circuit.evaluate` gives, whose arguments these are."""
     origin = one_unit(circuit)
+    chosen = arguments.ablation(origin.reader, ablation)
     with worker_settings(), torch.no_grad():
         loaded = copy_model(model)
         require_weights(circuit, loaded)
@@ -98,7 +109,8 @@ def evaluate(circuit: Circuit, model: nn.Module, images: Tensor) -> Evaluation:
         layer = opened_layer(origin, loaded)
         number, network = origin.unit.number, layer.network
         shown = shown.to(network.sites[-1].weight)
-        weights = pruned_weights(layer, number, axis_mask(circuit, origin), None)
+        means = _means(layer, origin) if chosen == "mean" else None
+        weights = pruned_weights(layer, number, axis_mask(circuit, origin), means)
         target, name = layer.targets([number]), network.target.name
         full, masked = [], []
         for batch in shown.split(_BATCH):
@@ -110,7 +122,7 @@ def evaluate(circuit: Circuit, model: nn.Module, images: Tensor) -> Evaluation:
             raise NonFiniteError(
                 f"{origin.name} gives NaN or infinity on these images: give other images"
             )
-        pruned = _pruned(circuit, loaded.module)
+        pruned = _pruned(circuit, loaded.module) if chosen == "zero" else None
         scores = None if pruned is None else _class_scores(pruned, shown)
         scores_full = None if scores is None else _class_scores(loaded.module, shown)
     response = _response(origin.reader.header.response)
@@ -119,6 +131,7 @@ def evaluate(circuit: Circuit, model: nn.Module, images: Tensor) -> Evaluation:
     in_network = responses_of(whole, response).astype(np.float64)
     return Evaluation(
         title=circuit.title,
+        ablation=chosen,
         pearson=measures.pearson,
         pearson_images=over_images(in_circuit, in_network),
         firing=measures.firing,
@@ -128,6 +141,14 @@ def evaluate(circuit: Circuit, model: nn.Module, images: Tensor) -> Evaluation:
         class_scores=scores,
         class_scores_full=scores_full,
     )
+
+
+def _means(layer: TracedLayer, origin: Origin) -> KernelMeans:
+    """Every kernel's mean over the unit's scoring images, which the atlas has."""
+    rows = origin.reader.responses(origin.commit).select(["image", "split"]).to_pylist()
+    scoring = [row["image"] for row in rows if row["split"] == "scoring"]
+    images = image_tensor(origin.reader, scoring).to(layer.network.sites[-1].weight)
+    return kernel_means(layer, images.split(1))
 
 
 def _pruned(circuit: Circuit, model: nn.Module) -> nn.Module | None:

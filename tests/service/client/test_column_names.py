@@ -59,7 +59,7 @@ def tables(location) -> dict[tuple[type, str], list[pa.Schema]]:
         Groups: (unit.groups(), {}),
         Checkpoints: (atlas.compare(atlas), {}),
         Similarity: (layer.similarity(), {"nearest": [0]}),
-        Evaluation: (Evaluation("x", 1, 1, 1, 1, ones[:, 0], ones[:, 0], ones, ones), {}),
+        Evaluation: (Evaluation("x", "zero", 1, 1, 1, 1, ones[:, 0], ones[:, 0], ones, ones), {}),
         Comparison: (atlas.compare_criteria(layer="conv3"), {}),
     }
     found = defaultdict(list)

@@ -26,6 +26,20 @@ def test_it_measures_what_is_stored(circuit):
     assert "r of the response" in repr(found)
 
 
+def test_mean_ablation_is_what_the_circuit_was_made_for():
+    circuit = ask(held_out=HELD_OUT, keep=0.3, ablation="mean")
+    images = {"scoring": noise(), "held_out": HELD_OUT}
+    for row in circuit.faithfulness():
+        assert row["ablation"] == "mean"
+        found = circuit.evaluate(small(), images[row["split"]])
+        for name in ("pearson", "pearson_images", "firing", "firing_full"):
+            assert getattr(found, name) == pytest.approx(row[name], abs=1e-6)
+    assert (found.ablation, found.class_scores, found.class_scores_full) == ("mean", None, None)
+    assert found.table().column_names == ["response", "response_full"]
+    with pytest.raises(QueryError, match="zero"):
+        circuit.evaluate(small(), HELD_OUT, ablation="zero")
+
+
 def test_responses_and_class_scores_are_those_of_the_model(circuit):
     model, pruned = small(), circuit.apply_to(small())
     found = circuit.evaluate(model, HELD_OUT)
