@@ -82,6 +82,7 @@ class Atlas:
         return Layer(self.reader, self.reader.layer(name))
 
     def __getitem__(self, name: str) -> Layer:
+        """Return `layer(name)`."""
         return self.layer(name)
 
     def __len__(self) -> int:

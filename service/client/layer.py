@@ -49,6 +49,7 @@ class Layer:
         return Unit(self.reader, self.index, find_unit(self.index, which))
 
     def __getitem__(self, which: int | str) -> Unit:
+        """Return `unit(which)`."""
         return self.unit(which)
 
     def __len__(self) -> int:

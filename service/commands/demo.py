@@ -92,7 +92,7 @@ def demo_text(atlas: Atlas) -> str:
             *_by_criterion(layer, query),
             "",
             "Next, in a browser:",
-            f"  circuit-atlas serve {atlas.location} --open",
+            f"  circuit-atlas open {atlas.location}",
             "or here:",
             f"  circuit-atlas show {atlas.location} {LAYER}",
             f"  circuit-atlas show {atlas.location} {LAYER} {best.unit}",
@@ -100,7 +100,7 @@ def demo_text(atlas: Atlas) -> str:
             f"  circuit-atlas compare {atlas.location}",
             "or in Python:",
             "  from circuit_atlas.service import Atlas",
-            f'  unit = Atlas.open("{atlas.location}").layer("{LAYER}").unit({best.unit})',
+            f'  unit = Atlas.open("{atlas.location}")["{LAYER}"][{best.unit}]',
             f"  unit.circuit(keep={query.fraction:g}).kernels()",
         ]
     )

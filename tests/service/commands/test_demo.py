@@ -60,7 +60,7 @@ def test_the_demo_ends_with_what_a_person_can_read(tmp_path, monkeypatch, capsys
     assert "-0.00" not in out
     medians = {line.split()[0]: float(line.split()[1]) for line in _under(out, "Median r")}
     assert medians["learned"] > medians["actgrad"] + 0.2
-    assert f"circuit-atlas serve {STORE} --open" in out
+    assert f"circuit-atlas open {STORE}" in out
     # The lines to type next work as they stand.
     lines = [line.split()[1:] for line in out.splitlines() if "circuit-atlas show" in line]
     show, one, learned = lines
