@@ -72,7 +72,9 @@ class Archive:
             self._file = os.open(file, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise NotAnAtlasError(f"cannot open {file}: {in_words(error)}") from error
-        self._size_bytes = os.fstat(self._file).st_size
+        status = os.fstat(self._file)
+        self._size_bytes = status.st_size
+        self.version = f"{status.st_mtime_ns}-{status.st_size}"
         is_zip = file.suffix.lower() == ".zip"
         try:
             found = list(self._zipped(file) if is_zip else self._tarred(file))

@@ -44,6 +44,11 @@ class ArchiveObjects(Objects):
         store.put(path, self.get(path))
         return store
 
+    @property
+    def version(self) -> str:
+        """Return a text that is another one where the archive was written anew."""
+        return self._archive.version
+
     def create(self, path: str, data: bytes | memoryview) -> bool:
         """Refuse: an archive cannot be written (WriteError)."""
         del data

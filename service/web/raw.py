@@ -30,7 +30,13 @@ class OpenObject:
         self._objects = objects
         meta = result.meta
         self.size_bytes: int = meta["size"]
-        self.etag = f'"{digest(path, str(meta["e_tag"]), str(meta["last_modified"]))}"'
+        # Of an archive it is a copy that is sent, which was made just now.
+        written = (
+            (objects.version,)
+            if isinstance(objects, ArchiveObjects)
+            else (str(meta["e_tag"]), str(meta["last_modified"]))
+        )
+        self.etag = f'"{digest(path, *written)}"'
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield its bytes, a megabyte at a time.

@@ -6,11 +6,13 @@ import http.client
 import os
 import shutil
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.service.web.middleware import POLICY
@@ -177,6 +179,26 @@ def test_a_slash_in_a_name_is_part_of_the_name(guarded):
     found = httpx.get(f"{guarded}/api/v1/layers/a%2F..%2Fb/units/50%25")
     assert found.status_code == 404
     assert "no layer 'a/../b'" in found.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_is_served_as_its_folder_is(tmp_path, location, kind):
+    file = Path(shutil.make_archive(str(tmp_path / "atlas"), kind, location))
+    path = "layers/conv3/layer.json"
+    tags = []
+    for _ in range(2):  # the archive is the same, the server is not
+        with served(create_app(file)) as address:
+            url = f"{address}/api/v1/objects/{path}"
+            found = [httpx.get(url) for _ in range(2)]
+            tags += [each.headers["etag"] for each in found]
+            assert {each.content for each in found} == {(location / path).read_bytes()}
+            assert httpx.get(url, headers={"If-None-Match": tags[0]}).status_code == 304
+            unit = Atlas.open(address)["conv3"][0]
+            assert unit.circuit(0.5) == Atlas.open(location)["conv3"][0].circuit(0.5)
+    assert len(set(tags)) == 1
+    os.utime(file, (1, 1))
+    with served(create_app(file)) as address:
+        assert httpx.get(f"{address}/api/v1/objects/{path}").headers["etag"] not in tags
 
 
 def test_objects_that_are_sent_at_once_are_counted(location):
