@@ -28,7 +28,7 @@ def test_a_channel_has_its_crops_kernels_and_the_units_that_use_it(photos, tab):
         other = (
             f"{best['source']} {best['source_channel']}"
             if end == "in"
-            else f"{best['convolution']} {best['output']}"
+            else f"{best['convolution']} {best['out_channel']}"
         )
         assert part.locator("tbody a").first.inner_text() == other
     used = photos.atlas.layer(LAYER).uses(name, out=CHANNEL, keep=0.2)
