@@ -280,7 +280,7 @@ def _ask_client(folder: Path) -> None:
     for name in _OF_LAYER:
         ask(getattr(layer, name))
     ask(lambda: atlas.search("a"))
-    ask(lambda: atlas.compare(layer=LAYER))
+    ask(lambda: atlas.compare_criteria(layer=LAYER))
     for number in range(3):
         unit = layer.unit(number)
         for name in _OF_UNIT:
