@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import obstore
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import LocalStore, MemoryStore, ObjectStore
 
 from circuit_atlas.storage_schema.errors import StoreError
 
 if TYPE_CHECKING:
-    from obstore import ListResult, ObjectMeta
+    from obstore import GetResult, ListResult, ObjectMeta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LISTED_TOGETHER = 1000
 # What obstore has half written lies under such a name until it is whole.
 _HALF_WRITTEN = re.compile(r"#\d+$")
+_UNHURRIED_S = 30.0
+_SLOWEST_BYTES_S = 1024
 _process: list[int] = []
 
 
@@ -42,14 +45,16 @@ def get(
     store: ObjectStore, path: str, *, most_bytes: int | None = None
 ) -> tuple[bytes, str | None]:
     """Return an object's bytes and its ETag, None where nobody says it; errors as of
-    `obstore.get`, and TooLongError where it has more than `most_bytes`, before they are read."""
+    `obstore.get`, TooLongError where it has more than `most_bytes`, before they are read, and
+    TimeoutError where after half a minute fewer than 1 KiB a second have come."""
     folder = _folder(store)
     if folder is not None:
         _require_length((folder / path).stat().st_size, most_bytes)
         return (folder / path).read_bytes(), None
     result = obstore.get(store, path)
     _require_length(result.range[1], most_bytes)
-    return bytes(result.bytes()), result.meta["e_tag"]
+    whole = isinstance(store, LocalStore | MemoryStore)
+    return bytes(result.bytes()) if whole else _received(result), result.meta["e_tag"]
 
 
 def get_ranges(
@@ -143,6 +148,22 @@ def _forked(store: ObjectStore, what: str) -> StoreError:
         "processes by spawn, as multiprocessing.get_context('spawn') does, or "
         "DataLoader(multiprocessing_context='spawn')"
     )
+
+
+def _received(result: GetResult) -> bytes:
+    """What a server sends, as it comes: for the whole, obstore takes as much memory as the server
+    says that there is to come, and ends the process where there is not as much."""
+    pieces: list[bytes] = []
+    began_s, size_bytes = time.monotonic(), 0
+    for piece in result.stream(min_chunk_size=1):
+        pieces.append(bytes(piece))
+        size_bytes += len(piece)
+        taken_s = time.monotonic() - began_s
+        if taken_s > _UNHURRIED_S and size_bytes < taken_s * _SLOWEST_BYTES_S:
+            raise TimeoutError(
+                f"less than {_SLOWEST_BYTES_S:,} bytes a second came, for {taken_s:.0f} s"
+            )
+    return b"".join(pieces)
 
 
 def _require_length(size_bytes: int, most_bytes: int | None) -> None:

@@ -58,9 +58,20 @@ def parse(text: str | bytes) -> Any:
 
 def decode(data: bytes) -> Any:
     """Do the same in a quarter of the time, but that of two equal keys the last counts: of what is
-    no document by itself, a sealed commit record or a server's answer. ValueError likewise."""
+    no document by itself, as a sealed commit record. ValueError likewise."""
     try:
         return _DECODER.decode(data)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from error
+
+
+def decode_as(kind: type[T], data: bytes) -> T:
+    """Do the same of an answer of a dataclass' fields, and make nothing of what else is in it;
+    ValueError also where a field's value is none."""
+    try:
+        return msgspec.json.decode(data, type=kind)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     except msgspec.DecodeError as error:

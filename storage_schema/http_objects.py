@@ -14,10 +14,9 @@ from typing import Literal, TypeVar
 from obstore.exceptions import BaseError
 from obstore.store import HTTPStore
 
-from circuit_atlas.storage_schema import client, document_schema
+from circuit_atlas.storage_schema import client, layout, paths
 from circuit_atlas.storage_schema.bounds import Count, SizeBytes
-from circuit_atlas.storage_schema.document_schema import RefusedError
-from circuit_atlas.storage_schema.documents import decode
+from circuit_atlas.storage_schema.documents import decode_as
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.objects import Below, Entry, Objects
 from circuit_atlas.storage_schema.patience import Patience
@@ -31,6 +30,11 @@ _READ_S = 30
 _RETRIES = 2
 _FOREIGN = "the server's answer is none of circuit-atlas': see what answers there"
 _RETRY_S = 10
+# What a server may send is bounded, so that one that means harm takes no more of a reader.
+_SERVER_BYTES = 2**16
+_ANSWER_BYTES = 2**25
+_OBJECT_BYTES = 2**32
+_LISTED = 2**22
 
 T = TypeVar("T")
 
@@ -43,7 +47,7 @@ class _Server:
     api: Count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Listed:
     path: str
     size_bytes: SizeBytes
@@ -106,6 +110,17 @@ class HttpObjects(Objects):
         """Refuse: a served atlas cannot be written (WriteError)."""
         raise _read_only(self.at(paths[0] if paths else ""))
 
+    def _get(self, path: str) -> bytes:
+        if layout.most_bytes(path) is not None:
+            return super()._get(path)
+        try:
+            return client.get(self.store, self._own(path), most_bytes=_OBJECT_BYTES)[0]
+        except client.TooLongError as error:
+            raise StoreError(
+                f"cannot read {self.at(path)}: the server sends {error.size_bytes:,} bytes, and "
+                f"{_OBJECT_BYTES:,} at most are read of one object: open the atlas' folder or URL"
+            ) from None
+
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Do as any store; the server sends the whole object."""
         data = self.get(path)
@@ -115,11 +130,17 @@ class HttpObjects(Objects):
         """Return every object below a folder, by path; StoreError where the server does not
         answer."""
         entries: list[Entry] = []
-        waiting = [prefix]
+        waiting, seen = [prefix], 0
         while waiting:
             below = self.below(waiting.pop(), most=0)
             entries += below.objects
             waiting += below.folders
+            seen += len(below.objects) + len(below.folders)
+            if seen > _LISTED:
+                raise StoreError(
+                    f"cannot list {self.at(prefix)}: the server lists more than {_LISTED:,} "
+                    "objects and folders: open the atlas' folder or URL"
+                )
         return tuple(sorted(entries, key=lambda entry: entry.path))
 
     def below(self, folder: str = "", *, most: int) -> Below:
@@ -128,7 +149,9 @@ class HttpObjects(Objects):
         del most
         answer = self._answer(_Listing, "listing", folder, none=_Listing(()))
         start = f"{folder}/" if folder else ""
-        if any(path == start or not path.startswith(start) for path in answer.folders):
+        # Folders of an atlas alone: with others, there might be no end to those inside.
+        inside = [path for path in answer.folders if path and path.startswith(start)]
+        if len(inside) < len(answer.folders) or not all(map(paths.is_folder, inside)):
             raise self._foreign(folder)
         objects = (Entry(one.path, one.size_bytes, one.etag) for one in answer.objects)
         return Below(tuple(objects), answer.folders)
@@ -150,15 +173,15 @@ class HttpObjects(Objects):
         """What the server answers of a folder; `none` of one that it has not, as any store."""
         path = f"{question}/{folder}" if folder else question
         try:
-            answer = decode(client.get(self._api, path)[0])
-            return document_schema.read(kind, answer)
+            data = client.get(self._api, path, most_bytes=_ANSWER_BYTES)[0]
+            return decode_as(kind, data)
         except FileNotFoundError as error:
             if not _says_so(error):
                 raise self._foreign(folder) from error
             return none
         except (BaseError, OSError) as error:
             raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
-        except (ValueError, RefusedError) as error:
+        except (ValueError, client.TooLongError) as error:
             raise self._foreign(folder) from error
 
     def _foreign(self, folder: str) -> StoreError:
@@ -177,8 +200,8 @@ def open_served(location: str) -> HttpObjects:
     root = location.rstrip("/")
     remedy = "give the address that `circuit-atlas serve` printed"
     try:
-        text = client.get(_store(f"{root}/api"), "server")[0]
-    except FileNotFoundError:
+        text = client.get(_store(f"{root}/api"), "server", most_bytes=_SERVER_BYTES)[0]
+    except (FileNotFoundError, client.TooLongError):
         raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}") from None
     except (BaseError, OSError) as error:
         raise StoreError(f"cannot open {location}: {in_words(error)}; {remedy}") from error
@@ -199,8 +222,8 @@ def open_served(location: str) -> HttpObjects:
 def _facts(text: bytes) -> _Server | None:
     """What a server says of itself, or None where it is none of ours."""
     try:
-        return document_schema.read(_Server, decode(text))
-    except (ValueError, RefusedError):
+        return decode_as(_Server, text)
+    except ValueError:
         return None
 
 

@@ -15,6 +15,7 @@ from circuit_atlas.storage_schema.circuit_columns import (
     TARGET,
 )
 from circuit_atlas.storage_schema.columns import Column
+from circuit_atlas.storage_schema.grouping import MOST_GROUPS
 from circuit_atlas.storage_schema.image_table import BOX, IMAGE_ID
 from circuit_atlas.storage_schema.measures import AUC, MEASURES, PEARSON_IMAGES
 from circuit_atlas.storage_schema.table import Table
@@ -106,7 +107,13 @@ SUBFEATURES = Table(
 )
 
 _GROUP = Column(
-    "group", pa.int16(), "", "Group", "The sub-feature group, from 0, the largest first.", least=0
+    "group",
+    pa.int16(),
+    "",
+    "Group",
+    "The sub-feature group, from 0, the largest first.",
+    least=0,
+    most=MOST_GROUPS - 1,
 )
 
 GROUPS = Table(
@@ -116,7 +123,15 @@ GROUPS = Table(
         CRITERION,
         IMAGE_ID,
         _GROUP,
-        Column("groups", pa.int16(), "groups", "Sub-features", "How many were found.", least=1),
+        Column(
+            "groups",
+            pa.int16(),
+            "groups",
+            "Sub-features",
+            "How many were found.",
+            least=1,
+            most=MOST_GROUPS,
+        ),
         Column(
             "silhouette",
             pa.float64(),

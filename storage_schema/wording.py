@@ -31,6 +31,8 @@ def in_words(error: BaseException) -> str:
     text = str(error).partition("\n")[0]
     if "error sending request" in text:  # in obstore's words, which name the whole URL
         return "no answer: see whether the server runs and can be reached"
+    if "error following redirect" in text:
+        return "it redirects without end"
     return text or type(error).__name__
 
 

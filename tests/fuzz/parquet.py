@@ -156,7 +156,8 @@ def _value(kind: pa.DataType, column: Column, random: Random) -> Any:
     if pa.types.is_boolean(kind):
         return random.random() < 0.5
     if pa.types.is_integer(kind):
-        return random.randrange(int(column.least or 0), 100)
+        most = 99 if column.most is None else min(99, int(column.most))
+        return random.randint(int(column.least or 0), most)
     if pa.types.is_floating(kind):
         if not column.finite and random.random() < 0.5:
             return random.choice((math.nan, math.inf))

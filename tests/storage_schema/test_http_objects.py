@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
@@ -23,6 +22,7 @@ from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
 from tests.patience import PATIENCE_S
 from tests.service.stores import served
+from tests.storage_schema.answering import answering, sending
 
 OURS = {"server": "circuit-atlas", "version": "0.1.0", "api": 1}
 
@@ -114,39 +114,6 @@ def test_nothing_can_be_written(address):
     assert find_store(address).exists("atlas.json")
 
 
-def _say_nothing(*given: object) -> None:
-    del given
-
-
-@contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
-    """A server that answers anything in one way."""
-
-    methods = {"do_GET": answer, "do_HEAD": answer, "log_message": _say_nothing}
-    handler = type("Handler", (BaseHTTPRequestHandler,), methods)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def sending(body: bytes, *, status: int = 200, cut: int = 0) -> Callable[..., None]:
-    """An answer, of which the last `cut` bytes are not sent."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        request.send_header("Content-Length", str(len(body)))
-        request.end_headers()
-        request.wfile.write(body[: len(body) - cut])
-
-    return answer
-
-
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
@@ -226,6 +193,7 @@ def test_a_body_that_is_cut_is_no_answer(local):
         b'{"objects": [], "folders": ["layers"], "names": {"a": 1}}',
         b'{"objects": [], "folders": ["layers/"], "names": [1]}',
         b'{"objects": [], "folders": ["elsewhere/a"], "names": [[]]}',
+        b'{"objects": [], "folders": ["layers/../a"], "names": [2]}',
     ],
 )
 def test_an_answer_that_is_none_of_ours(body):
