@@ -22,6 +22,7 @@ from circuit_atlas.storage_schema.errors import CorruptError
 
 T = TypeVar("T")
 _REMEDY = "run `circuit-atlas repair` on the atlas, or restore it from a copy"
+_MOST_VALUES, _MOST_NESTED, _MOST_KEYS = 2**22, 2**20, 2**20
 _BEGIN, _BETWEEN, _END = b"{\n  ", b",\n  ", b"\n}\n"
 
 
@@ -99,8 +100,9 @@ def unseal(text: str | bytes, *, location: str, remedy: str = _REMEDY) -> dict[s
         CorruptError: not JSON, or not what was sealed.
     """
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    whole = _without_checksum(data)
     try:
+        _require_few(data)
+        whole = _without_checksum(data)
         content = parse(data) if whole is None else _content(whole, data)
     except ValueError as error:
         raise CorruptError(
@@ -147,6 +149,17 @@ def accepted(
         return document_schema.read(kind, content)
     except RefusedError as refused:
         raise CorruptError(f"{location} is no {what}: {refused}; {remedy}") from refused
+
+
+def _require_few(data: bytes) -> None:
+    """ValueError where a document may hold more values than any of ours, counted by what parts
+    them: empty lists take thirty times their text, and as many as fit minutes."""
+    if data.count(b",") > _MOST_VALUES:
+        raise ValueError(f"it holds more than {_MOST_VALUES:,} values")
+    if data.count(b"[") + data.count(b"{") > _MOST_NESTED:
+        raise ValueError(f"it holds more than {_MOST_NESTED:,} lists and objects")
+    if data.count(b":") > _MOST_KEYS:
+        raise ValueError(f"it holds more than {_MOST_KEYS:,} keys")
 
 
 def _without_checksum(data: bytes) -> bytes | None:

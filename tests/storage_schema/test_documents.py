@@ -86,3 +86,17 @@ def test_a_layer_from_before_the_self_check_was_not_checked(layer):
     assert old.self_check is None
     # Rounding is no difference between two layers.
     assert old == checked
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[" + "0," * 2**22 + "0]", "more than 4,194,304 values"),
+        ("[" + "[]," * 2**20 + "[]]", "more than 1,048,576 lists and objects"),
+        ("[" + "[[[[]]]]," * 2**18 + "0]", "more than 1,048,576 lists and objects"),
+        ("{" + '"":0,' * 2**20 + '"":0}', "more than 1,048,576 keys"),
+    ],
+)
+def test_more_values_than_any_document_has_are_not_made(text, says):
+    with pytest.raises(CorruptError, match=says):
+        unseal('{\n  "schema": 4,\n  "more": ' + text + "\n}\n", location="x")
