@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
@@ -19,6 +21,7 @@ from circuit_atlas.storage_schema.patience import StillOutError, is_passing
 from circuit_atlas.storage_schema.wording import in_words
 
 _CHUNK_BYTES = 2**20
+_PAUSE_S = 0.1
 
 
 class OpenObject:
@@ -41,20 +44,21 @@ class OpenObject:
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield its bytes, a megabyte at a time.
 
-        Where the store fails in the middle, the rest is asked for, as long as some of it comes.
-        StoreError where it does not, or the object is another one now.
+        Where the store fails in the middle, the rest is asked for, as long as it is waited for
+        since some of it came. StoreError where none does, or the object is another one now.
         """
-        sent, before = 0, -1
+        sent, since_s = 0, time.monotonic()
         stream = self._result.stream(min_chunk_size=_CHUNK_BYTES)
         while True:
             try:
                 async for piece in stream:
                     yield bytes(piece)
-                    sent += len(piece)
+                    sent, since_s = sent + len(piece), time.monotonic()
             except (BaseError, OSError) as error:
-                if sent == before or not is_passing(error):
+                waited_s = time.monotonic() - since_s
+                if waited_s >= self._objects.patience.limit_s or not is_passing(error):
                     raise self._fault(error) from error
-                before = sent
+                await asyncio.sleep(_PAUSE_S)
                 stream = await self._rest(sent)
             else:
                 return

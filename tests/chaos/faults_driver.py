@@ -56,7 +56,8 @@ def terminal_closed(trial: Trial, *, nohup: bool) -> None:
     command = trial.build()
     trial.faults += trial.a_moment(trial.random.choice(_MIDDLE), command)
     terminal.close()
-    trial.check_end(command, *((0,) if nohup else (_INTERRUPTED, 0)))
+    # A build that is done, but for the end of its process, hears of it as any program does.
+    trial.check_end(command, *((0,) if nohup else (_INTERRUPTED, 0, -signal.SIGHUP)))
     trial.variables = {}
     trial.finish()
 

@@ -80,7 +80,7 @@ def test_cut_off_anywhere_it_is_completed_by_the_next(laid_out, layer, network_r
 
 @pytest.mark.parametrize("name", ["wiring", "weights", "channels"])
 def test_an_object_that_is_spoiled_is_an_error(objects, name):
-    path = getattr(layout, name)("features.3")
+    path = getattr(layer_paths, name)("features.3")
     data = objects.get(path)
     objects.put(path, data[: len(data) // 2])
     with pytest.raises(CorruptError, match=f"{path} is cut or altered"):
@@ -166,7 +166,7 @@ def old(objects, header, layer, record):
     """The atlas as the first schema had it, with one unit done."""
     Writer(objects, header, layer).commit(record(1))
     for path in ("network", "wiring", "weights", "channels"):
-        Path(objects.location, getattr(layout, path)("features.3")).unlink()
+        Path(objects.location, getattr(layer_paths, path)("features.3")).unlink()
     objects.put(layout.HEADER, dataclasses.replace(header, schema=1).to_json().encode())
     return objects
 
