@@ -9,6 +9,7 @@ import logging
 import operator
 import pickle
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -23,6 +24,9 @@ from circuit_atlas.jobs.network.entrance import count_calls, entrance
 from circuit_atlas.jobs.network.refusal import refusal
 from circuit_atlas.jobs.network.returned import Returned, ReturningModules, Run
 from circuit_atlas.storage_schema.errors import ModelError
+
+# Held while torch exports: what it sets meanwhile, and what is replaced below, is the process's.
+EXPORTING = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Trace:
         light._state_dict = {name: _empty(each) for name, each in self.program.state_dict.items()}
         written = io.BytesIO()
         try:
-            with warnings.catch_warnings(), _captured(io.StringIO()):
+            with EXPORTING, warnings.catch_warnings(), _captured(io.StringIO()):
                 warnings.simplefilter("ignore")
                 torch.export.save(light, written)
             rest = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
@@ -62,7 +66,7 @@ class Trace:
     def of_bytes(cls, written: bytes) -> Trace:
         """Reads what `to_bytes` wrote, which is to be trusted: it may run code."""
         program, rest = pickle.loads(written)
-        with warnings.catch_warnings(), _captured(io.StringIO()):
+        with EXPORTING, warnings.catch_warnings(), _captured(io.StringIO()):
             warnings.simplefilter("ignore")
             loaded = torch.export.load(io.BytesIO(program))
         # Of what an operation gives, torch reads back also what nothing takes.
@@ -82,18 +86,19 @@ def trace(model: nn.Module, image_shape: tuple[int, ...]) -> Trace:
     """
     like = next(model.parameters(), torch.zeros(()))
     images = torch.rand((2, *image_shape), generator=torch.Generator().manual_seed(0)).to(like)
-    try:
-        return _traced(model, images)
-    except ModelError as error:
-        with _captured(io.StringIO()):
-            root = entrance(model, images)
-        if root is None:
-            raise
+    with EXPORTING:
         try:
-            part = _traced(model, images, root=root)
-        except ModelError:
-            raise error from error.__cause__
-        return replace(part, root=root, refusal=error)
+            return _traced(model, images)
+        except ModelError as error:
+            with _captured(io.StringIO()):
+                root = entrance(model, images)
+            if root is None:
+                raise
+            try:
+                part = _traced(model, images, root=root)
+            except ModelError:
+                raise error from error.__cause__
+            return replace(part, root=root, refusal=error)
 
 
 def _empty(tensor: Tensor) -> Tensor:
@@ -146,14 +151,15 @@ def _traced(model: nn.Module, images: Tensor, *, root: str = "") -> Trace:
 def without_autocast() -> Iterator[None]:
     """Lets what runs within ignore `torch.autocast`."""
     names = ("__enter__", "__exit__")
-    kept = {name: getattr(torch.autocast, name) for name in names}
-    for name in names:
-        setattr(torch.autocast, name, lambda *_: None)
-    try:
-        yield
-    finally:
-        for name, method in kept.items():
-            setattr(torch.autocast, name, method)
+    with EXPORTING:
+        kept = {name: getattr(torch.autocast, name) for name in names}
+        for name in names:
+            setattr(torch.autocast, name, lambda *_: None)
+        try:
+            yield
+        finally:
+            for name, method in kept.items():
+                setattr(torch.autocast, name, method)
 
 
 @contextlib.contextmanager

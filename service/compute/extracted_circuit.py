@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from circuit_atlas.jobs.network.export import EXPORTING
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.compute.receipt import Receipt
 from circuit_atlas.storage_schema.errors import ImageError, QueryError
@@ -85,7 +86,8 @@ class ExtractedCircuit(nn.Module):
         dimensions: dict[int, Any] = {0: torch.export.Dim("batch")}
         if not self.receipt.fixed:
             dimensions |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-        return torch.export.export(self, (images,), dynamic_shapes=(dimensions,))
+        with EXPORTING:
+            return torch.export.export(self, (images,), dynamic_shapes=(dimensions,))
 
     def save(self, path: str | Path) -> Path:
         """Write it to a file: `.pt2` for `torch.export.load`, `.onnx` for ONNX runtimes.
@@ -105,7 +107,8 @@ class ExtractedCircuit(nn.Module):
         file, program = io.BytesIO(), self.export()
         # They would be most of a small file.
         program.example_inputs = None
-        torch.export.save(program, file, extra_files={RECEIPT: self._receipt_json()})
+        with EXPORTING:
+            torch.export.save(program, file, extra_files={RECEIPT: self._receipt_json()})
         return file.getvalue()
 
     def _onnx(self) -> bytes:
@@ -115,14 +118,15 @@ class ExtractedCircuit(nn.Module):
                     f"an .onnx file needs the package {name!r}, which is not installed: "
                     "python -m pip install 'circuit-atlas[onnx]'; or save as .pt2"
                 )
-        program: Any = torch.onnx.export(
-            self.export(),
-            dynamo=True,
-            input_names=["images"],
-            output_names=["maps"],
-            dynamic_shapes=({0: "batch"} if self.receipt.fixed else _DIMENSIONS,),
-            verbose=False,
-        )
+        with EXPORTING:
+            program: Any = torch.onnx.export(
+                self.export(),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["maps"],
+                dynamic_shapes=({0: "batch"} if self.receipt.fixed else _DIMENSIONS,),
+                verbose=False,
+            )
         program.model.metadata_props[RECEIPT] = self._receipt_json()
         data: bytes = program.model_proto.SerializeToString()
         return data

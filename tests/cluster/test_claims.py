@@ -7,14 +7,13 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from circuit_atlas.cluster import claims as module
-from circuit_atlas.cluster import run as run_module
 from circuit_atlas.cluster.claims import Claims, Presence
 from circuit_atlas.cluster.executor import (
     UNITS,
@@ -44,10 +43,14 @@ MODEL = """
 import torch
 
 def tiny():
-    torch.manual_seed(0)
-    return torch.nn.Sequential(
+    network = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 24, 3), torch.nn.ReLU()
     )
+    # Not the seed that all threads of a process share.
+    own = torch.Generator().manual_seed(0)
+    for weights in network.parameters():
+        torch.nn.init.uniform_(weights, -.3, .3, generator=own)
+    return network
 """
 
 
@@ -326,41 +329,26 @@ def masks(location: Path) -> dict[tuple[int, str, int], bytes]:
 def test_two_builds_at_once_share_the_work_and_both_end_whole(
     folder: Path, computed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # torch traces one model at a time.
-    together, tracing, resolve = threading.Barrier(2), threading.Lock(), run_module.resolve
-
-    def one_by_one(*arguments: Any, **named: Any) -> Any:
-        with tracing:
-            return resolve(*arguments, **named)
-
-    enter = Claims.__enter__
+    together, enter = threading.Barrier(2, timeout=60), Claims.__enter__
 
     def at_once(claims: Claims) -> Claims:
         if claims._stage == UNITS.name:
             together.wait()
         return enter(claims)
 
-    monkeypatch.setattr(run_module, "resolve", one_by_one)
     monkeypatch.setattr(Claims, "__enter__", at_once)
-    summaries: dict[int, Summary] = {}
-    events: dict[int, list[Event]] = {0: [], 1: []}
 
-    def run(number: int, units_per_task: int) -> None:
-        summaries[number] = build(
-            spec(folder, units_per_task=units_per_task),
-            executor=LocalExecutor(),
-            on_event=events[number].append,
-        )
+    def run(units_per_task: int) -> tuple[Summary, list[Event]]:
+        events: list[Event] = []
+        cut = spec(folder, units_per_task=units_per_task)
+        return build(cut, executor=LocalExecutor(), on_event=events.append), events
 
     # They cut their work otherwise.
-    runs = [threading.Thread(target=run, args=pair) for pair in ((0, 2), (1, 3))]
-    for each in runs:
-        each.start()
-    for each in runs:
-        each.join()
-    for number in (0, 1):
-        assert (summaries[number].done, summaries[number].failed) == (24, 0)
-        (met,) = [event.build for event in events[number] if isinstance(event, BuildMet)]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(run, (2, 3)))
+    for summary, events in runs:
+        assert (summary.done, summary.failed) == (24, 0)
+        (met,) = [event.build for event in events if isinstance(event, BuildMet)]
         assert met.pid == os.getpid()
     assert Counter(computed) == Counter(range(24)), "each unit is computed once"
     assert left(open_store(folder / "atlas")) == []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import io
 import logging
+import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -324,3 +326,18 @@ def test_torchs_own_account_of_a_failure_is_a_note_and_no_output(module, capsys)
     logger.removeHandler(handler)
     assert (capsys.readouterr(), logged.getvalue()) == (("", ""), "")
     assert ("def forward" in caught.value.__notes__[0]) == isinstance(module, Moody)
+
+
+def test_networks_are_traced_in_threads_side_by_side() -> None:
+    def traced(convolutions: int) -> list[str]:
+        blocks = [nn.Conv2d(3, 3, 1) for _ in range(convolutions)]
+        return list(ModelGraph(nn.Sequential(*blocks).eval(), SHAPE).layers)
+
+    process = (sys.stdout, sys.stderr, torch.autocast.__enter__, logging.root.manager.disable)
+    lengths = (3, 4, 5, 6) * 2
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(traced, lengths))
+    assert [len(each) for each in found] == list(lengths)
+    assert (sys.stdout, sys.stderr, torch.autocast.__enter__, logging.root.manager.disable) == (
+        process
+    )
