@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.units import find_unit, stored_commit
 from circuit_atlas.service.circuit import saved_circuit
-from circuit_atlas.service.circuit.circuit import Circuit, merged_index
+from circuit_atlas.service.circuit.circuit import Circuit
+from circuit_atlas.service.circuit.kernel_ids import merged_index, moved
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.circuit.saved_circuit import SavedCircuit, SavedKernel
 from circuit_atlas.service.circuit.saved_file import path_of
@@ -134,7 +135,4 @@ def _reachable(origin: Origin, index: KernelIndex) -> NDArray[np.int64]:
     axis = origin.layer.index
     scores = origin.reader.scores(origin.commit, origin.criterion)[0]
     ids = axis.full_ids(origin.unit.rows)[np.flatnonzero(~np.isnan(scores))]
-    start = {c.name: s for c, s in zip(index.convolutions, index.full_offsets, strict=False)}
-    offsets = np.asarray(axis.full_offsets[:-1], np.int64)
-    shift = np.asarray([start[c.name] for c in axis.convolutions], np.int64) - offsets
-    return ids + shift[np.searchsorted(offsets, ids, side="right") - 1]
+    return moved(ids, axis, index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,18 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.circuit import measured
+from circuit_atlas.service.circuit import algebra, kernel_ids, measured
 from circuit_atlas.service.circuit.atlas_table import AtlasTable, html_table
-from circuit_atlas.service.circuit.kernel_table import kernel_table
-from circuit_atlas.service.circuit.origin import Origin, merged
+from circuit_atlas.service.circuit.kernel_ids import Ids
+from circuit_atlas.service.circuit.kernel_table import convolution_table, kernel_table
+from circuit_atlas.service.circuit.origin import Origin
+from circuit_atlas.service.circuit.parameter_masks import parameter_masks
 from circuit_atlas.service.circuit.saved_circuit import to_json
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.circuit.selection import select
 from circuit_atlas.storage_schema.errors import QueryError
-from circuit_atlas.storage_schema.kernels import Convolution, KernelIndex
+from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.wording import listed
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from circuit_atlas.service.compute.evaluate import Evaluation
     from circuit_atlas.service.compute.extracted_circuit import ExtractedCircuit
     from circuit_atlas.service.diagram.drawing import Diagram
-
-    Ids = NDArray[np.int64]
 
 _TITLE = 72
 
@@ -82,7 +80,7 @@ class Circuit:
             return NotImplemented
         if self.weights_sha256 != other.weights_sha256 or len(self) != len(other):
             return False
-        left, right = aligned(self, other)
+        left, right = algebra.aligned(self, other)
         return bool(np.array_equal(left.ids, right.ids))
 
     def __hash__(self) -> int:
@@ -90,21 +88,11 @@ class Circuit:
 
     def __contains__(self, kernel: Any) -> bool:
         """Whether (convolution, output channel, input channel) is in the circuit."""
-        try:
-            name, out, channel = kernel
-            out, channel = operator.index(out), operator.index(channel)
-        except (TypeError, ValueError):
+        sought = kernel_ids.named(self.index, kernel)
+        if sought is None:
             return False  # as of any container that holds nothing of the kind
-        for ordinal, convolution in enumerate(self.index.convolutions):
-            if convolution.name == name:
-                group = out // (convolution.out_channels // convolution.groups)
-                within = channel - group * convolution.in_channels
-                if 0 <= out < convolution.out_channels and 0 <= within < convolution.in_channels:
-                    start = self.index.full_offsets[ordinal]
-                    sought = start + out * convolution.in_channels + within
-                    at = np.searchsorted(self.ids, sought)
-                    return bool(at < len(self) and self.ids[at] == sought)
-        return False
+        at = np.searchsorted(self.ids, sought)
+        return bool(at < len(self) and self.ids[at] == sought)
 
     def __or__(self, other: Circuit) -> Circuit:
         return self.union(other)
@@ -117,35 +105,20 @@ class Circuit:
 
     def union(self, other: Circuit) -> Circuit:
         """Take the kernels of either. QueryError where the other is of another model."""
-        left, right = aligned(self, other)
-        more = np.setdiff1d(right.ids, left.ids, assume_unique=True)
-        ids = np.concatenate([left.ids, more])
-        order = np.argsort(ids, kind="stable")
-        none = np.full(len(more), np.nan, np.float32)
-        return left._combined(
-            right,
-            "|",
-            ids[order],
-            np.concatenate([left.scores, none])[order],
-            np.concatenate([left.positions, np.full(len(more), -1, np.int64)])[order],
-        )
+        return algebra.union(self, other)
 
     def intersection(self, other: Circuit) -> Circuit:
         """Take the kernels of both. QueryError where the other is of another model."""
-        left, right = aligned(self, other)
-        keep = np.isin(left.ids, right.ids, assume_unique=True)
-        return left._combined(right, "&", left.ids[keep], left.scores[keep], left.positions[keep])
+        return algebra.intersection(self, other)
 
     def difference(self, other: Circuit) -> Circuit:
         """Take the kernels of this one that the other lacks. QueryError where it is of another
         model."""
-        left, right = aligned(self, other)
-        keep = ~np.isin(left.ids, right.ids, assume_unique=True)
-        return left._combined(right, "-", left.ids[keep], left.scores[keep], left.positions[keep])
+        return algebra.difference(self, other)
 
     def contains(self, other: Circuit) -> bool:
         """Tell whether every kernel of the other is in this one."""
-        left, right = aligned(self, other)
+        left, right = algebra.aligned(self, other)
         return bool(np.isin(right.ids, left.ids, assume_unique=True).all())
 
     def iou(self, other: Circuit) -> float:
@@ -153,31 +126,13 @@ class Circuit:
 
         The other may be of other weights of the same network, such as another checkpoint.
         """
-        left, right = of_one_architecture(self, other)
-        both = len(np.intersect1d(left.ids, right.ids, assume_unique=True))
-        either = len(left) + len(right) - both
-        return both / either if either else float("nan")
+        return algebra.iou(self, other)
 
     def iou_by_convolution(self, other: Circuit) -> AtlasTable:
         """Do the same for each convolution: convolution; shared, kernels of both;
         either, kernels of either; iou (null where
         neither circuit has a kernel there)."""
-        left, right = of_one_architecture(self, other)
-        both = left._counts(np.intersect1d(left.ids, right.ids, assume_unique=True))
-        either = left._counts(left.ids) + left._counts(right.ids) - both
-        return AtlasTable(
-            pa.table(
-                {
-                    "convolution": [c.name for c in left.index.convolutions],
-                    "shared": pa.array(both, pa.int32()),
-                    "either": pa.array(either, pa.int32()),
-                    "iou": pa.array(
-                        [int(b) / int(e) if e else None for b, e in zip(both, either, strict=True)],
-                        pa.float64(),
-                    ),
-                }
-            )
-        )
+        return algebra.iou_by_convolution(self, other)
 
     def kernels(self) -> AtlasTable:
         """Return one row for each kernel, in the order of the kernel axis.
@@ -207,34 +162,12 @@ class Circuit:
         Raises:
             QueryError: a convolution computes its weight, or two share one parameter.
         """
-        masks: dict[str, NDArray[np.bool_]] = {}
-        for convolution, grid in zip(self.index.convolutions, self.grids(), strict=True):
-            if convolution.weight is None:
-                raise QueryError(
-                    f"the weight of {convolution.name!r} is computed anew at each call, so no "
-                    "parameter holds its kernels"
-                )
-            if convolution.weight in masks:
-                raise QueryError(
-                    f"{convolution.name!r} shares its weight {convolution.weight!r} with another "
-                    "convolution, so one mask cannot tell what is kept of both"
-                )
-            masks[convolution.weight] = grid
-        return masks
+        return parameter_masks(self.index.convolutions, self.grids())
 
     def by_convolution(self) -> AtlasTable:
         """Return one row for each convolution: convolution, depth, kernels in the circuit, and
         reachable_kernels, those that can reach the unit."""
-        return AtlasTable(
-            pa.table(
-                {
-                    "convolution": [c.name for c in self.index.convolutions],
-                    "depth": pa.array([c.depth for c in self.index.convolutions], pa.int32()),
-                    "kernels": pa.array(self._counts(self.ids), pa.int32()),
-                    "reachable_kernels": pa.array(self._counts(self.reachable), pa.int32()),
-                }
-            )
-        )
+        return AtlasTable(convolution_table(self))
 
     def diagram(
         self,
@@ -450,132 +383,9 @@ class Circuit:
     @cached_property
     def located(self) -> tuple[Ids, Ids, Ids]:
         """Locate each kernel: convolution ordinal, output channel and input channel."""
-        return _whole(self.index).locate(self.ids, ())
+        return kernel_ids.located(self.index, self.ids)
 
     def grids(self) -> tuple[NDArray[np.bool_], ...]:
         """Return what is kept of each convolution of `index`. Shape of each: (out channels, in
         channels of a group)."""
-        mask = np.zeros(self.index.full_offsets[-1], dtype=np.bool_)
-        mask[self.ids] = True
-        pieces = np.split(mask, self.index.full_offsets[1:-1])
-        return tuple(
-            piece.reshape(c.out_channels, c.in_channels)
-            for piece, c in zip(pieces, self.index.convolutions, strict=True)
-        )
-
-    def _counts(self, ids: Ids) -> Ids:
-        """How many of some kernels lie in each convolution."""
-        return np.diff(np.searchsorted(ids, self.index.full_offsets)).astype(np.int64)
-
-    def _combined(
-        self,
-        right: Circuit,
-        sign: str,
-        ids: Ids,
-        scores: NDArray[np.float32],
-        positions: Ids,
-    ) -> Circuit:
-        return Circuit(
-            f"({self.title} {sign} {right.title})",
-            self.model,
-            self.weights_sha256,
-            self.index,
-            ids,
-            _either(self.reachable, right.reachable),
-            scores,
-            positions,
-            merged(self.origins, right.origins),
-        )
-
-    def _on(self, index: KernelIndex) -> Circuit:
-        """The same circuit, counted over an index that holds all its convolutions."""
-        if index == self.index:
-            return self
-        start = {c.name: s for c, s in zip(index.convolutions, index.full_offsets, strict=False)}
-        offsets = np.asarray(self.index.full_offsets[:-1], np.int64)
-        shift = np.asarray([start[c.name] for c in self.index.convolutions], np.int64) - offsets
-
-        def moved(ids: Ids) -> Ids:
-            return ids + shift[np.searchsorted(offsets, ids, side="right") - 1]
-
-        ids = moved(self.ids)
-        order = np.argsort(ids)
-        return Circuit(
-            self.title,
-            self.model,
-            self.weights_sha256,
-            index,
-            ids[order],
-            np.sort(moved(self.reachable)),
-            self.scores[order],
-            self.positions[order],
-            self.origins,
-        )
-
-
-def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
-    """Count both circuits over one index; QueryError where they are of different models."""
-    _require_circuit(right)
-    if left.weights_sha256 != right.weights_sha256:
-        raise QueryError(
-            f"{left.title} and {right.title} are circuits of different models "
-            f"({left.model}, weights {left.weights_sha256[:12]}, and {right.model}, weights "
-            f"{right.weights_sha256[:12]}): compare circuits of one model"
-        )
-    return _over_one_index(left, right)
-
-
-def of_one_architecture(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
-    """Count both circuits over one index, whatever their weights are; QueryError where their
-    convolutions are not the same."""
-    _require_circuit(right)
-    if left.weights_sha256 != right.weights_sha256 and left.index != right.index:
-        raise QueryError(
-            f"{left.title} and {right.title} are circuits of different networks ({left.model} and "
-            f"{right.model}), whose convolutions are not the same: compare circuits of one "
-            "network, of a layer that both atlases have"
-        )
-    return _over_one_index(left, right)
-
-
-def merged_index(left: KernelIndex, right: KernelIndex) -> KernelIndex:
-    """Return one index for the two, whichever stands left: `a | b` and `b | a` list the same.
-    QueryError where a convolution has two shapes."""
-    convolutions = {c.name: c for c in left.convolutions}
-    for convolution in right.convolutions:
-        known = convolutions.setdefault(convolution.name, convolution)
-        if _shape(known) != _shape(convolution):
-            raise QueryError(
-                f"{convolution.name} has shape {_shape(convolution)} in one and {_shape(known)} in "
-                "the other: compare circuits of one model"
-            )
-    return KernelIndex(tuple(sorted(convolutions.values(), key=lambda c: (c.depth, c.name))))
-
-
-def _require_circuit(right: Any) -> None:
-    if not isinstance(right, Circuit):
-        raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
-
-
-def _over_one_index(left: Circuit, right: Circuit) -> tuple[Circuit, Circuit]:
-    if left.index == right.index:
-        return left, right
-    merged = merged_index(left.index, right.index)
-    return left._on(merged), right._on(merged)
-
-
-def _either(left: Ids, right: Ids) -> Ids:
-    """Names of either of two ascending lists. Merged, not hashed, as `np.union1d` does: that takes
-    seconds for millions."""
-    both = np.concatenate([left, right])
-    both.sort(kind="stable")
-    return both[np.flatnonzero(np.diff(both, prepend=-1))]
-
-
-def _shape(convolution: Convolution) -> tuple[int, int, int]:
-    return convolution.out_channels, convolution.in_channels, convolution.groups
-
-
-def _whole(index: KernelIndex) -> KernelIndex:
-    """The index with all rows of every convolution, where a position is a full id."""
-    return KernelIndex(tuple(replace(c, one_row=False) for c in index.convolutions))
+        return kernel_ids.grids(self.index, self.ids)

@@ -1,4 +1,4 @@
-"""The kernels of a circuit as a table: which they are, and what is stored of each."""
+"""A circuit's kernels as tables: which they are, what is stored of each, how many lie where."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from circuit_atlas.service.circuit.kernel_ids import Ids, counts
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.storage_schema.columns import Column
 from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
-
-Ids = NDArray[np.int64]
 
 
 class ChosenKernels(Protocol):
@@ -23,6 +22,14 @@ class ChosenKernels(Protocol):
     @property
     def index(self) -> KernelIndex:
         """Return the convolutions."""
+
+    @property
+    def ids(self) -> Ids:
+        """Return the number of each kernel over all convolutions, ascending."""
+
+    @property
+    def reachable(self) -> Ids:
+        """Return the same of the kernels that they were chosen from."""
 
     @property
     def located(self) -> tuple[Ids, Ids, Ids]:
@@ -116,6 +123,19 @@ def kernel_table(circuit: ChosenKernels) -> pa.Table:
     ):
         table = table.append_column(column.field(), pa.array(values, column.type, mask=missing))
     return table
+
+
+def convolution_table(circuit: ChosenKernels) -> pa.Table:
+    """Count a circuit's kernels in each convolution, see `Circuit.by_convolution`."""
+    index = circuit.index
+    return pa.table(
+        {
+            "convolution": [c.name for c in index.convolutions],
+            "depth": pa.array([c.depth for c in index.convolutions], pa.int32()),
+            "kernels": pa.array(counts(index, circuit.ids), pa.int32()),
+            "reachable_kernels": pa.array(counts(index, circuit.reachable), pa.int32()),
+        }
+    )
 
 
 def _contribution(circuit: ChosenKernels) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from circuit_atlas.service.circuit.atlas_table import AtlasTable
-from circuit_atlas.service.circuit.kernel_table import ChosenKernels, Ids, ranked_kernels
+from circuit_atlas.service.circuit.kernel_table import ChosenKernels, ranked_kernels
 from circuit_atlas.service.circuit.origin import Origin
 
 MOST_BYTES = 2**30
@@ -86,10 +86,6 @@ class SavableCircuit(ChosenKernels, Protocol):
     @property
     def weights_sha256(self) -> str:
         """Return the fingerprint of the model's weights."""
-
-    @property
-    def reachable(self) -> Ids:
-        """Return the kernels that it was chosen from."""
 
     def by_convolution(self) -> AtlasTable:
         """Count the kernels of each convolution."""

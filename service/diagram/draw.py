@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.service.circuit.circuit import Circuit, aligned
+from circuit_atlas.service.circuit.algebra import aligned
+from circuit_atlas.service.circuit.circuit import Circuit
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.diagram.columns import (
     Scene,

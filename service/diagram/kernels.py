@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from circuit_atlas.service.circuit.circuit import Circuit, aligned
+from circuit_atlas.service.circuit.algebra import aligned
+from circuit_atlas.service.circuit.circuit import Circuit
+from circuit_atlas.service.circuit.kernel_ids import moved
 from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.circuit.selection import scores_of_images
 from circuit_atlas.storage_schema.kernels import KernelIndex
@@ -123,7 +125,7 @@ def gather(circuit: Circuit, against: Circuit | None) -> DrawnKernels:
         whole, other_whole = aligned(circuit, against)
         pairs = [(whole, pairs[0][1]), (other_whole, _levels(against))]
         pairs = [
-            (whole, [(f, _moved(ids, own.index, whole.index)) for f, ids in levels])
+            (whole, [(f, np.sort(moved(ids, own.index, whole.index))) for f, ids in levels])
             for (whole, levels), own in zip(pairs, (circuit, against), strict=True)
         ]
     wholes = [whole for whole, _ in pairs]
@@ -296,11 +298,3 @@ def _relative(
     top = largest[ordinal]
     part = np.divide(known, top, out=np.zeros_like(known), where=top > 0)
     return (known / total if total > 0 else np.zeros_like(known)), np.sqrt(part)
-
-
-def _moved(ids: Ids, own: KernelIndex, index: KernelIndex) -> Ids:
-    """Kernels named by one index -> the same by another that holds all its convolutions."""
-    start = {c.name: s for c, s in zip(index.convolutions, index.full_offsets, strict=False)}
-    offsets = np.asarray(own.full_offsets[:-1], np.int64)
-    shift = np.asarray([start[c.name] for c in own.convolutions], np.int64) - offsets
-    return np.sort(ids + shift[np.searchsorted(offsets, ids, side="right") - 1])
