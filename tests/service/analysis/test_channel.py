@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,26 @@ from circuit_atlas.storage_schema.errors import QueryError
 from tests.service.diagram import wirings
 from tests.service.diagram.planted import plant
 
-KINDS = [wirings.plain, wirings.fire, wirings.residual, wirings.gate, wirings.image_skip]
+
+def _mixed_beside():
+    """Between two convolutions, one channel goes on by itself, and the others are mixed."""
+    planted = wirings.mixed()
+    before, behind = planted.convolutions
+    behind = replace(behind, in_channels=3, out_channels=4, groups=2, one_row=False)
+    stretches = (
+        (0, 0, 3, -1, 0, "alone"),
+        (1, 0, 1, 0, 0, "alone"),
+        (1, 1, 5, 0, 1, "mixed"),
+        (2, 0, 4, 1, 0, "alone"),
+    )
+    size = before.size + behind.size
+    scores = {n: np.arange(size, dtype=np.float32) + 1 for n in range(2)}
+    return replace(
+        planted, convolutions=(before, behind), stretches=stretches, scores=scores, channels=4
+    )
+
+
+KINDS = [*wirings.ALL.values(), _mixed_beside]
 
 
 def _expected(planted, name, channel):
@@ -22,14 +43,17 @@ def _expected(planted, name, channel):
             for column in range(one.in_channels * one.groups):
                 if column // one.in_channels != group:
                     continue
-                for into, start, channels, source, first, _ in planted.stretches:
+                for into, start, channels, source, first, joined in planted.stretches:
                     if into != ordinal or not start <= column < start + channels:
                         continue
-                    fed = (None if source < 0 else names[source], first + column - start)
+                    above = None if source < 0 else names[source]
+                    fed = first + column - start
                     if (one.name, output) == (name, channel):
-                        rows.add(("in", one.name, output, column, *fed))
-                    if fed == (name, channel):
-                        rows.add(("out", one.name, output, column, *fed))
+                        by = None if joined == "mixed" else fed
+                        rows.add(("in", one.name, output, column, above, by))
+                    reads = channel >= first if joined == "mixed" else channel == fed
+                    if above == name and reads:
+                        rows.add(("out", one.name, output, column, name, channel))
     return rows
 
 
