@@ -5,7 +5,7 @@ from circuit_atlas.service import Atlas, build, find_circuit
 
 circuit = find_circuit(model, images, layer="features.6", unit=12, keep=0.1)
 atlas = build("spec.toml")
-atlas = Atlas.open("s3://bucket/atlas")
+atlas = Atlas.open("circuit-atlas-demo")
 ```
 
 What computes needs torch, and is imported when it is asked for: reading an atlas does without.

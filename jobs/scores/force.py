@@ -43,7 +43,7 @@ def schedule(count: int, kernels: int, steps: int) -> tuple[int, ...]:
     """Plans k_1 .. k_T: geometric from `kernels` down to exactly `count`.
 
     >>> schedule(33, 328, 4)
-    (185, 104, 59, 33)
+    (185, 105, 59, 33)
     """
     between = [
         math.ceil(math.exp(t / steps * math.log(count) + (1 - t / steps) * math.log(kernels)))

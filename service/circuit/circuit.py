@@ -152,7 +152,7 @@ class Circuit:
 
         ```python
         for name, kept in circuit.masks().items():
-            state[name] *= kept[:, :, None, None]
+            state[name] *= torch.from_numpy(kept)[:, :, None, None]
         ```
 
         Returns:

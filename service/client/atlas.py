@@ -3,7 +3,7 @@
 ```python
 from circuit_atlas.service import Atlas
 
-unit = Atlas.open("circuit-atlas-demo")["features.7.expand3x3"][0]
+unit = Atlas.open("circuit-atlas-demo")["features.7.expand3x3"][64]
 unit.circuit(0.1).kernels().to_pandas()
 ```
 """

@@ -12,6 +12,7 @@ import click
 
 from circuit_atlas.service.commands import exits
 from circuit_atlas.service.commands.cli import cli
+from circuit_atlas.service.commands.examples import EXAMPLES
 
 _TITLE = """\
 <!-- Made by `python -m circuit_atlas.service.commands.reference`; change the commands instead. -->
@@ -32,12 +33,13 @@ fish takes `_CIRCUIT_ATLAS_COMPLETE=fish_source circuit-atlas | source`, in
 
 
 def page(group: click.Group) -> str:
-    """Give the whole page: every command with its usage, help and options, then the exit codes."""
+    """Give the whole page: usage, help, example and options of every command, then exit codes."""
     parts = [_TITLE, ""]
     for name, command in group.commands.items():
         context = click.Context(command, info_name=f"circuit-atlas {name}")
         usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
         parts += [f"## {name}", "", f"`{usage}`", "", inspect.cleandoc(command.help or ""), ""]
+        parts += ["```sh", EXAMPLES[name], "```", ""]
         rows = [_option(option) for option in command.params if isinstance(option, click.Option)]
         parts += ["| option | meaning |", "| --- | --- |", *rows, ""]
     parts += ["## Exit codes", "", "| code | meaning |", "| --- | --- |"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
-
-from circuit_atlas.storage_schema import keys, layer_paths, layout, segments
+from circuit_atlas.storage_schema import layout
 
 
 def test_paths_are_recognised():
@@ -16,10 +14,3 @@ def test_paths_are_recognised():
     assert all(map(layout.is_of_run, of_run))
     assert [layout.is_heartbeat(path) for path in of_run] == [False, False, True]
     assert not layout.is_of_run("runs/events/one.json")
-
-
-def test_examples_in_docstrings():
-    for module in (layout, layer_paths, segments, keys):
-        result = doctest.testmod(module)
-        assert result.attempted
-        assert not result.failed

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
 from pathlib import Path
 
 import pytest
 
 from circuit_atlas.jobs.images import distinct
-from circuit_atlas.jobs.images import named_files as named_files_module
 from circuit_atlas.jobs.images.named_files import expanded, named_files
 from circuit_atlas.storage_schema.errors import ImageError
 
@@ -53,10 +51,3 @@ def test_a_file_whose_name_is_a_pattern_is_that_file(tmp_path: Path) -> None:
 def test_many_of_one_name_are_told_apart_at_once() -> None:
     names = distinct.distinct(["image.png"] * 20_000)
     assert (names[1], names[-1], len(set(names))) == ("image.png#2", "image.png#20000", 20_000)
-
-
-def test_examples() -> None:
-    for module in (distinct, named_files_module):
-        result = doctest.testmod(module)
-        assert result.attempted > 0
-        assert result.failed == 0

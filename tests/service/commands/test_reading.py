@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import json
 import os
 
@@ -14,10 +13,6 @@ import pytest
 from circuit_atlas.service import Atlas
 from circuit_atlas.service.commands import demo, exits, server, terminal
 from circuit_atlas.service.commands.cli import main
-
-
-def test_examples_in_docstrings():
-    assert doctest.testmod(terminal).failed == 0
 
 
 def test_find_lists_what_has_such_a_name(location, capsys):
