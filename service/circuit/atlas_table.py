@@ -157,7 +157,11 @@ def html_table(table: pa.Table, *, caption: str | None = None) -> str:
     )
     more = table.num_rows - _ROWS
     foot = f"<div>and {more:,} more rows</div>" if more > 0 else ""
-    title = "" if caption is None else f"<caption>{escape(caption)}</caption>"
+    title = (
+        ""
+        if caption is None
+        else f'<caption style="text-align:left;white-space:nowrap">{escape(caption)}</caption>'
+    )
     return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 _GAP = "  "
 _CUT = ".."
 _NARROWEST = 9
+_ITEMS = 6  # of a list
 
 
 def text_table(table: pa.Table, *, indent: str = "  ", width: int | None = None) -> str:
@@ -74,13 +75,20 @@ def _line(text: str) -> str:
 
 
 def cell(value: object) -> str:
-    """Show one value: three decimals or digits, nothing for null, bytes by their number.
+    """Show one value: three decimals or digits, nothing for null, bytes by their number, the first
+    few of a list.
 
-    >>> [cell(v) for v in (None, 0.25, 1e-5, 1234.5, 20000, "a", b"jpeg")]
-    ['', '0.250', '1e-05', '1,234', '20,000', 'a', '4 bytes']
+    >>> [cell(v) for v in (None, 0.25, 1e-5, 1234.5, 20000, "a", b"jpeg", [0.5, None])]
+    ['', '0.250', '1e-05', '1,234', '20,000', 'a', '4 bytes', '0.500, -']
+    >>> cell([1] * 10)
+    '1, 1, 1, 1, 1, 1, and 4 more'
     """
     if value is None:
         return ""
+    if isinstance(value, list):
+        shown = [cell(item) or "-" for item in value[:_ITEMS]]
+        more = len(value) - len(shown)
+        return ", ".join([*shown, f"and {more:,} more"] if more else shown)
     if isinstance(value, float):
         if abs(value) >= 1000:
             return f"{value:,.0f}"

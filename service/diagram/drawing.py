@@ -15,7 +15,20 @@ from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import listed
 
 ENDINGS = (".svg", ".html", ".png")
-_NOTEBOOK_HEIGHT = 680  # CSS pixels: controls, drawing and the lines under it
+_NOTEBOOK_HEIGHT = 720  # CSS pixels: controls, drawing and the lines under it
+# A frame is narrow, so the controls take two lines. The page is seen through until its script has
+# drawn; one of another colour scheme than the notebook's would be opaque.
+_FRAMED = """
+<style>:root { --ca-stage: max(22rem, calc(100vh - 17rem)); }</style>
+<style id="until-drawn">
+:root { color-scheme: normal !important; }
+html, body { background: none !important; }
+body { visibility: hidden; }
+</style>
+<script type="module">
+if (document.querySelector("#diagram canvas")) document.getElementById("until-drawn").remove();
+</script>
+"""
 
 
 class Diagram:
@@ -88,16 +101,17 @@ class Diagram:
     def _repr_html_(self) -> str:
         # A frame of its own: scripts of a notebook's cell are not run by every front end, and the
         # page's styles stay its own. It covers the SVG, which is left where frames are taken out,
-        # as by sites that show notebooks.
+        # as by sites that show notebooks, and shows through where no script runs in the frame.
         title = escape(self.content.title)
+        framed = self.html().replace("</body>", f"{_FRAMED}</body>")
         drawn = base64.b64encode(self.figure().svg.encode()).decode()
         return (
             f'<div style="position:relative;height:{_NOTEBOOK_HEIGHT}px">'
             f'<img alt="{title}" src="data:image/svg+xml;base64,{drawn}" '
             f'style="height:100%;max-width:100%;margin:0;background:#fff">'
             f'<iframe title="{title}" width="100%" height="{_NOTEBOOK_HEIGHT}" '
-            'style="position:absolute;inset:0;border:0;background:#fff" sandbox="allow-scripts" '
-            f'srcdoc="{escape(self.html())}"></iframe></div>'
+            'style="position:absolute;inset:0;border:0" sandbox="allow-scripts" '
+            f'srcdoc="{escape(framed)}"></iframe></div>'
         )
 
     def _repr_svg_(self) -> str:

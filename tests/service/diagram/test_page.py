@@ -392,3 +392,27 @@ def test_twenty_thousand_kernels_are_drawn_and_answer(show, tmp_path):
     page.mouse.move(*node_place(page, diagram, node_of(diagram, "d", 0)))
     page.wait_for_selector(".ca-card:not([hidden])")
     assert page.locator(".ca-card strong").inner_text() == "d, channel 0"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_figure_shows_where_no_script_runs_in_a_notebook(browser, diagram, tmp_path, scheme):
+    """As where a site's rules forbid scripts: the page in the frame is seen through."""
+    frame = re.compile(r"<iframe .*?</iframe>", re.DOTALL)
+
+    def shown(name: str, html: str, *, scripts: bool) -> bytes:
+        path = tmp_path / f"{name}.html"
+        path.write_text(f"<!doctype html><meta charset=utf-8>{html}", encoding="utf-8")
+        context = new_context(browser, java_script_enabled=scripts, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(path.as_uri())
+        if scripts:
+            page.frame_locator("iframe").locator(".ca-diagram[data-shown]").wait_for()
+            page.frame_locator("iframe").locator("#until-drawn").wait_for(state="detached")
+        picture = page.screenshot()
+        context.close()
+        return picture
+
+    html = diagram._repr_html_()
+    figure = shown("figure", frame.sub("", html), scripts=False)
+    assert shown("forbidden", html, scripts=False) == figure
+    assert shown("allowed", html, scripts=True) != figure
