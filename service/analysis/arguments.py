@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import operator
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any, SupportsIndex, TypeVar, cast
 
 from circuit_atlas.storage_schema.errors import QueryError
@@ -60,9 +61,19 @@ def split(reader: Reader, given: str | None) -> str:
 def whole(value: object, *, what: str) -> int:
     """Return a whole number; QueryError where it is none."""
     try:
-        return operator.index(cast("SupportsIndex", value))
+        return int(operator.index(cast("SupportsIndex", value)))
     except TypeError:
         raise QueryError(f"{what}={value!r} is no whole number") from None
+
+
+def between(value: object, smallest: float, largest: float, *, what: str) -> float:
+    """Return a number of a range, ends included; QueryError where it is none."""
+    if not isinstance(value, Real):
+        raise QueryError(f"{what}={value!r} is no number: give {smallest:g} to {largest:g}")
+    number = float(value)
+    if not smallest <= number <= largest:
+        raise QueryError(f"{what}={number:g} is out of range: give {smallest:g} to {largest:g}")
+    return number
 
 
 def at_least(value: object, smallest: int, *, what: str) -> int:
@@ -96,7 +107,7 @@ def module(name: str, *, package: str, what: str) -> Any:
 def _of(reader: Reader, given: str | None, known: Sequence[str], what: str, several: str) -> str:
     if given is None:
         return known[0]
-    if given not in known:
+    if not isinstance(given, str) or given not in known:
         raise QueryError(
             f"{reader.objects.location} has no {what} {given!r}: "
             f"{nearest(given, known, what=several)}"

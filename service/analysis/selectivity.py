@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +52,10 @@ def score_selectivity(
 ) -> pa.Table:
     """Compare what the circuits of any groups of top images hold of the images' scores, see
     `Unit.score_selectivity`."""
+    if not isinstance(members, Mapping):
+        raise QueryError(
+            f"groups={members!r} are no groups of images: give ids by group, such as {{0: [8, 2]}}"
+        )
     chosen = arguments.image_criterion(reader, criterion)
     scores = reader.image_scores(commit, chosen).astype(np.float64)
     scores = scores[:, ~np.isnan(scores).any(0)]
@@ -59,15 +63,14 @@ def score_selectivity(
     fractions = reader.header.fractions
     counts = [kernels_kept(fraction, commit.kernels) for fraction in fractions]
     rows = []
-    for group, images in members.items():
+    for group, given in members.items():
+        images = [arguments.whole(image, what="image") for image in _some(given, group)]
         if unknown := [image for image in images if image not in ranked]:
             known = ", ".join(map(str, ranked))
             raise QueryError(
                 f"image {unknown[0]} is none of the unit's top images: name some of {known}"
             )
-        inside = np.isin(ranked, list(images))
-        if not inside.any():
-            raise QueryError(f"group {group} has no images: name one at least")
+        inside = np.isin(ranked, images)
         # Ties by position, as circuits are chosen.
         order = np.argsort(-scores[inside].mean(0), kind="stable")
         held = [_held(scores[side].sum(0)[order], counts) for side in (inside, ~inside)]
@@ -128,3 +131,12 @@ def _shares(rows: pa.Table, *, inside: bool) -> pa.Table:
         .append_column("images", pc.cast(sums["image_count"], pa.int32()))
         .append_column("share", share)
     )
+
+
+def _some(images: Sequence[int], group: object) -> list[int]:
+    """The images of a group, one at least."""
+    if isinstance(images, str) or not isinstance(images, Iterable):
+        raise QueryError(f"the images of group {group} are {images!r}: give a list of ids")
+    if not (found := list(images)):
+        raise QueryError(f"group {group} has no images: name one at least")
+    return found

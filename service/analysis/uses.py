@@ -47,7 +47,7 @@ class Sought:
         """Check names against a layer's axis; QueryError, with the nearest names or the range,
         where there are no such kernels."""
         names = [c.name for c in index.convolutions]
-        if convolution not in names:
+        if not isinstance(convolution, str) or convolution not in names:
             raise QueryError(
                 f"layer {layer!r} has no convolution {convolution!r} upstream: "
                 + nearest(convolution, names, what="convolutions")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _ROWS = 20
 _NO_UNIT = ("", "1")
+_ORDERS = ("ascending", "descending")
 
 
 class AtlasTable:
@@ -61,7 +62,7 @@ class AtlasTable:
 
     def __getitem__(self, name: str) -> pa.ChunkedArray:
         """Return a column; QueryError, with the names there are, where there is none such."""
-        if name not in self._table.column_names:
+        if not isinstance(name, str) or name not in self._table.column_names:
             known = listed(self._table.column_names)
             raise QueryError(f"the table has no column {name!r}: its columns are {known}")
         return self._table[name]
@@ -80,21 +81,50 @@ class AtlasTable:
 
     def select(self, names: Sequence[str]) -> AtlasTable:
         """Take some columns, in the order given; QueryError where one is not there."""
-        for name in names:
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise QueryError(f"{names!r} is no list of columns: give [{names!r}]")
+        chosen = list(names)
+        for name in chosen:
             self[name]
-        return AtlasTable(self._table.select(list(names)))
+        return AtlasTable(self._table.select(chosen))
 
     def filter(self, mask: Any) -> AtlasTable:
-        """Take the rows that a mask, as of `pyarrow.compute.equal`, or an expression says."""
-        return AtlasTable(self._table.filter(mask))
+        """Take the rows that a mask, as of `pyarrow.compute.equal`, or an expression says;
+        QueryError where it is no mask of these rows."""
+        try:
+            return AtlasTable(self._table.filter(mask))
+        except (pa.ArrowException, TypeError, ValueError):
+            raise QueryError(
+                f"a {type(mask).__name__} is no mask of the table's {len(self):,} rows: give a "
+                "bool for each, such as pyarrow.compute.equal(table['unit'], 3)"
+            ) from None
 
     def sort_by(self, sorting: str | list[tuple[str, str]]) -> AtlasTable:
-        """Sort by a column, or by several: `[("pearson", "descending"), ("unit", "ascending")]`."""
-        return AtlasTable(self._table.sort_by(sorting))
+        """Sort by a column, or by several: `[("pearson", "descending"), ("unit", "ascending")]`;
+        QueryError where one is not there."""
+        try:
+            pairs = [(sorting, _ORDERS[0])] if isinstance(sorting, str) else sorting
+            keys = [(name, order) for name, order in pairs]
+        except (TypeError, ValueError):
+            raise QueryError(
+                f"the table cannot be sorted by {sorting!r}: give a column, or pairs of column and "
+                f"order, such as [('unit', {_ORDERS[1]!r})]"
+            ) from None
+        for name, order in keys:
+            self[name]
+            if order not in _ORDERS:
+                raise QueryError(f"{order!r} is no order: give {listed(_ORDERS, last='or')}")
+        return AtlasTable(self._table.sort_by(keys))
 
     def slice(self, offset: int = 0, length: int | None = None) -> AtlasTable:
-        """Take some rows, from `offset` on."""
-        return AtlasTable(self._table.slice(offset, length))
+        """Take some rows, from `offset` on; QueryError where either is no number of rows."""
+        try:
+            return AtlasTable(self._table.slice(offset, length))
+        except (pa.ArrowException, TypeError, ValueError, IndexError, OverflowError):
+            raise QueryError(
+                f"offset={offset!r} and length={length!r} are no part of the table's {len(self):,} "
+                "rows: give whole numbers from 0 up"
+            ) from None
 
     def to_arrow(self) -> pa.Table:
         """Return the Arrow table, which is not copied."""

@@ -19,7 +19,7 @@ from circuit_atlas.service.circuit.origin import Origin
 from circuit_atlas.service.circuit.parameter_masks import parameter_masks
 from circuit_atlas.service.circuit.saved_circuit import to_json
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
-from circuit_atlas.service.circuit.selection import select
+from circuit_atlas.service.circuit.selection import image_ids, select
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.wording import listed
@@ -359,7 +359,7 @@ class Circuit:
             origin.criterion,
             keep=None,
             kernels=len(self),
-            images=images,
+            images=image_ids(images),
         )
         ids = self.index.full_ids(origin.unit.rows)
         return replace(

@@ -50,7 +50,7 @@ def select(
     count = _count(commit, keep, kernels)
     level = _level(reader.header.fractions, commit.kernels, count, keep)
     if images is not None:
-        chosen = _ids(images)
+        chosen = image_ids(images)
         scores = scores_of_images(reader, commit, criterion, chosen)
         if criterion in reader.header.grouped and level is None:
             trained = f"circuits of groups by {criterion!r} are stored as they were trained"
@@ -218,8 +218,8 @@ def _trained_scores(
     )
 
 
-def _ids(images: Sequence[int]) -> tuple[int, ...]:
-    """Each id once, in the order given."""
+def image_ids(images: Sequence[int]) -> tuple[int, ...]:
+    """List each id once, in the order given; QueryError where it is no list of ids."""
     try:
         given = list(images)
     except TypeError:

@@ -75,7 +75,7 @@ class Atlas:
         """Return a layer by name; QueryError, with the nearest names, where the atlas has none
         such."""
         known = self.layers
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise QueryError(
                 f"{self.location} has no layer {name!r}: {nearest(name, known, what='layers')}"
             )
@@ -175,9 +175,11 @@ class Atlas:
             criterion: the score that chose them. Default: this atlas' first.
 
         Raises:
-            QueryError: no layer is in both, or one is of other convolutions; no such criterion or
-                fraction.
+            QueryError: the other is no atlas, no layer is in both, or one is of other convolutions;
+                no such criterion or fraction.
         """
+        if not isinstance(other, Atlas):
+            raise QueryError(f"{other!r} is no atlas: give one, as Atlas.open opens it")
         return Checkpoints.of(self.reader, other.reader, keep=keep, criterion=criterion)
 
     def compare_criteria(

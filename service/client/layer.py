@@ -129,6 +129,11 @@ class Layer:
             self.reader, criterion=criterion, ablation=ablation, split=split, threshold=threshold
         )
         facts, states = self._facts()
+        if not isinstance(polysemanticity, AtlasTable | None):
+            raise QueryError(
+                f"polysemanticity={polysemanticity!r} is no table: give what "
+                "layer.polysemanticity() gave, or leave it out"
+            )
         given = None if polysemanticity is None else polysemanticity.to_arrow()
         table = unit_table(facts, states, query, polysemanticity=given)
         return AtlasTable(summary(table, self.reader.header.fractions))

@@ -57,6 +57,8 @@ def plot_bands(
 
 def _axes(given: Axes | None) -> Any:
     if given is not None:
+        if not hasattr(given, "fill_between"):
+            raise QueryError(f"axes={given!r} are none: give matplotlib's, or leave it out")
         return given
     try:
         pyplot = importlib.import_module("matplotlib.pyplot")

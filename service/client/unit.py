@@ -8,6 +8,7 @@ from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.analysis.faithfulness_curves import faithfulness_curves
 from circuit_atlas.service.analysis.groups import new_groups, stored_groups
 from circuit_atlas.service.analysis.masks import Masks
@@ -45,7 +46,7 @@ from circuit_atlas.storage_schema.header import LayerIndex, UnitInfo
 from circuit_atlas.storage_schema.ranking import KEEP
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.records import FailureRecord
-from circuit_atlas.storage_schema.wording import listed, nearest
+from circuit_atlas.storage_schema.wording import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,14 +139,8 @@ class Unit:
                 that many kernels, no circuit that reaches `r` (the error says the most that one
                 reaches), or no scores of those images; `force` has the stored fractions only.
         """
-        header = self.reader.header
         commit = self.commit
-        chosen = header.criteria[0] if criterion is None else criterion
-        if chosen not in header.criteria:
-            raise QueryError(
-                f"{self.reader.objects.location} has no criterion {chosen!r}: "
-                + nearest(chosen, header.criteria, what="criteria")
-            )
+        chosen = arguments.criterion(self.reader, criterion)
         if commit.state == "dead":
             raise QueryError(
                 f"unit {self.name} is dead: its response is the same on every image, so it has "

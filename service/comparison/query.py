@@ -73,7 +73,8 @@ class ComparisonQuery:
                 else f"{named} alone cannot be compared: give two or more of "
                 + ", ".join(reader.header.criteria)
             )
-        if arguments.at_least(draws, 1, what="draws") > MOST_DRAWS:
+        draws = arguments.at_least(draws, 1, what="draws")
+        if draws > MOST_DRAWS:
             raise QueryError(f"draws={draws} is too large: give {MOST_DRAWS:,} or fewer")
         found = set(reader.images(columns=["split"])["split"].to_pylist())
         fractions = reader.header.fractions

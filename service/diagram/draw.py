@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,11 +63,13 @@ class Asked:
             raise QueryError(f"edges={self.edges!r} is no whole number") from None
         if not 1 <= most <= MOST_EDGES:
             raise QueryError(f"edges={most} is out of range: give 1 to {MOST_EDGES}")
+        if not isinstance(self.share, Real):
+            raise QueryError(f"share={self.share!r} is no number: give more than 0, and 1 at most")
         if not 0 < self.share <= 1:
             raise QueryError(
                 f"share={self.share:g} is out of range: give more than 0, and 1 at most"
             )
-        if self.side not in (None, "left", "right"):
+        if not isinstance(self.side, str | None) or self.side not in (None, "left", "right"):
             raise QueryError(f"side={self.side!r} is none: give 'left' or 'right', or leave it out")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from pathlib import Path
 
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.service.circuit.saved_file import path_of, write_whole
 from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.drawn import Drawn
@@ -29,10 +29,9 @@ class Figure:
     def __init__(
         self, content: Content, node_images: NodeImages, *, look: Look, width_mm: float
     ) -> None:
-        if not (isfinite(width_mm) and NARROWEST_MM <= width_mm <= WIDEST_MM):
-            raise QueryError(
-                f"width_mm={width_mm:g} is out of range: give {NARROWEST_MM:g} to {WIDEST_MM:g}"
-            )
+        width_mm = arguments.between(width_mm, NARROWEST_MM, WIDEST_MM, what="width_mm")
+        if not isinstance(look, Look):
+            raise QueryError(f"look={look!r} is none: give a Look, such as Look(nodes=1.5)")
         from circuit_atlas.service.diagram.svg import svg
 
         self.width_mm = width_mm

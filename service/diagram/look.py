@@ -4,9 +4,9 @@ file."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
 from typing import Literal, get_args
 
+from circuit_atlas.service.analysis import arguments
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import listed
 
@@ -42,12 +42,13 @@ class Look:
     def __post_init__(self) -> None:
         """QueryError where a size is out of range, or there is no part or kind of that name."""
         for name, size in (("nodes", self.nodes), ("kernels", self.kernels)):
-            if not (isfinite(size) and SMALLEST <= size <= LARGEST):
-                raise QueryError(f"{name}={size:g} is out of range: give {SMALLEST} to {LARGEST:g}")
+            arguments.between(size, SMALLEST, LARGEST, what=name)
         if self.images is not None and self.images not in get_args(NodeKind):
             raise QueryError(
                 f"nodes show no {self.images!r}: give {listed(get_args(NodeKind), last='or')}"
             )
+        if isinstance(self.hide, str):
+            raise QueryError(f"hide={self.hide!r} is no list: give ({self.hide!r},)")
         for part in self.hide:
             if part not in PARTS:
                 raise QueryError(f"no kernels are {part!r}: hide {listed(PARTS, last='or')}")
