@@ -14,12 +14,15 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import obstore
 from obstore.store import LocalStore, MemoryStore, ObjectStore
 
+from circuit_atlas.storage_schema.answer_errors import TooLongError
 from circuit_atlas.storage_schema.errors import StoreError
+from circuit_atlas.storage_schema.http_client import HttpClient
+from circuit_atlas.storage_schema.pace import Pace
 
 if TYPE_CHECKING:
     from obstore import GetResult, ListResult, ObjectMeta
@@ -28,25 +31,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LISTED_TOGETHER = 1000
 # What obstore has half written lies under such a name until it is whole.
 _HALF_WRITTEN = re.compile(r"#\d+$")
-_UNHURRIED_S = 30.0
-_SLOWEST_BYTES_S = 1024
 _process: list[int] = []
 
-
-class TooLongError(Exception):
-    """An object has more bytes than were asked for."""
-
-    def __init__(self, size_bytes: int) -> None:
-        super().__init__(size_bytes)
-        self.size_bytes = size_bytes
+Store: TypeAlias = ObjectStore | HttpClient
+"""What objects are read from: obstore's stores write and list as well."""
 
 
-def get(
-    store: ObjectStore, path: str, *, most_bytes: int | None = None
-) -> tuple[bytes, str | None]:
+def get(store: Store, path: str, *, most_bytes: int | None = None) -> tuple[bytes, str | None]:
     """Return an object's bytes and its ETag, None where nobody says it; errors as of
-    `obstore.get`, TooLongError where it has more than `most_bytes`, before they are read, and
-    TimeoutError where after half a minute fewer than 1 KiB a second have come."""
+    `obstore.get` or `HttpClient.get`, TooLongError where it has more than `most_bytes`, before they
+    are read, and TimeoutError where after half a minute fewer than 1 KiB a second have come."""
+    if isinstance(store, HttpClient):
+        return store.get(path, most_bytes=most_bytes)
     folder = _folder(store)
     if folder is not None:
         _require_length((folder / path).stat().st_size, most_bytes)
@@ -58,9 +54,10 @@ def get(
 
 
 def get_ranges(
-    store: ObjectStore, path: str, *, starts: Sequence[int], lengths: Sequence[int]
+    store: Store, path: str, *, starts: Sequence[int], lengths: Sequence[int]
 ) -> list[bytes]:
     """Return stretches of an object's bytes; errors as of `obstore.get_ranges`."""
+    store = obstores(store)
     folder = _folder(store)
     if folder is None:
         pieces = obstore.get_ranges(store, path, starts=starts, lengths=lengths)
@@ -69,8 +66,12 @@ def get_ranges(
         return [_range(file.fileno(), *of) for of in zip(starts, lengths, strict=True)]
 
 
-def head(store: ObjectStore, path: str) -> None:
-    """Raise FileNotFoundError where there is no such object; errors as of `obstore.head`."""
+def head(store: Store, path: str) -> None:
+    """Raise FileNotFoundError where there is no such object; errors as of `obstore.head` or
+    `HttpClient.head`."""
+    if isinstance(store, HttpClient):
+        store.head(path)
+        return
     folder = _folder(store)
     if folder is None:
         obstore.head(store, path)
@@ -78,8 +79,9 @@ def head(store: ObjectStore, path: str) -> None:
         raise FileNotFoundError(path)
 
 
-def list_all(store: ObjectStore, prefix: str | None) -> Iterator[Sequence[ObjectMeta]]:
+def list_all(store: Store, prefix: str | None) -> Iterator[Sequence[ObjectMeta]]:
     """Give what lies below a folder, some at a time; errors as of `obstore.list`."""
+    store = obstores(store)
     folder = _folder(store)
     if folder is None:
         yield from obstore.list(store, prefix)
@@ -93,8 +95,9 @@ def list_all(store: ObjectStore, prefix: str | None) -> Iterator[Sequence[Object
     yield some
 
 
-def list_folder(store: ObjectStore, prefix: str | None) -> ListResult[Sequence[ObjectMeta]]:
+def list_folder(store: Store, prefix: str | None) -> ListResult[Sequence[ObjectMeta]]:
     """Give what lies in a folder; errors as of `obstore.list_with_delimiter`."""
+    store = obstores(store)
     folder = _folder(store)
     if folder is None:
         return obstore.list_with_delimiter(store, prefix)
@@ -109,23 +112,33 @@ def list_folder(store: ObjectStore, prefix: str | None) -> ListResult[Sequence[O
 
 
 def put(
-    store: ObjectStore,
+    store: Store,
     path: str,
     data: bytes | memoryview,
     *,
     mode: Literal["create", "overwrite"] = "overwrite",
 ) -> None:
     """Write an object; errors as of `obstore.put`."""
+    store = obstores(store)
     if _folder(store) is not None:
         raise _forked(store, "writes nothing")
     obstore.put(store, path, data, mode=mode)
 
 
-def delete(store: ObjectStore, path: str) -> None:
+def delete(store: Store, path: str) -> None:
     """Delete an object; errors as of `obstore.delete`."""
+    store = obstores(store)
     if _folder(store) is not None:
         raise _forked(store, "deletes nothing")
     obstore.delete(store, path)
+
+
+def obstores(store: Store) -> ObjectStore:
+    """Return the store as one of obstore's; TypeError where it is an address, which gives whole
+    objects alone."""
+    if isinstance(store, HttpClient):
+        raise TypeError(f"{store} is no store of obstore's")
+    return store
 
 
 def _folder(store: ObjectStore) -> Path | None:
@@ -154,15 +167,11 @@ def _received(result: GetResult) -> bytes:
     """What a server sends, as it comes: for the whole, obstore takes as much memory as the server
     says that there is to come, and ends the process where there is not as much."""
     pieces: list[bytes] = []
-    began_s, size_bytes = time.monotonic(), 0
+    pace, since_s = Pace(), time.monotonic()
     for piece in result.stream(min_chunk_size=1):
         pieces.append(bytes(piece))
-        size_bytes += len(piece)
-        taken_s = time.monotonic() - began_s
-        if taken_s > _UNHURRIED_S and size_bytes < taken_s * _SLOWEST_BYTES_S:
-            raise TimeoutError(
-                f"less than {_SLOWEST_BYTES_S:,} bytes a second came, for {taken_s:.0f} s"
-            )
+        pace.note(size_bytes=len(piece), since_s=since_s)
+        since_s = time.monotonic()
     return b"".join(pieces)
 
 

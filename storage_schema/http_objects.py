@@ -7,29 +7,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import partial
 from typing import Literal, TypeVar
 
-from obstore.exceptions import BaseError
-from obstore.store import HTTPStore
-
-from circuit_atlas.storage_schema import client, layout, paths
+from circuit_atlas.storage_schema import layout, paths
+from circuit_atlas.storage_schema.answer_errors import MissingObjectError, TooLongError
 from circuit_atlas.storage_schema.bounds import Count, SizeBytes
 from circuit_atlas.storage_schema.documents import decode_as
-from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
+from circuit_atlas.storage_schema.errors import (
+    NotAnAtlasError,
+    StoreError,
+    WriteError,
+)
+from circuit_atlas.storage_schema.http_address import HttpAddress, shown
+from circuit_atlas.storage_schema.http_client import HttpAnswer, HttpClient
 from circuit_atlas.storage_schema.objects import Below, Entry, Objects
-from circuit_atlas.storage_schema.patience import Patience
-from circuit_atlas.storage_schema.wording import in_words
+from circuit_atlas.storage_schema.patience import (
+    READERS_S,
+    Patience,
+    StillOutError,
+    interruptible,
+)
+from circuit_atlas.storage_schema.refusals import reason
 
 API_VERSION = 1
 """The version of the HTTP API that this reads."""
 
-_CONNECT_S = 5
-_READ_S = 30
-_RETRIES = 2
+# At an address where nothing answers there is hardly ever anything: then it is not waited for long.
+_OPENING_S = 1.0
 _FOREIGN = "the server's answer is none of circuit-atlas': see what answers there"
-_RETRY_S = 10
 # What a server may send is bounded, so that one that means harm takes no more of a reader.
 _SERVER_BYTES = 2**16
 _ANSWER_BYTES = 2**25
@@ -74,22 +82,24 @@ class HttpObjects(Objects):
 
     sends_ranges = False
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, address: str, *, patience: Patience | None = None) -> None:
         """Nothing is asked yet; see `open_served`.
 
         Args:
-            location: address of the server, `http://HOST:PORT`, with a proxy's path if need be.
-        """
-        self._root = location.rstrip("/")
-        super().__init__(
-            _store(f"{self._root}/api/v{API_VERSION}/objects"),
-            location=location,
-            patience=Patience(0),  # its client has some: see `_store`
-        )
-        self._api = _store(f"{self._root}/api/v{API_VERSION}")
+            address: of the server, `http://HOST:PORT`, with a proxy's path if need be. Messages
+                say it without who logs in.
+            patience: how long it is waited for. Default: that of readers.
 
-    def __reduce__(self) -> tuple[type[HttpObjects], tuple[str]]:
-        return HttpObjects, (self.location,)
+        Raises:
+            ValueError: it is no address.
+        """
+        self._address = address
+        self._api = HttpClient(HttpAddress.of(address)).below(f"api/v{API_VERSION}")
+        self._objects = self._api.below("objects")
+        super().__init__(self._objects, location=shown(address), patience=patience)
+
+    def __reduce__(self) -> tuple[partial[HttpObjects], tuple[str]]:
+        return partial(HttpObjects, patience=self.patience), (self._address,)
 
     def put_if_absent(self, path: str, data: bytes | memoryview) -> bool:
         """Refuse: a served atlas cannot be written (WriteError)."""
@@ -110,16 +120,18 @@ class HttpObjects(Objects):
         """Refuse: a served atlas cannot be written (WriteError)."""
         raise _read_only(self.at(paths[0] if paths else ""))
 
+    def opened(self, path: str) -> AbstractContextManager[HttpAnswer]:
+        """Give an object that is about to be read, of which a piece at a time is held; errors as of
+        `HttpClient.get`, which `read_error` tells as those of `get`."""
+        return self._objects.opened(self._own(path), most_bytes=_most_bytes(path))
+
     def _get(self, path: str) -> bytes:
         if layout.most_bytes(path) is not None:
             return super()._get(path)
         try:
-            return client.get(self.store, self._own(path), most_bytes=_OBJECT_BYTES)[0]
-        except client.TooLongError as error:
-            raise StoreError(
-                f"cannot read {self.at(path)}: the server sends {error.size_bytes:,} bytes, and "
-                f"{_OBJECT_BYTES:,} at most are read of one object: open the atlas' folder or URL"
-            ) from None
+            return self._objects.get(self._own(path), most_bytes=_OBJECT_BYTES)[0]
+        except TooLongError as error:
+            raise self.read_error(path, error) from None
 
     def get_ranges(self, path: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Do as any store; the server sends the whole object."""
@@ -160,36 +172,42 @@ class HttpObjects(Objects):
         """Return the names of the objects and folders in a folder; StoreError as of `list`."""
         return tuple(sorted(self._answer(_Names, "names", folder, none=_Names(())).names))
 
-    def get(self, path: str) -> bytes:
-        """Do as any store; StoreError where what answers now is no server of ours."""
-        try:
-            return super().get(path)
-        except FileNotFoundError as error:
-            if not _says_so(error.__cause__):
-                raise StoreError(f"cannot read {self.at(path)}: {_FOREIGN}") from error
-            raise
+    def read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
+        """Do as any store; StoreError where what answers now is no server of ours, too."""
+        if isinstance(error, MissingObjectError) and not _says_so(error):
+            return StoreError(f"cannot read {self.at(path)}: {_FOREIGN}")
+        if isinstance(error, TooLongError):
+            return StoreError(
+                f"cannot read {self.at(path)}: the server sends {error.size_bytes:,} bytes, and "
+                f"{_most_bytes(path):,} at most are read of it: open the atlas' folder or URL"
+            )
+        return super().read_error(path, error)
 
     def _answer(self, kind: type[T], question: str, folder: str, *, none: T) -> T:
         """What the server answers of a folder; `none` of one that it has not, as any store."""
         path = f"{question}/{folder}" if folder else question
         try:
-            data = client.get(self._api, path, most_bytes=_ANSWER_BYTES)[0]
+            data, _ = self._answered(partial(self._api.get, path, most_bytes=_ANSWER_BYTES))
             return decode_as(kind, data)
-        except FileNotFoundError as error:
+        except MissingObjectError as error:
             if not _says_so(error):
                 raise self._foreign(folder) from error
             return none
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot list {self.at(folder)}: {in_words(error)}") from error
-        except (ValueError, client.TooLongError) as error:
+        except (OSError, StillOutError) as error:
+            raise StoreError(f"cannot list {self.at(folder)}: {reason(error)}") from error
+        except (ValueError, TooLongError) as error:
             raise self._foreign(folder) from error
 
     def _foreign(self, folder: str) -> StoreError:
         return StoreError(f"cannot list {self.at(folder)}: {_FOREIGN}")
 
 
-def open_served(location: str) -> HttpObjects:
+def open_served(location: str, *, patience_s: float = READERS_S) -> HttpObjects:
     """Open an atlas by the address of its server, or of one of its pages.
+
+    Args:
+        location: the address.
+        patience_s: how long the server is waited for when it has been opened, in seconds.
 
     Raises:
         NotAnAtlasError: something else answers there.
@@ -197,26 +215,35 @@ def open_served(location: str) -> HttpObjects:
     """
     # The address of a page of it will do.
     location = re.split("[?#]", location, maxsplit=1)[0]
-    root = location.rstrip("/")
+    named = shown(location)
     remedy = "give the address that `circuit-atlas serve` printed"
     try:
-        text = client.get(_store(f"{root}/api"), "server", most_bytes=_SERVER_BYTES)[0]
-    except (FileNotFoundError, client.TooLongError):
-        raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}") from None
-    except (BaseError, OSError) as error:
-        raise StoreError(f"cannot open {location}: {in_words(error)}; {remedy}") from error
+        client = HttpClient(HttpAddress.of(location)).below("api")
+        patience = Patience(min(patience_s, _OPENING_S))
+        ask = partial(client.get, "server", most_bytes=_SERVER_BYTES)
+        text, _ = patience.ask(named, partial(interruptible, ask))
+    except (FileNotFoundError, TooLongError):
+        raise NotAnAtlasError(f"{named} is no server of circuit-atlas: {remedy}") from None
+    except (OSError, StillOutError) as error:
+        raise StoreError(f"cannot open {named}: {reason(error)}; {remedy}") from error
     except ValueError as error:  # no host, or a port that is none
-        raise NotAnAtlasError(f"{location} is no address: {error}; {remedy}") from None
+        raise NotAnAtlasError(f"{named} is no address: {error}; {remedy}") from None
     facts = _facts(text)
     if facts is None:
-        raise NotAnAtlasError(f"{location} is no server of circuit-atlas: {remedy}")
+        raise NotAnAtlasError(f"{named} is no server of circuit-atlas: {remedy}")
     if facts.api != API_VERSION:
         older = facts.api < API_VERSION
         raise StoreError(
-            f"{location} answers by version {facts.api} of the API and this circuit-atlas by "
+            f"{named} answers by version {facts.api} of the API and this circuit-atlas by "
             f"{API_VERSION}: install a newer circuit-atlas {'there' if older else 'here'}"
         )
-    return HttpObjects(location)
+    return HttpObjects(location, patience=Patience(patience_s))
+
+
+def _most_bytes(path: str) -> int:
+    """How long an object can be."""
+    most = layout.most_bytes(path)
+    return _OBJECT_BYTES if most is None else most
 
 
 def _facts(text: bytes) -> _Server | None:
@@ -227,35 +254,13 @@ def _facts(text: bytes) -> _Server | None:
         return None
 
 
-def _store(url: str) -> HTTPStore:
-    return HTTPStore(
-        url,
-        client_options={
-            "allow_http": True,
-            "connect_timeout": timedelta(seconds=_CONNECT_S),
-            # Not of the whole request: the files of a large image set take their time.
-            "timeout": timedelta(days=1),
-            "read_timeout": timedelta(seconds=_READ_S),
-        },
-        retry_config={
-            "max_retries": _RETRIES,
-            "retry_timeout": timedelta(seconds=_RETRY_S),
-            "backoff": {
-                "init_backoff": timedelta(milliseconds=100),
-                "max_backoff": timedelta(seconds=2),
-                "base": 2,
-            },
-        },
-    )
-
-
 def _read_only(location: str) -> WriteError:
     return WriteError(
         f"cannot write {location}: a served atlas is read-only; give its folder or its store's URL"
     )
 
 
-def _says_so(error: BaseException | None) -> bool:
+def _says_so(error: MissingObjectError) -> bool:
     """Whether a 404 is what one of our servers says of what it has not: anything else may have come
     to answer at its address, and an atlas that seems to be empty would not show it."""
-    return '{"error":{"kind":' in str(error)
+    return error.said is None or error.said.startswith(b'{"error":{"kind":')

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import LocalStore, MemoryStore, ObjectStore, S3Store
+from obstore.store import LocalStore, MemoryStore, S3Store
 
 from circuit_atlas.storage_schema import client, layout
+from circuit_atlas.storage_schema.answer_errors import TooLongError
 from circuit_atlas.storage_schema.errors import (
     ContestedError,
     CorruptError,
@@ -89,7 +90,7 @@ class Objects:
     sends_ranges = True
 
     def __init__(
-        self, store: ObjectStore, *, location: str, patience: Patience | None = None
+        self, store: client.Store, *, location: str, patience: Patience | None = None
     ) -> None:
         """`location` names the store in messages. Default of `patience`: that of readers."""
         self.store = store
@@ -195,7 +196,7 @@ class Objects:
         most = layout.most_bytes(path)
         try:
             data, etag = client.get(self.store, self._own(path), most_bytes=most)
-        except client.TooLongError as error:
+        except TooLongError as error:
             raise CorruptError(
                 f"{self.at(path)} has {error.size_bytes:,} bytes, and a document of its kind "
                 f"{most:,} at most: it is none of ours; restore it from a copy, or delete it"
@@ -235,15 +236,15 @@ class Objects:
         try:
             return self._answered(read)
         except _REFUSALS as error:
-            raise self._read_error(path, error) from error
+            raise self.read_error(path, error) from error
 
     def _answered(self, question: Callable[[], _T]) -> _T:
         if not isinstance(self.store, LocalStore | MemoryStore):
             question = partial(interruptible, question)
         return self.patience.ask(self.location, question)
 
-    def _read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
-        """Make the error of an object that cannot be read, one of those of `get`."""
+    def read_error(self, path: str, error: Exception) -> StoreError | FileNotFoundError:
+        """Return what an object that cannot be read is told as, one of the errors of `get`."""
         if isinstance(error, FileNotFoundError) and "NoSuchBucket" not in str(error):
             return FileNotFoundError(f"{self.at(path)} is missing")
         if system_number(error) in _OF_ONE_OBJECT:

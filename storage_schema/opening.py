@@ -12,6 +12,7 @@ from obstore.store import LocalStore, from_url
 from circuit_atlas.storage_schema import archive
 from circuit_atlas.storage_schema.archive_objects import ArchiveObjects
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, WriteError
+from circuit_atlas.storage_schema.http_address import shown
 from circuit_atlas.storage_schema.http_objects import open_served
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.patience import READERS_S, RETRIES, Patience
@@ -33,8 +34,8 @@ def open_store(
     Args:
         location: the folder, archive or URL.
         create: make the folder where there is none.
-        patience_s: how long a store is waited for that does not answer, in seconds. Not of an
-            address of a server. Default: that of readers.
+        patience_s: how long a store is waited for that does not answer, in seconds. Default: that
+            of readers.
 
     Raises:
         NotAnAtlasError: there is no such folder, it is a file, the URL is of no known kind, or an
@@ -47,10 +48,10 @@ def open_store(
     if text[:8].lower().startswith(("http://", "https://")):
         if create:
             raise WriteError(
-                f"cannot write {text}: what `circuit-atlas serve` serves is read-only; give its "
-                "folder or its store's URL"
+                f"cannot write {shown(text)}: what `circuit-atlas serve` serves is read-only; "
+                "give its folder or its store's URL"
             )
-        return open_served(text)
+        return open_served(text, patience_s=patience_s)
     if _is_url(text):
         try:
             return Objects(

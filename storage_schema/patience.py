@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from obstore.exceptions import BaseError, GenericError
 
+from circuit_atlas.storage_schema.answer_errors import StatusError
 from circuit_atlas.storage_schema.wording import http_status, in_words, system_number
 
 if TYPE_CHECKING:
@@ -195,8 +196,10 @@ def is_passing(error: Exception) -> bool:
     number = system_number(error)
     if number:
         return number in _PASSING
-    if not isinstance(error, GenericError):
-        return isinstance(error, TimeoutError)
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    if not isinstance(error, GenericError | StatusError):
+        return False
     text = str(error)
     if lacks_credentials(error) or any(words in text for words in _SETTINGS):
         return False

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 
-import obstore
+from anyio import CapacityLimiter, to_thread
 from obstore.exceptions import BaseError
-from starlette.concurrency import run_in_threadpool
 
 from circuit_atlas.service.web.errors import BusyError, NotFoundError
+from circuit_atlas.service.web.object_source import Source, open_source
 from circuit_atlas.service.web.responses import digest
 from circuit_atlas.storage_schema import paths
-from circuit_atlas.storage_schema.archive_objects import ArchiveObjects
+from circuit_atlas.storage_schema.answer_errors import TooLongError
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.objects import Below, Objects
 from circuit_atlas.storage_schema.patience import StillOutError, is_passing
-from circuit_atlas.storage_schema.wording import in_words
 
-_CHUNK_BYTES = 2**20
 _PAUSE_S = 0.1
+# What a store may say in place of an object.
+_REFUSALS = (BaseError, OSError, StillOutError, TooLongError)
 
 
 class OpenObject:
-    """Holds an object that is about to be sent."""
+    """Holds an object that is about to be sent, until it is closed."""
 
-    def __init__(self, path: str, result: obstore.GetResult, objects: Objects) -> None:
+    def __init__(
+        self, path: str, source: Source, *, objects: Objects, limiter: CapacityLimiter
+    ) -> None:
         self._path = path
-        self._result = result
+        self._source = source
         self._objects = objects
-        meta = result.meta
-        self.size_bytes: int = meta["size"]
-        # Of an archive it is a copy that is sent, which was made just now.
-        written = (
-            (objects.version,)
-            if isinstance(objects, ArchiveObjects)
-            else (str(meta["e_tag"]), str(meta["last_modified"]))
-        )
-        self.etag = f'"{digest(path, *written)}"'
+        self._limiter = limiter
+        self.size_bytes = source.size_bytes
+        self.etag = f'"{digest(path, *source.written)}"'
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Yield its bytes, a megabyte at a time.
@@ -48,44 +44,45 @@ class OpenObject:
         since some of it came. StoreError where none does, or the object is another one now.
         """
         sent, since_s = 0, time.monotonic()
-        stream = self._result.stream(min_chunk_size=_CHUNK_BYTES)
         while True:
             try:
-                async for piece in stream:
-                    yield bytes(piece)
+                async for piece in self._source.pieces(self._limiter):
+                    yield piece
                     sent, since_s = sent + len(piece), time.monotonic()
             except (BaseError, OSError) as error:
                 waited_s = time.monotonic() - since_s
                 if waited_s >= self._objects.patience.limit_s or not is_passing(error):
                     raise self._fault(error) from error
                 await asyncio.sleep(_PAUSE_S)
-                stream = await self._rest(sent)
+                await self._go_on(sent)
             else:
                 return
 
-    async def _rest(self, start: int) -> obstore.BytesStream:
-        """What comes from a byte on."""
-        options: obstore.GetOptions = {"range": {"offset": start}}
-        if self._result.meta["e_tag"] is not None:
-            options["if_match"] = self._result.meta["e_tag"]
+    async def _go_on(self, start: int) -> None:
+        """Ask for what comes from a byte on."""
+        self.close()
         try:
-            result = await asked(self._objects, self._path, options)
-        except (BaseError, OSError, StillOutError) as error:
+            rest = partial(self._source.rest, start)
+            self._source = await asked(self._objects, rest, limiter=self._limiter)
+        except _REFUSALS as error:
             raise self._fault(error) from error
-        return result.stream(min_chunk_size=_CHUNK_BYTES)
 
     def _fault(self, error: Exception) -> StoreError:
-        return StoreError(f"cannot read {self._objects.at(self._path)}: {in_words(error)}")
+        told = self._objects.read_error(self._path, error)
+        return told if isinstance(told, StoreError) else StoreError(f"{told}, and was being sent")
+
+    def close(self) -> None:
+        """Let go of the store. May be called twice."""
+        self._source.close()
 
 
 async def asked(
-    objects: Objects, path: str, options: obstore.GetOptions | None = None
-) -> obstore.GetResult:
-    """Open an object, which is asked for again as long as the store is waited for; errors as of
-    `Patience.ask`."""
-    store = objects.copied(path) if isinstance(objects, ArchiveObjects) else objects.store
-    question = partial(obstore.get, store, path, options=options)
-    return await run_in_threadpool(objects.patience.ask, objects.location, question)
+    objects: Objects, question: Callable[[], Source], *, limiter: CapacityLimiter
+) -> Source:
+    """Open an object in a thread, which is asked for again as long as the store is waited for;
+    errors as of `Patience.ask`."""
+    ask = partial(objects.patience.ask, objects.location, question)
+    return await to_thread.run_sync(ask, limiter=limiter)
 
 
 class Raw:
@@ -98,9 +95,11 @@ class Raw:
         self._streams = streams
         self._listed = listed
         self._open = 0
+        # Not those of all requests: another server may keep each of them waiting.
+        self._limiter: CapacityLimiter | None = None
 
     async def open(self, path: str) -> OpenObject:
-        """Open an object by its path.
+        """Open an object by its path, to be closed.
 
         Raises:
             NotFoundError: no path of an atlas, nothing there, a link out of the atlas, or no file.
@@ -108,13 +107,16 @@ class Raw:
         """
         if not paths.is_object(path) or not self._objects.is_own(path):
             raise NotFoundError(f"an atlas has no object {path[:80]!r}")
+        limiter = self._limiter = self._limiter or CapacityLimiter(max(self._streams, 1))
         try:
-            result = await asked(self._objects, path)
-        except FileNotFoundError:
-            raise NotFoundError(f"there is no object {path!r}") from None
-        except (BaseError, OSError, StillOutError) as error:
-            raise StoreError(f"cannot read {self._objects.at(path)}: {in_words(error)}") from error
-        return OpenObject(path, result, self._objects)
+            question = partial(open_source, self._objects, path)
+            source = await asked(self._objects, question, limiter=limiter)
+        except _REFUSALS as error:
+            told = self._objects.read_error(path, error)
+            if isinstance(told, FileNotFoundError):
+                raise NotFoundError(f"there is no object {path!r}") from None
+            raise told from error
+        return OpenObject(path, source, objects=self._objects, limiter=limiter)
 
     def check_folder(self, folder: str) -> None:
         """Raise NotFoundError where an atlas has no such folder."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.errors import body_of
 from circuit_atlas.service.web.middleware import is_head
 from circuit_atlas.service.web.parameters import Server
-from circuit_atlas.service.web.raw import Raw
+from circuit_atlas.service.web.raw import OpenObject, Raw
 from circuit_atlas.service.web.responses import JSON, AnswerSource, Body, digest, etags
 
 router = APIRouter(tags=["raw"], route_class=AnswerRoute)
@@ -64,13 +63,13 @@ async def stored_object(request: Request, server: Server, path: ObjectPath) -> R
     stored = await server.raw.open(path)
     headers = {"ETag": stored.etag, "Cache-Control": "no-cache"}
     if etags(request) & {stored.etag, "*"}:
+        stored.close()
         return Response(status_code=304, headers=headers)
     headers["Content-Length"] = str(stored.size_bytes)
     if is_head(request):
+        stored.close()
         return Response(headers=headers, media_type="application/octet-stream")
-    return _Counted(
-        server.raw, stored.pieces(), headers=headers, media_type="application/octet-stream"
-    )
+    return _Counted(server.raw, stored, headers=headers, media_type="application/octet-stream")
 
 
 @router.get("/listing", response_model=Listing)
@@ -107,13 +106,17 @@ def names(server: Server, folder: Folder) -> AnswerSource:
 class _Counted(StreamingResponse):
     """Counts as one of the streams that may be open, until it has ended somehow."""
 
-    def __init__(self, raw: Raw, pieces: AsyncIterator[bytes], **more: Any) -> None:
-        super().__init__(pieces, **more)
+    def __init__(self, raw: Raw, stored: OpenObject, **more: Any) -> None:
+        super().__init__(stored.pieces(), **more)
         self._raw = raw
+        self._stored = stored
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._raw.take()
         try:
-            await super().__call__(scope, receive, send)
+            self._raw.take()
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                self._raw.give_back()
         finally:
-            self._raw.give_back()
+            self._stored.close()

@@ -13,10 +13,11 @@ from itertools import count
 
 import pytest
 
-from circuit_atlas.storage_schema import client, http_objects
+from circuit_atlas.storage_schema import http_connections, http_objects, pace
 from circuit_atlas.storage_schema.errors import AtlasError, CorruptError, StoreError
 from circuit_atlas.storage_schema.http_objects import HttpObjects
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.patience import Patience
 from tests.fuzz.watch import resident_bytes
 from tests.storage_schema.answering import answering, sending
 
@@ -64,6 +65,11 @@ def redirecting(to: str) -> Answer:
     return answer
 
 
+def opened(address: str) -> HttpObjects:
+    """Asks each question once."""
+    return HttpObjects(address, patience=Patience(0))
+
+
 LONG = b"x" * 2**16
 HOSTILE = {
     "more than there is memory": saying(("Content-Length", 10**12), body=LONG),
@@ -91,9 +97,9 @@ HOSTILE = {
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits that a test can wait for."""
-    monkeypatch.setattr(client, "_UNHURRIED_S", 0.5)
-    monkeypatch.setattr(http_objects, "_READ_S", 1)
-    monkeypatch.setattr(http_objects, "_RETRIES", 0)
+    monkeypatch.setattr(pace, "_UNHURRIED_S", 0.5)
+    monkeypatch.setattr(http_connections, "_READ_S", 1)
+    monkeypatch.setattr(http_objects, "_OPENING_S", 0)
 
 
 def refused(ask: Callable[[], object]) -> AtlasError:
@@ -112,7 +118,7 @@ def refused(ask: Callable[[], object]) -> AtlasError:
 def test_each_question_ends_in_an_error(way: str) -> None:
     with answering(HOSTILE[way]) as address:
         assert address in str(refused(lambda: open_store(address)))
-        found = HttpObjects(address)
+        found = opened(address)
         # Bytes alone do not tell whether they are a table; their digest does, elsewhere.
         if way not in ("a packed bomb", "deep", "wide"):
             refused(lambda: found.get(TABLE))
@@ -126,19 +132,19 @@ def test_what_is_packed_is_not_unpacked() -> None:
     packed = gzip.compress(OURS)
     answer = saying(("Content-Encoding", "gzip"), ("Content-Length", len(packed)), body=packed)
     with answering(answer) as address:
-        assert HttpObjects(address).get(TABLE) == packed
+        assert opened(address).get(TABLE) == packed
 
 
 @pytest.mark.usefixtures("hurried")
 def test_who_is_slow_is_told_of() -> None:
     with answering(HOSTILE["a byte at a time"]) as address:
-        said = str(refused(lambda: HttpObjects(address).get(TABLE)))
+        said = str(refused(lambda: opened(address).get(TABLE)))
     assert "less than 1,024 bytes a second came, for" in said
 
 
 def test_a_longer_object_than_any_is_not_begun() -> None:
     with answering(HOSTILE["a terabyte"]) as address:
-        found = HttpObjects(address)
+        found = opened(address)
         assert "sends 1,000,000,000,000 bytes, and 4,294,967,296 at most" in str(
             refused(lambda: found.get(TABLE))
         )
@@ -155,7 +161,7 @@ def test_folders_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
         sending(json.dumps({"objects": [], "folders": folders}).encode())(request)
 
     with answering(answer) as address:
-        found = HttpObjects(address)
+        found = opened(address)
         said = str(refused(lambda: found.list("layers/conv/arrays.zarr")))
         assert "the server lists more than 100 objects and folders" in said
         # Of others than an atlas has none is asked for.
@@ -166,17 +172,22 @@ def test_another_host_is_asked_nothing_that_is_shown() -> None:
     secret = b'{"password": "of another host"}'
     with answering(sending(secret)) as other, answering(redirecting(f"{other}/x")) as address:
         assert "of another host" not in str(refused(lambda: open_store(address)))
-        said = str(refused(lambda: HttpObjects(address).list("layers")))
+        said = str(refused(lambda: opened(address).list("layers")))
         assert "of another host" not in said
 
 
 def test_stretches_are_cut_from_the_whole() -> None:
-    answer = saying(
-        ("Content-Range", "bytes 5-10/11"), ("Content-Length", 11), body=b"hello world", status=206
-    )
-    with answering(answer) as address:
-        assert HttpObjects(address).get_ranges(TABLE, [(6, 5), (0, 1), (9, 9)]) == [
+    with answering(sending(b"hello world")) as address:
+        assert opened(address).get_ranges(TABLE, [(6, 5), (0, 1), (9, 9)]) == [
             b"world",
             b"h",
             b"ld",
         ]
+
+
+def test_a_part_that_nobody_asked_for_is_no_object() -> None:
+    answer = saying(
+        ("Content-Range", "bytes 5-10/11"), ("Content-Length", 6), body=b" world", status=206
+    )
+    with answering(answer) as address:
+        assert "sends a part" in str(refused(lambda: opened(address).get(TABLE)))

@@ -13,10 +13,11 @@ import pytest
 
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
-from circuit_atlas.storage_schema import http_objects
+from circuit_atlas.storage_schema import http_connections, http_objects
 from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.http_objects import HttpObjects
 from circuit_atlas.storage_schema.opening import find_store, open_store
+from circuit_atlas.storage_schema.patience import Patience
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
@@ -85,7 +86,7 @@ def test_what_is_no_address_is_told_so(location):
 @pytest.mark.parametrize("body", [b"", b"<html>nothing here</html>", b'{"detail": "Not Found"}'])
 def test_another_server_at_the_address_is_not_an_empty_atlas(body):
     with answering(sending(body, status=404)) as address:
-        found = HttpObjects(address)
+        found = HttpObjects(address, patience=Patience(0))
         for ask in (found.list, found.names, lambda: found.get("atlas.json")):
             with pytest.raises(StoreError, match="is none of circuit-atlas': see what answers"):
                 ask()
@@ -153,7 +154,7 @@ def test_nothing_answers():
 
 def test_a_server_that_goes_away_later(local):
     with served(create_app(local.location)) as address:
-        found = open_store(address)
+        found = open_store(address, patience_s=0)
         reader = Reader(found)
         commit = reader.commit("features.3", 0)
     for ask in (
@@ -172,7 +173,7 @@ def test_a_server_that_goes_away_later(local):
 def test_a_body_that_is_cut_is_no_answer(local):
     whole = local.get("atlas.json")
     with answering(sending(whole, cut=10)) as address:
-        found = HttpObjects(address)
+        found = HttpObjects(address, patience=Patience(0))
         with pytest.raises(StoreError, match=f"cannot read {address}/atlas.json"):
             found.get("atlas.json")
         with pytest.raises(StoreError, match="cannot list"):
@@ -198,7 +199,7 @@ def test_a_body_that_is_cut_is_no_answer(local):
 )
 def test_an_answer_that_is_none_of_ours(body):
     with answering(sending(body)) as address:
-        found = HttpObjects(address)
+        found = HttpObjects(address, patience=Patience(0))
         with pytest.raises(StoreError, match="cannot list"):
             found.list("layers")
         with pytest.raises(StoreError, match="cannot list"):
@@ -206,7 +207,8 @@ def test_an_answer_that_is_none_of_ours(body):
 
 
 def test_a_server_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(http_objects, "_READ_S", 0.2)
+    monkeypatch.setattr(http_connections, "_READ_S", 0.2)
+    monkeypatch.setattr(http_objects, "_OPENING_S", 0)
     given_up = threading.Event()
     waited: list[bool] = []
 
@@ -222,11 +224,10 @@ def test_a_server_that_never_answers_is_given_up(monkeypatch):
     assert all(waited)
 
 
-def test_a_server_that_is_gone_is_told_of(local, monkeypatch):
-    monkeypatch.setattr(http_objects, "_RETRIES", 0)
+def test_a_server_that_is_gone_is_told_of(local):
     with served(create_app(local.location)) as address:
-        found = open_store(address)
-    remedy = "no answer: see whether the server runs and can be reached"
+        found = open_store(address, patience_s=0)
+    remedy = r"no answer \(Connection refused\): see whether the server runs and can be reached"
     for ask in (lambda: found.get("atlas.json"), found.list):
         with pytest.raises(StoreError, match=remedy):
             ask()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import pickle
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.pool import Pool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,14 @@ from torch.utils.data import DataLoader, Dataset
 from circuit_atlas.service import Atlas
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.opening import open_store
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, until
+from tests.service.stores import object_store
 
 # Python 3.12 warns of every fork of a process that has threads, as any has that read an atlas.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 UNITS = ("conv2", 0), ("conv2", 1), ("conv3", 0), ("conv3", 1), ("conv3", 2)
 _opened: dict[str, Atlas] = {}
+_hanging = multiprocessing.get_context("fork").Event()
 
 
 def facts(atlas: Atlas, layer: str, number: int) -> tuple[Any, ...]:
@@ -63,15 +69,50 @@ def opened(location: Path) -> Iterator[Atlas]:
 def pool() -> Iterator[Callable[[], Pool]]:
     """Makes a pool of processes that are forked when it is called."""
     pools: list[Pool] = []
+    others = set(multiprocessing.active_children())
 
     def make() -> Pool:
         pools.append(multiprocessing.get_context("fork").Pool(2))
         return pools[-1]
 
     yield make
-    for each in pools:
-        each.terminate()
-        each.join()
+    end(pools, within_s=PATIENCE_S, others=others)
+
+
+def end(pools: list[Pool], *, within_s: float, others: set[BaseProcess]) -> None:
+    """Ends pools, by force and as a failure where they do not end by themselves."""
+
+    def ask() -> None:
+        for each in pools:
+            each.terminate()
+            each.join()
+
+    # A pool waits without an end for what hangs in it.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(within_s)
+    if asking.is_alive():
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        pytest.fail(f"a pool of processes has not ended within {within_s} s")
+
+
+def ignore_the_end() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _hanging.set()
+    time.sleep(PATIENCE_S)
+
+
+def test_a_pool_that_hangs_is_ended_by_force():
+    others = set(multiprocessing.active_children())
+    hanging = multiprocessing.get_context("fork").Pool(1)
+    hanging.apply_async(ignore_the_end)
+    until(lambda: _hanging.is_set(), "the pool's process to hang")
+    with pytest.raises(pytest.fail.Exception, match=r"has not ended within 0\.2 s"):
+        end([hanging], within_s=0.2, others=others)
+    until(
+        lambda: set(multiprocessing.active_children()) <= others, "the pool's process to be killed"
+    )
 
 
 def test_a_pool_reads_a_folder_that_was_read_before(opened, pool):
@@ -108,16 +149,32 @@ def test_a_data_loaders_workers_read_a_folder(opened):
         np.testing.assert_array_equal(np.asarray(found), wanted)
 
 
-def test_an_address_is_an_error_at_once_that_says_what_to_do(address, pool):
-    _opened["atlas"] = Atlas.open(address)
-    facts_here(UNITS[0])
-    for asked in (
-        pool().apply_async(facts_here, (UNITS[1],)),
-        pool().apply_async(facts_anew, (address,)),
-    ):
-        with pytest.raises(StoreError, match=r"forked .* start processes by spawn"):
-            asked.get(PATIENCE_S)
-    _opened.clear()
+def test_a_pool_reads_an_address_that_was_read_before(address, pool):
+    _opened["atlas"] = atlas = Atlas.open(address)
+    right = [facts(atlas, *unit) for unit in UNITS]
+    try:
+        # All at once, with what the parent asks: an answer that comes to another is seen.
+        asked = [pool().map_async(facts_here, UNITS * 2), pool().map_async(facts_here, UNITS)]
+        assert [facts(atlas, *unit) for unit in UNITS] == right
+        assert [each.get(PATIENCE_S) for each in asked] == [right * 2, right]
+        assert pool().apply_async(facts_anew, (address,)).get(PATIENCE_S) == right[0]
+    finally:
+        _opened.clear()
+
+
+def test_a_bucket_is_an_error_at_once_that_says_what_to_do(tmp_path, pool):
+    with object_store(tmp_path / "log") as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        bucket = open_store("s3://bucket")
+        bucket.put("atlas.json", b"")
+        for ask in (bucket.list, partial(open_there, "s3://bucket")):
+            with pytest.raises(StoreError, match=r"forked .* start processes by spawn"):
+                pool().apply_async(ask).get(PATIENCE_S)
+
+
+def open_there(location: str) -> None:
+    open_store(location).list()
 
 
 def put(location: str) -> None:
