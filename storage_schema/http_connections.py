@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.client import HTTPException, HTTPResponse, RemoteDisconnected
+from http.client import HTTPException, HTTPResponse
 from typing import Any
 
 import urllib3
@@ -239,9 +239,9 @@ def _in_our_words(error: Exception, *, begun: bool) -> OSError:
         return TimeoutError(f"no {'more' if begun else 'answer'} within {_READ_S} s: {_SEE}")
     if begun:
         return ConnectionError(f"its answer ends too early: {_SEE}")
-    if isinstance(inside, HTTPException) and not isinstance(inside, RemoteDisconnected):
-        return UnusableAnswerError("its answer is no HTTP: see what answers there")
-    return _ClosedError(f"no answer (it closes the connection): {_SEE}")
+    if isinstance(inside, OSError):
+        return _ClosedError(f"no answer (it closes the connection): {_SEE}")
+    return UnusableAnswerError("its answer is no HTTP: see what answers there")
 
 
 def _tls_error(error: BaseException) -> OSError:

@@ -10,6 +10,7 @@ import io
 import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +53,20 @@ class ArrayListing(Listing):
     shape: tuple[int, int, int] = field(kw_only=True)
 
 
-def read_array(spec: ImagesSpec) -> ArrayListing:
-    """Lists one image a row of the array that `spec.source` names.
+def read_array(spec: ImagesSpec, *, patience_s: float) -> ArrayListing:
+    """Lists one image a row of the array that `spec.source` names; an object store is waited for so
+    long that does not answer.
 
     Raises ImageError where there is no such array, it is of another shape or holds no numbers, or
     names or classes are not as many.
     """
     try:
-        group = None if spec.source.endswith(_NPY) else open_zarr(spec.source)
-        array = (
-            open_npy(spec.source)
-            if group is None
-            else from_zarr(spec.source, lambda: _images(group, spec))
-        )
+        if spec.source.endswith(_NPY):
+            group, array = None, open_npy(spec.source, patience_s=patience_s)
+        else:
+            group = open_zarr(spec.source, patience_s=patience_s)
+            images = partial(_images, group, spec)
+            array = from_zarr(spec.source, images, patience_s=patience_s)
     except AtlasError:
         raise
     except FileNotFoundError as error:
@@ -74,8 +76,9 @@ def read_array(spec: ImagesSpec) -> ArrayListing:
     except Exception as error:  # whatever numpy and zarr stumble over in a broken file
         raise ImageError(f"the array {spec.source!r} cannot be read: {one_line(error)}") from error
     count, *shape = _checked(array, spec.source)
-    names = _beside(spec.source, group, "ids", spec.ids, count)
-    labels = _beside(spec.source, group, "labels", spec.labels, count) or [""] * count
+    beside = partial(_beside, spec.source, group, count=count, patience_s=patience_s)
+    names = beside("ids", spec.ids)
+    labels = beside("labels", spec.labels) or [""] * count
     if names is None:
         digits = len(str(max(count - 1, 0)))
         names = [f"row-{row:0{digits}d}" for row in range(count)]
@@ -88,23 +91,24 @@ def read_array(spec: ImagesSpec) -> ArrayListing:
     member = None if group is None else array.path
     return ArrayListing(
         entries,
-        _Rows(spec.source, member),
+        _Rows(spec.source, member, patience_s),
         dtype=np.dtype(array.dtype),
         shape=(channels, height, width),
     )
 
 
-def array_files(spec: ImagesSpec) -> list[SourceFile]:
+def array_files(spec: ImagesSpec, *, patience_s: float) -> list[SourceFile]:
     """Finds the files of the array that `spec.source` names, and those with names and classes
     beside it: a folder on the local disk as it is, and of an object store what lies below.
 
     Errors as of `named_files`.
     """
     named = [name for name in (spec.ids, spec.labels) if name is not None]
-    beside = [file for name in [*_usual(spec.source), *named] if (file := file_at(name))]
+    at = partial(file_at, patience_s=patience_s)
+    beside = [file for name in [*_usual(spec.source), *named] if (file := at(name))]
     if not is_url(spec.source):
         return [Path(spec.source), *beside]
-    bucket, key = open_bucket(spec.source)
+    bucket, key = open_bucket(spec.source, patience_s=patience_s)
     if spec.source.endswith(_NPY):
         file = bucket.file(key)
         return beside if file is None else [file, *beside]
@@ -120,15 +124,15 @@ def _usual(source: str, *keys: str) -> list[str]:
 class _Rows:
     """Reads single images; of a Zarr array keeps the rows of the chunks read last."""
 
-    def __init__(self, source: str, member: str | None) -> None:
+    def __init__(self, source: str, member: str | None, patience_s: float) -> None:
         """Takes a `.npy` file, or a Zarr folder with the array's path in it."""
-        self._source, self._member = source, member
+        self._source, self._member, self._patience_s = source, member, patience_s
         self._array: _Array = None
         self._start = -1
         self._block: NDArray[Any] | None = None
 
-    def __reduce__(self) -> tuple[type[_Rows], tuple[str, str | None]]:
-        return _Rows, (self._source, self._member)
+    def __reduce__(self) -> tuple[type[_Rows], tuple[str, str | None, float]]:
+        return _Rows, (self._source, self._member, self._patience_s)
 
     def __call__(self, entry: Entry) -> bytes:
         """Gives one image as a `.npy` file; OSError where it cannot be read, InfrastructureError
@@ -140,7 +144,10 @@ class _Rows:
             at_once = int(self._array.chunks[0]) if isinstance(self._array, zarr.Array) else 1
             start = entry.row - entry.row % at_once
             if self._block is None or start != self._start:
-                self._block = read_rows(self._array, self._source, slice(start, start + at_once))
+                rows = slice(start, start + at_once)
+                self._block = read_rows(
+                    self._array, self._source, rows, patience_s=self._patience_s
+                )
                 self._start = start
         except InfrastructureError:
             raise
@@ -153,8 +160,8 @@ class _Rows:
 
     def _opened(self) -> _Array:
         if self._member is None:
-            return open_npy(self._source)
-        return open_zarr(self._source, self._member)
+            return open_npy(self._source, patience_s=self._patience_s)
+        return open_zarr(self._source, self._member, patience_s=self._patience_s)
 
 
 def _images(group: Any, spec: ImagesSpec) -> _Array:
@@ -196,19 +203,23 @@ def _checked(array: _Array, source: str) -> tuple[int, ...]:
     return shape
 
 
-def _beside(source: str, group: Any, key: str, given: str | None, count: int) -> list[str] | None:
+def _beside(
+    source: str, group: Any, key: str, given: str | None, *, count: int, patience_s: float
+) -> list[str] | None:
     """Names or classes: those that the spec names, else those of a usual name; None where there
     are none."""
     where, texts = given or "", None
     if isinstance(group, zarr.Group):
-        arrays = from_zarr(source, lambda: dict(group.arrays()))
+        read = partial(from_zarr, source, patience_s=patience_s)
+        arrays: Any = read(lambda: dict(group.arrays()))
         member = next((m for m in ([given] if given else _MEMBERS[key]) if m in arrays), None)
         if member is not None:
-            values: Any = from_zarr(source, lambda: arrays[member][:])
+            values: Any = read(lambda: arrays[member][:])
             where, texts = member, _texts(values.tolist())
     if texts is None:
         named = [given] if given else _usual(source, key)
-        file = next(filter(None, map(file_at, named)), None)
+        at = partial(file_at, patience_s=patience_s)
+        file = next(filter(None, map(at, named)), None)
         if file is None:
             if given is None:
                 return None

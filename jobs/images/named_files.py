@@ -20,6 +20,7 @@ from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from circuit_atlas.jobs.images.object_files import Bucket, is_url, open_bucket
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
+from circuit_atlas.storage_schema.patience import READERS_S
 from circuit_atlas.storage_schema.wording import in_words
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
@@ -54,9 +55,13 @@ class SourceFile(Protocol):
         ...
 
 
-def named_files(source: str) -> list[SourceFile]:
+def named_files(source: str, *, patience_s: float = READERS_S) -> list[SourceFile]:
     """Finds the files that a source names, in the order of braces and, of a glob, by name; none
     where it names a folder, or nothing.
+
+    Args:
+        source: a path, a URL, or several.
+        patience_s: how long an object store is waited for, in seconds. Default: that of readers.
 
     Raises:
         ImageError: some of the files that braces stand for are not there, there are too many of
@@ -64,7 +69,7 @@ def named_files(source: str) -> list[SourceFile]:
         InfrastructureError: an object store gives no answer.
     """
     if is_url(source):
-        bucket, pattern = open_bucket(source)
+        bucket, pattern = open_bucket(source, patience_s=patience_s)
         names = expanded(pattern)
         found = _at_once(partial(_objects, bucket), names)
     else:
@@ -79,10 +84,10 @@ def named_files(source: str) -> list[SourceFile]:
     return [file for files in found for file in files]
 
 
-def file_at(location: str) -> SourceFile | None:
+def file_at(location: str, *, patience_s: float) -> SourceFile | None:
     """Finds the one file at a path or URL; None where there is none. Errors as of `named_files`."""
     if is_url(location):
-        bucket, key = open_bucket(location)
+        bucket, key = open_bucket(location, patience_s=patience_s)
         return bucket.file(key)
     path = Path(location)
     return path if path.is_file() else None

@@ -23,10 +23,20 @@ from obstore.exceptions import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
-from obstore.store import HTTPStore, ObjectStore, from_url
+from obstore.store import from_url
 
+from circuit_atlas.storage_schema.answer_errors import (
+    StatusError,
+    TooLongError,
+    UnusableAnswerError,
+    WholeObjectsError,
+)
+from circuit_atlas.storage_schema.client import Store
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
+from circuit_atlas.storage_schema.http_address import HttpAddress, shown
+from circuit_atlas.storage_schema.http_client import HttpClient
 from circuit_atlas.storage_schema.patience import (
+    READERS_S,
     RETRIES,
     Patience,
     StillOutError,
@@ -37,8 +47,6 @@ from circuit_atlas.storage_schema.wording import in_words
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-# How long a store of images is waited for that does not answer.
-_PATIENCE = Patience(180.0)
 _URL = re.compile(r"(?P<root>(?P<scheme>[a-z][a-z0-9+.-]*)://[^/]+)/?(?P<key>.*)", re.DOTALL)
 # Codes of S3 that may come with "forbidden" and say nothing of the object that was asked for.
 _CREDENTIALS = (
@@ -53,6 +61,8 @@ _AHEAD_BYTES = 8 << 20
 # Bytes not needed cost less than another request, as far as this.
 _GAP_BYTES = 2 << 20
 _LEAST_BYTES = 64 << 10
+# Of a web server, which may be anybody's.
+_OBJECT_BYTES = 4 << 30
 
 _T = TypeVar("_T")
 
@@ -62,12 +72,14 @@ class Bucket:
     """A store that holds images.
 
     Attributes:
-        store: obstore's.
-        url: its URL, without a path.
+        store: one of obstore's, or a web server.
+        url: its URL, without a path, and without who logs in.
+        patience: how long it is waited for that does not answer.
     """
 
-    store: ObjectStore
+    store: Store
     url: str
+    patience: Patience
 
     def at(self, key: str) -> str:
         """Gives the URL of an object."""
@@ -80,7 +92,12 @@ class Bucket:
             OSError: it is missing, or reading it is not permitted.
             InfrastructureError: the store gives no answer.
         """
-        return asked(self.at(key), lambda: bytes(obstore.get(self.store, key).bytes()))
+        return self.asked(key, partial(_read, self.store, key))
+
+    def read_range(self, key: str, *, start: int, size_bytes: int) -> bytes:
+        """Reads so many bytes of an object from `start` on, or fewer where it ends before; errors
+        as of `read`, and ImageError where the store sends whole objects alone."""
+        return self.asked(key, partial(_read_range, self.store, key, start, size_bytes))
 
     def file(self, key: str) -> ObjectFile | None:
         """Finds an object; None where there is none.
@@ -90,7 +107,7 @@ class Bucket:
             InfrastructureError: the store gives no answer.
         """
         try:
-            return self._file(asked(self.at(key), lambda: obstore.head(self.store, key)))
+            return self.asked(key, partial(self._found, key))
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -103,7 +120,8 @@ class Bucket:
             ImageError: listing is not permitted, or cannot be done, as at an `https://` address.
             InfrastructureError: the store gives no answer.
         """
-        if isinstance(self.store, HTTPStore):
+        store = self.store
+        if isinstance(store, HttpClient):
             raise ImageError(
                 f"what lies below {self.at(folder)} cannot be listed: name each file, as "
                 "https://host/train-{000..099}.tar"
@@ -111,14 +129,24 @@ class Bucket:
         folder = folder.rstrip("/")
         hidden = re.compile(r"(^|/)\.")
         try:
-            objects = asked(
-                self.at(folder), lambda: obstore.list(self.store, folder or None).collect()
-            )
+            objects = self.asked(folder, lambda: obstore.list(store, folder or None).collect())
         except OSError as error:
             raise ImageError(f"cannot list images: {error}") from error
         files = (self._file(found) for found in objects)
         shown = (file for file in files if not hidden.search(file.key, len(folder)))
         return sorted(shown, key=lambda file: file.key)
+
+    def asked(self, key: str, ask: Callable[[], _T]) -> _T:
+        """Gives what the store answers of an object, which is asked again as long as it is waited
+        for; errors as of `asked`."""
+        return asked(self.at(key), ask, patience=self.patience)
+
+    def _found(self, key: str) -> ObjectFile:
+        if not isinstance(self.store, HttpClient):
+            return self._file(obstore.head(self.store, key))
+        head = self.store.head(key)
+        version = head.etag or head.modified or str(head.size_bytes)
+        return ObjectFile(self, key, head.size_bytes, version)
 
     def _file(self, found: ObjectMeta) -> ObjectFile:
         key = found["path"]
@@ -162,12 +190,7 @@ class ObjectFile:
     def read_range(self, start: int, size_bytes: int) -> bytes:
         """Reads so many bytes from `start` on; errors as of `Bucket.read`, and OSError where the
         object has become shorter."""
-        data = asked(
-            str(self),
-            lambda: bytes(
-                obstore.get_range(self.bucket.store, self.key, start=start, length=size_bytes)
-            ),
-        )
+        data = self.bucket.read_range(self.key, start=start, size_bytes=size_bytes)
         if len(data) != size_bytes:
             raise OSError(f"{self} has become shorter")
         return data
@@ -225,36 +248,42 @@ def is_url(source: str) -> bool:
     return _URL.match(source) is not None and not source.startswith("file://")
 
 
-def open_bucket(url: str) -> tuple[Bucket, str]:
+def open_bucket(url: str, *, patience_s: float = READERS_S) -> tuple[Bucket, str]:
     """Opens the store of a URL (`s3://`, `gs://`, `az://`, `https://`, ...); returns it, and the
     key that the URL names in it.
 
-    Credentials come from where obstore looks for them. Nothing is asked of the store yet. Raises
-    ImageError where the URL is of no known kind.
+    Credentials come from where obstore looks for them. Nothing is asked of the store yet. A web
+    server may send on to others, as those do that keep data sets.
+
+    Args:
+        url: it.
+        patience_s: how long the store is waited for that does not answer, in seconds. Default: that
+            of readers.
+
+    Raises:
+        ImageError: the URL is of no known kind.
     """
     parts = _URL.fullmatch(url)
     try:
         if parts is None:
             raise ValueError("it names no bucket")
         root = parts["root"]
+        store: Store
         if parts["scheme"] in ("http", "https"):
-            store: ObjectStore = HTTPStore(
-                root, client_options={"allow_http": True}, retry_config=RETRIES
-            )
-            # A password is no part of messages, some of which are stored.
-            root = re.sub("//[^/]*@", "//", root)
+            store = HttpClient(HttpAddress.of(root), other_hosts=True)
         else:
             store = from_url(root, retry_config=RETRIES)
     except (BaseError, OSError, ValueError) as error:
         raise ImageError(
-            f"cannot open {url}: {in_words(error)}; give a URL such as s3://bucket/images"
+            f"cannot open {shown(url)}: {in_words(error)}; give a URL such as s3://bucket/images"
         ) from error
-    return Bucket(store, root), parts["key"]
+    # A password is no part of messages, some of which are stored.
+    return Bucket(store, shown(root), Patience(patience_s)), parts["key"]
 
 
-def asked(location: str, ask: Callable[[], _T]) -> _T:
-    """Gives what a store answers, which is asked again for three minutes where it gives no answer
-    or has too much to do.
+def asked(location: str, ask: Callable[[], _T], *, patience: Patience) -> _T:
+    """Gives what a store answers, which is asked again as long as it is waited for where it gives
+    no answer or has too much to do.
 
     Raises:
         OSError: it refuses this one object, or has none of this name.
@@ -262,32 +291,54 @@ def asked(location: str, ask: Callable[[], _T]) -> _T:
         InfrastructureError: it gives no answer, or does not take the credentials.
     """
     try:
-        return _PATIENCE.ask(location, partial(interruptible, ask))
+        return patience.ask(location, partial(interruptible, ask))
     except StillOutError as error:
         raise InfrastructureError(f"cannot read {location}: {error}") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{location} is missing") from error
     except InvalidPathError as error:
         raise OSError(f"{location} cannot be named: {in_words(error)}") from error
-    except NotSupportedError as error:
+    except TooLongError as error:
+        raise OSError(
+            f"{location} has {error.size_bytes:,} bytes, more than are read of one object"
+        ) from error
+    except (NotSupportedError, WholeObjectsError) as error:
         raise ImageError(
             f"{location} cannot be read in parts, as its server sends whole files alone: copy it "
             "to a folder or an object store"
         ) from error
+    except UnusableAnswerError as error:
+        raise InfrastructureError(f"cannot read {location}: {in_words(error)}") from error
     except (BaseError, OSError) as error:
         text = str(error)
         code = next((code for code in _CREDENTIALS if code in text), "")
-        if code or isinstance(error, UnauthenticatedError):
+        if code or isinstance(error, UnauthenticatedError) or _is(error, 401):
             raise InfrastructureError(
                 f"cannot read {location}: the store does not take the credentials "
                 f"({code or 'unauthenticated'}): give valid ones and run again"
             ) from error
-        if isinstance(error, PermissionDeniedError):
+        if isinstance(error, PermissionDeniedError) or _is(error, 403):
             raise PermissionError(f"reading {location} is not permitted") from error
         if "404 Not Found" in text:  # what S3 says of a bucket
             raise FileNotFoundError(f"{location} is missing") from error
-        if "416 Range Not Satisfiable" in text:
+        if "416 Range Not Satisfiable" in text or _is(error, 416):
             raise OSError(f"{location} has become shorter") from error
         raise InfrastructureError(
             f"cannot read {location}: {in_words(error)}; run again when the store answers"
         ) from error
+
+
+def _is(error: Exception, status: int) -> bool:
+    return isinstance(error, StatusError) and error.status == status
+
+
+def _read(store: Store, key: str) -> bytes:
+    if isinstance(store, HttpClient):
+        return store.get(key, most_bytes=_OBJECT_BYTES)[0]
+    return bytes(obstore.get(store, key).bytes())
+
+
+def _read_range(store: Store, key: str, start: int, size_bytes: int) -> bytes:
+    if isinstance(store, HttpClient):
+        return store.get_range(key, start=start, size_bytes=size_bytes)
+    return bytes(obstore.get_range(store, key, start=start, length=size_bytes))

@@ -150,7 +150,7 @@ class Preparation:
             ImageError: there is no such source.
             SpecError: mean and std are of another number of channels.
         """
-        self._source = open_source(spec.images)
+        self._source = open_source(spec.images, patience_s=spec.run.store_patience_s)
         if spec.images.is_array:
             listing = self.listing
             assert isinstance(listing, ArrayListing)

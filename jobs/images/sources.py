@@ -25,6 +25,7 @@ from circuit_atlas.jobs.images.stamp import stamp_of
 from circuit_atlas.jobs.images.tar_shards import TAR_SUFFIXES, read_tars
 from circuit_atlas.jobs.spec.images import DEMO, ImagesSpec
 from circuit_atlas.storage_schema.errors import ImageError
+from circuit_atlas.storage_schema.patience import READERS_S
 from circuit_atlas.storage_schema.wording import nearest
 
 _PARQUET, _TAR = "Parquet", "tar"
@@ -35,14 +36,20 @@ _FORMS = (
 )
 
 
-def open_source(spec: ImagesSpec) -> Source:
+def open_source(spec: ImagesSpec, *, patience_s: float = READERS_S) -> Source:
     """Finds the source; its listing has the images by name, no more than the limit.
 
-    Raises ImageError, as its listing does, where there is no such source, or no image in it, and
-    InfrastructureError where an object store gives no answer.
+    Args:
+        spec: names it.
+        patience_s: how long an object store is waited for that does not answer, in seconds.
+            Default: that of readers.
+
+    Raises:
+        ImageError: there is no such source, or, as its listing says, no image in it.
+        InfrastructureError: an object store gives no answer.
     """
     local = spec.source.removeprefix("file://")
-    source = _opened(spec.model_copy(update={"source": local}))
+    source = _opened(spec.model_copy(update={"source": local}), patience_s)
 
     def listing() -> Listing:
         found = source.listing()
@@ -58,16 +65,17 @@ def open_source(spec: ImagesSpec) -> Source:
     return replace(source, listing=listing)
 
 
-def _opened(spec: ImagesSpec) -> Source:
+def _opened(spec: ImagesSpec, patience_s: float) -> Source:
     if spec.source.startswith(DEMO):
         return _demo(spec.source.removeprefix(DEMO), spec.limit)
     if spec.is_array:
-        return Source(stamp_of(array_files(spec)), partial(read_array, spec))
-    files = named_files(spec.source)
+        files = array_files(spec, patience_s=patience_s)
+        return Source(stamp_of(files), partial(read_array, spec, patience_s=patience_s))
+    files = named_files(spec.source, patience_s=patience_s)
     if files:
         return _shards(files, [file.name for file in files], spec)
     if is_url(spec.source):
-        return _prefix(spec)
+        return _prefix(spec, patience_s)
     path = Path(spec.source)
     if path.is_dir():
         return _folder(path, spec)
@@ -88,9 +96,9 @@ def _folder(path: Path, spec: ImagesSpec) -> Source:
     return _shards([path / name for name in names], names, spec, beside=beside)
 
 
-def _prefix(spec: ImagesSpec) -> Source:
+def _prefix(spec: ImagesSpec, patience_s: float) -> Source:
     """The same below a prefix of an object store."""
-    bucket, key = open_bucket(spec.source)
+    bucket, key = open_bucket(spec.source, patience_s=patience_s)
     prefix = f"{key.rstrip('/')}/" if key else ""
     files = {file.key.removeprefix(prefix): file for file in bucket.below(key)}
     if not files:

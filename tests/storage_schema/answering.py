@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
 
 def _say_nothing(*given: object) -> None:
     del given
 
 
 @contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]:
+def answering(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[str]:
     """A server that answers anything in one way."""
 
     def answered(request: BaseHTTPRequestHandler) -> None:
@@ -24,8 +26,8 @@ def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]
 
     methods = {"do_GET": answered, "do_HEAD": answered, "log_message": _say_nothing}
     handler = type("Handler", (BaseHTTPRequestHandler,), methods)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
+    server = ThreadingHTTPServer((host, 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -35,7 +37,7 @@ def answering(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[str]
         server.server_close()
 
 
-def sending(body: bytes, *, status: int = 200, cut: int = 0) -> Callable[..., None]:
+def sending(body: bytes, *, status: int = 200, cut: int = 0) -> Answer:
     """An answer, of which the last `cut` bytes are not sent."""
 
     def answer(request: BaseHTTPRequestHandler) -> None:
@@ -43,5 +45,27 @@ def sending(body: bytes, *, status: int = 200, cut: int = 0) -> Callable[..., No
         request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body[: len(body) - cut])
+
+    return answer
+
+
+def saying(*headers: tuple[str, object], body: bytes = b"", status: int = 200) -> Answer:
+    """An answer with headers of any kind."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(status)
+        for name, value in headers:
+            request.send_header(name, str(value))
+        request.end_headers()
+        request.wfile.write(body)
+
+    return answer
+
+
+def redirecting(to: str) -> Answer:
+    """An answer that sends on to another address, each time with a longer path."""
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        saying(("Location", to or f"{request.path}x"), ("Content-Length", 0), status=302)(request)
 
     return answer

@@ -19,7 +19,7 @@ from circuit_atlas.storage_schema.http_objects import HttpObjects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.patience import Patience
 from tests.fuzz.watch import resident_bytes
-from tests.storage_schema.answering import answering, sending
+from tests.storage_schema.answering import Answer, answering, redirecting, saying, sending
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells of memory")
 
@@ -27,20 +27,6 @@ SOON_S = 5.0
 MOST_BYTES = 1 << 28
 OURS = b'{"server": "circuit-atlas", "version": "0.1.0", "api": 1}'
 TABLE = "layers/conv/weights.parquet"
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-def saying(*headers: tuple[str, object], body: bytes = b"", status: int = 200) -> Answer:
-    """An answer with headers of any kind."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(status)
-        for name, value in headers:
-            request.send_header(name, str(value))
-        request.end_headers()
-        request.wfile.write(body)
-
-    return answer
 
 
 def without_end(*headers: tuple[str, object], pause_s: float = 0, piece: bytes = b"x") -> Answer:
@@ -52,15 +38,6 @@ def without_end(*headers: tuple[str, object], pause_s: float = 0, piece: bytes =
         while True:
             request.wfile.write(piece)
             time.sleep(pause_s)
-
-    return answer
-
-
-def redirecting(to: str) -> Answer:
-    """An answer that sends on to another address, each time with a longer path."""
-
-    def answer(request: BaseHTTPRequestHandler) -> None:
-        saying(("Location", to or f"{request.path}x"), ("Content-Length", 0), status=302)(request)
 
     return answer
 

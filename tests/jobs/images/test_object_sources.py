@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +20,20 @@ from obstore.store import ObjectStore, from_url
 
 from circuit_atlas.jobs.images import object_files
 from circuit_atlas.jobs.images.object_files import open_bucket
+from circuit_atlas.jobs.images.preparation import Preparation
 from circuit_atlas.jobs.images.sources import open_source
+from circuit_atlas.jobs.spec.preprocessing import PreprocessingSpec
 from circuit_atlas.storage_schema import patience
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
-from circuit_atlas.storage_schema.patience import Outage, Patience, outages_told
+from circuit_atlas.storage_schema.patience import READERS_S, Outage, outages_told
 from tests.jobs.images.pictures import coloured, load, refusal, spec_of
 from tests.jobs.images.tars import levels, picture, samples, tar
 from tests.jobs.images.web_files import WebFiles, web_files
 from tests.service.stores import object_store
+from tests.storage_schema.answering import answering, redirecting, saying
 
 Put = Callable[[str, bytes], None]
+SMALL = PreprocessingSpec(resize=(8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,12 @@ def put(bucket: ObjectStore) -> Put:
     return lambda key, data: void(obstore.put(bucket, key, data))
 
 
+def npy_bytes() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.zeros((3, 1, 2, 2), np.uint8))
+    return stream.getvalue()
+
+
 def void(value: object) -> None:
     del value
 
@@ -54,11 +66,6 @@ def void(value: object) -> None:
 def web() -> Iterator[WebFiles]:
     with web_files({}) as served:
         yield served
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_files, "_PATIENCE", Patience(0))
 
 
 def parquet_bytes(first: int, count: int) -> bytes:
@@ -240,7 +247,6 @@ def test_an_image_is_left_out_where_it_alone_is_refused(
     ]
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("status", "error", "says"),
     [
@@ -253,26 +259,23 @@ def test_an_image_is_left_out_where_it_alone_is_refused(
 def test_the_fault_of_one_object_is_told_from_that_of_the_store(
     web: WebFiles, status: int, error: type[Exception], says: str
 ) -> None:
-    bucket, _ = open_bucket(f"{web.url}/x")
+    bucket, _ = open_bucket(f"{web.url}/x", patience_s=0)
     web.status["/x"] = status
     with pytest.raises(error, match=says) as caught:
         bucket.read("x")
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("kind", ["s.tar", "t.parquet", "x.npy"])
 def test_an_outage_is_no_fault_of_an_image(kind: str, tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    np.save(stream, np.zeros((3, 1, 2, 2), np.uint8))
     files = {
         "/s.tar": tar(tmp_path / "s.tar", samples(2)).read_bytes(),
         "/t.parquet": parquet_bytes(0, 2),
-        "/x.npy": stream.getvalue(),
+        "/x.npy": npy_bytes(),
     }
     with web_files(files) as served:
         source = spec_of(f"{served.url}/{kind}").images
-        listing = open_source(source).listing()
+        listing = open_source(source, patience_s=0).listing()
         elsewhere = pickle.loads(pickle.dumps(listing.read))
         del served.files[f"/{kind}"]
         with pytest.raises(InfrastructureError, match="was listed and cannot be opened now"):
@@ -281,7 +284,7 @@ def test_an_outage_is_no_fault_of_an_image(kind: str, tmp_path: Path) -> None:
         elsewhere(listing.entries[0])
     assert "\n" not in str(caught.value)
     with pytest.raises(InfrastructureError):
-        open_source(source)
+        open_source(source, patience_s=0)
 
 
 @pytest.mark.parametrize("kind", ["x", "t.parquet"])
@@ -302,12 +305,32 @@ def test_a_store_that_is_out_for_a_while_is_waited_for(
     assert f"{web.url}/{kind}" in str(told[0])
 
 
-def test_a_store_that_stays_out_is_given_up(web: WebFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_files, "_PATIENCE", Patience(0.3))
-    bucket, _ = open_bucket(f"{web.url}/x")
+def test_a_store_that_stays_out_is_given_up(web: WebFiles) -> None:
+    bucket, _ = open_bucket(f"{web.url}/x", patience_s=0.3)
     web.status["/x"] = 503
     with pytest.raises(InfrastructureError, match=r"cannot read .*/x: 503.*, for \d s since"):
         bucket.read("x")
+
+
+def test_images_are_waited_for_as_long_as_the_spec_says(web: WebFiles, tmp_path: Path) -> None:
+    web.files["/s.tar"] = tar(tmp_path / "s.tar", samples(2)).read_bytes()
+    web.files["/x.npy"] = npy_bytes()
+    for name in ("s.tar", "x.npy"):
+        asked = spec_of(f"{web.url}/{name}")
+        asked = asked.model_copy(
+            update={"run": asked.run.model_copy(update={"store_patience_s": 0.2})}
+        )
+        listing = Preparation(asked, SMALL).listing
+        elsewhere = pickle.loads(pickle.dumps(listing.read))
+        web.status[f"/{name}"] = 503
+        for ask in (
+            partial(Preparation, asked, SMALL),
+            partial(elsewhere, listing.entries[0]),
+        ):
+            began_s = time.monotonic()
+            with pytest.raises(InfrastructureError, match=r"503 .*, for 0 s since"):
+                ask()
+            assert time.monotonic() - began_s < READERS_S / 2
 
 
 def test_a_password_in_an_address_is_no_part_of_messages(web: WebFiles) -> None:
@@ -315,6 +338,27 @@ def test_a_password_in_an_address_is_no_part_of_messages(web: WebFiles) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         bucket.read("x")
     assert str(caught.value) == f"{web.url}/x is missing"
+    with pytest.raises(ImageError, match="cannot open http://host:port/x: it cannot be read"):
+        open_bucket("http://me:secret@host:port/x")
+
+
+def test_images_are_read_where_their_server_sends_on_to(web: WebFiles, tmp_path: Path) -> None:
+    web.files["/s.tar"] = tar(tmp_path / "s.tar", samples(2)).read_bytes()
+    with answering(redirecting(f"{web.url}/s.tar")) as address:
+        found = load(f"{address}/anywhere.tar")
+        assert all(np.array_equal(levels(found, n), coloured(n)) for n in range(2))
+
+
+def test_an_error_that_seems_endless_is_one() -> None:
+    long = saying(("Content-Length", 10**13), body=b"x" * 1000, status=500)
+    with answering(long) as address:
+        bucket, _ = open_bucket(f"{address}/x", patience_s=0)
+        with pytest.raises(InfrastructureError, match="500 Internal Server Error"):
+            bucket.read("x")
+    with answering(saying(("Content-Length", 10**13), body=b"x" * 1000)) as address:
+        bucket, _ = open_bucket(f"{address}/x", patience_s=0)
+        with pytest.raises(OSError, match="has 10,000,000,000,000 bytes, more than are read of"):
+            bucket.read("x")
 
 
 def test_an_unknown_store_is_an_error_of_the_images() -> None:

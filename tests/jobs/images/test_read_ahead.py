@@ -12,6 +12,7 @@ from circuit_atlas.jobs.images.object_files import Bucket
 from circuit_atlas.jobs.images.object_folder import ObjectBytes
 from circuit_atlas.jobs.images.read_ahead import AT_ONCE, read_in_order
 from circuit_atlas.storage_schema.errors import InfrastructureError
+from circuit_atlas.storage_schema.patience import Patience
 
 ENTRIES = [Entry(str(row), None, row) for row in range(3 * AT_ONCE)]
 
@@ -29,7 +30,7 @@ class Waiting(ObjectBytes):
 
 
 def test_objects_are_asked_for_at_once_and_come_in_order() -> None:
-    found = list(read_in_order(Waiting(Bucket(MemoryStore(), "memory:"), ""), ENTRIES))
+    found = list(read_in_order(Waiting(Bucket(MemoryStore(), "memory:", Patience(0)), ""), ENTRIES))
     assert str(found.pop(5)) == "5 is missing"
     assert found == [entry.name.encode() for entry in ENTRIES if entry.row != 5]
 

@@ -69,7 +69,7 @@ def web_files(files: dict[str, bytes]) -> Iterator[WebFiles]:
             del args
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     served.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
