@@ -14,6 +14,7 @@ from circuit_atlas.jobs.images.named_files import file_at
 from circuit_atlas.jobs.images.npy_object import NpyObject
 from circuit_atlas.jobs.images.object_files import ObjectFile, asked, is_url, open_bucket
 from circuit_atlas.storage_schema.client import obstores
+from circuit_atlas.storage_schema.http_address import shown
 from circuit_atlas.storage_schema.patience import Patience
 
 _T = TypeVar("_T")
@@ -26,7 +27,7 @@ def open_npy(source: str, *, patience_s: float) -> Any:
     """
     file = file_at(source, patience_s=patience_s)
     if file is None:
-        raise FileNotFoundError(f"{source} is missing")
+        raise FileNotFoundError(f"{shown(source)} is missing")
     return NpyObject(file) if isinstance(file, ObjectFile) else np.load(source, mmap_mode="r")
 
 
@@ -53,4 +54,4 @@ def read_rows(array: Any, source: str, rows: slice, *, patience_s: float) -> NDA
 def from_zarr(source: str, read: Callable[[], _T], *, patience_s: float) -> _T:
     """Gives what is read of a Zarr array or group; errors as of `asked`, where it lies in an object
     store."""
-    return asked(source, read, patience=Patience(patience_s)) if is_url(source) else read()
+    return asked(shown(source), read, patience=Patience(patience_s)) if is_url(source) else read()

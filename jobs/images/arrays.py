@@ -25,6 +25,7 @@ from circuit_atlas.jobs.images.object_files import is_url, open_bucket
 from circuit_atlas.jobs.spec.images import ImagesSpec
 from circuit_atlas.storage_schema.documents import parse
 from circuit_atlas.storage_schema.errors import AtlasError, ImageError, InfrastructureError
+from circuit_atlas.storage_schema.http_address import shown
 from circuit_atlas.storage_schema.wording import nearest, one_line
 
 _SHAPE = "(images, channels, height, width)"
@@ -71,11 +72,13 @@ def read_array(spec: ImagesSpec, *, patience_s: float) -> ArrayListing:
         raise
     except FileNotFoundError as error:
         raise ImageError(
-            f"no array at {spec.source!r}: give a .npy file or a .zarr folder"
+            f"no array at {spec.shown_source!r}: give a .npy file or a .zarr folder"
         ) from error
     except Exception as error:  # whatever numpy and zarr stumble over in a broken file
-        raise ImageError(f"the array {spec.source!r} cannot be read: {one_line(error)}") from error
-    count, *shape = _checked(array, spec.source)
+        raise ImageError(
+            f"the array {spec.shown_source!r} cannot be read: {one_line(error)}"
+        ) from error
+    count, *shape = _checked(array, spec.shown_source)
     beside = partial(_beside, spec.source, group, count=count, patience_s=patience_s)
     names = beside("ids", spec.ids)
     labels = beside("labels", spec.labels) or [""] * count
@@ -139,7 +142,7 @@ class _Rows:
         where an object store gives no answer."""
         try:
             if self._array is None:
-                with still_there(self._source):
+                with still_there(shown(self._source)):
                     self._array = self._opened()
             at_once = int(self._array.chunks[0]) if isinstance(self._array, zarr.Array) else 1
             start = entry.row - entry.row % at_once
@@ -173,7 +176,7 @@ def _images(group: Any, spec: ImagesSpec) -> _Array:
     if spec.column is not None:
         if spec.column not in arrays:
             raise ImageError(
-                f"images.column {spec.column!r} is no array in {spec.source!r}: "
+                f"images.column {spec.column!r} is no array in {spec.shown_source!r}: "
                 f"{nearest(spec.column, arrays, what='arrays')}"
             )
         return arrays[spec.column]
@@ -183,7 +186,7 @@ def _images(group: Any, spec: ImagesSpec) -> _Array:
     if len(of_images) != 1:
         which = nearest("", of_images or arrays, what="arrays of four axes")
         raise ImageError(
-            f"{spec.source!r} has no single array {_SHAPE} ({which}): set images.column"
+            f"{spec.shown_source!r} has no single array {_SHAPE} ({which}): set images.column"
         )
     return arrays[of_images[0]]
 
@@ -223,7 +226,7 @@ def _beside(
         if file is None:
             if given is None:
                 return None
-            raise ImageError(f"images.{key}: there is no {given!r}: {_GIVE}")
+            raise ImageError(f"images.{key}: there is no {shown(given)!r}: {_GIVE}")
         where, texts = str(file), _of_file(file, key)
     if len(texts) != count:
         raise ImageError(
@@ -261,5 +264,5 @@ def _require_distinct(names: Sequence[str], spec: ImagesSpec) -> None:
     if len(set(names)) < len(names):
         twice = next(name for n, name in enumerate(names) if name in names[:n])
         raise ImageError(
-            f"two images of {spec.source!r} are called {twice!r}: give ids that differ"
+            f"two images of {spec.shown_source!r} are called {twice!r}: give ids that differ"
         )

@@ -20,6 +20,7 @@ from typing import BinaryIO, Literal, Protocol, TypeVar
 
 from circuit_atlas.jobs.images.object_files import Bucket, is_url, open_bucket
 from circuit_atlas.storage_schema.errors import ImageError, InfrastructureError
+from circuit_atlas.storage_schema.http_address import shown
 from circuit_atlas.storage_schema.patience import READERS_S
 from circuit_atlas.storage_schema.wording import in_words
 
@@ -78,8 +79,8 @@ def named_files(source: str, *, patience_s: float = READERS_S) -> list[SourceFil
     missing = [name for name, files in zip(names, found, strict=True) if not files]
     if missing and len(names) > 1:
         raise ImageError(
-            f"images.source {source!r} names {len(names)} files and {len(missing)} are not there, "
-            f"the first {missing[0]!r}: copy them there, or name those that are"
+            f"images.source {shown(source)!r} names {len(names)} files and {len(missing)} are not "
+            f"there, the first {missing[0]!r}: copy them there, or name those that are"
         )
     return [file for files in found for file in files]
 

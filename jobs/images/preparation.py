@@ -268,7 +268,7 @@ def split(infos: Sequence[ImageInfo], spec: BuildSpec) -> tuple[ImageInfo, ...]:
     )
     if not any(info.split == "scoring" for info in parted):
         raise ImageError(
-            f"no image of {spec.images.source!r} is left for scoring: all "
+            f"no image of {spec.images.shown_source!r} is left for scoring: all "
             f"{sum(info.problem is None for info in infos)} readable ones are held out; "
             "hold out fewer, with images.held_out"
         )
@@ -297,6 +297,6 @@ def _require_some(infos: Sequence[ImageInfo], spec: BuildSpec) -> None:
     if all(info.problem is not None for info in infos):
         first = infos[0]
         raise ImageError(
-            f"none of the {len(infos)} images in {spec.images.source!r} can be read "
+            f"none of the {len(infos)} images in {spec.images.shown_source!r} can be read "
             f"(the first, {first.name!r}: {first.problem}): give at least one image"
         )

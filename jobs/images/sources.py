@@ -57,7 +57,7 @@ def open_source(spec: ImagesSpec, *, patience_s: float = READERS_S) -> Source:
             others = ", ".join(f"{count} {kind}" for kind, count in found.passed_over.items())
             raise ImageError(
                 "no images (.jpg, .png ..., rows of .parquet, or samples of .tar) in "
-                f"{spec.source!r}"
+                f"{spec.shown_source!r}"
                 f"{others and f', only {others}'}: give at least one"
             )
         return replace(found, entries=limited(found.entries, spec.limit))
@@ -79,7 +79,7 @@ def _opened(spec: ImagesSpec, patience_s: float) -> Source:
     path = Path(spec.source)
     if path.is_dir():
         return _folder(path, spec)
-    raise ImageError(f"no images at {spec.source!r}: give {_FORMS}")
+    raise ImageError(f"no images at {spec.shown_source!r}: give {_FORMS}")
 
 
 def _folder(path: Path, spec: ImagesSpec) -> Source:
@@ -102,7 +102,7 @@ def _prefix(spec: ImagesSpec, patience_s: float) -> Source:
     prefix = f"{key.rstrip('/')}/" if key else ""
     files = {file.key.removeprefix(prefix): file for file in bucket.below(key)}
     if not files:
-        raise ImageError(f"no images at {spec.source!r}: give {_FORMS}")
+        raise ImageError(f"no images at {spec.shown_source!r}: give {_FORMS}")
     listing = list_objects(bucket, prefix, list(files), label_level=spec.label_level)
     names = [] if listing.entries else _shards_among(list(files))
     if not names:
@@ -122,9 +122,9 @@ def _shards(
     odd = next((n for n, kind in enumerate(kinds) if kind is None or kind != kinds[0]), None)
     if odd is not None:
         named = str(files[odd])
-        what = "is a file that" if named == spec.source else f"names {named!r}, which"
+        what = "is a file that" if named == spec.shown_source else f"names {named!r}, which"
         lack = "no .parquet file and no .tar" if kinds[odd] is None else "of another kind"
-        raise ImageError(f"images.source {spec.source!r} {what} is {lack}: give {_FORMS}")
+        raise ImageError(f"images.source {spec.shown_source!r} {what} is {lack}: give {_FORMS}")
 
     def listing() -> Listing:
         tars = kinds[0] == _TAR

@@ -140,6 +140,6 @@ def _require_what_is_named(shards: Sequence[ShardSamples], spec: ImagesSpec) -> 
             continue
         kinds = "extensions" if what == "column" else "extensions and keys of .json"
         raise ImageError(
-            f"images.{what} {given!r} is in no member of {spec.source!r}: "
+            f"images.{what} {given!r} is in no member of {spec.shown_source!r}: "
             f"{nearest(given, sorted(known), what=kinds)}"
         )

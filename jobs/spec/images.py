@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from circuit_atlas.jobs.spec.section import Listed, Positive, Section
+from circuit_atlas.storage_schema.http_address import shown
 
 DEMO = "demo:"
 
@@ -56,6 +57,11 @@ class ImagesSpec(Section):
         if value == "odd":
             return value
         raise ValueError('should be a fraction in [0, 1), a list of image names, or "odd"')
+
+    @property
+    def shown_source(self) -> str:
+        """The source as messages name it, without who logs in at a web address."""
+        return shown(self.source)
 
     @property
     def is_array(self) -> bool:

@@ -6,15 +6,17 @@ import json
 import pickle
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
 
+from circuit_atlas.service import Atlas
 from circuit_atlas.service.web.app import create_app
 from circuit_atlas.service.web.limits import Limits
 from circuit_atlas.storage_schema import http_connections, http_objects
-from circuit_atlas.storage_schema.errors import NotAnAtlasError, StoreError, WriteError
+from circuit_atlas.storage_schema.errors import AtlasError, NotAnAtlasError, StoreError, WriteError
 from circuit_atlas.storage_schema.http_objects import HttpObjects
 from circuit_atlas.storage_schema.opening import find_store, open_store
 from circuit_atlas.storage_schema.patience import Patience
@@ -103,6 +105,25 @@ def test_the_address_of_a_page_will_do(address, local, more):
     found = open_store(f"{address}{more}")
     assert found.list() == local.list()
     assert found.at("atlas.json") == f"{address}/atlas.json"
+
+
+def test_who_logs_in_is_never_shown(address, local):
+    own = address.replace("//", "//me:secret@")
+    found = open_store(own, patience_s=0)
+    assert pickle.loads(pickle.dumps(found)).list() == local.list()
+    shown = [found.location, found.at("atlas.json"), repr(found.store), repr(Atlas.open(own))]
+    for ask in (
+        partial(open_store, own, create=True),
+        partial(found.get, "layers/none/layer.json"),
+        partial(found.put, "atlas.json", b""),
+        partial(open_store, "http://me:secret@127.0.0.1:1", patience_s=0),
+        partial(open_store, "http://me:secret@127.0.0.1:port"),
+        partial(open_store, f"{own}/nothing", patience_s=0),
+    ):
+        with pytest.raises((AtlasError, FileNotFoundError)) as caught:
+            ask()
+        shown.append(str(caught.value))
+    assert not [text for text in shown if "secret" in text]
 
 
 def test_nothing_can_be_written(address):

@@ -338,6 +338,12 @@ def test_a_password_in_an_address_is_no_part_of_messages(web: WebFiles) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         bucket.read("x")
     assert str(caught.value) == f"{web.url}/x is missing"
+    own = web.url.replace("//", "//me:secret@")
+    web.files["/odd.zip"] = b"x"
+    for source in ("odd.zip", "none.tar", "{a,b}.tar", "x.npy", "x.zarr", "folder"):
+        said = refusal(f"{own}/{source}")
+        assert web.url in said
+        assert "secret" not in said
     with pytest.raises(ImageError, match="cannot open http://host:port/x: it cannot be read"):
         open_bucket("http://me:secret@host:port/x")
 
