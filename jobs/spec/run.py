@@ -26,8 +26,8 @@ class RunSpec(Section):
             free.
         units_per_task: units of one task, at most. Default: 0, the planner's choice.
         deadline_s: seconds after which a task is given up. Default: 3600.
-        store_patience_s: seconds that a store is waited for that does not answer, before the build
-            ends. Default: 600.
+        store_patience_s: seconds that a store is waited for that does not answer, that of images
+            too, before the build ends. Default: 600.
         retries: further tries of a task whose worker was lost. Default: 2.
         self_check: hold each layer against the model itself, on one image and two units, before any
             work. Default: true.
