@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -16,8 +19,10 @@ def _say_nothing(*given: object) -> None:
 
 
 @contextmanager
-def answering(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[str]:
-    """A server that answers anything in one way."""
+def answering(
+    answer: Answer, *, host: str = "127.0.0.1", certificate: Path | None = None
+) -> Iterator[str]:
+    """A server that answers anything in one way; by `https://` with a certificate and its key."""
 
     def answered(request: BaseHTTPRequestHandler) -> None:
         # Of a client that has heard enough.
@@ -26,15 +31,26 @@ def answering(answer: Answer, *, host: str = "127.0.0.1") -> Iterator[str]:
 
     methods = {"do_GET": answered, "do_HEAD": answered, "log_message": _say_nothing}
     handler = type("Handler", (BaseHTTPRequestHandler,), methods)
-    server = ThreadingHTTPServer((host, 0), handler)
+    server = _Server((host, 0), handler)
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        named = f"[{host}]" if ":" in host else host
+        yield f"http://{named}:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
 
 def sending(body: bytes, *, status: int = 200, cut: int = 0) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import pickle
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
-from socket import AF_INET, SOCK_STREAM, socket
+from pathlib import Path
+from socket import AF_INET, AF_INET6, SOCK_STREAM, socket
 
 import pytest
 
@@ -281,6 +284,7 @@ def test_another_server_is_asked_where_that_is_permitted_alone() -> None:
         assert client(address, other_hosts=True).get("x")[0] == BODY
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone answers at all of 127.0.0.0/8")
 @pytest.mark.parametrize("other_hosts", [True, False])
 def test_no_public_server_leads_to_a_private_address(
     monkeypatch: pytest.MonkeyPatch, other_hosts: bool
@@ -346,3 +350,62 @@ def test_no_server_at_a_name() -> None:
         secure = client(address.replace("http:", "https:"))
         with pytest.raises(UnusableAnswerError, match="does not answer by https://"):
             secure.get("x")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate of localhost that is its own authority, and its key."""
+    x509 = pytest.importorskip("cryptography.x509", reason="cryptography makes a certificate")
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + made.public_bytes(serialization.Encoding.PEM)
+    )
+    return file
+
+
+def test_https(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = bytes(range(256)) * 2**14
+    with answering(sending(body), certificate=certificate) as address:
+        port = address.rpartition(":")[2]
+        with pytest.raises(
+            UnusableAnswerError, match=r"its certificate does not hold: self.signed"
+        ):
+            client(f"https://localhost:{port}").get("x")
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        found = client(f"https://localhost:{port}")
+        assert [found.get("x")[0] == body for _ in range(2)] == [True, True]
+        with pytest.raises(UnusableAnswerError, match="its certificate does not hold: IP address"):
+            client(f"https://127.0.0.1:{port}").get("x")
+    with (
+        answering(sending(body, cut=10), certificate=certificate) as address,
+        pytest.raises(ConnectionError, match="its answer ends too early"),
+    ):
+        client(f"https://localhost:{address.rpartition(':')[2]}").get("x")
+
+
+def test_ipv6() -> None:
+    with socket(AF_INET6) as probe:
+        if probe.connect_ex(("::1", 9)) == errno.EADDRNOTAVAIL:
+            pytest.skip("this machine has no IPv6")
+    with answering(sending(BODY), host="::1") as address:
+        assert address.startswith("http://[::1]:")
+        assert client(address).get("x")[0] == BODY
