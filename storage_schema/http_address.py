@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urljoin
 from urllib.request import getproxies, proxy_bypass
@@ -117,6 +118,11 @@ class HttpProxy:
 
     url: str
     login: str | None = field(default=None, repr=False)
+
+
+def basic(login: str) -> str:
+    """Return the header that logs a `user:password` in."""
+    return f"Basic {b64encode(login.encode()).decode()}"
 
 
 def shown(text: str) -> str:

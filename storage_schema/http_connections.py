@@ -17,13 +17,19 @@ from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from typing import Any
 
-import urllib3
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, HTTPSConnectionPool, PoolManager, Timeout
+from urllib3 import (
+    BaseHTTPResponse,
+    HTTPConnectionPool,
+    HTTPSConnectionPool,
+    PoolManager,
+    ProxyManager,
+    Timeout,
+)
 from urllib3 import exceptions as broken
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from circuit_atlas.storage_schema.answer_errors import UnusableAnswerError
-from circuit_atlas.storage_schema.http_address import HttpAddress
+from circuit_atlas.storage_schema.http_address import HttpAddress, basic
 from circuit_atlas.storage_schema.pace import Pace, SlowError
 from circuit_atlas.storage_schema.wording import in_words
 
@@ -65,7 +71,7 @@ class HttpConnections:
         """
         sent = {"Accept-Encoding": "identity", "User-Agent": "circuit-atlas", **headers}
         if address.login is not None:
-            sent |= urllib3.make_headers(basic_auth=address.login)
+            sent["Authorization"] = basic(address.login)
         for again in (True, False):
             try:
                 with told():
@@ -101,8 +107,8 @@ class HttpConnections:
         if proxy is None:
             manager = PoolManager(maxsize=_KEPT)
         else:
-            headers = urllib3.make_headers(proxy_basic_auth=proxy.login) if proxy.login else None
-            manager = urllib3.ProxyManager(proxy.url, proxy_headers=headers, maxsize=_KEPT)
+            headers = {"Proxy-Authorization": basic(proxy.login)} if proxy.login else None
+            manager = ProxyManager(proxy.url, proxy_headers=headers, maxsize=_KEPT)
         manager.pool_classes_by_scheme = _pools(self)
         return manager
 

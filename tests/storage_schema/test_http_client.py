@@ -243,10 +243,13 @@ def test_who_logs_in_is_told_the_server_and_nobody_else() -> None:
     def closed(request: BaseHTTPRequestHandler) -> None:
         saying(("Content-Length", 0), status=401)(request)
 
-    login = f"Basic {base64.b64encode(b'me:se@cret').decode()}"
+    login = f"Basic {base64.b64encode('me:se@€'.encode()).decode()}"
     with answering(answer) as address, answering(redirecting(f"{address}/x")) as other:
-        assert client(address.replace("//", "//me:se%40cret@")).get("x")[0] == BODY
-        assert client(other.replace("//", "//me:se%40cret@"), other_hosts=True).get("y")[0] == BODY
+        assert client(address.replace("//", "//me:se%40%E2%82%AC@")).get("x")[0] == BODY
+        assert (
+            client(other.replace("//", "//me:se%40%E2%82%AC@"), other_hosts=True).get("y")[0]
+            == BODY
+        )
     assert asked == [login, None]
     with answering(closed) as address:
         found = client(address.replace("//", "//me:secret@"))
