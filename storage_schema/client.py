@@ -125,6 +125,15 @@ def put(
     obstore.put(store, path, data, mode=mode)
 
 
+def move(store: Store, path: str, to: str) -> None:
+    """Give an object another path, where it replaces what lies there; errors as of
+    `obstore.rename`."""
+    store = obstores(store)
+    if _folder(store) is not None:
+        raise _forked(store, "moves nothing")
+    obstore.rename(store, path, to)
+
+
 def delete(store: Store, path: str) -> None:
     """Delete an object; errors as of `obstore.delete`."""
     store = obstores(store)

@@ -167,6 +167,20 @@ class Objects:
         """Write an object, or replace it; WriteError where the store refuses."""
         self._write(path, lambda: client.put(self.store, self._own(path), data))
 
+    def move(self, path: str, to: str) -> None:
+        """Give an object another path, without reading it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            WriteError: the store refused.
+        """
+        try:
+            self._answered(lambda: client.move(self.store, self._own(path), self._own(to)))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{self.at(path)} is missing") from None
+        except _REFUSALS as error:
+            raise write_error(self.at(path), error) from error
+
     def _write(self, path: str, write: Callable[[], _T]) -> _T:
         try:
             self._require_folder()

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 from circuit_atlas.storage_schema import set_aside
 from circuit_atlas.storage_schema.compaction import compact
-from circuit_atlas.storage_schema.errors import QueryError, StoreError, UnreadableError, WriteError
+from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import (
+    CorruptError,
+    QueryError,
+    StoreError,
+    UnreadableError,
+    WriteError,
+)
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.repair_plan import Step, plan_repair
@@ -100,12 +107,17 @@ class _Done:
         self.changed: list[str] = []
 
     def do(self, step: Step) -> None:
-        """Do one step, unless its first object was written anew since it was found damaged."""
+        """Do one step, unless an object of it was written anew since it was looked at."""
         put = dict(step.put)
+        for path, found_sha256 in step.aside:
+            if self._is_anew(path, found_sha256):
+                return
+        if any(self._is_anew(path, None) for path in step.absent):
+            return
         for path, found_sha256 in step.aside:
             try:
                 kept = set_aside.keep(self._objects, self._name, path, found_sha256=found_sha256)
-            except UnreadableError:
+            except (UnreadableError, CorruptError):
                 put.pop(path, None)
                 continue
             if kept == "changed":
@@ -120,6 +132,16 @@ class _Done:
         for path, data in put.items():
             self._objects.put_if_absent(path, data)
         self.steps.append(step)
+
+    def _is_anew(self, path: str, found_sha256: str | None) -> bool:
+        """Whether something else can be read at a path than what was found there."""
+        try:
+            anew = sha256(self._objects.get(path)) != found_sha256
+        except (FileNotFoundError, UnreadableError, CorruptError):
+            return False
+        if anew:
+            self.changed.append(path)
+        return anew
 
 
 def _seal(objects: Objects, layers: Sequence[str]) -> tuple[tuple[Manifest, ...], tuple[str, ...]]:

@@ -60,7 +60,8 @@ class Step:
         layer: the layer that it is of; empty where it is of none.
         number: of the unit; None where it is none.
         aside: paths of what is set aside, in this order, with the digest of what was found there;
-            None for whatever is there.
+            None where that could not be read.
+        absent: paths where nothing was found.
         put: paths and bytes of what is made again.
         redone: whether a build, or `features`, has to do the rest.
     """
@@ -69,6 +70,7 @@ class Step:
     layer: str
     number: int | None
     aside: tuple[tuple[str, str | None], ...]
+    absent: tuple[str, ...]
     put: tuple[tuple[str, bytes], ...]
     redone: bool
 
@@ -93,6 +95,7 @@ class _Draft:
     """A step as its findings add to it."""
 
     aside: dict[str, str | None] = field(default_factory=dict)
+    absent: set[str] = field(default_factory=set)
     put: dict[str, bytes] = field(default_factory=dict)
     redone: bool = False
 
@@ -118,6 +121,7 @@ class _Planner:
                 layer,
                 number if isinstance(number, int) else None,
                 tuple(draft.aside.items()),
+                tuple(sorted(draft.absent)),
                 tuple(draft.put.items()),
                 draft.redone,
             )
@@ -139,7 +143,8 @@ class _Planner:
             self._take(draft, path)
             return
         for record in finding.records or (path,):
-            self._of_record(record, path)
+            if record == path or self._names(record, finding):
+                self._of_record(record, path)
 
     def _of_record(self, record: str, path: str) -> None:
         """Plan for one damaged object, by the document that names it: itself of a document."""
@@ -274,13 +279,34 @@ class _Planner:
         )
 
     def _take(self, draft: _Draft, *paths: str) -> None:
-        """Set objects aside that are there: a damaged one as it was found, so that what is written
-        there meanwhile stays."""
+        """Set objects aside that are there: each as it was found, so that what is written there
+        meanwhile stays."""
         for path in paths:
-            if path in self._paths and path not in draft.aside:
-                finding = self._findings.get(path)
-                found = sha256(self._get(path)) if finding is None else finding.found_sha256
-                draft.aside[path] = found
+            finding = self._findings.get(path)
+            if finding is not None and finding.kind == "missing":
+                draft.absent.add(path)
+            elif path in self._paths and path not in draft.aside:
+                found = None if finding is None else finding.found_sha256
+                draft.aside[path] = found or self._digest(path)
+
+    def _digest(self, path: str) -> str | None:
+        """The digest of what lies at a path; None where it cannot be read."""
+        try:
+            return sha256(self._objects.get(path))
+        except (FileNotFoundError, UnreadableError, CorruptError):
+            return None
+
+    def _names(self, record: str, finding: Finding) -> bool:
+        """Whether a record, read again, names what was found damaged: else it was set aside since,
+        and maybe written anew of other objects."""
+        if record in self._findings:
+            return True
+        try:
+            data = self._objects.get(record)
+            named = NamedObjects.from_json(data, location=self._objects.at(record)).objects
+        except FileNotFoundError:
+            return False
+        return finding.path in {stored.path for stored in named}
 
     def _elsewhere(self, finding: Finding) -> bytes | None:
         """What should lie at a path, where it lies at another's: files that changed places."""
@@ -324,5 +350,5 @@ class _Planner:
         """An object's bytes; nothing where it is gone since it was listed, or cannot be read."""
         try:
             return self._objects.get(path)
-        except (FileNotFoundError, UnreadableError):
+        except (FileNotFoundError, UnreadableError, CorruptError):
             return b""

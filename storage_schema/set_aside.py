@@ -15,6 +15,7 @@ from typing import Literal
 
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.documents import sha256
+from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 
 Kept = Literal["kept", "gone", "changed"]
@@ -45,21 +46,26 @@ def new_name() -> str:
 
 def keep(objects: Objects, repair: str, path: str, *, found_sha256: str | None) -> Kept:
     """Copy an object to where a repair keeps it; whether that was done, it is gone, or has changed.
+    One that is too long to be read is moved there.
 
     Args:
         objects: the store.
         repair: name of the repair.
         path: of the object.
-        found_sha256: digest of what is to be set aside, None for whatever lies there. Another
+        found_sha256: digest of what is to be set aside; None where it could not be read. Another
             object was written since, by a build or another repair, and stays.
 
-    WriteError where the store refuses.
+    UnreadableError where the disk does not give it, CorruptError where nothing is read of what lies
+    there, as of a link, WriteError where the store refuses.
     """
     try:
         data = objects.get(path)
     except FileNotFoundError:
         return "gone"
-    if found_sha256 not in (None, sha256(data)):
+    except CorruptError:
+        objects.move(path, layout.set_aside(repair, path))
+        return "kept"
+    if found_sha256 != sha256(data):
         return "changed"
     objects.create(layout.set_aside(repair, path), data)
     return "kept"

@@ -57,9 +57,9 @@ class Finding:
 
     Attributes:
         kind: `missing`; `torn`, shorter than recorded; `altered`; `unreadable`, of which the disk
-            or its permissions give nothing; or `unreferenced`, which no record names: harmless,
-            left by an attempt that was cut off, failed or lost a race, by a generation that was
-            never whole, or written by a build that is running now.
+            or its permissions give nothing, or nothing is read, as of a link; or `unreferenced`,
+            which no record names: harmless, left by an attempt that was cut off, failed or lost a
+            race, by a generation that was never whole, or written by a build that is running now.
         path: from the atlas' root.
         message: one line.
         records: paths of the documents that name it: the commit record of a unit's chunk, say.
@@ -127,7 +127,8 @@ class _Check:
     def read_documents(self) -> None:
         """Read every JSON document, and collect the objects that they name."""
         header = self.header = self._document(layout.HEADER, _header)
-        self._name(self._document(layout.IMAGES_RECORD, _images) or (), layout.IMAGES_RECORD)
+        if layout.IMAGES_RECORD in self.entries or any(map(_after_images, self.entries)):
+            self._name(self._document(layout.IMAGES_RECORD, _images) or (), layout.IMAGES_RECORD)
         indices: set[str] = set()
         networks: set[str] = set()
         for path in self.entries:
@@ -213,6 +214,8 @@ class _Check:
                 record
                 and record not in self.entries
                 and response_paths.responses_layer(path) in lost
+                # A build may have put it since that was listed.
+                and not self.objects.exists(record)
             ):
                 self._find("missing", record, "is missing, and units were computed after it")
 
@@ -265,8 +268,9 @@ class _Check:
         except UnreadableError as error:
             self.findings.append(Finding("unreadable", path, str(error)))
             return None
-        except CorruptError as error:
-            self.findings.append(Finding("altered", path, str(error)))
+        except CorruptError as error:  # too long, or a link, of which nothing is read
+            kind: Kind = "altered" if self.objects.is_own(path) else "unreadable"
+            self.findings.append(Finding(kind, path, str(error)))
             return None
         try:
             return parse(self.objects, path, data)
@@ -288,7 +292,7 @@ class _Check:
         except FileNotFoundError:
             find("missing", stored.path, "is committed and missing")
             return
-        except UnreadableError as error:
+        except (UnreadableError, CorruptError) as error:
             finding = Finding("unreadable", stored.path, str(error), records, stored.sha256)
             self.findings.append(finding)
             return
@@ -315,6 +319,12 @@ class _Check:
     ) -> None:
         message = f"{self.objects.at(path)} {what}"
         self.findings.append(Finding(kind, path, message, records, recorded, found))
+
+
+def _after_images(path: str) -> bool:
+    """Whether an object is put after the record of the images: before, a build is laying the atlas
+    out, or was cut off at that."""
+    return layer_paths.is_layer_index(path) or layer_paths.committed_unit(path) is not None
 
 
 def _header(objects: Objects, path: str, data: bytes) -> AtlasHeader:

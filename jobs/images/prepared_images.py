@@ -81,7 +81,8 @@ class PreparedImages(ImageSet):
         """Copies the pixels, as `ImageSet.store` says, unless they are there."""
         if objects is not self._objects:
             for stored in self._pixels.chunks:
-                objects.put_if_absent(stored.path, self._objects.get(stored.path))
+                if not objects.exists(stored.path):
+                    objects.create(stored.path, self._objects.get(stored.path))
         return self._pixels
 
 

@@ -1,20 +1,26 @@
-"""A build that meets a torn file says so, repairs the atlas, and ends as if there had been none."""
+"""A build that meets a torn file says so, repairs the atlas, and ends as if there had been none; so
+does one beside which others repair it."""
 
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from circuit_atlas.cluster.executor import Planned, TaskDone, TaskStarted
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
 from circuit_atlas.service import CorruptError, Damaged
 from circuit_atlas.service.commands.cli import main
 from circuit_atlas.storage_schema import layout
 from circuit_atlas.storage_schema.opening import open_store
+from circuit_atlas.storage_schema.repair import repair
 from circuit_atlas.storage_schema.verify import verify
+from tests.patience import PATIENCE_S
 from tests.repairs.atlases import finish, make, prepared, spec
 from tests.repairs.trial import content
 
@@ -65,6 +71,73 @@ def test_no_torn_file_ends_a_build(folder: Path, atlas: Path, pattern: str) -> N
     assert any(layout.SET_ASIDE in line for line in done.lines)
     assert content(atlas) == content(folder / "atlas")
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "moment"),
+    [
+        ("layers/2/arrays.zarr/contribution/c.3.*", Planned),
+        ("layers/2/network.json", TaskStarted),
+        ("layers/4/layer.json", TaskDone),
+    ],
+)
+def test_a_build_ends_whole_where_a_repair_beside_it_takes_what_it_counts_on(
+    folder: Path, atlas: Path, pattern: str, moment: type
+) -> None:
+    (atlas / "layers/2/commits/0.json").unlink()
+    events: list[object] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, moment) and not any(isinstance(e, moment) for e in events):
+            tear(atlas, pattern)
+            assert repair(open_store(atlas)).steps
+        events.append(event)
+
+    finish(spec(folder, atlas, sampled=True), on_event=note)
+    (told,) = (event for event in events if isinstance(event, Damaged))
+    assert "a repair was at work meanwhile" in told.lines[-1]
+    assert content(atlas) == content(folder / "atlas")
+    assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
+
+
+def test_of_two_builds_that_meet_damage_neither_ends_at_the_other(
+    folder: Path, atlas: Path
+) -> None:
+    """One repairs it, and the other, which has met the same, finds nothing left to repair."""
+    tear(atlas, "layers/2/responses/*.json")
+    met, repaired = threading.Barrier(2, timeout=PATIENCE_S), threading.Event()
+
+    def run(_: int) -> list[Damaged]:
+        told: list[Damaged] = []
+
+        def note(event: object) -> None:
+            if isinstance(event, Damaged):
+                told.append(event)
+                if len(told) == 2:
+                    repaired.set()
+                elif met.wait():
+                    assert repaired.wait(PATIENCE_S)
+
+        finish(spec(folder, atlas, sampled=True), on_event=note)
+        return told
+
+    with ThreadPoolExecutor(2) as pool:
+        told = [[event.lines for event in one] for one in pool.map(run, range(2))]
+    assert {len(one) for one in told} == {2}
+    assert sum("meanwhile" in one[1][0] for one in told) == 1
+    assert content(atlas) == content(folder / "atlas")
+    assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
+
+
+def test_a_chunk_of_pixels_that_is_gone_ends_no_build(folder: Path, atlas: Path) -> None:
+    path = sorted(atlas.glob("prepared/pixels/*"))[0]
+    path.unlink()
+    (atlas / "layers/2/commits/0.json").unlink()
+    events: list[object] = []
+    finish(spec(folder, atlas, sampled=True), on_event=events.append)
+    met, _ = (event for event in events if isinstance(event, Damaged))
+    assert f"{path} is missing" in met.lines[0]
+    assert content(atlas) == content(folder / "atlas")
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,78 @@ def test_what_was_written_since_stays(built, monkeypatch, record, header, layer)
     assert built.exists(path)
 
 
+@pytest.mark.parametrize(
+    "path", [layer_paths.network(LAYER), layer_paths.layer_index(LAYER), layout.IMAGES_RECORD]
+)
+def test_what_was_missing_and_is_written_since_stays(built, monkeypatch, snapshot, path):
+    """And so does what goes with it, which the new record may name."""
+    whole = snapshot(built)
+    built.delete([path])
+    found = look(built)
+
+    def looked(objects: Objects) -> Repair:
+        objects.put(path, whole[path])
+        return found
+
+    monkeypatch.setattr("circuit_atlas.storage_schema.repair.look", looked)
+    done = repair(built)
+    assert found.steps
+    assert (done.changed, done.steps, done.aside) == ((path,), (), ())
+    assert snapshot(built) == whole
+
+
+@pytest.mark.parametrize("moment", ["looked", "planned"])
+def test_a_unit_that_another_repair_and_a_build_renewed_stays(
+    built, monkeypatch, snapshot, record, header, layer, moment
+):
+    """Of two repairs, the slower one has found what the other has set aside."""
+    path, spoilt = layer_paths.commit(LAYER, 3), commit(built, 3).objects[0].path
+    spoil(built, spoilt)
+    findings = verify(built)
+    found = look(built)
+    repair(built)
+    Writer(built, header, layer).commit(record(3, seed=1))
+    renewed = snapshot(built)
+    name = "circuit_atlas.storage_schema.repair.look"
+    if moment == "looked":
+        name = "circuit_atlas.storage_schema.repair.verify"
+        monkeypatch.setattr(name, lambda _: findings)
+    else:
+        monkeypatch.setattr(name, lambda _: found)
+    done = repair(built)
+    assert (done.steps, done.aside) == ((), ())
+    assert snapshot(built) == renewed
+    assert built.exists(path)
+
+
+def test_nothing_of_a_step_is_done_where_one_of_its_objects_is_anew(built, monkeypatch, snapshot):
+    """Not even what comes before it: a torn record is set aside with what it names, or stays."""
+    path, written = layer_paths.network(LAYER), layer_paths.channels(LAYER)
+    spoil(built, path)
+    found = look(built)
+    torn = snapshot(built)
+
+    def looked(objects: Objects) -> Repair:
+        objects.put(written, b"anew")
+        return found
+
+    monkeypatch.setattr("circuit_atlas.storage_schema.repair.look", looked)
+    done = repair(built)
+    assert (done.changed, done.steps, done.aside) == ((written,), (), ())
+    assert snapshot(built) == {**torn, written: b"anew"}
+
+
+@pytest.mark.parametrize("path", [layer_paths.commit(LAYER, 3), layer_paths.network(LAYER)])
+def test_a_document_that_is_too_long_to_be_read_is_moved_aside(built, path):
+    """As where a disk gave a file the blocks of others."""
+    built.put(path, built.get(path) + b" " * layout.SMALL_BYTES)
+    done = repair(built)
+    assert path in done.aside
+    assert built.exists(layout.set_aside(done.name, path))
+    assert (path in harmful(built)) == (path == layer_paths.network(LAYER)), "missing now"
+    assert repair(built).aside == ()
+
+
 class _Stopped(Objects):
     """Ends after so many writes, as a machine does that loses its power."""
 
@@ -237,6 +309,10 @@ class _Stopped(Objects):
     def delete(self, paths: Any) -> None:
         self._count()
         super().delete(paths)
+
+    def move(self, path: str, to: str) -> None:
+        self._count()
+        super().move(path, to)
 
 
 def test_stopped_at_any_write_the_next_one_ends_it(built, snapshot, tmp_path):

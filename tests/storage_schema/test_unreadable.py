@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,29 @@ def test_what_goes_with_a_torn_record_and_cannot_be_read_stays(built, snapshot, 
     lose()
     assert built.get(layer_paths.weights(LAYER)) == before[layer_paths.weights(LAYER)]
     assert not built.exists(record)
+
+
+@pytest.mark.parametrize("is_link", [True, False])
+def test_so_it_is_with_a_link_or_a_pipe(built, tmp_path, is_link):
+    """Nothing is read of it, nor is it moved."""
+    commits = Reader(built).commits(LAYER)
+    torn, other = commits[4].objects[0].path, tmp_path / "elsewhere"
+    built.put(torn, b"torn")
+    other.write_bytes(b"{}")
+    lost = sorted([commits[3].objects[0].path, layer_paths.network(LAYER)])
+    for path in lost:
+        file = built.file(path)
+        file.unlink()
+        if is_link:
+            file.symlink_to(other)
+        else:
+            os.mkfifo(file)
+    done = repair(built)
+    assert sorted(done.unreadable) == lost
+    assert [(step.subject, step.number) for step in done.steps] == [("unit", 4)]
+    assert sorted(found(built)) == [("unreadable", path) for path in lost]
+    assert not any(map(built.is_own, lost))
+    assert other.read_bytes() == b"{}"
 
 
 def test_without_a_header_nothing_is_done(built, snapshot, lose):
