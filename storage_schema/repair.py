@@ -9,6 +9,7 @@ whole.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.repair_plan import Step, plan_repair
 from circuit_atlas.storage_schema.sealed import Manifest
 from circuit_atlas.storage_schema.verify import Finding, verify
+
+# A build puts a record within a second or so of what it names. Where that takes longer, the build
+# finds what it wrote set aside, and begins anew.
+_WRITTEN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ class _Done:
         for path, found_sha256 in step.aside:
             if self._is_anew(path, found_sha256):
                 return
-        if any(self._is_anew(path, None) for path in step.absent):
+        if step.aside and self._are_written(step.absent):
             return
         for path, found_sha256 in step.aside:
             try:
@@ -132,6 +137,16 @@ class _Done:
         for path, data in put.items():
             self._objects.put_if_absent(path, data)
         self.steps.append(step)
+
+    def _are_written(self, paths: Sequence[str]) -> bool:
+        """Whether something lies now where nothing was found. What a build writes last is waited
+        for: what it names may be there already."""
+        until_s = time.monotonic() + (_WRITTEN_S if paths else 0)
+        while not any(self._is_anew(path, None) for path in paths):
+            if time.monotonic() >= until_s:
+                return False
+            time.sleep(_WRITTEN_S / 10)
+        return True
 
     def _is_anew(self, path: str, found_sha256: str | None) -> bool:
         """Whether something else can be read at a path than what was found there."""

@@ -34,11 +34,14 @@ import torch
 from torch import nn
 
 def network():
-    torch.manual_seed(0)
     model = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, 5, 3, padding=1), nn.ReLU(),
         nn.Conv2d(5, 4, 3),
     )
+    # Not the seed that all threads of a process share.
+    own = torch.Generator().manual_seed(0)
+    for weights in model.parameters():
+        nn.init.uniform_(weights, -.2, .2, generator=own)
     with torch.no_grad():
         model[2].weight[1], model[2].bias[1] = 0, -1  # dead
         model[4].weight[3], model[4].bias[3] = 1e38, 3e38  # fails

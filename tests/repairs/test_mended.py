@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,14 @@ from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.repair import repair
 from circuit_atlas.storage_schema.verify import verify
 from tests.patience import PATIENCE_S
-from tests.repairs.atlases import finish, make, prepared, spec
-from tests.repairs.trial import content
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Model, images, and an atlas whose units have images of their own."""
-    folder = tmp_path_factory.mktemp("mended")
-    with prepared(folder):
-        make(folder, folder / "atlas", sampled=True)
-        yield folder
+from tests.repairs.atlases import finish, spec
+from tests.repairs.trial import Content, content
 
 
 @pytest.fixture
 def atlas(folder: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    shutil.copytree(folder / "atlas", tmp_path / "atlas")
+    """A copy of the atlas whose units have images of their own."""
+    shutil.copytree(folder / "atlas-True", tmp_path / "atlas")
     return tmp_path / "atlas"
 
 
@@ -62,14 +52,16 @@ def tear(atlas: Path, pattern: str) -> Path:
         "layers/2/sealed/*/commits.parquet",
     ],
 )
-def test_no_torn_file_ends_a_build(folder: Path, atlas: Path, pattern: str) -> None:
+def test_no_torn_file_ends_a_build(
+    folder: Path, expected: dict[bool, Content], atlas: Path, pattern: str
+) -> None:
     path = tear(atlas, pattern)
     events: list[object] = []
     finish(spec(folder, atlas, sampled=True), on_event=events.append)
     met, done = (event for event in events if isinstance(event, Damaged))
     assert str(path) in met.lines[0]
     assert any(layout.SET_ASIDE in line for line in done.lines)
-    assert content(atlas) == content(folder / "atlas")
+    assert content(atlas) == expected[True]
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
 
 
@@ -82,7 +74,7 @@ def test_no_torn_file_ends_a_build(folder: Path, atlas: Path, pattern: str) -> N
     ],
 )
 def test_a_build_ends_whole_where_a_repair_beside_it_takes_what_it_counts_on(
-    folder: Path, atlas: Path, pattern: str, moment: type
+    folder: Path, expected: dict[bool, Content], atlas: Path, pattern: str, moment: type
 ) -> None:
     (atlas / "layers/2/commits/0.json").unlink()
     events: list[object] = []
@@ -96,12 +88,12 @@ def test_a_build_ends_whole_where_a_repair_beside_it_takes_what_it_counts_on(
     finish(spec(folder, atlas, sampled=True), on_event=note)
     (told,) = (event for event in events if isinstance(event, Damaged))
     assert "a repair was at work meanwhile" in told.lines[-1]
-    assert content(atlas) == content(folder / "atlas")
+    assert content(atlas) == expected[True]
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
 
 
 def test_of_two_builds_that_meet_damage_neither_ends_at_the_other(
-    folder: Path, atlas: Path
+    folder: Path, expected: dict[bool, Content], atlas: Path
 ) -> None:
     """One repairs it, and the other, which has met the same, finds nothing left to repair."""
     tear(atlas, "layers/2/responses/*.json")
@@ -125,11 +117,13 @@ def test_of_two_builds_that_meet_damage_neither_ends_at_the_other(
         told = [[event.lines for event in one] for one in pool.map(run, range(2))]
     assert {len(one) for one in told} == {2}
     assert sum("meanwhile" in one[1][0] for one in told) == 1
-    assert content(atlas) == content(folder / "atlas")
+    assert content(atlas) == expected[True]
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
 
 
-def test_a_chunk_of_pixels_that_is_gone_ends_no_build(folder: Path, atlas: Path) -> None:
+def test_a_chunk_of_pixels_that_is_gone_ends_no_build(
+    folder: Path, expected: dict[bool, Content], atlas: Path
+) -> None:
     path = sorted(atlas.glob("prepared/pixels/*"))[0]
     path.unlink()
     (atlas / "layers/2/commits/0.json").unlink()
@@ -137,7 +131,7 @@ def test_a_chunk_of_pixels_that_is_gone_ends_no_build(folder: Path, atlas: Path)
     finish(spec(folder, atlas, sampled=True), on_event=events.append)
     met, _ = (event for event in events if isinstance(event, Damaged))
     assert f"{path} is missing" in met.lines[0]
-    assert content(atlas) == content(folder / "atlas")
+    assert content(atlas) == expected[True]
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.repairs.atlases import make, prepared
-from tests.repairs.trial import Content, content, trial
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Model, images, and two atlases."""
-    folder = tmp_path_factory.mktemp("repairs")
-    with prepared(folder):
-        for sampled in (False, True):
-            make(folder, folder / f"atlas-{sampled}", sampled=sampled)
-        yield folder
-
-
-@pytest.fixture(scope="module")
-def expected(folder: Path) -> dict[bool, Content]:
-    """What is in each."""
-    return {sampled: content(folder / f"atlas-{sampled}") for sampled in (False, True)}
+from tests.repairs.trial import Content, trial
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -260,6 +260,23 @@ def test_a_unit_that_another_repair_and_a_build_renewed_stays(
     assert built.exists(path)
 
 
+def test_a_record_that_a_build_is_about_to_write_is_waited_for(built, monkeypatch, snapshot):
+    """What it names is there already: between the two a repair finds a record missing."""
+    path, whole = layer_paths.network(LAYER), snapshot(built)
+    built.delete([path])
+    waited: list[float] = []
+
+    def sleep(time_s: float) -> None:
+        waited.append(time_s)
+        if len(waited) == 3:
+            built.put(path, whole[path])
+
+    monkeypatch.setattr("circuit_atlas.storage_schema.repair.time.sleep", sleep)
+    assert repair(built).aside == ()
+    assert len(waited) == 3
+    assert snapshot(built) == whole
+
+
 def test_nothing_of_a_step_is_done_where_one_of_its_objects_is_anew(built, monkeypatch, snapshot):
     """Not even what comes before it: a torn record is set aside with what it names, or stays."""
     path, written = layer_paths.network(LAYER), layer_paths.channels(LAYER)
