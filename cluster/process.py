@@ -41,22 +41,22 @@ def sigterm_kept() -> Iterator[None]:
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
     """Turns SIGTERM, by which a cluster ends a program, and SIGHUP, by which a terminal that is
-    closed does, into the KeyboardInterrupt of Ctrl-C.
+    closed does, into the KeyboardInterrupt of Ctrl-C, with the signal's number.
 
     What comes soon after the first of them is ignored: it would cut off the ending that is under
     way. Whoever waits for a store, in any thread, waits no longer. Only the main thread can handle
     signals: in another, all keep the meaning they had, as does Ctrl-C where the caller handles it
     in its own way, and SIGHUP where it is ignored, as `nohup` has it.
     """
-    since_s: list[float] = []
+    first: list[tuple[float, int]] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        del number, frame
+        del frame
         now_s = time.monotonic()
-        if not since_s or now_s - since_s[0] > _ENDING_S:
-            since_s[:] = [now_s]
+        if not first or now_s - first[0][0] > _ENDING_S:
+            first[:] = [(now_s, number)]
             end_waits()
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
 
     with interruptible_waits() as end_waits, _all_restored() as here:
         if here:
@@ -67,8 +67,8 @@ def signals_interrupt() -> Iterator[None]:
             yield
         except Exception as error:
             # What is cut off may end in an error of its own, as where a terminal takes no line.
-            if since_s:
-                raise KeyboardInterrupt from error
+            if first:
+                raise KeyboardInterrupt(first[0][1]) from error
             raise
 
 

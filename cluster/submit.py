@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import signal
 import tempfile
 import time
 import warnings
@@ -22,7 +23,7 @@ import aiohttp
 from ray.exceptions import RayError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from circuit_atlas.cluster.process import environment
+from circuit_atlas.cluster.process import environment, signals_interrupt
 from circuit_atlas.cluster.retries import one_line
 from circuit_atlas.cluster.wheel import build_model_wheel, build_wheel
 from circuit_atlas.jobs.spec.build_spec import BuildSpec
@@ -103,8 +104,8 @@ def follow(
         InputError: the address is no job server's, or knows no such job.
         InfrastructureError: no job server answers there, or the job ended without an exit code:
             it could not be set up, was stopped, or its machine was lost.
-        KeyboardInterrupt: Ctrl-C ended the following, and the job where `ask_to_stop` said so;
-            `on_log` is told what became of it.
+        KeyboardInterrupt: Ctrl-C ended the following, and the job where `ask_to_stop` said so; or
+            SIGTERM or SIGHUP did, after which nobody is asked. `on_log` is told what became of it.
     """
     _check_address(address)
     with _answering(f"cannot ask {address!r} for a job"):
@@ -116,9 +117,10 @@ def follow(
             "that there are"
         )
     try:
-        return _exit_code(job, _follow(client, job, on_log))
-    except KeyboardInterrupt:
-        if not ask_to_stop():
+        with signals_interrupt():
+            details = _follow(client, job, on_log)
+    except KeyboardInterrupt as ended:
+        if not (ended.args in ((), (signal.SIGINT,)) and ask_to_stop()):
             on_log(
                 f"\nno longer following; the job goes on: circuit-atlas submit --follow {job} "
                 f"--address {address}; to stop it: ray job stop {job} --address {address}\n"
@@ -128,6 +130,7 @@ def follow(
             client.stop_job(job)
         on_log(f"\njob {job} is told to stop; what is committed stays\n")
         raise
+    return _exit_code(job, details)
 
 
 @contextlib.contextmanager
@@ -212,6 +215,7 @@ def _follow(client: JobSubmissionClient, job: str, on_log: Callable[[str], None]
     """Pass the log on until the job has ended. A connection that breaks does not end a job."""
     log = _Log(on_log)
     answered_s = time.monotonic()
+    told = False
     while True:
         broken = False
         try:
@@ -224,7 +228,7 @@ def _follow(client: JobSubmissionClient, job: str, on_log: Callable[[str], None]
             broken = True
         try:
             details = client.get_job_info(job)
-            answered_s = time.monotonic()
+            answered_s, told = time.monotonic(), False
             if details.status.is_terminal():
                 if broken:
                     log.show(client.get_job_logs(job))
@@ -235,6 +239,9 @@ def _follow(client: JobSubmissionClient, job: str, on_log: Callable[[str], None]
                     f"the job server has not answered for {_PATIENCE_S:.0f} s "
                     f"({one_line(str(error))}); the job may still run: ask `ray job status {job}`"
                 ) from error
+            if not told:
+                told = True
+                on_log(f"the job server does not answer; waiting for it {_PATIENCE_S:.0f} s\n")
         time.sleep(_PAUSE_S)
 
 

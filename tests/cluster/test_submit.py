@@ -257,16 +257,22 @@ def test_ctrl_c_stops_following_and_the_job_where_that_is_said(
 ) -> None:
     entrypoint(monkeypatch, "import time\nprint('under way')\ntime.sleep(600)\n")
     log: list[str] = []
+    signals = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
     def on_log(text: str) -> None:
         log.append(text)
         if "under way\n" in text.splitlines(keepends=True):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signals.pop(0))
 
     job = send(spec, address=head)
     with pytest.raises(KeyboardInterrupt):
         follow(job, address=head, on_log=on_log)
-    assert f"circuit-atlas submit --follow {job} --address {head}; to stop it: ray job" in log[-1]
+    goes_on = f"circuit-atlas submit --follow {job} --address {head}; to stop it: ray job"
+    assert goes_on in log[-1]
+    for _ in range(2):  # by a cluster or a closed terminal: nobody is there to be asked
+        with pytest.raises(KeyboardInterrupt):
+            follow(job, address=head, on_log=on_log, ask_to_stop=pytest.fail)
+        assert goes_on in log[-1]
     client = module.JobSubmissionClient(head)
     assert client.get_job_status(job) == module.JobStatus.RUNNING
     with pytest.raises(KeyboardInterrupt):
@@ -274,6 +280,33 @@ def test_ctrl_c_stops_following_and_the_job_where_that_is_said(
     assert log[-1] == f"\njob {job} is told to stop; what is committed stays\n"
     with pytest.raises(InfrastructureError, match=f"^job {job} was stopped: .*resumes$"):
         follow(job, address=head, on_log=log.append)
+
+
+def test_a_job_server_that_is_gone_is_waited_for_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Client:
+        """Of a server that gives no answer after the first."""
+
+        answers = 1
+
+        def get_job_info(self, job: str) -> str:
+            self.answers -= 1
+            if self.answers < 0:
+                raise ConnectionError(f"nobody knows of {job}")
+            return "running"
+
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            yield "a line\n"
+            raise ConnectionError(f"nobody knows of {job}")
+
+    monkeypatch.setattr(module, "_client", lambda _: Client())
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(module, "_PAUSE_S", 0.01)
+    log: list[str] = []
+    with pytest.raises(InfrastructureError, match="the job may still run: ask `ray job status j`"):
+        follow("j", address="http://head:8265", on_log=log.append)
+    assert log == ["a line\n", "the job server does not answer; waiting for it 0 s\n"]
 
 
 @pytest.mark.parametrize("log_json", [False, True])

@@ -28,6 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, private_home: Path) -> Iter
         ("features", "SIGHUP"),
         ("demo", "Ctrl-C"),
         ("submit", "Ctrl-C"),
+        ("submit", "SIGTERM"),
+        ("submit", "SIGHUP"),
     ],
 )
 def test_a_command_leaves_nobody(name: str, how: How, folder: Path) -> None:
@@ -37,3 +39,5 @@ def test_a_command_leaves_nobody(name: str, how: How, folder: Path) -> None:
     assert outcome.code == expected, outcome.text
     assert not outcome.left
     assert "Traceback" not in outcome.text
+    if name == "submit":
+        assert outcome.text.count("no longer following; the job goes on: ") == 1

@@ -2,7 +2,8 @@
 
 Each trial damages one to three files of a copy of a small atlas, of whatever kind and in whatever
 way; then `circuit-atlas repair` and a build have to give the masks and tables of the undisturbed
-atlas. Prints the seed of each failure, and a table of what was damaged.
+atlas. Prints the seed of each failure, and a table of what was damaged. With `--beside` one or two
+repairs begin at random requests of a build of what is missing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 import click
 
 from tests.repairs.atlases import make, prepared
+from tests.repairs.beside import Beside, trial_beside
 from tests.repairs.trial import Outcome, content, table, trial
 
 
@@ -25,9 +27,11 @@ from tests.repairs.trial import Outcome, content, table, trial
 @click.option("--count", default=200, show_default=True, help="How many.")
 @click.option("--seed", default=0, show_default=True, help="Of the first; each takes the next.")
 @click.option("--kind", help="Of the files to damage, as the table names it; else any.")
-def main(count: int, seed: int, kind: str | None) -> None:
+@click.option("--beside", is_flag=True, help="Repair while a build runs, at any moment of it.")
+def main(count: int, seed: int, kind: str | None, beside: bool) -> None:
     """Try so many damaged atlases, every other one with images of each unit's own."""
     outcomes: list[Outcome] = []
+    besides: list[Beside] = []
     failed, started_s = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as scratch, prepared(Path(scratch)):
         folder = Path(scratch)
@@ -40,21 +44,40 @@ def main(count: int, seed: int, kind: str | None) -> None:
             said = io.StringIO()
             try:
                 with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-                    outcome = trial(
-                        folder,
-                        atlases[sampled],
-                        expected[sampled],
-                        sampled=sampled,
-                        seed=number,
-                        scratch=folder / "damaged",
-                        kind=kind,
+                    if beside:
+                        besides.append(
+                            trial_beside(
+                                folder,
+                                atlases[sampled],
+                                expected[sampled],
+                                sampled=sampled,
+                                seed=number,
+                                scratch=folder / "damaged",
+                            )
+                        )
+                        continue
+                    outcomes.append(
+                        trial(
+                            folder,
+                            atlases[sampled],
+                            expected[sampled],
+                            sampled=sampled,
+                            seed=number,
+                            scratch=folder / "damaged",
+                            kind=kind,
+                        )
                     )
             except Exception as error:
                 failed += 1
                 click.echo(f"seed {number} failed\n{said.getvalue()}")
                 click.echo("".join(traceback.format_exception(error)))
-            else:
-                outcomes.append(outcome)
+    if beside:
+        began = sum(one.repairs for one in besides)
+        click.echo(
+            f"{count} atlases damaged, {began} repairs as they were built on, {failed} not as they "
+            f"were; {time.monotonic() - started_s:.0f} s"
+        )
+        sys.exit(1 if failed else 0)
     click.echo(table(outcomes))
     computed = sum(outcome.computed for outcome in outcomes)
     whole = sum(outcome.whole for outcome in outcomes)

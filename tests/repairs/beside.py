@@ -23,13 +23,16 @@ from tests.repairs.atlases import finish, spec
 from tests.repairs.damage import by_kind, damage
 from tests.repairs.trial import Content, content
 
+# So many requests each of these builds makes, and more where there is more to do.
+_REQUESTS = 200
+
 
 @dataclass(frozen=True)
 class Beside:
     """What was done to an atlas as it was built on.
 
     Attributes:
-        damages: what was done to its files, and when, in words.
+        damages: what was done to its files, in words.
         requests: how many requests the build and the repairs made of the store.
         repairs: how many repairs had begun before the build had ended.
     """
@@ -70,7 +73,7 @@ def at_requests(acts: Sequence[tuple[int, Callable[[], object]]]) -> Iterator[_M
             def ask(
                 objects: Objects, *given: Any, asked: Callable[..., Any] = asked, **named: Any
             ) -> Any:
-                if objects.patience.limit_s and threading.current_thread().name != "hint":
+                if objects.patience.limit_s:  # a hint is asked for without patience
                     moments.count()
                 return asked(objects, *given, **named)
 
@@ -86,7 +89,6 @@ def trial_beside(
     sampled: bool,
     seed: int,
     scratch: Path,
-    most_requests: int,
 ) -> Beside:
     """Damages a copy of an atlas at one or two files, and builds what is missing of it while one or
     two repairs run; then a last repair and build have nothing left to put right.
@@ -98,7 +100,6 @@ def trial_beside(
         sampled: which of the two.
         seed: of what is drawn.
         scratch: where the copy goes, and is deleted.
-        most_requests: the last at which a repair may begin.
     """
     drawn = random.Random(f"beside {seed}")
     shutil.copytree(pristine, scratch)
@@ -108,7 +109,7 @@ def trial_beside(
         for path in drawn.sample(files["commit record"], drawn.randrange(3)):
             (scratch / path).unlink()
         damages = [str(damage(scratch, files, drawn)) for _ in range(drawn.choice((1, 2)))]
-        begun = [drawn.randrange(most_requests) for _ in range(drawn.choice((1, 2)))]
+        begun = [drawn.randrange(_REQUESTS) for _ in range(drawn.choice((1, 2)))]
         acts = [(at, lambda: repair(open_store(scratch))) for at in begun]
         with at_requests(acts) as moments:
             finish(spec(folder, scratch, sampled=sampled), pictures=True)
