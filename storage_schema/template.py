@@ -22,6 +22,7 @@ from circuit_atlas.storage_schema.commit import StoredObject
 from circuit_atlas.storage_schema.directions import Directions
 from circuit_atlas.storage_schema.documents import canonical, seal, sha256
 from circuit_atlas.storage_schema.errors import (
+    CorruptError,
     MismatchError,
     NotAnAtlasError,
     RecordError,
@@ -99,6 +100,7 @@ def create(
     Raises:
         NotAnAtlasError: the location holds other things and no atlas.
         MismatchError: another spec, weights, images or layer; the message shows the difference.
+        CorruptError: what is there is damaged.
         SchemaError: the atlas there is of a newer schema.
         WriteError: the store refused; what was stored is as it was.
     """
@@ -113,9 +115,11 @@ def create(
     there = at_once(partial(is_laid_out, objects), layers)
     new = [layer for layer, laid_out in zip(layers, there, strict=True) if not laid_out]
     at_once(partial(_check_units, objects), new)
-    objects.put_if_absent(layout.IMAGES, IMAGES.to_parquet(images))
+    table = IMAGES.to_parquet(images)
+    objects.put_if_absent(layout.IMAGES, table)
     if not objects.exists(layout.IMAGES_RECORD):
         data = objects.get(layout.IMAGES)
+        _check_table(data, table, location=objects.at(layout.IMAGES))
         record = StoredObject(layout.IMAGES, len(data), sha256(data))
         named = [asdict(stored) for stored in (record, *pixels.chunks)]
         document = seal({"objects": named, "pixels": pixels.content()})
@@ -126,6 +130,19 @@ def create(
         labels.store(objects, name, texts)
     text = plan.to_json()
     objects.put_if_absent(layout.plan(sha256(text.encode())), text.encode())
+
+
+def _check_table(stored: bytes, given: bytes, *, location: str) -> None:
+    """Raise CorruptError where a table of images that no record vouches for is not this one, be it
+    in other bytes, as another version writes it."""
+    if stored == given:
+        return
+    found, expected = (IMAGES.from_parquet(data, location=location) for data in (stored, given))
+    if not found.equals(expected):
+        raise CorruptError(
+            f"{location} differs from the images that it is of, and its record is gone: run "
+            "`circuit-atlas repair` on the atlas"
+        )
 
 
 def _check_units(objects: Objects, layer: LayerIndex) -> None:

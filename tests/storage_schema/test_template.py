@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import zarr
 
@@ -20,6 +22,7 @@ from circuit_atlas.storage_schema.errors import (
     SchemaError,
     WriteError,
 )
+from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.opening import open_store
 from circuit_atlas.storage_schema.reader import Reader
@@ -258,6 +261,22 @@ def test_what_a_run_says_of_itself_is_no_other_thing(tmp_path, lay_out):
     lay_out(open_store(tmp_path / "ours"))
     with pytest.raises(NotAnAtlasError, match=r"holds other things \(runs\) and no atlas"):
         lay_out(open_store(tmp_path / "theirs"))
+
+
+def test_no_record_is_put_that_vouches_for_an_altered_table_of_images(laid_out, lay_out, images):
+    """Its own is gone; the same table in other bytes is whole."""
+    laid_out.delete([layout.IMAGES_RECORD])
+    names = images["name"].take([1, 0, 2, 3, 4])
+    swapped = images.set_column(1, images.schema.field("name"), names)
+    laid_out.put(layout.IMAGES, IMAGES.to_parquet(swapped))
+    with pytest.raises(CorruptError, match="circuit-atlas repair"):
+        lay_out(laid_out)
+    assert not laid_out.exists(layout.IMAGES_RECORD)
+    other = io.BytesIO()
+    pq.write_table(IMAGES.from_parquet(IMAGES.to_parquet(images), location=""), other)
+    laid_out.put(layout.IMAGES, other.getvalue())
+    lay_out(laid_out)
+    assert Reader(laid_out).images().equals(IMAGES.public(images))
 
 
 def test_an_altered_header_is_not_built_upon(objects, lay_out, snapshot):
