@@ -60,7 +60,7 @@ def split(folder: Traversable, entry: str, *, name: str) -> dict[str, str]:
     """
     first: dict[str, _Module] = {}
     _collect(folder, entry, first, above=())
-    scopes = [_scope(module, first) for module in first.values()]
+    scopes = [_scope(module, first, script=name) for module in first.values()]
     scripts = {name: "\n".join(["const modules = {};", *scopes, "export { modules };", ""])}
     wanted = [path for module in first.values() for path in module.later]
     while wanted:
@@ -70,11 +70,10 @@ def split(folder: Traversable, entry: str, *, name: str) -> dict[str, str]:
         found = dict(first)
         _collect(folder, path, found, above=(entry,))
         own = [module for module in found.values() if module.path not in first]
-        up = posixpath.relpath(name, posixpath.dirname(path) or ".")
         scripts[path] = "\n".join(
             [
-                f'import {{ modules }} from "{up if up.startswith(".") else f"./{up}"}";',
-                *(_scope(module, found, held="??=") for module in own),
+                f'import {{ modules }} from "{_from(path, name)}";',
+                *(_scope(module, found, held="??=", script=path) for module in own),
                 f"export {_taken(found, found[path].exports, path, _PAGE)}",
                 "",
             ]
@@ -127,19 +126,26 @@ def _at_root(name: str, path: str) -> str:
     return posixpath.normpath(posixpath.join(path, "..", name))
 
 
+def _from(script: str, path: str) -> str:
+    """Gives what a script calls another by; both by their paths from the root."""
+    found = posixpath.relpath(path, posixpath.dirname(script) or ".")
+    return found if found.startswith(".") else f"./{found}"
+
+
 def _only_names(names: tuple[str, ...], path: str, statement: str) -> None:
     for name in names:
         if _NAME.fullmatch(name) is None:
             raise ValueError(f"{path} has {statement.strip()!r}: {name!r} is not a plain name")
 
 
-def _scope(module: _Module, found: dict[str, _Module], *, held: str = "=") -> str:
+def _scope(module: _Module, found: dict[str, _Module], *, held: str = "=", script: str = "") -> str:
     heads = [_taken(found, names, other, module.path) for names, other in module.imports]
+    body = _LATER.sub(lambda match: f'import("{_from(script, match[1][2:])}")', module.body)
     return "\n".join(
         [
             f'modules["{module.path}"] {held} (() => {{',
             *heads,
-            module.body.rstrip("\n"),
+            body.rstrip("\n"),
             f"return {{ {', '.join(module.exports)} }};",
             "})();",
         ]

@@ -3,36 +3,51 @@
 import { format, follow, onAddress, state, to } from "./address.js";
 import { atlas, get, unitPath } from "./api.js";
 import { h, put } from "./dom.js";
+import { loaded } from "./loaded.js";
 import { failure, skeleton } from "./panel.js";
-import { atlasPage } from "./pages/atlas.js";
-import { channelPage } from "./pages/channel.js";
-import { comparePage } from "./pages/compare.js";
-import { criteriaPage } from "./pages/criteria.js";
-import { glossaryPage } from "./pages/glossary.js";
-import { imagePage } from "./pages/image.js";
-import { imagesPage } from "./pages/images.js";
-import { layerPage } from "./pages/layer.js";
-import { mapPage } from "./pages/map.js";
-import { unitPage } from "./pages/unit.js";
 import { searchBox } from "./search.js";
 import { themeButton } from "./theme.js";
 import { isDemo, tour } from "./tour.js";
 
 /**
- * Of each page: what makes it; what of the address makes it another page, not another view; and the
- * facts that it begins with, which are asked for together with the atlas'.
+ * Of each page: what loads the function that makes it, which is in a script of its own; what of the
+ * address makes it another page, not another view; and the facts that it begins with, which are
+ * asked for together with the atlas'.
  */
 const PAGES = {
-  atlas: { make: atlasPage, of: [] },
-  layer: { make: layerPage, of: ["layer"], facts: ({ layer }) => ["layers", layer] },
-  criteria: { make: criteriaPage, of: ["layer"] },
-  unit: { make: unitPage, of: ["layer", "unit"], facts: unitFacts },
-  channel: { make: channelPage, of: ["layer", "channel"], facts: channelFacts },
-  images: { make: imagesPage, of: [] },
-  image: { make: imagePage, of: ["image"], facts: ({ image }) => ["images", image] },
-  compare: { make: comparePage, of: [] },
-  glossary: { make: glossaryPage, of: [] },
-  map: { make: mapPage, of: ["layer", "unit"], facts: unitFacts },
+  atlas: { load: () => import("./pages/atlas.js").then((of) => of.atlasPage), of: [] },
+  layer: {
+    load: () => import("./pages/layer.js").then((of) => of.layerPage),
+    of: ["layer"],
+    facts: ({ layer }) => ["layers", layer],
+  },
+  criteria: {
+    load: () => import("./pages/criteria.js").then((of) => of.criteriaPage),
+    of: ["layer"],
+  },
+  unit: {
+    load: () => import("./pages/unit.js").then((of) => of.unitPage),
+    of: ["layer", "unit"],
+    facts: unitFacts,
+  },
+  channel: {
+    load: () => import("./pages/channel.js").then((of) => of.channelPage),
+    of: ["layer", "channel"],
+    facts: channelFacts,
+  },
+  images: { load: () => import("./pages/images.js").then((of) => of.imagesPage), of: [] },
+  image: {
+    load: () => import("./pages/image.js").then((of) => of.imagePage),
+    of: ["image"],
+    facts: ({ image }) => ["images", image],
+  },
+  compare: { load: () => import("./pages/compare.js").then((of) => of.comparePage), of: [] },
+  glossary: { load: () => import("./pages/glossary.js").then((of) => of.glossaryPage), of: [] },
+  map: {
+    load: () => import("./pages/map.js").then((of) => of.mapPage),
+    of: ["layer", "unit"],
+    facts: unitFacts,
+  },
 };
 const NAV = { atlas: "Atlas", images: "Images", compare: "Compare", glossary: "Glossary" };
 const UNDER = { layer: "atlas", criteria: "atlas", unit: "atlas", map: "atlas", channel: "atlas", image: "images" };
@@ -86,8 +101,8 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
       throw new Error(`this address names no ${unsaid}: go to the atlas by the link at the top`);
     }
     if (page.facts) get(page.facts(now)).catch(() => {}); // The page meets the error itself.
-    const facts = await atlas();
-    const made = await page.make(now, facts);
+    const [facts, make] = await Promise.all([atlas(), loaded(page.load(), "this page")]);
+    const made = await make(now, facts);
     if (mine !== turn) return;
     put(main, made.element);
     shown = { identity, page: made };

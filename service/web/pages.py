@@ -1,13 +1,16 @@
-"""The pages: one document, one style sheet and two scripts made of `service/viewer/`, its icon.
+"""The pages: one document, one style sheet and a few scripts made of `service/viewer/`, its icon.
 
-A file each would be ninety requests: on a slow line they take longer than what they hold. What
-draws a diagram is a third of the code, and has a script of its own: no page begins with it.
+A file each would be ninety requests: on a slow line they take longer than what they hold. All
+pages begin with one script; what makes each page has one more, which the document names, so that
+both are asked for at once. What draws a diagram has a script of its own too: no page begins with
+it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +20,7 @@ from fastapi import APIRouter, Depends, Request
 
 from circuit_atlas.service.diagram.modules import split
 from circuit_atlas.service.web.answer_route import PageRoute
+from circuit_atlas.service.web.errors import NotFoundError
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -36,9 +40,10 @@ _FACTS = {
 }
 """Of each page: the answers that it begins with."""
 _NAMED = re.compile(r"\{([a-z.]+)\}")
+_MODULE = '<link rel="modulepreload" href="viewer/{}">'
 _PRELOAD = '<link rel="preload" as="fetch" href="api/v1/{}" crossorigin>'
 _FIRST = "all.js"
-_DIAGRAM = "diagram/diagram.js"
+_TOLD = 80
 _STYLES = ("tokens", "base", "shell", "components", "charts", "pages", "diagram")
 """Style sheets in the order in which they count."""
 
@@ -49,8 +54,8 @@ def _state(request: Request) -> Mapping[str, str]:
 
 @router.get("/")
 def index(state: Annotated[Mapping[str, str], Depends(_state)]) -> AnswerSource:
-    """Send the one page; what it shows is in its query. It has the browser ask for what the page
-    begins with while the script is on its way."""
+    """Send the one page; what it shows is in its query. It has the browser ask for the page's own
+    script, and for what the page begins with, while the first script is on its way."""
     preload = _preload(state)
 
     def make() -> bytes:
@@ -64,14 +69,18 @@ def index(state: Annotated[Mapping[str, str], Depends(_state)]) -> AnswerSource:
 
 @router.get(f"/viewer/{_FIRST}")
 def script() -> AnswerSource:
-    """Send the modules of the viewer as one script, but for those of a diagram."""
+    """Send the modules that all pages begin with as one script."""
     return _source("text/javascript; charset=utf-8", lambda: _script(_FIRST))
 
 
-@router.get(f"/viewer/{_DIAGRAM}")
-def diagram_script() -> AnswerSource:
-    """Send what draws a diagram as one script, which takes from the first what that has."""
-    return _source("text/javascript; charset=utf-8", lambda: _script(_DIAGRAM))
+@router.get("/viewer/{folder}/{name}.js")
+def later_script(folder: str, name: str) -> AnswerSource:
+    """Send what makes a page, or draws a diagram, as one script, which takes from the first what
+    that has."""
+    path = f"{folder}/{name}.js"
+    if path not in _scripts(_version()):
+        raise NotFoundError(f"these pages have no script {path[:_TOLD]!r}")
+    return _source("text/javascript; charset=utf-8", lambda: _script(path))
 
 
 @router.get("/viewer/all.css")
@@ -98,10 +107,12 @@ def _version() -> str:
 
 
 def _preload(state: Mapping[str, str]) -> str:
-    """Name the answers that a page begins with in an element each; none for other pages, nor where
-    the state lacks what an answer is of."""
-    elements = []
-    for facts in _FACTS.get(state.get("page", ""), ()):
+    """Name the script of a page and the answers that it begins with in an element each: none for
+    what is no page, and no answer where the state lacks what it is of."""
+    page = state.get("page", "atlas")
+    own = f"pages/{page}.js"
+    elements = [_MODULE.format(own)] if own in _scripts(_version()) else []
+    for facts in _FACTS.get(page, ()):
         if all(state.get(name) for name in _NAMED.findall(facts)):
             path = _NAMED.sub(lambda match: quote(state[match[1]], safe="!~*'()"), facts)
             elements.append(_PRELOAD.format(escape(path)))
@@ -110,8 +121,14 @@ def _preload(state: Mapping[str, str]) -> str:
 
 def _script(name: str) -> bytes:
     # What is said to those who read the modules is a quarter of what would be sent.
-    script = split(VIEWER, "app.js", name=_FIRST)[name]
-    return _INDENT.sub("", _COMMENT.sub("", script)).encode()
+    return _INDENT.sub("", _COMMENT.sub("", _scripts(_version())[name])).encode()
+
+
+@lru_cache(maxsize=1)
+def _scripts(version: str) -> Mapping[str, str]:
+    """Join the modules, once for each version of the files."""
+    del version
+    return split(VIEWER, "app.js", name=_FIRST)
 
 
 def _sheets() -> list[str]:

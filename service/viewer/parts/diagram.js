@@ -9,6 +9,7 @@ import { change, state, to } from "../address.js";
 import { get, imageUrl, url } from "../api.js";
 import { fresh, h } from "../dom.js";
 import { whole } from "../figures.js";
+import { loaded } from "../loaded.js";
 import { panel } from "../panel.js";
 
 /** How many kernels are drawn at most: what is asked for where nothing is said, and others. */
@@ -30,12 +31,7 @@ const within = (now) =>
   );
 
 /** Loads what draws a diagram, a third of all code, where one is shown. */
-const drawing = () =>
-  import("../diagram/diagram.js").catch(() => {
-    throw new Error(
-      "what draws a diagram was not loaded: see whether `circuit-atlas serve` still runs, then load the page anew",
-    );
-  });
+const drawing = () => loaded(import("../diagram/diagram.js"), "what draws a diagram");
 
 /**
  * @param {object} of

@@ -66,14 +66,15 @@ def test_what_is_joined_runs_in_order_and_names_do_not_clash(tmp_path):
 
 @in_chromium
 def test_what_is_imported_later_runs_once_and_shares_what_ran(tmp_path):
-    """Of two later scripts, one in a folder; what both need, and what the first has, runs once."""
+    """Of two later scripts, one in a folder; what both need, and what the first has, runs once. The
+    one in the folder asks for a third."""
     folder = write(
         tmp_path,
         app="""
             import { count } from "./state.js";
             const both = [import("./parts/later.js"), import("./other.js")];
-            Promise.all(both).then(([{ added }, { more }]) => {
-              window.told = [count("app"), added(), more()].join();
+            Promise.all(both).then(async ([{ added, last }, { more }]) => {
+              window.told = [count("app"), added(), more(), (await last()).third()].join();
             });
         """.replace("            ", ""),
         state="const seen = [];\nexport const count = (who) => seen.push(who);\n",
@@ -91,10 +92,16 @@ def test_what_is_imported_later_runs_once_and_shares_what_ran(tmp_path):
             import { both } from "../both.js";
             import { count } from "../state.js";
             export const added = () => count(both);
+            export const last = () => import("../ends/third.js");
+        """.replace("            ", ""),
+        ends_third="""
+            import { both } from "../both.js";
+            import { count } from "../state.js";
+            export const third = () => count(both);
         """.replace("            ", ""),
     )
     scripts = split(folder, "app.js", name="first.js")
-    assert sorted(scripts) == ["first.js", "other.js", "parts/later.js"]
+    assert sorted(scripts) == ["ends/third.js", "first.js", "other.js", "parts/later.js"]
 
     def answer(route) -> None:
         name = route.request.url.removeprefix("http://127.0.0.1/")
@@ -107,7 +114,7 @@ def test_what_is_imported_later_runs_once_and_shares_what_ran(tmp_path):
         page.route("**/*", answer)
         page.goto("http://127.0.0.1/")
         page.wait_for_function("window.told")
-        assert page.evaluate("window.told") == "2,3,4"
+        assert page.evaluate("window.told") == "2,3,4,5"
 
 
 @pytest.mark.parametrize(
