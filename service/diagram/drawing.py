@@ -11,6 +11,7 @@ from circuit_atlas.service.diagram.data import Content
 from circuit_atlas.service.diagram.figure import WIDTH_MM, Figure
 from circuit_atlas.service.diagram.look import Look
 from circuit_atlas.service.diagram.node_images import NodeImages
+from circuit_atlas.service.diagram.node_sheet import Shows, node_sheet
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.wording import listed
 
@@ -79,6 +80,11 @@ class Diagram:
             QueryError: the width is out of range; or the look names what the drawing has not.
         """
         return Figure(self.content, self._images, look=look or Look(), width_mm=width_mm)
+
+    def node_sheet(self, shows: Shows = "features") -> bytes:
+        """Draw the images of its nodes on one sheet, small, as a page shows them; as
+        `node_sheet.node_sheet`."""
+        return node_sheet(self.content, self._images, shows)
 
     def html(self) -> str:
         """Return one page that holds all it needs: it makes no request."""

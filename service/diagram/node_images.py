@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from circuit_atlas.service.diagram.crops import Feature
 from circuit_atlas.service.diagram.data import Content
+from circuit_atlas.service.diagram.decoded import Kind, opened
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.reader import Reader
-from circuit_atlas.storage_schema.wording import one_line
-
-_MOST_PIXELS = 2**24
 
 
 @dataclass
@@ -51,25 +47,7 @@ def used_images(content: Content, *, most: int | None = None) -> set[int]:
     return {crop[0] for some in content.nodes.crops for crop in some[:most]}
 
 
-def data_url(data: bytes, kind: Literal["jpeg", "png"]) -> str:
-    """Write an image as an address that holds it.
-
-    CorruptError where it is none of that kind, or is larger than any that a network sees: whoever
-    shows the drawing unpacks it, however few bytes it is packed into.
-    """
-    from PIL import Image  # here alone is it looked into
-
-    try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            width, height = image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise CorruptError(
-            f"an image of the atlas is no {kind.upper()} ({one_line(error)}): restore the atlas "
-            "from a copy"
-        ) from error
-    if width * height > _MOST_PIXELS:
-        raise CorruptError(
-            f"an image of the atlas has {width} x {height} pixels, and {_MOST_PIXELS:,} in all are "
-            "drawn at most: restore the atlas from a copy"
-        )
+def data_url(data: bytes, kind: Kind) -> str:
+    """Write an image as an address that holds it; CorruptError as `opened`."""
+    opened(data, kind).close()
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

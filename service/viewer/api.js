@@ -144,5 +144,24 @@ let version = null;
  */
 export const unitPath = (layer, unit, ...more) => ["layers", layer, "units", unit, ...more];
 
-/** Makes the address of an image as the network sees it. */
-export const imageUrl = (image) => url(["images", String(image), "file"], { v: version });
+/** Widths at which images are asked for, in pixels: few, so that one serves several places. */
+const WIDTHS = [96, 160, 320];
+
+/**
+ * Gives the width at which an image is asked for that is shown `shown` points wide; null: as it is.
+ *
+ * @param {number|null} shown
+ */
+export const widthOf = (shown) =>
+  shown === null ? null : (WIDTHS.find((width) => width >= shown * devicePixelRatio) ?? null);
+
+/**
+ * Makes the address of an image as the network sees it.
+ *
+ * @param {number|string} image
+ * @param {object} [of]
+ * @param {number|null} [of.shown] points that it is shown wide. Default: it is sent as it is.
+ * @param {number[]|null} [of.box] the part that is shown: top, left, bottom, right.
+ */
+export const imageUrl = (image, { shown = null, box = null } = {}) =>
+  url(["images", String(image), "file"], { v: version, width: widthOf(shown), box: box?.join() });

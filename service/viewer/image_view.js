@@ -5,6 +5,9 @@
 import { imageUrl } from "./api.js";
 import { h, style } from "./dom.js";
 
+/** Points that an image is shown wide in a row of them, about. */
+export const SHOT = 150;
+
 /**
  * An image by its number, and what a unit sees of it as [top, left, bottom, right].
  *
@@ -22,13 +25,17 @@ import { h, style } from "./dom.js";
  * @param {number[][]|null} [of.map] response map, rows of values, to lay over it.
  * @param {number} [of.scale] the value that is drawn strongest. Default: the largest of the map.
  * @param {boolean} [of.eager] whether to load it before it comes near the window.
+ * @param {number|null} [of.shown] points that it is shown wide. Default: it is loaded as it is.
  */
-export function wholeImage(image, { input, alt, box = false, map = null, scale, eager = false }) {
+export function wholeImage(
+  image,
+  { input, alt, box = false, map = null, scale, eager = false, shown = null },
+) {
   const element = h(
     "div",
     { class: map ? "image-box mapped" : "image-box" },
     h("img", {
-      src: imageUrl(image.image),
+      src: imageUrl(image.image, { shown }),
       alt,
       width: input.width,
       height: input.height,
@@ -53,6 +60,9 @@ export function wholeImage(image, { input, alt, box = false, map = null, scale, 
   return element;
 }
 
+/** Points that a crop is shown wide, at most. */
+const CROP = 96;
+
 /**
  * Shows a square crop of an image around its box, with some of what surrounds it.
  *
@@ -60,24 +70,21 @@ export function wholeImage(image, { input, alt, box = false, map = null, scale, 
  * @param {{input: Size, alt: string, eager?: boolean}} of as of `wholeImage`.
  */
 export function crop(image, { input, alt, eager = false }) {
-  const side = Math.min(input.height, input.width);
-  const [top, left, bottom, right] = clamped(image.box ?? [0, 0, side, side], input);
-  const size = Math.min(side, Math.max(bottom - top, right - left, side / 6) * 1.1);
-  const y = within((top + bottom - size) / 2, input.height - size);
-  const x = within((left + right - size) / 2, input.width - size);
-  const img = h("img", {
-    src: imageUrl(image.image),
-    alt,
-    loading: eager ? null : "lazy",
-    decoding: "async",
-  });
-  style(img, {
-    width: `${(100 * input.width) / size}%`,
-    height: `${(100 * input.height) / size}%`,
-    left: `${(-100 * x) / size}%`,
-    top: `${(-100 * y) / size}%`,
-  });
-  return h("div", { class: "image-box" }, img);
+  const most = Math.min(input.height, input.width);
+  const [top, left, bottom, right] = clamped(image.box ?? [0, 0, most, most], input);
+  const side = Math.round(Math.min(most, Math.max(bottom - top, right - left, most / 6) * 1.1));
+  const y = Math.round(within((top + bottom - side) / 2, input.height - side));
+  const x = Math.round(within((left + right - side) / 2, input.width - side));
+  return h(
+    "div",
+    { class: "image-box" },
+    h("img", {
+      src: imageUrl(image.image, { shown: CROP, box: [y, x, y + side, x + side] }),
+      alt,
+      loading: eager ? null : "lazy",
+      decoding: "async",
+    }),
+  );
 }
 
 const within = (value, most) => Math.max(0, Math.min(value, most));

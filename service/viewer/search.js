@@ -11,6 +11,8 @@ import { announce } from "./live.js";
 
 const WAIT_MS = 120;
 const LIMIT = 24;
+/** Points that a thumbnail is shown wide. */
+const SHOWN = 40;
 
 /** The network's input, once anything is found. @type {Size|null} */
 let input = null;
@@ -148,7 +150,7 @@ function option(row, index, choose) {
 const thumbnail = (row) =>
   row.box && input
     ? crop({ image: row.image, box: row.box }, { input, alt: "", eager: true })
-    : h("img", { src: imageUrl(row.image), alt: "" });
+    : h("img", { src: imageUrl(row.image, { shown: SHOWN }), alt: "" });
 
 /** @param {Match} row */
 function link(row) {

@@ -14,6 +14,7 @@ from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.figure import NARROWEST_MM, WIDEST_MM, WIDTH_MM
 from circuit_atlas.service.diagram.kernels import Side
 from circuit_atlas.service.diagram.look import LARGEST, SMALLEST, Look, NodeKind
+from circuit_atlas.service.diagram.node_sheet import Shows
 from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.compare_routes import ComparisonParameters
@@ -29,9 +30,10 @@ from circuit_atlas.service.web.responses import JSON, AnswerSource, Body, digest
 from circuit_atlas.service.web.server_state import ServerState
 
 router = APIRouter(tags=["diagrams"], route_class=AnswerRoute)
-_SVG, _PNG = "image/svg+xml", "image/png"
+_SVG, _PNG, _JPEG = "image/svg+xml", "image/png", "image/jpeg"
 _FILE = body_of(_SVG, "The drawing.")
 _PIXELS = body_of(_PNG, "The drawing.")
+_SHEET = body_of(_JPEG, "The images of nodes.")
 _UNIT = "/layers/{layer}/units/{unit}/diagram"
 
 
@@ -107,6 +109,20 @@ class DiagramParameters(CircuitParameters, EdgeParameters):
     """Chooses a circuit that is drawn."""
 
 
+class SheetParameters(Parameters):
+    """Says what nodes show on a sheet."""
+
+    shows: Shows = Field(
+        default="features",
+        description="`features`: a visualization where there is one, else a crop; `crops`: the "
+        "part of an image where the channel is largest.",
+    )
+
+
+class NodesParameters(DiagramParameters, SheetParameters):
+    """Chooses a circuit whose nodes are shown, and by what."""
+
+
 class FigureParameters(DiagramParameters, LookParameters):
     """Chooses a circuit that is drawn, and how it is looked at."""
 
@@ -118,6 +134,10 @@ class OverlayParameters(ComparisonParameters, EdgeParameters):
         default=None,
         description="Draw this one of the two alone, where both over each other would lie.",
     )
+
+
+class OverlayNodesParameters(OverlayParameters, SheetParameters):
+    """Chooses two circuits whose nodes are shown, and by what."""
 
 
 class OverlayFigureParameters(OverlayParameters, LookParameters):
@@ -149,6 +169,15 @@ def diagram_pixels(
     return _of_unit(server, layer, unit, query, _png(query))
 
 
+@router.get(f"{_UNIT}/nodes", response_class=Response, responses=_SHEET)
+def node_images(
+    server: Server, layer: LayerName, unit: UnitName, query: Annotated[NodesParameters, Query()]
+) -> AnswerSource:
+    """Send the images of the drawing's nodes, small, on one sheet: that of node n in column n % 16
+    of row n // 16, of drawings of 400 nodes at most."""
+    return _of_unit(server, layer, unit, query, _sheet(query))
+
+
 @router.get("/compare/diagram", response_model=Content)
 def overlay(server: Server, query: Annotated[OverlayParameters, Query()]) -> AnswerSource:
     """Lay out two circuits over each other: what both share, and what one alone has."""
@@ -169,6 +198,14 @@ def overlay_pixels(
 ) -> AnswerSource:
     """Draw the same as a picture of 350 pixels an inch."""
     return _of_both(server, query, _png(query))
+
+
+@router.get("/compare/diagram/nodes", response_class=Response, responses=_SHEET)
+def overlay_node_images(
+    server: Server, query: Annotated[OverlayNodesParameters, Query()]
+) -> AnswerSource:
+    """Send the images of the nodes of a drawing of two circuits, as of one."""
+    return _of_both(server, query, _sheet(query))
 
 
 Form = Callable[[Diagram, str], Body]
@@ -220,5 +257,13 @@ def _png(query: LookParameters) -> Form:
     def form(diagram: Diagram, name: str) -> Body:
         figure = diagram.figure(width_mm=query.width_mm, look=query.look)
         return Body(figure.png(), _PNG, f"{name}.png")
+
+    return form
+
+
+def _sheet(query: SheetParameters) -> Form:
+    def form(diagram: Diagram, name: str) -> Body:
+        del name
+        return Body(diagram.node_sheet(query.shows), _JPEG)
 
     return form

@@ -17,6 +17,7 @@ from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
 from circuit_atlas.service.web.responding import responding
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, row_model, rows_of
+from circuit_atlas.service.web.thumbnail import CropParameters, thumbnail
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.layer_columns import RESPONDING
 
@@ -103,10 +104,17 @@ def image_facts(server: Server, image: ImageId) -> AnswerSource:
     response_class=Response,
     responses=body_of("image/jpeg", "The image as the network sees it."),
 )
-def image_file(server: Server, image: ImageId) -> AnswerSource:
-    """Send the image as the network sees it, resized and cropped. `v`: the atlas' version."""
+def image_file(
+    server: Server, image: ImageId, query: Annotated[CropParameters, Query()]
+) -> AnswerSource:
+    """Send the image as the network sees it, resized and cropped; or less of it. `v`: the atlas'
+    version."""
     server.images.check(image)
-    return AnswerSource(server.version, lambda: Body(server.image_reader.file(image), "image/jpeg"))
+
+    def render() -> Body:
+        return thumbnail(Body(server.image_reader.file(image), "image/jpeg"), "jpeg", query)
+
+    return AnswerSource(server.version, render)
 
 
 @router.get("/images/{image}/units", response_model=ImageUnits)

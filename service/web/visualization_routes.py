@@ -18,12 +18,13 @@ from circuit_atlas.service.web.parameters import LayerName, PageParameters, Serv
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, rows_of, table_model
 from circuit_atlas.service.web.server_state import ServerState
+from circuit_atlas.service.web.thumbnail import ThumbnailParameters, thumbnail
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.network_tables import CHANNELS
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
 
 router = APIRouter(tags=["visualizations"], route_class=AnswerRoute)
-_PNG = body_of("image/png", "The visualization.")
+_PNG = body_of("image/png", "The visualization; a JPEG where it is asked for smaller.")
 Variant = Annotated[
     str,
     Path(
@@ -88,11 +89,15 @@ def unit_features(server: Server, layer: LayerName, unit: UnitName) -> AnswerSou
     "/layers/{layer}/units/{unit}/features/{variant}", response_class=Response, responses=_PNG
 )
 def unit_feature(
-    server: Server, layer: LayerName, unit: UnitName, variant: Variant
+    server: Server,
+    layer: LayerName,
+    unit: UnitName,
+    variant: Variant,
+    query: Annotated[ThumbnailParameters, Query()],
 ) -> AnswerSource:
     """Send one feature visualization of the unit. `v`: its version."""
     one = server.unit(layer, unit)
-    return _visualization(server, one.layer, one.number, segment(variant))
+    return _visualization(server, one.layer, one.number, segment(variant), query)
 
 
 @router.get("/channels/{convolution}/{channel}/features", response_model=FeatureRows)
@@ -109,12 +114,16 @@ def channel_features(
     "/channels/{convolution}/{channel}/features/{variant}", response_class=Response, responses=_PNG
 )
 def channel_feature(
-    server: Server, convolution: ConvolutionName, channel: Channel, variant: Variant
+    server: Server,
+    convolution: ConvolutionName,
+    channel: Channel,
+    variant: Variant,
+    query: Annotated[ThumbnailParameters, Query()],
 ) -> AnswerSource:
     """Send one feature visualization of a channel. `v`: its version."""
     name = segment(convolution)
     _check_channel(server, name, channel)
-    return _visualization(server, name, channel, segment(variant))
+    return _visualization(server, name, channel, segment(variant), query)
 
 
 @router.get("/layers/{layer}/channels/{convolution}/{channel}", response_model=ChannelRows)
@@ -166,7 +175,9 @@ def _listing(server: ServerState, layer: str, unit: int, base: str) -> AnswerSou
     return AnswerSource(version, render)
 
 
-def _visualization(server: ServerState, layer: str, unit: int, variant: str) -> AnswerSource:
+def _visualization(
+    server: ServerState, layer: str, unit: int, variant: str, query: ThumbnailParameters
+) -> AnswerSource:
     reader = server.atlas.reader
     try:
         record = reader.feature_visualization(layer, unit, variant)
@@ -175,10 +186,12 @@ def _visualization(server: ServerState, layer: str, unit: int, variant: str) -> 
     if record is None:
         raise NotFoundError(f"{layer}/{unit} has no feature visualization {variant!r}")
     name = f"{reader.header.model}-{layer}-{unit}-{variant}.png"
-    return AnswerSource(
-        _version(record),
-        lambda: Body(reader.visualization_image(record), "image/png", name, inline=True),
-    )
+
+    def render() -> Body:
+        whole = Body(reader.visualization_image(record), "image/png", name, inline=True)
+        return thumbnail(whole, "png", query)
+
+    return AnswerSource(_version(record), render)
 
 
 def _version(record: FeatureRecord) -> str:

@@ -52,6 +52,8 @@ export class Diagram {
    * @param {(image) => string} [options.imageUrl] of an image, at the size of the network's input.
    * @param {(node) => string} [options.featureUrl] of a feature visualization; node is {kind, convolution,
    *   channel, layer, unit, feature}, feature the variant's name.
+   * @param {(shows: "features"|"crops") => string} [options.sheetUrl] of the images of all nodes,
+   *   small, as the server's `diagram/nodes` has them.
    * @param {(item) => void} [options.onSelect] a node or kernel was isolated, or null again.
    * @param {(state) => void} [options.onState] the state changed, a quarter of a second ago at
    *   least.

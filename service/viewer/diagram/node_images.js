@@ -1,8 +1,14 @@
-/** Loads the crops and feature visualizations of nodes as they are needed. */
+/**
+ * Loads the crops and feature visualizations of nodes as they are needed: small ones on one sheet
+ * where there is one, large ones each by itself.
+ */
 
 /** @import { Graph } from "./graph.js" */
 
 const CELL = 64; // pixels of a thumbnail's side
+const COLUMNS = 16; // of a sheet
+const MOST_NODES = 400; // on a sheet
+const SHEET_SIZE = 48; // points of a node, up to which the sheet will do
 
 /**
  * An image and the part of it that is drawn: [x, y, width, height] in its pixels.
@@ -14,6 +20,7 @@ export class NodeImages {
   #graph;
   #imageUrl;
   #featureUrl;
+  #sheetUrl;
   #onSettled;
   #images = new Map();
   #thumbs = new Map();
@@ -25,12 +32,15 @@ export class NodeImages {
    * @param {object} from
    * @param {(image) => string} [from.imageUrl]
    * @param {(node) => string} [from.featureUrl]
+   * @param {(shows: "features"|"crops") => string} [from.sheetUrl] of all nodes' images, small: that
+   *   of node n in column n % 16 of row n // 16.
    * @param {() => void} from.onSettled one more image is there, or will not come.
    */
-  constructor(graph, { imageUrl, featureUrl, onSettled }) {
+  constructor(graph, { imageUrl, featureUrl, sheetUrl, onSettled }) {
     this.#graph = graph;
     this.#imageUrl = imageUrl;
     this.#featureUrl = featureUrl;
+    if (graph.nodeCount <= MOST_NODES) this.#sheetUrl = sheetUrl;
     this.#onSettled = onSettled;
   }
 
@@ -41,10 +51,27 @@ export class NodeImages {
 
   /** Draws a node's image, where it is there, into a square of `size` pixels. */
   draw(context, node, { kind, x, y, size, ratio }) {
-    const part = this.#sized(node, kind, size * ratio);
+    const part = this.#part(node, kind, size, ratio);
     if (!part) return;
     const [image, [left, top, width, height]] = part;
     context.drawImage(image, left, top, width, height, x, y, size, size);
+  }
+
+  /** @returns {Part|null} */
+  #part(node, kind, size, ratio) {
+    const { feature, crops } = this.#graph.data.nodes;
+    if (!crops[node].length && !(kind === "features" && feature[node])) return null;
+    const sheet = this.#sheet(kind);
+    if (sheet && size <= SHEET_SIZE) return cell(sheet, node);
+    return this.#sized(node, kind, size * ratio) ?? (sheet && cell(sheet, node));
+  }
+
+  /** Gives the sheet, there or on its way; null: there is none, or it will not come. */
+  #sheet(kind) {
+    if (!this.#sheetUrl) return null;
+    const shows = kind === "features" ? kind : "crops";
+    const held = this.#held(`sheet ${shows}`, () => this.#sheetUrl(shows));
+    return held.failed ? null : held;
   }
 
   /** Gives it small and ready where it is drawn small: scaling an image for each node takes long. */
@@ -101,14 +128,23 @@ export class NodeImages {
   }
 
   #load(key, address) {
+    const { image, ready } = this.#held(key, address);
+    return ready ? image : null;
+  }
+
+  /** Asks for an image once. */
+  #held(key, address) {
     if (!this.#images.has(key)) {
-      const held = { image: new Image(), ready: false };
+      const held = { image: new Image(), ready: false, failed: false };
       this.#images.set(key, held);
       const url = address();
       if (url) {
         held.image.decoding = "async";
+        // Before images that are further down the page.
+        held.image.fetchPriority = "high";
         const came = (ready) => () => {
           held.ready = ready;
+          held.failed = !ready;
           this.#waiting -= 1;
           this.#onSettled();
         };
@@ -118,7 +154,13 @@ export class NodeImages {
         held.image.src = url;
       }
     }
-    const { image, ready } = this.#images.get(key);
-    return ready ? image : null;
+    return this.#images.get(key);
   }
+}
+
+/** Gives a node's part of a sheet, or null where that is on its way. @returns {Part|null} */
+function cell({ image, ready }, node) {
+  if (!ready) return null;
+  const side = image.naturalWidth / COLUMNS;
+  return [image, [(node % COLUMNS) * side, Math.floor(node / COLUMNS) * side, side, side]];
 }

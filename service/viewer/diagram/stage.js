@@ -27,8 +27,8 @@ export class Stage {
    * @param {object} model what is drawn: `graph`, `shown`, `measures`, `camera` and `colours`.
    * @param {object} of
    * @param {string} of.helpId of the element that says what the keys do.
-   * @param {object} of.options as of a diagram: `imageUrl`, `featureUrl`, `linkTo`, `onHover`
-   *   and `wheel`.
+   * @param {object} of.options as of a diagram: `imageUrl`, `featureUrl`, `sheetUrl`, `linkTo`,
+   *   `onHover` and `wheel`.
    * @param {object} of.actions `pick(item)`, `reset()`, `fit()` and `announce(text)`.
    * @param {AbortSignal} of.signal until then it listens.
    */
@@ -42,9 +42,9 @@ export class Stage {
       "aria-label": `Circuit diagram of ${graph.data.title}`,
       "aria-describedby": helpId,
     });
-    const { imageUrl, featureUrl } = options;
+    const { imageUrl, featureUrl, sheetUrl } = options;
     const onSettled = () => this.#painter.gained();
-    const nodeImages = new NodeImages(graph, { imageUrl, featureUrl, onSettled });
+    const nodeImages = new NodeImages(graph, { imageUrl, featureUrl, sheetUrl, onSettled });
     const marks = {
       bands: new Bands(model),
       lines: new Lines(model),

@@ -6,18 +6,18 @@
  */
 
 import { to } from "../address.js";
-import { get, url } from "../api.js";
+import { get, url, widthOf } from "../api.js";
 import { atlasCrumbs } from "../crumbs.js";
 import { h } from "../dom.js";
 import { imageText, measure, whole } from "../figures.js";
 import { heading } from "../heading.js";
-import { wholeImage } from "../image_view.js";
+import { SHOT, wholeImage } from "../image_view.js";
 import { useful } from "../live.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { channelKernels } from "../parts/channel_kernels.js";
 import { channelUses } from "../parts/channel_uses.js";
-import { signText } from "../parts/features.js";
+import { FEATURE, signText } from "../parts/features.js";
 import { readingBar } from "../reading.js";
 
 /**
@@ -116,7 +116,7 @@ function crops(facts, atlas) {
             h(
               "a",
               { class: "shot-link", href: to("image", { image: crop.image }) },
-              wholeImage(crop, { input: atlas.input, alt: imageText(crop), box: true, eager: true }),
+              wholeImage(crop, { input: atlas.input, alt: imageText(crop), box: true, eager: true, shown: SHOT }),
             ),
             h(
               "p",
@@ -139,7 +139,8 @@ function visualizations({ convolution, channel, features }) {
   /** @type {readonly ["channels", string, string, "features"]} */
   const path = ["channels", convolution, String(channel), "features"];
   /** @param {FeatureRow} row */
-  const address = (row) => url([...path, row.variant], { v: row.version });
+  const address = (row, shown = null) =>
+    url([...path, row.variant], { v: row.version, width: widthOf(shown) });
   return panel({
     title: "Feature visualizations",
     width: "third",
@@ -160,7 +161,7 @@ function visualizations({ convolution, channel, features }) {
             h(
               "div",
               { class: "image-box" },
-              h("img", { src: address(row), alt: `Feature visualization: ${signText(row)}`, decoding: "async" }),
+              h("img", { src: address(row, FEATURE), alt: `Feature visualization: ${signText(row)}`, decoding: "async" }),
             ),
             h("p", { class: "caption" }, signText(row)),
           ),

@@ -18,6 +18,8 @@ import { panel } from "../panel.js";
 import { splitText } from "../reading.js";
 
 const PAGE = 120;
+/** Points that an image is shown wide, about. */
+const SHOWN = 108;
 const SPLITS = ["scoring", "held_out", "left_out"];
 
 /**
@@ -120,7 +122,7 @@ function shot(row, at) {
             "div",
             { class: "image-box" },
             h("img", {
-              src: imageUrl(id),
+              src: imageUrl(id, { shown: SHOWN }),
               alt: imageText(row),
               loading: at < 24 ? null : "lazy",
               decoding: "async",

@@ -64,7 +64,8 @@ export function diagramPanel({ atlas, title, key, locate, note, width, onHover }
       state: within(now),
       onState,
       onHover,
-      imageUrl,
+      imageUrl: (image) => imageUrl(image),
+      sheetUrl: (shows) => url([...data.asked.path, "nodes"], { ...data.query, shows }),
       featureUrl: ({ convolution, channel, layer, unit, feature }) =>
         url(
           convolution
@@ -94,11 +95,9 @@ export function diagramPanel({ atlas, title, key, locate, note, width, onHover }
     load: async (now) => {
       if (atlas.schema < NETWORK_SINCE) return null;
       const asked = await locate(now);
-      const [document, { Diagram }] = await Promise.all([
-        get(asked.path, { ...asked.query, edges: now.edges }),
-        drawing(),
-      ]);
-      return { asked, document, Diagram };
+      const query = { ...asked.query, edges: now.edges };
+      const [document, { Diagram }] = await Promise.all([get(asked.path, query), drawing()]);
+      return { asked, query, document, Diagram };
     },
     empty: (data) =>
       data
@@ -107,8 +106,7 @@ export function diagramPanel({ atlas, title, key, locate, note, width, onHover }
     draw: () => host,
     // It reads colours and measures of the page, so it has to stand there.
     after: draw,
-    files: ({ asked }, now) => {
-      const query = { ...asked.query, edges: now.edges };
+    files: ({ asked, query }) => {
       const last = asked.path.length - 1;
       return [
         ...["svg", "png"].map((form) => ({

@@ -2,10 +2,13 @@
 
 /** @import { FeatureRow, UnitAnswer } from "openapi" */
 
-import { get, unitPath, url } from "../api.js";
+import { get, unitPath, url, widthOf } from "../api.js";
 import { h } from "../dom.js";
 import { groupName, measure, percent } from "../figures.js";
 import { panel } from "../panel.js";
+
+/** Points that a feature visualization is shown wide, at most, about. */
+export const FEATURE = 160;
 
 /**
  * Gets a unit's feature visualizations.
@@ -77,9 +80,13 @@ export function signText(row) {
  * @param {FeatureRow} row
  * @param {string} layer
  * @param {string|number} unit
+ * @param {number|null} [shown] points that it is shown wide. Default: it is sent as it is.
  */
-export const featureUrl = (row, layer, unit) =>
-  url(unitPath(layer, String(unit), "features", row.variant), { v: row.version });
+export const featureUrl = (row, layer, unit, shown = null) =>
+  url(unitPath(layer, String(unit), "features", row.variant), {
+    v: row.version,
+    width: widthOf(shown),
+  });
 
 /**
  * @param {FeatureRow} row
@@ -93,7 +100,7 @@ function feature(row, layer, unit) {
     h(
       "div",
       { class: "image-box" },
-      h("img", { src: featureUrl(row, layer, unit), alt: `Feature visualization: ${signText(row)}`, decoding: "async" }),
+      h("img", { src: featureUrl(row, layer, unit, FEATURE), alt: `Feature visualization: ${signText(row)}`, decoding: "async" }),
     ),
     h("p", { class: "caption" }, signText(row)),
     h(

@@ -22,7 +22,7 @@ import { menu, tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { crop } from "../image_view.js";
 import { reading } from "../reading.js";
-import { featureUrl, storedFeatures } from "./features.js";
+import { FEATURE, featureUrl, storedFeatures } from "./features.js";
 import { term } from "../term.js";
 import { groupsOf } from "./subset.js";
 
@@ -260,7 +260,7 @@ function groupCard(group, images, of) {
         h(
           "div",
           { class: "image-box feature" },
-          h("img", { src: featureUrl(row, layer, unit), alt: `Feature visualization of group ${groupName(group)}` }),
+          h("img", { src: featureUrl(row, layer, unit, FEATURE), alt: `Feature visualization of group ${groupName(group)}` }),
         ),
       ),
       images.map((image) => {

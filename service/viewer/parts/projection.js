@@ -11,6 +11,8 @@ import { groupName, imageText } from "../figures.js";
 import { inside, neighbour } from "../lasso.js";
 import { wholeImage } from "../image_view.js";
 
+/** Points that an image is shown wide, at most. */
+const SHOWN = 84;
 const DRAG_PX = 5;
 
 /**
@@ -44,7 +46,7 @@ export function projection({ points, input, onSelect, drawing }) {
           at = index;
         },
       },
-      wholeImage({ image: point.image }, { input, alt: "", eager: true }),
+      wholeImage({ image: point.image }, { input, alt: "", eager: true, shown: SHOWN }),
       h("span", { class: "tick", "aria-hidden": "true" }, "✓"),
     ),
   );

@@ -9,7 +9,7 @@ import { to } from "../address.js";
 import { h } from "../dom.js";
 import { count, groupName, imageText, percent, whole } from "../figures.js";
 import { crop, wholeImage } from "../image_view.js";
-import { featureUrl, storedFeatures } from "./features.js";
+import { FEATURE, featureUrl, storedFeatures } from "./features.js";
 
 const SHOWN = 20;
 
@@ -58,7 +58,7 @@ export function sideView(side, own, found, feature, atlas) {
           "div",
           { class: "image-box feature" },
           h("img", {
-            src: featureUrl(feature, own.layer, own.unit),
+            src: featureUrl(feature, own.layer, own.unit, FEATURE),
             alt: `Feature visualization of the ${side} circuit`,
           }),
         ),

@@ -8,7 +8,7 @@ import { h } from "../dom.js";
 import { count, imageText, measure, responseText, whole } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { wholeImage } from "../image_view.js";
+import { SHOT, wholeImage } from "../image_view.js";
 import { term } from "../term.js";
 
 /** How many are shown before one asks for more. */
@@ -66,6 +66,7 @@ export function topImages(atlas, facts, { layer, unit }) {
                   map: found.maps[at] ?? null,
                   scale,
                   eager: true,
+                  shown: SHOT,
                 }),
               ),
               h(

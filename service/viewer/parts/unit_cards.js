@@ -6,13 +6,16 @@
  */
 
 import { to } from "../address.js";
-import { unitPath, url } from "../api.js";
+import { unitPath, url, widthOf } from "../api.js";
 import { h } from "../dom.js";
 import { count, percent, ratio } from "../figures.js";
 import { badge } from "../heading.js";
 import { crop } from "../image_view.js";
 import { reading, THRESHOLD } from "../reading.js";
 import { sparkline } from "../sparkline.js";
+
+/** Points that an image is shown wide, about. */
+const SHOWN = 80;
 
 /**
  * Makes a card for each unit.
@@ -100,7 +103,7 @@ export function shot(row, { layer, atlas, eager = false }) {
       "div",
       { class: "image-box" },
       h("img", {
-        src: url(unitPath(layer, String(row.unit), "features", "positive")),
+        src: url(unitPath(layer, String(row.unit), "features", "positive"), { width: widthOf(SHOWN) }),
         alt: `Feature visualization of unit ${row.name}`,
         loading: eager ? null : "lazy",
         decoding: "async",

@@ -22,6 +22,7 @@ from circuit_atlas.service.diagram import shapes
 from circuit_atlas.service.diagram.drawing import Diagram
 from circuit_atlas.service.diagram.figure import WIDTH_MM
 from circuit_atlas.service.diagram.look import Look
+from circuit_atlas.service.diagram.node_sheet import CELL, COLUMNS
 from circuit_atlas.service.diagram.titles import share
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError, WriteError
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
@@ -337,10 +338,44 @@ def test_feature_visualizations_are_shown_where_there_are_any(tmp_path):
     without = circuit.diagram(features=False)
     assert not any(without.content.nodes.feature)
     assert "data:image/png" not in without.figure().svg
+    # On the sheet of a page, too: each where its node is.
+    made, photos = (sheet_cells(diagram, shows) for shows in ("features", "crops"))
+    for node, crops in enumerate(content.nodes.crops):
+        is_made = abs(made[node].mean((0, 1)) - (10, 200, 30)).max() < 12  # JPEG
+        assert is_made == bool(content.nodes.feature[node])
+        if not content.nodes.feature[node]:
+            assert abs(made[node] - photos[node]).mean() < 4
+        if crops:
+            whole = Image.open(io.BytesIO(atlas.reader.jpegs([crops[0][0]])[crops[0][0]]))
+            x, y, side = square(crops[0], *whole.size)
+            wanted = whole.resize((CELL, CELL), box=(x, y, x + side, y + side))
+            assert abs(photos[node] - np.asarray(wanted, float)).mean() < 8
+        else:
+            assert photos[node].mean() < 1  # but for what JPEG lets over the edge
     record = atlas.reader.feature_visualization("one", 2, "positive")
     (tmp_path / "atlas" / record.image.path).unlink()
-    with pytest.raises(CorruptError):
-        diagram.html()
+    for form in (diagram.html, diagram.node_sheet):
+        with pytest.raises(CorruptError):
+            form()
+
+
+def sheet_cells(diagram, shows: str) -> list[np.ndarray]:
+    """The sheet's cells, node by node."""
+    sheet = np.asarray(Image.open(io.BytesIO(diagram.node_sheet(shows))), float)
+    assert sheet.shape[1] == COLUMNS * CELL
+    rows = [
+        row for band in np.split(sheet, len(sheet) // CELL) for row in np.split(band, COLUMNS, 1)
+    ]
+    return rows[: len(diagram.content.nodes.band)]
+
+
+def square(crop, width: int, height: int) -> tuple[float, float, float]:
+    """Left, top and side of what a page shows of a crop: its field with a bit of what is around."""
+    _, top, left, bottom, right = crop
+    side = 1.08 * max(bottom - top, right - left)
+    side = min(width, height, max(side, min(width, height) / 12))
+    x, y = (left + right - side) / 2, (top + bottom - side) / 2
+    return min(width - side, max(0, x)), min(height - side, max(0, y)), side
 
 
 def test_the_command_writes_a_file_and_says_what_is_in_it(tmp_path, capsys):
