@@ -8,13 +8,13 @@ from itertools import pairwise
 
 from circuit_atlas.service.diagram.data import ROW, Band
 from circuit_atlas.service.diagram.drawn import Drawn
+from circuit_atlas.service.diagram.name_forms import broken, endings
 from circuit_atlas.service.diagram.shapes import JOINTS, Scale
 
 _ONE_COLUMN = 400.0  # points of room where no other column is near
 _GAP = 0.3  # of the size of the font, between two names
 _LINE = 1.15  # of the size of the font, from one line to the next
 _STRIP = 0.6  # rows that a band's strip reaches beyond the middle of its last node
-_MOST_LINES = 5
 _HIGHEST = 10  # lines that a name is raised at most, on a leader, past names beside it
 # Thousandths of the size of the font, from the space to "~": of Helvetica or of DejaVu Sans,
 # whichever is wider there, because the file may be shown in either.
@@ -100,7 +100,8 @@ def _forms(
 ) -> Iterator[tuple[tuple[str, ...], bool, int]]:
     """The forms of a band's name, the most telling first: lines, whether the last is the count, and
     by how many lines it is raised."""
-    lines = dict.fromkeys(((band.label,), _broken(band.label, room, size)))
+    fitting = broken(band.label, room - _GAP * size, lambda text: _width(text, size))
+    lines = dict.fromkeys(((band.label,), fitting))
     if band.kernels:
         number = drawn.content.bands.index(band)
         count = f"{drawn.of_bands[number]:,}/{band.kernels[drawn.number]:,}"
@@ -108,23 +109,8 @@ def _forms(
             yield from (((*some, count), True, raised) for some in lines)
     for raised in range(_HIGHEST + 1):
         yield from ((some, False, raised) for some in lines)
-    parts = band.label.split(".")
-    for first in range(1, len(parts)):
-        end = ".".join(parts[first:])
-        if any(map(str.isalpha, end)):
-            yield (f"…{end}",), False, 0
-
-
-def _broken(label: str, room: float, size: float) -> tuple[str, ...]:
-    """The label in lines, broken after dots, as few as fit into the room."""
-    lines = [""]
-    parts = label.split(".")
-    for number, part in enumerate(parts):
-        piece = part if number == len(parts) - 1 else f"{part}."
-        if lines[-1] and _width(lines[-1] + piece, size) > room - _GAP * size:
-            lines.append("")
-        lines[-1] += piece
-    return tuple(lines) if len(lines) <= _MOST_LINES else (label,)
+    for end in endings(band.label):
+        yield (end,), False, 0
 
 
 def _touch(one: Box, other: Box) -> bool:

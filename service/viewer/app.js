@@ -2,7 +2,9 @@
 
 import { format, follow, onAddress, state, to } from "./address.js";
 import { atlas, get, unitPath } from "./api.js";
+import { atlasCrumbs, imagesCrumbs, layerCrumbs } from "./crumbs.js";
 import { h, put } from "./dom.js";
+import { heading } from "./heading.js";
 import { loaded } from "./loaded.js";
 import { failure, skeleton } from "./panel.js";
 import { searchBox } from "./search.js";
@@ -121,9 +123,15 @@ async function show(now, { moved = true, scroll = 0, first = false } = {}) {
       shown = { identity: null, page: null };
       show(state());
     };
-    put(main, h("h1", { tabindex: "-1" }, "This cannot be shown"), failure(error, retry));
+    put(main, heading({ crumbs: above(now), title: "This cannot be shown" }), failure(error, retry));
     document.documentElement.dataset.useful = "error";
   }
+}
+
+/** Lists the pages above one that cannot be shown, so that it leads on. */
+function above({ page, layer }) {
+  if (page === "image") return imagesCrumbs();
+  return layer && page !== "layer" && page !== "channel" ? layerCrumbs(layer) : atlasCrumbs();
 }
 
 /** Takes over the page's title, which may name what its state does. */

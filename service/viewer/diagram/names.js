@@ -2,6 +2,7 @@
 
 import { joins } from "./graph.js";
 import { ROW } from "./measures.js";
+import { broken, endings } from "./name_forms.js";
 
 const GAP = 2; // pixels between two names
 const EDGE = 4; // pixels to the edge of the stage
@@ -10,7 +11,6 @@ const LINE = 1.15; // of the size of the font, from one line to the next
 const ABOVE = 0.8; // of the size of the font, over the line that it stands on
 const BELOW = 0.25;
 const STRIP = 0.62; // rows that a band reaches beyond the middle of its last node
-const MOST_LINES = 5;
 const HIGHEST = 10; // lines that a name is raised at most, on a leader, past names beside it
 
 /**
@@ -107,8 +107,8 @@ export class Names {
   /** Lists the forms of a band's name, the most telling first. */
   *#forms(context, band, size, room) {
     const width = (text) => this.#width(context, text);
-    const broken = brokenAt(band.label, room - GAP, width);
-    const forms = broken.length > 1 ? [[band.label], broken] : [[band.label]];
+    const parts = broken(band.label, room - GAP, width);
+    const forms = parts.length > 1 ? [[band.label], parts] : [[band.label]];
     const kernels = band.kernels[this.#shown.level];
     if (kernels !== undefined) {
       const count = `${WHOLE.format(this.#shown.ofBand(band))}/${WHOLE.format(kernels)}`;
@@ -176,25 +176,6 @@ function inOrder(bands) {
   const upper = (band) => bands.every((other) => other.x !== band.x || other.top >= band.top);
   const rank = (band) => (outer(band) ? 0 : upper(band) ? 1 : 2);
   return [...bands].sort((a, b) => rank(a) - rank(b) || a.x - b.x || a.top - b.top);
-}
-
-/** Breaks a path after dots into as few lines as fit a width. */
-function brokenAt(label, room, width) {
-  const parts = label.split(".");
-  const lines = [""];
-  parts.forEach((part, number) => {
-    const piece = number === parts.length - 1 ? part : `${part}.`;
-    if (lines.at(-1) && width(lines.at(-1) + piece) > room) lines.push("");
-    lines[lines.length - 1] += piece;
-  });
-  return lines.length <= MOST_LINES ? lines : [label];
-}
-
-/** Lists the ends of a path, the longest first: "layer1.0.conv1" -> "…0.conv1", "…conv1". */
-function endings(name) {
-  const parts = name.split(".");
-  const found = parts.slice(1).map((_, first) => parts.slice(first + 1).join("."));
-  return found.filter((end) => /[a-z]/i.test(end)).map((end) => `…${end}`);
 }
 
 /**

@@ -4,7 +4,7 @@
 
 import { all, get } from "../api.js";
 import { h } from "../dom.js";
-import { whole } from "../figures.js";
+import { count, whole } from "../figures.js";
 import { tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
 import { table } from "../table.js";
@@ -17,6 +17,8 @@ const COUNTS = [
   ["visualizations", "Images"],
 ];
 const MOST_FAILURES = 20;
+/** That many are told at once; more, where one asks for them. */
+const FEW_FAILURES = 3;
 
 export function featureWork() {
   return panel({
@@ -57,11 +59,16 @@ export function featureWork() {
 function failed({ rows, total }) {
   const more = total - rows.length;
   return h(
-    "ul",
-    { class: "failures" },
-    rows.map((row) =>
-      h("li", null, `${row.of} ${row.name} of `, h("code", null, row.layer), `: ${row.message}`),
+    "details",
+    { class: "failures", open: total <= FEW_FAILURES },
+    h("summary", null, `Why ${count(total, "visualization")} failed`),
+    h(
+      "ul",
+      null,
+      rows.map((row) =>
+        h("li", null, `${row.of} ${row.name} of `, h("code", null, row.layer), `: ${row.message}`),
+      ),
+      more > 0 && h("li", null, `and ${whole(more)} more`),
     ),
-    more > 0 && h("li", null, `and ${whole(more)} more`),
   );
 }
