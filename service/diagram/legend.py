@@ -58,7 +58,7 @@ def entries(drawn: Drawn) -> Iterator[Entry]:
         yield Entry("weights", "weights of a kernel, below and above 0")
     if drawn.images != "none":
         yield Entry("none", _IMAGES["mixed" if _mixed(drawn) else drawn.images])
-    yield Entry("none", "under a name: kernels drawn / in the circuit")
+    yield Entry("none", "under the name: kernels drawn / in the circuit")
 
 
 def _mixed(drawn: Drawn) -> bool:

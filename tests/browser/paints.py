@@ -58,6 +58,8 @@ def views(atlas: Atlas) -> dict[str, dict[str, object]]:
         "image": {"page": "image", "image": image},
         "compare": {"page": "compare", **sides},
         "map": {"page": "map", **unit},
+        "criteria": {"page": "criteria", "layer": layer.name},
+        "glossary": {"page": "glossary"},
     }
 
 

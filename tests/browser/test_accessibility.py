@@ -142,6 +142,22 @@ CUT = """() => [...document.querySelectorAll("main *, header *")].filter((elemen
 }).map((element) => element.outerHTML.slice(0, 120))"""
 
 
+# Text that is cut short, and what reaches beyond the card or panel that it is of.
+SHORTENED = """() => [...document.querySelectorAll("main *")].filter((element) => {
+  const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+  const hidden = getComputedStyle(element).overflowX === "hidden";
+  return own && hidden && !element.closest("legend, .unseen, .ca-sr") && element.checkVisibility()
+    && element.scrollWidth > element.clientWidth + 1;
+}).map((element) => element.outerHTML.slice(0, 120))"""
+SPILT = """() => [...document.querySelectorAll("main .card *, main .panel *")].filter((element) => {
+  const around = element.closest(".card, .panel");
+  const own = element.closest(".table, .image-box, .ca-diagram, .unseen, .sparkline");
+  if (around === element || own) return false;
+  const [box, room] = [element, around].map((one) => one.getBoundingClientRect());
+  return box.width && (box.right > room.right + 0.5 || box.left < room.left - 0.5);
+}).map((element) => element.outerHTML.slice(0, 120))"""
+
+
 def serious(tab, **options) -> list[str]:
     """What axe-core calls serious or worse, of the rules that `options` name, or of all."""
     answer = Axe().run(tab.page, options={"resultTypes": ["violations"], **options}).response
@@ -168,6 +184,8 @@ def test_a_page_reads_well_in_both_themes_and_at_every_width(tab, link):
         assert tab.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         # Nor is anything cut by the page's edge, apart from what scrolls in a place of its own.
         assert tab.page.evaluate(CUT) == []
+        assert tab.page.evaluate(SHORTENED) == []
+        assert tab.page.evaluate(SPILT) == []
 
 
 # Charts that are wider than their place in a page that has become narrower this moment, before
@@ -206,7 +224,7 @@ UNSEEN = """() => [...focused].filter(([element, outline]) => outline === "none"
   .map(([element]) => element.outerHTML.slice(0, 160))"""
 
 
-@pytest.mark.parametrize("page", ["layer", "unit", "channel", "compare", "glossary"])
+@pytest.mark.parametrize("page", sorted(PAGES.keys() - NAMES.keys()))
 def test_every_control_of_a_page_is_reached_with_tab(request, tab, page):
     served, state = PAGES[page]
     tab.open(request.getfixturevalue(served).link(page, **state))

@@ -36,7 +36,7 @@ export class Foot {
         h("span", { class: "ca-scale", "aria-hidden": "true" }),
         h("span", null, "weights, below and above 0"),
       ),
-      h("span", null, "under a name: kernels drawn / in the circuit"),
+      h("span", null, "under the name: kernels drawn / in the circuit"),
       this.#graph.twoSides
         ? h("span", { class: "ca-sides" }, `left: ${sides[0]}; right: ${sides[1]}`)
         : null,
