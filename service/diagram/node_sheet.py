@@ -23,7 +23,7 @@ MOST_NODES = 400
 """Nodes on a sheet, at most; a page asks for the images of more singly, as they come into sight."""
 _LEAST = 1 / 12  # of the image's side, that a crop is wide
 _ROUND = 1.08  # times its field, that a crop is wide
-_QUALITY = 75
+_QUALITY = 60  # visualizations are noise, and nodes a few millimetres wide
 _THREADS = 8
 
 

@@ -156,6 +156,16 @@ export const widthOf = (shown) =>
   shown === null ? null : (WIDTHS.find((width) => width >= shown * devicePixelRatio) ?? null);
 
 /**
+ * Makes the address of a sheet of images.
+ *
+ * @param {string[]} cells each an image's number, with `:top,left,bottom,right` where that part is
+ *   shown.
+ * @param {number} width of each, in pixels.
+ */
+export const sheetUrl = (cells, width) =>
+  url(["images", "sheet"], { v: version, width, cells: cells.join(";") });
+
+/**
  * Makes the address of an image as the network sees it.
  *
  * @param {number|string} image

@@ -60,8 +60,23 @@ export function wholeImage(
   return element;
 }
 
+/**
+ * Gives the part of an image that a crop shows: a square around a box, in whole pixels.
+ *
+ * @param {[number, number, number, number]|null|undefined} box null: the middle.
+ * @param {Size} input
+ */
+export function cropBox(box, input) {
+  const most = Math.min(input.height, input.width);
+  const [top, left, bottom, right] = clamped(box ?? [0, 0, input.height, input.width], input);
+  const side = Math.round(Math.min(most, Math.max(bottom - top, right - left, most / 6) * 1.1));
+  const y = Math.round(within((top + bottom - side) / 2, input.height - side));
+  const x = Math.round(within((left + right - side) / 2, input.width - side));
+  return [y, x, y + side, x + side];
+}
+
 /** Points that a crop is shown wide, at most. */
-const CROP = 96;
+export const CROP = 88;
 
 /**
  * Shows a square crop of an image around its box, with some of what surrounds it.
@@ -70,16 +85,11 @@ const CROP = 96;
  * @param {{input: Size, alt: string, eager?: boolean}} of as of `wholeImage`.
  */
 export function crop(image, { input, alt, eager = false }) {
-  const most = Math.min(input.height, input.width);
-  const [top, left, bottom, right] = clamped(image.box ?? [0, 0, most, most], input);
-  const side = Math.round(Math.min(most, Math.max(bottom - top, right - left, most / 6) * 1.1));
-  const y = Math.round(within((top + bottom - side) / 2, input.height - side));
-  const x = Math.round(within((left + right - side) / 2, input.width - side));
   return h(
     "div",
     { class: "image-box" },
     h("img", {
-      src: imageUrl(image.image, { shown: CROP, box: [y, x, y + side, x + side] }),
+      src: imageUrl(image.image, { shown: CROP, box: cropBox(image.box, input) }),
       alt,
       loading: eager ? null : "lazy",
       decoding: "async",

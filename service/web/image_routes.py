@@ -13,11 +13,13 @@ from circuit_atlas.service.web import limits
 from circuit_atlas.service.web.answer_route import AnswerRoute
 from circuit_atlas.service.web.errors import body_of
 from circuit_atlas.service.web.image_set import box_of
+from circuit_atlas.service.web.image_sheet import SheetParameters, cells_of, image_sheet
 from circuit_atlas.service.web.parameters import ImageId, PageParameters, Server
 from circuit_atlas.service.web.responding import responding
 from circuit_atlas.service.web.responses import AnswerSource, Body, digest, to_file
 from circuit_atlas.service.web.rows import Rows, page, page_or_file, row_model, rows_of
 from circuit_atlas.service.web.thumbnail import CropParameters, thumbnail
+from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.layer_columns import RESPONDING
 
@@ -88,6 +90,29 @@ def images(server: Server, query: Annotated[ImagesParameters, Query()]) -> Answe
         if query.q is not None:
             table = table.filter(pc.match_substring(table["name"], query.q, ignore_case=True))
         return page_or_file(table, ImageRows, query, name="images")
+
+    return AnswerSource(server.version, render)
+
+
+@router.get(
+    "/images/sheet",
+    response_class=Response,
+    responses=body_of("image/jpeg", "The images, eight in a row, each with a margin of 4 pixels."),
+)
+def images_sheet(server: Server, query: Annotated[SheetParameters, Query()]) -> AnswerSource:
+    """Send several images, small, as one. Each has the shape of the network's input, or is square
+    where a part of it is shown. `v`: the atlas' version."""
+    cells = cells_of(query)
+    for cell in cells:
+        server.images.check(cell.image)
+    if len({cell.box is None for cell in cells}) > 1:
+        raise QueryError("cells are of whole images or of parts, not of both: ask twice")
+    high, wide = server.atlas.header.input_height, server.atlas.header.input_width
+    height = query.width if cells[0].box else max(1, round(query.width * high / wide))
+
+    def render() -> Body:
+        file = server.image_reader.file
+        return Body(image_sheet(cells, width=query.width, height=height, file=file), "image/jpeg")
 
     return AnswerSource(server.version, render)
 

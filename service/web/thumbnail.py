@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from circuit_atlas.service.diagram.decoded import Kind, decoded
+from circuit_atlas.service.web.image_set import Box
 from circuit_atlas.service.web.parameters import Parameters
 from circuit_atlas.service.web.responses import Body
 from circuit_atlas.storage_schema.errors import QueryError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _NARROWEST, _WIDEST = 16, 1024
 _QUALITY = 80
@@ -21,8 +26,8 @@ class ThumbnailParameters(Parameters):
 
     width: int | None = Field(
         default=None,
-        description="Pixels that it is wide at most, then as JPEG; the file itself where it is no "
-        "wider, or this is not given.",
+        description="Pixels that it is wide at most, then as JPEG. Where this is not given, or it "
+        "is a JPEG that is no wider: the file itself.",
         ge=_NARROWEST,
         le=_WIDEST,
     )
@@ -53,14 +58,9 @@ def thumbnail(body: Body, kind: Kind, query: ThumbnailParameters) -> Body:
     image = decoded(body.content, kind)
     if box is not None:
         top, left, bottom, right = map(int, box.split(","))
-        if not (left < right <= image.width and top < bottom <= image.height):
-            raise QueryError(
-                f"box={box} is no part of an image of {image.height} x {image.width} pixels: give "
-                "top, left, bottom, right, half-open"
-            )
-        image = image.crop((left, top, right, bottom))
+        image = image.crop(checked((top, left, bottom, right), image))
     width = query.width or image.width
-    if width >= image.width and box is None:
+    if width >= image.width and box is None and kind == "jpeg":
         return body
     if width < image.width:
         image.thumbnail((width, image.height))
@@ -68,3 +68,15 @@ def thumbnail(body: Body, kind: Kind, query: ThumbnailParameters) -> Body:
     image.save(stream, "JPEG", quality=_QUALITY)
     name = body.filename and f"{body.filename.rpartition('.')[0]}.jpg"
     return Body(stream.getvalue(), "image/jpeg", name, inline=body.inline)
+
+
+def checked(box: Box, image: Image.Image) -> tuple[int, int, int, int]:
+    """Return a part of an image as left, top, right, bottom; QueryError where it is empty or
+    reaches beyond the image."""
+    top, left, bottom, right = box
+    if not (left < right <= image.width and top < bottom <= image.height):
+        raise QueryError(
+            f"the box {top},{left},{bottom},{right} is no part of an image of {image.height} x "
+            f"{image.width} pixels: give top, left, bottom, right, half-open"
+        )
+    return left, top, right, bottom

@@ -327,10 +327,15 @@ def test_feature_visualizations_of_the_unit_and_of_its_groups(two_ways, tab):
     assert {"negative", *through} <= set(names)
     for picture in part.locator("img").all():
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 32
-    # It is saved under a name that says which.
-    found = tab.page.request.get(part.locator("img").first.evaluate("image => image.src"))
-    name = "tests.browser.networks_two_ways-head-0-positive.png"
-    assert found.headers["content-disposition"] == f'inline; filename="{name}"'
+    # It is saved under a name that says which: small, as it is shown, or as it was made.
+    part.get_by_role("button", name="Save").click()
+    links = [part.get_by_role("link", name="PNG positive", exact=True).get_attribute("href")]
+    links.append(part.locator("img").first.get_attribute("src"))
+    tab.page.keyboard.press("Escape")
+    for link, ending in zip(links, ("png", "jpg"), strict=True):
+        found = tab.page.request.get(link)
+        name = f"tests.browser.networks_two_ways-head-0-positive.{ending}"
+        assert found.headers["content-disposition"] == f'inline; filename="{name}"'
     # The group's own picture stands with its images, and in the layer's card of the unit.
     cards = panel(tab, "Sub-features").locator(".group .feature img")
     assert cards.count() == 2

@@ -6,11 +6,12 @@
  */
 
 import { change, to } from "../address.js";
-import { get, imageUrl } from "../api.js";
+import { get } from "../api.js";
 import { atlasCrumbs } from "../crumbs.js";
 import { fresh, h, put } from "../dom.js";
 import { imageText } from "../figures.js";
 import { heading } from "../heading.js";
+import { imageSheet } from "../image_sheet.js";
 import { useful } from "../live.js";
 import { tableFiles } from "../menu.js";
 import { behind, pager, span, start } from "../pager.js";
@@ -19,7 +20,9 @@ import { splitText } from "../reading.js";
 
 const PAGE = 120;
 /** Points that an image is shown wide, about. */
-const SHOWN = 108;
+const SHOWN = 104;
+/** Images that are loaded at once, whether they are in sight or not. */
+const EAGER = 24;
 const SPLITS = ["scoring", "held_out", "left_out"];
 
 /**
@@ -65,7 +68,7 @@ export async function imagesPage(_, atlas) {
       offer(labels, found, now);
       return [
         h("p", { class: "note" }, span(found, "image")),
-        h("ul", { class: "shots small" }, found.rows.map(shot)),
+        h("ul", { class: "shots small" }, shots(found.rows, atlas)),
         pager(found, "image"),
       ];
     },
@@ -104,31 +107,36 @@ function offer(labels, found, now) {
 }
 
 /**
- * @param {ImageRow} row
- * @param {number} at
+ * Shows the images of a page of the set.
+ *
+ * @param {ImageRow[]} rows
+ * @param {AtlasFacts} atlas
  */
-function shot(row, at) {
-  const { id } = row;
+function shots(rows, { input }) {
+  const there = rows.filter((row) => !row.problem);
+  const shown = imageSheet(
+    there.map(({ id }) => ({ image: id })),
+    { input, shown: SHOWN },
+  );
+  const places = new Map(there.map((row, at) => [row, at]));
+  return rows.map((row) => {
+    const at = places.get(row);
+    return shot(row, at === undefined ? null : shown(at, imageText(row), { lazy: at >= EAGER }));
+  });
+}
+
+/**
+ * @param {ImageRow} row
+ * @param {Node|null} image null: it was left out.
+ */
+function shot(row, image) {
   const text = row.label ?? row.name;
   return h(
     "li",
     null,
-    row.problem
-      ? h("div", { class: "image-box none" }, h("span", null, "left out"))
-      : h(
-          "a",
-          { href: to("image", { image: id }) },
-          h(
-            "div",
-            { class: "image-box" },
-            h("img", {
-              src: imageUrl(id, { shown: SHOWN }),
-              alt: imageText(row),
-              loading: at < 24 ? null : "lazy",
-              decoding: "async",
-            }),
-          ),
-        ),
+    image
+      ? h("a", { href: to("image", { image: row.id }) }, image)
+      : h("div", { class: "image-box none" }, h("span", null, "left out")),
     h(
       "p",
       { class: "under" },

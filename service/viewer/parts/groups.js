@@ -20,7 +20,8 @@ import { fresh, h } from "../dom.js";
 import { count, groupName, imageText, ratio } from "../figures.js";
 import { menu, tableFiles } from "../menu.js";
 import { panel } from "../panel.js";
-import { crop } from "../image_view.js";
+import { imageSheet } from "../image_sheet.js";
+import { CROP } from "../image_view.js";
 import { reading } from "../reading.js";
 import { FEATURE, featureUrl, storedFeatures } from "./features.js";
 import { term } from "../term.js";
@@ -244,6 +245,9 @@ const compareLink = (layer, unit, [left, right], groups) =>
 function groupCard(group, images, of) {
   const { kept, features, others, chosen, shown, number, atlas, facts, layer, unit } = of;
   const link = to("unit", { layer, unit, groups: number, group: shown ? null : String(group) });
+  const tops = new Map((facts.top ?? []).map((top) => [top.image, top]));
+  const seen = images.map((image) => tops.get(image.image) ?? image);
+  const crops = imageSheet(seen, { input: atlas.input, shown: CROP, cropped: true });
   return h(
     "li",
     { class: "group", style: { "--group": groupColor(group) } },
@@ -263,14 +267,13 @@ function groupCard(group, images, of) {
           h("img", { src: featureUrl(row, layer, unit, FEATURE), alt: `Feature visualization of group ${groupName(group)}` }),
         ),
       ),
-      images.map((image) => {
-        const top = (facts.top ?? []).find((one) => one.image === image.image) ?? image;
-        return h(
+      seen.map((image, at) =>
+        h(
           "a",
           { href: to("image", { image: image.image, layer }) },
-          crop(top, { input: atlas.input, alt: imageText({ name: `image ${image.image}`, ...top }) }),
-        );
-      }),
+          crops(at, imageText({ name: `image ${image.image}`, ...image })),
+        ),
+      ),
     ),
     kept
       ? contrastChart(kept, {

@@ -8,7 +8,8 @@
 import { to } from "../address.js";
 import { h } from "../dom.js";
 import { count, groupName, imageText, percent, whole } from "../figures.js";
-import { crop, wholeImage } from "../image_view.js";
+import { imageSheet } from "../image_sheet.js";
+import { CROP, wholeImage } from "../image_view.js";
 import { FEATURE, featureUrl, storedFeatures } from "./features.js";
 
 const SHOWN = 20;
@@ -36,6 +37,7 @@ export async function featureOf(side) {
 export function sideView(side, own, found, feature, atlas) {
   const of = own.images ? own.facts.top.filter((top) => own.images.includes(top.image)) : own.facts.top;
   const subset = own.group !== null ? { group: String(own.group), groups: own.groups } : own.images ? { images: own.images.join(",") } : {};
+  const crops = imageSheet(of.slice(0, SHOWN), { input: atlas.input, shown: CROP, cropped: true });
   return h(
     "div",
     { class: `side-view ${side}` },
@@ -62,13 +64,13 @@ export function sideView(side, own, found, feature, atlas) {
             alt: `Feature visualization of the ${side} circuit`,
           }),
         ),
-      of.slice(0, SHOWN).map((image) =>
+      of.slice(0, SHOWN).map((image, at) =>
         h(
           "a",
           { href: to("image", { image: image.image, layer: own.layer }) },
           own.images
             ? wholeImage(image, { input: atlas.input, alt: imageText(image), box: true })
-            : crop(image, { input: atlas.input, alt: imageText(image) }),
+            : crops(at, imageText(image)),
         ),
       ),
     ),

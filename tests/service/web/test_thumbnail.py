@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from circuit_atlas.service.diagram.decoded import MOST_PIXELS, decoded
+from circuit_atlas.service.web.image_sheet import COLUMNS, MARGIN
 from circuit_atlas.service.web.responses import Body
 from circuit_atlas.service.web.thumbnail import CropParameters, ThumbnailParameters, thumbnail
 from circuit_atlas.storage_schema.errors import CorruptError
@@ -72,7 +73,8 @@ def test_a_visualization_is_sent_smaller_under_its_name():
     image = decoded(small.content, "jpeg")
     assert image.size == (24, 16)
     assert abs(np.asarray(image, float)[:, 16:].mean((0, 1)) - (220, 60, 20)).max() < 8
-    assert thumbnail(whole, "png", ThumbnailParameters(width=48)) is whole
+    as_wide = thumbnail(whole, "png", ThumbnailParameters(width=1000))
+    assert decoded(as_wide.content, "jpeg").size == (48, 32)
     assert thumbnail(whole, "png", CropParameters()) is whole
 
 
@@ -89,3 +91,52 @@ def test_an_image_of_too_many_pixels_is_not_unpacked():
     Image.new("1", (side, side)).save(stream, "PNG")
     with pytest.raises(CorruptError, match=f"{side} x {side} pixels"):
         decoded(stream.getvalue(), "png")
+
+
+def sheet(api, cells: str, width: int = 32) -> np.ndarray:
+    found = api.get("images/sheet", params={"cells": cells, "width": width})
+    assert found.status_code == 200
+    assert found.headers["content-type"] == "image/jpeg"
+    return np.asarray(Image.open(io.BytesIO(found.content)), float)
+
+
+def test_a_sheet_has_each_image_in_its_cell_and_around_it_what_is_at_its_edge(api):
+    images = [0, 1, 2, 3, 4, 3, 2, 1, 0]
+    pixels = sheet(api, ";".join(map(str, images)))
+    side = 32 + 2 * MARGIN
+    assert pixels.shape == (2 * side, COLUMNS * side, 3)
+    for number, image in enumerate(images):
+        row, column = divmod(number, COLUMNS)
+        cell = pixels[row * side : (row + 1) * side, column * side : (column + 1) * side]
+        data = api.get(f"images/{image}/file").content
+        whole = np.asarray(Image.open(io.BytesIO(data)), float)
+        assert abs(cell[MARGIN:-MARGIN, MARGIN:-MARGIN] - whole).mean() < NEAR
+        assert abs(cell[0] - whole[0].mean(0)).mean() < 4 * NEAR
+    assert pixels[side + 1 :, side + 1 :].mean() < 1  # no more cells
+
+
+def test_a_sheet_has_parts_of_images_and_leaves_room_for_one_left_out(api):
+    data = api.get("images/2/file").content
+    whole = np.asarray(Image.open(io.BytesIO(data)), float)
+    part = sheet(api, "2:4,8,20,24", width=16)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    assert abs(part - whole[4:20, 8:24]).mean() < NEAR
+    assert sheet(api, "5").max() == 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "status", "told"),
+    [
+        ("", 422, ""),
+        ("x", 422, ""),
+        ("1;", 422, ""),
+        ("1:0,0,8", 422, ""),
+        ("1:0,0,8,33", 400, "is no part of an image of 32 x 32 pixels"),
+        ("1;2:0,0,8,8", 400, "ask twice"),
+        ("6", 404, "there is no image 6"),
+        (";".join(["1"] * 65), 400, "65 cells are too many: give up to 64"),
+    ],
+)
+def test_what_is_no_sheet_is_refused(api, cells, status, told):
+    found = api.get("images/sheet", params={"cells": cells, "width": 32})
+    assert found.status_code == status
+    assert told in found.json()["error"]["message"]
