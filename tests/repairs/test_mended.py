@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,14 +22,21 @@ from circuit_atlas.storage_schema.repair import repair
 from circuit_atlas.storage_schema.verify import verify
 from tests.patience import PATIENCE_S
 from tests.repairs.atlases import finish, spec
+from tests.repairs.conftest import Whole
 from tests.repairs.trial import Content, content
 
 
 @pytest.fixture
-def atlas(folder: Path, tmp_path: Path) -> Path:
+def atlas(whole: Callable[[bool], Whole], tmp_path: Path) -> Path:
     """A copy of the atlas whose units have images of their own."""
-    shutil.copytree(folder / "atlas-True", tmp_path / "atlas")
+    shutil.copytree(whole(True).location, tmp_path / "atlas")
     return tmp_path / "atlas"
+
+
+@pytest.fixture
+def expected(whole: Callable[[bool], Whole]) -> Content:
+    """What is in it."""
+    return whole(True).content
 
 
 def tear(atlas: Path, pattern: str) -> Path:
@@ -53,7 +61,7 @@ def tear(atlas: Path, pattern: str) -> Path:
     ],
 )
 def test_no_torn_file_ends_a_build(
-    folder: Path, expected: dict[bool, Content], atlas: Path, pattern: str
+    folder: Path, expected: Content, atlas: Path, pattern: str
 ) -> None:
     path = tear(atlas, pattern)
     events: list[object] = []
@@ -61,7 +69,7 @@ def test_no_torn_file_ends_a_build(
     met, done = (event for event in events if isinstance(event, Damaged))
     assert str(path) in met.lines[0]
     assert any(layout.SET_ASIDE in line for line in done.lines)
-    assert content(atlas) == expected[True]
+    assert content(atlas) == expected
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
 
 
@@ -74,7 +82,7 @@ def test_no_torn_file_ends_a_build(
     ],
 )
 def test_a_build_ends_whole_where_a_repair_beside_it_takes_what_it_counts_on(
-    folder: Path, expected: dict[bool, Content], atlas: Path, pattern: str, moment: type
+    folder: Path, expected: Content, atlas: Path, pattern: str, moment: type
 ) -> None:
     (atlas / "layers/2/commits/0.json").unlink()
     events: list[object] = []
@@ -88,12 +96,12 @@ def test_a_build_ends_whole_where_a_repair_beside_it_takes_what_it_counts_on(
     finish(spec(folder, atlas, sampled=True), on_event=note)
     (told,) = (event for event in events if isinstance(event, Damaged))
     assert "a repair was at work meanwhile" in told.lines[-1]
-    assert content(atlas) == expected[True]
+    assert content(atlas) == expected
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
 
 
 def test_of_two_builds_that_meet_damage_neither_ends_at_the_other(
-    folder: Path, expected: dict[bool, Content], atlas: Path
+    folder: Path, expected: Content, atlas: Path
 ) -> None:
     """One repairs it, and the other, which has met the same, finds nothing left to repair."""
     tear(atlas, "layers/2/responses/*.json")
@@ -117,12 +125,12 @@ def test_of_two_builds_that_meet_damage_neither_ends_at_the_other(
         told = [[event.lines for event in one] for one in pool.map(run, range(2))]
     assert {len(one) for one in told} == {2}
     assert sum("meanwhile" in one[1][0] for one in told) == 1
-    assert content(atlas) == expected[True]
+    assert content(atlas) == expected
     assert not [finding for finding in verify(open_store(atlas)) if finding.harmful]
 
 
 def test_a_chunk_of_pixels_that_is_gone_ends_no_build(
-    folder: Path, expected: dict[bool, Content], atlas: Path
+    folder: Path, expected: Content, atlas: Path
 ) -> None:
     path = sorted(atlas.glob("prepared/pixels/*"))[0]
     path.unlink()
@@ -131,7 +139,7 @@ def test_a_chunk_of_pixels_that_is_gone_ends_no_build(
     finish(spec(folder, atlas, sampled=True), on_event=events.append)
     met, _ = (event for event in events if isinstance(event, Damaged))
     assert f"{path} is missing" in met.lines[0]
-    assert content(atlas) == expected[True]
+    assert content(atlas) == expected
 
 
 @pytest.mark.parametrize(
