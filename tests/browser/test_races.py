@@ -116,3 +116,26 @@ def test_without_what_draws_a_diagram_the_rest_is_there_and_says_so(two_ways, ta
     tab.page.unroute("**/viewer/diagram/diagram.js")
     tab.page.reload()
     tab.page.locator(".ca-stage").wait_for()
+
+
+# Whether an image is asked for as large as the network sees it.
+BY_ITSELF = """() => performance.getEntriesByType("resource").some(({ name }) => {
+  const { pathname, searchParams } = new URL(name);
+  return pathname.endsWith("/file") && !searchParams.has("width");
+})"""
+
+
+def test_without_their_sheet_nodes_show_each_its_own_image(photos, tab):
+    """While it is there, an image of a node is asked for by itself only where that is large."""
+    of = photos.link("unit", layer="features.4.expand3x3", unit=7, edges=60)
+    tab.open(of)
+    tab.settled()
+    assert not tab.page.evaluate(BY_ITSELF)
+    tab.page.get_by_role("button", name="Zoom in").click(click_count=6)
+    tab.page.wait_for_function(BY_ITSELF)
+    tab.page.route("**/diagram/nodes*", lambda route: route.abort())
+    tab.open(of)
+    tab.settled()
+    tab.page.wait_for_function(BY_ITSELF)
+    tab.settled()
+    tab.complaints = [said for said in tab.complaints if "ERR_FAILED" not in said]
