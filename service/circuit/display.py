@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 
@@ -38,12 +39,15 @@ def text_table(table: pa.Table, *, indent: str = "  ", width: int | None = None)
     widths, shown = _widths(columns, len(indent), width)
     padded = []
     for (texts, left), wide in zip(columns[:shown], widths, strict=False):
-        cut = [text if len(text) <= wide else text[: wide - len(_CUT)] + _CUT for text in texts]
-        padded.append([text.ljust(wide) if left else text.rjust(wide) for text in cut])
+        cut = [_shortened(text, wide) for text in texts]
+        blank = [" " * (wide - columns_of(text)) for text in cut]
+        both = zip(cut, blank, strict=True)
+        padded.append([text + space if left else space + text for text, space in both])
     lines = [f"{indent}{_GAP.join(texts)}".rstrip() for texts in zip(*padded, strict=True)]
-    if shown < len(columns):
+    if width is not None and shown < len(columns):
         names = ", ".join(table.column_names[shown:])
-        lines.append(f"{indent}not shown, for want of width: {names}")
+        note = f"{indent}not shown, for want of width: {names}"
+        lines += textwrap.wrap(note, width, subsequent_indent=indent + _GAP)
     return "\n".join(lines)
 
 
@@ -51,7 +55,7 @@ def _widths(
     columns: Sequence[tuple[Sequence[str], bool]], indent: int, width: int | None
 ) -> tuple[list[int], int]:
     """How wide each column is, and how many of them are shown."""
-    widths = [max(len(text) for text in texts) for texts, _ in columns]
+    widths = [max(columns_of(text) for text in texts) for texts, _ in columns]
     shown = len(widths)
     if width is None:
         return widths, shown
@@ -66,6 +70,27 @@ def _widths(
         else:
             shown -= 1
     return widths, shown
+
+
+def columns_of(text: str) -> int:
+    """Count the columns of a terminal that a text takes: two for a wide character, as of Chinese,
+    none for an accent that is set over another.
+
+    >>> columns_of("ab"), columns_of("日本"), columns_of("e\u0301")
+    (2, 4, 1)
+    """
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _shortened(text: str, columns: int) -> str:
+    if columns_of(text) <= columns:
+        return text
+    while columns_of(text) > columns - len(_CUT):
+        text = text[:-1]
+    return text + _CUT
 
 
 def _line(text: str) -> str:

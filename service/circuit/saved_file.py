@@ -11,11 +11,14 @@ from circuit_atlas.storage_schema.errors import QueryError, WriteError
 
 
 def path_of(given: str | Path) -> Path:
-    """Return a path, `~` put in full; QueryError where it is none."""
+    """Return a path, `~` put in full; QueryError where it is none, or has no name, as `.`."""
     try:
-        return Path(given).expanduser()
+        path = Path(given).expanduser()
     except (TypeError, RuntimeError) as error:
         raise QueryError(f"{given!r} is no path of a file: {error}") from None
+    if path.name in ("", ".."):
+        raise QueryError(f"{str(given)!r} names no file: give one in a folder")
+    return path
 
 
 def write_whole(target: Path, data: bytes) -> None:

@@ -147,7 +147,9 @@ def status(atlas: str, watching: bool, interval: float, as_json: bool) -> None:
             click.get_current_context().exit(exits.UNIT_FAILED)
         return
     found = AtlasStatus.read(reader)
-    click.echo(json_output.to_json(found) if as_json else report.status_text(found))
+    click.echo(
+        json_output.to_json(found) if as_json else report.status_text(found, width=terminal.width())
+    )
     if found.failed:
         click.get_current_context().exit(exits.UNIT_FAILED)
 

@@ -63,14 +63,14 @@ def export(
         return _arrays(layer, one, what, keep=keep, criterion=criterion, target=target)
     if one is None:
         if what not in _OF_LAYER:
-            raise QueryError(f"{what} are of a unit: give its number after {what!r}")
+            raise QueryError(f"{what!r} is of one unit: give its number after {what!r}")
         return _OF_LAYER[what](layer).save(target)
     if what == "figure":
         return one.circuit(keep, criterion=criterion).diagram().save(target)
     if what == "kernels":
         return one.circuit(keep, criterion=criterion).kernels().save(target)
     if what not in _OF_UNIT:
-        raise QueryError(f"{what} are of a whole layer: leave the unit out")
+        raise QueryError(f"{what!r} is of a whole layer: leave the unit out")
     return _OF_UNIT[what](one).save(target)
 
 
@@ -99,7 +99,7 @@ def _named(
     if unit is not None and what == "masks":
         return dict(unit.circuit(keep, criterion=criterion).masks())
     if unit is not None:
-        raise QueryError("scores are of a whole layer: leave the unit out")
+        raise QueryError("'scores' is of a whole layer: leave the unit out")
     found = (
         layer.masks(keep=keep, criterion=criterion)
         if what == "masks"

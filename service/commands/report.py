@@ -76,19 +76,20 @@ def _with_silent(atlas: Atlas) -> pa.Table:
     return table.rename_columns([*table.column_names[:-1], f"silent at {fraction:g}"])
 
 
-def status_text(status: AtlasStatus) -> str:
-    """Tell how far each layer is, every failure, the same of visualizations, and what goes on."""
+def status_text(status: AtlasStatus, *, width: int | None) -> str:
+    """Tell how far each layer is, every failure, the same of visualizations, and what goes on, in
+    lines of at most `width` columns."""
     left_out = images_left_out(status.images_left_out)
-    lines = [text_table(status.layers), *([left_out] if left_out else [])]
+    lines = [text_table(status.layers, width=width), *([left_out] if left_out else [])]
     lines += [f"  failed: {f.layer} unit {f.name}: {f.kind}: {f.message}" for f in status.failures]
     if status.features.num_rows:
-        lines += ["", "feature visualizations", text_table(status.features)]
+        lines += ["", "feature visualizations", text_table(status.features, width=width)]
         lines += [
             f"  failed: {row['layer']} {row['of']} {row['name']}: {row['kind']}: {row['message']}"
             for row in status.visualization_failures.to_pylist()
         ]
     lines += ["", *status.to_go_on] if status.to_go_on else []
-    return "\n".join(lines)
+    return "\n".join(wrapped(lines, columns=width))
 
 
 def layer_text(layer: Layer, query: CircuitQuery, *, width: int | None = None) -> str:

@@ -21,7 +21,7 @@ from circuit_atlas.service.comparison.tables import Numbers
 from circuit_atlas.storage_schema.errors import WriteError
 from circuit_atlas.storage_schema.reader import Reader
 from circuit_atlas.storage_schema.segments import escape
-from circuit_atlas.storage_schema.wording import one_line
+from circuit_atlas.storage_schema.wording import in_words
 
 NAME = "comparison"
 """Of the files of a report."""
@@ -143,7 +143,7 @@ def save(
                 arrow_csv.write_csv(table, paths[-1])
     except OSError as error:
         raise WriteError(
-            f"the report cannot be written to {str(into)!r}: {one_line(error)}; give another folder"
+            f"the report cannot be written to {str(into)!r}: {in_words(error)}; give another folder"
         ) from error
     return tuple(paths)
 

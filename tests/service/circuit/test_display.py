@@ -18,3 +18,12 @@ def test_a_long_table_is_cut_and_says_so():
 def test_what_a_name_holds_moves_nothing_in_a_terminal():
     text = display.text_table(pa.table({"name": ["a\nb\x1b[2J", "\u202ec"], "n": [1, 2]}))
     assert text.splitlines() == ["  name     n", "  a\ufffdb\ufffd[2J  1", "  \ufffdc       2"]
+
+
+def test_wide_characters_keep_columns_in_line():
+    table = pa.table({"name": ["日本語の画像", "cat", "e\u0301te\u0301"], "n": [1, 22, 333]})
+    lines = display.text_table(table, indent="").splitlines()
+    assert {display.columns_of(line) for line in lines} == {17}
+    narrow = display.text_table(table, indent="", width=14).splitlines()
+    assert narrow[1] == "日本語..     1"
+    assert max(map(display.columns_of, narrow)) <= 14

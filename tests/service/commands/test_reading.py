@@ -71,12 +71,14 @@ def test_a_figure_is_exported(location, tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (["kernels", "--output", "k.csv"], "kernels are of a unit"),
-        (["units", "1", "--output", "u.csv"], "units are of a whole layer"),
-        (["scores", "1", "--output", "s.npz"], "scores are of a whole layer"),
+        (["kernels", "--output", "k.csv"], "'kernels' is of one unit"),
+        (["units", "1", "--output", "u.csv"], "'units' is of a whole layer"),
+        (["scores", "1", "--output", "s.npz"], "'scores' is of a whole layer"),
         (["masks", "--output", "m.csv"], "end 'm.csv' with .npz"),
         (["units", "--output", "u.xlsx"], "'u.xlsx' is no kind of file"),
         (["unit", "--output", "u.csv"], "'unit' is not one of"),
+        (["units", "--output", "."], "'.' names no file: give one in a folder"),
+        (["masks", "--output", ""], "names no file: give one in a folder"),
     ],
 )
 def test_what_cannot_be_exported_is_said(location, tmp_path, monkeypatch, line, message, capsys):
@@ -100,17 +102,19 @@ def test_open_serves_to_this_machine_and_shows_it(location, monkeypatch, capsys)
     assert "is at http://127.0.0.1:1234" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", [[], ["conv3"], ["conv3", "0"]])
+@pytest.mark.parametrize(
+    "line", [["show"], ["show", "conv3"], ["show", "conv3", "0"], ["status"], ["find", "conv"]]
+)
 @pytest.mark.parametrize("columns", [40, 72])
-def test_show_is_no_wider_than_the_terminal(location, monkeypatch, capsys, line, columns):
+def test_nothing_is_wider_than_the_terminal(location, monkeypatch, capsys, line, columns):
     monkeypatch.setattr(terminal, "width", lambda: columns)
     folder = location.parent
     monkeypatch.chdir(folder)
-    assert main(["show", location.name, *line]) == 0
+    command, *arguments = line
+    assert main([command, location.name, *arguments]) in (0, exits.UNIT_FAILED)
     lines = capsys.readouterr().out.splitlines()
-    # What is told of columns that are left out is one line of names.
-    wide = [each for each in lines if len(each) > columns and "for want of width" not in each]
-    assert wide == []
+    assert lines
+    assert [each for each in lines if len(each) > columns] == []
 
 
 def test_a_pipe_gets_all_of_it(monkeypatch):
