@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -11,15 +11,34 @@ from numpy.typing import NDArray
 
 from circuit_atlas.service.circuit.atlas_table import AtlasTable
 from circuit_atlas.service.circuit.kernel_ids import Ids, counts, either, merged_index, moved
+from circuit_atlas.service.circuit.kernel_table import ChosenKernels
 from circuit_atlas.service.circuit.origin import merged
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import KernelIndex
 
-if TYPE_CHECKING:
-    from circuit_atlas.service.circuit.circuit import Circuit
+
+class Combinable(ChosenKernels, Protocol):
+    """Is what two circuits are combined by, see `Circuit`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def title(self) -> str:
+        """Return what it is a circuit of."""
+
+    @property
+    def model(self) -> str:
+        """Return the model's reference."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Return the fingerprint of the model's weights."""
 
 
-def union(left: Circuit, right: Circuit) -> Circuit:
+_C = TypeVar("_C", bound=Combinable)
+
+
+def union(left: _C, right: _C) -> _C:
     """Take the kernels of either, see `Circuit.union`."""
     left, right = aligned(left, right)
     more = np.setdiff1d(right.ids, left.ids, assume_unique=True)
@@ -36,29 +55,29 @@ def union(left: Circuit, right: Circuit) -> Circuit:
     )
 
 
-def intersection(left: Circuit, right: Circuit) -> Circuit:
+def intersection(left: _C, right: _C) -> _C:
     """Take the kernels of both, see `Circuit.intersection`."""
     left, right = aligned(left, right)
     keep = np.isin(left.ids, right.ids, assume_unique=True)
     return _combined(left, right, "&", left.ids[keep], left.scores[keep], left.positions[keep])
 
 
-def difference(left: Circuit, right: Circuit) -> Circuit:
+def difference(left: _C, right: _C) -> _C:
     """Take the kernels of the left one alone, see `Circuit.difference`."""
     left, right = aligned(left, right)
     keep = ~np.isin(left.ids, right.ids, assume_unique=True)
     return _combined(left, right, "-", left.ids[keep], left.scores[keep], left.positions[keep])
 
 
-def iou(left: Circuit, right: Circuit) -> float:
+def iou(left: _C, right: _C) -> float:
     """Divide the kernels of both by those of either, see `Circuit.iou`."""
     left, right = of_one_architecture(left, right)
     both = len(np.intersect1d(left.ids, right.ids, assume_unique=True))
-    total = len(left) + len(right) - both
+    total = len(left.ids) + len(right.ids) - both
     return both / total if total else float("nan")
 
 
-def iou_by_convolution(left: Circuit, right: Circuit) -> AtlasTable:
+def iou_by_convolution(left: _C, right: _C) -> AtlasTable:
     """Do the same for each convolution, see `Circuit.iou_by_convolution`."""
     left, right = of_one_architecture(left, right)
     index = left.index
@@ -77,7 +96,7 @@ def iou_by_convolution(left: Circuit, right: Circuit) -> AtlasTable:
     )
 
 
-def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
+def aligned(left: _C, right: Any) -> tuple[_C, _C]:
     """Count both circuits over one index; QueryError where they are of different models."""
     _require_circuit(left, right)
     if left.weights_sha256 != right.weights_sha256:
@@ -89,7 +108,7 @@ def aligned(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
     return _over_one_index(left, right)
 
 
-def of_one_architecture(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
+def of_one_architecture(left: _C, right: Any) -> tuple[_C, _C]:
     """Count both circuits over one index, whatever their weights are; QueryError where their
     convolutions are not the same."""
     _require_circuit(left, right)
@@ -102,19 +121,19 @@ def of_one_architecture(left: Circuit, right: Any) -> tuple[Circuit, Circuit]:
     return _over_one_index(left, right)
 
 
-def _require_circuit(left: Circuit, right: Any) -> None:
+def _require_circuit(left: object, right: object) -> None:
     if not isinstance(right, type(left)):
         raise QueryError(f"a circuit combines with a circuit, not with a {type(right).__name__}")
 
 
-def _over_one_index(left: Circuit, right: Circuit) -> tuple[Circuit, Circuit]:
+def _over_one_index(left: _C, right: _C) -> tuple[_C, _C]:
     if left.index == right.index:
         return left, right
     index = merged_index(left.index, right.index)
     return _on(left, index), _on(right, index)
 
 
-def _on(circuit: Circuit, index: KernelIndex) -> Circuit:
+def _on(circuit: _C, index: KernelIndex) -> _C:
     """The same circuit, counted over an index that holds all its convolutions."""
     if index == circuit.index:
         return circuit
@@ -131,13 +150,13 @@ def _on(circuit: Circuit, index: KernelIndex) -> Circuit:
 
 
 def _combined(
-    left: Circuit,
-    right: Circuit,
+    left: _C,
+    right: _C,
     sign: str,
     ids: Ids,
     scores: NDArray[np.float32],
     positions: Ids,
-) -> Circuit:
+) -> _C:
     return replace(
         left,
         title=f"({left.title} {sign} {right.title})",
