@@ -120,8 +120,8 @@ class PixelChunks:
                 flat: NDArray[Any] = np.asarray(np.memmap(held, np.uint8, "c"))
             else:
                 flat = np.frombuffer(bytearray(held), np.uint8)
-        except (FileNotFoundError, ValueError) as error:  # an empty file cannot be mapped
-            raise self._gone(number) from error
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
+            raise self._gone(number) from error  # an empty file cannot be mapped
         if len(flat) != stored.size_bytes or len(flat) % form.size_bytes:
             raise CorruptError(
                 f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "

@@ -147,6 +147,23 @@ def test_damage_is_an_error_and_never_other_pixels(tmp_path, damage):
     assert np.array_equal(chunks.values(2, CHECKSUMS[2]), IMAGES[2])
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_folder_in_a_files_place_and_a_file_in_a_folders(tmp_path, is_folder):
+    objects = Objects(LocalStore(tmp_path), location=str(tmp_path))
+    record = written(objects)
+    path = tmp_path / record.chunks[0].path
+    if is_folder:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.parent.rename(tmp_path / "elsewhere")
+        path.parent.write_bytes(b"")
+    chunks = PixelChunks(objects, record)
+    for read in (chunks.values, chunks.one):
+        with pytest.raises(CorruptError):
+            read(0, CHECKSUMS[0])
+
+
 def test_a_place_that_no_chunk_has(tmp_path):
     objects = Objects(LocalStore(tmp_path), location="x")
     with pytest.raises(CorruptError, match="3 chunks of pixels, and an image lies in number 4"):
