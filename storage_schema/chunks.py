@@ -20,12 +20,12 @@ from circuit_atlas.storage_schema.commit import Commit, StoredObject
 from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.wording import REPAIR
 
 COMPRESSION_LEVEL = 3
 """Of zstd, the first of the two codecs; the second puts a CRC-32C behind what it made."""
 
 _CHECKSUM_BYTES = 4
-_REMEDY = "restore it from a copy, or delete the unit's commit record and build again"
 
 
 class ChunkArray:
@@ -61,13 +61,13 @@ class ChunkArray:
         stored = commit.find(path)
         if stored is None:
             raise CorruptError(
-                f"the commit record of {commit.key} names no {self._objects.at(path)}: {_REMEDY}"
+                f"the commit record of {commit.key} names no {self._objects.at(path)}: {REPAIR}"
             )
         try:
             data = self._objects.get(path)
         except FileNotFoundError as error:
             raise CorruptError(
-                f"{self._objects.at(path)} is committed and missing: {_REMEDY}"
+                f"{self._objects.at(path)} is committed and missing: {REPAIR}"
             ) from error
         if sha256(data) != stored.sha256:
             raise self._altered(commit.unit)
@@ -82,4 +82,4 @@ class ChunkArray:
 
     def _altered(self, unit: int) -> CorruptError:
         location = self._objects.at(self._path)
-        return CorruptError(f"unit {unit} of {location} is cut or altered: {_REMEDY}")
+        return CorruptError(f"unit {unit} of {location} is cut or altered: {REPAIR}")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from circuit_atlas.storage_schema.bounds import Sha256
 from circuit_atlas.storage_schema.errors import CorruptError, ModelError
 from circuit_atlas.storage_schema.network_tables import DIRECTIONS
+from circuit_atlas.storage_schema.wording import REPAIR
 
 SumActivation = Literal["none", "relu"]
 
@@ -135,7 +136,7 @@ class Directions:
         bias = table["bias"].to_numpy()
         found = cls(tuple(names), vectors, bias, record.activation)
         if len(vectors) != len(bias) or found.sha256() != record.sha256:
-            raise CorruptError(f"{location} is cut or altered: restore it from a copy")
+            raise CorruptError(f"{location} is cut or altered: {REPAIR}")
         return found
 
     def direction(self, number: int) -> Direction:

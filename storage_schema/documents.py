@@ -19,9 +19,9 @@ import msgspec
 from circuit_atlas.storage_schema import document_schema, version
 from circuit_atlas.storage_schema.document_schema import RefusedError
 from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.wording import REPAIR
 
 T = TypeVar("T")
-_REMEDY = "run `circuit-atlas repair` on the atlas, or restore it from a copy"
 _MOST_VALUES, _MOST_NESTED, _MOST_KEYS = 2**22, 2**20, 2**20
 _BEGIN, _BETWEEN, _END = b"{\n  ", b",\n  ", b"\n}\n"
 
@@ -87,7 +87,7 @@ def seal(content: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def unseal(text: str | bytes, *, location: str, remedy: str = _REMEDY) -> dict[str, Any]:
+def unseal(text: str | bytes, *, location: str, remedy: str = REPAIR) -> dict[str, Any]:
     """Return the content of a document, without its checksum.
 
     Args:
@@ -122,7 +122,7 @@ def unseal(text: str | bytes, *, location: str, remedy: str = _REMEDY) -> dict[s
     return content
 
 
-def read(kind: type[T], text: str | bytes, *, location: str, what: str, remedy: str = _REMEDY) -> T:
+def read(kind: type[T], text: str | bytes, *, location: str, what: str, remedy: str = REPAIR) -> T:
     """Return what a document says.
 
     Args:
@@ -142,7 +142,7 @@ def read(kind: type[T], text: str | bytes, *, location: str, what: str, remedy: 
 
 
 def accepted(
-    kind: type[T], content: object, *, location: str, what: str, remedy: str = _REMEDY
+    kind: type[T], content: object, *, location: str, what: str, remedy: str = REPAIR
 ) -> T:
     """Return what a document says whose content was read; CorruptError as of `read`."""
     try:

@@ -12,6 +12,7 @@ from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.table import Table
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 def read(
@@ -37,11 +38,11 @@ def read(
     try:
         data = objects.get_many([stored.path for _, stored in named])
     except FileNotFoundError as error:
-        raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
+        raise CorruptError(f"{error}, and it is committed: {REPAIR}") from error
     for (index, stored), fragment in zip(named, data, strict=True):
         location = objects.at(stored.path)
         if sha256(fragment) != stored.sha256:
-            raise CorruptError(f"{location} is cut or altered: restore it from a copy")
+            raise CorruptError(f"{location} is cut or altered: {REPAIR}")
         rows[index] = table.from_parquet(
             fragment, location=location, columns=columns, digest=stored.sha256
         )

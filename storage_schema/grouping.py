@@ -25,6 +25,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.storage_schema.errors import CorruptError, QueryError
+from circuit_atlas.storage_schema.wording import REPAIR
 
 MOST_GROUPS = 6
 # Fewer images hold no two groups that could be told from chance.
@@ -44,7 +45,7 @@ def labels_of(groups: pa.Table, images: Sequence[int], *, what: str) -> tuple[in
     if outside := [image for image in images if image not in group]:
         raise CorruptError(
             f"the groups of {what} hold no image {outside[0]}, which is one of its top images: "
-            "restore them from a copy"
+            f"{REPAIR}"
         )
     return tuple(group[image] for image in images)
 

@@ -25,11 +25,10 @@ from circuit_atlas.storage_schema.network_tables import CHANNELS, WEIGHTS
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.wiring import Wiring
+from circuit_atlas.storage_schema.wording import REPAIR
 
 TOP_CROPS = 4
 """Images of each channel in the channels table, at most."""
-
-_REMEDY = "restore it from a copy"
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,9 @@ def network_object(objects: Objects, layer: LayerIndex, path: str) -> bytes:
     try:
         data = objects.get(path)
     except FileNotFoundError as error:
-        raise CorruptError(f"{error}, and it is committed: restore it from a copy") from error
+        raise CorruptError(f"{error}, and it is committed: {REPAIR}") from error
     if sha256(data) not in [stored.sha256 for stored in named if stored.path == path]:
-        raise CorruptError(f"{objects.at(path)} is cut or altered: restore it from a copy")
+        raise CorruptError(f"{objects.at(path)} is cut or altered: {REPAIR}")
     return data
 
 
@@ -122,7 +121,7 @@ def weights_of(
     None where they are unknown; CorruptError where they are those of another axis."""
     convolutions = layer.index.convolutions
     if table["convolution"].to_pylist() != [convolution.name for convolution in convolutions]:
-        raise CorruptError(f"{location} is of other convolutions than its layer: {_REMEDY}")
+        raise CorruptError(f"{location} is of other convolutions than its layer: {REPAIR}")
     weights: list[NDArray[np.float32] | None] = []
     for convolution, row in zip(convolutions, table["values"], strict=True):
         flat = row.values.to_numpy(zero_copy_only=False) if row.is_valid else None
@@ -130,7 +129,7 @@ def weights_of(
         if flat is not None and flat.size != math.prod(shape):
             raise CorruptError(
                 f"{location} has {flat.size:,} weights of {convolution.name!r}, and {shape} is its "
-                f"shape: {_REMEDY}"
+                f"shape: {REPAIR}"
             )
         weights.append(None if flat is None else flat.reshape(shape))
     return tuple(weights)
@@ -148,7 +147,7 @@ def check_channels(table: pa.Table, layer: LayerIndex, *, location: str) -> None
         if not 0 <= channel < counts.get(name, 0):
             raise CorruptError(
                 f"{location} has channel {channel} of {name!r}, which the layer's network has not: "
-                f"{_REMEDY}"
+                f"{REPAIR}"
             )
 
 

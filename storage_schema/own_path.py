@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 class MovedError(CorruptError):
@@ -20,9 +21,6 @@ def require_own(objects: Objects, path: str, own: str, *, what: str) -> None:
     """Raise MovedError where a document lies at `path` and belongs to another, `own`; `what`:
     names the document."""
     if path != own:
-        error = MovedError(
-            f"{objects.at(path)} is {what}, moved here: run `circuit-atlas repair` on the atlas, "
-            "or restore it from a copy"
-        )
+        error = MovedError(f"{objects.at(path)} is {what}, moved here: {REPAIR}")
         error.own = own
         raise error

@@ -28,6 +28,7 @@ from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.pixels import PixelsRecord
+from circuit_atlas.storage_schema.wording import REPAIR
 
 CACHE = "CIRCUIT_ATLAS_CACHE"
 """The environment's variable that names the folder of chunks from other stores."""
@@ -122,11 +123,13 @@ class PixelChunks:
                 flat = np.frombuffer(bytearray(held), np.uint8)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError) as error:
             raise self._gone(number) from error  # an empty file cannot be mapped
+        except OSError as error:
+            raise self._objects.read_error(stored.path, error) from error
         if len(flat) != stored.size_bytes or len(flat) % form.size_bytes:
             raise CorruptError(
                 f"{self._objects.at(stored.path)} has {len(flat)} bytes in place of "
                 f"{stored.size_bytes}, of images of {form.size_bytes}: it is cut or altered; "
-                "restore it from a copy"
+                f"{REPAIR}"
             )
         chunk = flat.view(form.dtype).reshape(-1, *form.shape)
         with self._lock:
@@ -158,13 +161,13 @@ class PixelChunks:
         if not 0 <= number < len(self._record.chunks):
             raise CorruptError(
                 f"{self._objects.at(layout.IMAGES_RECORD)} names {len(self._record.chunks)} chunks "
-                f"of pixels, and an image lies in number {number}: restore the atlas from a copy"
+                f"of pixels, and an image lies in number {number}: {REPAIR}"
             )
         return self._record.chunks[number]
 
     def _gone(self, number: int) -> CorruptError:
         path = self._objects.at(self._stored(number).path)
-        return CorruptError(f"{path} is missing: restore it from a copy")
+        return CorruptError(f"{path} is missing: {REPAIR}")
 
     def _require(self, values: NDArray[Any], place: int, crc32c: int) -> None:
         if checksum(values) != crc32c:
@@ -174,7 +177,7 @@ class PixelChunks:
         path = self._stored(place // self._record.chunk_images).path
         return CorruptError(
             f"{self._objects.at(path)} holds other pixels than were prepared: it is cut or "
-            "altered; restore it from a copy"
+            f"altered; {REPAIR}"
         )
 
 

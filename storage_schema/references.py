@@ -17,6 +17,7 @@ from circuit_atlas.storage_schema.commit import Commit
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.header import AtlasHeader
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 class References:
@@ -40,22 +41,21 @@ class References:
             count = self._count(column.numbers) if largest is not None else None
             if count is not None and largest >= count:
                 raise CorruptError(
-                    f"{what} names {column.numbers} {largest}, and the atlas has {count}: restore "
-                    "it from a copy"
+                    f"{what} names {column.numbers} {largest}, and the atlas has {count}: {REPAIR}"
                 )
 
     def check_responses(self, responses: pa.Table, commit: Commit, *, what: str) -> None:
         """Raise CorruptError where there is no response of a unit, or the ranks do not number the
         top images that its commit record tells of."""
         if not responses.num_rows:
-            raise CorruptError(f"{what} has no row: restore it from a copy")
+            raise CorruptError(f"{what} has no row: {REPAIR}")
         if commit.state != "done" or self._header.schema < NETWORK_SINCE:
             return
         ranks = np.sort(responses["rank"].drop_null().to_numpy())
         if not np.array_equal(ranks, np.arange(commit.top_images)):
             raise CorruptError(
                 f"{what} ranks {len(ranks)} images, not from 0 on or not {commit.top_images} as "
-                "its record says: restore it from a copy"
+                f"its record says: {REPAIR}"
             )
 
     def _count(self, what: str) -> int | None:

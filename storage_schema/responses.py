@@ -24,6 +24,7 @@ from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.own_path import require_own
 from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS, STEPS
 from circuit_atlas.storage_schema.table import Table
+from circuit_atlas.storage_schema.wording import REPAIR
 
 CHUNK_IMAGES = 512
 """Places of images a chunk: so many that a file of some hundred units is worth a request."""
@@ -63,7 +64,7 @@ class ResponsesRecord:
             named = ", ".join(stored.path for stored in record.objects)
             raise CorruptError(
                 f"{objects.at(path)} names {named or 'no table'} and not {table}, moved here from "
-                "another layer: restore it from a copy, or delete it and build again"
+                f"another layer: {REPAIR}"
             )
         return record
 
@@ -136,10 +137,10 @@ def distributions(objects: Objects, record: ResponsesRecord) -> pa.Table:
     (stored,) = record.objects
     data, location = _get(objects, stored.path), objects.at(stored.path)
     if sha256(data) != stored.sha256:
-        raise CorruptError(f"{location} is cut or altered: restore it from a copy")
+        raise CorruptError(f"{location} is cut or altered: {REPAIR}")
     rows = DISTRIBUTIONS.from_parquet(data, location=location, digest=stored.sha256)
     if (fault := _fault(rows, record)) is not None:
-        raise CorruptError(f"{location} {fault}: restore it from a copy")
+        raise CorruptError(f"{location} {fault}: {REPAIR}")
     return rows
 
 
@@ -180,4 +181,4 @@ def _get(objects: Objects, path: str) -> bytes:
     try:
         return objects.get(path)
     except FileNotFoundError as error:
-        raise CorruptError(f"{error}, and was there: restore it from a copy") from error
+        raise CorruptError(f"{error}, and was there: {REPAIR}") from error

@@ -13,6 +13,7 @@ from circuit_atlas.storage_schema.errors import CorruptError, QueryError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.pixel_chunks import PixelChunks
 from circuit_atlas.storage_schema.pixels import PixelsRecord
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 class StoredImages:
@@ -57,9 +58,7 @@ class StoredImages:
             record, location = self._stored_record(), self._objects.at(layout.IMAGES_RECORD)
             digest = sha256(data)
             if digest != _table_checksum(record, location=location):
-                raise CorruptError(
-                    f"{self._objects.at(layout.IMAGES)} is cut or altered: restore it from a copy"
-                )
+                raise CorruptError(f"{self._objects.at(layout.IMAGES)} is cut or altered: {REPAIR}")
             self._images, self._digest = data, digest
         return self._images
 
@@ -111,4 +110,4 @@ def _table_checksum(record: bytes, *, location: str) -> str:
     for stored in NamedObjects.from_json(record, location=location).objects:
         if stored.path == layout.IMAGES:
             return stored.sha256
-    raise CorruptError(f"{location} names no {layout.IMAGES}: restore it from a copy")
+    raise CorruptError(f"{location} names no {layout.IMAGES}: {REPAIR}")

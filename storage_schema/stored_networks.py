@@ -15,6 +15,7 @@ from circuit_atlas.storage_schema.header import LayerIndex
 from circuit_atlas.storage_schema.network import check_channels, network_object, weights_of
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.wiring import Wiring
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 class StoredNetworks:
@@ -43,7 +44,7 @@ class StoredNetworks:
             if (outside := wiring.outside(index)) is not None:
                 raise CorruptError(
                     f"{self._objects.at(path)} has {outside}, which lies outside the layer's "
-                    "convolutions: restore it from a copy"
+                    f"convolutions: {REPAIR}"
                 )
             self._wirings[index.layer] = wiring
         return self._wirings[index.layer]

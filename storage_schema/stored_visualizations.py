@@ -7,6 +7,7 @@ from circuit_atlas.storage_schema.documents import sha256
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.visualizations import FeatureRecord
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 class StoredVisualizations:
@@ -59,9 +60,9 @@ class StoredVisualizations:
         try:
             data = self._objects.get(record.image.path)
         except FileNotFoundError as error:
-            raise CorruptError(f"{error}, and it is recorded: restore it from a copy") from error
+            raise CorruptError(f"{error}, and it is recorded: {REPAIR}") from error
         if sha256(data) != record.image.sha256:
-            raise CorruptError(f"{location} is cut or altered: restore it from a copy")
+            raise CorruptError(f"{location} is cut or altered: {REPAIR}")
         return data
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from circuit_atlas.storage_schema.columns import Column, schema_of
 from circuit_atlas.storage_schema.parquet_rows import read_rows
 from circuit_atlas.storage_schema.table_values import fault_of_rows, fault_of_values
+from circuit_atlas.storage_schema.wording import REPAIR
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Table:
             self.stored_schema,
             what=self.name,
             location=location,
-            remedy="restore it from a copy",
+            remedy=REPAIR,
             columns=columns,
             fault=self.fault,
             digests=() if digest is None else (digest,),

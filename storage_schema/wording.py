@@ -7,6 +7,9 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 
+REPAIR = "run `circuit-atlas repair` on the atlas, or restore it from a copy"
+"""What to do about damage in an atlas, as messages end."""
+
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _STATUS = re.compile(r"status code: (\d{3}) ?([A-Za-z' -]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")

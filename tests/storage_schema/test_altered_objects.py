@@ -24,7 +24,9 @@ def test_a_missing_chunk_is_an_error_and_not_the_fill_value(objects, header, lay
     for stored in commit.objects:
         Path(objects.location, stored.path).unlink()
     for ask in (reader.scores, reader.levels, reader.image_scores):
-        says = f"^{objects.location}/layers/.* is committed and missing: restore it"
+        says = (
+            f"^{objects.location}/layers/.* is committed and missing: run `circuit-atlas repair` on"
+        )
         with pytest.raises(CorruptError, match=says):
             ask(commit, "actgrad")
     with pytest.raises(CorruptError, match=r"responses.parquet is missing, and it is committed"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from obstore.store import LocalStore, MemoryStore
 
 from circuit_atlas.storage_schema import pixel_chunks
-from circuit_atlas.storage_schema.errors import CorruptError
+from circuit_atlas.storage_schema.errors import CorruptError, StoreError
 from circuit_atlas.storage_schema.objects import Objects
 from circuit_atlas.storage_schema.pixel_chunks import PixelChunks, checksum, put_chunk
 from circuit_atlas.storage_schema.pixels import PixelForm, PixelsRecord
@@ -162,6 +163,19 @@ def test_a_folder_in_a_files_place_and_a_file_in_a_folders(tmp_path, is_folder):
     for read in (chunks.values, chunks.one):
         with pytest.raises(CorruptError):
             read(0, CHECKSUMS[0])
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.EMFILE])
+def test_a_file_that_the_system_does_not_open(tmp_path, monkeypatch, number):
+    objects = Objects(LocalStore(tmp_path), location=str(tmp_path))
+    record = written(objects)
+
+    def refused(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "memmap", refused)
+    with pytest.raises(StoreError, match=f"^cannot read {tmp_path}/.*{record.chunks[0].sha256}: "):
+        PixelChunks(objects, record).values(0, CHECKSUMS[0])
 
 
 def test_a_place_that_no_chunk_has(tmp_path):

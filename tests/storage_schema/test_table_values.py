@@ -16,6 +16,7 @@ from circuit_atlas.storage_schema.image_table import IMAGES
 from circuit_atlas.storage_schema.response_tables import DISTRIBUTIONS
 from circuit_atlas.storage_schema.table import Table
 from circuit_atlas.storage_schema.unit_tables import FAITHFULNESS, FRAGMENTS, RESPONSES
+from circuit_atlas.storage_schema.wording import REPAIR
 from tests.fuzz.parquet import TABLES, rows_of
 
 ROWS = 30
@@ -59,7 +60,7 @@ def refusal(table: Table, rows: pa.Table) -> str:
         table.from_parquet(table.to_parquet(rows), location="x.parquet")
     said = str(caught.value)
     assert "\n" not in said
-    assert re.fullmatch(r"x\.parquet is no table of ours: .+; restore it from a copy", said)
+    assert re.fullmatch(rf"x\.parquet is no table of ours: .+; {REPAIR}", said)
     return said
 
 

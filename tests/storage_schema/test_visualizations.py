@@ -179,7 +179,7 @@ def test_verify_finds_what_is_spoiled(reader):
     for data, kind in ((b"b picture", "altered"), (b"a pic", "torn")):
         (folder / stored.image.path).write_bytes(data)
         assert kinds() == [(kind, stored.image.path)]
-        with pytest.raises(CorruptError, match="is cut or altered: restore it from a copy"):
+        with pytest.raises(CorruptError, match="is cut or altered: run `circuit-atlas repair` on"):
             reader.visualization_image(stored)
     (folder / stored.image.path).unlink()
     assert kinds() == [("missing", stored.image.path)]

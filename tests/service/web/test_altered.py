@@ -60,7 +60,7 @@ def test_the_other_units_of_the_layer_are_compared(alter, location, part, path):
     assert found["rows"] == [row for row in sound["rows"] if row["unit"] != 0]
     assert not found["complete"]
     assert found["note"].startswith("1 unit cannot be read: unit 0 of atlas/layers/conv3/arrays")
-    assert found["note"].endswith("delete the unit's commit record and build again")
+    assert found["note"].endswith("restore it from a copy")
 
 
 def test_the_altered_one_says_so(alter):
@@ -69,7 +69,7 @@ def test_the_altered_one_says_so(alter):
     assert found.status_code == 500
     error = found.json()["error"]
     assert error["kind"] == "corrupt"
-    assert "is cut or altered: restore it from a copy" in error["message"]
+    assert "is cut or altered: run `circuit-atlas repair` on" in error["message"]
 
 
 @pytest.mark.parametrize(
