@@ -34,6 +34,23 @@ _MEANT = {
     "images": "give ids with commas, such as 1,2,3",
     "state": "give some of done, dead, failed and planned, with commas",
 }
+# What to give where it is another problem, by its type and with what that one says.
+_REMEDIES = {
+    "int_parsing": "give a whole number",
+    "int_from_float": "give a whole number",
+    "int_parsing_size": "give a smaller number",
+    "float_parsing": "give a number",
+    "finite_number": "give a finite number",
+    "bool_parsing": "give true or false",
+    "greater_than": "give more than {gt:.10g}",
+    "greater_than_equal": "give {ge:.10g} or more",
+    "less_than": "give less than {lt:.10g}",
+    "less_than_equal": "give {le:.10g} or less",
+    "literal_error": "give {expected}",
+    "enum": "give {expected}",
+    "string_too_short": "give a text that is not empty",
+    "string_too_long": "give a text of {max_length} characters or fewer",
+}
 
 
 class NotFoundError(QueryError):
@@ -162,7 +179,9 @@ def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
 
     async def of_validation(request: Request, error: Exception) -> JSONResponse:
         problems = error.errors() if isinstance(error, RequestValidationError) else ()
-        first = problems[0] if problems else {"loc": (), "msg": str(error), "input": ""}
+        first: Mapping[str, Any] = (
+            problems[0] if problems else {"type": "", "loc": (), "msg": str(error), "input": ""}
+        )
         for problem in problems:
             if problem["type"] == "extra_forbidden":
                 known = sorted(request.scope["route"].parameters)
@@ -170,10 +189,11 @@ def install(app: FastAPI, *, hide: Mapping[str, str]) -> None:
         name = ".".join(str(part) for part in first["loc"][1:])
         given = str(first.get("input", ""))
         shown = given if len(given) <= 40 else f"{given[:40]}..."
-        if first.get("type") == "missing":
+        if first["type"] == "missing":
             return error_response(422, "query", f"{name} is missing: it has to be given")
-        said = first["msg"]
-        if first.get("type") == "string_pattern_mismatch":
+        remedy = _REMEDIES.get(first["type"], "")
+        said = remedy.format_map(first.get("ctx", {})) or first["msg"]
+        if first["type"] == "string_pattern_mismatch":
             said = _MEANT.get(name.rpartition(".")[2], said)
         return error_response(422, "query", f"{name}={shown!r} is refused: {said}")
 
