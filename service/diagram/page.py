@@ -70,6 +70,8 @@ def page(content: Content, node_images: NodeImages) -> str:
         f"<h1>{escape(content.title)}</h1>",
         f'<p class="about">{escape(content.model)}{{about}}</p>',
         '<main id="diagram"></main>',
+        "<noscript><p>This page draws with JavaScript. Saved as .svg or .png, the diagram shows "
+        "without.</p></noscript>",
         f'<script type="application/json" id="content">{_inert(content.to_json())}</script>',
         f'<script type="application/json" id="node-images">{_inert(held)}</script>',
         f'<script type="module">{renderer}{_START}</script>',

@@ -416,3 +416,11 @@ def test_the_figure_shows_where_no_script_runs_in_a_notebook(browser, diagram, t
     figure = shown("figure", frame.sub("", html), scripts=False)
     assert shown("forbidden", html, scripts=False) == figure
     assert shown("allowed", html, scripts=True) != figure
+
+
+def test_a_saved_page_says_that_it_needs_scripts(browser, diagram, tmp_path):
+    context = new_context(browser, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(diagram.save(tmp_path / "x.html").as_uri())
+    assert "Saved as .svg or .png" in page.locator("body").inner_text()
+    context.close()
