@@ -44,29 +44,16 @@ def main(count: int, seed: int, kind: str | None, beside: bool) -> None:
             said = io.StringIO()
             try:
                 with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                    given = (folder, atlases[sampled], expected[sampled])
+                    scratch = folder / "damaged"
                     if beside:
                         besides.append(
-                            trial_beside(
-                                folder,
-                                atlases[sampled],
-                                expected[sampled],
-                                sampled=sampled,
-                                seed=number,
-                                scratch=folder / "damaged",
-                            )
+                            trial_beside(*given, sampled=sampled, seed=number, scratch=scratch)
                         )
-                        continue
-                    outcomes.append(
-                        trial(
-                            folder,
-                            atlases[sampled],
-                            expected[sampled],
-                            sampled=sampled,
-                            seed=number,
-                            scratch=folder / "damaged",
-                            kind=kind,
+                    else:
+                        outcomes.append(
+                            trial(*given, sampled=sampled, seed=number, scratch=scratch, kind=kind)
                         )
-                    )
             except Exception as error:
                 failed += 1
                 click.echo(f"seed {number} failed\n{said.getvalue()}")
