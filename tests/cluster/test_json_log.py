@@ -6,11 +6,11 @@ import io
 import json
 from dataclasses import replace
 from datetime import datetime
+from itertools import count
 from typing import Any
 
 import pytest
 
-from circuit_atlas.cluster import json_log
 from circuit_atlas.cluster.executor import (
     FEATURES,
     BuildMet,
@@ -31,6 +31,7 @@ from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
+from tests.clock import set_clock
 from tests.cluster.toy import Task
 
 KEYS = (UnitKey("toy", "conv", 0), UnitKey("toy", "conv", 1))
@@ -101,8 +102,7 @@ def test_a_unit_is_told_once_with_its_key_worker_and_attempt() -> None:
 def test_what_a_worker_is_at_is_told_by_step_and_by_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(json_log.time, "monotonic", lambda: float(next(clock)))
+    set_clock(monkeypatch, "cluster.json_log", monotonic=count(0.0, 2).__next__)
     scores = TaskProgress(BLOCK, "host-1", (), ACTIVITY)
     learned = replace(scores, activity=replace(ACTIVITY, step="learned"))
     told = [line["activity"]["step"] for line in logged(*[scores] * 40, *[learned] * 2)]

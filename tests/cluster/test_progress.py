@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
-from circuit_atlas.cluster import progress
 from circuit_atlas.cluster.executor import (
     FEATURES,
     BuildMet,
@@ -30,6 +30,7 @@ from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.keys import UnitKey
 from circuit_atlas.storage_schema.patience import Outage
 from circuit_atlas.storage_schema.records import Receipt
+from tests.clock import set_clock
 from tests.cluster.toy import Task
 
 
@@ -178,8 +179,7 @@ def test_where_channels_alone_are_left_they_are_named() -> None:
 
 
 def test_a_long_run_writes_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 10_000, 3))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    set_clock(monkeypatch, "cluster.progress", monotonic=count(0.0, 3).__next__)
     stream = io.StringIO()
     view = Lines(stream)
     view.show(Planned(1000, 0, 500))
@@ -190,8 +190,7 @@ def test_a_long_run_writes_few_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lines_say_what_workers_are_at_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(0, 10_000, 2))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    set_clock(monkeypatch, "cluster.progress", monotonic=count(0.0, 2).__next__)
     stream = io.StringIO()
     view = Lines(stream)
     view.show(Planned(8, 0, 4))

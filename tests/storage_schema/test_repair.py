@@ -19,6 +19,7 @@ from circuit_atlas.storage_schema.records import FailureRecord
 from circuit_atlas.storage_schema.repair import Repair, look, repair
 from circuit_atlas.storage_schema.verify import verify
 from circuit_atlas.storage_schema.writer import Writer
+from tests.clock import set_clock
 
 LAYER = "features.3"
 
@@ -271,7 +272,7 @@ def test_a_record_that_a_build_is_about_to_write_is_waited_for(built, monkeypatc
         if len(waited) == 3:
             built.put(path, whole[path])
 
-    monkeypatch.setattr("circuit_atlas.storage_schema.repair.time.sleep", sleep)
+    set_clock(monkeypatch, "storage_schema.repair", sleep=sleep)
     assert repair(built).aside == ()
     assert len(waited) == 3
     assert snapshot(built) == whole

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from circuit_atlas.storage_schema import visualization_paths, visualization_states
+from circuit_atlas.storage_schema import attempts, visualization_paths, visualization_states
 from circuit_atlas.storage_schema.documents import seal
 from circuit_atlas.storage_schema.errors import CorruptError
 from circuit_atlas.storage_schema.keys import UnitKey
@@ -18,6 +18,7 @@ from circuit_atlas.storage_schema.visualization_plan import PlannedVisualization
 from circuit_atlas.storage_schema.visualization_states import listed, states
 from circuit_atlas.storage_schema.visualizations import FeatureWriter
 from circuit_atlas.storage_schema.writer import Writer
+from tests.clock import set_clock
 from tests.storage_schema.visualization_records import picture_record
 
 LAYER = "body/3.conv"
@@ -128,9 +129,8 @@ def test_the_latest_failure_counts_until_all_is_there(reader, writer, monkeypatc
     # The later one is of a name that sorts first.
     for time_s, attempt, message in ((20.0, 5, "the later"), (10.0, 9, "the earlier")):
         with monkeypatch.context() as patch:
-            module = "circuit_atlas.storage_schema"
-            patch.setattr(f"{module}.visualizations.time.time", lambda t=time_s: t)
-            patch.setattr(f"{module}.attempts.secrets.randbelow", lambda _, n=attempt: n)
+            set_clock(patch, "storage_schema.visualizations", time=lambda t=time_s: t)
+            patch.setattr(attempts.secrets, "randbelow", lambda _, n=attempt: n)
             fail(writer, LAYER, 7, message)
     (one,) = reader.visualization_states()
     assert one.failure is not None

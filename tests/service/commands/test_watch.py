@@ -15,6 +15,7 @@ from circuit_atlas.service.commands.cli import main
 from circuit_atlas.storage_schema.errors import StoreError
 from circuit_atlas.storage_schema.heartbeat import Activity
 from circuit_atlas.storage_schema.reader import Reader
+from tests.clock import set_clock
 
 AT = Activity("conv", "unit", (4, 5), "scores", 3, 20, "images")
 WORKER = WorkerState("node1-7-ab", "units", 42.0, 4, 1, AT, 5.0, silent=False)
@@ -47,7 +48,7 @@ def states(monkeypatch: pytest.MonkeyPatch) -> list[BuildState | BaseException]:
         return state
 
     monkeypatch.setattr(watch.BuildState, "read", read)
-    monkeypatch.setattr(watch.time, "sleep", lambda _: None)
+    set_clock(monkeypatch, "service.commands.watch", sleep=lambda _: None)
     return given
 
 
@@ -101,7 +102,7 @@ def test_it_looks_at_the_store(call, location: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(watch.time, "sleep", stop)
+        set_clock(patch, "service.commands.watch", sleep=stop)
         code, out, _ = call("status", location, "--watch")
     assert (code, len(out.splitlines())) == (1, 2)
     assert "7/9 units, 1 failed" in out
