@@ -193,7 +193,7 @@ def planted() -> Planted:
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.copy_(1e-3 * torch.randn(parameter.shape, generator=generator))
-        for name, out, column in paths:
+        for name, out, column in sorted(paths):
             kernel = module.get_submodule(name).get_parameter("weight")[out, column]
             kernel.copy_(1.0 + 0.2 * torch.randn(kernel.shape, generator=generator))
         for dead, decoy in ((module.stem, 5), (module.one, 3), (module.three, 0)):
