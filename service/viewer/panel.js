@@ -17,6 +17,7 @@ import { explained } from "./term.js";
  * @param {(state) => Promise<D>} part.load
  * @param {(data: D, state) => Child} part.draw
  * @param {(data: D, state) => void} [part.after] called once the drawing stands in the page.
+ * @param {() => void} [part.failed] called once it says why it could not be loaded.
  * @param {(data: D, state) => string|Node|null} [part.empty] what to say where there is nothing.
  * @param {(data: D, state) => string|null} [part.partial] what to say where it is not all yet.
  * @param {(data: D, state) => Array} [part.files] what can be saved, see `downloads`.
@@ -81,6 +82,7 @@ export function panel(part) {
           update(state);
         }),
       );
+      part.failed?.();
     } finally {
       if (mine === asked) body.removeAttribute("aria-busy");
     }

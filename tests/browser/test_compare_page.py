@@ -39,6 +39,10 @@ def numbers(tab) -> list[str]:
     return tab.page.locator(".overlap dd").all_inner_texts()
 
 
+def titles(tab) -> list[str]:
+    return tab.page.locator(".panel h2:visible").all_inner_texts()
+
+
 def test_two_groups_of_a_unit_side_by_side(two_ways, tab, link, circuits):
     tab.open(link)
     tab.settled()
@@ -144,6 +148,21 @@ def test_a_group_that_there_is_not_is_said_to_be_none(tab, link):
     assert "all scoring images: by actgrad there is no group I" in left
     images = tab.page.get_by_role("group", name="Left").get_by_label("Images")
     assert images.evaluate("element => element.selectedOptions[0].text") == "no group I"
+
+
+def test_a_unit_that_there_is_not_is_said_once(tab, link):
+    tab.open(link.replace("right.unit=0", "right.unit=700"))
+    tab.settled()
+    assert "700" in tab.page.get_by_role("alert").inner_text()
+    assert titles(tab) == ["What they share", "What each preserves and suppresses"]
+    # The browser itself notes the answers.
+    tab.complaints = [text for text in tab.complaints if "404" not in text]
+    unit = tab.page.get_by_role("group", name="Right").get_by_label("Unit")
+    unit.fill("2")
+    unit.press("Enter")
+    tab.settled()
+    assert tab.page.get_by_role("alert").count() == 0
+    assert "Overlaid" in titles(tab)
 
 
 def test_sides_are_swapped_and_chosen(tab, link):

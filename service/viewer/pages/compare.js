@@ -79,6 +79,15 @@ export async function comparePage(state, atlas) {
       );
     },
     files: (data) => (data.found ? [jsonFile(data)] : []),
+    after: () => {
+      refused = false;
+      lay();
+    },
+    // Why there is nothing to compare is said here, once.
+    failed: () => {
+      refused = true;
+      lay();
+    },
   });
   const layers = panel({
     title: "Where they differ",
@@ -142,6 +151,15 @@ export async function comparePage(state, atlas) {
     "Swap sides",
   );
   let latest = state;
+  let refused = false;
+  const chosen = () => Boolean(latest["left.unit"] && latest["right.unit"]);
+
+  /** Shows what follows the comparison where there can be something. */
+  function lay() {
+    contrast.element.hidden = !chosen();
+    for (const part of [layers.element, choice, diagrams]) part.hidden = refused || !chosen();
+  }
+
   const element = h(
     "div",
     null,
@@ -168,20 +186,15 @@ export async function comparePage(state, atlas) {
       pickers.left.update(now);
       pickers.right.update(now);
       result.update(now).then(() => useful("compare"));
-      const ready = now["left.unit"] && now["right.unit"];
-      for (const part of [layers, contrast]) {
-        part.element.hidden = !ready;
-        if (ready) part.update(now);
-      }
+      lay();
       const beside = now.show === "beside";
-      const wanted = !ready ? [] : beside ? alone : [overlay];
+      const wanted = !chosen() ? [] : beside ? alone : [overlay];
       const elements = wanted.map((one) => one.element);
       const there = [...diagrams.children];
       if (there.length !== elements.length || elements.some((one, at) => there[at] !== one)) {
         put(diagrams, elements);
       }
-      for (const one of wanted) one.update(now);
-      choice.hidden = !ready;
+      for (const one of chosen() ? [layers, contrast, ...wanted] : []) one.update(now);
       views.show(now.show);
     },
   };
