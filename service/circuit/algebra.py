@@ -10,29 +10,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from circuit_atlas.service.circuit.atlas_table import AtlasTable
+from circuit_atlas.service.circuit.chosen_kernels import KernelsOfModel
 from circuit_atlas.service.circuit.kernel_ids import Ids, counts, either, merged_index, moved
-from circuit_atlas.service.circuit.kernel_table import ChosenKernels
 from circuit_atlas.service.circuit.origin import merged
 from circuit_atlas.storage_schema.errors import QueryError
 from circuit_atlas.storage_schema.kernels import KernelIndex
 
 
-class Combinable(ChosenKernels, Protocol):
+class Combinable(KernelsOfModel, Protocol):
     """Is what two circuits are combined by, see `Circuit`."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def title(self) -> str:
-        """Return what it is a circuit of."""
-
-    @property
-    def model(self) -> str:
-        """Return the model's reference."""
-
-    @property
-    def weights_sha256(self) -> str:
-        """Return the fingerprint of the model's weights."""
 
 
 _C = TypeVar("_C", bound=Combinable)

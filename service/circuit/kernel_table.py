@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from circuit_atlas.service.circuit.kernel_ids import Ids, counts
-from circuit_atlas.service.circuit.origin import Origin
+from circuit_atlas.service.circuit.chosen_kernels import ChosenKernels
+from circuit_atlas.service.circuit.kernel_ids import counts
 from circuit_atlas.storage_schema.columns import Column
-from circuit_atlas.storage_schema.kernels import KernelIndex
 from circuit_atlas.storage_schema.version import NETWORK_SINCE
-
-
-class ChosenKernels(Protocol):
-    """Is what a circuit tells of its kernels, see `Circuit`."""
-
-    @property
-    def index(self) -> KernelIndex:
-        """Return the convolutions."""
-
-    @property
-    def ids(self) -> Ids:
-        """Return the number of each kernel over all convolutions, ascending."""
-
-    @property
-    def reachable(self) -> Ids:
-        """Return the same of the kernels that they were chosen from."""
-
-    @property
-    def located(self) -> tuple[Ids, Ids, Ids]:
-        """Return convolution, output channel and input channel of each kernel."""
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """Return the score of each."""
-
-    @property
-    def positions(self) -> Ids:
-        """Return the place of each on the axis of the first origin; -1 for none."""
-
-    @property
-    def origins(self) -> Sequence[Origin]:
-        """Return the units that they were chosen for."""
-
 
 _RIGHT = "the kernel came from the right of a union"
 _OLD = "the atlas is too old to have it"

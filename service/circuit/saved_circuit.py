@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from circuit_atlas.service.circuit.atlas_table import AtlasTable
-from circuit_atlas.service.circuit.kernel_table import ChosenKernels, ranked_kernels
+from circuit_atlas.service.circuit.chosen_kernels import KernelsOfModel
+from circuit_atlas.service.circuit.kernel_table import ranked_kernels
 from circuit_atlas.service.circuit.origin import Origin
 
 MOST_BYTES = 2**30
@@ -72,20 +73,8 @@ def read(data: bytes) -> SavedCircuit:
         raise ValueError(str(error)) from error
 
 
-class SavableCircuit(ChosenKernels, Protocol):
+class SavableCircuit(KernelsOfModel, Protocol):
     """Is what is saved of a circuit, see `Circuit`."""
-
-    @property
-    def title(self) -> str:
-        """Return what it is a circuit of."""
-
-    @property
-    def model(self) -> str:
-        """Return the model's reference."""
-
-    @property
-    def weights_sha256(self) -> str:
-        """Return the fingerprint of the model's weights."""
 
     def by_convolution(self) -> AtlasTable:
         """Count the kernels of each convolution."""
